@@ -1,0 +1,3 @@
+"""Headrace: token-centric orchestration for LLM serving."""
+
+__version__ = "0.1.0"

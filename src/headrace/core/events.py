@@ -1,0 +1,173 @@
+"""What can happen, and what we may do about it.
+
+An event names the attempt it belongs to; events of a finished attempt are no-ops, so a race
+with a cancellation is harmless. Effects are requests to the program that drives the core; a
+timer is the effect `WakeAt`.
+
+    Arrived ──► Dispatch(attempt 1) ──► FirstToken ──► Progress* ──► Ended
+                     └─ Ended(UNAVAILABLE) ──► Dispatch(attempt 2) … or Reject
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.core.model import Alias, EngineReport, Outcome, PoolSpec, Request, Usage
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request was read whole."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The first content of an attempt was relayed: its prefill is done."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Output tokens relayed so far by an attempt; at most four a second per stream."""
+
+    attempt: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt is over.
+
+    `usage` is the engine's own count if it came; `output_tokens` what was relayed, estimated
+    where no usage came. `status` is the engine's HTTP status, None if there was none; `detail`
+    says what went wrong, for the client's error and the decision log.
+    """
+
+    attempt: int
+    outcome: Outcome
+    usage: Usage | None = None
+    output_tokens: int = 0
+    status: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """A replica's metrics were read."""
+
+    replica: str
+    report: EngineReport
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaChanged:
+    """A replica was discovered, became ready or not, changed its adapters, or drains."""
+
+    replica: str
+    pool: str
+    url: str
+    ready: bool
+    adapters: frozenset[str] = frozenset()
+    max_context_tokens: int | None = None
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaGone:
+    """A replica left the fleet. Its attempts in flight still end one by one."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The answer to a `Probe`."""
+
+    replica: str
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChanged:
+    """The pools and aliases are now these. Replicas of unchanged pools stay."""
+
+    pools: tuple[PoolSpec, ...]
+    aliases: tuple[Alias, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A time asked for by `WakeAt` has come. Too many wakes do no harm."""
+
+
+Event = (
+    Arrived
+    | FirstToken
+    | Progress
+    | Ended
+    | Scraped
+    | ReplicaChanged
+    | ReplicaGone
+    | Probed
+    | ConfigChanged
+    | Wake
+)
+
+# ---------------------------------------------------------------- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send the request to this replica, with `model` as its model id."""
+
+    request_id: str
+    attempt: int
+    pool: str
+    replica: str
+    model: str
+
+
+class RejectReason:
+    """Why a request was not dispatched; the values are error codes and label values."""
+
+    UNKNOWN_MODEL = "model_not_found"
+    NO_REPLICA = "no_replica_available"
+    RETRIES_EXHAUSTED = "upstream_unavailable"
+    TIMED_OUT = "upstream_timeout"
+    OVERLOADED = "overloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Answer the client with an error.
+
+    `status` is the HTTP status; `retry_after_s` goes out as Retry-After when given.
+    """
+
+    request_id: str
+    status: int
+    reason: str
+    message: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask a replica's health endpoint and report `Probed`."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send `Wake` at this time (the clock of `now`)."""
+
+    at_s: float
+
+
+Effect = Dispatch | Reject | Probe | WakeAt

@@ -1,0 +1,209 @@
+"""The nouns: what is asked, what serves it, what was used.
+
+Messages and specifications are frozen. What changes with every event (`Replica`, `Pool`,
+`Fleet`) is mutable and slotted, with its sums kept up to date by whoever changes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from headrace.core.latency import LatencyProfile, PoolLatency, ReplicaLatency
+
+
+class Rng(Protocol):
+    """The only randomness the core may use; `random.Random` fits."""
+
+    def random(self) -> float:
+        """Return a float in [0, 1)."""
+        ...
+
+
+class Endpoint(StrEnum):
+    """The API a request speaks. It decides how usage is obtained and what a token delta is."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    OTHER = "other"
+
+
+class Role(StrEnum):
+    """What the replicas of a pool do. Only `BOTH` is routed to today."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+    BOTH = "both"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended. The values are label values in metrics."""
+
+    COMPLETED = "completed"
+    """The whole answer was relayed."""
+    ABORTED = "aborted"
+    """The client went away."""
+    REFUSED = "refused"
+    """The engine answered with an error that is the request's own fault (4xx)."""
+    UNAVAILABLE = "unavailable"
+    """Nothing reached the client: no connection, an early reset, or a busy engine. Retryable."""
+    TIMED_OUT = "timed_out"
+    """A phase took longer than its limit. Retryable only if nothing reached the client."""
+    BROKEN = "broken"
+    """The upstream failed after the first byte reached the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request as its engine counted them.
+
+    `input_tokens` includes `cached_tokens`, the part served from the prefix cache.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the core knows of a request: sizes and identities, never its bytes.
+
+    `model` is what the client asked for: an alias, a model or an adapter.
+    `blocks` are chained hashes, one per full block of `PROMPT_BLOCK_BYTES` of the prompt in
+    template order: equal hashes mean equal prefixes.
+    `prompt_tokens` is exact and given only where the prompt came as token ids;
+    else the length is `text_bytes` over the pool's learned ratio, plus `media_items` times the
+    pool's media cost.
+    `replica` names the one replica that can answer (a stored response lives there), or "".
+    """
+
+    id: str
+    model: str
+    endpoint: Endpoint
+    streamed: bool
+    text_bytes: int = 0
+    prompt_tokens: int | None = None
+    media_items: int = 0
+    blocks: tuple[int, ...] = ()
+    max_output_tokens: int | None = None
+    replica: str = ""
+    tenant: str = ""
+    tier: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """A pool as configured.
+
+    `model` is the id its engines serve; `profile` the prior of the latency model, or None to
+    learn it from the first streams. `media_tokens` is what one media item (an image, a clip)
+    costs in prompt tokens.
+    """
+
+    name: str
+    model: str
+    role: Role = Role.BOTH
+    policy: str = "seconds"
+    profile: LatencyProfile | None = None
+    media_tokens: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model behind an alias, with its share of the traffic (any positive weight)."""
+
+    model: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name that clients use: a weighted choice of targets, then ordered fall-backs.
+
+    A fall-back is used when no replica of the chosen target can take the request.
+    """
+
+    name: str
+    targets: tuple[Target, ...]
+    fallbacks: tuple[str, ...] = ()
+
+
+class ReplicaState(StrEnum):
+    """Whether a replica may be routed to."""
+
+    STARTING = "starting"
+    READY = "ready"
+    EJECTED = "ejected"
+    """Failed repeatedly; probed back after a back-off."""
+    DRAINING = "draining"
+    """Finishes what it has; gets nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What one scrape said of a replica; None where its engine does not tell.
+
+    `kv_usage_ratio` is 0–1. `kv_capacity_tokens` is the size of the KV cache in tokens,
+    `max_sequences` how many requests can decode at once.
+    """
+
+    queue_depth: float | None = None
+    running: float | None = None
+    kv_usage_ratio: float | None = None
+    kv_capacity_tokens: float | None = None
+    max_sequences: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """One running copy of a model, all its GPUs, as this gateway sees it.
+
+    The sums cover the attempts this gateway has in flight there: `backlog_tokens` are uncached
+    prompt tokens sent whose first token has not come, `decoding` counts streams past their
+    first token, `context_tokens` is what all in-flight attempts hold in the KV cache.
+    """
+
+    name: str
+    pool: Pool
+    url: str
+    index: int
+    latency: ReplicaLatency
+    state: ReplicaState = ReplicaState.STARTING
+    adapters: frozenset[str] = frozenset()
+    max_context_tokens: int | None = None
+    in_flight: int = 0
+    backlog_tokens: float = 0.0
+    backlog_s: float = 0.0
+    decoding: int = 0
+    context_tokens: float = 0.0
+    report: EngineReport = field(default_factory=EngineReport)
+    scraped_s: float | None = None
+    consecutive_failures: int = 0
+    ejections: int = 0
+    probe_at_s: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """Interchangeable replicas: one model, one role."""
+
+    spec: PoolSpec
+    latency: PoolLatency
+    replicas: dict[str, Replica] = field(default_factory=dict[str, "Replica"])
+    bytes_per_token: float = 4.0
+    output_tokens_mean: float = 350.0
+
+
+@dataclass(slots=True, eq=False)
+class Fleet:
+    """Everything that can be routed to, by name."""
+
+    pools: dict[str, Pool] = field(default_factory=dict[str, Pool])
+    aliases: dict[str, Alias] = field(default_factory=dict[str, Alias])
+    replicas: dict[str, Replica] = field(default_factory=dict[str, Replica])
