@@ -81,6 +81,7 @@ class Request:
     else the length is `text_bytes` over the pool's learned ratio, plus `media_items` times the
     pool's media cost.
     `replica` names the one replica that can answer (a stored response lives there), or "".
+    `client_id` is the caller's own x-request-id, an attribute only: it need not be unique.
     """
 
     id: str
@@ -95,6 +96,7 @@ class Request:
     replica: str = ""
     tenant: str = ""
     tier: str = ""
+    client_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Small bounded requests to engines: health, models, metrics."""
