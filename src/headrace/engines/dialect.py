@@ -1,0 +1,72 @@
+"""The interface of an engine dialect: a table of facts and a few pure functions.
+
+Adding an engine is one file here with a `DIALECT`, one line in `registry.py` and captures for
+the conformance kit, which then runs over it by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from headrace.core.model import Endpoint
+from headrace.engines.answers import list_models, read_body
+from headrace.engines.errors import classify_error
+from headrace.engines.reading import Answers, EngineReading, ListedModel, Refusal
+from headrace.engines.streams import open_reader
+from headrace.engines.usage import BodyReading, StreamReader, UsageRule
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """All that Headrace knows of one kind of engine."""
+
+    name: str
+    """The value of `engine:` in a config."""
+    read: Callable[[Answers], EngineReading]
+    """Turn the answers from `metrics_paths` into a reading. Never raises: what is missing, refused
+    or malformed reads as `None`."""
+    metrics_paths: tuple[str, ...]
+    """What to GET for one reading; empty where the engine exports nothing."""
+    sources: Mapping[str, tuple[str, ...]]
+    """Field of `EngineReading` to the engine's names for it, newest first. The docs' table."""
+    usage_rules: Mapping[Endpoint, UsageRule]
+    """How usage is obtained; an endpoint that is not here tells none."""
+    health_path: str = "/health"
+    """Answers 200 when requests may be sent; anything else means not ready."""
+    models_path: str = "/v1/models"
+    closes_after_stream: bool = False
+    """The server closes its connection after each stream, whatever its headers promise: a pool
+    must not use it again."""
+
+    def ready(self, status: int) -> bool:
+        """Whether this status from `health_path` means that requests may be sent."""
+        return status == 200
+
+    def models(self, body: bytes) -> list[ListedModel]:
+        """Read the body of `models_path`. Raises `ValueError` if it is not a model list."""
+        return list_models(body)
+
+    def usage_rule(self, endpoint: Endpoint) -> UsageRule | None:
+        """The rule for an endpoint, `None` where the engine tells no usage there."""
+        return self.usage_rules.get(endpoint)
+
+    def stream_reader(
+        self, endpoint: Endpoint, *, injected: bool = False, prompts: int = 1
+    ) -> StreamReader:
+        """Make the reader for one streamed answer.
+
+        `injected`: the gateway merged the usage request in, so the client must not see its answer.
+        `prompts`: how many prompts the request holds (a list in `/v1/completions`), 1 for a chat.
+        """
+        return open_reader(endpoint, self.usage_rule(endpoint), injected=injected, prompts=prompts)
+
+    def read_body(self, endpoint: Endpoint, body: bytes) -> BodyReading:
+        """Read usage and response id from a whole 2xx answer. Never raises."""
+        if self.usage_rule(endpoint) is None:
+            return BodyReading()
+        return read_body(endpoint, body)
+
+    def classify_error(self, status: int, body: bytes) -> Refusal:
+        """Say whose fault an answer with status >= 400 is. `body` may be cut short."""
+        return classify_error(status, body)

@@ -1,0 +1,81 @@
+"""What an engine says of itself, in one vocabulary. `None` means the engine does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+Answers = Mapping[str, tuple[int, bytes]]
+"""What a scraper brought back: `{path: (HTTP status, body)}`. A path may be missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReading:
+    """One look at an engine. Data-parallel ranks behind one address are already one sum.
+
+    Counters (`*_total`) grow from the engine's start; they restart at 0 with it.
+    """
+
+    queue_depth: float | None = None
+    """Requests waiting in the engine for a place in its batch."""
+    running: float | None = None
+    """Requests in the engine's batch."""
+    kv_usage_ratio: float | None = None
+    """KV cache in use, 0 to 1; where ranks differ, their mean weighted by capacity."""
+    kv_capacity_tokens: float | None = None
+    """Tokens the KV cache holds."""
+    kv_used_tokens: float | None = None
+    """Tokens in the KV cache that running requests need; what can be reclaimed is not counted."""
+    max_sequences: float | None = None
+    """Sequences the engine can run side by side."""
+    block_size_tokens: float | None = None
+    """Tokens per KV block."""
+    input_tokens_total: float | None = None
+    """Prompt tokens served, cached ones included."""
+    output_tokens_total: float | None = None
+    """Tokens generated."""
+    cached_input_tokens_total: float | None = None
+    """Prompt tokens that came from a cache, a part of `input_tokens_total`."""
+    prefix_queries_tokens_total: float | None = None
+    """Tokens looked up in the prefix cache."""
+    prefix_hits_tokens_total: float | None = None
+    """Tokens found there."""
+    preemptions_total: float | None = None
+    """Running requests thrown back into the queue for want of KV space."""
+    skipped_lines: int = 0
+    """Lines about wanted metrics that could not be read; more than 0 means a dialect to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """One entry of an engine's `/v1/models`."""
+
+    id: str
+    parent: str | None = None
+    """The base model, for a LoRA adapter; else `None`."""
+    max_context_tokens: int | None = None
+    """Prompt and answer together, for one request."""
+    aliases: tuple[str, ...] = ()
+    """Other names the engine answers to, `id` not among them."""
+    owned_by: str | None = None
+
+
+class Refusal(StrEnum):
+    """Why an engine answered with an error, as far as routing is concerned."""
+
+    CLIENT = "client"
+    """The request is at fault: pass the answer through, every replica would say the same."""
+    LOADING = "loading"
+    """The replica is not ready yet: send nothing until its health check passes."""
+    BUSY = "busy"
+    """The replica is full, not ill: another may take it."""
+    ABSENT = "absent"
+    """The replica does not hold this model or adapter; another may."""
+    BROKEN = "broken"
+    """The replica failed: another may succeed, and this one is to be suspected."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another replica may do better, as long as the client has seen no byte."""
+        return self is not Refusal.CLIENT

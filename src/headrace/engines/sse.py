@@ -1,0 +1,90 @@
+"""Cuts a byte stream into whole server-sent events. Lossless: the pieces joined are the stream."""
+
+from __future__ import annotations
+
+import re
+
+# A blank line ends an event: two line ends in a row, each of "\r\n", "\n" or "\r". The atomic
+# groups keep "\r\n" one line end; it must not be taken for two when no second one follows.
+_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LONGEST_END = 4
+
+
+class Fragment(bytes):
+    """A piece of an event too long to hold: to be relayed unread."""
+
+    __slots__ = ()
+
+
+class SseSplitter:
+    """Incremental splitter of one stream. Holds at most `max_event_bytes` of an unfinished event.
+
+    Where the bytes happen to be cut on the wire makes no difference to the events.
+    """
+
+    __slots__ = ("_held", "_in_fragment", "_max_event_bytes")
+
+    def __init__(self, max_event_bytes: int = 4 * 1024 * 1024) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._held = bytearray()
+        self._in_fragment = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes, return the events they complete, each with its closing blank line.
+
+        Of an event longer than `max_event_bytes` the bytes come out as `Fragment`s as they arrive.
+        """
+        if not self._held and not self._in_fragment and _is_one_event(data):
+            return [data]
+        return self._split(data)
+
+    def flush(self) -> bytes:
+        """Return what is held when the stream has ended: an event without its blank line."""
+        rest = bytes(self._held)
+        self._held.clear()
+        self._in_fragment = False
+        return rest
+
+    def _split(self, data: bytes) -> list[bytes]:
+        held = self._held
+        # An end may have begun in what is held; nothing before that needs to be looked at again.
+        look_from = max(0, len(held) - _LONGEST_END + 1)
+        held += data
+        events: list[bytes] = []
+        start = 0
+        while end := _END.search(held, look_from):
+            if end.end() == len(held) and held[-1] == _CR:
+                break  # a "\n" may follow and belongs to this line end
+            events.append(self._piece(held[start : end.end()]))
+            self._in_fragment = False
+            start = look_from = end.end()
+        del held[:start]
+        if len(held) > self._max_event_bytes or self._in_fragment:
+            self._let_go(events)
+        return events
+
+    def _piece(self, piece: bytearray) -> bytes:
+        whole = not self._in_fragment and len(piece) <= self._max_event_bytes
+        return bytes(piece) if whole else Fragment(piece)
+
+    def _let_go(self, events: list[bytes]) -> None:
+        """Pass on all that is held but the last bytes, in which the event's end may begin."""
+        keep_from = max(0, len(self._held) - _LONGEST_END + 1)
+        if keep_from:
+            events.append(Fragment(self._held[:keep_from]))
+            del self._held[:keep_from]
+        self._in_fragment = True
+
+
+_CR = 0x0D
+
+
+def _is_one_event(data: bytes) -> bool:
+    """Whether `data` is exactly one event, the way engines nearly always send them."""
+    return data.find(b"\n\n") == len(data) - 2 > 0 and b"\r" not in data
+
+
+def event_data(event: bytes) -> bytes:
+    """Return the payload of an event: its `data:` lines joined with a newline, else nothing."""
+    lines = (line for line in event.splitlines() if line.startswith(b"data:"))
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
