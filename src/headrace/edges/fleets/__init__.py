@@ -1,0 +1,1 @@
+"""Fleet backends: who starts, stops and lists replicas."""

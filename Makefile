@@ -1,0 +1,41 @@
+# `make up` and `make test` need python3 (3.11 or newer), make and git; everything else they fetch.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint tools acceptance env dev-env clean
+
+help:
+	@echo 'make up [ARGS="--replicas 3"]  real replicas of a real model behind the gateway'
+	@echo 'make test [ARGS="-k router"]   linters, types, layers and the test suite'
+	@echo 'make lint                      the checks alone'
+	@echo 'make acceptance                the slow tests: real vLLM, long runs'
+	@echo 'make clean                     remove the environment and every cache in this folder'
+
+up: env
+	@exec $(BIN)/headrace up $(ARGS)
+
+test: lint tools
+	$(BIN)/pytest -m "not acceptance and not vllm and not soak" $(ARGS)
+
+lint: dev-env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+tools: dev-env
+	$(BIN)/python tools/debian_tools.py prometheus
+
+acceptance: tools
+	$(BIN)/pytest -m "acceptance or vllm" $(ARGS)
+
+env:
+	@$(PYTHON) tools/bootstrap.py
+
+dev-env:
+	@$(PYTHON) tools/bootstrap.py --dev
+
+clean:
+	rm -rf .venv .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

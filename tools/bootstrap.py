@@ -1,0 +1,192 @@
+"""Makes `.venv` from uv.lock with nothing but a Python interpreter.
+
+`python3 tools/bootstrap.py` installs what `headrace up` needs; `--dev` adds the tools of
+`make test`. Neither pip nor the venv module is wanted, which Debian ships apart: uv comes as a
+hash-pinned wheel. Done already for this lock file, it returns at once.
+"""
+
+from __future__ import annotations  # so that an old Python reaches the version check below
+
+import argparse
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / ".headrace-environment"
+OLDEST_PYTHON = (3, 11)
+
+UV_VERSION = "0.13.9"
+# (system, machine, C library) -> (platform tag of the wheel, its sha256)
+UV_WHEELS = {
+    ("Linux", "x86_64", "glibc"): (
+        "manylinux_2_17_x86_64.manylinux2014_x86_64",
+        "d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19",
+    ),
+    ("Linux", "x86_64", "musl"): (
+        "musllinux_1_1_x86_64",
+        "2c45530751517d6c3bbc69a19473f6effe47cce047bede01ffd8af7ea7b36b25",
+    ),
+    ("Linux", "aarch64", "glibc"): (
+        "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
+        "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe",
+    ),
+    ("Linux", "aarch64", "musl"): (
+        "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
+        "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe",
+    ),
+    ("Darwin", "x86_64", ""): (
+        "macosx_10_12_x86_64",
+        "c16ed11e013557536b3e60065f1b912f6407bd6518e041b961e23ef9e6b4fbf5",
+    ),
+    ("Darwin", "arm64", ""): (
+        "macosx_11_0_arm64",
+        "66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63",
+    ),
+}
+
+
+def main() -> None:
+    """Make or refresh the environment; exit with a message that says what to do otherwise."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dev", action="store_true", help="also install what `make test` needs")
+    dev: bool = parser.parse_args().dev
+    if sys.version_info < OLDEST_PYTHON:
+        found = platform.python_version()
+        sys.exit(f"Headrace needs Python 3.11 or newer, and {sys.executable} is {found}: "
+                 "install one and name it, as in `make PYTHON=python3.12 up`")  # fmt: skip
+    if is_current(dev=dev):
+        return
+    started = time.monotonic()
+    say(f"making .venv for {platform.python_implementation()} {platform.python_version()}")
+    uv = find_uv()
+    say("installing what uv.lock names" + (", with the tools for tests" if dev else ""))
+    install(uv, dev=dev)
+    STAMP.write_text(f"{fingerprint()} {'dev' if dev or has_dev() else 'run'}\n")
+    say(f".venv is ready after {time.monotonic() - started:.0f} s")
+
+
+def say(message: str) -> None:
+    """One line of progress, on stderr so that a program's own output stays clean."""
+    print(f"headrace: {message}", file=sys.stderr, flush=True)
+
+
+def fingerprint() -> str:
+    """Changes whenever `.venv` has to be remade: other pins, another place or interpreter."""
+    digest = hashlib.sha256(f"{ROOT}\0{os.path.realpath(sys.executable)}\0{sys.version}".encode())
+    for name in ("pyproject.toml", "uv.lock", "tools/bootstrap.py"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def is_current(*, dev: bool) -> bool:
+    """Whether `.venv` was made from exactly these files and holds at least what is asked for."""
+    if not STAMP.is_file() or not (VENV / "bin" / "headrace").exists():
+        return False
+    made_from, _, holds = STAMP.read_text().strip().partition(" ")
+    return made_from == fingerprint() and (holds == "dev" or not dev)
+
+
+def has_dev() -> bool:
+    """Installing for `up` keeps the tools for tests where they are there already."""
+    return (VENV / "bin" / "pytest").exists()
+
+
+def find_uv() -> str:
+    """Path of the pinned uv, fetched if need be; where it cannot be had, one that is on PATH."""
+    sys.path.insert(0, str(ROOT / "src"))
+    from headrace.edges.package_index import (  # noqa: PLC0415 - needs a Python that was checked
+        PackageIndexError,
+        PinnedWheelFile,
+        cache_dir,
+        fetch_file,
+    )
+
+    wheel_key = (platform.system(), platform.machine(), c_library())
+    on_path = shutil.which("uv")
+    if wheel_key not in UV_WHEELS:
+        if on_path:
+            return on_path
+        sys.exit(f"no pinned uv for {'/'.join(wheel_key)}: install uv and put it on PATH")
+    tag, sha256 = UV_WHEELS[wheel_key]
+    pin = PinnedWheelFile(
+        project="uv",
+        wheel=f"uv-{UV_VERSION}-py3-none-{tag}.whl",
+        wheel_sha256=sha256,
+        member=f"uv-{UV_VERSION}.data/scripts/uv",
+    )
+    target = cache_dir() / "uv" / UV_VERSION / "uv"
+    if not target.exists():
+        say(f"fetching uv {UV_VERSION} (18 MB, hash-pinned) into {target.parent}")
+    try:
+        uv = fetch_file(pin, target)
+    except (PackageIndexError, OSError) as error:
+        if on_path:
+            say(f"{error}; using {on_path}")
+            return on_path
+        sys.exit(f"headrace: {error}. An installed uv on PATH would do, too.")
+    uv.chmod(0o755)
+    return str(uv)
+
+
+def c_library() -> str:
+    """`glibc` or `musl` on Linux, empty elsewhere."""
+    if platform.system() != "Linux":
+        return ""
+    return "glibc" if platform.libc_ver()[0] == "glibc" else "musl"
+
+
+def install(uv: str, *, dev: bool) -> None:
+    """Bring `.venv` to the state of uv.lock."""
+    what = ["--extra", "local"] + (["--group", "dev"] if dev else ["--no-default-groups"])
+    mirror = index_setting()
+    try:
+        if mirror is None:
+            run(uv, "sync", "--locked", "--inexact", "--python", sys.executable, *what)
+        else:
+            install_from_mirror(uv, mirror, what)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"headrace: {Path(error.cmd[0]).name} {error.cmd[1]} failed as it says above. "
+                 "`make clean` and another try start from nothing.")  # fmt: skip
+
+
+def index_setting() -> str | None:
+    """A package index that the environment names instead of PyPI, the way pip or uv read it."""
+    names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def install_from_mirror(uv: str, mirror: str, what: list[str]) -> None:
+    """The same versions and hashes from another index: uv.lock itself names PyPI's addresses."""
+    with tempfile.TemporaryDirectory() as folder:
+        pins = Path(folder) / "requirements.txt"
+        run(uv, "export", "--frozen", "--no-emit-project", "-o", str(pins), *what)
+        if not (VENV / "bin" / "python").exists():
+            run(uv, "venv", "--python", sys.executable, str(VENV))
+        to_venv = ("--python", str(VENV / "bin" / "python"), "--default-index", mirror)
+        run(uv, "pip", "install", "--require-hashes", "-r", str(pins), *to_venv)
+        run(uv, "pip", "install", "--no-deps", "-e", str(ROOT), *to_venv)
+
+
+def run(*command: str) -> None:
+    """Run uv in the project, without Python downloads and with the system's certificates."""
+    env = {
+        **os.environ,
+        "UV_PROJECT_ENVIRONMENT": str(VENV),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_SYSTEM_CERTS": "true",
+    }
+    env.pop("VIRTUAL_ENV", None)  # an active environment is not the one to fill
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    subprocess.run([*command, *quiet], cwd=ROOT, env=env, check=True)
+
+
+if __name__ == "__main__":
+    main()
