@@ -1,0 +1,27 @@
+"""Fixtures for every lane."""
+
+import pytest
+
+from tests.real_tools import require
+from tools.debian_tools import Program
+from tools.path_without_compilers import fill
+
+
+@pytest.fixture(scope="session")
+def prometheus_binary() -> Program:
+    """A real `prometheus`; start it with `[str(p.path), …]` and `env=p.env`."""
+    return require("prometheus")
+
+
+@pytest.fixture(scope="session")
+def promtool_binary() -> Program:
+    """A real `promtool`; start it with `[str(p.path), …]` and `env=p.env`."""
+    return require("promtool")
+
+
+@pytest.fixture(scope="session")
+def path_without_compilers(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH with every program of this machine but compilers: proves that none is needed."""
+    folder = tmp_path_factory.mktemp("path-without-compilers")
+    fill(folder)
+    return str(folder)
