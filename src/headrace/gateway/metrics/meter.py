@@ -1,0 +1,175 @@
+"""Measures one attempt while its answer is relayed."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+
+from headrace.core.events import Progress
+from headrace.core.model import Endpoint, Outcome, Usage
+from headrace.gateway.metrics.histogram import ITL_BOUNDS_S
+from headrace.gateway.metrics.series import Series
+from headrace.gateway.metrics.tokens import ChunkRatio
+
+
+class Meter:
+    """One attempt: clock of its chunks, estimate of its tokens, settled when it ends.
+
+    Made by `Telemetry.begin`. `content` is on the path of every relayed chunk.
+    """
+
+    __slots__ = (
+        "_close",
+        "_counted_tokens",
+        "_endpoint",
+        "_input_tokens_estimate",
+        "_itl",
+        "_itl_counts",
+        "_ratio",
+        "_received_s",
+        "_reported_tokens",
+        "_series",
+        "_streamed",
+        "_usage_chunks",
+        "_usage_tokens",
+        "attempt",
+        "chunks",
+        "ended",
+        "first_s",
+        "last_s",
+    )
+
+    def __init__(
+        self,
+        series: Series,
+        ratio: ChunkRatio,
+        close: Callable[[Meter], None],
+        *,
+        attempt: int,
+        received_s: float,
+        streamed: bool,
+        endpoint: Endpoint,
+        input_tokens_estimate: int,
+    ) -> None:
+        self.attempt = attempt
+        self.chunks = 0
+        self.first_s: float | None = None
+        self.last_s = received_s
+        self.ended = False
+        self._series = series
+        self._ratio = ratio
+        self._close = close
+        self._received_s = received_s
+        self._streamed = streamed
+        self._endpoint = endpoint
+        self._input_tokens_estimate = input_tokens_estimate
+        self._itl = series.itl
+        self._itl_counts = series.itl.counts
+        self._counted_tokens = 0
+        self._reported_tokens = 0
+        self._usage_tokens = 0
+        self._usage_chunks = 0
+
+    def content(self, now: float, chunks: int = 1) -> None:
+        """Non-empty content, reasoning or tool-call deltas were sent on.
+
+        `chunks` is how many of them went out together: the client sees one gap before the first
+        and none between the others, and so does the ITL histogram. The first call of a streamed
+        request observes its TTFT. Calls for an answer that is not streamed are no-ops.
+        """
+        if self.first_s is None:
+            if not self._streamed:
+                return
+            self.first_s = now
+            self._series.observe_ttft(now - self._received_s, now)
+        else:
+            gap_s = now - self.last_s
+            self._itl_counts[bisect_left(ITL_BOUNDS_S, gap_s)] += 1
+            self._itl.total += gap_s
+        if chunks > 1:
+            self._itl_counts[0] += chunks - 1
+        self.last_s = now
+        self.chunks += chunks
+
+    def running_usage(self, output_tokens: int) -> None:
+        """The engine said how many output tokens the chunks so far hold, this one included.
+
+        Only streams whose client asked for continuous usage bring it.
+        """
+        self._usage_tokens = output_tokens
+        self._usage_chunks = self.chunks
+
+    @property
+    def estimated_output_tokens(self) -> int:
+        """Output tokens relayed so far, rounded down."""
+        return self._usage_tokens + self._ratio.at_most(self.chunks - self._usage_chunks)
+
+    def flush(self, now: float) -> None:
+        """Count what was relayed since the last flush."""
+        estimate = self.estimated_output_tokens
+        if estimate > self._counted_tokens:
+            self._series.count_output(estimate - self._counted_tokens, now)
+            self._counted_tokens = estimate
+
+    def take_progress(self) -> Progress | None:
+        """What the core has not heard of yet, as of the last flush."""
+        if self._counted_tokens <= self._reported_tokens:
+            return None
+        self._reported_tokens = self._counted_tokens
+        return Progress(self.attempt, self._counted_tokens)
+
+    def finish(
+        self, outcome: Outcome, usage: Usage | None, now: float, *, retried: bool = False
+    ) -> None:
+        """The attempt is over: settle its tokens, observe its TPOT, count it under its outcome.
+
+        `usage` is the engine's final count, None if it told none. `retried` says that another
+        attempt follows: then this one is counted as a retry, so that each request ends once.
+        Calling it again is a no-op.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        self._close(self)
+        series = self._series
+        series.in_flight -= 1
+        if retried:
+            series.retries[outcome] = series.retries.get(outcome, 0) + 1
+        else:
+            ending = (self._endpoint, outcome)
+            series.requests[ending] = series.requests.get(ending, 0) + 1
+        output_tokens = self._settle(outcome, usage, now)
+        if outcome is not Outcome.COMPLETED:
+            series.aborted_output_tokens += output_tokens
+        elif usage is not None and self.chunks > 1:
+            self._learn(usage.output_tokens, now)
+
+    def _settle(self, outcome: Outcome, usage: Usage | None, now: float) -> int:
+        """Bring the counters to the final figures; return the output tokens of this attempt."""
+        series = self._series
+        relayed = self._usage_tokens + self._ratio.at_least(self.chunks - self._usage_chunks)
+        if usage is None:
+            # Once content came the prompt was read whole; before that nobody can tell.
+            input_tokens = self._input_tokens_estimate if self.chunks else 0
+            output_tokens = relayed
+            if outcome is Outcome.COMPLETED and self._endpoint is not Endpoint.OTHER:
+                missing = series.usage_missing
+                missing[self._endpoint] = missing.get(self._endpoint, 0) + 1
+        else:
+            input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
+            if outcome is not Outcome.COMPLETED:
+                output_tokens = max(output_tokens, relayed)
+            series.cached_tokens += usage.cached_tokens
+        series.input_tokens += input_tokens
+        series.count_output(output_tokens - self._counted_tokens, now)
+        self._counted_tokens = output_tokens
+        return output_tokens
+
+    def _learn(self, output_tokens: int, now: float) -> None:
+        """Observe TPOT = (last - first content)/(output tokens - 1); learn tokens per chunk.
+
+        A stream that came in one chunk tells neither.
+        """
+        self._ratio.learn(self.chunks, output_tokens)
+        if output_tokens > 1 and self.first_s is not None:
+            self._series.observe_tpot((self.last_s - self.first_s) / (output_tokens - 1), now)

@@ -1,0 +1,144 @@
+"""Tokens and latencies of what this gateway relays, and what it knows of its replicas.
+
+One fact, one source, one exporter. Tokens and latencies are counted by the gateway that relayed
+the request. An engine's gauges are exported by one process only (`engine_gauges`). Held requests
+are exported by each gateway with an empty `replica`. So sums over gateways are true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from headrace.core.events import Progress
+from headrace.core.model import Endpoint, Fleet
+from headrace.gateway.metrics.meter import Meter
+from headrace.gateway.metrics.series import SeriesKey, SeriesTable
+from headrace.gateway.metrics.tokens import ChunkRatio
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """What is exported and how much memory it may take."""
+
+    engine_gauges: bool = True
+    """Export queue depth, running requests and KV usage of the engines. True in exactly one of
+    several gateways before the same replicas, or sums would count each engine once per gateway."""
+    max_series: int = 1000
+    """Combinations of model, pool and replica; what comes above is counted as "other"."""
+    stale_after_s: float = 5.0
+    """An engine's gauges older than this are replaced by the gateway's own estimate."""
+
+
+class Telemetry:
+    """Everything `/metrics` shows. One per gateway, used from its event loop only.
+
+    `clock` is the monotonic clock, in seconds, that every `now` comes from.
+    """
+
+    def __init__(
+        self, settings: TelemetrySettings, clock: Callable[[], float], fleet: Fleet | None = None
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.fleet = Fleet() if fleet is None else fleet
+        self.held: dict[str, int] = {}
+        """Requests held at this gateway, by model id."""
+        self.connections: Callable[[], Mapping[str, int]] = dict
+        """Open connections by kind (`client`, `upstream_busy`, `upstream_idle`), asked for when
+        `/metrics` is read."""
+        self.series = SeriesTable(settings.max_series)
+        self.ratios: dict[str, ChunkRatio] = {}
+        self.rejects: dict[tuple[str, str], int] = {}
+        self.scrape_failures: dict[str, int] = {}
+        self._streams: dict[Meter, None] = {}
+
+    # ------------------------------------------------------------ requests
+
+    def begin(
+        self,
+        model_id: str,
+        pool: str,
+        replica: str,
+        *,
+        attempt: int,
+        received_s: float,
+        streamed: bool,
+        endpoint: Endpoint,
+        input_tokens_estimate: int = 0,
+    ) -> Meter:
+        """Start measuring an attempt that was dispatched.
+
+        `model_id` is the target's id: the pool's model or an adapter, never an alias.
+        `received_s` is when the client's request was received, also on a retry: TTFT is what
+        the client waits. `input_tokens_estimate` counts as the input of a stream that ends
+        early, without its engine's usage.
+        """
+        series = self.series.get(SeriesKey(model_id, pool, replica))
+        series.dispatched += 1
+        series.in_flight += 1
+        ratio = self.ratios.get(pool)
+        if ratio is None:
+            ratio = self.ratios[pool] = ChunkRatio()
+        meter = Meter(
+            series,
+            ratio,
+            self._close,
+            attempt=attempt,
+            received_s=received_s,
+            streamed=streamed,
+            endpoint=endpoint,
+            input_tokens_estimate=input_tokens_estimate,
+        )
+        if streamed:
+            self._streams[meter] = None
+        return meter
+
+    def _close(self, meter: Meter) -> None:
+        self._streams.pop(meter, None)
+
+    def reject(self, reason: str, model_id: str = "") -> None:
+        """A request was answered by the gateway itself with an error.
+
+        `reason` is one of a fixed set (`RejectReason`, or the code of a gateway limit). A
+        `model_id` that no pool serves is counted under "", since clients can make names up.
+        """
+        known = model_id if self._serves(model_id) else ""
+        self.rejects[reason, known] = self.rejects.get((reason, known), 0) + 1
+
+    def tick(self, now: float) -> list[Progress]:
+        """Count what streams relayed since the last tick; return the core's progress events.
+
+        Meant to be called four times a second.
+        """
+        self.flush(now)
+        progress = (meter.take_progress() for meter in self._streams)
+        return [event for event in progress if event is not None]
+
+    def flush(self, now: float) -> None:
+        """Bring the counters of running streams up to date, as each read of `/metrics` does."""
+        for meter in self._streams:
+            meter.flush(now)
+
+    # ------------------------------------------------------------ replicas
+
+    def scrape_failed(self, replica: str) -> None:
+        """A scrape brought nothing."""
+        self.scrape_failures[replica] = self.scrape_failures.get(replica, 0) + 1
+
+    def forget(self, replica: str) -> None:
+        """A replica left the fleet: its series vanish with the next read of `/metrics`.
+
+        A replica that only restarts keeps its name and its counters. One that comes back under
+        the same name later starts at 0, which Prometheus reads as a counter's restart.
+        """
+        self.series.forget_replica(replica)
+        self.scrape_failures.pop(replica, None)
+
+    def _serves(self, model_id: str) -> bool:
+        pools = self.fleet.pools.values()
+        return any(
+            model_id == pool.spec.model
+            or any(model_id in replica.adapters for replica in pool.replicas.values())
+            for pool in pools
+        )
