@@ -1,1 +1,117 @@
-"""Small bounded requests to engines: health, models, metrics."""
+"""Small bounded requests of our own to engines: health, models, metrics, probes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from headrace.edges.http.client import Address, UpstreamPool
+from headrace.edges.http.heads import Header, render
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""Default bound on an answer's body."""
+
+
+class FetchError(Exception):
+    """The answer could not be had: no connection, no answer in time, too long, or not HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """A whole answer, whatever its status."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+
+class _Collector:
+    """An `AnswerSink` that keeps everything, up to a bound."""
+
+    def __init__(self, done: asyncio.Future[FetchResult], max_bytes: int) -> None:
+        self._done = done
+        self._max_bytes = max_bytes
+        self._status = 0
+        self._headers: list[Header] = []
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    def answer_head(self, status: int, headers: list[Header]) -> None:
+        self._status, self._headers = status, headers
+
+    def answer_body(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._bytes > self._max_bytes:
+            self.answer_failed(f"the answer is over {self._max_bytes} bytes")
+        else:
+            self._pieces.append(data)
+
+    def answer_flush(self) -> None:
+        """Nothing is written out."""
+
+    def answer_complete(self) -> None:
+        if not self._done.done():
+            self._done.set_result(FetchResult(self._status, self._headers, b"".join(self._pieces)))
+
+    def answer_failed(self, reason: str) -> None:
+        if not self._done.done():
+            self._done.set_exception(FetchError(reason))
+
+
+_pool = UpstreamPool(max_idle=2, idle_s=4.0)
+
+
+async def get(
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Iterable[Header] = (),
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> FetchResult:
+    """GET `http://host:port/path`. Raises `FetchError`; any HTTP status is a result."""
+    return await request(b"GET", url, timeout_s=timeout_s, headers=headers, max_bytes=max_bytes)
+
+
+async def post(
+    url: str,
+    body: bytes,
+    *,
+    timeout_s: float,
+    headers: Iterable[Header] = (),
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> FetchResult:
+    """POST a JSON body. Raises `FetchError`; any HTTP status is a result."""
+    json = (b"content-type", b"application/json")
+    return await request(
+        b"POST", url, body, timeout_s=timeout_s, headers=[json, *headers], max_bytes=max_bytes
+    )
+
+
+async def request(
+    method: bytes,
+    url: str,
+    body: bytes = b"",
+    *,
+    timeout_s: float,
+    headers: Iterable[Header] = (),
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> FetchResult:
+    """Send one request and wait for the whole answer, `timeout_s` at most."""
+    parts = urlsplit(url)
+    address = Address.parse(f"{parts.scheme}://{parts.netloc}")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    fields: list[Header] = [(b"host", address.host_header), *headers]
+    if body or method == b"POST":
+        fields.append((b"content-length", b"%d" % len(body)))
+    payload = render(b"%b %b HTTP/1.1\r\n" % (method, target.encode("ascii")), fields) + body
+    done: asyncio.Future[FetchResult] = asyncio.get_running_loop().create_future()
+    call = _pool.open(address, payload, _Collector(done, max_bytes))
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await done
+    except TimeoutError:
+        raise FetchError(f"no answer within {timeout_s:g} s") from None
+    finally:
+        call.cancel()

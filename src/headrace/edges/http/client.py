@@ -1,0 +1,379 @@
+"""The engine side of the byte path: one `asyncio.Protocol` per upstream connection.
+
+    UpstreamPool.open() ─► UpstreamCall ─► UpstreamConnection (kept alive or new)
+                               └─ answers go to the caller's AnswerSink
+
+A call that met a kept-alive connection which the engine was just closing is sent again on a
+new one: not a byte of an answer had come, and such a race says nothing about the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import httptools
+
+from headrace.edges.http.heads import Header, find
+
+MAX_ANSWER_HEAD_BYTES = 256 * 1024
+"""Status line and headers of an engine's answer; above it the answer is refused as broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an engine listens. `host_header` is ready to be sent."""
+
+    host: str
+    port: int
+    host_header: bytes
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read `http://host[:port]`. Raises `ValueError` for anything else."""
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError(f"{url!r} is not an engine address; write it as http://host:port")
+        return cls(parts.hostname, parts.port or 80, parts.netloc.encode("idna"))
+
+
+class AnswerSink(Protocol):
+    """Whoever reads an answer. After `answer_complete` or `answer_failed` nothing more comes."""
+
+    def answer_head(self, status: int, headers: list[Header]) -> None:
+        """The final status and fields (interim 1xx answers are not passed on)."""
+        ...
+
+    def answer_body(self, data: bytes) -> None:
+        """A piece of the body, framing taken off."""
+        ...
+
+    def answer_flush(self) -> None:
+        """All pieces that arrived together have been handed over: write them out now."""
+        ...
+
+    def answer_complete(self) -> None:
+        """The answer is whole."""
+        ...
+
+    def answer_failed(self, reason: str) -> None:
+        """The answer cannot be had, or not to its end."""
+        ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an engine; serves one call at a time."""
+
+    __slots__ = (
+        "_framed",
+        "_head_bytes",
+        "_headers",
+        "_keep_alive",
+        "_parser",
+        "_pool",
+        "_status",
+        "address",
+        "answered",
+        "call",
+        "complete",
+        "idle_since_s",
+        "sink",
+        "transport",
+    )
+
+    def __init__(self, pool: UpstreamPool, address: Address) -> None:
+        self._pool = pool
+        self.address = address
+        self._parser = httptools.HttpResponseParser(self)
+        self.transport: asyncio.Transport | None = None
+        self.call: UpstreamCall | None = None
+        self.sink: AnswerSink | None = None
+        self.idle_since_s = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._headers: list[Header] = []
+        self._status = 0
+        self._head_bytes = 0
+        self._framed = True
+        self._keep_alive = False
+        self.answered = False
+        self.complete = False
+
+    def start(self, call: UpstreamCall) -> None:
+        """Send a call's request; its answer goes to the call's sink."""
+        self._begin()
+        self.call = call
+        self.sink = call.sink
+        assert self.transport is not None
+        self.transport.write(call.payload)
+
+    def detach(self) -> None:
+        """Forget the call: whatever still comes is of no interest."""
+        self.call = None
+        self.sink = None
+
+    # ------------------------------------------------------------ transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self.call is None:
+            # An engine that talks without being asked cannot be trusted with the next request.
+            self._drop()
+            return
+        self.answered = True
+        if self._status == 0:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            raise
+        except httptools.HttpParserError as error:
+            self._fail(f"the answer is not valid HTTP/1.1: {error}")
+            return
+        if self._status == 0 and self._head_bytes > MAX_ANSWER_HEAD_BYTES:
+            self._fail(f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes")
+        elif self.complete:
+            self._finish(reusable=self._keep_alive)
+        elif self.sink is not None:
+            self.sink.answer_flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._pool.discard(self)
+        if self.call is None:
+            return
+        if exc is None and self._status and not self._framed:
+            self._finish(reusable=False)  # a body without framing ends with the connection
+        else:
+            self._fail(f"connection lost: {exc}" if exc else "the engine closed the connection")
+
+    def pause_writing(self) -> None:
+        """The request waits in the transport: bodies are bounded, so nothing else can grow."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
+
+    # ------------------------------------------------------------ parser callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._status == 0:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._headers = []
+            return
+        self._status = status
+        self._framed = (
+            find(self._headers, b"content-length") is not None
+            or find(self._headers, b"transfer-encoding") is not None
+            or status in (204, 304)
+        )
+        if self.sink is not None:
+            self.sink.answer_head(status, self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        if self.sink is not None:
+            self.sink.answer_body(body)
+
+    def on_message_complete(self) -> None:
+        # Interim answers are messages too, for the parser.
+        self.complete = self._status != 0
+        # The parser answers this rightly only in here.
+        self._keep_alive = self._parser.should_keep_alive()
+
+    # ------------------------------------------------------------ ends
+
+    def _finish(self, *, reusable: bool) -> None:
+        call, sink = self.call, self.sink
+        self.detach()
+        if call is not None:
+            call.connection = None
+        if reusable and call is not None and call.reusable:
+            self._pool.release(self)
+        else:
+            self._drop()
+        if sink is not None:
+            sink.answer_complete()
+
+    def _fail(self, reason: str) -> None:
+        call = self.call
+        self.detach()
+        self._drop()
+        if call is not None:
+            call.lost(reason, answered=self.answered)
+
+    def _drop(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class UpstreamCall:
+    """One request to one engine, from the connection on to the end of the answer."""
+
+    __slots__ = (
+        "_pool",
+        "_reused",
+        "_task",
+        "address",
+        "connection",
+        "payload",
+        "reusable",
+        "sink",
+    )
+
+    def __init__(
+        self, pool: UpstreamPool, address: Address, payload: bytes, sink: AnswerSink
+    ) -> None:
+        self._pool = pool
+        self._task: asyncio.Task[None] | None = None
+        self._reused = False
+        self.address = address
+        self.payload = payload
+        self.sink = sink
+        self.connection: UpstreamConnection | None = None
+        self.reusable = True
+        """Set to False when the engine is known to close after this answer."""
+
+    def begin(self) -> None:
+        """Send on a kept-alive connection, else open one."""
+        idle = self._pool.take_idle(self.address)
+        if idle is None:
+            self._connect()
+        else:
+            self._reused = True
+            self.connection = idle
+            idle.start(self)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the request is on its way."""
+        return self.connection is not None
+
+    def cancel(self) -> None:
+        """Drop the call; the engine sees its connection close and stops working on it."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.detach()
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    def pause(self) -> None:
+        """Stop reading the answer: TCP passes the back-pressure on to the engine."""
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.resume_reading()
+
+    def lost(self, reason: str, *, answered: bool) -> None:
+        """The connection failed under this call."""
+        self.connection = None
+        if self._reused and not answered:
+            self._reused = False
+            self._connect()
+        else:
+            self.sink.answer_failed(reason)
+
+    def _connect(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        connection = UpstreamConnection(self._pool, self.address)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: connection, self.address.host, self.address.port)
+        except asyncio.CancelledError:
+            # The connection may have been made in the same turn of the loop.
+            if connection.transport is not None:
+                connection.transport.abort()
+            raise
+        except OSError as error:
+            self._task = None
+            self.sink.answer_failed(f"cannot connect: {error.strerror or error}")
+            return
+        self._task = None
+        if connection.transport is None:  # lost between the handshake and now
+            self.sink.answer_failed("the engine closed the connection")
+            return
+        self.connection = connection
+        connection.start(self)
+
+
+class UpstreamPool:
+    """Kept-alive connections per address, the last used first."""
+
+    def __init__(self, *, max_idle: int, idle_s: float) -> None:
+        self._max_idle = max_idle
+        self._idle_s = idle_s
+        self._idle: dict[Address, list[UpstreamConnection]] = {}
+
+    def open(self, address: Address, payload: bytes, sink: AnswerSink) -> UpstreamCall:
+        """Send `payload` (a whole request, head and body) and return the call.
+
+        The answer, or the failure to connect, reaches the sink later, never within this call.
+        """
+        call = UpstreamCall(self, address, payload, sink)
+        call.begin()
+        return call
+
+    def take_idle(self, address: Address) -> UpstreamConnection | None:
+        """Return a connection that is still open, or None."""
+        idle = self._idle.get(address)
+        oldest_s = time.monotonic() - self._idle_s
+        while idle:
+            connection = idle.pop()
+            transport = connection.transport
+            if transport is not None and not transport.is_closing():
+                if connection.idle_since_s >= oldest_s:
+                    return connection
+                transport.abort()
+        return None
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for the next call."""
+        idle = self._idle.setdefault(connection.address, [])
+        if connection.transport is None or len(idle) >= self._max_idle:
+            if connection.transport is not None:
+                connection.transport.abort()
+            return
+        connection.idle_since_s = time.monotonic()
+        # A call that was paused at its last bytes must not leave the next one deaf.
+        connection.transport.resume_reading()
+        idle.append(connection)
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """A connection is gone."""
+        idle = self._idle.get(connection.address)
+        if idle and connection in idle:
+            idle.remove(connection)
+        if idle is not None and not idle:
+            del self._idle[connection.address]
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long; called a few times a second."""
+        oldest_s = now - self._idle_s
+        for idle in tuple(self._idle.values()):
+            for connection in [c for c in idle if c.idle_since_s < oldest_s]:
+                if connection.transport is not None:
+                    connection.transport.abort()
+
+    def close(self) -> None:
+        """Close all that is idle."""
+        for idle in tuple(self._idle.values()):
+            for connection in tuple(idle):
+                if connection.transport is not None:
+                    connection.transport.abort()

@@ -1,0 +1,92 @@
+"""Header fields: what may pass, and how a head is written.
+
+Heads are always written anew from parsed fields, never copied as bytes, so what one side
+smuggles past its parser does not reach the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+Header = tuple[bytes, bytes]
+"""Name in lower case, value without surrounding white space."""
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    )
+)
+"""RFC 9110 section 7.6.1 and the two that browsers and Java clients add."""
+
+NOT_FORWARDED = HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"expect",
+    # The client's credentials are for the gateway alone.
+    b"authorization",
+    b"x-api-key",
+    # Usage must be readable in the answer.
+    b"accept-encoding",
+    # Replaced by our own, unique id: engines use it as the id of the request.
+    b"x-request-id",
+}
+"""Request fields that stay at the gateway."""
+
+NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"x-request-id"}
+"""Answer fields that are ours to set."""
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES = {
+    status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()
+}
+
+
+def named_in_connection(headers: Iterable[Header]) -> frozenset[bytes]:
+    """Return the field names that `Connection` declares to be for this hop only."""
+    names: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection":
+            names.update(token.strip().lower() for token in value.split(b","))
+    return frozenset(names)
+
+
+def passing(headers: list[Header], dropped: frozenset[bytes]) -> list[Header]:
+    """Return the fields that are neither in `dropped` nor named in `Connection`."""
+    for name, _ in headers:
+        if name == b"connection":
+            dropped = dropped | named_in_connection(headers)
+            break
+    return [header for header in headers if header[0] not in dropped]
+
+
+def status_line(status: int) -> bytes:
+    """Return `HTTP/1.1 <status> <reason>` with its line end."""
+    line = _STATUS_LINES.get(status)
+    return line if line is not None else b"HTTP/1.1 %d \r\n" % status
+
+
+def render(start_line: bytes, headers: Iterable[Header]) -> bytes:
+    """Write a head. `start_line` has its line end; values were checked by a parser or are ours."""
+    lines = [start_line]
+    for name, value in headers:
+        lines += (name, b": ", value, b"\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def find(headers: Iterable[Header], name: bytes) -> bytes | None:
+    """Return the value of the first field called `name` (lower case), or None."""
+    for field, value in headers:
+        if field == name:
+            return value
+    return None

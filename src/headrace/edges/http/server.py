@@ -1,0 +1,449 @@
+"""The client side of the byte path: one `asyncio.Protocol` per client connection.
+
+A connection serves one request at a time; pipelined ones wait in a bounded queue. While an
+answer is under way the connection keeps reading, so that a client that leaves is seen at once.
+
+    head ─► body ─► busy (the handler answers) ─► idle ─► head …
+       any failure: an error answer where one can still be sent, then close
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import httptools
+
+from headrace.edges.http.errors import error_body
+from headrace.edges.http.heads import Header, find, render, status_line
+
+PIPELINE_DEPTH = 8
+"""Requests of one connection that may wait behind the one being answered."""
+
+_JSON = (b"content-type", b"application/json")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one client connection may cost."""
+
+    max_connections: int
+    max_connections_per_client: int
+    max_body_bytes: int
+    max_head_bytes: int
+    max_headers: int
+    client_buffer_bytes: int
+    head_s: float
+    body_s: float
+    idle_s: float
+    write_s: float
+
+
+@dataclass(slots=True)
+class HttpRequest:
+    """One request, read whole. `received_s` is on `time.monotonic`'s scale."""
+
+    method: bytes
+    target: bytes
+    headers: list[Header]
+    body: bytes
+    keep_alive: bool
+    http_1_0: bool
+    received_s: float
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a field; `name` in lower case."""
+        return find(self.headers, name)
+
+
+class Exchange(Protocol):
+    """Whoever answers a request; told what the client does meanwhile."""
+
+    def client_gone(self) -> None:
+        """The client closed or broke its connection; nothing can be sent any more."""
+        ...
+
+    def client_slow(self) -> None:
+        """Too many bytes wait for the client: stop producing."""
+        ...
+
+    def client_ready(self) -> None:
+        """The client has caught up: go on."""
+        ...
+
+
+class Handler(Protocol):
+    """The application behind a server."""
+
+    def handle(self, request: HttpRequest, connection: ClientConnection) -> Exchange | None:
+        """Answer now and return None, or return the exchange that will."""
+        ...
+
+
+class HttpServer:
+    """Listens, keeps the set of connections and enforces their limits and deadlines."""
+
+    def __init__(self, handler: Handler, limits: ConnectionLimits) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.connections: set[ClientConnection] = set()
+        self.closing = False
+        self._per_client: dict[str, int] = {}
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen and return the port. Raises `OSError` when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            lambda: ClientConnection(self), host, port, backlog=1024
+        )
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    def stop_listening(self) -> None:
+        """Refuse new connections; close the idle ones, let the busy ones finish their answer."""
+        self.closing = True
+        if self._listener is not None:
+            self._listener.close()
+        for connection in tuple(self.connections):
+            connection.close_when_idle()
+
+    def abort_all(self) -> None:
+        """Cut every connection that is left."""
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def sweep(self, now: float) -> None:
+        """Expire connections whose deadline has passed; called a few times a second."""
+        for connection in [c for c in self.connections if c.deadline_s < now]:
+            connection.expire()
+
+    def admit(self, connection: ClientConnection, client: str) -> str | None:
+        """Count a new connection; return why it is refused, or None."""
+        count = self._per_client.get(client, 0) + 1
+        self._per_client[client] = count
+        self.connections.add(connection)
+        if len(self.connections) > self.limits.max_connections:
+            return f"this gateway serves {self.limits.max_connections} connections at once"
+        if count > self.limits.max_connections_per_client:
+            return f"one address may open {self.limits.max_connections_per_client} connections"
+        return None
+
+    def forget(self, connection: ClientConnection, client: str) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        left = self._per_client.get(client, 1) - 1
+        if left > 0:
+            self._per_client[client] = left
+        else:
+            self._per_client.pop(client, None)
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client connection: parses requests, writes answers."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_chunked",
+        "_client",
+        "_close_after",
+        "_current",
+        "_exchange",
+        "_head_bytes",
+        "_head_only",
+        "_header_count",
+        "_headers",
+        "_in_head",
+        "_parser",
+        "_pending_head",
+        "_queue",
+        "_server",
+        "_starting",
+        "_target",
+        "_transport",
+        "deadline_s",
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._client = ""
+        self._queue: deque[HttpRequest] = deque()
+        self._current: HttpRequest | None = None
+        self._exchange: Exchange | None = None
+        self._starting = False
+        self._close_after = False
+        self._chunked = False
+        self._head_only = False
+        self._pending_head = b""
+        self.deadline_s = math.inf
+        self._reset_message()
+
+    def _reset_message(self) -> None:
+        self._target = b""
+        self._headers: list[Header] = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._header_count = 0
+        self._in_head = True
+
+    # ------------------------------------------------------------ transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._server.limits.client_buffer_bytes)
+        peer = transport.get_extra_info("peername")
+        self._client = str(peer[0]) if peer else ""
+        refusal = self._server.admit(self, self._client)
+        self.deadline_s = time.monotonic() + self._server.limits.idle_s
+        if refusal is not None:
+            self._refuse(429, f"Too many connections: {refusal}.", "too_many_connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.forget(self, self._client)
+        self._transport = None
+        self._queue.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        if self._close_after and self._current is None:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes == len(data) and self._current is None:
+                self.deadline_s = time.monotonic() + self._server.limits.head_s
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # RFC 9110 section 7.8: a server may ignore Upgrade. Java's client offers h2c so.
+            rest = data[upgrade.args[0] :]
+            self._parser = httptools.HttpRequestParser(self)
+            if rest:
+                self.data_received(rest)
+            return
+        except httptools.HttpParserCallbackError:
+            raise
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"The request is not valid HTTP/1.1: {error}.", "bad_http")
+            return
+        if self._in_head and self._head_bytes > self._server.limits.max_head_bytes:
+            self._refuse_large_head()
+
+    def pause_writing(self) -> None:
+        self.deadline_s = time.monotonic() + self._server.limits.write_s
+        if self._exchange is not None:
+            self._exchange.client_slow()
+
+    def resume_writing(self) -> None:
+        self.deadline_s = math.inf
+        if self._exchange is not None:
+            self._exchange.client_ready()
+
+    # ------------------------------------------------------------ parser callbacks
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_count += 1
+        if self._header_count <= self._server.limits.max_headers:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        limits = self._server.limits
+        if self._header_count > limits.max_headers:
+            self._refuse_large_head()
+            return
+        self.deadline_s = time.monotonic() + limits.body_s
+        length = find(self._headers, b"content-length")
+        if length is not None and length.isdigit() and int(length) > limits.max_body_bytes:
+            self._refuse_large_body()
+        elif find(self._headers, b"expect") is not None and self._transport is not None:
+            self._transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._server.limits.max_body_bytes:
+            self._refuse_large_body()
+        elif not self._close_after:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._close_after:
+            return
+        parser = self._parser
+        request = HttpRequest(
+            method=parser.get_method(),
+            target=self._target,
+            headers=self._headers,
+            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            keep_alive=parser.should_keep_alive(),
+            http_1_0=parser.get_http_version() == "1.0",
+            received_s=time.monotonic(),
+        )
+        self._reset_message()
+        self.deadline_s = math.inf
+        if not request.target.startswith(b"/"):
+            self._refuse(400, "The request target must be a path starting with '/'.", "bad_target")
+            return
+        self._queue.append(request)
+        if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
+            self._transport.pause_reading()
+        self._start_next()
+
+    # ------------------------------------------------------------ answering
+
+    def start_response(self, status: int, headers: list[Header], *, length: int | None) -> None:
+        """Begin the answer. `length` None: chunked, or until close for an HTTP/1.0 client.
+
+        The head leaves together with the first bytes of the body.
+        """
+        request = self._current
+        assert request is not None
+        self._chunked = False
+        framing: list[Header] = []
+        if length is not None:
+            framing.append((b"content-length", b"%d" % length))
+        elif request.http_1_0:
+            self._close_after = True
+        else:
+            self._chunked = True
+            framing.append((b"transfer-encoding", b"chunked"))
+        if not request.keep_alive or self._server.closing:
+            self._close_after = True
+        if self._close_after:
+            framing.append((b"connection", b"close"))
+        elif request.http_1_0:
+            framing.append((b"connection", b"keep-alive"))
+        self._head_only = request.method == b"HEAD" or status in (204, 304)
+        self._pending_head = render(status_line(status), [*headers, *framing])
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, not empty."""
+        transport = self._transport
+        if transport is None:
+            return
+        head, self._pending_head = self._pending_head, b""
+        if self._head_only:
+            data = b""
+        elif self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        transport.write(head + data if head else data)
+
+    def finish(self, last: bytes = b"", *, close: bool = False) -> None:
+        """End the answer, with a last piece of the body if there is one."""
+        self._close_after = self._close_after or close
+        transport = self._transport
+        if transport is not None:
+            head, self._pending_head = self._pending_head, b""
+            if self._head_only:
+                last = b""
+            elif self._chunked:
+                last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+            if head or last:
+                transport.write(head + last)
+        self._current = None
+        self._exchange = None
+        if self._close_after:
+            self.close()
+        elif not self._starting:
+            self._start_next()
+
+    def respond(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Send a whole answer."""
+        self.start_response(status, headers, length=len(body))
+        self.finish(body)
+
+    def abort(self) -> None:
+        """Cut the connection: the answer cannot be completed and the client must notice."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close once everything written has been sent."""
+        self.deadline_s = time.monotonic() + self._server.limits.write_s
+        if self._transport is not None:
+            self._transport.close()
+
+    def close_when_idle(self) -> None:
+        """Close now if no request is being read or answered, else after the present answer."""
+        if self._current is None and self._head_bytes == 0:
+            self.close()
+
+    def expire(self) -> None:
+        """The deadline has passed: say so where the client can still read it."""
+        self.deadline_s = math.inf
+        if self._current is not None or self._close_after:
+            self.abort()
+        elif self._head_bytes or not self._in_head:
+            self._refuse(408, "The request did not arrive in time.", "request_timeout")
+        else:
+            self.close()
+
+    # ------------------------------------------------------------ inside
+
+    def _start_next(self) -> None:
+        # A loop, not recursion: an answer given at once returns here for the next request.
+        if self._starting or self._current is not None:
+            return
+        self._starting = True
+        try:
+            while self._queue and self._current is None and not self._close_after:
+                if len(self._queue) == PIPELINE_DEPTH + 1 and self._transport is not None:
+                    self._transport.resume_reading()
+                self._current = request = self._queue.popleft()
+                exchange = self._server.handler.handle(request, self)
+                # The exchange may have answered within `handle`.
+                self._exchange = exchange if self._current is request else None
+        finally:
+            self._starting = False
+        if self._current is None and not self._close_after and self._transport is not None:
+            self.deadline_s = time.monotonic() + self._server.limits.idle_s
+
+    def _refuse_large_head(self) -> None:
+        limits = self._server.limits
+        self._refuse(
+            431,
+            f"The request head is over its limit of {limits.max_head_bytes} bytes"
+            f" or {limits.max_headers} fields.",
+            "head_too_large",
+        )
+
+    def _refuse_large_body(self) -> None:
+        limit = self._server.limits.max_body_bytes
+        self._refuse(
+            413,
+            f"The request body is over the limit of {limit} bytes (limits.max_body_bytes).",
+            "body_too_large",
+        )
+
+    def _refuse(self, status: int, message: str, code: str) -> None:
+        """Answer an error that concerns the connection itself, then close."""
+        if self._close_after or self._transport is None:
+            return
+        self._close_after = True
+        self._body.clear()
+        if self._current is not None:
+            # An answer is under way: a second one would corrupt it.
+            self._queue.clear()
+            return
+        body = error_body(status, message, code=code)
+        headers = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        self._transport.write(render(status_line(status), headers) + body)
+        self.close()
