@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from headrace.core.events import Progress
-from headrace.core.model import Endpoint, Fleet
+from headrace.core.model import Endpoint, Fleet, Replica
+from headrace.engines.reading import EngineReading
+from headrace.gateway.metrics.external import EngineTotals, PushedReport
+from headrace.gateway.metrics.gauges import EngineGauges, PushedGauges, engine_gauges
 from headrace.gateway.metrics.meter import Meter
-from headrace.gateway.metrics.series import SeriesKey, SeriesTable
+from headrace.gateway.metrics.series import Series, SeriesKey, SeriesTable
 from headrace.gateway.metrics.tokens import ChunkRatio
 
 
@@ -27,7 +30,11 @@ class TelemetrySettings:
     max_series: int = 1000
     """Combinations of model, pool and replica; what comes above is counted as "other"."""
     stale_after_s: float = 5.0
-    """An engine's gauges older than this are replaced by the gateway's own estimate."""
+    """An engine's gauges older than this, five scrapes by default, are replaced by the gateway's
+    own estimate."""
+    external_pools: frozenset[str] = frozenset()
+    """Pools declared `traffic: external`: their requests do not pass this gateway, so their tokens
+    and latencies come from scrapes and from what is pushed to `/telemetry`."""
 
 
 class Telemetry:
@@ -51,7 +58,10 @@ class Telemetry:
         self.ratios: dict[str, ChunkRatio] = {}
         self.rejects: dict[tuple[str, str], int] = {}
         self.scrape_failures: dict[str, int] = {}
+        self.pushes = dict.fromkeys(("accepted", "duplicate", "invalid"), 0)
         self._streams: dict[Meter, None] = {}
+        self._totals: dict[str, EngineTotals] = {}
+        self._pushed: dict[str, PushedGauges] = {}
 
     # ------------------------------------------------------------ requests
 
@@ -122,9 +132,60 @@ class Telemetry:
 
     # ------------------------------------------------------------ replicas
 
+    def read(self, replica: str, reading: EngineReading, now: float) -> None:
+        """Take in a scrape. Of relayed replicas the tokens are known better; of external ones the
+        engine's own counters are the source.
+        """
+        known = self.fleet.replicas.get(replica)
+        if known is None or not self.is_external(known):
+            return
+        used = self._totals.setdefault(replica, EngineTotals()).advance(reading)
+        series = self._series_of(known.pool.spec.model, known)
+        series.input_tokens += used.input_tokens
+        series.cached_tokens += used.cached_tokens
+        series.count_output(used.output_tokens, now)
+
     def scrape_failed(self, replica: str) -> None:
         """A scrape brought nothing."""
         self.scrape_failures[replica] = self.scrape_failures.get(replica, 0) + 1
+
+    def push(self, report: PushedReport, replica: Replica, now: float) -> list[str]:
+        """Take in what an exporter pushed; return the names of the facts that were not used.
+
+        Tokens and latencies count only for external replicas, tokens only while the engine's own
+        counters are not scraped. Gauges are used while no scrape is fresh.
+        """
+        gauges = self._pushed.get(replica.name, PushedGauges())
+        self._pushed[replica.name] = gauges.updated(report, now)
+        if not self.is_external(replica):
+            return report.traffic_facts()
+        series = self._series_of(report.model_id, replica)
+        if report.ttft_s is not None:
+            series.observe_ttft(report.ttft_s, now)
+        if report.tpot_s is not None:
+            series.observe_tpot(report.tpot_s, now)
+        totals = self._totals.get(replica.name)
+        if totals is not None and totals.seen:
+            return report.token_facts()
+        series.input_tokens += report.input_tokens or 0
+        series.count_output(report.output_tokens or 0, now)
+        return []
+
+    def is_external(self, replica: Replica) -> bool:
+        """Whether this replica's traffic does not pass the gateway."""
+        return replica.pool.spec.name in self.settings.external_pools
+
+    def gauges_of(self, replica: Replica, now: float) -> EngineGauges:
+        """Queue, running requests and KV usage of a replica, from the best source there is."""
+        pushed = self._pushed.get(replica.name)
+        return engine_gauges(replica, pushed, now, self.settings.stale_after_s)
+
+    def seed(self) -> None:
+        """Make the series of every replica, so that its counters are seen at 0 before they rise:
+        `rate()` cannot count an increase from nothing.
+        """
+        for replica in self.fleet.replicas.values():
+            self._series_of(replica.pool.spec.model, replica)
 
     def forget(self, replica: str) -> None:
         """A replica left the fleet: its series vanish with the next read of `/metrics`.
@@ -133,12 +194,18 @@ class Telemetry:
         the same name later starts at 0, which Prometheus reads as a counter's restart.
         """
         self.series.forget_replica(replica)
-        self.scrape_failures.pop(replica, None)
+        for by_replica in (self.scrape_failures, self._totals, self._pushed):
+            by_replica.pop(replica, None)
+
+    def _series_of(self, model_id: str, replica: Replica) -> Series:
+        return self.series.get(SeriesKey(model_id, replica.pool.spec.name, replica.name))
 
     def _serves(self, model_id: str) -> bool:
-        pools = self.fleet.pools.values()
-        return any(
-            model_id == pool.spec.model
-            or any(model_id in replica.adapters for replica in pool.replicas.values())
-            for pool in pools
+        return any(serves(replica, model_id) for replica in self.fleet.replicas.values()) or any(
+            model_id == pool.spec.model for pool in self.fleet.pools.values()
         )
+
+
+def serves(replica: Replica, model_id: str) -> bool:
+    """Whether a replica answers for this model or adapter."""
+    return model_id == replica.pool.spec.model or model_id in replica.adapters

@@ -1,0 +1,75 @@
+"""An engine's gauges from the best source: a fresh scrape, else a fresh push, else our own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from headrace.core.model import EngineReport, Replica
+from headrace.gateway.metrics.external import PushedReport
+
+
+@dataclass(frozen=True, slots=True)
+class PushedGauges:
+    """The latest pushed gauges of a replica and when each came, in seconds of `now`."""
+
+    kv_usage_ratio: float = 0.0
+    kv_pushed_s: float | None = None
+    queue_depth: float = 0.0
+    queue_pushed_s: float | None = None
+
+    def updated(self, report: PushedReport, now: float) -> PushedGauges:
+        """With what this report brings."""
+        new = self
+        if report.kv_usage_ratio is not None:
+            new = replace(new, kv_usage_ratio=report.kv_usage_ratio, kv_pushed_s=now)
+        if report.queue_depth is not None:
+            new = replace(new, queue_depth=report.queue_depth, queue_pushed_s=now)
+        return new
+
+
+class EngineGauges(NamedTuple):
+    """What is exported for a replica.
+
+    `kv_usage_ratio` is None only where the size of the KV cache was never known. `estimated`
+    says that the scrape is stale or missing, so that the figures are not the engine's own.
+    """
+
+    queue_depth: float
+    running: float
+    kv_usage_ratio: float | None
+    estimated: bool
+
+
+def engine_gauges(
+    replica: Replica, pushed: PushedGauges | None, now: float, stale_after_s: float
+) -> EngineGauges:
+    """The gauges of a replica; each fact from the first source that has it."""
+    fresh = _is_fresh(replica.scraped_s, now, stale_after_s)
+    report = replica.report if fresh else EngineReport()
+    queue, running, kv = report.queue_depth, report.running, report.kv_usage_ratio
+    if pushed is not None:
+        if queue is None and _is_fresh(pushed.queue_pushed_s, now, stale_after_s):
+            queue = pushed.queue_depth
+        if kv is None and _is_fresh(pushed.kv_pushed_s, now, stale_after_s):
+            kv = pushed.kv_usage_ratio
+    places = replica.report.max_sequences
+    running_here = replica.in_flight if places is None else min(replica.in_flight, places)
+    return EngineGauges(
+        queue_depth=replica.in_flight - running_here if queue is None else queue,
+        running=running_here if running is None else running,
+        kv_usage_ratio=_estimate_kv(replica) if kv is None else kv,
+        estimated=not fresh,
+    )
+
+
+def _is_fresh(seen_s: float | None, now: float, stale_after_s: float) -> bool:
+    return seen_s is not None and now - seen_s <= stale_after_s
+
+
+def _estimate_kv(replica: Replica) -> float | None:
+    """Our requests' tokens there over the capacity last told; else the last ratio told."""
+    capacity = replica.report.kv_capacity_tokens
+    if not capacity:
+        return replica.report.kv_usage_ratio
+    return min(replica.context_tokens / capacity, 1.0)
