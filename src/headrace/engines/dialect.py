@@ -16,6 +16,8 @@ from headrace.engines.reading import Answers, EngineReading, ListedModel, Refusa
 from headrace.engines.streams import open_reader
 from headrace.engines.usage import BodyReading, StreamReader, UsageRule
 
+_NO_RULE = UsageRule(where="not told")
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -31,7 +33,7 @@ class Dialect:
     sources: Mapping[str, tuple[str, ...]]
     """Field of `EngineReading` to the engine's names for it, newest first. The docs' table."""
     usage_rules: Mapping[Endpoint, UsageRule]
-    """How usage is obtained; an endpoint that is not here tells none."""
+    """How usage is obtained; an endpoint that is not here is asked for none."""
     health_path: str = "/health"
     """Answers 200 when requests may be sent; anything else means not ready."""
     models_path: str = "/v1/models"
@@ -47,9 +49,9 @@ class Dialect:
         """Read the body of `models_path`. Raises `ValueError` if it is not a model list."""
         return list_models(body)
 
-    def usage_rule(self, endpoint: Endpoint) -> UsageRule | None:
-        """The rule for an endpoint, `None` where the engine tells no usage there."""
-        return self.usage_rules.get(endpoint)
+    def usage_rule(self, endpoint: Endpoint) -> UsageRule:
+        """The rule for an endpoint."""
+        return self.usage_rules.get(endpoint, _NO_RULE)
 
     def stream_reader(
         self, endpoint: Endpoint, *, injected: bool = False, prompts: int = 1
@@ -63,8 +65,6 @@ class Dialect:
 
     def read_body(self, endpoint: Endpoint, body: bytes) -> BodyReading:
         """Read usage and response id from a whole 2xx answer. Never raises."""
-        if self.usage_rule(endpoint) is None:
-            return BodyReading()
         return read_body(endpoint, body)
 
     def classify_error(self, status: int, body: bytes) -> Refusal:

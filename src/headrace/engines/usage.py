@@ -1,15 +1,9 @@
-"""How token usage is obtained: a rule per endpoint and dialect, and readers that apply it.
-
-A `StreamReader` sits in the relay path of one streamed answer. It is handed whole SSE events and
-hands back what to relay; on the way it notices the first content, counts content deltas and
-keeps the usage. Ordinary events cost a few substring searches, never a JSON parse.
-"""
+"""How token usage is obtained: a rule per endpoint and dialect, and the reader that applies it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from headrace.core.model import Usage
 
@@ -18,17 +12,17 @@ from headrace.core.model import Usage
 class UsageRule:
     """Where one endpoint of one dialect tells its usage."""
 
+    where: str
+    """In words, for the generated docs."""
     inject_usage: bool = False
     """Merge `"stream_options": {"include_usage": true}` into a *streaming* request that lacks it.
     The reader is then made with `injected=True` and takes the answer to that request out again."""
     usage_per_choice: bool = False
     """Each choice ends with a usage of its own, to be added. False: one usage covers them all."""
-    where: str = ""
-    """In words, for the generated docs."""
 
 
 class ContentKind(StrEnum):
-    """What the first content of a stream was."""
+    """What a delta holds."""
 
     TEXT = "text"
     REASONING = "reasoning"
@@ -44,27 +38,44 @@ class BodyReading:
     """The id of a `/v1/responses` answer: it may be stored, and only this replica has it."""
 
 
-class StreamReader(Protocol):
-    """Reads one streamed answer event by event. One object per stream, thrown away with it."""
+class StreamReader:
+    """Reads one streamed answer event by event: one object per stream, thrown away with it.
 
-    content_chunks: int
-    """Events that carried content, reasoning or tool-call deltas so far."""
-    first_kind: ContentKind | None
-    """What the first of them was; `None` before it. Role chunks and empty deltas do not count."""
-    usage: Usage | None
-    """What the engine has reported so far; final once `done`. `None` if it reported nothing.
-    Of a broken stream it is a lower bound: choices that had not ended may be missing in it."""
-    response_id: str | None
-    """The id of a `/v1/responses` stream, known from its first event."""
-    done: bool
-    """The stream ended as its protocol says (`[DONE]`, `message_stop`, `response.completed`)."""
-    error: bool
-    """The engine reported an error inside the stream."""
+    It sits in the relay path. It is handed whole SSE events and hands back what to relay; on the
+    way it counts content deltas and keeps the usage. An ordinary event costs a few substring
+    searches, not a JSON parse. A subclass knows a protocol; this class relays what nobody knows.
+    """
+
+    __slots__ = ("content_chunks", "done", "error", "first_kind", "response_id", "usage")
+
+    def __init__(self) -> None:
+        self.content_chunks: int = 0
+        """Events that carried content, reasoning or tool-call deltas so far. Role chunks and
+        empty deltas do not count: the first to count is the first token (TTFT)."""
+        self.first_kind: ContentKind | None = None
+        """What the first of them held; `None` before it."""
+        self.usage: Usage | None = None
+        """What the engine has reported so far; final once `done`. `None` if it reported nothing.
+        Of a broken stream it is a lower bound: choices that had not ended may miss in it."""
+        self.response_id: str | None = None
+        """The id of a `/v1/responses` stream, known from its first event."""
+        self.done: bool = False
+        """The stream ended the way its protocol ends (`[DONE]`, `message_stop`, …)."""
+        self.error: bool = False
+        """The engine reported an error inside the stream."""
 
     def feed(self, event: bytes) -> bytes | None:
-        """Take one whole SSE event, return the bytes to relay: the very same object as a rule,
-        new bytes where an injected `usage` was cut out, `None` where the event is to be dropped.
+        """Take one whole SSE event and return the bytes to relay in its place.
 
-        Never raises: what cannot be understood is relayed as it is.
+        As a rule that is the very same object; new bytes where an injected `usage` was cut out;
+        `None` where the event is to be dropped. What cannot be understood is relayed as it is:
+        this never raises.
         """
-        ...
+        if event.startswith(b"data: [DONE]"):
+            self.done = True
+        return event
+
+    def _count_content(self, kind: ContentKind) -> None:
+        self.content_chunks += 1
+        if self.first_kind is None:
+            self.first_kind = kind

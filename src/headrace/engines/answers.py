@@ -1,0 +1,92 @@
+"""Whole answers: the usage in a body, and the list of models. One shape fits every dialect."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.core.model import Endpoint
+from headrace.engines.reading import ListedModel
+from headrace.engines.usage import BodyReading
+from headrace.engines.wire import CompletionUsage, MessageUsage, ResponseUsage, decode
+
+
+class _CompletionBody(msgspec.Struct):
+    usage: CompletionUsage | None = None
+
+
+class _ResponseBody(msgspec.Struct):
+    id: str | None = None
+    usage: ResponseUsage | None = None
+
+
+class _MessageBody(msgspec.Struct):
+    usage: MessageUsage | None = None
+
+
+_COMPLETION = msgspec.json.Decoder(_CompletionBody)
+_RESPONSE = msgspec.json.Decoder(_ResponseBody)
+_MESSAGE = msgspec.json.Decoder(_MessageBody)
+
+
+def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
+    """Read the usage, and a response's id, out of a whole 2xx answer. Never raises."""
+    answer: _CompletionBody | _ResponseBody | _MessageBody | None = None
+    match endpoint:
+        case Endpoint.CHAT | Endpoint.COMPLETIONS | Endpoint.EMBEDDINGS:
+            answer = decode(_COMPLETION, body)
+        case Endpoint.RESPONSES:
+            answer = decode(_RESPONSE, body)
+        case Endpoint.MESSAGES:
+            answer = decode(_MESSAGE, body)
+        case Endpoint.OTHER:
+            pass
+    if answer is None:
+        return BodyReading()
+    return BodyReading(
+        usage=answer.usage.read() if answer.usage else None,
+        response_id=answer.id if isinstance(answer, _ResponseBody) else None,
+    )
+
+
+class _ModelMeta(msgspec.Struct):
+    n_ctx: int | None = None
+
+
+class _Model(msgspec.Struct):
+    id: str
+    parent: str | None = None
+    owned_by: str | None = None
+    max_model_len: int | None = None
+    meta: _ModelMeta | None = None
+    aliases: list[str] | None = None
+
+
+class _ModelList(msgspec.Struct):
+    data: list[_Model]
+
+
+_MODELS = msgspec.json.Decoder(_ModelList)
+
+
+def list_models(body: bytes) -> list[ListedModel]:
+    """Read a `/v1/models` body. Raises `ValueError` if it is not a model list.
+
+    `max_model_len` (vLLM) and `meta.n_ctx` (llama.cpp: the context of one slot) both say what one
+    request may hold; an engine gives one of them or neither.
+    """
+    listed = decode(_MODELS, body)
+    if listed is None:
+        start = body[:80].decode(errors="replace")
+        raise ValueError(f"/v1/models: not a list of models: {start!r}; is this an engine?")
+    return [_listed(model) for model in listed.data]
+
+
+def _listed(model: _Model) -> ListedModel:
+    n_ctx = model.meta.n_ctx if model.meta else None
+    return ListedModel(
+        id=model.id,
+        parent=model.parent,
+        max_context_tokens=model.max_model_len or n_ctx,
+        aliases=tuple(alias for alias in model.aliases or () if alias != model.id),
+        owned_by=model.owned_by,
+    )

@@ -1,0 +1,156 @@
+"""Streams of `chat.completion.chunk` and `text_completion` objects: chat and completions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from headrace.core.model import Usage
+from headrace.engines.spans import without_member
+from headrace.engines.sse import event_data
+from headrace.engines.usage import ContentKind, StreamReader
+from headrace.engines.wire import CompletionUsage, decode, present
+
+
+class _Delta(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+    reasoning: msgspec.Raw = msgspec.Raw()
+    reasoning_content: msgspec.Raw = msgspec.Raw()
+    tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    text: msgspec.Raw = msgspec.Raw()
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: CompletionUsage | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+
+# How an ordinary content event looks in the bytes. Inside a JSON string every quote is escaped,
+# so a pattern with a quote in its middle can only match the structure, never the model's words.
+_SHAPES = (
+    b'"delta":{"content":"',
+    b'"delta":{"reasoning_content":"',
+    b'"delta":{"reasoning":"',
+    b'"delta":{"tool_calls":[{',
+    b'"text":"',
+)
+_NO_SHAPE_YET = b"\0"  # never in an event: JSON escapes it
+_EMPTY_STRING = b':""'
+_USAGE = b'"usage"'
+_NOT_FINISHED = b'"finish_reason":null'
+
+
+class ChunkReader(StreamReader):
+    """Reads chat and completions. Drops or cuts the usage if it came only because we asked."""
+
+    __slots__ = ("_by_choice", "_injected", "_per_choice", "_prompts", "_shape")
+
+    def __init__(self, *, injected: bool, usage_per_choice: bool, prompts: int) -> None:
+        super().__init__()
+        self._injected = injected
+        self._per_choice = usage_per_choice
+        self._prompts = max(1, prompts)
+        self._by_choice: dict[int, Usage] = {}
+        self._shape = _NO_SHAPE_YET
+
+    def feed(self, event: bytes) -> bytes | None:
+        """See `StreamReader.feed`. Most events look like the content event before them."""
+        if (
+            self._shape in event
+            and _USAGE not in event
+            and _NOT_FINISHED in event
+            and _EMPTY_STRING not in event
+        ):
+            self.content_chunks += 1
+            return event
+        return self._read(event)
+
+    def _read(self, event: bytes) -> bytes | None:
+        payload = event_data(event)
+        if payload == b"[DONE]":
+            self.done = True
+            return event
+        if not payload:
+            # A comment; or, from an old llama.cpp, an error under a field name of its own.
+            self.error = self.error or event.startswith(b"error:")
+            return event
+        chunk = decode(_CHUNK, payload)
+        if chunk is None:
+            return event
+        self.error = self.error or present(chunk.error)
+        choices = chunk.choices or ()
+        self._note_content(choices, event)
+        if chunk.usage is not None:
+            self._note_usage(chunk.usage.read(), choices)
+        if not self._injected or _USAGE not in event:
+            return event
+        if chunk.usage is not None and not choices:
+            return None
+        rest = without_member(payload, b"usage")
+        return event if rest is payload else event.replace(payload, rest, 1)
+
+    def _note_content(self, choices: Collection[_Choice], event: bytes) -> None:
+        for choice in choices:
+            kind = _content_kind(choice)
+            if kind is not None:
+                self._count_content(kind)
+                self._shape = next((s for s in _SHAPES if s in event), _NO_SHAPE_YET)
+                return
+
+    def _note_usage(self, usage: Usage, choices: Collection[_Choice]) -> None:
+        """Keep the newest usage of each choice, or the one that covers them all.
+
+        A usage on a choice's chunk is that choice's own, running or final: a newer one replaces
+        it. One on a chunk without choices covers all choices and is the last word, but for
+        engines that send one per choice without saying whose: those are all kept.
+        """
+        if choices:
+            self._by_choice[next(iter(choices)).index] = usage
+        elif self._per_choice:
+            self._by_choice[-1 - len(self._by_choice)] = usage
+        else:
+            self.usage = usage
+            return
+        self.usage = _together(self._by_choice.values(), self._prompts)
+
+
+def _content_kind(choice: _Choice) -> ContentKind | None:
+    if present(choice.text):
+        return ContentKind.TEXT
+    delta = choice.delta
+    if delta is None:
+        return None
+    if present(delta.content) or present(delta.refusal):
+        return ContentKind.TEXT
+    if present(delta.reasoning) or present(delta.reasoning_content):
+        return ContentKind.REASONING
+    if present(delta.tool_calls) or present(delta.function_call):
+        return ContentKind.TOOL_CALL
+    return None
+
+
+def _together(usages: Collection[Usage], prompts: int) -> Usage:
+    """Add up the usages of a request's choices.
+
+    Each choice produced its own output. The prompt is told with each choice, but `n` choices of
+    one prompt share one prefill: input counts once per prompt, not once per choice. With every
+    choice told, and `n` the same for each prompt, sum x prompts / choices is exactly that.
+    """
+    told = len(usages)
+    prompts = min(prompts, told)
+    return Usage(
+        input_tokens=sum(u.input_tokens for u in usages) * prompts // told,
+        output_tokens=sum(u.output_tokens for u in usages),
+        cached_tokens=sum(u.cached_tokens for u in usages) * prompts // told,
+    )

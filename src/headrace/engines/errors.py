@@ -1,0 +1,47 @@
+"""Whose fault an engine's error answer is: the request's, or this replica's."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.engines.reading import Refusal
+from headrace.engines.wire import decode
+
+
+class _Fault(msgspec.Struct):
+    message: str = ""
+    param: str | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Fault | str | None = None
+
+
+_ERROR = msgspec.json.Decoder(_ErrorBody)
+
+
+def classify_error(status: int, body: bytes) -> Refusal:
+    """Say what an answer with status >= 400 means for routing.
+
+    A 4xx is the client's, with three exceptions: 401 (the upstream key is the gateway's own, so
+    the client cannot mend it), 429 (an engine or a proxy before it is full), and a 404 about the
+    model, which the gateway has already resolved: the replica lost it, say an unloaded adapter.
+    501 and 505 say what the engine cannot do at all, so every replica would say the same.
+    """
+    if status == 503:
+        return Refusal.LOADING if "loading" in _fault(body).message.lower() else Refusal.BUSY
+    if status == 429:
+        return Refusal.BUSY
+    if status == 404:
+        return Refusal.ABSENT if _fault(body).param == "model" else Refusal.CLIENT
+    if status == 401:
+        return Refusal.BROKEN
+    if status >= 500 and status not in {501, 505}:
+        return Refusal.BROKEN
+    return Refusal.CLIENT
+
+
+def _fault(body: bytes) -> _Fault:
+    answer = decode(_ERROR, body)
+    error = answer.error if answer else None
+    return error if isinstance(error, _Fault) else _Fault(message=error or "")

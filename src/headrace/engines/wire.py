@@ -1,0 +1,75 @@
+"""The JSON shapes engines answer with, as far as they are read, and decoding that never raises."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from headrace.core.model import Usage
+
+T = TypeVar("T")
+
+_NOTHING = frozenset({b"", b"null", b'""', b"[]", b"{}"})
+
+
+def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T | None:
+    """Decode, or `None` where the bytes are no such JSON (or nest too deep to be honest)."""
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def present(raw: msgspec.Raw) -> bool:
+    """Whether a member was given and holds anything: not null, "", [] or {}."""
+    return bytes(raw) not in _NOTHING
+
+
+class TokenDetails(msgspec.Struct):
+    """`prompt_tokens_details` and `input_tokens_details`."""
+
+    cached_tokens: int | None = None
+
+
+class CompletionUsage(msgspec.Struct):
+    """`usage` of chat, completions and embeddings. `prompt_tokens` includes the cached ones."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: TokenDetails | None = None
+
+    def read(self) -> Usage:
+        """The same in our words."""
+        details = self.prompt_tokens_details
+        cached = details.cached_tokens if details else None
+        return Usage(self.prompt_tokens or 0, self.completion_tokens or 0, cached or 0)
+
+
+class ResponseUsage(msgspec.Struct):
+    """`usage` of `/v1/responses`. `input_tokens` includes the cached ones."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: TokenDetails | None = None
+
+    def read(self) -> Usage:
+        """The same in our words."""
+        details = self.input_tokens_details
+        cached = details.cached_tokens if details else None
+        return Usage(self.input_tokens or 0, self.output_tokens or 0, cached or 0)
+
+
+class MessageUsage(msgspec.Struct):
+    """`usage` of `/v1/messages`. `input_tokens` leaves out what the cache gave or took in."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+    def read(self) -> Usage:
+        """The same in our words, where input is all of the prompt."""
+        cached = self.cache_read_input_tokens or 0
+        created = self.cache_creation_input_tokens or 0
+        return Usage((self.input_tokens or 0) + cached + created, self.output_tokens or 0, cached)
