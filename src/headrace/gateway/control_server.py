@@ -1,0 +1,84 @@
+"""Runs the control plane's application on the gateway's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from headrace.gateway.control import ControlSettings
+
+STOP_S = 2.0
+"""Requests to the control plane still running when it stops get this long."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program: the gateway drains first and stops this last."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+@dataclass(slots=True)
+class ControlServer:
+    """A control plane that is listening."""
+
+    host: str
+    port: int
+    _server: _Server
+    _task: asyncio.Task[None]
+
+    @property
+    def url(self) -> str:
+        """Where it can be reached from this machine."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def stop(self) -> None:
+        """Stop listening; running requests get `STOP_S`."""
+        self._server.should_exit = True
+        await self._task
+
+
+async def serve_control(app: ASGIApp, settings: ControlSettings) -> ControlServer:
+    """Listen and serve until stopped. Raises OSError if the address cannot be had."""
+    listener = _bind(settings.host, settings.port)
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=256,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(STOP_S),
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="headrace-control")
+    while not server.started:
+        if task.done():
+            listener.close()
+            task.result()
+            raise OSError(f"the control plane did not start on {settings.host}:{settings.port}")
+        await asyncio.sleep(0.005)
+    return ControlServer(settings.host, listener.getsockname()[1], server, task)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,64 @@
+"""The fleet as the control plane shows it: plain values for JSON."""
+
+from __future__ import annotations
+
+from headrace.core.model import Pool, Replica
+from headrace.gateway.telemetry import Telemetry
+
+View = dict[str, object]
+
+
+def view_fleet(telemetry: Telemetry, now: float) -> View:
+    """Pools with their replicas, and aliases. Seconds and tokens; `scrape_age_s` is null before
+    the first scrape.
+    """
+    fleet = telemetry.fleet
+    return {
+        "pools": [_view_pool(pool, telemetry, now) for pool in fleet.pools.values()],
+        "aliases": [
+            {
+                "name": alias.name,
+                "targets": [
+                    {"model": target.model, "weight": target.weight} for target in alias.targets
+                ],
+                "fallbacks": list(alias.fallbacks),
+            }
+            for alias in fleet.aliases.values()
+        ],
+    }
+
+
+def _view_pool(pool: Pool, telemetry: Telemetry, now: float) -> View:
+    return {
+        "name": pool.spec.name,
+        "model": pool.spec.model,
+        "role": pool.spec.role.value,
+        "policy": pool.spec.policy,
+        "latency_source": pool.latency.source,
+        "bytes_per_token": pool.bytes_per_token,
+        "output_tokens_mean": pool.output_tokens_mean,
+        "replicas": [_view_replica(each, telemetry, now) for each in pool.replicas.values()],
+    }
+
+
+def _view_replica(replica: Replica, telemetry: Telemetry, now: float) -> View:
+    gauges = telemetry.gauges_of(replica, now)
+    return {
+        "name": replica.name,
+        "url": replica.url,
+        "state": replica.state.value,
+        "traffic": "external" if telemetry.is_external(replica) else "relayed",
+        "in_flight": replica.in_flight,
+        "decoding": replica.decoding,
+        "backlog_tokens": replica.backlog_tokens,
+        "context_tokens": replica.context_tokens,
+        "queue_depth": gauges.queue_depth,
+        "running": gauges.running,
+        "kv_usage_ratio": gauges.kv_usage_ratio,
+        "kv_capacity_tokens": replica.report.kv_capacity_tokens,
+        "gauges_estimated": gauges.estimated,
+        "scrape_age_s": None if replica.scraped_s is None else now - replica.scraped_s,
+        "adapters": sorted(replica.adapters),
+        "max_context_tokens": replica.max_context_tokens,
+        "ejections": replica.ejections,
+    }
