@@ -36,25 +36,25 @@ class _Chunk(msgspec.Struct):
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
-# How an ordinary content event looks in the bytes. Inside a JSON string every quote is escaped,
-# so a pattern with a quote in its middle can only match the structure, never the model's words.
+# How an ordinary content event looks in the bytes, up to where the delta itself begins. Inside a
+# JSON string every quote is escaped, so a pattern with a quote in its middle can only match the
+# structure, never the model's words.
 _SHAPES = (
     b'"delta":{"content":"',
     b'"delta":{"reasoning_content":"',
     b'"delta":{"reasoning":"',
-    b'"delta":{"tool_calls":[{',
+    b'"delta":{"tool_calls":[',
     b'"text":"',
 )
 _NO_SHAPE_YET = b"\0"  # never in an event: JSON escapes it
-_EMPTY_STRING = b':""'
 _USAGE = b'"usage"'
-_NOT_FINISHED = b'"finish_reason":null'
+_QUOTE = b'"'
 
 
 class ChunkReader(StreamReader):
     """Reads chat and completions. Drops or cuts the usage if it came only because we asked."""
 
-    __slots__ = ("_by_choice", "_injected", "_per_choice", "_prompts", "_shape")
+    __slots__ = ("_by_choice", "_injected", "_per_choice", "_prompts", "_shape", "_shape_bytes")
 
     def __init__(self, *, injected: bool, usage_per_choice: bool, prompts: int) -> None:
         super().__init__()
@@ -62,18 +62,18 @@ class ChunkReader(StreamReader):
         self._per_choice = usage_per_choice
         self._prompts = max(1, prompts)
         self._by_choice: dict[int, Usage] = {}
-        self._shape = _NO_SHAPE_YET
+        self._expect(_NO_SHAPE_YET)
 
     def feed(self, event: bytes) -> bytes | None:
         """See `StreamReader.feed`. Most events look like the content event before them."""
-        if (
-            self._shape in event
-            and _USAGE not in event
-            and _NOT_FINISHED in event
-            and _EMPTY_STRING not in event
-        ):
-            self.content_chunks += 1
-            return event
+        # `find` and not `in`: on bytes `in` first tries, and fails, to take the pattern for a
+        # number, which costs more than the search.
+        at = event.find(self._shape)
+        if at >= 0 and event.find(_USAGE) < 0:
+            is_empty = event.startswith(_QUOTE, at + self._shape_bytes)
+            if not is_empty:
+                self.content_chunks += 1
+                return event
         return self._read(event)
 
     def _read(self, event: bytes) -> bytes | None:
@@ -93,11 +93,11 @@ class ChunkReader(StreamReader):
         self._note_content(choices, event)
         if chunk.usage is not None:
             self._note_usage(chunk.usage.read(), choices)
-        if not self._injected or _USAGE not in event:
+        if not self._injected or event.find(_USAGE) < 0:
             return event
         if chunk.usage is not None and not choices:
             return None
-        rest = without_member(payload, b"usage")
+        rest = without_member(payload, "usage")
         return event if rest is payload else event.replace(payload, rest, 1)
 
     def _note_content(self, choices: Collection[_Choice], event: bytes) -> None:
@@ -105,8 +105,12 @@ class ChunkReader(StreamReader):
             kind = _content_kind(choice)
             if kind is not None:
                 self._count_content(kind)
-                self._shape = next((s for s in _SHAPES if s in event), _NO_SHAPE_YET)
+                self._expect(next((shape for shape in _SHAPES if shape in event), _NO_SHAPE_YET))
                 return
+
+    def _expect(self, shape: bytes) -> None:
+        self._shape = shape
+        self._shape_bytes = len(shape)
 
     def _note_usage(self, usage: Usage, choices: Collection[_Choice]) -> None:
         """Keep the newest usage of each choice, or the one that covers them all.

@@ -4,43 +4,45 @@ from __future__ import annotations
 
 import re
 
-# All that matters to find a top-level member: strings (so that nothing in them is mistaken for
-# structure), brackets and commas. Numbers, literals, colons and white space are stepped over.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
-_OPENS = b"{["
-_CLOSES = b"}]"
+import msgspec
+
+from headrace.engines.wire import decode
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 
 
-def without_member(payload: bytes, name: bytes) -> bytes:
-    """Return the JSON object `payload` without its top-level member `name` and its comma.
+def without_member(payload: bytes, name: str) -> bytes:
+    """Return the JSON object `payload` without its top-level member `name` and one comma.
 
-    Returns `payload` itself where there is no such member. `payload` must be valid JSON.
+    Returns `payload` itself where it is no object or has no such member.
     """
-    key = b'"' + name + b'"'
-    depth = 0
-    comma_before = -1
-    member_start = -1
-    for token in _TOKEN.finditer(payload):
-        text = token.group()
-        if text in _OPENS:
-            depth += 1
-        elif depth == 1 and member_start >= 0 and text in b",}":
-            return _cut(payload, comma_before, member_start, token.start())
-        elif text in _CLOSES:
-            depth -= 1
-        elif depth == 1 and text == b",":
-            comma_before = token.start()
-        elif depth == 1 and text == key and _is_key(payload, token.end()):
-            member_start = token.start()
+    members = decode(_MEMBERS, payload)
+    if members is None or name not in members:
+        return payload
+    key = b'"' + name.encode() + b'"'
+    value = bytes(members[name])
+    at = payload.find(key)
+    while at >= 0:
+        rest = _cut(payload, at, at + len(key), value)
+        if rest is not None and _is_gone(rest, name):
+            return rest
+        at = payload.find(key, at + 1)  # that was a value, or a member of something inside
     return payload
 
 
-def _is_key(payload: bytes, end: int) -> bool:
-    return payload[end:].lstrip()[:1] == b":"
+def _cut(payload: bytes, start: int, key_end: int, value: bytes) -> bytes | None:
+    colon = _COLON.match(payload, key_end)
+    if colon is None or not payload.startswith(value, colon.end()):
+        return None
+    before, after = payload[:start], payload[colon.end() + len(value) :]
+    if before.rstrip().endswith(b","):
+        return before.rstrip()[:-1] + after
+    if after.lstrip().startswith(b","):
+        return before + after.lstrip()[1:]
+    return before + after
 
 
-def _cut(payload: bytes, comma_before: int, start: int, stop: int) -> bytes:
-    if comma_before >= 0:
-        return payload[:comma_before] + payload[stop:]
-    stop += payload[stop : stop + 1] == b","  # the first member takes the comma behind it along
-    return payload[:start] + payload[stop:]
+def _is_gone(rest: bytes, name: str) -> bool:
+    members = decode(_MEMBERS, rest)
+    return members is not None and name not in members

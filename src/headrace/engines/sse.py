@@ -81,10 +81,20 @@ _CR = 0x0D
 
 def _is_one_event(data: bytes) -> bool:
     """Whether `data` is exactly one event, the way engines nearly always send them."""
-    return data.find(b"\n\n") == len(data) - 2 > 0 and b"\r" not in data
+    last = len(data) - 2
+    return (
+        data.endswith(b"\n\n")
+        and (data.find(b"\n") == last or data.find(b"\n\n") == last)
+        and data.find(b"\r") < 0
+        and last > 0
+    )
 
 
 def event_data(event: bytes) -> bytes:
     """Return the payload of an event: its `data:` lines joined with a newline, else nothing."""
+    if event.startswith(b"data: "):
+        end = event.find(b"\n")
+        if end == len(event) - 2 and event.find(b"\r") < 0:
+            return event[6:end]
     lines = (line for line in event.splitlines() if line.startswith(b"data:"))
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
