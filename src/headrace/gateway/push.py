@@ -50,8 +50,9 @@ def _tokens(value: object) -> int:
 
 
 def _in_range(value: object, most: float) -> TypeGuard[int | float]:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value <= most
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 <= value <= most
 
 
 def _number(most: float, hint: str) -> Callable[[object], float]:

@@ -1,0 +1,144 @@
+"""Reads the metrics of engines, each replica on its own beat."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headrace.edges.http import fetch
+from headrace.edges.http.heads import Header
+from headrace.engines.dialect import Dialect
+from headrace.engines.reading import EngineReading
+
+
+class Fetch(Protocol):
+    """How to GET; `headrace.edges.http.fetch.get` is one. Raises `FetchError`."""
+
+    async def __call__(
+        self, url: str, *, timeout_s: float, headers: Iterable[Header], max_bytes: int
+    ) -> fetch.FetchResult:
+        """The whole answer, whatever its status."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeSettings:
+    """How often, how patiently and how much at once."""
+
+    interval_s: float = 1.0
+    """Between the starts of two scrapes of a replica."""
+    jitter: float = 0.1
+    """Share of the interval by which scrapes are spread, so that replicas are not read in step."""
+    timeout_s: float = 2.0
+    """For one scrape. vLLM may answer late under load; a late figure is worth less than its
+    place in the queue."""
+    concurrency: int = 32
+    """Scrapes at once. With more replicas than that, slow ones stretch the beat of all."""
+    max_bytes: int = 8 * 1024 * 1024
+    """Per answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeTarget:
+    """A replica to read."""
+
+    replica: str
+    url: str
+    dialect: Dialect
+    headers: tuple[Header, ...] = field(default=(), repr=False)
+    """Sent along: an engine with an API key may ask for it here too."""
+
+
+OnReading = Callable[[str, EngineReading], None]
+"""Takes a replica's name and what it said."""
+OnFailure = Callable[[str, str], None]
+"""Takes a replica's name and why nothing could be read."""
+
+
+class Scraper:
+    """Scrapes the replicas it is told to watch, until they are forgotten or it is closed."""
+
+    def __init__(
+        self,
+        settings: ScrapeSettings,
+        on_reading: OnReading,
+        on_failure: OnFailure,
+        get: Fetch = fetch.get,
+    ) -> None:
+        self._settings = settings
+        self._on_reading = on_reading
+        self._on_failure = on_failure
+        self._get = get
+        self._places = asyncio.Semaphore(settings.concurrency)
+        self._tasks: dict[str, tuple[ScrapeTarget, asyncio.Task[None]]] = {}
+
+    def watch(self, target: ScrapeTarget) -> None:
+        """Scrape this replica from now on. One that moved is read at its new address; watching
+        the same target again changes nothing. An engine without metrics is never read.
+        """
+        watched = self._tasks.get(target.replica)
+        if watched is not None and watched[0] == target:
+            return
+        self.forget(target.replica)
+        if target.dialect.metrics_paths:
+            task = asyncio.create_task(self._run(target), name=f"scrape {target.replica}")
+            self._tasks[target.replica] = (target, task)
+
+    def forget(self, replica: str) -> None:
+        """Stop scraping a replica; nothing more is reported about it."""
+        watched = self._tasks.pop(replica, None)
+        if watched is not None:
+            watched[1].cancel()
+
+    async def close(self) -> None:
+        """Stop scraping."""
+        tasks = [task for _, task in self._tasks.values()]
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, target: ScrapeTarget) -> None:
+        interval_s, jitter = self._settings.interval_s, self._settings.jitter
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(interval_s * jitter * random.random())  # noqa: S311 - spreads scrapes
+        while True:
+            begun_s = clock()
+            async with self._places:
+                await self._scrape(target)
+            spread = 1 + jitter * (2 * random.random() - 1)  # noqa: S311 - spreads scrapes
+            await asyncio.sleep(max(begun_s + interval_s * spread - clock(), interval_s * jitter))
+
+    async def _scrape(self, target: ScrapeTarget) -> None:
+        """One reading: all paths side by side, so that they tell of the same moment."""
+        paths = target.dialect.metrics_paths
+        results = await asyncio.gather(*(self._answer(target, path) for path in paths))
+        answers = {
+            path: (result.status, result.body)
+            for path, result in zip(paths, results, strict=True)
+            if isinstance(result, fetch.FetchResult)
+        }
+        if any(status == 200 for status, _ in answers.values()):
+            self._on_reading(target.replica, target.dialect.read(answers))
+            return
+        reasons = (
+            f"{path}: {result if isinstance(result, fetch.FetchError) else f'HTTP {result.status}'}"
+            for path, result in zip(paths, results, strict=True)
+        )
+        self._on_failure(target.replica, "; ".join(reasons))
+
+    async def _answer(
+        self, target: ScrapeTarget, path: str
+    ) -> fetch.FetchResult | fetch.FetchError:
+        try:
+            return await self._get(
+                target.url + path,
+                timeout_s=self._settings.timeout_s,
+                headers=target.headers,
+                max_bytes=self._settings.max_bytes,
+            )
+        except fetch.FetchError as error:
+            return error
