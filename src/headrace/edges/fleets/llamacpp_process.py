@@ -1,0 +1,147 @@
+"""Starting, awaiting and ending one llama.cpp child process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.edges.http import fetch
+
+_SERVER_MODULE = "headrace.edges.fleets.llamacpp_server"
+_HEALTH_TIMEOUT_S = 2.0
+_HEALTH_INTERVAL_S = 0.05
+_LOG_TAIL_BYTES = 2000
+
+
+class ReplicaStartError(RuntimeError):
+    """A child did not become ready. The message says how it ended and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaCppArguments:
+    """What a llama.cpp process serves, and with how much of the machine."""
+
+    model_path: Path
+    """GGUF file."""
+    model_id: str
+    """The id that its `/v1/models` lists."""
+    slots: int
+    """Sequences it decodes at once; more requests wait inside the engine."""
+    context_per_slot_tokens: int
+    """Prompt and answer together, for each sequence."""
+    threads: int
+    """Threads that compute."""
+    prompt_cache_mib: int
+    """Memory for the KV state of prompts that left their slot."""
+    embeddings: bool
+    """Whether it answers `/v1/embeddings` too."""
+
+    def command_line(self) -> list[str]:
+        """The child's command, without a port: it takes a free one and says which."""
+        return [
+            *(sys.executable, "-m", _SERVER_MODULE),
+            *("--model", str(self.model_path)),
+            *("--alias", self.model_id),
+            *("--parallel", str(self.slots)),
+            *("--ctx", str(self.slots * self.context_per_slot_tokens)),
+            *("--threads", str(self.threads)),
+            *("--cache-ram-mib", str(self.prompt_cache_mib)),
+            *("--parent", str(os.getpid())),
+            *(["--embeddings"] if self.embeddings else []),
+        ]
+
+
+class LlamaCppProcess:
+    """One child. Whoever spawns it must `end` it, however the time between went."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log_path: Path) -> None:
+        self._process = process
+        self._log_path = log_path
+
+    @classmethod
+    async def spawn(
+        cls, arguments: LlamaCppArguments, log_path: Path, max_log_bytes: int
+    ) -> LlamaCppProcess:
+        """Start a child that appends what it prints to `log_path`, emptied if it has grown."""
+        with log_path.open("ab") as log:
+            if log.tell() > max_log_bytes:
+                log.truncate(0)
+            process = await asyncio.create_subprocess_exec(
+                *arguments.command_line(),
+                stdin=asyncio.subprocess.PIPE,  # closes when we end, and the child with it
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us: streams drain before replicas end
+            )
+        return cls(process, log_path)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    async def ready_url(self, timeout_s: float) -> str:
+        """The child's base URL, as soon as its `/health` says that the model is loaded.
+
+        Raises:
+            ReplicaStartError: It ended, or is not ready after `timeout_s`.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                url = await self._reported_url()
+                while not await self._is_healthy(url):  # noqa: ASYNC110 - no one signals it
+                    await asyncio.sleep(_HEALTH_INTERVAL_S)
+        except TimeoutError:
+            raise ReplicaStartError(
+                f"not ready after {timeout_s:g} s, see {self._log_path}"
+            ) from None
+        return url
+
+    async def exited(self) -> str:
+        """How the child ended; waits until it does."""
+        status = await self._process.wait()
+        if status >= 0:
+            return f"exited with status {status}"
+        return f"killed by {signal.Signals(-status).name}"
+
+    async def end(self, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL for what still runs after `grace_s`; returns when it is gone."""
+        if self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _reported_url(self) -> str:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise ReplicaStartError(await self._post_mortem())
+        return line.decode().strip()
+
+    async def _is_healthy(self, url: str) -> bool:
+        if self._process.returncode is not None:
+            raise ReplicaStartError(await self._post_mortem())
+        try:
+            answer = await fetch.get(
+                f"{url}/health", timeout_s=_HEALTH_TIMEOUT_S, headers=[(b"connection", b"close")]
+            )
+        except fetch.FetchError:
+            return False
+        return answer.status == 200
+
+    async def _post_mortem(self) -> str:
+        """How it ended, with the last line it logged."""
+        how = await self.exited()
+        with self._log_path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        return f"{how}: {lines[-1] if lines else 'nothing logged'} (see {self._log_path})"
