@@ -1,0 +1,197 @@
+"""Rules between the parts of a configuration: names that must match, addresses, what is exposed."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from headrace.config.document import join
+from headrace.config.schema import Config, PoolSection
+from headrace.core.model import Alias, Role
+
+Finding = tuple[str, str]
+"""Path and message."""
+
+_POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Everything wrong between the parts, in no particular order."""
+    rules: tuple[Callable[[Config], Iterator[Finding]], ...] = (
+        _pools,
+        _aliases,
+        _listeners,
+        _control,
+    )
+    for rule in rules:
+        yield from rule(config)
+
+
+# ---------------------------------------------------------------- pools
+
+
+def _pools(config: Config) -> Iterator[Finding]:
+    if not config.pools:
+        yield "pools", "is empty; name at least one pool of engines"
+    names: dict[str, str] = {}
+    addresses: dict[str, str] = {}
+    for index, pool in enumerate(config.pools):
+        path = f"pools[{index}]"
+        if pool.name in names:
+            yield f"{path}.name", f"is {pool.name!r}, the name of {names[pool.name]} too"
+        names.setdefault(pool.name, path)
+        yield from _pool(pool, path)
+        for position, url in enumerate(pool.replicas):
+            here = f"{path}.replicas[{position}]"
+            if url in addresses:
+                yield here, f"is {url!r}, the same as {addresses[url]}"
+            addresses.setdefault(url, here)
+
+
+def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
+    if not _POOL_NAME.fullmatch(pool.name):
+        yield (
+            f"{path}.name",
+            (
+                f"is {pool.name!r}; use at most 63 letters, digits or . _ - and begin with a "
+                "letter or digit"
+            ),
+        )
+    if not pool.model:
+        yield f"{path}.model", "is empty; name the model as its engines list it in /v1/models"
+    if pool.role is not Role.BOTH:
+        yield f"{path}.role", f"is {pool.role.value!r}; only `both` is routed to today"
+    if not pool.replicas and pool.dns is None:
+        yield path, "has no replicas; give `replicas` (a list of http://host:port) or `dns`"
+    for position, url in enumerate(pool.replicas):
+        if problem := url_problem(url):
+            yield f"{path}.replicas[{position}]", problem
+    if pool.dns is not None and not _is_host(pool.dns.name):
+        yield f"{path}.dns.name", f"is {pool.dns.name!r}; give a host name without scheme or port"
+    yield from _secret_source(path, "api_key", pool.api_key_file, pool.api_key_env)
+
+
+def url_problem(url: str) -> str | None:
+    """What is wrong with the address of an engine, or None. Never repeats credentials."""
+    expected = "expected http://host:port"
+    if "@" in url:
+        return f"holds credentials; write {expected} and put the key into `api_key_file`"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return f"is {url!r}; {expected}"
+    if parts.scheme == "https":
+        return (
+            f"is {url!r}; TLS to engines is not built yet: {expected}, with a TLS proxy in "
+            "between where the network needs it"
+        )
+    if parts.scheme != "http" or not parts.hostname:
+        return f"is {url!r}; {expected}"
+    if port is None:
+        return f"is {url!r}, without a port; {expected}"
+    if parts.path or parts.query or parts.fragment:
+        return f"is {url!r}; leave out what follows the port: {expected}"
+    return None
+
+
+def _is_host(name: str) -> bool:
+    return bool(name) and not any(character in name for character in "/:@ \t")
+
+
+def _secret_source(
+    path: str, what: str, file: str | None, variable: str | None
+) -> Iterator[Finding]:
+    if file is not None and variable is not None:
+        yield path, f"has both `{what}_file` and `{what}_env`; keep one"
+    if variable is not None and not _VARIABLE.fullmatch(variable):
+        # The value stays unsaid: it may be the secret itself, put in the wrong place.
+        yield f"{path}.{what}_env", "is not the name of an environment variable"
+
+
+# ---------------------------------------------------------------- aliases
+
+
+def _aliases(config: Config) -> Iterator[Finding]:
+    models = {pool.model for pool in config.pools}
+    adapters = {adapter for pool in config.pools for adapter in pool.adapters}
+    for index, pool in enumerate(config.pools):
+        for position, adapter in enumerate(pool.adapters):
+            if adapter in models:
+                yield f"pools[{index}].adapters[{position}]", f"is {adapter!r}, a model"
+    for name, alias in config.aliases.items():
+        path = join("aliases", name)
+        if name in models | adapters:
+            kind = "model" if name in models else "adapter"
+            yield path, f"is the name of a {kind} too; clients could not tell which is meant"
+        yield from _targets(alias, path, models | adapters, set(config.aliases))
+
+
+def _targets(alias: Alias, path: str, known: set[str], aliases: set[str]) -> Iterator[Finding]:
+    if not alias.targets:
+        yield f"{path}.targets", "is empty; name at least one model"
+    seen: set[str] = set()
+    places = [(f"{path}.targets[{at}]", each.model) for at, each in enumerate(alias.targets)]
+    places += [(f"{path}.fallbacks[{at}]", each) for at, each in enumerate(alias.fallbacks)]
+    for place, model in places:
+        if model in aliases:
+            yield (
+                place,
+                f"is {model!r}, an alias; name a model: aliases must not go in circles",
+            )
+        elif model not in known:
+            yield place, f"is {model!r}, which no pool serves; {_near(model, known)}"
+        elif model in seen:
+            yield place, f"is {model!r}, named in this alias before"
+        seen.add(model)
+
+
+def _near(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return (
+        f"pools serve: {', '.join(sorted(known))}. An adapter loaded later is declared under its "
+        "pool's `adapters`"
+    )
+
+
+# ---------------------------------------------------------------- listeners
+
+
+def _listeners(config: Config) -> Iterator[Finding]:
+    same_port = config.listen.port == config.control.port != 0
+    if same_port and config.listen.host == config.control.host:
+        yield "control.port", f"is {config.control.port}, the port of `listen` too"
+
+
+def _control(config: Config) -> Iterator[Finding]:
+    control = config.control
+    yield from _secret_source("control", "token", control.token_file, control.token_env)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:
+    """Why the gateway must not start like this: open to others without keys."""
+    if insecure or config.api_keys_file is not None or is_loopback(config.listen.host):
+        return
+    yield (
+        "listen.host",
+        (
+            f"is {config.listen.host!r}, which other machines reach, without an `api_keys_file`; "
+            "make keys with `headrace keys new`, or say --insecure if the network is trusted"
+        ),
+    )

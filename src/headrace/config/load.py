@@ -1,0 +1,122 @@
+"""From a file to a checked configuration with its secrets, or to all that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from headrace.config import checks
+from headrace.config.binding import MISSING_VALUE, Binder
+from headrace.config.document import MAX_DOCUMENT_BYTES, ConfigError, Problem, parse
+from headrace.config.schema import Config, PoolSection
+from headrace.config.secret_values import SecretReader, Secrets
+from headrace.config.shapes import section_of
+from headrace.core.latency import LatencyProfile
+from headrace.gateway.keys import KeyFileError, KeyRing
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration ready to use."""
+
+    source: str
+    config: Config
+    secrets: Secrets
+    keys: KeyRing | None = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def load(
+    path: Path | str, environ: Mapping[str, str] = os.environ, *, insecure: bool = False
+) -> Loaded:
+    """Read, bind and check a file and everything it points to.
+
+    Relative paths in it start at its own folder. `insecure` allows a listener that others
+    reach without API keys. Raises ConfigError with every problem found.
+    """
+    path = Path(path)
+    binder = Binder()
+    config = _bind(binder, Config, _read(path), str(path))
+    findings: list[checks.Finding] = []
+    if config is None:
+        raise ConfigError(str(path), binder.problems)
+    config = replace(config, pools=tuple(_with_profiles(config.pools, path.parent, findings)))
+    reader = SecretReader(path.parent, environ)
+    secrets = reader.read(config)
+    keys = _keys(config, path.parent, findings)
+    findings += reader.findings
+    if binder.complete:  # a pool left out would make sound aliases look wrong
+        findings += checks.findings(config)
+        findings += checks.exposure(config, insecure=insecure)
+    problems = binder.problems + [_located(binder, *finding) for finding in findings]
+    if problems:
+        raise ConfigError(str(path), problems)
+    warnings = tuple(keys.warnings) if keys else ()
+    return Loaded(str(path), config, secrets, keys, warnings)
+
+
+def load_profile(path: Path) -> LatencyProfile:
+    """Read a latency profile, YAML or JSON. Raises ConfigError."""
+    binder = Binder()
+    profile = _bind(binder, LatencyProfile, _read(path), str(path))
+    if profile is None or binder.problems:
+        raise ConfigError(str(path), binder.problems)
+    return profile
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_DOCUMENT_BYTES + 1)
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), [Problem(0, "", "is not UTF-8 text")]) from None
+    except OSError as error:
+        problem = Problem(0, "", f"cannot be read: {error.strerror}")
+        raise ConfigError(str(path), [problem]) from None
+
+
+def _bind(binder: Binder, cls: type[Settings], text: str, source: str) -> Settings | None:
+    value = binder.bind(section_of(cls), parse(text, source), "")
+    return None if value is MISSING_VALUE else value
+
+
+def _with_profiles(
+    pools: Iterable[PoolSection], folder: Path, findings: list[checks.Finding]
+) -> Iterable[PoolSection]:
+    """Read the profiles that are given as files."""
+    for index, pool in enumerate(pools):
+        if not isinstance(pool.profile, str):
+            yield pool
+            continue
+        profile = None
+        try:
+            profile = load_profile(folder / pool.profile)
+        except ConfigError as error:
+            findings += [
+                (f"pools[{index}].profile", f"{pool.profile}: {each}") for each in error.problems
+            ]
+        yield replace(pool, profile=profile)
+
+
+def _keys(config: Config, folder: Path, findings: list[checks.Finding]) -> KeyRing | None:
+    if config.api_keys_file is None:
+        return None
+    try:
+        return KeyRing.load(folder / config.api_keys_file)
+    except KeyFileError as error:
+        findings += [("api_keys_file", line) for line in str(error).splitlines()]
+        return None
+
+
+def _located(binder: Binder, path: str, message: str) -> Problem:
+    """Give a finding the line of its path, or of the nearest one around it."""
+    place = path
+    while place and place not in binder.lines:
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
+    return Problem(binder.lines.get(place, 0), path, message)

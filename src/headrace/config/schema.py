@@ -1,0 +1,92 @@
+"""What `headrace.yaml` may say: the sections of the file, made of the settings they configure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headrace.core.dispatcher import DispatcherSettings
+from headrace.core.latency import LatencyProfile
+from headrace.core.model import Alias, PoolSpec
+from headrace.edges.fleets.dns import DnsName
+from headrace.edges.fleets.readiness import HealthSettings
+from headrace.engines.registry import DIALECTS
+from headrace.gateway.settings import (
+    GatewaySettings,
+    Limits,
+    Listener,
+    Timeouts,
+)
+from headrace.gateway.telemetry import TelemetrySettings
+
+_GATEWAY = GatewaySettings()
+"""Where the defaults of the sections it is made of come from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSection(PoolSpec):
+    """Interchangeable replicas: one model, one kind of engine."""
+
+    policy: str = field(default="seconds", metadata={"choices": ("seconds", "round_robin")})
+    """How a replica is chosen: by predicted `seconds`, or `round_robin` as a baseline."""
+    profile: str | LatencyProfile | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - the name of a file until it is read
+    """Prior of the latency model: a file written by a measurement, or its content. Without one
+    it is learned from the first streams."""
+    engine: str = field(default="openai", metadata={"choices": tuple(sorted(DIALECTS))})
+    """What the replicas run; it decides which metrics are read and how usage is obtained."""
+    replicas: tuple[str, ...] = ()
+    """Addresses of running engines, each `http://host:port`."""
+    dns: DnsName | None = None
+    """One name with an address per replica, instead of `replicas` or beside them."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that its engines may load later. Those that are loaded are found by
+    themselves; naming one here lets an alias point to it from the start."""
+    api_key_file: str | None = None
+    """File that holds the key its engines ask for (vLLM's `--api-key`)."""
+    api_key_env: str | None = None
+    """Environment variable that holds that key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSection:
+    """The second listener: metrics, decisions, pushes from engines."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 9091
+    """Port to listen on; 0 takes a free one."""
+    token_file: str | None = None
+    """File with the token that writing endpoints ask for."""
+    token_env: str | None = None
+    """Environment variable with that token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All that `headrace serve` reads from its file."""
+
+    listen: Listener = field(default=_GATEWAY.listen)
+    """Where clients connect."""
+    control: ControlSection = field(default_factory=ControlSection)
+    """Where operators, Prometheus and engines' exporters connect."""
+    pools: tuple[PoolSection, ...]
+    """The engines, pool by pool."""
+    aliases: dict[str, Alias] = field(default_factory=dict[str, Alias])
+    """Names that clients may use for models: one target, a weighted choice, and fall-backs."""
+    limits: Limits = field(default=_GATEWAY.limits)
+    """Bounds on what one gateway accepts."""
+    timeouts: Timeouts = field(default=_GATEWAY.timeouts)
+    """How long each phase of a request may take."""
+    routing: DispatcherSettings = field(default_factory=DispatcherSettings)
+    """Retries, ejection of failing replicas, and the decision log."""
+    health: HealthSettings = field(default_factory=HealthSettings)
+    """How replicas are checked."""
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    """What is exported on the control plane's `/metrics`."""
+    api_keys_file: str | None = None
+    """File of hashed API keys, made with `headrace keys new`. Without it everybody who reaches
+    the port may ask."""
+    drain_s: float = _GATEWAY.drain_s
+    """After SIGTERM, running streams get this long to finish."""
+    grace_s: float = _GATEWAY.grace_s
+    """After SIGTERM, `/ready` says 503 but connections are still taken for this long, so that
+    load balancers notice first."""

@@ -1,0 +1,78 @@
+"""Secrets that a configuration points to: read once, kept out of everything that is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headrace.config.schema import Config
+
+_MAX_SECRET_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What must never be shown."""
+
+    upstream: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    """By pool name: the key its engines ask for."""
+    control_token: str | None = field(default=None, repr=False)
+    """What writing endpoints of the control plane ask for."""
+
+
+class SecretReader:
+    """Reads secrets from files (relative to `folder`) and the environment.
+
+    What goes wrong is collected in `findings` as path and message.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = environ
+        self.findings: list[tuple[str, str]] = []
+
+    def read(self, config: Config) -> Secrets:
+        """All secrets of a configuration that can be read."""
+        upstream: dict[str, str] = {}
+        for index, pool in enumerate(config.pools):
+            path = f"pools[{index}].api_key"
+            value = self._value(path, pool.api_key_file, pool.api_key_env)
+            if value is not None:
+                upstream[pool.name] = value
+        control = config.control
+        token = self._value("control.token", control.token_file, control.token_env)
+        return Secrets(upstream, token)
+
+    def _value(self, path: str, file: str | None, variable: str | None) -> str | None:
+        if file is not None:
+            return self._from_file(f"{path}_file", file)
+        if variable is not None:
+            return self._from_environment(f"{path}_env", variable)
+        return None
+
+    def _from_file(self, path: str, file: str) -> str | None:
+        try:
+            with (self._folder / file).open("rb") as stream:
+                content = stream.read(_MAX_SECRET_BYTES + 1)
+        except OSError as error:
+            self.findings.append((path, f"is {file!r}, which cannot be read: {error.strerror}"))
+            return None
+        if len(content) > _MAX_SECRET_BYTES:
+            self.findings.append((path, f"is {file!r}, which is too large for a secret"))
+            return None
+        return self._checked(path, f"the file {file!r}", content.decode("latin-1"))
+
+    def _from_environment(self, path: str, variable: str) -> str | None:
+        value = self._environ.get(variable)
+        if value is None:
+            self.findings.append((path, "names an environment variable that is not set"))
+            return None
+        return self._checked(path, "the environment variable", value)
+
+    def _checked(self, path: str, where: str, value: str) -> str | None:
+        secret = value.strip()
+        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
+            self.findings.append((path, f"{where} must hold one word of printable ASCII"))
+            return None
+        return secret
