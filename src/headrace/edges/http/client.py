@@ -121,6 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self._pool.opened()
 
     def data_received(self, data: bytes) -> None:
         if self.call is None:
@@ -320,6 +321,7 @@ class UpstreamPool:
         self._max_idle = max_idle
         self._idle_s = idle_s
         self._idle: dict[Address, list[UpstreamConnection]] = {}
+        self._open = 0
 
     def open(self, address: Address, payload: bytes, sink: AnswerSink) -> UpstreamCall:
         """Send `payload` (a whole request, head and body) and return the call.
@@ -329,6 +331,11 @@ class UpstreamPool:
         call = UpstreamCall(self, address, payload, sink)
         call.begin()
         return call
+
+    def count(self) -> dict[str, int]:
+        """Return open connections as `{"upstream_busy": …, "upstream_idle": …}`."""
+        idle = sum(len(connections) for connections in self._idle.values())
+        return {"upstream_busy": self._open - idle, "upstream_idle": idle}
 
     def take_idle(self, address: Address) -> UpstreamConnection | None:
         """Return a connection that is still open, or None."""
@@ -355,8 +362,13 @@ class UpstreamPool:
         connection.transport.resume_reading()
         idle.append(connection)
 
+    def opened(self) -> None:
+        """A connection was made."""
+        self._open += 1
+
     def discard(self, connection: UpstreamConnection) -> None:
         """A connection is gone."""
+        self._open -= 1
         idle = self._idle.get(connection.address)
         if idle and connection in idle:
             idle.remove(connection)

@@ -1,0 +1,28 @@
+"""Which API a path speaks."""
+
+from __future__ import annotations
+
+from headrace.core.model import Endpoint
+
+_ENDPOINTS = {
+    b"/v1/chat/completions": Endpoint.CHAT,
+    b"/v1/completions": Endpoint.COMPLETIONS,
+    b"/v1/embeddings": Endpoint.EMBEDDINGS,
+    b"/v1/responses": Endpoint.RESPONSES,
+    b"/v1/messages": Endpoint.MESSAGES,
+}
+
+STORED_RESPONSE = b"/v1/responses/"
+"""What follows is the id of a stored response, and perhaps an action on it."""
+
+
+def endpoint_of(path: bytes) -> Endpoint:
+    """Return the endpoint of a path under `/v1/`; what is not known passes as OTHER."""
+    return _ENDPOINTS.get(path, Endpoint.OTHER)
+
+
+def stored_response_id(path: bytes) -> str:
+    """Return the response id in `/v1/responses/{id}[/action]`, or ""."""
+    if not path.startswith(STORED_RESPONSE):
+        return ""
+    return path[len(STORED_RESPONSE) :].partition(b"/")[0].decode("ascii", "replace")

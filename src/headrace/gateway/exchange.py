@@ -1,0 +1,413 @@
+"""One request on its way through the gateway: dispatched, relayed, ended.
+
+    handle ─► Arrived ─► dispatch ─► answer_head ─► answer_body* ─► answer_complete
+                  ▲          └──────────────┴─ answer_failed, an error, or a deadline
+                  └── another replica, as long as the client has seen no byte
+
+The exchange tells the core what happened and does what the core decides. Everything runs on the
+event loop's thread and nothing here awaits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from headrace.core.events import Dispatch, Ended, Event, FirstToken, Reject
+from headrace.core.model import Outcome, Replica
+from headrace.edges.http.client import Address, UpstreamCall, UpstreamPool
+from headrace.edges.http.errors import error_body
+from headrace.edges.http.heads import (
+    NOT_FORWARDED,
+    NOT_RETURNED,
+    Header,
+    find,
+    passing,
+    render,
+)
+from headrace.edges.http.server import ClientConnection
+from headrace.engines.dialect import Dialect
+from headrace.gateway.breakage import error_event
+from headrace.gateway.call import Call
+from headrace.gateway.metrics.meter import Meter
+from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
+from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.telemetry import Telemetry
+
+JSON: Header = (b"content-type", b"application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """How to talk to the engines of one pool; `authorization` is the header value, if any."""
+
+    dialect: Dialect
+    authorization: bytes | None = None
+
+
+class ExchangeHost(Protocol):
+    """What an exchange needs of the data plane."""
+
+    settings: GatewaySettings
+    telemetry: Telemetry
+    pool: UpstreamPool
+
+    def apply(self, event: Event, now: float | None = None) -> None:
+        """Hand an event to the core and carry out its effects."""
+        ...
+
+    def upstream(self, pool: str) -> Upstream:
+        """Return how to talk to a pool's engines."""
+        ...
+
+    def address(self, url: str) -> Address:
+        """Return a replica's parsed address."""
+        ...
+
+    def now(self) -> float:
+        """Return the monotonic time in seconds."""
+        ...
+
+    def input_tokens(self, call: Call, pool: str) -> int:
+        """Estimate a prompt's tokens."""
+        ...
+
+    def remember_response(self, response_id: str, replica: str, model: str) -> None:
+        """A response may be stored at this replica."""
+        ...
+
+    def over(self, exchange: Exchange) -> None:
+        """The exchange has ended."""
+        ...
+
+
+class Phase(Enum):
+    """Where an attempt stands."""
+
+    CONNECTING = 0
+    WAITING = 1
+    RELAYING = 2
+    OVER = 3
+
+
+class Exchange:
+    """One request. Serves as the client connection's `Exchange` and as the engine's sink."""
+
+    __slots__ = (
+        "_answer_headers",
+        "_attempt",
+        "_call",
+        "_connection",
+        "_host",
+        "_last_byte_s",
+        "_meter",
+        "_model",
+        "_out",
+        "_paused",
+        "_phase",
+        "_relay",
+        "_replica",
+        "_sent",
+        "_sent_s",
+        "_started_s",
+        "_status",
+        "_tokens_started",
+        "_upstream",
+        "_upstream_call",
+        "id",
+    )
+
+    def __init__(self, host: ExchangeHost, connection: ClientConnection, call: Call) -> None:
+        self._host = host
+        self._connection = connection
+        self._call = call
+        self.id = call.request.id
+        self._started_s = self._sent_s = self._last_byte_s = call.http.received_s
+        self._phase = Phase.WAITING
+        self._attempt = 0
+        self._replica = ""
+        self._model = ""
+        self._upstream: Upstream | None = None
+        self._upstream_call: UpstreamCall | None = None
+        self._meter: Meter | None = None
+        self._relay: Relay | None = None
+        self._status = 0
+        self._answer_headers: list[Header] = []
+        self._out: list[bytes] = []
+        self._sent = False
+        self._tokens_started = False
+        self._paused = False
+
+    # ------------------------------------------------------------ what the core decides
+
+    def dispatch(self, effect: Dispatch, replica: Replica) -> None:
+        """Send the request to this replica."""
+        host, request = self._host, self._call.request
+        now = host.now()
+        upstream = host.upstream(effect.pool)
+        rule = upstream.dialect.usage_rule(request.endpoint)
+        body, injected = self._call.body_for(
+            effect.model, ask_usage=request.streamed and rule is not None and rule.inject_usage
+        )
+        self._upstream = upstream
+        self._attempt = effect.attempt
+        self._replica = effect.replica
+        self._model = effect.model
+        self._tokens_started = False
+        self._status = 0
+        self._out.clear()
+        self._meter = host.telemetry.begin(
+            effect.model,
+            effect.pool,
+            effect.replica,
+            attempt=effect.attempt,
+            received_s=self._started_s,
+            streamed=request.streamed,
+            endpoint=request.endpoint,
+            input_tokens_estimate=host.input_tokens(self._call, effect.pool),
+        )
+        self._relay = (
+            StreamRelay(
+                upstream.dialect.stream_reader(
+                    request.endpoint, injected=injected, prompts=self._call.prompts
+                ),
+                self._meter,
+                host.settings.limits.max_event_bytes,
+            )
+            if request.streamed
+            else None
+        )
+        self._sent_s = now
+        self._phase = Phase.CONNECTING
+        address = host.address(replica.url)
+        self._upstream_call = host.pool.open(address, self._payload(body, address), self)
+
+    def reject(self, effect: Reject) -> None:
+        """Answer with an error of ours."""
+        body = error_body(
+            effect.status,
+            effect.message,
+            code=effect.reason,
+            param="model" if effect.status == 404 else None,
+        )
+        headers = [JSON, *self._identity()]
+        if effect.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % max(1, round(effect.retry_after_s))))
+        self._host.telemetry.reject(effect.reason, self._call.request.model)
+        self._over()
+        self._connection.respond(effect.status, headers, body)
+
+    # ------------------------------------------------------------ what the engine answers
+
+    def answer_head(self, status: int, headers: list[Header]) -> None:
+        """Choose how the body is relayed. Nothing reaches the client before its first byte."""
+        host, upstream = self._host, self._upstream
+        assert upstream is not None
+        self._phase = Phase.RELAYING
+        self._last_byte_s = host.now()
+        self._status = status
+        self._answer_headers = headers
+        if status >= 400:
+            self._relay = ErrorRelay()
+        elif (find(headers, b"content-type") or b"").startswith(b"text/event-stream"):
+            if self._upstream_call is not None and upstream.dialect.closes_after_stream:
+                self._upstream_call.reusable = False
+            if self._relay is None:  # a stream that the request's body did not ask for
+                assert self._meter is not None
+                reader = upstream.dialect.stream_reader(self._call.request.endpoint)
+                limit = host.settings.limits.max_event_bytes
+                self._relay = StreamRelay(reader, self._meter, limit)
+        else:
+            self._relay = BodyRelay(
+                upstream.dialect,
+                self._call.request.endpoint,
+                host.settings.limits.max_answer_read_bytes,
+            )
+
+    def answer_body(self, data: bytes) -> None:
+        """Read a piece; it leaves with `answer_flush`."""
+        relay, meter = self._relay, self._meter
+        if relay is None or meter is None:
+            return
+        now = self._last_byte_s = self._host.now()
+        out = relay.feed(data, now)
+        if out:
+            self._out.append(out)
+        if not self._tokens_started and meter.first_s is not None:
+            self._tokens_started = True
+            self._host.apply(FirstToken(self._attempt), now)
+
+    def answer_flush(self) -> None:
+        """Send what was read."""
+        out = self._out
+        if out:
+            if not self._sent:
+                self._start()
+            self._connection.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    def answer_complete(self) -> None:
+        """The answer is whole."""
+        relay = self._relay
+        self._upstream_call = None
+        if relay is None or self._phase is Phase.OVER:
+            return
+        last = b"".join((*self._out, relay.finish()))
+        self._out.clear()
+        if self._status >= 400:
+            self._engine_refused(last)
+            return
+        if relay.response_id:
+            self._host.remember_response(relay.response_id, self._replica, self._model)
+        self._end(Outcome.COMPLETED, status=self._status)
+        self._over()
+        if not self._sent:
+            self._start(length=len(last) if isinstance(relay, BodyRelay) else None)
+        self._connection.finish(last)
+
+    def answer_failed(self, reason: str) -> None:
+        """The connection could not be made, or broke."""
+        self._upstream_call = None
+        if self._sent:
+            self._break_off(Outcome.BROKEN, reason)
+        else:
+            self._end(Outcome.UNAVAILABLE, detail=reason)
+
+    # ------------------------------------------------------------ what the client does
+
+    def client_gone(self) -> None:
+        """Nobody waits any more: the engine must stop at once."""
+        if self._phase is Phase.OVER:
+            return
+        self._cancel_upstream()
+        self._end(Outcome.ABORTED, detail="the client closed its connection")
+        self._over()
+
+    def client_slow(self) -> None:
+        """Stop reading from the engine."""
+        self._paused = True
+        if self._upstream_call is not None:
+            self._upstream_call.pause()
+
+    def client_ready(self) -> None:
+        """Read on."""
+        self._paused = False
+        self._last_byte_s = self._host.now()
+        if self._upstream_call is not None:
+            self._upstream_call.resume()
+
+    # ------------------------------------------------------------ deadlines
+
+    def check(self, now: float) -> None:
+        """End what takes longer than its limit; called a few times a second."""
+        timeouts = self._host.settings.timeouts
+        if self._phase is Phase.CONNECTING and self._upstream_call is not None:
+            if self._upstream_call.connected:
+                self._phase = Phase.WAITING
+            elif now - self._sent_s > timeouts.connect_s:
+                self._expire(f"no connection within {timeouts.connect_s:g} s")
+                return
+        if now - self._started_s > timeouts.total_s:
+            self._expire(f"not finished within {timeouts.total_s:g} s", retry=False)
+        elif self._phase is Phase.WAITING and now - self._sent_s > timeouts.first_byte_s:
+            self._expire(f"no answer within {timeouts.first_byte_s:g} s")
+        elif (
+            self._phase is Phase.RELAYING
+            and not self._paused
+            and now - self._last_byte_s > timeouts.between_bytes_s
+        ):
+            self._expire(f"the answer stalled for {timeouts.between_bytes_s:g} s")
+
+    def cut(self, reason: str) -> None:
+        """End at once: the gateway stops."""
+        self._expire(reason, retry=False)
+
+    def _expire(self, reason: str, *, retry: bool = True) -> None:
+        self._cancel_upstream()
+        if self._sent:
+            self._break_off(Outcome.BROKEN, reason)
+        elif retry:
+            self._end(Outcome.TIMED_OUT, detail=reason)
+        else:
+            self._end(Outcome.BROKEN, detail=reason)
+            self.reject(Reject(self.id, 504, "upstream_timeout", f"The request was {reason}."))
+
+    # ------------------------------------------------------------ inside
+
+    def _engine_refused(self, body: bytes) -> None:
+        """An error answer: the request's own fault, or a reason to try another replica."""
+        assert self._upstream is not None
+        refusal = self._upstream.dialect.classify_error(self._status, body)
+        if refusal.retryable:
+            detail = f"{refusal.value}, HTTP {self._status}"
+            self._end(Outcome.UNAVAILABLE, status=self._status, detail=detail)
+            return
+        self._end(Outcome.REFUSED, status=self._status)
+        self._over()
+        self._start(length=len(body))
+        self._connection.finish(body)
+
+    def _start(self, *, length: int | None = None) -> None:
+        """Send the answer's head, with the client's first byte."""
+        self._sent = True
+        headers = passing(self._answer_headers, NOT_RETURNED)
+        headers += self._identity()
+        if length is None and isinstance(self._relay, BodyRelay):
+            announced = find(self._answer_headers, b"content-length")
+            length = int(announced) if announced and announced.isdigit() else None
+        self._connection.start_response(self._status, headers, length=length)
+
+    def _break_off(self, outcome: Outcome, reason: str) -> None:
+        """End an answer that has begun and cannot be completed."""
+        self._end(outcome, detail=reason)
+        self._over()
+        if isinstance(self._relay, StreamRelay):
+            message = f"The stream broke off at replica {self._replica}: {reason}."
+            event = error_event(self._call.request.endpoint, message, "upstream_broken")
+            self._connection.finish(b"".join((*self._out, event)), close=True)
+        else:
+            self._connection.abort()
+
+    def _end(self, outcome: Outcome, *, status: int | None = None, detail: str = "") -> None:
+        """Close the attempt's accounts. The core's effects may dispatch or reject at once."""
+        meter, self._meter = self._meter, None
+        if meter is None:
+            return
+        now = self._host.now()
+        usage = self._relay.usage if self._relay is not None else None
+        meter.finish(outcome, usage, now)
+        output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
+        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
+        self._host.apply(ended, now)
+
+    def _over(self) -> None:
+        self._phase = Phase.OVER
+        self._host.over(self)
+
+    def _cancel_upstream(self) -> None:
+        call, self._upstream_call = self._upstream_call, None
+        if call is not None:
+            call.cancel()
+
+    def _payload(self, body: bytes, address: Address) -> bytes:
+        http = self._call.http
+        upstream = self._upstream
+        headers = passing(http.headers, NOT_FORWARDED)
+        headers.append((b"host", address.host_header))
+        # Unique per attempt: engines use it as the id of the request.
+        headers.append((b"x-request-id", b"%b-%d" % (self.id.encode(), self._attempt)))
+        if upstream is not None and upstream.authorization is not None:
+            headers.append((b"authorization", upstream.authorization))
+        if body or http.method == b"POST":
+            headers.append((b"content-length", b"%d" % len(body)))
+        return render(b"%b %b HTTP/1.1\r\n" % (http.method, http.target), headers) + body
+
+    def _identity(self) -> list[Header]:
+        headers = [
+            (b"x-request-id", (self._call.request.client_id or self.id).encode()),
+            (b"x-headrace-request-id", self.id.encode()),
+        ]
+        if self._replica:
+            headers.append((b"x-headrace-replica", self._replica.encode()))
+        return headers

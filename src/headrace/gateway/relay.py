@@ -1,0 +1,146 @@
+"""What is done with an answer on its way to the client: read, count, pass on.
+
+A relay takes body bytes and returns the bytes to send. It is chosen by the answer's head:
+server-sent events, an error, or any other body.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from headrace.core.model import Endpoint, Usage
+from headrace.engines.dialect import Dialect
+from headrace.engines.sse import Fragment, SseSplitter
+from headrace.engines.usage import StreamReader
+from headrace.gateway.metrics.meter import Meter
+
+MAX_ERROR_BYTES = 1024 * 1024
+"""An engine's error answer is held back this far, since it may be retried elsewhere."""
+
+
+class Relay(Protocol):
+    """One answer's way through the gateway."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the engine has told so far; final after `finish`."""
+        ...
+
+    @property
+    def response_id(self) -> str | None:
+        """The id of a `/v1/responses` answer, which may be stored."""
+        ...
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        """Take a piece of the body, return what the client is to get of it."""
+        ...
+
+    def finish(self) -> bytes:
+        """The body is whole: return what is left to send; `usage` is final now."""
+        ...
+
+
+class StreamRelay:
+    """Server-sent events: whole events only, content counted, usage read."""
+
+    __slots__ = ("_meter", "_reader", "_splitter", "_usage_seen")
+
+    def __init__(self, reader: StreamReader, meter: Meter, max_event_bytes: int) -> None:
+        self._reader = reader
+        self._meter = meter
+        self._splitter = SseSplitter(max_event_bytes)
+        self._usage_seen: Usage | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the engine has said so far."""
+        return self._reader.usage
+
+    @property
+    def response_id(self) -> str | None:
+        """The id of a `/v1/responses` stream."""
+        return self._reader.response_id
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        """Take bytes as they come, return the whole events among them."""
+        events = self._splitter.feed(data)
+        if len(events) == 1:
+            return self._event(events[0], now)
+        return b"".join([self._event(event, now) for event in events])
+
+    def finish(self) -> bytes:
+        """Return what came after the last whole event."""
+        return self._splitter.flush()
+
+    def _event(self, event: bytes, now: float) -> bytes:
+        if isinstance(event, Fragment):
+            return event
+        reader = self._reader
+        before = reader.content_chunks
+        kept = reader.feed(event)
+        if reader.content_chunks != before:
+            self._meter.content(now)
+        usage = reader.usage
+        if usage is not self._usage_seen:
+            self._usage_seen = usage
+            if usage is not None:
+                self._meter.running_usage(usage.output_tokens)
+        return b"" if kept is None else kept
+
+
+class BodyRelay:
+    """A whole answer: passes through as it comes, and is read at its end if it is not too long."""
+
+    __slots__ = ("_bytes", "_dialect", "_endpoint", "_limit", "_pieces", "response_id", "usage")
+
+    def __init__(self, dialect: Dialect, endpoint: Endpoint, limit_bytes: int) -> None:
+        self._dialect = dialect
+        self._endpoint = endpoint
+        self._limit = limit_bytes
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+        self.usage: Usage | None = None
+        self.response_id: str | None = None
+
+    def feed(self, data: bytes, now: float) -> bytes:  # noqa: ARG002 - the Relay interface
+        """Keep a copy within the limit, return the piece."""
+        self._bytes += len(data)
+        if self._bytes <= self._limit:
+            self._pieces.append(data)
+        else:
+            self._pieces.clear()
+        return data
+
+    def finish(self) -> bytes:
+        """Read usage and id."""
+        if self._bytes <= self._limit:
+            reading = self._dialect.read_body(self._endpoint, b"".join(self._pieces))
+            self.usage, self.response_id = reading.usage, reading.response_id
+        return b""
+
+
+class ErrorRelay:
+    """An engine's error: held back whole until it is known whether another replica may do better.
+
+    A longer one than `MAX_ERROR_BYTES` is cut there.
+    """
+
+    __slots__ = ("_bytes", "_pieces", "response_id", "usage")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+        self.usage: Usage | None = None
+        self.response_id: str | None = None
+
+    def feed(self, data: bytes, now: float) -> bytes:  # noqa: ARG002 - the Relay interface
+        """Hold the piece back."""
+        room = MAX_ERROR_BYTES - self._bytes
+        if room > 0:
+            self._pieces.append(data[:room])
+            self._bytes += len(data)
+        return b""
+
+    def finish(self) -> bytes:
+        """Return the error's body."""
+        return b"".join(self._pieces)

@@ -1,0 +1,403 @@
+"""The data plane: `/v1/*`, `/health` and `/ready`, and nothing else.
+
+It owns the exchanges, hands every event to the core and carries out the core's effects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Coroutine
+from urllib.parse import unquote
+
+from headrace.core.dispatcher import Dispatcher
+from headrace.core.events import (
+    Arrived,
+    Dispatch,
+    Effect,
+    Event,
+    Probe,
+    Probed,
+    Reject,
+    Wake,
+    WakeAt,
+)
+from headrace.core.model import ReplicaState
+from headrace.edges.http import fetch
+from headrace.edges.http.client import Address, UpstreamPool
+from headrace.edges.http.errors import error_body
+from headrace.edges.http.heads import Header
+from headrace.edges.http.server import (
+    ClientConnection,
+    ConnectionLimits,
+    HttpRequest,
+    HttpServer,
+)
+from headrace.engines.registry import dialect
+from headrace.gateway.call import BadRequest, Call, client_id, previous_response_id, read_call
+from headrace.gateway.endpoints import stored_response_id
+from headrace.gateway.exchange import JSON, Exchange, Upstream
+from headrace.gateway.keys import KeyRing
+from headrace.gateway.models import render_model, render_models
+from headrace.gateway.settings import GatewaySettings, UpstreamAccess
+from headrace.gateway.telemetry import Telemetry
+
+TICK_S = 0.25
+"""Deadlines are checked and streaming tokens counted this often."""
+
+_UPSTREAM_METHODS = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
+
+
+class PortTaken(Exception):
+    """The address to listen on is in use."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"port {port} on {host} is in use")
+        self.host = host
+        self.port = port
+
+
+class DataPlane:
+    """The gateway's public listener. One per process, used from its event loop only."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        dispatcher: Dispatcher,
+        telemetry: Telemetry,
+        *,
+        keys: KeyRing | None = None,
+    ) -> None:
+        self.settings = settings
+        self.dispatcher = dispatcher
+        self.telemetry = telemetry
+        self.keys = keys
+        limits, timeouts = settings.limits, settings.timeouts
+        self.pool = UpstreamPool(
+            max_idle=limits.idle_connections_per_replica, idle_s=timeouts.upstream_idle_s
+        )
+        self.port = settings.listen.port
+        self.draining = False
+        self._server = HttpServer(self, _connection_limits(settings))
+        self._exchanges: dict[str, Exchange] = {}
+        self._upstreams: dict[str, Upstream] = {}
+        self._addresses: dict[str, Address] = {}
+        self._stored: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._id_prefix = f"hr-{secrets.token_hex(4)}-"
+        self._requests = 0
+        self._created = int(time.time())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.now = time.monotonic
+        telemetry.connections = self._count_connections
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Listen. Raises `PortTaken`, or `OSError` if the address is not ours."""
+        listen = self.settings.listen
+        try:
+            self.port = await self._server.start(listen.host, listen.port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTaken(listen.host, listen.port) from None
+            raise
+        self._spawn(self._tick())
+
+    @property
+    def ready(self) -> bool:
+        """Whether traffic should be sent here: not draining, and some replica can serve."""
+        replicas = self.dispatcher.fleet.replicas.values()
+        return not self.draining and any(r.state is ReplicaState.READY for r in replicas)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being served."""
+        return len(self._exchanges)
+
+    def begin_drain(self) -> None:
+        """`/ready` says 503 from now on; everything else goes on."""
+        self.draining = True
+
+    async def drain(self, drain_s: float) -> int:
+        """Refuse new connections, let running requests finish; return how many did not."""
+        self.draining = True
+        self._server.stop_listening()
+        try:
+            async with asyncio.timeout(drain_s):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        left = len(self._exchanges)
+        for exchange in tuple(self._exchanges.values()):
+            exchange.cut("cut off: the gateway stops")
+        return left
+
+    async def close(self) -> None:
+        """Cut what is left and stop."""
+        self._server.stop_listening()
+        # One turn of the loop, so that last words written by `drain` reach their sockets.
+        await asyncio.sleep(0)
+        self._server.abort_all()
+        self.pool.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self.now()
+            for progress in self.telemetry.tick(now):
+                self.apply(progress, now)
+            for exchange in tuple(self._exchanges.values()):
+                exchange.check(now)
+            self._server.sweep(now)
+            self.pool.sweep(now)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ------------------------------------------------------------ the core
+
+    def apply(self, event: Event, now: float | None = None) -> None:
+        """Hand an event to the core and carry out its effects."""
+        for effect in self.dispatcher.handle(event, self.now() if now is None else now):
+            self._run(effect)
+
+    def _run(self, effect: Effect) -> None:
+        if isinstance(effect, Dispatch):
+            exchange = self._exchanges.get(effect.request_id)
+            if exchange is not None:
+                exchange.dispatch(effect, self.dispatcher.fleet.replicas[effect.replica])
+        elif isinstance(effect, Reject):
+            exchange = self._exchanges.get(effect.request_id)
+            if exchange is not None:
+                exchange.reject(effect)
+        elif isinstance(effect, Probe):
+            self._spawn(self._probe(effect.replica))
+        elif isinstance(effect, WakeAt):
+            delay_s = max(0.0, effect.at_s - self.now())
+            asyncio.get_running_loop().call_later(delay_s, self.apply, Wake())
+
+    async def _probe(self, name: str) -> None:
+        replica = self.dispatcher.fleet.replicas.get(name)
+        if replica is None:
+            return
+        upstream = self.upstream(replica.pool.spec.name)
+        headers: list[Header] = []
+        if upstream.authorization is not None:
+            headers.append((b"authorization", upstream.authorization))
+        try:
+            answer = await fetch.get(
+                replica.url + upstream.dialect.health_path,
+                timeout_s=self.settings.timeouts.connect_s,
+                headers=headers,
+            )
+            healthy = upstream.dialect.ready(answer.status)
+        except fetch.FetchError:
+            healthy = False
+        self.apply(Probed(name, healthy))
+
+    # ------------------------------------------------------------ what exchanges need
+
+    def upstream(self, pool: str) -> Upstream:
+        """Return how to talk to a pool's engines."""
+        known = self._upstreams.get(pool)
+        if known is None:
+            access = self.settings.upstreams.get(pool, UpstreamAccess())
+            key = access.api_key
+            authorization = None if key is None else b"Bearer " + key.encode("ascii")
+            known = self._upstreams[pool] = Upstream(dialect(access.engine), authorization)
+        return known
+
+    def address(self, url: str) -> Address:
+        """Return a replica's parsed address."""
+        known = self._addresses.get(url)
+        if known is None:
+            if len(self._addresses) > 10_000:  # replicas come and go with new ports
+                self._addresses.clear()
+            known = self._addresses[url] = Address.parse(url)
+        return known
+
+    def input_tokens(self, call: Call, pool: str) -> int:
+        """Estimate a prompt's tokens with what the core has learned of the pool."""
+        return round(self.dispatcher.prompt_tokens(call.request, pool))
+
+    def remember_response(self, response_id: str, replica: str, model: str) -> None:
+        """A response may be stored at this replica; the oldest are forgotten first."""
+        self._stored[response_id] = (replica, model)
+        if len(self._stored) > self.settings.limits.stored_responses:
+            self._stored.popitem(last=False)
+
+    def over(self, exchange: Exchange) -> None:
+        """The exchange has ended."""
+        self._exchanges.pop(exchange.id, None)
+        if not self._exchanges:
+            self._idle.set()
+
+    # ------------------------------------------------------------ requests
+
+    def handle(self, request: HttpRequest, connection: ClientConnection) -> Exchange | None:
+        """Answer a request, or start its exchange."""
+        path = request.path
+        if path.startswith(b"/v1/"):
+            return self._handle_api(path, request, connection)
+        if path == b"/health":
+            connection.respond(200, [JSON], b'{"status":"ok"}')
+        elif path == b"/ready":
+            status = 200 if self.ready else 503
+            state = b"ready" if self.ready else b"draining" if self.draining else b"no replica"
+            connection.respond(status, [JSON], b'{"status":"%b"}' % state)
+        else:
+            message = (
+                f"There is nothing at {_shown(path)}. The data plane serves /v1/*, /health and"
+                " /ready; metrics and the admin API are on the control plane's port."
+            )
+            self._refuse(request, connection, 404, message, code="not_found")
+        return None
+
+    def _handle_api(
+        self, path: bytes, request: HttpRequest, connection: ClientConnection
+    ) -> Exchange | None:
+        tenant = ""
+        if self.keys is not None:
+            header = request.header(b"authorization") or request.header(b"x-api-key")
+            name = self.keys.identify(header) if header else None
+            if name is None:
+                message = (
+                    "This gateway asks for an API key of its own: send"
+                    " 'Authorization: Bearer KEY'. The key is missing or not known."
+                )
+                self._refuse(request, connection, 401, message, code="invalid_api_key")
+                return None
+            tenant = name
+        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
+            self._handle_models(path, request, connection)
+            return None
+        if len(self._exchanges) >= self.settings.limits.max_in_flight:
+            limit = self.settings.limits.max_in_flight
+            message = f"This gateway serves {limit} requests at once (limits.max_in_flight)."
+            self._refuse(request, connection, 429, message, code="too_many_requests")
+            return None
+        return self._begin(path, request, connection, tenant)
+
+    def _begin(
+        self, path: bytes, request: HttpRequest, connection: ClientConnection, tenant: str
+    ) -> Exchange | None:
+        self._requests += 1
+        request_id = f"{self._id_prefix}{self._requests:x}"
+        try:
+            if request.method not in _UPSTREAM_METHODS:
+                shown = _shown(request.method)
+                raise BadRequest(f"{shown} is not a method of {_shown(path)}.", status=405)
+            replica, model = self._holder(path, request)
+            call = read_call(request, request_id, replica=replica, model=model, tenant=tenant)
+        except BadRequest as error:
+            self._refuse(
+                request,
+                connection,
+                error.status,
+                error.message,
+                code=error.code,
+                param=error.param,
+                request_id=request_id,
+            )
+            return None
+        exchange = Exchange(self, connection, call)
+        self._exchanges[request_id] = exchange
+        self._idle.clear()
+        self.apply(Arrived(call.request))
+        return exchange
+
+    def _holder(self, path: bytes, request: HttpRequest) -> tuple[str, str]:
+        """Return the replica and model that hold the stored response a request is about."""
+        named = stored_response_id(path)
+        if named:
+            holder = self._stored.get(named)
+            if holder is None:
+                raise BadRequest(
+                    f"Response '{named[:64]}' is not known here: it was not made through this"
+                    " gateway process, or is forgotten. Ask the engine that made it.",
+                    status=404,
+                    code="response_not_found",
+                )
+            return holder
+        if path == b"/v1/responses":
+            previous = previous_response_id(request.body)
+            return self._stored.get(previous, ("", ""))
+        return "", ""
+
+    def _handle_models(
+        self, path: bytes, request: HttpRequest, connection: ClientConnection
+    ) -> None:
+        if request.method not in {b"GET", b"HEAD"}:
+            self._refuse(request, connection, 405, "/v1/models is read with GET.")
+            return
+        fleet = self.dispatcher.fleet
+        name = unquote(path[len(b"/v1/models/") :].decode("ascii", "replace"))
+        body: bytes | None
+        body = render_model(fleet, self._created, name) if name else None
+        if name and body is None:
+            message = f"The model '{name[:128]}' does not exist; /v1/models lists those that do."
+            self._refuse(request, connection, 404, message, code="model_not_found", param="model")
+            return
+        connection.respond(200, [JSON], body or render_models(fleet, self._created))
+
+    def _refuse(
+        self,
+        request: HttpRequest,
+        connection: ClientConnection,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str = "",
+    ) -> None:
+        """Answer with an error before the core was asked."""
+        if not request_id:
+            self._requests += 1
+            request_id = f"{self._id_prefix}{self._requests:x}"
+        headers = [
+            JSON,
+            (b"x-request-id", (client_id(request) or request_id).encode()),
+            (b"x-headrace-request-id", request_id.encode()),
+        ]
+        if status == 401:
+            headers.append((b"www-authenticate", b'Bearer realm="headrace"'))
+        elif status == 429:
+            headers.append((b"retry-after", b"1"))
+        self.telemetry.reject(code or f"http_{status}")
+        body = error_body(status, message, code=code, param=param)
+        connection.respond(status, headers, body)
+
+    def _count_connections(self) -> dict[str, int]:
+        return {"client": len(self._server.connections), **self.pool.count()}
+
+
+def _shown(value: bytes) -> str:
+    """What a client sent, fit for a message."""
+    return ascii(value[:128].decode("latin-1"))[1:-1]
+
+
+def _connection_limits(settings: GatewaySettings) -> ConnectionLimits:
+    limits, timeouts = settings.limits, settings.timeouts
+    return ConnectionLimits(
+        max_connections=limits.max_connections,
+        max_connections_per_client=limits.max_connections_per_client,
+        max_body_bytes=limits.max_body_bytes,
+        max_head_bytes=limits.max_head_bytes,
+        max_headers=limits.max_headers,
+        client_buffer_bytes=limits.client_buffer_bytes,
+        head_s=timeouts.head_s,
+        body_s=timeouts.body_s,
+        idle_s=timeouts.idle_s,
+        write_s=timeouts.write_s,
+    )

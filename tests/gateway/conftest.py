@@ -1,0 +1,82 @@
+"""A real data plane on a real port in front of scripted engines."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.events import ConfigChanged, ReplicaChanged
+from headrace.core.model import Alias, PoolSpec
+from headrace.gateway.keys import KeyRing
+from headrace.gateway.server import DataPlane
+from headrace.gateway.settings import GatewaySettings, Limits, Listener, Timeouts, UpstreamAccess
+from headrace.gateway.telemetry import Telemetry, TelemetrySettings
+from tests.scripted import Script, ScriptedEngine
+
+
+@dataclass
+class Rig:
+    """A gateway, its engines and a client."""
+
+    plane: DataPlane
+    telemetry: Telemetry
+    client: httpx.AsyncClient
+    engines: list[ScriptedEngine] = field(default_factory=list)
+
+    @property
+    def fleet(self):
+        return self.plane.dispatcher.fleet
+
+    async def chat(self, **body: object) -> httpx.Response:
+        message = {"role": "user", "content": "hi"}
+        return await self.client.post(
+            "/v1/chat/completions", json={"model": "m", "messages": [message], **body}
+        )
+
+
+@asynccontextmanager
+async def run_gateway(
+    *scripts: Script,
+    engine: str = "vllm",
+    policy: str = "round_robin",
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+    dispatcher: DispatcherSettings | None = None,
+    aliases: tuple[Alias, ...] = (),
+    adapters: tuple[frozenset[str], ...] = (),
+    keys: KeyRing | None = None,
+    api_key: str | None = None,
+) -> AsyncIterator[Rig]:
+    """One pool `p` of model `m` with a replica `r0`, `r1`, … per script."""
+    settings = GatewaySettings(
+        listen=Listener(port=0),
+        limits=limits or Limits(),
+        timeouts=timeouts or Timeouts(),
+        upstreams={"p": UpstreamAccess(engine=engine, api_key=api_key)},
+    )
+    core = Dispatcher(dispatcher or DispatcherSettings(), random.Random(1))
+    telemetry = Telemetry(TelemetrySettings(), time.monotonic, core.fleet)
+    plane = DataPlane(settings, core, telemetry, keys=keys)
+    async with AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(ScriptedEngine(script)) for script in scripts]
+        await plane.start()
+        stack.push_async_callback(plane.close)
+        plane.apply(ConfigChanged((PoolSpec("p", "m", policy=policy),), aliases))
+        for number, upstream in enumerate(engines):
+            held = adapters[number] if adapters else frozenset[str]()
+            plane.apply(ReplicaChanged(f"r{number}", "p", upstream.url, ready=True, adapters=held))
+        base = f"http://127.0.0.1:{plane.port}"
+        client = httpx.AsyncClient(base_url=base, timeout=30, trust_env=False)
+        yield Rig(plane, telemetry, await stack.enter_async_context(client), engines)
+
+
+@pytest.fixture
+def gateway() -> Callable[..., object]:
+    return run_gateway

@@ -1,0 +1,235 @@
+"""Engines that fail, clients that leave, and what the other side notices."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from headrace.core.model import ReplicaState
+from headrace.gateway.settings import Limits, Timeouts
+from tests.gateway.conftest import run_gateway
+from tests.scripted import chat_chunk, stream_words
+
+
+async def good(received, peer):
+    await stream_words(peer, 2)
+
+
+async def reset_at_once(received, peer):
+    peer.reset()
+
+
+async def reset_after_head(received, peer):
+    await peer.start_stream()
+    peer.reset()
+
+
+async def garbage(received, peer):
+    await peer.send(b"this is not HTTP\r\n\r\n")
+
+
+async def busy(received, peer):
+    await peer.json({"error": {"message": "busy", "code": 503}}, status=503)
+
+
+async def close_in_head(received, peer):
+    await peer.send(b"HTTP/1.1 200 OK\r\ncontent-ty")
+    peer.writer.close()
+
+
+@pytest.mark.parametrize("bad", [reset_at_once, reset_after_head, garbage, busy, close_in_head])
+async def test_a_failure_before_the_first_byte_is_retried_elsewhere(bad):
+    async with run_gateway(bad, good) as rig:
+        for _ in range(3):
+            answer = await rig.chat(stream=True)
+            assert answer.status_code == 200
+            assert answer.headers["x-headrace-replica"] == "r1"
+            assert answer.text.endswith("data: [DONE]\n\n")
+        assert rig.engines[0].received
+
+
+async def test_a_broken_stream_ends_with_an_error_event_and_closes():
+    async def script(received, peer):
+        await peer.start_stream()
+        await peer.event(chat_chunk(None))
+        await peer.event(chat_chunk("one"))
+        await asyncio.sleep(0.05)
+        peer.reset()
+
+    async with run_gateway(script, good) as rig:
+        answer = await rig.chat(stream=True)
+        last = answer.text.strip().splitlines()[-1]
+        assert last.startswith('data: {"error":')
+        assert "[DONE]" not in answer.text
+        assert '"one"' in answer.text
+        assert answer.headers["connection"] == "close" or answer.status_code == 200
+
+
+async def test_a_broken_messages_stream_speaks_its_own_dialect():
+    async def script(received, peer):
+        await peer.start_stream()
+        await peer.chunk(b'event: message_start\ndata: {"type":"message_start"}\n\n')
+        await asyncio.sleep(0.05)
+        peer.reset()
+
+    async with run_gateway(script) as rig:
+        body = {"model": "m", "max_tokens": 4, "stream": True, "messages": []}
+        answer = await rig.client.post("/v1/messages", json=body)
+        assert answer.text.splitlines()[-3] == "event: error"
+        assert '"type":"error"' in answer.text.splitlines()[-2]
+
+
+async def test_a_body_cut_short_is_never_taken_for_whole():
+    async def script(received, peer):
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n12345")
+        await asyncio.sleep(0.05)
+        peer.reset()
+
+    async with run_gateway(script) as rig:
+        with pytest.raises(httpx.HTTPError):
+            await rig.chat()
+
+
+async def test_all_replicas_failing_gives_one_clear_error():
+    async with run_gateway(reset_at_once, reset_at_once) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 502
+        error = answer.json()["error"]
+        assert error["code"] == "upstream_unavailable"
+        assert error["type"] == "server_error"
+
+
+async def test_refused_connections_eject_and_the_probe_brings_back():
+    async with run_gateway(good, good) as rig:
+        engine = rig.engines[0]
+        await engine.__aexit__()
+        for _ in range(6):
+            assert (await rig.chat(stream=True)).status_code == 200
+        assert rig.fleet.replicas["r0"].state is ReplicaState.EJECTED
+        await engine.__aenter__()
+        async with asyncio.timeout(20):
+            while rig.fleet.replicas["r0"].state is not ReplicaState.READY:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_leaves_aborts_the_engine_at_once():
+    started = asyncio.Event()
+
+    async def script(received, peer):
+        await peer.start_stream()
+        await peer.event(chat_chunk("x"))
+        started.set()
+        await peer.reader.read()  # returns when the gateway closes
+        raise ConnectionError
+
+    async with run_gateway(script) as rig:
+        body = {"model": "m", "messages": [], "stream": True}
+        async with rig.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            async for _ in answer.aiter_raw():
+                break
+            await started.wait()
+        async with asyncio.timeout(10):
+            while not rig.engines[0].clients_gone:
+                await asyncio.sleep(0.01)
+        assert rig.plane.in_flight == 0
+        replica = rig.fleet.replicas["r0"]
+        assert (replica.in_flight, replica.decoding, replica.context_tokens) == (0, 0, 0)
+
+
+async def test_a_client_that_leaves_while_waiting_aborts_too():
+    async def script(received, peer):
+        await peer.reader.read()
+        raise ConnectionError
+
+    async with run_gateway(script) as rig:
+        with pytest.raises(httpx.TimeoutException):
+            await rig.client.post(
+                "/v1/chat/completions", json={"model": "m", "messages": []}, timeout=0.2
+            )
+        async with asyncio.timeout(10):
+            while not rig.engines[0].clients_gone:
+                await asyncio.sleep(0.01)
+        assert rig.plane.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "status"),
+    [
+        (Timeouts(first_byte_s=0.3), 504),
+        (Timeouts(total_s=0.3), 504),
+    ],
+)
+async def test_silence_before_the_first_byte_times_out(timeouts, status):
+    async def silent(received, peer):
+        await peer.reader.read()
+        raise ConnectionError
+
+    async with run_gateway(silent, timeouts=timeouts) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == status
+        assert answer.json()["error"]["code"] == "upstream_timeout"
+
+
+async def test_silence_inside_a_stream_ends_it_with_an_error():
+    async def stalls(received, peer):
+        await peer.start_stream()
+        await peer.event(chat_chunk("x"))
+        await peer.reader.read()
+        raise ConnectionError
+
+    async with run_gateway(stalls, timeouts=Timeouts(between_bytes_s=0.3)) as rig:
+        answer = await rig.chat(stream=True)
+        assert "stalled" in answer.text
+        assert "[DONE]" not in answer.text
+
+
+async def test_a_slow_client_holds_the_engine_back_instead_of_growing_memory():
+    produced = 0
+
+    async def firehose(received, peer):
+        nonlocal produced
+        await peer.start_stream()
+        for _ in range(2000):
+            await peer.event(chat_chunk("x" * 50_000))
+            produced += 50_000
+        await peer.end_stream()
+
+    async with run_gateway(firehose, limits=Limits(client_buffer_bytes=65536)) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port, limit=1024)
+        body = b'{"model":"m","messages":[],"stream":true}'
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+            % len(body)
+            + body
+        )
+        seen = -1
+        async with asyncio.timeout(30):
+            while seen != produced or not produced:  # until nothing moves any more
+                seen = produced
+                await asyncio.sleep(0.5)
+        # Sockets' own buffers hold some megabytes; the 100 MB of the answer must not be here.
+        assert produced < 40_000_000
+        writer.close()
+        async with asyncio.timeout(10):
+            while rig.plane.in_flight:
+                await asyncio.sleep(0.01)
+        del reader
+
+
+async def test_too_many_requests_get_429_with_retry_after():
+    release = asyncio.Event()
+
+    async def waits(received, peer):
+        await release.wait()
+        await peer.json({"ok": True})
+
+    async with run_gateway(waits, limits=Limits(max_in_flight=2)) as rig:
+        running = [asyncio.create_task(rig.chat()) for _ in range(2)]
+        async with asyncio.timeout(10):
+            while rig.plane.in_flight < 2:
+                await asyncio.sleep(0.01)
+        refused = await rig.chat()
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        release.set()
+        assert [r.status_code for r in await asyncio.gather(*running)] == [200, 200]

@@ -1,0 +1,196 @@
+"""The listener itself: framing, limits, keys, draining."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from headrace.gateway.keys import KeyRing, new_key
+from headrace.gateway.server import DataPlane, PortTaken
+from headrace.gateway.settings import Limits, Listener, Timeouts
+from tests.gateway.conftest import run_gateway
+from tests.scripted import stream_words
+
+
+async def plain(received, peer):
+    await peer.json({"ok": True})
+
+
+async def raw(port: int, data: bytes) -> bytes:
+    """Send bytes, return everything until the server closes (a hang guard ends the wait)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    try:
+        async with asyncio.timeout(20):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_health_and_ready_and_nothing_else():
+    async with run_gateway(plain) as rig:
+        assert (await rig.client.get("/health")).status_code == 200
+        assert (await rig.client.get("/ready")).json() == {"status": "ready"}
+        for path in ("/metrics", "/telemetry", "/api/v1/fleet", "/", "/docs"):
+            answer = await rig.client.get(path)
+            assert answer.status_code == 404
+            assert "control plane" in answer.json()["error"]["message"]
+    async with run_gateway() as rig:
+        assert (await rig.client.get("/ready")).status_code == 503
+
+
+async def test_pipelined_requests_are_answered_in_order():
+    async def script(received, peer):
+        await peer.json({"n": received.json["n"]})
+
+    async with run_gateway(script) as rig:
+        requests = b""
+        for n in range(5):
+            body = b'{"model":"m","messages":[],"n":%d}' % n
+            close = b"connection: close\r\n" if n == 4 else b""
+            requests += (
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b"
+                % (close, len(body), body)
+            )
+        answers = await raw(rig.plane.port, requests)
+        order = [answers.index(b'{"n":%d}' % n) for n in range(5)]
+        assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET http://elsewhere/v1/models HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n", b"400"),
+        (b"POST /v1/x HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", b"413"),
+        (
+            b"POST /v1/x HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"400",
+        ),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\na: " + b"b" * 70_000, b"431"),
+    ],
+)
+async def test_bad_requests_get_a_clear_error_and_the_connection_closes(request_bytes, status):
+    async with run_gateway(plain) as rig:
+        answer = await raw(rig.plane.port, request_bytes)
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert b'{"error":{"message":' in answer
+
+
+async def test_slow_heads_and_bodies_are_cut_off():
+    timeouts = Timeouts(head_s=0.3, body_s=0.3)
+    async with run_gateway(plain, timeouts=timeouts) as rig:
+        assert (await raw(rig.plane.port, b"GET / HT")).startswith(b"HTTP/1.1 408")
+        half = b"POST /v1/x HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc"
+        assert (await raw(rig.plane.port, half)).startswith(b"HTTP/1.1 408")
+
+
+async def test_idle_connections_are_closed():
+    async with run_gateway(plain, timeouts=Timeouts(idle_s=0.3)) as rig:
+        assert await raw(rig.plane.port, b"") == b""
+
+
+async def test_too_many_connections_get_429():
+    async with run_gateway(plain, limits=Limits(max_connections=1)) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        await asyncio.sleep(0.05)
+        answer = await raw(rig.plane.port, b"")
+        assert answer.startswith(b"HTTP/1.1 429")
+        writer.close()
+        del reader
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (b"", "JSON object"),
+        (b"[1]", "JSON object"),
+        (b'{"model":', "JSON object"),
+        (b'{"messages":[]}', "'model' is missing"),
+        (b'{"model":7}', "'model' must be a string"),
+        (b'{"model":""}', "'model' must be a string"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "JSON object"),
+    ],
+)
+async def test_bodies_we_cannot_route_are_named(body, word):
+    async with run_gateway(plain) as rig:
+        answer = await rig.client.post("/v1/chat/completions", content=body)
+        assert answer.status_code == 400
+        assert word in answer.json()["error"]["message"]
+
+
+async def test_keys_are_asked_for_and_checked(tmp_path):
+    fresh = new_key("alice")
+    path = tmp_path / "keys"
+    path.write_text(fresh.line + "\n")
+    path.chmod(0o600)
+    async with run_gateway(plain, keys=KeyRing.load(path)) as rig:
+        body = {"model": "m", "messages": []}
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": fresh.key[:-1]}):
+            answer = await rig.client.post("/v1/chat/completions", json=body, headers=headers)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+        assert (await rig.client.get("/v1/models")).status_code == 401
+        for headers in ({"authorization": f"Bearer {fresh.key}"}, {"x-api-key": fresh.key}):
+            answer = await rig.client.post("/v1/chat/completions", json=body, headers=headers)
+            assert answer.status_code == 200
+        assert (await rig.client.get("/health")).status_code == 200
+
+
+async def test_draining_finishes_running_streams_and_refuses_new_connections():
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def script(received, peer):
+        started.set()
+        await release.wait()
+        await stream_words(peer, 3)
+
+    async with run_gateway(script) as rig:
+        running = asyncio.create_task(rig.chat(stream=True))
+        await started.wait()
+        rig.plane.begin_drain()
+        assert (await rig.client.get("/ready")).status_code == 503
+        draining = asyncio.create_task(rig.plane.drain(30))
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        release.set()
+        answer = await running
+        assert answer.text.endswith("data: [DONE]\n\n")
+        assert await draining == 0
+
+
+async def test_a_stream_that_outlives_the_drain_is_told_so():
+    async def script(received, peer):
+        await stream_words(peer, 1000, pause_s=0.05)
+
+    async with run_gateway(script) as rig:
+        running = asyncio.create_task(rig.chat(stream=True))
+        async with asyncio.timeout(10):
+            while not rig.engines[0].received:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert await rig.plane.drain(0.2) == 1
+        answer = await running
+        assert "the gateway stops" in answer.text
+        assert "[DONE]" not in answer.text
+
+
+async def test_a_taken_port_is_named():
+    async with run_gateway(plain) as rig:
+        taken = replace(rig.plane.settings, listen=Listener(port=rig.plane.port))
+        with pytest.raises(PortTaken, match=str(rig.plane.port)):
+            await DataPlane(taken, rig.plane.dispatcher, rig.telemetry).start()
+
+
+async def test_an_upgrade_offer_is_ignored():
+    async with run_gateway(plain) as rig:
+        answer = await raw(
+            rig.plane.port,
+            b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\n"
+            b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+            b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        )
+        assert answer.count(b"HTTP/1.1 200") == 2
