@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
 )
 from prometheus_client.core import Metric as Family
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -21,6 +21,8 @@ from headrace.gateway.metrics.catalogue import METRICS, Distribution, Metric, Ro
 
 if TYPE_CHECKING:
     from headrace.gateway.telemetry import Telemetry
+
+TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Snapshot = list[tuple[Metric, list[Row]]]
 
@@ -45,11 +47,29 @@ def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_SnapshotCollector(snapshot))
     ProcessCollector(registry=registry)
-    try:
-        encode, content_type = choose_encoder(accept)
-    except ValueError:
-        encode, content_type = choose_encoder("")
-    return encode(registry), content_type
+    if _prefers_openmetrics(accept):
+        return openmetrics.generate_latest(registry), openmetrics.CONTENT_TYPE_LATEST
+    return generate_latest(registry), TEXT_CONTENT_TYPE
+
+
+def _prefers_openmetrics(accept: str) -> bool:
+    """Whether OpenMetrics 1.0.0 is asked for, and the text format not more so.
+
+    Of our own, because prometheus_client's choice fails on versions it cannot read.
+    """
+    quality = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
+    for entry in accept.split(","):
+        media_type, *parameters = (part.strip() for part in entry.split(";"))
+        given = dict(part.split("=", 1) for part in parameters if "=" in part)
+        if given.get("version", "1.0.0") not in {"1.0.0", "0.0.4"} or media_type not in quality:
+            continue
+        try:
+            weight = float(given.get("q", "1"))
+        except ValueError:
+            continue
+        quality[media_type] = max(quality[media_type], weight)
+    asked = quality["application/openmetrics-text"]
+    return asked > 0 and asked >= quality["text/plain"]
 
 
 class _SnapshotCollector(Collector):
