@@ -1,0 +1,178 @@
+"""Every rule of how usage is obtained, on the answer it was made for."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from headrace.core.model import Endpoint, Usage
+from headrace.engines.registry import dialect
+from headrace.engines.usage import ContentKind, StreamReader
+from tests.conformance.captures import load
+
+TEXT, REASONING, TOOL_CALL = ContentKind.TEXT, ContentKind.REASONING, ContentKind.TOOL_CALL
+
+
+def play(
+    name: str, *, injected: bool = False, prompts: int = 1
+) -> tuple[StreamReader, list[bytes]]:
+    """Feed a captured stream to its reader, return both it and what it relayed."""
+    capture = load(*name.split("/"))
+    reader = dialect(capture.dialect).stream_reader(
+        capture.endpoint, injected=injected, prompts=prompts
+    )
+    relayed = [reader.feed(event) for event in capture.events]
+    return reader, [event for event in relayed if event is not None]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "chunks", "usage"),
+    [
+        ("vllm/chat-stream", TEXT, 6, None),
+        ("vllm/chat-stream-usage", TEXT, 6, Usage(32, 6)),
+        ("vllm/chat-stream-continuous-usage", TEXT, 6, Usage(32, 6)),
+        ("vllm/chat-n2-stream", TEXT, 6, Usage(32, 6)),
+        ("vllm/completion-stream-usage", TEXT, 6, Usage(4, 6)),
+        ("vllm/messages-stream", TEXT, 5, Usage(32, 6)),
+        ("vllm/variant2-tools-stream", TOOL_CALL, 1, None),
+        ("vllm/variant2-chat-prefix-second-cached", TEXT, 4, Usage(192, 4, cached_tokens=160)),
+        ("llamacpp/chat-stream", TEXT, 6, None),
+        ("llamacpp/chat-stream-usage", TEXT, 6, Usage(32, 6, cached_tokens=31)),
+        ("llamacpp/chat-stream-continuous-usage", TEXT, 6, Usage(32, 6, cached_tokens=31)),
+        ("llamacpp/chat-n2-stream", TEXT, 6, Usage(32, 6, cached_tokens=31)),
+        ("llamacpp/completion-stream", TEXT, 3, Usage(4, 3)),
+        ("llamacpp/completion-stream-usage", TEXT, 6, Usage(4, 6, cached_tokens=3)),
+        ("llamacpp/messages-stream", TEXT, 6, Usage(32, 6, cached_tokens=31)),
+        ("llamacpp/responses-stream", TEXT, 6, Usage(32, 6, cached_tokens=31)),
+        ("openai/chat-stream-usage", TEXT, 2, Usage(9, 3)),
+        ("openai/responses-stream-stored", REASONING, 4, Usage(36, 87, cached_tokens=16)),
+        ("openai/responses-stream-tool-incomplete", TOOL_CALL, 3, Usage(40, 9)),
+        ("openai/responses-stream-failed", None, 0, None),
+        ("openai/messages-stream-thinking-tool", REASONING, 4, Usage(454, 31, cached_tokens=400)),
+    ],
+)
+def test_streamed_usage(name: str, kind: ContentKind | None, chunks: int, usage: Usage | None):
+    reader, _ = play(name)
+    assert (reader.first_kind, reader.content_chunks, reader.usage) == (kind, chunks, usage)
+
+
+def test_several_prompts_add_their_input_where_several_choices_of_one_do_not():
+    """Two prompts of 4 and 12 tokens, three tokens for each: 16 in, 6 out."""
+    reader, _ = play("llamacpp/completion-list-stream", prompts=2)
+    told = [
+        msgspec.json.decode(event[6:])["usage"]["prompt_tokens"]
+        for event in load("llamacpp", "completion-list-stream").events
+        if b'"usage"' in event
+    ]
+    assert len(told) == 2
+    assert reader.usage is not None
+    assert reader.usage.input_tokens == sum(told)
+    assert reader.usage.output_tokens == 6
+
+
+@pytest.mark.parametrize("engine", ["vllm", "llamacpp"])
+def test_a_usage_chunk_of_its_own_is_dropped_only_if_we_asked_for_it(engine: str):
+    whole = load(engine, "chat-stream-usage").events
+    reader, relayed = play(f"{engine}/chat-stream-usage", injected=True)
+    assert relayed == [event for event in whole if b'"usage"' not in event]
+    assert len(relayed) == len(whole) - 1
+    assert reader.usage is not None
+    assert play(f"{engine}/chat-stream-usage")[1] == whole
+
+
+def test_both_usage_chunks_of_two_choices_are_dropped():
+    reader, relayed = play("llamacpp/chat-n2-stream", injected=True)
+    assert reader.usage == Usage(32, 6, cached_tokens=31)
+    assert not any(b'"usage"' in event for event in relayed)
+    assert len(relayed) == len(load("llamacpp", "chat-n2-stream").events) - 2
+
+
+def test_usage_beside_content_is_cut_out_and_every_other_byte_stays():
+    whole = load("llamacpp", "completion-stream-usage").events
+    _, relayed = play("llamacpp/completion-stream-usage", injected=True)
+    assert len(relayed) == len(whole)
+    usage = (
+        b'"usage":{"completion_tokens":6,"prompt_tokens":4,"total_tokens":10,'
+        b'"prompt_tokens_details":{"cached_tokens":3}},'
+    )
+    assert whole[-2].count(usage) == 1
+    assert relayed[-2] == whole[-2].replace(usage, b"")
+    assert relayed[:-2] + relayed[-1:] == whole[:-2] + whole[-1:]
+
+
+def test_a_null_usage_on_each_chunk_is_cut_out_too():
+    _, relayed = play("openai/chat-stream-usage", injected=True)
+    assert len(relayed) == len(load("openai", "chat-stream-usage").events) - 1
+    assert not any(b'"usage"' in event for event in relayed)
+
+
+def test_running_usage_is_known_while_the_answer_streams():
+    capture = load("vllm", "chat-stream-continuous-usage")
+    reader = dialect("vllm").stream_reader(Endpoint.CHAT)
+    running: list[int] = []
+    for event in capture.events[:-2]:
+        reader.feed(event)
+        assert reader.usage is not None
+        running.append(reader.usage.output_tokens)
+    assert running == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_running_usage_of_several_choices_is_their_sum():
+    """Each choice counts its own; the last chunk without choices covers both."""
+    reader = dialect("vllm").stream_reader(Endpoint.CHAT)
+    seen: list[Usage | None] = []
+    for index, output in ((0, 1), (1, 1), (0, 2), (1, 5)):
+        reader.feed(
+            b'data: {"choices":[{"index":%d,"delta":{"content":"x"}}],"usage":'
+            b'{"prompt_tokens":7,"completion_tokens":%d}}\n\n' % (index, output)
+        )
+        seen.append(reader.usage)
+    assert seen == [Usage(7, 1), Usage(7, 2), Usage(7, 3), Usage(7, 7)]
+    reader.feed(b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9}}\n\n')
+    assert reader.usage == Usage(7, 9)
+
+
+def test_the_input_of_a_message_is_known_before_its_first_token():
+    capture = load("llamacpp", "messages-stream")
+    reader = dialect("llamacpp").stream_reader(Endpoint.MESSAGES)
+    reader.feed(capture.events[0])
+    assert reader.usage == Usage(32, 0, cached_tokens=31)
+    assert reader.content_chunks == 0
+
+
+@pytest.mark.parametrize("name", ["llamacpp/responses-stream", "openai/responses-stream-stored"])
+def test_the_id_of_a_response_is_known_from_its_first_event(name: str):
+    capture = load(*name.split("/"))
+    reader = dialect(capture.dialect).stream_reader(Endpoint.RESPONSES)
+    reader.feed(capture.events[0])
+    assert reader.response_id is not None
+    assert reader.response_id.encode() in capture.events[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("vllm/chat-nonstream", Usage(32, 6)),
+        ("vllm/completion-nonstream", Usage(4, 6)),
+        ("vllm/messages-nonstream", Usage(32, 8)),
+        ("vllm/responses-nonstream", Usage(32, 8)),
+        ("llamacpp/chat-nonstream", Usage(32, 6, cached_tokens=31)),
+        ("llamacpp/completion-nonstream", Usage(4, 6)),
+        ("llamacpp/messages-nonstream", Usage(32, 8, cached_tokens=31)),
+        ("llamacpp/responses-nonstream", Usage(32, 8, cached_tokens=24)),
+        ("llamacpp/embeddings", Usage(5, 0)),
+    ],
+)
+def test_usage_of_a_body(name: str, usage: Usage):
+    capture = load(*name.split("/"))
+    assert dialect(capture.dialect).read_body(capture.endpoint, capture.body).usage == usage
+
+
+@pytest.mark.parametrize("engine", ["vllm", "llamacpp"])
+def test_only_a_response_has_an_id_to_remember(engine: str):
+    response = load(engine, "responses-nonstream")
+    chat = load(engine, "chat-nonstream")
+    known = dialect(engine)
+    response_id = known.read_body(Endpoint.RESPONSES, response.body).response_id
+    assert response_id == msgspec.json.decode(response.body)["id"]
+    assert known.read_body(Endpoint.CHAT, chat.body).response_id is None
