@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import msgspec
 import pytest
 
@@ -222,3 +224,23 @@ def test_an_engine_that_gives_nothing_away_is_taken_for_plain_openai():
 def test_an_unknown_dialect_is_an_error_with_the_known_ones():
     with pytest.raises(ValueError, match="'vlm' is not known; use one of: llamacpp, openai, vllm"):
         dialect("vlm")
+
+
+@pytest.mark.parametrize(
+    ("engine", "answers"),
+    [
+        ("vllm", {"/metrics": metrics("vllm", VLLM_BUSY)}),
+        (
+            "llamacpp",
+            {
+                "/metrics": metrics("llamacpp", LLAMACPP_BUSY),
+                "/slots": load("llamacpp", "slots-under-load").body,
+            },
+        ),
+    ],
+)
+def test_what_is_read_and_what_is_documented_are_the_same(engine: str, answers: dict[str, bytes]):
+    reading = dialect(engine).read({path: (200, body) for path, body in answers.items()})
+    told = {name for name, value in asdict(reading).items() if value is not None}
+    assert told - {"skipped_lines"} == set(dialect(engine).sources)
+    assert set(answers) == set(dialect(engine).metrics_paths)

@@ -48,7 +48,7 @@ _SHAPES = (
 )
 _NO_SHAPE_YET = b"\0"  # never in an event: JSON escapes it
 _USAGE = b'"usage"'
-_QUOTE = b'"'
+_NOTHING_FOLLOWS = (b'"', b"]")  # an empty string, an empty list
 
 
 class ChunkReader(StreamReader):
@@ -70,7 +70,7 @@ class ChunkReader(StreamReader):
         # number, which costs more than the search.
         at = event.find(self._shape)
         if at >= 0 and event.find(_USAGE) < 0:
-            is_empty = event.startswith(_QUOTE, at + self._shape_bytes)
+            is_empty = event.startswith(_NOTHING_FOLLOWS, at + self._shape_bytes)
             if not is_empty:
                 self.content_chunks += 1
                 return event

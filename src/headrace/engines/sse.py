@@ -34,9 +34,9 @@ class SseSplitter:
 
         Of an event longer than `max_event_bytes` the bytes come out as `Fragment`s as they arrive.
         """
-        if not self._held and not self._in_fragment and _is_one_event(data):
-            return [data]
-        return self._split(data)
+        if self._held or self._in_fragment or len(data) > self._max_event_bytes:
+            return self._split(data)
+        return [data] if _is_one_event(data) else self._split(data)
 
     def flush(self) -> bytes:
         """Return what is held when the stream has ended: an event without its blank line."""
