@@ -14,7 +14,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -202,9 +202,9 @@ class ClientConnection(asyncio.Protocol):
     # ------------------------------------------------------------ transport callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._server.limits.client_buffer_bytes)
+        # uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._server.limits.client_buffer_bytes)
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if peer else ""
         refusal = self._server.admit(self, self._client)
