@@ -1,0 +1,58 @@
+"""When the environment is made again, and which uv is taken."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tools import bootstrap
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose environment was made with the tools for tests."""
+    for name in ("pyproject.toml", "uv.lock", "tools/bootstrap.py", ".venv/bin/headrace"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(bootstrap, "STAMP", tmp_path / ".venv" / "stamp")
+    bootstrap.STAMP.write_text(f"{bootstrap.fingerprint()} dev\n")
+    return tmp_path
+
+
+def test_nothing_is_done_twice(project: Path):
+    assert bootstrap.is_current(dev=True)
+    assert bootstrap.is_current(dev=False)
+
+
+def test_what_up_needs_is_not_enough_for_tests(project: Path):
+    bootstrap.STAMP.write_text(f"{bootstrap.fingerprint()} run\n")
+    assert bootstrap.is_current(dev=False)
+    assert not bootstrap.is_current(dev=True)
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "uv.lock", "tools/bootstrap.py"])
+def test_a_changed_file_makes_it_again(project: Path, name: str):
+    (project / name).write_text("changed")
+    assert not bootstrap.is_current(dev=False)
+
+
+def test_a_half_made_environment_is_made_again(project: Path):
+    (project / ".venv" / "bin" / "headrace").unlink()
+    assert not bootstrap.is_current(dev=False)
+
+
+def test_every_pin_is_a_wheel_name_and_a_sha256():
+    for tag, sha256 in bootstrap.UV_WHEELS.values():
+        assert re.fullmatch(r"[a-z0-9_.]+", tag)
+        assert re.fullmatch(r"[0-9a-f]{64}", sha256)
+
+
+def test_the_pinned_uv_is_new_enough_for_the_project():
+    with (Path(__file__).parents[3] / "pyproject.toml").open("rb") as file:
+        wanted = tomllib.load(file)["tool"]["uv"]["required-version"]
+    oldest = tuple(map(int, wanted.removeprefix(">=").split(".")))
+    assert tuple(map(int, bootstrap.UV_VERSION.split("."))) >= oldest
