@@ -1,0 +1,1 @@
+"""The composition root: wires programs to edges and the core, one file per command."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from headrace.config.document import join
 from headrace.config.schema import Config, PoolSection
 from headrace.core.model import Alias, Role
+from headrace.gateway.control import is_loopback
 
 Finding = tuple[str, str]
 """Path and message."""
@@ -172,16 +172,6 @@ def _listeners(config: Config) -> Iterator[Finding]:
 def _control(config: Config) -> Iterator[Finding]:
     control = config.control
     yield from _secret_source("control", "token", control.token_file, control.token_env)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from headrace.config.quantities import DURATION_PATTERN, SIZE_PATTERN
@@ -104,3 +105,8 @@ def _scalar(shape: Scalar) -> dict[str, Any]:
     if shape.kind in _PATTERNS:
         return {"anyOf": [schema, {"type": "string", "pattern": _PATTERNS[shape.kind]}]}
     return schema
+
+
+def schema_text() -> str:
+    """The schema as the shipped file holds it."""
+    return json.dumps(json_schema(), indent=2) + "\n"

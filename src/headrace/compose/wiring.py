@@ -1,0 +1,175 @@
+"""One gateway process: the core, its two listeners and the scrape loop, wired together."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from headrace.core.decisions import Explanation
+from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
+from headrace.core.model import Alias, EngineReport, PoolSpec
+from headrace.edges.http.heads import Header
+from headrace.edges.scrape import Scraper, ScrapeSettings, ScrapeTarget
+from headrace.engines.dialect import Dialect
+from headrace.engines.reading import EngineReading
+from headrace.engines.registry import dialect
+from headrace.gateway.control import ControlSettings, make_control_app
+from headrace.gateway.control_server import ControlServer, serve_control
+from headrace.gateway.keys import KeyRing
+from headrace.gateway.server import DataPlane, PortTaken
+from headrace.gateway.settings import GatewaySettings, UpstreamAccess
+from headrace.gateway.telemetry import Telemetry, TelemetrySettings
+
+
+class StartError(Exception):
+    """The gateway cannot start. The message names the cause and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayPlan:
+    """All that a gateway is made of, wherever it was said: in a file or in flags."""
+
+    gateway: GatewaySettings
+    control: ControlSettings
+    pools: tuple[PoolSpec, ...]
+    aliases: tuple[Alias, ...] = ()
+    routing: DispatcherSettings = field(default_factory=DispatcherSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    scrape: ScrapeSettings = field(default_factory=ScrapeSettings)
+    keys: KeyRing | None = None
+
+
+def _nobody(_line: str) -> None:
+    """Nobody asked."""
+
+
+class Gateway:
+    """A gateway between `start` and `close`; replicas come in by `apply`."""
+
+    def __init__(self, plan: GatewayPlan, detail: Callable[[str], None] = _nobody) -> None:
+        """`detail` takes lines that interest only who asked for them."""
+        self._plan = plan
+        self._detail = detail
+        self._upstreams = plan.gateway.upstreams
+        self._external = plan.telemetry.external_pools
+        self.dispatcher = Dispatcher(plan.routing, random.Random())  # noqa: S311 - breaks ties
+        self.telemetry = Telemetry(plan.telemetry, time.monotonic, self.dispatcher.fleet)
+        self.plane = DataPlane(plan.gateway, self.dispatcher, self.telemetry, keys=plan.keys)
+        self._scraper = Scraper(plan.scrape, self._on_reading, self._on_scrape_failure)
+        self._control: ControlServer | None = None
+        self.configure(plan.pools, plan.aliases)
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Listen on both ports. Raises StartError."""
+        try:
+            await self.plane.start()
+        except PortTaken as error:
+            raise StartError(f"{error}; choose another with --port") from None
+        except OSError as error:
+            listen = self._plan.gateway.listen
+            raise StartError(f"cannot listen on {listen.host}:{listen.port}: {error}") from None
+        control = self._plan.control
+        try:
+            self._control = await serve_control(make_control_app(self, control), control)
+        except OSError as error:
+            await self.plane.close()
+            where = f"port {control.port} on {control.host}"
+            raise StartError(
+                f"the control plane cannot listen on {where}: {error.strerror or error}; choose "
+                "another with --control-port"
+            ) from None
+
+    async def close(self) -> None:
+        """Stop everything; requests still running are cut."""
+        await self._scraper.close()
+        await self.plane.close()
+        if self._control is not None:
+            await self._control.stop()
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine connect."""
+        host = self._plan.gateway.listen.host
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        bracketed = f"[{reachable}]" if ":" in reachable else reachable
+        return f"http://{bracketed}:{self.plane.port}"
+
+    @property
+    def control_url(self) -> str:
+        """Where the control plane is."""
+        assert self._control is not None
+        return self._control.url
+
+    # ------------------------------------------------------------ events
+
+    def configure(self, pools: tuple[PoolSpec, ...], aliases: tuple[Alias, ...]) -> None:
+        """Serve these pools and aliases from now on."""
+        self.plane.apply(ConfigChanged(pools, aliases))
+
+    def apply(self, event: Event) -> None:
+        """Take in what a fleet reports."""
+        if isinstance(event, ReplicaChanged):
+            self._replica_changed(event)
+        elif isinstance(event, ReplicaGone):
+            self._scraper.forget(event.replica)
+            self.plane.apply(event)
+            self.telemetry.forget(event.replica)
+        else:
+            self.plane.apply(event)
+
+    def _replica_changed(self, event: ReplicaChanged) -> None:
+        if event.pool in self._external and event.ready:
+            # Others send its requests; draining means that this gateway sends it nothing new.
+            event = replace(event, draining=True)
+        self.plane.apply(event)
+        self.telemetry.seed()
+        if event.ready or event.draining:
+            headers = self.headers(event.pool)
+            target = ScrapeTarget(event.replica, event.url, self.dialect(event.pool), headers)
+            self._scraper.watch(target)
+
+    def _on_reading(self, replica: str, reading: EngineReading) -> None:
+        report = EngineReport(
+            queue_depth=reading.queue_depth,
+            running=reading.running,
+            kv_usage_ratio=reading.kv_usage_ratio,
+            kv_capacity_tokens=reading.kv_capacity_tokens,
+            max_sequences=reading.max_sequences,
+        )
+        self.plane.apply(Scraped(replica, report))
+        self.telemetry.read(replica, reading, self.telemetry.clock())
+
+    def _on_scrape_failure(self, replica: str, reason: str) -> None:
+        self.telemetry.scrape_failed(replica)
+        self._detail(f"scraping {replica} failed: {reason}")
+
+    # ------------------------------------------------------------ pools
+
+    def dialect(self, pool: str) -> Dialect:
+        """What the engines of a pool speak."""
+        return dialect(self._access(pool).engine)
+
+    def headers(self, pool: str) -> tuple[Header, ...]:
+        """What the engines of a pool ask for with each request of our own."""
+        key = self._access(pool).api_key
+        return () if key is None else ((b"authorization", b"Bearer " + key.encode("ascii")),)
+
+    def _access(self, pool: str) -> UpstreamAccess:
+        return self._upstreams.get(pool, UpstreamAccess())
+
+    # ------------------------------------------------------------ what the control plane shows
+
+    def explain(self, request_id: str) -> Explanation | None:
+        """Why a request went where it went."""
+        return self.dispatcher.decisions.explain(request_id)
+
+    def not_ready_reason(self) -> str | None:
+        """Why requests are not taken now."""
+        if self.plane.draining:
+            return "draining"
+        return None if self.plane.ready else "no replica is ready"
