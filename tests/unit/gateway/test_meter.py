@@ -123,6 +123,13 @@ def test_running_usage_is_exact_and_chunks_after_it_are_added(telemetry):
     assert meter.estimated_output_tokens == 9
 
 
+def test_usage_before_the_first_content_adds_no_token(telemetry):
+    meter = begin(telemetry)
+    meter.running_usage(1)
+    meter.content(101.0)
+    assert meter.estimated_output_tokens == 1
+
+
 def test_an_overshoot_is_taken_off_the_next_tokens_never_off_the_counter(telemetry):
     series = telemetry.series.get(KEY)
     meter = begin(telemetry)

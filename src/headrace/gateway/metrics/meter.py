@@ -94,10 +94,12 @@ class Meter:
     def running_usage(self, output_tokens: int) -> None:
         """The engine said how many output tokens the chunks so far hold, this one included.
 
-        Only streams whose client asked for continuous usage bring it.
+        Only streams whose client asked for continuous usage bring it. What an engine says before
+        the first content (`message_start` of `/v1/messages`) is about no chunk and is not used.
         """
-        self._usage_tokens = output_tokens
-        self._usage_chunks = self.chunks
+        if self.chunks:
+            self._usage_tokens = output_tokens
+            self._usage_chunks = self.chunks
 
     @property
     def estimated_output_tokens(self) -> int:
