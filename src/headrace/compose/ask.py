@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,7 @@ class _Listener:
     """An `AnswerSink` that notes when tokens come."""
 
     def __init__(self, endpoint: Endpoint, on_text: Callable[[str], None]) -> None:
-        self._clock = asyncio.get_running_loop().time
+        self._clock = time.perf_counter  # the loop of uvloop counts whole milliseconds
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._on_text = on_text
         self._asked_s = self._clock()

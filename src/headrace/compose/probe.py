@@ -13,7 +13,7 @@ from headrace.core.profile_fit import fit_profile
 
 PROBE_S = 5.0
 """All of it together; what was measured by then is used."""
-_PROMPT_WORDS = (24, 96, 224)
+_PROMPT_WORDS = (8, 32, 96)
 """Lengths that tell the cost of a token from that of a step, short enough for a laptop's CPU."""
 _DECODE_TOKENS = 12
 _SYLLABLES = ("ba", "do", "fe", "gi", "ku", "la", "mo", "ne", "pi", "ra", "so", "tu")
@@ -46,12 +46,11 @@ async def probe(url: str, model: str, rng: random.Random) -> LatencyProfile:
 
 async def _measure(url: str, model: str, rng: random.Random, samples: Samples) -> None:
     short, middle, long = _PROMPT_WORDS
-    await _ask(url, model, _words(rng, short), 1)  # the first request also warms the engine up
-    await _prefill(url, model, _words(rng, short), samples)
-    await _decode(url, model, [_words(rng, short)], samples)
-    await _prefill(url, model, _words(rng, middle), samples)
-    await _decode(url, model, [_words(rng, short), _words(rng, short)], samples)
-    await _prefill(url, model, _words(rng, long), samples)
+    await _ask(url, model, "Hi")  # the first request also warms the engine up
+    await _alone(url, model, _words(rng, short), samples)
+    await _together(url, model, [_words(rng, short), _words(rng, short)], samples)
+    await _alone(url, model, _words(rng, middle), samples)
+    await _alone(url, model, _words(rng, long), samples)
 
 
 def _words(rng: random.Random, count: int) -> str:
@@ -59,25 +58,34 @@ def _words(rng: random.Random, count: int) -> str:
     return " ".join("".join(rng.choices(_SYLLABLES, k=3)) for _ in range(count))
 
 
-async def _ask(url: str, model: str, prompt: str, max_tokens: int) -> Answer:
-    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
-    if max_tokens > 1:
-        body["ignore_eos"] = True  # every stream decodes as long as the others
+async def _ask(url: str, model: str, prompt: str) -> Answer:
+    body = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": _DECODE_TOKENS,
+        "temperature": 0,
+        "ignore_eos": True,  # every stream decodes as long as the others
+    }
     return await ask(url, Endpoint.COMPLETIONS, body, timeout_s=PROBE_S)
 
 
-async def _prefill(url: str, model: str, prompt: str, samples: Samples) -> None:
-    answer = await _ask(url, model, prompt, 1)
+async def _alone(url: str, model: str, prompt: str, samples: Samples) -> None:
+    """One stream: its prefill, and what a step costs with so much context."""
+    answer = await _ask(url, model, prompt)
     cached = answer.usage.cached_tokens
     samples.prefill.append((answer.usage.input_tokens - cached, cached, answer.ttft_s))
+    _add_decode([answer], samples)
 
 
-async def _decode(url: str, model: str, prompts: list[str], samples: Samples) -> None:
+async def _together(url: str, model: str, prompts: list[str], samples: Samples) -> None:
     """Streams side by side: what a step costs in such a batch."""
-    asked = (_ask(url, model, prompt, _DECODE_TOKENS) for prompt in prompts)
-    answers = await asyncio.gather(*asked)
+    answers = await asyncio.gather(*(_ask(url, model, prompt) for prompt in prompts))
+    _add_decode(answers, samples)
+
+
+def _add_decode(answers: list[Answer], samples: Samples) -> None:
     steps = [answer.tpot_s for answer in answers if answer.tpot_s is not None]
-    if len(steps) < len(prompts):
-        return
+    if len(steps) < len(answers):
+        return  # an engine that sends an answer in one piece shows no step
     context = sum(answer.usage.input_tokens + answer.usage.output_tokens / 2 for answer in answers)
-    samples.decode.append((len(prompts), context, sum(steps) / len(steps)))
+    samples.decode.append((len(answers), context, sum(steps) / len(steps)))
