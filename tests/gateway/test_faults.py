@@ -56,13 +56,12 @@ async def test_a_broken_stream_ends_with_an_error_event_and_closes():
         await asyncio.sleep(0.05)
         peer.reset()
 
-    async with run_gateway(script, good) as rig:
+    async with run_gateway(script) as rig:
         answer = await rig.chat(stream=True)
         last = answer.text.strip().splitlines()[-1]
         assert last.startswith('data: {"error":')
         assert "[DONE]" not in answer.text
         assert '"one"' in answer.text
-        assert answer.headers["connection"] == "close" or answer.status_code == 200
 
 
 async def test_a_broken_messages_stream_speaks_its_own_dialect():

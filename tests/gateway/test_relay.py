@@ -203,7 +203,7 @@ async def test_usage_settles_the_counters(words):
     async with run_gateway(script) as rig:
         await rig.chat(stream=True)
         series = next(iter(rig.telemetry.series))
-        assert series.output_tokens == words
+        assert series.output_tokens.value == words
         assert series.input_tokens == 11
 
 
@@ -279,7 +279,7 @@ async def test_a_streamed_response_is_found_again_too():
         found = await rig.client.get(f"/v1/responses/resp_{holder.removeprefix('http://')}")
         assert found.json()["asked"] == holder.removeprefix("http://")
         series = next(iter(rig.telemetry.series))
-        assert (series.input_tokens, series.output_tokens, series.cached_tokens) == (5, 2, 1)
+        assert (series.input_tokens, series.output_tokens.value, series.cached_tokens) == (5, 2, 1)
 
 
 async def test_adapters_are_routable_and_their_holders_preferred():

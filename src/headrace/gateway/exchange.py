@@ -376,10 +376,11 @@ class Exchange:
             return
         now = self._host.now()
         usage = self._relay.usage if self._relay is not None else None
-        meter.finish(outcome, usage, now)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
         ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
         self._host.apply(ended, now)
+        # The core may have dispatched again by now, and then the request goes on.
+        meter.finish(outcome, usage, now, retried=self._meter is not None)
 
     def _over(self) -> None:
         self._phase = Phase.OVER

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import xxhash
 
-from headrace.core.model import Endpoint
-from headrace.core.prefix_index import PROMPT_BLOCK_BYTES
+from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint
 
 Members = dict[str, msgspec.Raw]
 """A JSON object, its values still the bytes of the body."""
