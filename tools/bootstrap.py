@@ -60,8 +60,10 @@ def main() -> None:
     dev: bool = parser.parse_args().dev
     if sys.version_info < OLDEST_PYTHON:
         found = platform.python_version()
-        sys.exit(f"Headrace needs Python 3.11 or newer, and {sys.executable} is {found}: "
-                 "install one and name it, as in `make PYTHON=python3.12 up`")  # fmt: skip
+        sys.exit(
+            f"headrace: Python 3.11 or newer is needed, and {sys.executable} is {found}. "
+            "Install one and name it, as in `make PYTHON=python3.12 up`."
+        )
     if is_current(dev=dev):
         return
     started = time.monotonic()
@@ -114,7 +116,7 @@ def find_uv() -> str:
     if wheel_key not in UV_WHEELS:
         if on_path:
             return on_path
-        sys.exit(f"no pinned uv for {'/'.join(wheel_key)}: install uv and put it on PATH")
+        sys.exit(f"headrace: no pinned uv for {'/'.join(wheel_key)}: install uv and put it on PATH")
     tag, sha256 = UV_WHEELS[wheel_key]
     pin = PinnedWheelFile(
         project="uv",
@@ -153,8 +155,10 @@ def install(uv: str, *, dev: bool) -> None:
         else:
             install_from_mirror(uv, mirror, what)
     except subprocess.CalledProcessError as error:
-        sys.exit(f"headrace: {Path(error.cmd[0]).name} {error.cmd[1]} failed as it says above. "
-                 "`make clean` and another try start from nothing.")  # fmt: skip
+        sys.exit(
+            f"headrace: {Path(error.cmd[0]).name} {error.cmd[1]} failed as it says above. "
+            "`make clean` and another try start from nothing."
+        )
 
 
 def index_setting() -> str | None:
@@ -184,6 +188,8 @@ def run(*command: str) -> None:
         "UV_SYSTEM_CERTS": "true",
     }
     env.pop("VIRTUAL_ENV", None)  # an active environment is not the one to fill
+    if bundle := os.environ.get("PIP_CERT") or os.environ.get("REQUESTS_CA_BUNDLE"):
+        env.setdefault("SSL_CERT_FILE", bundle)  # the one that uv reads
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     subprocess.run([*command, *quiet], cwd=ROOT, env=env, check=True)
 
