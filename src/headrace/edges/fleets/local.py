@@ -96,6 +96,22 @@ class ReplicaDown:
 FleetEvent = ReplicaUp | ReplicaDown
 
 
+class RestartDelay:
+    """Exponential back-off between the deaths of one replica and its restarts."""
+
+    def __init__(self, settings: LocalFleetSettings) -> None:
+        self._settings = settings
+        self._next_s = settings.first_restart_delay_s
+
+    def after(self, ready_s: float) -> float:
+        """Seconds to wait after a replica that was ready for `ready_s` seconds."""
+        if ready_s >= self._settings.healthy_after_s:
+            self._next_s = self._settings.first_restart_delay_s
+        delay_s = self._next_s
+        self._next_s = min(2 * delay_s, self._settings.max_restart_delay_s)
+        return delay_s
+
+
 class LocalFleet:
     """Keeps replicas `local-0`, `local-1`, … running between `start` and `stop`.
 
@@ -155,13 +171,13 @@ class LocalFleet:
 
     async def _keep(self, name: str, first_ready: asyncio.Future[None]) -> None:
         """Run one replica again and again until cancelled or given up."""
+        delay = RestartDelay(self._settings)
         failed_starts = 0
-        delay_s = self._settings.first_restart_delay_s
         while True:
             try:
-                healthy_s = await self._run_once(name, first_ready)
+                ready_s = await self._run_once(name, first_ready)
             except ReplicaStartError as error:
-                healthy_s = 0.0
+                ready_s = 0.0
                 failed_starts += 1
                 self._on_event(ReplicaDown(name, str(error)))
                 if not first_ready.done() and failed_starts >= self._settings.max_failed_starts:
@@ -169,10 +185,7 @@ class LocalFleet:
                         LocalFleetError(f"{name} failed to start {failed_starts} times: {error}")
                     )
                     return
-            if healthy_s >= self._settings.healthy_after_s:
-                delay_s = self._settings.first_restart_delay_s
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, self._settings.max_restart_delay_s)
+            await asyncio.sleep(delay.after(ready_s))
 
     async def _run_once(self, name: str, first_ready: asyncio.Future[None]) -> float:
         """Run a replica until its process ends; returns for how many seconds it was ready.
