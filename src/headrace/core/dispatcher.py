@@ -1,36 +1,47 @@
-"""The request path: an event comes in, effects go out."""
+"""The request path: an event comes in, effects go out.
+
+    Arrived ──► resolve the name ──► price the replicas ──► Dispatch
+                     └─ unknown: Reject 404      └─ none ready: Reject 503
+    Ended(unavailable, timed out) ──► Dispatch elsewhere, within limits, or Reject 502/503/504
+
+A request is forgotten with the end of its last attempt; what is in flight lives in `_attempts`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any
 
-from headrace.core.decisions import Explanation
-from headrace.core.events import Effect, Event
-from headrace.core.model import Fleet, Rng
-
-
-@dataclass(frozen=True, slots=True)
-class RetrySettings:
-    """How often a failed attempt is tried again, nothing having reached the client."""
-
-    max_attempts: int = 3
-    """Attempts per request, the first included."""
-    budget_ratio: float = 0.2
-    """Retries per recent request, over all requests: bounds what an outage adds in load."""
-    budget_floor: float = 10.0
-    """Retries per `budget_window_s` that are always allowed."""
-    budget_window_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class EjectionSettings:
-    """When a failing replica is taken out, and for how long."""
-
-    failures: int = 2
-    """Connection-level failures in a row."""
-    backoff_s: float = 1.0
-    """Before the first probe; doubles with each failed one."""
-    max_backoff_s: float = 60.0
+from headrace.core import attempts as books
+from headrace.core import health, learning, rejections, routing
+from headrace.core.attempts import Attempt
+from headrace.core.candidates import Candidate
+from headrace.core.catalog import Catalog, Serving
+from headrace.core.decisions import AttemptRecord, Decisions, RequestRecord
+from headrace.core.events import (
+    Arrived,
+    ConfigChanged,
+    Dispatch,
+    Effect,
+    Ended,
+    Event,
+    FirstToken,
+    Probe,
+    Probed,
+    Progress,
+    Reject,
+    ReplicaChanged,
+    ReplicaGone,
+    Scraped,
+    Wake,
+    WakeAt,
+)
+from headrace.core.health import EjectionSettings
+from headrace.core.model import Endpoint, Fleet, Outcome, Replica, ReplicaState, Request, Rng
+from headrace.core.retries import RetryBudget, RetrySettings
+from headrace.core.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +52,37 @@ class DispatcherSettings:
     ejection: EjectionSettings = field(default_factory=EjectionSettings)
     attempt_expiry_s: float = 7200.0
     """An attempt of which no end was heard for this long is forgotten."""
+    busy_s: float = 1.0
+    """How long a replica is believed to be full after it answered 503."""
+    retry_after_s: float = 2.0
+    """What a client is told to wait when no replica is ready."""
     decisions: int = 10_000
     """Requests kept in the decision log."""
     learn_from_streams: int = 50
     """Streams from which a pool without a profile learns one."""
 
 
-class Decisions:
-    """The bounded decision log."""
+class _Flight:
+    """A request on its way: the models that may answer it and the replicas that were tried."""
 
-    def explain(self, request_id: str) -> Explanation | None:
-        """Explain the request with this id: Headrace's own, or else the latest client id."""
-        raise NotImplementedError
+    __slots__ = ("record", "request", "route", "tried")
+
+    def __init__(self, request: Request, route: tuple[str, ...], record: RequestRecord) -> None:
+        self.request = request
+        self.route = route
+        self.record = record
+        self.tried: list[str] = []
+
+
+class _Live:
+    """An attempt in flight with its request and its record."""
+
+    __slots__ = ("attempt", "flight", "record")
+
+    def __init__(self, attempt: Attempt, flight: _Flight, record: AttemptRecord) -> None:
+        self.attempt = attempt
+        self.flight = flight
+        self.record = record
 
 
 class Dispatcher:
@@ -62,15 +92,266 @@ class Dispatcher:
     The first event must be `ConfigChanged`; replicas come by `ReplicaChanged`.
     """
 
-    fleet: Fleet
-    decisions: Decisions
-
     def __init__(self, settings: DispatcherSettings, rng: Rng) -> None:
-        raise NotImplementedError
+        self.fleet = Fleet()
+        self.decisions = Decisions(settings.decisions)
+        self._settings = settings
+        self._rng = rng
+        self._catalog = Catalog(self.fleet)
+        self._roster = Roster(self.fleet, settings.learn_from_streams)
+        self._index = self._roster.index
+        self._budget = RetryBudget(settings.retry)
+        self._attempts: dict[int, _Live] = {}
+        self._last_attempt = 0
+        # Attempts that are not streamed, by the time at which their prefill should be done.
+        self._silent: list[tuple[float, int]] = []
+        self._wake_at_s: float | None = None
+        self._handlers: dict[type[Event], Callable[[Any, float], list[Effect]]] = {
+            Arrived: self._arrived,
+            FirstToken: self._first_token,
+            Progress: self._progress,
+            Ended: self._ended,
+            Scraped: self._scraped,
+            ReplicaChanged: self._replica_changed,
+            ReplicaGone: self._replica_gone,
+            Probed: self._probed,
+            ConfigChanged: self._config_changed,
+            Wake: self._wake,
+        }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at time `now` (seconds, never going back) and return its effects.
 
         Events of unknown or finished attempts and of unknown replicas are no-ops.
+
+        Raises:
+            ValueError: a `ConfigChanged` names an unknown policy.
         """
-        raise NotImplementedError
+        return self._handlers[type(event)](event, now)
+
+    # ------------------------------------------------------------------ requests
+
+    def _arrived(self, event: Arrived, now: float) -> list[Effect]:
+        request = event.request
+        if self._silent:
+            self._assume_first_tokens(now)
+        self._budget.note_request(now)
+        route = self._catalog.resolve(request, self._rng)
+        flight = _Flight(request, route, self.decisions.open(request, now))
+        if not route and not request.replica:
+            known = self._catalog.known_names()
+            return _rejected(flight, rejections.unknown_model(request, known))
+        return self._dispatch(flight, [], now) or _rejected(
+            flight, rejections.none_ready(request, self._settings.retry_after_s)
+        )
+
+    def _dispatch(self, flight: _Flight, excluded: list[str], now: float) -> list[Effect]:
+        """Send the request to the best replica that is not excluded; no effects if none is left."""
+        for model in flight.route:
+            serving = self._catalog.serving(model)
+            if serving is not None and flight.request.replica:
+                serving = serving.only(flight.request.replica)
+            if serving is not None and excluded:
+                serving = serving.without(excluded)
+            if serving is not None:
+                return self._send(flight, model, serving, now)
+        return []
+
+    def _send(self, flight: _Flight, model: str, serving: Serving, now: float) -> list[Effect]:
+        request, spec = flight.request, serving.pool.spec
+        policy = self._roster.policies[spec.name]
+        ask = routing.ask_of(request, serving.pool, serving.adapter)
+        rows = routing.price(ask, serving, self._index, policy, rng=self._rng, now=now)
+        best = Candidate(*min(rows))
+        replica = self.fleet.replicas[best.replica]
+        policy.chosen(replica.name)
+        lease = self._index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
+        self._last_attempt += 1
+        attempt = Attempt(self._last_attempt, replica, lease, ask, best.hit_tokens)
+        attempt.waits_for_slot = bool(best.slot_wait_s)
+        books.begin(attempt, now)
+        record = AttemptRecord(attempt, model, spec.policy, policy, rows)
+        flight.record.attempts.append(record)
+        flight.tried.append(replica.name)
+        self._attempts[attempt.id] = _Live(attempt, flight, record)
+        if not request.streamed and best.ttft_s is not None:
+            heappush(self._silent, (now + best.ttft_s, attempt.id))
+        effects: list[Effect] = [
+            Dispatch(request.id, attempt.id, replica.pool.spec.name, replica.name, model)
+        ]
+        if self._wake_at_s is None:
+            effects += self._wake_by(now + self._settings.attempt_expiry_s)
+        return effects
+
+    def _first_token(self, event: FirstToken, now: float) -> list[Effect]:
+        live = self._attempts.get(event.attempt)
+        if live is not None and live.attempt.first_token_s is None:
+            self._leave_prefill(live, now)
+            if live.flight.request.streamed:
+                live.record.ttft_s = now - live.attempt.began_s
+                learning.learn_first_token(live.attempt, now)
+        return []
+
+    def _progress(self, event: Progress, now: float) -> list[Effect]:
+        live = self._attempts.get(event.attempt)
+        if live is not None:
+            books.progress(live.attempt, event.output_tokens, now)
+            self._index.grow(live.attempt.lease, live.attempt.private_blocks)
+        return []
+
+    def _ended(self, event: Ended, now: float) -> list[Effect]:
+        live = self._attempts.pop(event.attempt, None)
+        if live is None:
+            return []
+        if event.outcome is Outcome.COMPLETED:
+            self._complete(live, event, now)
+        else:
+            self._close(live, now)
+        live.record.note_end(event)
+        replica, effects = live.attempt.replica, list[Effect]()
+        if event.status == 503:
+            replica.busy_until_s = now + self._settings.busy_s
+        if health.note_end(replica, event, self._settings.ejection, now):
+            effects += self._state_changed(replica)
+        reached_client = live.record.ttft_s is not None
+        if event.outcome in (Outcome.UNAVAILABLE, Outcome.TIMED_OUT) and not reached_client:
+            effects += self._retry(live.flight, event, now)
+        return effects
+
+    def _complete(self, live: _Live, event: Ended, now: float) -> None:
+        """Close an attempt whose answer came whole, and learn from it."""
+        attempt, request = live.attempt, live.flight.request
+        pool = attempt.replica.pool
+        timed = request.streamed
+        if request.endpoint is Endpoint.EMBEDDINGS and attempt.first_token_s is None:
+            # No token follows a prefill here: its end is the answer's.
+            timed = True
+            self._leave_prefill(live, now)
+            learning.learn_first_token(attempt, now)
+        self._close(live, now)
+        if learning.is_false_hit(attempt, event, pool):
+            self._index.forget_older_than(attempt.lease)
+        if timed:
+            tokens = event.usage.output_tokens if event.usage else event.output_tokens
+            live.record.tpot_s = attempt.tpot_s(tokens, now)
+            learner = self._roster.learners.get(pool.spec.name)
+            if pool.latency.profile is not None:
+                learning.learn_decoding(attempt, tokens, now)
+            elif learner is not None:
+                learning.learn_profile(learner, attempt, event, pool, now)
+        learning.learn_lengths(request, event, pool)
+
+    def _leave_prefill(self, live: _Live, now: float) -> None:
+        books.first_token(live.attempt, now)
+        self._index.arrived(live.attempt.lease, 0.0)
+
+    def _close(self, live: _Live, now: float) -> None:
+        books.end(live.attempt, now)
+        self._index.release(live.attempt.lease)
+
+    def _assume_first_tokens(self, now: float) -> None:
+        """Answers that are not streamed hide when their prefill ended: take it as predicted."""
+        silent = self._silent
+        while silent and silent[0][0] <= now:
+            live = self._attempts.get(heappop(silent)[1])
+            if live is not None and live.attempt.first_token_s is None:
+                self._leave_prefill(live, now)
+
+    # ------------------------------------------------------------------ failures
+
+    def _retry(self, flight: _Flight, failure: Ended, now: float) -> list[Effect]:
+        """Dispatch elsewhere, or give up and say why.
+
+        A replica that dropped the connection may just have closed an idle one, so it gets the
+        request once more when no other is left; one that answered that it is busy does not.
+        """
+        tried, settings = flight.tried, self._settings
+        if len(tried) >= settings.retry.max_attempts:
+            why = f"{len(tried)} attempts failed"
+        elif not self._budget.take(now):
+            why = "too many requests are being retried already"
+        else:
+            why = "no other replica is ready"
+            effects = self._dispatch(flight, tried, now)
+            if not effects and failure.status is None:
+                twice = [name for name in tried if tried.count(name) > 1]
+                effects = self._dispatch(flight, twice, now)
+            if effects:
+                return effects
+        reject = rejections.gave_up(
+            flight.request, failure, tried[-1], why, retry_after_s=settings.busy_s
+        )
+        return _rejected(flight, reject)
+
+    def _probed(self, event: Probed, now: float) -> list[Effect]:
+        replica = self.fleet.replicas.get(event.replica)
+        if replica is None or not health.note_probe(
+            replica, event.healthy, self._settings.ejection, now
+        ):
+            return []
+        return self._state_changed(replica)
+
+    def _state_changed(self, replica: Replica) -> list[Effect]:
+        self._catalog.changed()
+        return [] if replica.probe_at_s is None else self._wake_by(replica.probe_at_s)
+
+    # ------------------------------------------------------------------ fleet
+
+    def _config_changed(self, event: ConfigChanged, _now: float) -> list[Effect]:
+        self._roster.configure(event.pools, event.aliases)
+        self._catalog.changed()
+        return []
+
+    def _replica_changed(self, event: ReplicaChanged, _now: float) -> list[Effect]:
+        if self._roster.change(event):
+            self._catalog.changed()
+        return []
+
+    def _replica_gone(self, event: ReplicaGone, _now: float) -> list[Effect]:
+        if self._roster.remove(event.replica):
+            self._catalog.changed()
+        return []
+
+    def _scraped(self, event: Scraped, now: float) -> list[Effect]:
+        replica = self.fleet.replicas.get(event.replica)
+        if replica is not None:
+            self._roster.report(replica, event.report, now)
+        return []
+
+    # ------------------------------------------------------------------ time
+
+    def _wake(self, _event: Wake, now: float) -> list[Effect]:
+        """Probe what is due, forget what never ended, and ask for the next wake."""
+        effects, due = list[Effect](), list[float]()
+        for replica in self.fleet.replicas.values():
+            if replica.state is not ReplicaState.EJECTED or replica.probe_at_s is None:
+                continue
+            if replica.probe_at_s <= now:
+                effects.append(Probe(replica.name))
+                # Should the answer get lost, the probe is repeated.
+                replica.probe_at_s = now + health.backoff_s(replica, self._settings.ejection)
+            due.append(replica.probe_at_s)
+        expiry_s = self._settings.attempt_expiry_s
+        while self._attempts:
+            # Attempts are in the order of their dispatch: the first is the oldest.
+            live = next(iter(self._attempts.values()))
+            if live.attempt.began_s + expiry_s > now:
+                due.append(live.attempt.began_s + expiry_s)
+                break
+            del self._attempts[live.attempt.id]
+            self._close(live, now)
+            live.record.outcome = "expired"
+        self._wake_at_s = None
+        return effects + (self._wake_by(min(due)) if due else [])
+
+    def _wake_by(self, at_s: float) -> list[Effect]:
+        """Ask for a wake at this time, unless an earlier one is coming."""
+        if self._wake_at_s is not None and self._wake_at_s <= at_s:
+            return []
+        self._wake_at_s = at_s
+        return [WakeAt(at_s)]
+
+
+def _rejected(flight: _Flight, reject: Reject) -> list[Effect]:
+    flight.record.rejected = reject.message
+    return [reject]

@@ -13,6 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import exp, inf, isfinite, log
+from typing import TypeAlias
+
+Work: TypeAlias = tuple[float, float, float, float, float]
+"""What an engine did or has to do: (steps, uncached tokens prefilled, pairs attended, sequences
+times steps, KV tokens read). The model is linear in it, so work adds up over requests."""
 
 LOWEST_FACTOR = 0.25
 HIGHEST_FACTOR = 4.0
@@ -68,6 +73,17 @@ class LatencyProfile:
                 f"profile {self.name!r}: per_prefill_token_s and per_attended_token_s are both 0; "
                 "give at least one, or prompts of all lengths cost the same"
             )
+
+    def seconds(self, work: Work) -> float:
+        """Seconds that `work` takes."""
+        steps, prefill_tokens, pairs, sequences, kv_tokens = work
+        return (
+            self.per_step_s * steps
+            + self.per_prefill_token_s * prefill_tokens
+            + self.per_attended_token_s * pairs
+            + self.per_sequence_s * sequences
+            + self.per_kv_token_s * kv_tokens
+        )
 
     def prefill_s(self, uncached_tokens: float, cached_tokens: float = 0.0) -> float:
         """Seconds to prefill `uncached_tokens` behind `cached_tokens`, alone on the replica."""

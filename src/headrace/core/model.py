@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from headrace.core.latency import LatencyProfile, PoolLatency, ReplicaLatency
 
 
+PROMPT_BLOCK_BYTES = 256
+"""Bytes of prompt, in template order, behind one hash in `Request.blocks`: about 64 tokens."""
+
+
 class Rng(Protocol):
     """The only randomness the core may use; `random.Random` fits."""
 
@@ -101,39 +105,42 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """A pool as configured.
-
-    `model` is the id its engines serve; `profile` the prior of the latency model, or None to
-    learn it from the first streams. `media_tokens` is what one media item (an image, a clip)
-    costs in prompt tokens.
-    """
+    """A pool as configured."""
 
     name: str
+    """Unique among pools; a label in metrics."""
     model: str
+    """The id its engines serve."""
     role: Role = Role.BOTH
+    """What its replicas do; only `both` is routed to today."""
     policy: str = "seconds"
+    """How a replica is chosen."""
     profile: LatencyProfile | None = None
+    """Prior of the latency model; None learns it from the first streams."""
     media_tokens: int = 1024
+    """What one media item (an image, a clip) costs in prompt tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One model behind an alias, with its share of the traffic (any positive weight)."""
+    """One model behind an alias, with its share of the traffic."""
 
     model: str
+    """A pool's model, or an adapter."""
     weight: float = 1.0
+    """Its share is this over the sum of the alias's weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A name that clients use: a weighted choice of targets, then ordered fall-backs.
-
-    A fall-back is used when no replica of the chosen target can take the request.
-    """
+    """A name that clients use: a weighted choice of targets, then ordered fall-backs."""
 
     name: str
+    """What clients write as `model`."""
     targets: tuple[Target, ...]
+    """One of these is chosen for each request, at random by weight."""
     fallbacks: tuple[str, ...] = ()
+    """Models tried in this order when no replica of the chosen target can take the request."""
 
 
 class ReplicaState(StrEnum):
@@ -151,7 +158,7 @@ class ReplicaState(StrEnum):
 class EngineReport:
     """What one scrape said of a replica; None where its engine does not tell.
 
-    `kv_usage_ratio` is 0–1. `kv_capacity_tokens` is the size of the KV cache in tokens,
+    `kv_usage_ratio` is from 0 to 1. `kv_capacity_tokens` is the size of the KV cache in tokens,
     `max_sequences` how many requests can decode at once.
     """
 
@@ -166,9 +173,17 @@ class EngineReport:
 class Replica:
     """One running copy of a model, all its GPUs, as this gateway sees it.
 
-    The sums cover the attempts this gateway has in flight there: `backlog_tokens` are uncached
-    prompt tokens sent whose first token has not come, `decoding` counts streams past their
-    first token, `context_tokens` is what all in-flight attempts hold in the KV cache.
+    The sums cover the attempts this gateway has in flight there. All of them count whole things,
+    so that they return to exactly zero: `prefilling` attempts wait for their first token and bring
+    `backlog_tokens` uncached prompt tokens, which attend to `backlog_pairs` tokens; the one at the
+    head has been in work since `backlog_since_s`. `decoding` streams are past their first token
+    and hold `decoding_context_tokens`; `context_tokens` is what all in-flight attempts hold in the
+    KV cache, and `uncached_tokens` what all of them had to prefill.
+
+    The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
+    totals of finished prefills tell a stream at its end in what company it decoded.
+
+    `busy_until_s` is when an engine that answered 503 is believed to have room again.
     """
 
     name: str
@@ -180,26 +195,53 @@ class Replica:
     adapters: frozenset[str] = frozenset()
     max_context_tokens: int | None = None
     in_flight: int = 0
-    backlog_tokens: float = 0.0
-    backlog_s: float = 0.0
+    prefilling: int = 0
+    backlog_tokens: int = 0
+    backlog_pairs: float = 0.0
+    backlog_since_s: float = 0.0
+    uncached_tokens: int = 0
     decoding: int = 0
-    context_tokens: float = 0.0
+    decoding_context_tokens: int = 0
+    context_tokens: int = 0
+    batch_seconds: float = 0.0
+    context_token_seconds: float = 0.0
+    marked_s: float = 0.0
+    prefills_done: int = 0
+    prefill_tokens_done: int = 0
+    prefill_pairs_done: float = 0.0
     report: EngineReport = field(default_factory=EngineReport)
     scraped_s: float | None = None
+    busy_until_s: float = 0.0
     consecutive_failures: int = 0
     ejections: int = 0
     probe_at_s: float | None = None
 
+    @property
+    def backlog_s(self) -> float:
+        """Seconds that the prefill backlog takes by the current model; 0 without a profile."""
+        profile = self.pool.latency.profile
+        if profile is None:
+            return 0.0
+        work = (self.prefilling, self.backlog_tokens, self.backlog_pairs, 0.0, 0.0)
+        return self.latency.prefill_factor * profile.seconds(work)
+
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """Interchangeable replicas: one model, one role."""
+    """Interchangeable replicas: one model, one role.
+
+    `bytes_per_token` and `output_tokens_mean` are learned from `answers` answers.
+    `reports_cached` becomes true with the first answer that tells of cached tokens: before, 0
+    may mean that the engine does not say.
+    """
 
     spec: PoolSpec
     latency: PoolLatency
     replicas: dict[str, Replica] = field(default_factory=dict[str, "Replica"])
     bytes_per_token: float = 4.0
     output_tokens_mean: float = 350.0
+    answers: int = 0
+    reports_cached: bool = False
 
 
 @dataclass(slots=True, eq=False)

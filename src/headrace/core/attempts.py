@@ -1,0 +1,174 @@
+"""The books of what is in flight: every attempt's share in its replica's sums.
+
+    begin ──► first_token ──► progress* ──► end
+      └────────────────────────────────────► end
+
+Each function moves one attempt and nothing else changes the sums of `Replica`, so they return to
+zero when everything has ended.
+"""
+
+from __future__ import annotations
+
+from headrace.core.candidates import Ask
+from headrace.core.latency import Work, attended_pairs
+from headrace.core.model import Replica
+from headrace.core.prefix_index import Lease
+
+
+class Attempt:
+    """One dispatch of one request to one replica, until its end.
+
+    `work_ahead` is the prefill work between `head_since_s` and its first token: the backlog it met
+    and its own. `waits_for_slot` marks that the wait for a slot was predicted too, which is too
+    vague to learn from. `first_token_s` is None until the prefill is done, as far as is known.
+    """
+
+    __slots__ = (
+        "at_first_token",
+        "began_s",
+        "first_token_s",
+        "head_since_s",
+        "hit_tokens",
+        "id",
+        "lease",
+        "output_tokens",
+        "pairs",
+        "prompt_tokens",
+        "replica",
+        "tokens_per_block",
+        "uncached_tokens",
+        "waits_for_slot",
+        "work_ahead",
+    )
+
+    def __init__(self, id_: int, replica: Replica, lease: Lease, ask: Ask, hit_tokens: int) -> None:
+        self.id = id_
+        self.replica = replica
+        self.lease = lease
+        self.prompt_tokens = ask.prompt_tokens
+        self.tokens_per_block = ask.tokens_per_block
+        self.hit_tokens = hit_tokens
+        self.uncached_tokens = ask.prompt_tokens - hit_tokens
+        self.pairs = attended_pairs(self.uncached_tokens, hit_tokens)
+        self.waits_for_slot = False
+        self.began_s = 0.0
+        self.head_since_s = 0.0
+        self.work_ahead: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self.first_token_s: float | None = None
+        self.output_tokens = 0
+        # The replica's totals then: prefills, their tokens and pairs, and the two integrals.
+        self.at_first_token: tuple[int, int, float, float, float] = (0, 0, 0.0, 0.0, 0.0)
+
+    @property
+    def private_blocks(self) -> float:
+        """KV room beside the prompt's blocks: what was decoded."""
+        return self.output_tokens / self.tokens_per_block
+
+    def tpot_s(self, output_tokens: int, ended_s: float) -> float | None:
+        """Measured seconds per output token; None where there are too few to measure."""
+        if self.first_token_s is None or output_tokens < 2:
+            return None
+        return (ended_s - self.first_token_s) / (output_tokens - 1)
+
+    def decode_work(self, steps: int) -> Work:
+        """The replica's work from this attempt's first token until its end, `steps` steps later.
+
+        Prefills of others ran in between, each adding a step. The integrals over time are means
+        of the company times steps. Call it after `end`.
+        """
+        replica = self.replica
+        prefills, tokens, pairs, batch_seconds, context_seconds = self.at_first_token
+        elapsed_s = replica.marked_s - (self.first_token_s or 0.0)
+        per_step = steps / elapsed_s if elapsed_s > 0.0 else 0.0
+        return (
+            steps + replica.prefills_done - prefills,
+            replica.prefill_tokens_done - tokens,
+            replica.prefill_pairs_done - pairs,
+            (replica.batch_seconds - batch_seconds) * per_step,
+            (replica.context_token_seconds - context_seconds) * per_step,
+        )
+
+
+def begin(attempt: Attempt, now: float) -> None:
+    """The request goes to the replica: its prompt joins the backlog."""
+    replica = attempt.replica
+    if not replica.prefilling:
+        replica.backlog_since_s = now
+    attempt.began_s = now
+    attempt.head_since_s = replica.backlog_since_s
+    replica.in_flight += 1
+    replica.prefilling += 1
+    replica.backlog_tokens += attempt.uncached_tokens
+    replica.backlog_pairs += attempt.pairs
+    replica.uncached_tokens += attempt.uncached_tokens
+    replica.context_tokens += attempt.prompt_tokens
+    attempt.work_ahead = (
+        replica.prefilling,
+        replica.backlog_tokens,
+        replica.backlog_pairs,
+        0.0,
+        0.0,
+    )
+
+
+def first_token(attempt: Attempt, now: float) -> None:
+    """The prompt is prefilled: it leaves the backlog and decodes."""
+    replica = attempt.replica
+    _mark(replica, now)
+    attempt.first_token_s = now
+    _leave_backlog(attempt, now)
+    replica.prefills_done += 1
+    replica.prefill_tokens_done += attempt.uncached_tokens
+    replica.prefill_pairs_done += attempt.pairs
+    replica.decoding += 1
+    replica.decoding_context_tokens += attempt.prompt_tokens
+    attempt.at_first_token = (
+        replica.prefills_done,
+        replica.prefill_tokens_done,
+        replica.prefill_pairs_done,
+        replica.batch_seconds,
+        replica.context_token_seconds,
+    )
+
+
+def progress(attempt: Attempt, output_tokens: int, now: float) -> None:
+    """So many tokens were decoded until now; fewer than before counts as no news."""
+    replica = attempt.replica
+    more = output_tokens - attempt.output_tokens
+    if more <= 0 or attempt.first_token_s is None:
+        return
+    _mark(replica, now)
+    attempt.output_tokens = output_tokens
+    replica.context_tokens += more
+    replica.decoding_context_tokens += more
+
+
+def end(attempt: Attempt, now: float) -> None:
+    """The attempt leaves all sums."""
+    replica = attempt.replica
+    _mark(replica, now)
+    if attempt.first_token_s is None:
+        _leave_backlog(attempt, now)
+    else:
+        replica.decoding -= 1
+        replica.decoding_context_tokens -= attempt.prompt_tokens + attempt.output_tokens
+    replica.in_flight -= 1
+    replica.uncached_tokens -= attempt.uncached_tokens
+    replica.context_tokens -= attempt.prompt_tokens + attempt.output_tokens
+
+
+def _leave_backlog(attempt: Attempt, now: float) -> None:
+    replica = attempt.replica
+    replica.prefilling -= 1
+    replica.backlog_tokens -= attempt.uncached_tokens
+    replica.backlog_pairs -= attempt.pairs
+    replica.backlog_since_s = now
+
+
+def _mark(replica: Replica, now: float) -> None:
+    """Bring the integrals over time up to `now`, before the sums change."""
+    elapsed_s = now - replica.marked_s
+    if elapsed_s > 0.0:
+        replica.batch_seconds += replica.decoding * elapsed_s
+        replica.context_token_seconds += replica.decoding_context_tokens * elapsed_s
+        replica.marked_s = now

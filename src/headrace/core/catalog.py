@@ -1,0 +1,168 @@
+"""Names: what a client's model name stands for, and which replicas can serve it now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from headrace.core.model import Alias, Fleet, Pool, Replica, ReplicaState, Request, Rng, Role
+
+MOST_NAMES_LISTED = 20
+"""Known names in an error message."""
+
+
+class Serving:
+    """The replicas to choose from for one model or adapter, at least one, in the order of names.
+
+    `pool` is the first configured one that has any of them: its policy decides. `adapter` is the
+    name if it is an adapter's, else "". `mask` holds the replicas' indices as bits.
+    """
+
+    __slots__ = ("adapter", "mask", "pool", "replicas")
+
+    def __init__(self, pool: Pool, replicas: list[Replica], adapter: str) -> None:
+        self.pool = pool
+        self.replicas = replicas
+        self.adapter = adapter
+        self.mask = mask_of(replicas)
+
+    def without(self, names: list[str]) -> Serving | None:
+        """The same without these replicas; None if none is left."""
+        left = [replica for replica in self.replicas if replica.name not in names]
+        return Serving(self.pool, left, self.adapter) if left else None
+
+    def only(self, name: str) -> Serving | None:
+        """The same with this replica only; None if it is not among them."""
+        others = [replica.name for replica in self.replicas if replica.name != name]
+        return self.without(others)
+
+
+class Catalog:
+    """Looks names up in a fleet.
+
+    What can serve a name is kept until `changed` is called, since it is asked for with every
+    request and changes with every hundred thousandth.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._serving: dict[str, Serving | None] = {}
+        self._known: frozenset[str] | None = None
+
+    def changed(self) -> None:
+        """A pool, an alias, a replica's state or its adapters have changed."""
+        self._serving = {}
+        self._known = None
+
+    def resolve(self, request: Request, rng: Rng) -> tuple[str, ...]:
+        """The models or adapters that may answer a request, in the order to try; empty if unknown.
+
+        An alias gives one target by weight, then its fall-backs, then its other targets as a last
+        resort. A request without a model means the only model there is. A request that one replica
+        must answer means what that replica serves.
+        """
+        if request.replica:
+            return self._resolve_pinned(request, rng)
+        return self._resolve_name(request.model, rng)
+
+    def serving(self, name: str) -> Serving | None:
+        """Who can serve a model or adapter now; None if nobody can.
+
+        Ready replicas; of those that could, only holders of an adapter if any holder is ready. If
+        none is ready but some are ejected, the one whose probe is due first: with nothing to lose,
+        a request is as good a probe as any.
+        """
+        try:
+            return self._serving[name]
+        except KeyError:
+            serving = self._find(name)
+            # Only known names are kept, so that clients cannot fill the memory with others.
+            if name in self._known_names():
+                self._serving[name] = serving
+            return serving
+
+    def known_names(self) -> str:
+        """The known names for an error message, at most `MOST_NAMES_LISTED`."""
+        names = sorted(self._known_names() | self._fleet.aliases.keys())
+        listed = ", ".join(names[:MOST_NAMES_LISTED]) or "none"
+        more = len(names) - MOST_NAMES_LISTED
+        return f"{listed} and {more} more" if more > 0 else listed
+
+    def _resolve_pinned(self, request: Request, rng: Rng) -> tuple[str, ...]:
+        replica = self._fleet.replicas.get(request.replica)
+        if replica is None:
+            return ()
+        served = {replica.pool.spec.model, *replica.adapters}
+        for name in self._resolve_name(request.model, rng):
+            if name in served:
+                return (name,)
+        return (replica.pool.spec.model,)
+
+    def _resolve_name(self, name: str, rng: Rng) -> tuple[str, ...]:
+        alias = self._fleet.aliases.get(name)
+        if alias is not None:
+            return _choose(alias, rng)
+        if not name:
+            models = self._models()
+            return (models[0],) if len(models) == 1 else ()
+        return (name,) if name in self._known_names() else ()
+
+    def _models(self) -> list[str]:
+        return sorted({pool.spec.model for pool in self._fleet.pools.values()})
+
+    def _known_names(self) -> frozenset[str]:
+        if self._known is None:
+            adapters = (replica.adapters for replica in self._fleet.replicas.values())
+            self._known = frozenset(self._models()).union(*adapters)
+        return self._known
+
+    def _find(self, name: str) -> Serving | None:
+        pools = [
+            pool
+            for pool in self._fleet.pools.values()
+            if pool.spec.role is Role.BOTH
+            and (
+                pool.spec.model == name
+                or any(name in replica.adapters for replica in pool.replicas.values())
+            )
+        ]
+        replicas = [replica for pool in pools for replica in pool.replicas.values()]
+        adapter = "" if any(pool.spec.model == name for pool in pools) else name
+        usable = _usable(replicas)
+        holders = _usable(replica for replica in replicas if name in replica.adapters)
+        if adapter and holders:
+            usable = holders
+        if not usable:
+            return None
+        return Serving(min((r.pool for r in usable), key=pools.index), usable, adapter)
+
+
+def mask_of(replicas: Iterable[Replica]) -> int:
+    """The indices of replicas as bits."""
+    mask = 0
+    for replica in replicas:
+        mask |= 1 << replica.index
+    return mask
+
+
+def _usable(replicas: Iterable[Replica]) -> list[Replica]:
+    everyone = sorted(replicas, key=lambda replica: replica.name)
+    ready = [replica for replica in everyone if replica.state is ReplicaState.READY]
+    if ready:
+        return ready
+    ejected = [replica for replica in everyone if replica.state is ReplicaState.EJECTED]
+    return sorted(ejected, key=lambda replica: replica.probe_at_s or 0.0)[:1]
+
+
+def _choose(alias: Alias, rng: Rng) -> tuple[str, ...]:
+    """Every model behind an alias once, in the order to try."""
+    targets = alias.targets
+    first = targets[0].model
+    if len(targets) > 1:
+        left = rng.random() * sum(target.weight for target in targets)
+        for target in targets:
+            first = target.model
+            left -= target.weight
+            if left < 0.0:
+                break
+    others = [target.model for target in targets]
+    return tuple(dict.fromkeys([first, *alias.fallbacks, *others]))

@@ -1,0 +1,84 @@
+"""Taking failing replicas out and probing them back.
+
+    READY ──failures in a row──► EJECTED ──back-off──► Probe ──healthy──► READY
+                                    └────── longer back-off ◄──not──┘
+
+Only failures of the connection count (no answer, a reset, a timeout, a broken stream): an engine
+that answers 503 is busy, not gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.core.events import Ended
+from headrace.core.model import Outcome, Replica, ReplicaState
+
+
+@dataclass(frozen=True, slots=True)
+class EjectionSettings:
+    """When a failing replica is taken out, and for how long."""
+
+    failures: int = 2
+    """Connection-level failures in a row."""
+    backoff_s: float = 1.0
+    """Before the first probe; doubles with each failed one."""
+    max_backoff_s: float = 60.0
+
+
+def note_end(replica: Replica, ended: Ended, settings: EjectionSettings, now: float) -> bool:
+    """Count a failure or a success; whether the replica's state changed.
+
+    A success on an ejected replica (it was tried because nothing else was left) brings it back.
+    """
+    if _answered(ended):
+        replica.consecutive_failures = 0
+        if ended.outcome is Outcome.COMPLETED:
+            return note_probe(replica, True, settings, now)
+        return False
+    if not _failed(ended):
+        return False
+    replica.consecutive_failures += 1
+    if replica.state is not ReplicaState.READY or replica.consecutive_failures < settings.failures:
+        return False
+    _eject(replica, settings, now)
+    return True
+
+
+def note_probe(replica: Replica, healthy: bool, settings: EjectionSettings, now: float) -> bool:
+    """Take a probe's answer; whether the replica's state or its next probe changed."""
+    if healthy:
+        replica.consecutive_failures = 0
+    if replica.state is not ReplicaState.EJECTED:
+        if healthy:
+            replica.ejections = 0
+        return False
+    if healthy:
+        replica.state = ReplicaState.READY
+        replica.probe_at_s = None
+    else:
+        _eject(replica, settings, now)
+    return True
+
+
+def _eject(replica: Replica, settings: EjectionSettings, now: float) -> None:
+    replica.state = ReplicaState.EJECTED
+    replica.ejections += 1
+    replica.probe_at_s = now + backoff_s(replica, settings)
+
+
+def backoff_s(replica: Replica, settings: EjectionSettings) -> float:
+    """Seconds between this ejection and its probe."""
+    doublings = min(max(0, replica.ejections - 1), 30)
+    return min(settings.backoff_s * 2.0**doublings, settings.max_backoff_s)
+
+
+def _answered(ended: Ended) -> bool:
+    """Whether the engine spoke for itself, be it to refuse."""
+    return ended.outcome in (Outcome.COMPLETED, Outcome.REFUSED)
+
+
+def _failed(ended: Ended) -> bool:
+    if ended.outcome is Outcome.UNAVAILABLE:
+        return ended.status is None
+    return ended.outcome in (Outcome.TIMED_OUT, Outcome.BROKEN)

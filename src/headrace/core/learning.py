@@ -1,0 +1,102 @@
+"""What relayed answers teach about a pool and a replica.
+
+Lengths (bytes per token, answers' lengths) come from the usage that engines count; seconds come
+from the times of first and last tokens, each compared with what the model says of the work done
+meanwhile.
+"""
+
+from __future__ import annotations
+
+from headrace.core.attempts import Attempt
+from headrace.core.events import Ended
+from headrace.core.latency import attended_pairs
+from headrace.core.model import Endpoint, Outcome, Pool, Request
+from headrace.core.profile_fit import ProfileLearner
+
+FEWEST_DECODED_TOKENS = 8
+"""A shorter answer says little of the time per token."""
+PRIOR_ANSWERS = 10
+"""Answers that the initial means of a pool count for."""
+MOST_ANSWERS = 100
+"""Answers that a mean remembers."""
+LOWEST_BYTES_PER_TOKEN = 0.5
+HIGHEST_BYTES_PER_TOKEN = 16.0
+FULL_SAMPLE_TOKENS = 256
+"""A prompt of this length or more tells the ratio in full; a short one is mostly template."""
+FALSE_HIT_TOKENS = 256
+"""A predicted hit of this many tokens that the engine did not have shows a smaller cache."""
+
+
+def learn_first_token(attempt: Attempt, now: float) -> None:
+    """Correct the replica's prefill by the time it took since it took up the work."""
+    latency = attempt.replica.latency
+    profile = latency.pool.profile
+    if profile is not None and not attempt.waits_for_slot:
+        predicted_s = profile.seconds(attempt.work_ahead)
+        latency.observe_prefill(now - attempt.head_since_s, predicted_s, now)
+
+
+def learn_decoding(attempt: Attempt, output_tokens: int, now: float) -> None:
+    """Correct the replica's decoding by a finished stream."""
+    latency = attempt.replica.latency
+    profile, first_token_s = latency.pool.profile, attempt.first_token_s
+    if profile is None or first_token_s is None or output_tokens < FEWEST_DECODED_TOKENS:
+        return
+    predicted_s = profile.seconds(attempt.decode_work(output_tokens - 1))
+    latency.observe_decode(now - first_token_s, predicted_s, now)
+
+
+def learn_profile(
+    learner: ProfileLearner, attempt: Attempt, ended: Ended, pool: Pool, now: float
+) -> None:
+    """Take a finished stream into the measurements from which a pool learns its profile."""
+    usage, first_token_s = ended.usage, attempt.first_token_s
+    if usage is None or first_token_s is None or attempt.waits_for_slot:
+        return
+    if usage.output_tokens >= FEWEST_DECODED_TOKENS:
+        learner.add_decode(attempt.decode_work(usage.output_tokens - 1), now - first_token_s)
+    # The own prompt by the engine's count, what was ahead of it as it was presumed.
+    cached = usage.cached_tokens if pool.reports_cached else attempt.hit_tokens
+    uncached = max(1, usage.input_tokens - cached)
+    steps, tokens, pairs, _, _ = attempt.work_ahead
+    work = (
+        steps,
+        tokens - attempt.uncached_tokens + uncached,
+        pairs - attempt.pairs + attended_pairs(uncached, cached),
+        0.0,
+        0.0,
+    )
+    profile = learner.add_prefill(work, first_token_s - attempt.head_since_s)
+    if profile is not None:
+        pool.latency.adopt(profile)
+    pool.latency.learning = learner.progress
+
+
+def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
+    """Move the pool's means towards one answer's usage."""
+    usage = ended.usage
+    if usage is None or ended.outcome is not Outcome.COMPLETED:
+        return
+    pool.answers += 1
+    step = 1.0 / (PRIOR_ANSWERS + min(pool.answers, MOST_ANSWERS))
+    if request.endpoint is not Endpoint.EMBEDDINGS:
+        pool.output_tokens_mean += (usage.output_tokens - pool.output_tokens_mean) * step
+    if usage.cached_tokens > 0:
+        pool.reports_cached = True
+    text_tokens = usage.input_tokens - request.media_items * pool.spec.media_tokens
+    if request.prompt_tokens is None and request.text_bytes > 0 and text_tokens > 0:
+        ratio = request.text_bytes / text_tokens
+        ratio = min(max(ratio, LOWEST_BYTES_PER_TOKEN), HIGHEST_BYTES_PER_TOKEN)
+        weight = min(1.0, text_tokens / FULL_SAMPLE_TOKENS)
+        pool.bytes_per_token += (ratio - pool.bytes_per_token) * step * weight
+
+
+def is_false_hit(attempt: Attempt, ended: Ended, pool: Pool) -> bool:
+    """Whether the engine had far less of the prompt cached than was believed."""
+    usage = ended.usage
+    return (
+        usage is not None
+        and pool.reports_cached
+        and attempt.hit_tokens >= FALSE_HIT_TOKENS
+        and usage.cached_tokens < attempt.hit_tokens / 2
+    )

@@ -1,0 +1,42 @@
+"""Each replica in turn, in the order of their names, whatever they are doing."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, predict
+from headrace.core.model import Replica
+
+
+class RoundRobin:
+    """Prices by turn: 0 for the replica whose turn it is, 1 for the next one, and so on."""
+
+    needs_all = True
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+        """Price each replica by its distance from the one whose turn it is."""
+        first = bisect_right(replicas, self._last, key=lambda replica: replica.name)
+        count = len(replicas)
+        return [
+            (
+                float((position - first) % count),
+                replica.in_flight,
+                replica.name,
+                *predict(ask, replica, now),
+            )
+            for position, replica in enumerate(replicas)
+        ]
+
+    def chosen(self, replica: str) -> None:
+        """The next turn is that of the one after it."""
+        self._last = replica
+
+    def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
+        """The turns before its own."""
+        return (CostTerm("turns before it", candidate.cost, "turns"),)
+
+
+POLICY = RoundRobin

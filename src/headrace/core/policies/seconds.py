@@ -1,0 +1,88 @@
+"""The replica on which a request costs the fewest seconds, its own and those of others.
+
+    cost = queue + slot wait + prefill + OTHERS_WEIGHT * prefill
+           + DECODE_WEIGHT * expected output tokens * step time in that company
+
+`queue` is the prefill backlog ahead, `prefill` that of the uncached tokens; the second `prefill`
+is what those who come later wait for it. The step time includes the sequences and KV tokens
+already there, so that decoding streams are not piled up where prefixes are hit.
+
+While a pool has no latency profile yet, the cost is the uncached tokens of all requests in flight
+there plus those of this one.
+"""
+
+from __future__ import annotations
+
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, predict
+from headrace.core.model import Replica
+
+OTHERS_WEIGHT = 1.0
+DECODE_WEIGHT = 0.3
+
+
+class Seconds:
+    """Prices by predicted seconds; stateless."""
+
+    needs_all = False
+
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+        """Price each replica in seconds, or in tokens where a pool has no profile yet."""
+        rows: list[Row] = []
+        decode_weight = DECODE_WEIGHT * ask.output_tokens
+        for replica in replicas:
+            seen = predict(ask, replica, now)
+            _, _, _, _, _, queue_s, slot_wait_s, prefill_s, tpot_s, _ = seen
+            if queue_s is None or slot_wait_s is None or prefill_s is None or tpot_s is None:
+                return _price_in_tokens(ask, replicas, now)
+            cost_s = (
+                queue_s + slot_wait_s + prefill_s * (1.0 + OTHERS_WEIGHT) + decode_weight * tpot_s
+            )
+            rows.append((cost_s, replica.in_flight, replica.name, *seen))
+        return rows
+
+    def chosen(self, replica: str) -> None:
+        """Nothing to remember."""
+
+    def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
+        """The parts of the cost formula, or the tokens in flight."""
+        prefill_s, tpot_s = candidate.prefill_s, candidate.tpot_s
+        queue_s, slot_wait_s = candidate.queue_s, candidate.slot_wait_s
+        if queue_s is None or slot_wait_s is None or prefill_s is None or tpot_s is None:
+            own = candidate.uncached_tokens
+            return (
+                CostTerm("in flight", candidate.cost - own, "tokens"),
+                CostTerm("uncached", own, "tokens"),
+            )
+        decoding_s = DECODE_WEIGHT * candidate.output_tokens * tpot_s
+        return (
+            CostTerm("queue", queue_s, "s"),
+            CostTerm("slot wait", slot_wait_s, "s"),
+            CostTerm("prefill", prefill_s, "s"),
+            CostTerm("prefill others wait for", OTHERS_WEIGHT * prefill_s, "s"),
+            CostTerm("decoding", decoding_s, "s"),
+        )
+
+
+POLICY = Seconds
+
+
+def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    """Seconds of different pools cannot be compared while one of them has none: all in tokens."""
+    rows: list[Row] = []
+    for replica in replicas:
+        seen = predict(ask, replica, now)
+        cost_tokens = float(replica.uncached_tokens + seen[1])
+        rows.append(
+            (
+                cost_tokens,
+                replica.in_flight,
+                replica.name,
+                *seen[:5],
+                None,
+                None,
+                None,
+                None,
+                seen[9],
+            )
+        )
+    return rows

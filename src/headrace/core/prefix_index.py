@@ -1,0 +1,314 @@
+"""Which replica holds which prompt blocks, as far as a gateway can know.
+
+A block is `PROMPT_BLOCK_BYTES` of prompt; its hash covers everything before it, so a prompt is a
+chain and equal hashes mean equal prefixes. Per replica a block is
+
+    arriving   its prompt is in flight and has no first token yet
+    pinned     a running request uses it (arriving blocks are pinned too)
+    idle       prefilled, used by nobody: evicted least recently used first
+
+and it counts as present in each of these states. Three rules keep this close to what the engine
+does: room is taken only when the first token shows that the prefill is done, what runs cannot be
+evicted, and what running requests decode takes room as well.
+
+Present blocks are closed under prefixes: a request pins its whole chain, and a chain falls idle
+deepest block first, so that leaves are evicted before what they hang on. That is why the deepest
+hit can be found by binary search. Arriving blocks are the tail of a chain for the same reason.
+
+Of a long prompt only some blocks are kept, the marks: every one of the first `FINE_BLOCKS`, then
+every `COARSE_BLOCKS`-th. A hash covers all before it, so a mark stands for the blocks since the
+mark before; a third of the time and memory is spent for at most three blocks of a hit unseen.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+DEFAULT_KV_CAPACITY_TOKENS = 131_072
+"""Assumed KV cache of a replica whose engine does not tell."""
+MOST_BLOCKS_PER_REPLICA = 262_144
+"""Bound on memory, whatever capacity an engine reports: some 16 million tokens."""
+FINE_BLOCKS = 16
+COARSE_BLOCKS = 4
+
+_FNV_OFFSET = 0xCBF29CE484222325
+_FNV_PRIME = 0x100000001B3
+_MASK_64 = 0xFFFFFFFFFFFFFFFF
+
+
+def marks_of(blocks: tuple[int, ...]) -> tuple[int, ...]:
+    """The blocks of a prompt's chain that the index keeps."""
+    if len(blocks) <= FINE_BLOCKS:
+        return blocks
+    return blocks[:FINE_BLOCKS] + blocks[FINE_BLOCKS + COARSE_BLOCKS - 1 :: COARSE_BLOCKS]
+
+
+def blocks_covered(marks: int) -> int:
+    """The number of blocks that the first `marks` marks of a chain stand for."""
+    return marks if marks <= FINE_BLOCKS else FINE_BLOCKS + (marks - FINE_BLOCKS) * COARSE_BLOCKS
+
+
+def mix_identity(marks: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """The marks of a prompt under the adapter `name`: an adapter's KV is not its base model's.
+
+    FNV-1a, since the built-in hash of a string differs from process to process.
+    """
+    salt = _FNV_OFFSET
+    for byte in name.encode():
+        salt = ((salt ^ byte) * _FNV_PRIME) & _MASK_64
+    return tuple([mark ^ salt for mark in marks])
+
+
+class _ReplicaCache:
+    """The marks of one replica and the room, in blocks, that they and running requests take."""
+
+    __slots__ = (
+        "arriving",
+        "bit",
+        "capacity_blocks",
+        "gone",
+        "idle",
+        "leases",
+        "pinned",
+        "private_blocks",
+        "resident_blocks",
+        "shared",
+        "stamp",
+    )
+
+    def __init__(self, bit: int, capacity_blocks: float) -> None:
+        self.bit = bit
+        self.capacity_blocks = capacity_blocks
+        self.pinned: set[int] = set()
+        self.shared: dict[int, int] = {}  # mark -> running requests that use it, beyond the first
+        self.arriving: set[int] = set()
+        # mark -> (stamp of its release, blocks it stands for); oldest first
+        self.idle: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self.leases = 0
+        self.resident_blocks = 0  # idle, or pinned and not arriving
+        self.private_blocks = 0.0
+        self.stamp = 0
+        self.gone = False
+
+    def is_overfull(self) -> bool:
+        return self.resident_blocks + self.private_blocks > self.capacity_blocks
+
+
+class Lease:
+    """One request's hold on the marks of its prompt on one replica.
+
+    `hit_stamp` is the age of the deepest hit at the time of the lease (comparable within one
+    replica, larger is younger), or None if that mark was in use or nothing was hit.
+    """
+
+    __slots__ = ("arrived", "cache", "hit_stamp", "marks", "private_blocks")
+
+    def __init__(self, cache: _ReplicaCache, marks: tuple[int, ...], hit_stamp: int | None) -> None:
+        self.cache = cache
+        self.marks = marks
+        self.hit_stamp = hit_stamp
+        self.arrived = False
+        self.private_blocks = 0.0
+
+
+class PrefixIndex:
+    """The marks of all replicas; replicas are small integers, sets of them bit masks."""
+
+    __slots__ = ("_caches", "_holders")
+
+    def __init__(self) -> None:
+        self._holders: dict[int, int] = {}
+        self._caches: dict[int, _ReplicaCache] = {}
+
+    def add_replica(self, index: int, capacity_blocks: float) -> None:
+        """Begin with an empty cache for a replica; forgets what was known under its index."""
+        self.remove_replica(index)
+        capacity = min(capacity_blocks, MOST_BLOCKS_PER_REPLICA)
+        self._caches[index] = _ReplicaCache(1 << index, capacity)
+
+    def remove_replica(self, index: int) -> None:
+        """Forget a replica. Leases on it may still be released; that does nothing."""
+        cache = self._caches.pop(index, None)
+        if cache is None:
+            return
+        cache.gone = True
+        self._drop(cache, cache.idle)
+        self._drop(cache, cache.pinned)
+
+    def set_capacity(self, index: int, capacity_blocks: float) -> None:
+        """Take note of how many blocks fit into the KV cache of a replica."""
+        cache = self._caches[index]
+        cache.capacity_blocks = min(capacity_blocks, MOST_BLOCKS_PER_REPLICA)
+        self._evict(cache)
+
+    def lookup(self, marks: tuple[int, ...], replicas: int) -> list[tuple[int, int]]:
+        """How much of a prompt each replica holds.
+
+        Args:
+            marks: of the prompt's chain.
+            replicas: bit mask of the replicas in question.
+
+        Returns:
+            (marks held, bit mask of the replicas that hold so many), deepest first; replicas
+            that hold nothing are in none.
+        """
+        found: list[tuple[int, int]] = []
+        if not marks:
+            return found
+        holders_of = self._holders.get
+        left = holders_of(marks[0], 0) & replicas
+        high = len(marks)
+        while left:
+            low, deepest = 1, left
+            while low < high:
+                middle = (low + high + 1) >> 1
+                holders = holders_of(marks[middle - 1], 0) & left
+                if holders:
+                    low, deepest = middle, holders
+                else:
+                    high = middle - 1
+            found.append((low, deepest))
+            left &= ~deepest
+            high = low - 1
+        return found
+
+    def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:
+        """Pin a prompt on the replica it is sent to; `hit_marks` of it are present there.
+
+        Nothing is evicted yet: the engine still has everything while the prompt waits.
+        """
+        cache = self._caches[index]
+        pinned, hit_stamp = cache.pinned, None
+        if hit_marks:
+            idle, shared = cache.idle, cache.shared
+            deepest = idle.get(marks[hit_marks - 1])
+            hit_stamp = deepest[0] if deepest else None
+            for mark in marks[:hit_marks]:
+                if mark in pinned:
+                    shared[mark] = shared.get(mark, 0) + 1
+                else:
+                    idle.pop(mark, None)
+        if hit_marks < len(marks):
+            fresh = marks[hit_marks:]
+            cache.arriving.update(fresh)
+            holders, bit = self._holders, cache.bit
+            holders_of = holders.get
+            for mark in fresh:
+                holders[mark] = holders_of(mark, 0) | bit
+        pinned.update(marks)
+        cache.leases += 1
+        return Lease(cache, marks, hit_stamp)
+
+    def arrived(self, lease: Lease, private_blocks: float) -> None:
+        """The prompt is prefilled: it takes its room, and `private_blocks` beside its chain."""
+        cache, marks = lease.cache, lease.marks
+        lease.arrived = True
+        before = len(cache.arriving)
+        cache.arriving.difference_update(marks)
+        came = before - len(cache.arriving)
+        total = len(marks)
+        cache.resident_blocks += blocks_covered(total) - blocks_covered(total - came)
+        self.grow(lease, private_blocks)
+
+    def grow(self, lease: Lease, private_blocks: float) -> None:
+        """The request now holds `private_blocks` of decoded tokens."""
+        cache = lease.cache
+        cache.private_blocks += private_blocks - lease.private_blocks
+        lease.private_blocks = private_blocks
+        if not cache.gone and cache.is_overfull():
+            self._evict(cache)
+
+    def release(self, lease: Lease) -> None:
+        """The request is over. Its prompt falls idle if it was prefilled, else it vanishes."""
+        cache = lease.cache
+        if cache.gone:
+            return
+        cache.leases -= 1
+        # Fractions of blocks need not cancel out in floating point; no request holds none.
+        cache.private_blocks -= lease.private_blocks if cache.leases else cache.private_blocks
+        marks = lease.marks
+        first = _unshare(cache.shared, marks)
+        own = marks[first:]
+        cache.pinned.difference_update(own)
+        end = len(marks)
+        if not lease.arrived:
+            before = len(cache.arriving)
+            cache.arriving.difference_update(own)
+            end -= before - len(cache.arriving)
+            self._drop(cache, marks[end:])
+        _lay_idle(cache, marks, first, end)
+        if cache.is_overfull():
+            self._evict(cache)
+
+    def forget_older_than(self, lease: Lease) -> int:
+        """The lease's hit proved false, so whatever was idle for longer is gone from there too.
+
+        Returns the number of marks forgotten. The lease's own chain stays: it was prefilled anew.
+        """
+        cache, stamp = lease.cache, lease.hit_stamp
+        if cache.gone or stamp is None:
+            return 0
+        forgotten: list[int] = []
+        for mark, (age, covered) in cache.idle.items():
+            if age >= stamp:
+                break
+            forgotten.append(mark)
+            cache.resident_blocks -= covered
+        for mark in forgotten:
+            del cache.idle[mark]
+        self._drop(cache, forgotten)
+        return len(forgotten)
+
+    def _evict(self, cache: _ReplicaCache) -> None:
+        """Least recently used idle marks leave until the rest fits, or none is idle."""
+        idle, evicted = cache.idle, list[int]()
+        oldest, resident = idle.popitem, cache.resident_blocks
+        room = cache.capacity_blocks - cache.private_blocks
+        while resident > room and idle:
+            mark, (_, covered) = oldest(last=False)
+            resident -= covered
+            evicted.append(mark)
+        cache.resident_blocks = resident
+        self._drop(cache, evicted)
+
+    def _drop(self, cache: _ReplicaCache, marks: Iterable[int]) -> None:
+        """A replica holds these marks no more."""
+        holders, others = self._holders, ~cache.bit
+        holders_of = holders.get
+        for mark in marks:
+            left = holders_of(mark, 0) & others
+            if left:
+                holders[mark] = left
+            else:
+                holders.pop(mark, None)
+
+
+def _unshare(shared: dict[int, int], marks: tuple[int, ...]) -> int:
+    """End one request's use of the marks that others use as well; how many these are.
+
+    What is shared of a chain is its beginning.
+    """
+    if not shared:
+        return 0
+    for position, mark in enumerate(marks):
+        others = shared.get(mark, 0)
+        if others > 1:
+            shared[mark] = others - 1
+        elif others:
+            del shared[mark]
+        else:
+            return position
+    return len(marks)
+
+
+def _lay_idle(cache: _ReplicaCache, marks: tuple[int, ...], first: int, end: int) -> None:
+    """Marks `first` to `end` of a chain are used by nobody any more; the deepest leaves first."""
+    cache.stamp += 1
+    idle = cache.idle
+    entry = (cache.stamp, COARSE_BLOCKS)
+    for mark in reversed(marks[max(first, FINE_BLOCKS) : end]):
+        idle[mark] = entry
+    entry = (cache.stamp, 1)
+    for mark in reversed(marks[first : min(end, FINE_BLOCKS)]):
+        idle[mark] = entry

@@ -1,0 +1,75 @@
+"""A decision in one line of words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headrace.core.candidates import Candidate, CostTerm
+
+# Shorter waits are not worth a word.
+_WORTH_SAYING_S = 0.0005
+
+
+def reason_for(
+    candidates: list[Candidate], terms: Callable[[Candidate], tuple[CostTerm, ...]]
+) -> str:
+    """Say what the first candidate (the chosen one) costs and what the next one would have cost."""
+    chosen = candidates[0]
+    unit = terms(chosen)[0].unit
+    text = f"replica {chosen.replica}: {_describe(chosen, unit)}"
+    if len(candidates) == 1:
+        return f"{text}; the only one to choose from"
+    other = candidates[1]
+    if unit == "turns":
+        return text
+    if other.cost == chosen.cost:
+        order = "in flight" if other.in_flight > chosen.in_flight else "by name"
+        first = "fewer requests" if order == "in flight" else "first"
+        return f"{text}; {other.replica} would cost the same, {first} {order} decides"
+    less = other.cost - chosen.cost
+    amount = f"{_seconds(less)} less" if unit == "s" else f"{less:,.0f} tokens fewer"
+    tipped = _tipped(chosen, other, terms)
+    return f"{text}; {amount} than {other.replica}, {_drawback(other, tipped)}"
+
+
+def _describe(candidate: Candidate, unit: str) -> str:
+    prompt = candidate.hit_tokens + candidate.uncached_tokens
+    prefill = f"prefill {candidate.uncached_tokens:,} of {prompt:,} tokens"
+    if unit == "turns":
+        return f"its turn, {prefill}"
+    if candidate.queue_s is None or candidate.prefill_s is None:
+        in_flight = candidate.cost - candidate.uncached_tokens
+        return f"{in_flight:,.0f} uncached tokens in flight + {prefill}"
+    parts = [f"queue {_seconds(candidate.queue_s)}"]
+    if candidate.slot_wait_s and candidate.slot_wait_s >= _WORTH_SAYING_S:
+        parts.append(f"wait for a slot {_seconds(candidate.slot_wait_s)}")
+    parts.append(f"{prefill} {_seconds(candidate.prefill_s)}")
+    return " + ".join(parts)
+
+
+def _tipped(
+    chosen: Candidate, other: Candidate, terms: Callable[[Candidate], tuple[CostTerm, ...]]
+) -> str:
+    """The name of the term in which the other one is worst, compared with the chosen one."""
+    pairs = zip(terms(chosen), terms(other), strict=True)
+    worst = max(pairs, key=lambda pair: pair[1].value - pair[0].value)
+    return worst[1].name
+
+
+def _drawback(other: Candidate, term: str) -> str:
+    if term == "queue" and other.queue_s is not None:
+        return f"where the queue is {_seconds(other.queue_s)}"
+    if term == "slot wait" and other.slot_wait_s is not None:
+        return f"where a slot is free in {_seconds(other.slot_wait_s)}"
+    if term == "decoding" and other.tpot_s is not None:
+        return f"where each token would take {_seconds(other.tpot_s)}"
+    if term == "in flight":
+        return f"which has {other.cost - other.uncached_tokens:,.0f} uncached tokens in flight"
+    return f"which would prefill {other.uncached_tokens:,} tokens"
+
+
+def _seconds(value_s: float) -> str:
+    """Seconds for people, in milliseconds where they are few."""
+    if value_s < 0.05:
+        return f"{value_s * 1000:.1f} ms"
+    return f"{value_s:.2f} s"

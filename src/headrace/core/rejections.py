@@ -1,0 +1,42 @@
+"""Errors for requests that cannot be dispatched: status, code, and words that help."""
+
+from __future__ import annotations
+
+from headrace.core.events import Ended, Reject, RejectReason
+from headrace.core.model import Outcome, Request
+
+_BUSY_STATUSES = (429, 503)
+
+
+def unknown_model(request: Request, known: str) -> Reject:
+    """404: the name stands for nothing here; `known` lists the names that do."""
+    if request.model:
+        message = f"model {request.model!r} does not exist here; known models: {known}"
+    else:
+        message = f"the request names no model and there is not exactly one; known models: {known}"
+    return Reject(request.id, 404, RejectReason.UNKNOWN_MODEL, message)
+
+
+def none_ready(request: Request, retry_after_s: float) -> Reject:
+    """503: the model is known, but no replica of it can take the request."""
+    if request.replica:
+        message = f"replica {request.replica!r}, the only one that can answer this, is not ready"
+    else:
+        message = f"no replica of model {request.model!r} is ready"
+    message += f"; retry in {retry_after_s:g} s"
+    return Reject(request.id, 503, RejectReason.NO_REPLICA, message, retry_after_s)
+
+
+def gave_up(
+    request: Request, failure: Ended, replica: str, why: str, *, retry_after_s: float
+) -> Reject:
+    """The last failure decides: 504 if it was a timeout, 503 if the engine is busy, else 502."""
+    said = failure.detail or failure.outcome.value
+    if failure.status is not None:
+        said = f"HTTP {failure.status}, {said}"
+    message = f"{why}; last from replica {replica!r}: {said}"
+    if failure.outcome is Outcome.TIMED_OUT:
+        return Reject(request.id, 504, RejectReason.TIMED_OUT, message)
+    if failure.status in _BUSY_STATUSES:
+        return Reject(request.id, 503, RejectReason.OVERLOADED, message, retry_after_s)
+    return Reject(request.id, 502, RejectReason.RETRIES_EXHAUSTED, message)

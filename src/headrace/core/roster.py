@@ -1,0 +1,159 @@
+"""Who is in the fleet: pools as configured, replicas as they come, restart and go.
+
+Every replica has an index, its bit in the prefix index. Indices are reused, the smallest first,
+so that bit masks stay short.
+"""
+
+from __future__ import annotations
+
+from headrace.core.candidates import Policy
+from headrace.core.events import ReplicaChanged
+from headrace.core.latency import PoolLatency, ReplicaLatency
+from headrace.core.model import (
+    PROMPT_BLOCK_BYTES,
+    Alias,
+    EngineReport,
+    Fleet,
+    Pool,
+    PoolSpec,
+    Replica,
+    ReplicaState,
+)
+from headrace.core.policies import POLICIES
+from headrace.core.prefix_index import DEFAULT_KV_CAPACITY_TOKENS, PrefixIndex
+from headrace.core.profile_fit import ProfileLearner
+
+
+class Roster:
+    """Keeps the fleet, the prefix index and what each pool needs in step."""
+
+    def __init__(self, fleet: Fleet, learn_from_streams: int) -> None:
+        self.fleet = fleet
+        self.index = PrefixIndex()
+        self.policies: dict[str, Policy] = {}
+        """By pool name."""
+        self.learners: dict[str, ProfileLearner] = {}
+        """By pool name; only of pools without a profile."""
+        self._learn_from_streams = learn_from_streams
+
+    def configure(self, pools: tuple[PoolSpec, ...], aliases: tuple[Alias, ...]) -> None:
+        """Make the pools and aliases these.
+
+        A pool keeps its replicas while its name, model and role stay, and what it has learned while
+        its profile stays, too.
+
+        Raises:
+            ValueError: a pool names an unknown policy.
+        """
+        for spec in pools:
+            if spec.policy not in POLICIES:
+                raise ValueError(
+                    f"pool {spec.name!r}: unknown policy {spec.policy!r}; "
+                    f"known: {', '.join(POLICIES)}"
+                )
+        before = dict(self.fleet.pools)
+        self.fleet.pools.clear()
+        for spec in pools:
+            old = before.pop(spec.name, None)
+            if old is not None and (old.spec.model, old.spec.role) != (spec.model, spec.role):
+                self._dissolve(old)
+                old = None
+            self.fleet.pools[spec.name] = self._pool(spec, old)
+        for gone in before.values():
+            self._dissolve(gone)
+        self.fleet.aliases.clear()
+        self.fleet.aliases.update((alias.name, alias) for alias in aliases)
+
+    def change(self, event: ReplicaChanged) -> bool:
+        """Take a replica in, or note what changed about it; whether there is such a pool.
+
+        A replica that comes back, or comes under another address, was restarted: its cache is
+        empty and nothing of what was learned about its speed holds.
+        """
+        pool = self.fleet.pools.get(event.pool)
+        if pool is None:
+            return False
+        replica = self.fleet.replicas.get(event.replica)
+        if replica is not None and replica.pool is not pool:
+            self.remove(replica.name)
+            replica = None
+        if replica is None:
+            replica = self._admit(event, pool)
+        elif event.url != replica.url or (event.ready and replica.state is ReplicaState.STARTING):
+            self._restart(replica)
+        replica.url = event.url
+        replica.adapters = event.adapters
+        replica.max_context_tokens = event.max_context_tokens
+        if event.draining:
+            replica.state = ReplicaState.DRAINING
+        elif not event.ready:
+            replica.state = ReplicaState.STARTING
+        elif replica.state is not ReplicaState.EJECTED:
+            replica.state = ReplicaState.READY
+        return True
+
+    def remove(self, name: str) -> bool:
+        """Forget a replica; whether it was known. Its attempts in flight still hold it."""
+        replica = self.fleet.replicas.pop(name, None)
+        if replica is None:
+            return False
+        del replica.pool.replicas[name]
+        replica.state = ReplicaState.DRAINING
+        self.index.remove_replica(replica.index)
+        return True
+
+    def report(self, replica: Replica, report: EngineReport, now: float) -> None:
+        """Take what a scrape said; the KV capacity goes to the prefix index."""
+        replica.report = report
+        replica.scraped_s = now
+        self.index.set_capacity(replica.index, _capacity_blocks(replica))
+
+    def _pool(self, spec: PoolSpec, old: Pool | None) -> Pool:
+        if old is None or old.spec.policy != spec.policy:
+            self.policies[spec.name] = POLICIES[spec.policy]()
+        if old is not None and old.spec.profile == spec.profile:
+            old.spec = spec
+            return old
+        latency = PoolLatency(spec.profile)
+        self.learners.pop(spec.name, None)
+        if spec.profile is None:
+            learner = ProfileLearner(spec.name, self._learn_from_streams)
+            self.learners[spec.name] = learner
+            latency.learning = learner.progress
+        if old is None:
+            return Pool(spec, latency)
+        old.spec, old.latency = spec, latency
+        for replica in old.replicas.values():
+            replica.latency = ReplicaLatency(latency)
+        return old
+
+    def _dissolve(self, pool: Pool) -> None:
+        for name in list(pool.replicas):
+            self.remove(name)
+        if pool.spec.name not in self.fleet.pools:
+            self.policies.pop(pool.spec.name, None)
+            self.learners.pop(pool.spec.name, None)
+
+    def _admit(self, event: ReplicaChanged, pool: Pool) -> Replica:
+        taken = {replica.index for replica in self.fleet.replicas.values()}
+        index = next(i for i in range(len(taken) + 1) if i not in taken)
+        latency = ReplicaLatency(pool.latency)
+        replica = Replica(event.replica, pool, event.url, index, latency)
+        self.fleet.replicas[replica.name] = replica
+        pool.replicas[replica.name] = replica
+        self.index.add_replica(index, _capacity_blocks(replica))
+        return replica
+
+    def _restart(self, replica: Replica) -> None:
+        replica.latency = ReplicaLatency(replica.pool.latency)
+        replica.state = ReplicaState.STARTING
+        replica.consecutive_failures = replica.ejections = 0
+        replica.probe_at_s = None
+        replica.busy_until_s = 0.0
+        self.index.add_replica(replica.index, _capacity_blocks(replica))
+
+
+def _capacity_blocks(replica: Replica) -> float:
+    """The KV cache of a replica in blocks of prompt, by the pool's bytes per token."""
+    tokens = replica.report.kv_capacity_tokens or DEFAULT_KV_CAPACITY_TOKENS
+    return tokens * replica.pool.bytes_per_token / PROMPT_BLOCK_BYTES

@@ -1,0 +1,70 @@
+"""From a request to a replica: size it, find its prefix, price the candidates, pick the lowest."""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+
+from headrace.core.candidates import Ask, Policy, Row
+from headrace.core.catalog import Serving, mask_of
+from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Pool, Replica, Request, Rng
+from headrace.core.prefix_index import PrefixIndex, marks_of, mix_identity
+
+MOST_SCORED = 32
+"""Replicas that are all scored; of more, a shortlist is."""
+BEST_HOLDERS = 8
+LEAST_LOADED = 16
+AT_RANDOM = 8
+
+
+def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
+    """Sizes a request by what was learned of its pool; `adapter` is "" for the base model."""
+    ratio = pool.bytes_per_token
+    tokens = request.prompt_tokens
+    tokens_per_block = PROMPT_BLOCK_BYTES / ratio
+    if tokens is None:
+        tokens = int(request.text_bytes / ratio) + request.media_items * pool.spec.media_tokens
+    elif request.blocks:
+        # The chain of a prompt of token ids has as many bytes per token as the ids are long.
+        tokens_per_block = tokens / (len(request.blocks) + 0.5)
+    output_tokens = pool.output_tokens_mean
+    if request.endpoint is Endpoint.EMBEDDINGS:
+        output_tokens = 0.0
+    elif request.max_output_tokens is not None:
+        output_tokens = min(output_tokens, request.max_output_tokens)
+    marks = marks_of(request.blocks)
+    if adapter:
+        marks = mix_identity(marks, adapter)
+    return Ask(max(1, tokens), tokens_per_block, output_tokens, marks)
+
+
+def price(
+    ask: Ask, serving: Serving, index: PrefixIndex, policy: Policy, *, rng: Rng, now: float
+) -> list[Row]:
+    """Look up the prefix and price the replicas of `serving`, or a shortlist of many."""
+    ask.hits = index.lookup(ask.marks, serving.mask)
+    replicas = serving.replicas
+    if len(replicas) > MOST_SCORED and not policy.needs_all:
+        replicas = shortlist(replicas, ask, rng)
+    return policy.price(ask, replicas, now)
+
+
+def shortlist(replicas: list[Replica], ask: Ask, rng: Rng) -> list[Replica]:
+    """The best prefix holders, the least loaded and a few at random, in the order of names.
+
+    The random ones keep a large fleet from sending everything to what looked best at one time.
+    """
+    chosen = mask_of(nsmallest(LEAST_LOADED, replicas, key=_load))
+    wanted = BEST_HOLDERS
+    for _, holders in ask.hits:
+        if wanted <= 0:
+            break
+        alike = [replica for replica in replicas if holders >> replica.index & 1]
+        chosen |= mask_of(nsmallest(wanted, alike, key=_load))
+        wanted -= len(alike)
+    for _ in range(AT_RANDOM):
+        chosen |= 1 << replicas[int(rng.random() * len(replicas))].index
+    return [replica for replica in replicas if chosen >> replica.index & 1]
+
+
+def _load(replica: Replica) -> tuple[int, int, str]:
+    return (replica.backlog_tokens, replica.in_flight, replica.name)
