@@ -1,0 +1,1 @@
+"""Edges: everything that touches the world outside this process."""
