@@ -159,9 +159,7 @@ def test_remains_longer_than_the_wheel_are_thrown_away(index: Index, target: Pat
 
 def test_a_connection_that_always_breaks_is_given_up_and_can_be_resumed(index: Index, target: Path):
     index.cut_after_bytes = [10] * 4
-    with pytest.raises(
-        PackageIndexError, match=r"cannot download .* after 40 of .*CA bundle"
-    ):
+    with pytest.raises(PackageIndexError, match=r"cannot download .* after 40 of .*CA bundle"):
         fetch_file(PIN, target, index=index.url)
     assert not target.exists()
     fetch_file(PIN, target, index=index.url)
