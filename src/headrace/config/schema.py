@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, PoolSpec
+from headrace.core.policies import POLICIES
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.readiness import HealthSettings
 from headrace.edges.scrape import ScrapeSettings
@@ -27,8 +28,8 @@ _GATEWAY = GatewaySettings()
 class PoolSection(PoolSpec):
     """Interchangeable replicas: one model, one kind of engine."""
 
-    policy: str = field(default="seconds", metadata={"choices": ("seconds", "round_robin")})
-    """How a replica is chosen: by predicted `seconds`, or `round_robin` as a baseline."""
+    policy: str = field(default="seconds", metadata={"choices": tuple(POLICIES)})
+    """How a replica is chosen: by predicted `seconds`; the others are baselines."""
     profile: str | LatencyProfile | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - the name of a file until it is read
     """Prior of the latency model: a file written by a measurement, or its content. Without one
     it is learned from the first streams."""

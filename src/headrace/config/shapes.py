@@ -3,7 +3,7 @@
 The house's naming rule carries the meaning: a float field `connect_s` is a duration written
 `connect: 5s`, an int field `max_body_bytes` a size written `max_body: 64MiB` (in a file the unit
 stands with the value), `*_ratio` lies in 0-1, counts named `max_*` and `failures` are at least 1,
-intervals, time-outs and weights are above 0, and no number is negative.
+intervals, timeouts and weights are above 0, and no number is negative.
 `metadata` of a field can say more: `choices`, `minimum`, `maximum`. The text under an attribute
 is its description.
 
@@ -24,6 +24,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, Target
+from headrace.gateway.settings import Timeouts
 from headrace.gateway.telemetry import TelemetrySettings
 
 
@@ -113,6 +114,7 @@ _MEASURED = {LatencyProfile}
 _DERIVED = {(TelemetrySettings, "external_pools")}
 """Follows from other parts of the file; cannot be set by itself."""
 _NAMED_BY = {Alias: "name"}
+_COUNTS = {"failures", "concurrency", "decisions", "learn_from_streams"}
 _SPANS = ("interval_s", "timeout_s", "window_s", "backoff_s")
 _SHORT = {Alias: "targets", Target: "model"}
 
@@ -134,14 +136,13 @@ def section_of(cls: type) -> Section:
 
 def _entry(cls: type, each: Field[Any], hint: Hint, doc: str) -> Entry:
     inner, nullable = _without_none(hint)
-    verbatim = cls in _MEASURED
     default = each.default
     if each.default_factory is not MISSING:
         default = each.default_factory()
     return Entry(
-        key=each.name if verbatim else _key(each.name),
+        key=_key(cls, each.name),
         field=each.name,
-        shape=_shape(inner, each, verbatim=verbatim),
+        shape=_shape(cls, inner, each),
         doc=doc,
         required=default is MISSING,
         nullable=nullable,
@@ -149,8 +150,10 @@ def _entry(cls: type, each: Field[Any], hint: Hint, doc: str) -> Entry:
     )
 
 
-def _key(name: str) -> str:
+def _key(cls: type, name: str) -> str:
     """The name of a field in a file: its unit goes with the value instead."""
+    if cls in _MEASURED:
+        return name
     shorter = name.removesuffix("_s")
     return shorter if shorter != name else name.removesuffix("_bytes")
 
@@ -163,7 +166,7 @@ def _without_none(hint: Hint) -> tuple[Hint, bool]:
     return (options[0] if len(options) == 1 else tuple(options)), nullable
 
 
-def _shape(hint: Hint, each: Field[Any], *, verbatim: bool) -> Shape:
+def _shape(cls: type, hint: Hint, each: Field[Any]) -> Shape:
     if isinstance(hint, tuple):  # several options besides None: text or a section
         sections = [option for option in hint if is_dataclass(option)]
         if str in hint and len(sections) == 1 and len(hint) == 2:
@@ -173,13 +176,13 @@ def _shape(hint: Hint, each: Field[Any], *, verbatim: bool) -> Shape:
         return section_of(hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return Several(_shape(arguments[0], each, verbatim=verbatim))
+        return Several(_shape(cls, arguments[0], each))
     if origin is dict and arguments[0] is str:
-        return Named(_shape(arguments[1], each, verbatim=verbatim))
-    return _scalar(hint, each, verbatim=verbatim)
+        return Named(_shape(cls, arguments[1], each))
+    return _scalar(cls, hint, each)
 
 
-def _scalar(hint: Hint, each: Field[Any], *, verbatim: bool) -> Scalar:
+def _scalar(cls: type, hint: Hint, each: Field[Any]) -> Scalar:
     name = each.name
     if hint is bool:
         return Scalar(Kind.FLAG)
@@ -188,11 +191,11 @@ def _scalar(hint: Hint, each: Field[Any], *, verbatim: bool) -> Scalar:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return Scalar(Kind.TEXT, choices=tuple(hint), enum=hint)
     if hint is int:
-        size = name.endswith("_bytes") and not verbatim
-        return _bounded(Kind.SIZE if size else Kind.WHOLE, each)
+        size = name.endswith("_bytes")
+        return _bounded(cls, Kind.SIZE if size else Kind.WHOLE, each)
     if hint is float:
-        duration = name.endswith("_s") and not verbatim
-        return _bounded(Kind.DURATION if duration else Kind.NUMBER, each)
+        duration = name.endswith("_s") and cls not in _MEASURED
+        return _bounded(cls, Kind.DURATION if duration else Kind.NUMBER, each)
     raise TypeError(f"{name}: no way to write {hint} in a file")
 
 
@@ -201,17 +204,17 @@ def _choices(each: Field[Any]) -> tuple[str, ...]:
     return choices() if callable(choices) else choices
 
 
-def _bounded(kind: Kind, each: Field[Any]) -> Scalar:
+def _bounded(cls: type, kind: Kind, each: Field[Any]) -> Scalar:
     """The range the name promises; `metadata` overrules it."""
     name = each.name
     minimum, maximum, above = 0.0, None, None
     if name == "port":
         maximum = 65535.0
-    elif name.endswith("_ratio"):
+    elif name.endswith("_ratio") or name == "jitter":
         maximum = 1.0
-    elif kind is not Kind.DURATION and (name.startswith("max_") or name == "failures"):
+    elif kind is not Kind.DURATION and (name.startswith("max_") or name in _COUNTS):
         minimum = 1.0
-    elif name == "weight" or name.endswith(_SPANS):
+    elif name == "weight" or name.endswith(_SPANS) or cls is Timeouts:
         minimum, above = None, 0.0
     minimum = each.metadata.get("minimum", minimum)
     return Scalar(kind, minimum, each.metadata.get("maximum", maximum), above)

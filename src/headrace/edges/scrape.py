@@ -37,7 +37,7 @@ class ScrapeSettings:
     place in the queue."""
     concurrency: int = 32
     """Scrapes at once. With more replicas than that, slow ones stretch the beat of all."""
-    max_bytes: int = 8 * 1024 * 1024
+    max_answer_bytes: int = 8 * 1024 * 1024
     """Per answer."""
 
 
@@ -138,7 +138,7 @@ class Scraper:
                 target.url + path,
                 timeout_s=self._settings.timeout_s,
                 headers=target.headers,
-                max_bytes=self._settings.max_bytes,
+                max_bytes=self._settings.max_answer_bytes,
             )
         except fetch.FetchError as error:
             return error

@@ -134,7 +134,7 @@ async def test_an_answer_without_end_is_cut_off():
             while True:
                 await peer.chunk(b"# " + b"x" * 4000 + b"\n")
 
-    settings = ScrapeSettings(interval_s=0.02, max_bytes=100_000)
+    settings = ScrapeSettings(interval_s=0.02, max_answer_bytes=100_000)
     async with ScriptedEngine(script) as server, scraping(settings) as (scraper, log):
         scraper.watch(target(server.url))
         await log.until(lambda: log.failures)

@@ -1,0 +1,50 @@
+"""Writes docs/reference/cli.md from the command line itself: `python -m tools.cli_reference`."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from headrace.cli import parser
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
+WIDTH = 96
+
+_HEAD = """\
+# Command line
+
+What each command says with `--help`. This page is made from the code:
+`python -m tools.cli_reference`.
+
+Exit codes: 0 done (a gateway that was asked to stop and drained too), 1 it ran and could not do
+what was asked, 2 wrong flags, a wrong configuration, or an address that cannot be had. Errors go to
+stderr, one line each. Results go to stdout, progress to stderr.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [f"\n## `{each.prog}`\n\n```text\n{_help(each)}```\n" for each in _all(parser())]
+    return _HEAD + "".join(parts)
+
+
+def _all(root: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield root
+    for action in root._actions:  # noqa: SLF001 - argparse has no public way to its commands
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - the same
+            for command in action.choices.values():
+                yield from _all(command)
+
+
+def _help(command: argparse.ArgumentParser) -> str:
+    # A fixed width, or the page would depend on the terminal that made it.
+    command.formatter_class = _Formatter
+    return command.format_help()
+
+
+class _Formatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=WIDTH)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
