@@ -44,10 +44,11 @@ class Ask:
         return min(tokens, max(0, self.prompt_tokens - 1))
 
 
-Prediction: TypeAlias = tuple[
-    int, int, int, int, float | None, float | None, float | None, float | None, float | None, float
-]
+Prediction: TypeAlias = tuple[int, int, int, int, float | None, float, float, float, float, float]
 """`Candidate` without its first three fields."""
+
+Sight: TypeAlias = tuple[int, int, int, int, float | None, None, None, None, None, float]
+"""A `Prediction` without the predicted seconds."""
 
 Row: TypeAlias = tuple[
     float,
@@ -126,53 +127,67 @@ class Policy(Protocol):
         ...
 
 
-def predict(ask: Ask, replica: Replica, now: float) -> Prediction:
-    """What the request meets on a replica and how long the phases take there, in seconds."""
-    hit_tokens = ask.hit_tokens(replica.index) if ask.hits else 0
-    uncached = ask.prompt_tokens - hit_tokens
-    latency, report = replica.latency, replica.report
-    profile = latency.pool.profile
-    queue_s = slot_wait_s = prefill_s = tpot_s = None
-    if profile is not None:
+def see(ask: Ask, replicas: list[Replica]) -> list[Sight]:
+    """What the request meets on each replica, without predicted seconds."""
+    seen: list[Sight] = []
+    for replica in replicas:
+        hit_tokens = ask.hit_tokens(replica.index)
+        met = (replica.backlog_tokens, replica.context_tokens, replica.report.kv_capacity_tokens)
+        seconds = (None, None, None, None)
+        uncached = ask.prompt_tokens - hit_tokens
+        seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens))
+    return seen
+
+
+def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] | None:
+    """What the request meets on each replica and how long each phase takes there, in seconds.
+
+    None if a pool has no profile yet. The formulas are those of `LatencyProfile`, inline in one
+    loop, because this runs for every replica of every request.
+    """
+    predictions: list[Prediction] = []
+    prompt_tokens, output_tokens, any_hit = ask.prompt_tokens, ask.output_tokens, bool(ask.hits)
+    hit_tokens, uncached = 0, prompt_tokens
+    profile = None
+    step_s = token_s = pair_s = sequence_s = kv_token_s = 0.0
+    for replica in replicas:
+        latency, report, in_flight = replica.latency, replica.report, replica.in_flight
+        if latency.pool.profile is not profile or profile is None:
+            profile = latency.pool.profile
+            if profile is None:
+                return None
+            step_s, token_s = profile.per_step_s, profile.per_prefill_token_s
+            pair_s = profile.per_attended_token_s
+            sequence_s, kv_token_s = profile.per_sequence_s, profile.per_kv_token_s
+        if any_hit:
+            hit_tokens = ask.hit_tokens(replica.index)
+            uncached = prompt_tokens - hit_tokens
         if now >= latency.stale_s:
             latency.refresh(now)
-        step_s = profile.per_step_s
-        token_s = profile.per_prefill_token_s
-        pair_s = profile.per_attended_token_s
+        factor = latency.prefill_factor
+        pairs = uncached * (hit_tokens + uncached / 2)
+        prefill_s = factor * (step_s + token_s * uncached + pair_s * pairs)
+        context = replica.context_tokens
+        tpot_s = latency.decode_factor * (
+            step_s + sequence_s * (in_flight + 1) + kv_token_s * (context + prompt_tokens)
+        )
         queue_s = slot_wait_s = 0.0
-        if replica.prefilling:
-            queue_s = latency.prefill_factor * (
-                step_s * replica.prefilling
-                + token_s * replica.backlog_tokens
-                + pair_s * replica.backlog_pairs
+        prefilling, backlog = replica.prefilling, replica.backlog_tokens
+        if prefilling:
+            queue_s = factor * (
+                step_s * prefilling + token_s * backlog + pair_s * replica.backlog_pairs
             )
             # The head of the queue is in work already: nobody knows how far, but not beyond its
             # own share.
-            queue_s -= min(now - replica.backlog_since_s, queue_s / replica.prefilling)
-        prefill_s = latency.prefill_factor * (
-            step_s + uncached * (token_s + pair_s * (hit_tokens + uncached / 2))
-        )
-        tpot_s = latency.decode_factor * (
-            step_s
-            + profile.per_sequence_s * (replica.in_flight + 1)
-            + profile.per_kv_token_s * (replica.context_tokens + ask.prompt_tokens)
-        )
+            queue_s -= min(now - replica.backlog_since_s, queue_s / prefilling)
         slots = report.max_sequences
-        if slots and replica.in_flight >= slots:
+        if slots and in_flight >= slots:
             # All slots are taken, and each is freed once per answer.
-            ahead = replica.in_flight - slots + 1
-            slot_wait_s = ahead * replica.pool.output_tokens_mean * tpot_s / slots
+            answer_s = replica.pool.output_tokens_mean * tpot_s
+            slot_wait_s = (in_flight - slots + 1) * answer_s / slots
         if now < replica.busy_until_s:
             slot_wait_s += replica.busy_until_s - now
-    return (
-        hit_tokens,
-        uncached,
-        replica.backlog_tokens,
-        replica.context_tokens,
-        report.kv_capacity_tokens,
-        queue_s,
-        slot_wait_s,
-        prefill_s,
-        tpot_s,
-        ask.output_tokens,
-    )
+        capacity = report.kv_capacity_tokens
+        met = (hit_tokens, uncached, backlog, context, capacity)
+        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens))
+    return predictions

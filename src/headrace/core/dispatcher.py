@@ -129,6 +129,10 @@ class Dispatcher:
         """
         return self._handlers[type(event)](event, now)
 
+    def prompt_tokens(self, request: Request, pool: str) -> int:
+        """The length of a prompt in tokens, by what was learned of the pool with this name."""
+        return routing.prompt_tokens(request, self.fleet.pools[pool])
+
     # ------------------------------------------------------------------ requests
 
     def _arrived(self, event: Arrived, now: float) -> list[Effect]:

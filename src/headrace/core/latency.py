@@ -34,6 +34,9 @@ NOISE_S = 0.005
 """Jitter that no model explains; a phase predicted to last this long is half a sample."""
 REFRESH_S = 0.5
 """How long a replica's factors are used before decay is applied to them anew."""
+NEWS_S = 0.02
+"""How long after a sample the factors may still be the old ones: under load, samples come faster
+than they matter."""
 
 _LOG_LOWEST = log(LOWEST_FACTOR)
 _LOG_HIGHEST = log(HIGHEST_FACTOR)
@@ -227,7 +230,7 @@ class ReplicaLatency:
         weight = predicted_s / (predicted_s + NOISE_S)
         own.observe(log_ratio - trend.log_ratio, weight, now)
         trend.observe(log_ratio, weight)
-        self.stale_s = now
+        self.stale_s = min(self.stale_s, now + NEWS_S)
 
 
 def _limited(step: float) -> float:

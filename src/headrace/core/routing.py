@@ -16,15 +16,20 @@ LEAST_LOADED = 16
 AT_RANDOM = 8
 
 
+def prompt_tokens(request: Request, pool: Pool) -> int:
+    """The length of a prompt: exact where it came as token ids, else estimated from its bytes."""
+    if request.prompt_tokens is not None:
+        return max(1, request.prompt_tokens)
+    text_tokens = int(request.text_bytes / pool.bytes_per_token)
+    return max(1, text_tokens + request.media_items * pool.spec.media_tokens)
+
+
 def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     """Sizes a request by what was learned of its pool; `adapter` is "" for the base model."""
-    ratio = pool.bytes_per_token
-    tokens = request.prompt_tokens
-    tokens_per_block = PROMPT_BLOCK_BYTES / ratio
-    if tokens is None:
-        tokens = int(request.text_bytes / ratio) + request.media_items * pool.spec.media_tokens
-    elif request.blocks:
-        # The chain of a prompt of token ids has as many bytes per token as the ids are long.
+    tokens = prompt_tokens(request, pool)
+    tokens_per_block = PROMPT_BLOCK_BYTES / pool.bytes_per_token
+    if request.prompt_tokens is not None and request.blocks:
+        # What was hashed is the ids, not the text: the chain's length tells how many are a block.
         tokens_per_block = tokens / (len(request.blocks) + 0.5)
     output_tokens = pool.output_tokens_mean
     if request.endpoint is Endpoint.EMBEDDINGS:
@@ -34,7 +39,7 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     marks = marks_of(request.blocks)
     if adapter:
         marks = mix_identity(marks, adapter)
-    return Ask(max(1, tokens), tokens_per_block, output_tokens, marks)
+    return Ask(tokens, tokens_per_block, output_tokens, marks)
 
 
 def price(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, predict
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, predict, see
 from headrace.core.model import Replica
 
 
@@ -20,14 +20,10 @@ class RoundRobin:
         """Price each replica by its distance from the one whose turn it is."""
         first = bisect_right(replicas, self._last, key=lambda replica: replica.name)
         count = len(replicas)
+        seen = predict(ask, replicas, now) or see(ask, replicas)
         return [
-            (
-                float((position - first) % count),
-                replica.in_flight,
-                replica.name,
-                *predict(ask, replica, now),
-            )
-            for position, replica in enumerate(replicas)
+            (float((i - first) % count), replica.in_flight, replica.name) + seen[i]
+            for i, replica in enumerate(replicas)
         ]
 
     def chosen(self, replica: str) -> None:

@@ -13,7 +13,7 @@ there plus those of this one.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, predict
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, predict, see
 from headrace.core.model import Replica
 
 OTHERS_WEIGHT = 1.0
@@ -27,16 +27,14 @@ class Seconds:
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price each replica in seconds, or in tokens where a pool has no profile yet."""
+        predictions = predict(ask, replicas, now)
+        if predictions is None:
+            return _price_in_tokens(ask, replicas)
         rows: list[Row] = []
+        prefill_weight = 1.0 + OTHERS_WEIGHT
         decode_weight = DECODE_WEIGHT * ask.output_tokens
-        for replica in replicas:
-            seen = predict(ask, replica, now)
-            _, _, _, _, _, queue_s, slot_wait_s, prefill_s, tpot_s, _ = seen
-            if queue_s is None or slot_wait_s is None or prefill_s is None or tpot_s is None:
-                return _price_in_tokens(ask, replicas, now)
-            cost_s = (
-                queue_s + slot_wait_s + prefill_s * (1.0 + OTHERS_WEIGHT) + decode_weight * tpot_s
-            )
+        for replica, seen in zip(replicas, predictions, strict=True):
+            cost_s = seen[5] + seen[6] + seen[7] * prefill_weight + seen[8] * decode_weight
             rows.append((cost_s, replica.in_flight, replica.name, *seen))
         return rows
 
@@ -66,23 +64,9 @@ class Seconds:
 POLICY = Seconds
 
 
-def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:
     """Seconds of different pools cannot be compared while one of them has none: all in tokens."""
-    rows: list[Row] = []
-    for replica in replicas:
-        seen = predict(ask, replica, now)
-        cost_tokens = float(replica.uncached_tokens + seen[1])
-        rows.append(
-            (
-                cost_tokens,
-                replica.in_flight,
-                replica.name,
-                *seen[:5],
-                None,
-                None,
-                None,
-                None,
-                seen[9],
-            )
-        )
-    return rows
+    return [
+        (float(replica.uncached_tokens + seen[1]), replica.in_flight, replica.name, *seen)
+        for replica, seen in zip(replicas, see(ask, replicas), strict=True)
+    ]
