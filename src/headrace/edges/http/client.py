@@ -10,6 +10,7 @@ new one: not a byte of an answer had come, and such a race says nothing about th
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -18,6 +19,8 @@ from urllib.parse import urlsplit
 import httptools
 
 from headrace.edges.http.heads import Header, find
+
+_log = logging.getLogger(__name__)
 
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
@@ -134,7 +137,10 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
-            raise
+            # A fault of ours: the request ends with an error instead of waiting for a deadline.
+            _log.exception("an answer could not be handled")
+            self._fail("the gateway failed to handle the answer")
+            return
         except httptools.HttpParserError as error:
             self._fail(f"the answer is not valid HTTP/1.1: {error}")
             return

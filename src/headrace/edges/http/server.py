@@ -10,6 +10,7 @@ answer is under way the connection keeps reading, so that a client that leaves i
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from headrace.edges.http.heads import Header, find, render, status_line
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
 
+_log = logging.getLogger(__name__)
 _JSON = (b"content-type", b"application/json")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -236,8 +238,6 @@ class ClientConnection(asyncio.Protocol):
             if rest:
                 self.data_received(rest)
             return
-        except httptools.HttpParserCallbackError:
-            raise
         except httptools.HttpParserError as error:
             self._refuse(400, f"The request is not valid HTTP/1.1: {error}.", "bad_http")
             return
@@ -408,13 +408,25 @@ class ClientConnection(asyncio.Protocol):
                 if len(self._queue) == PIPELINE_DEPTH + 1 and self._transport is not None:
                     self._transport.resume_reading()
                 self._current = request = self._queue.popleft()
-                exchange = self._server.handler.handle(request, self)
+                exchange = self._handle(request)
                 # The exchange may have answered within `handle`.
                 self._exchange = exchange if self._current is request else None
         finally:
             self._starting = False
         if self._current is None and not self._close_after and self._transport is not None:
             self.deadline_s = time.monotonic() + self._server.limits.idle_s
+
+    def _handle(self, request: HttpRequest) -> Exchange | None:
+        try:
+            return self._server.handler.handle(request, self)
+        except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
+            _log.exception("a request could not be handled")
+            if self._pending_head or self._current is not request:
+                self.abort()
+            else:
+                body = error_body(500, "The gateway failed to handle this request.")
+                self.respond(500, [_JSON], body)
+            return None
 
     def _refuse_large_head(self) -> None:
         limits = self._server.limits
