@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_why(commands)
     _add_keys(commands)
+    _add_engine(commands)
     return root
 
 
@@ -270,6 +271,51 @@ def _new_key(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{key}\n")
         sys.stderr.write("This key is shown once; the file holds only its hash.\n")
     return 0
+
+
+# ---------------------------------------------------------------- engine
+
+
+def _add_engine(commands: Commands) -> None:
+    engine = commands.add_parser(
+        "engine",
+        help="emulated engines, for tests and for machines without a GPU",
+        description="Serves vLLM's API and metrics; the answers are made up, their timing is not.",
+    )
+    add = engine.add_argument
+    add(
+        "--script",
+        default="ttft=50ms,itl=10ms",
+        metavar="TIMES",
+        help="time to the first token and between tokens (ttft=50ms,itl=10ms)",
+    )
+    add("--count", type=_count, default=1, metavar="N", help="how many engines (1)")
+    add(
+        "--port",
+        type=_port,
+        default=8000,
+        metavar="PORT",
+        help="of the first one, the others follow (8000); 0 takes free ones",
+    )
+    add("--tokens", type=_count, default=128, metavar="N", help="tokens of an answer (128)")
+    add("--model", default="emulated", metavar="NAME", help="the model's name (emulated)")
+    engine.set_defaults(run=_engine)
+
+
+def _engine(options: argparse.Namespace) -> int:
+    from headrace.compose.engine import parse_script, run_engines
+    from headrace.compose.terminal import Terminal
+    from headrace.compose.wiring import StartError
+    from headrace.emulator.settings import EngineSettings
+
+    settings = EngineSettings(model=options.model, output_tokens=options.tokens)
+    try:
+        script = parse_script(options.script)
+        return run_engines(
+            settings, script, count=options.count, port=options.port, terminal=Terminal()
+        )
+    except (ValueError, StartError) as error:
+        return _refuse(str(error))
 
 
 # ---------------------------------------------------------------- flags and endings

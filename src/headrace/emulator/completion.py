@@ -1,0 +1,234 @@
+"""One answer on its way to the client: vLLM's bytes, in the rhythm of the timing source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import cycle, islice
+from typing import Protocol
+
+import msgspec
+
+from headrace.edges.http.heads import Header
+from headrace.edges.http.server import ClientConnection
+from headrace.emulator.metrics import EngineMetrics
+from headrace.emulator.prompt import Ask
+from headrace.emulator.timing import Generation
+
+WORDS = (b" the", b" water", b" runs", b" down", b" to", b" a", b" turbine", b" and")
+"""What every answer consists of, over and over, a word a token."""
+
+JSON: Header = (b"content-type", b"application/json")
+_EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+_DONE = b"data: [DONE]\n\n"
+_encode = msgspec.json.Encoder().encode
+
+
+class CompletionHost(Protocol):
+    """What an answer needs of its engine."""
+
+    metrics: EngineMetrics
+
+    def cancel(self, generation: Generation) -> None:
+        """Stop producing tokens that nobody reads."""
+        ...
+
+
+class Completion:
+    """An answer, streamed or whole. The client connection's `Exchange`."""
+
+    __slots__ = (
+        "_ask",
+        "_connection",
+        "_first_s",
+        "_generation",
+        "_held",
+        "_host",
+        "_identity",
+        "_last_s",
+        "_shape",
+        "_slow",
+    )
+
+    def __init__(
+        self,
+        host: CompletionHost,
+        connection: ClientConnection,
+        ask: Ask,
+        *,
+        answer_id: str,
+        created: int,
+        model: str,
+        now: float,
+    ) -> None:
+        self._host = host
+        self._connection = connection
+        self._ask = ask
+        self._generation = Generation(
+            self,
+            prompt_tokens=ask.prompt_tokens,
+            output_tokens=ask.output_tokens,
+            submitted_s=now,
+        )
+        kind = "chat.completion" if ask.chat else "text_completion"
+        if ask.chat and ask.stream:
+            kind += ".chunk"
+        self._identity: dict[str, object] = {
+            "id": f"{'chatcmpl' if ask.chat else 'cmpl'}-{answer_id}",
+            "object": kind,
+            "created": created,
+            "model": model,
+        }
+        self._shape = _Shape(self._identity, chat=ask.chat) if ask.stream else None
+        self._first_s = self._last_s = now
+        self._slow = False
+        self._held: list[bytes] = []
+
+    @property
+    def generation(self) -> Generation:
+        """What the timing source is to produce."""
+        return self._generation
+
+    # ------------------------------------------------------------ what the timing source tells
+
+    def token(self, now: float) -> None:
+        """See `timing.Answer.token`."""
+        generation, metrics = self._generation, self._host.metrics
+        if generation.produced == 1:
+            self._first_s = now
+            metrics.first_token(generation, now)
+        else:
+            metrics.next_token(now - self._last_s)
+        self._last_s = now
+        if self._shape is not None:
+            self._send_token(self._shape)
+        if generation.done:
+            metrics.finished(generation, self._first_s, now, cut=self._ask.cut)
+            self._finish()
+
+    # ------------------------------------------------------------ what the client does
+
+    def client_gone(self) -> None:
+        """Nobody reads any more."""
+        if not self._generation.done:
+            self._host.cancel(self._generation)
+            self._host.metrics.aborted()
+
+    def client_slow(self) -> None:
+        """Hold back what comes: an engine goes on generating for a slow reader."""
+        self._slow = True
+
+    def client_ready(self) -> None:
+        """Send what was held back."""
+        self._slow = False
+        if self._held:
+            self._connection.write(b"".join(self._held))
+            self._held.clear()
+
+    # ------------------------------------------------------------ inside
+
+    def _send_token(self, shape: _Shape) -> None:
+        generation, options = self._generation, self._ask.options
+        produced = generation.produced
+        if produced == 1:
+            self._connection.start_response(200, [_EVENT_STREAM], length=None)
+            if self._ask.chat:
+                usage = self._usage(0) if options.continuous_usage_stats else None
+                self._write(shape.opening(usage))
+        word = WORDS[(produced - 1) % len(WORDS)]
+        if options.continuous_usage_stats or generation.done:
+            usage = self._usage(produced) if options.continuous_usage_stats else None
+            reason = self._finish_reason() if generation.done else None
+            self._write(shape.event(word, reason, usage))
+        else:
+            self._write(shape.head + word + shape.tail)
+
+    def _write(self, event: bytes) -> None:
+        if self._slow:
+            self._held.append(event)
+        else:
+            self._connection.write(event)
+
+    def _finish(self) -> None:
+        if self._ask.stream:
+            self._finish_stream()
+        else:
+            self._connection.respond(200, [JSON], self._whole())
+
+    def _finish_stream(self) -> None:
+        # What a slow client has not taken yet is the transport's from here on.
+        self.client_ready()
+        options = self._ask.options
+        if options.include_usage:
+            total = self._usage(self._generation.produced)
+            self._connection.write(_event({**self._identity, "choices": [], "usage": total}))
+        self._connection.finish(_DONE)
+
+    def _whole(self) -> bytes:
+        text = _text(self._generation.produced)
+        choice: dict[str, object] = {"index": 0}
+        if self._ask.chat:
+            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+        else:
+            choice["text"] = text
+        choice |= {"logprobs": None, "finish_reason": self._finish_reason(), "stop_reason": None}
+        usage = self._usage(self._generation.produced)
+        return _encode({**self._identity, "choices": [choice], "usage": usage})
+
+    def _finish_reason(self) -> str:
+        return "length" if self._ask.cut else "stop"
+
+    def _usage(self, produced: int) -> dict[str, int]:
+        prompt_tokens = self._generation.prompt_tokens
+        return {
+            "prompt_tokens": prompt_tokens,
+            "total_tokens": prompt_tokens + produced,
+            "completion_tokens": produced,
+        }
+
+
+class _Shape:
+    """The events of one stream. An ordinary one is `head + word + tail`, made once per stream."""
+
+    __slots__ = ("_chat", "_identity", "head", "tail")
+
+    def __init__(self, identity: dict[str, object], *, chat: bool) -> None:
+        self._chat = chat
+        self._identity = identity
+        self.head, self.tail = self.event(b"\0", None, None).split(b"\\u0000")
+
+    def opening(self, usage: dict[str, int] | None) -> bytes:
+        """The event that says who speaks, before the first word."""
+        choice = {
+            "index": 0,
+            "delta": {"role": "assistant", "content": ""},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+        return self._chunk(choice, usage)
+
+    def event(self, word: bytes, reason: str | None, usage: dict[str, int] | None) -> bytes:
+        """An event with one token."""
+        text = word.decode()
+        choice: dict[str, object] = {"index": 0}
+        if self._chat:
+            choice["delta"] = {"content": text}
+        else:
+            choice["text"] = text
+        choice |= {"logprobs": None, "finish_reason": reason}
+        if reason is not None or not self._chat:
+            choice["stop_reason"] = None
+        choice["token_ids"] = None
+        return self._chunk(choice, usage)
+
+    def _chunk(self, choice: dict[str, object], usage: dict[str, int] | None) -> bytes:
+        chunk = {**self._identity, "choices": [choice]}
+        return _event(chunk if usage is None else {**chunk, "usage": usage})
+
+
+def _event(chunk: dict[str, object]) -> bytes:
+    return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def _text(tokens: int) -> str:
+    words: Iterable[bytes] = islice(cycle(WORDS), tokens)
+    return b"".join(words).decode()

@@ -1,0 +1,193 @@
+"""An engine that computes nothing: vLLM's API on one port, its tokens timed by a source.
+
+HttpServer ─► EmulatedEngine.handle ─► Completion ─► TimingSource.submit
+                                           ▲                │ wake_s
+                                           └─ token ◄─ _advance (one timer for all streams)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+import msgspec
+
+from headrace.edges.http.heads import Header
+from headrace.edges.http.server import (
+    ClientConnection,
+    ConnectionLimits,
+    HttpRequest,
+    HttpServer,
+)
+from headrace.emulator.completion import JSON, Completion
+from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
+from headrace.emulator.prompt import Refused, count_tokens, read_ask
+from headrace.emulator.settings import VLLM_VERSION, EngineSettings
+from headrace.emulator.timing import Generation, TimingSource
+
+SWEEP_S = 1.0
+"""Deadlines of connections are checked this often."""
+
+# As wide as a real engine's, which trusts whoever is in front of it.
+_LIMITS = ConnectionLimits(
+    max_connections=65_536,
+    max_connections_per_client=65_536,
+    max_body_bytes=64 * 1024 * 1024,
+    max_head_bytes=64 * 1024,
+    max_headers=100,
+    client_buffer_bytes=64 * 1024,
+    head_s=10.0,
+    body_s=60.0,
+    idle_s=75.0,
+    write_s=120.0,
+)
+_NOT_FOUND = b'{"detail":"Not Found"}'
+_NOT_ALLOWED = b'{"detail":"Method Not Allowed"}'
+
+
+class EmulatedEngine:
+    """One replica. Used from its event loop only, between `start` and `close`."""
+
+    def __init__(self, settings: EngineSettings, timing: TimingSource) -> None:
+        self.settings = settings
+        self.metrics = EngineMetrics(settings)
+        self.port = 0
+        self._timing = timing
+        self._server = HttpServer(self, _LIMITS)
+        self._answers = 0
+        self._created = int(time.time())
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = math.inf
+        self._sweeper: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------ life
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen and return the port. Raises `OSError` when the address cannot be had."""
+        self.port = await self._server.start(host, port)
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        return self.port
+
+    async def close(self) -> None:
+        """Cut every stream and stop, as an engine that dies does."""
+        self._server.stop_listening()
+        self._server.abort_all()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self._server.sweep(time.monotonic())
+
+    # ------------------------------------------------------------ time
+
+    def submit(self, generation: Generation, now: float) -> None:
+        """Hand a prompt to the timing source."""
+        self._timing.submit(generation, now)
+        self._set_timer()
+
+    def cancel(self, generation: Generation) -> None:
+        """Forget a prompt."""
+        self._timing.cancel(generation)
+
+    def _advance(self) -> None:
+        self._timer_s = math.inf
+        now = time.monotonic()
+        for generation in self._timing.advance(now):
+            generation.answer.token(now)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        wake_s = self._timing.wake_s()
+        if wake_s >= self._timer_s:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_s = wake_s
+        delay_s = max(0.0, wake_s - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._advance)
+
+    # ------------------------------------------------------------ requests
+
+    def handle(self, request: HttpRequest, connection: ClientConnection) -> Completion | None:
+        """Answer, or start a completion."""
+        path = request.path
+        method = b"POST" if path in _POSTED else b"GET"
+        if request.method != method and path in (_POSTED | _READ):
+            connection.respond(405, [JSON, (b"allow", method)], _NOT_ALLOWED)
+            return None
+        try:
+            if path in (b"/v1/chat/completions", b"/v1/completions"):
+                return self._complete(request, connection, chat=path != b"/v1/completions")
+            self._answer(path, request, connection)
+        except Refused as refused:
+            connection.respond(refused.status, [JSON], refused.body())
+        return None
+
+    def _complete(
+        self, request: HttpRequest, connection: ClientConnection, *, chat: bool
+    ) -> Completion:
+        ask = read_ask(request.body, self.settings, chat=chat)
+        self._answers += 1
+        given = request.header(b"x-request-id")
+        now = time.monotonic()
+        completion = Completion(
+            self,
+            connection,
+            ask,
+            answer_id=given.decode("latin-1") if given else f"{self.port:x}{self._answers:011x}",
+            created=int(time.time()),
+            model=self.settings.model,
+            now=now,
+        )
+        self.submit(completion.generation, now)
+        return completion
+
+    def _answer(self, path: bytes, request: HttpRequest, connection: ClientConnection) -> None:
+        """Everything that is no completion."""
+        if path in (b"/health", b"/ping"):
+            connection.respond(200, [], b"")
+        elif path == b"/metrics":
+            page = self.metrics.render(self._timing.occupancy())
+            headers: list[Header] = [(b"content-type", CONTENT_TYPE)]
+            connection.respond(200, headers, page)
+        elif path == b"/v1/models":
+            _respond_json(connection, self._models())
+        elif path == b"/version":
+            _respond_json(connection, {"version": VLLM_VERSION})
+        elif path == b"/load":
+            occupancy = self._timing.occupancy()
+            _respond_json(connection, {"server_load": occupancy.waiting + occupancy.running})
+        elif path == b"/tokenize":
+            count = count_tokens(request.body, self.settings)
+            limit = self.settings.max_context_tokens
+            tokens = list(range(count))  # as many as there are, but no one's vocabulary
+            answer = {"count": count, "max_model_len": limit, "tokens": tokens, "token_strs": None}
+            _respond_json(connection, answer)
+        else:
+            connection.respond(404, [JSON], _NOT_FOUND)
+
+    def _models(self) -> dict[str, object]:
+        model = {
+            "id": self.settings.model,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "vllm",
+            "root": self.settings.model,
+            "parent": None,
+            "max_model_len": self.settings.max_context_tokens,
+        }
+        return {"object": "list", "data": [model]}
+
+
+_POSTED = frozenset((b"/v1/chat/completions", b"/v1/completions", b"/tokenize"))
+_READ = frozenset((b"/health", b"/ping", b"/metrics", b"/v1/models", b"/version", b"/load"))
+
+
+def _respond_json(connection: ClientConnection, value: object) -> None:
+    connection.respond(200, [JSON], msgspec.json.encode(value))

@@ -1,0 +1,154 @@
+"""What the engine tells on `/metrics`: vLLM's names, in text format 0.0.4."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from headrace.emulator.settings import EngineSettings
+from headrace.emulator.timing import Generation, Occupancy
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+"""OpenMetrics would turn the colon in vLLM's names into an underscore."""
+
+# fmt: off
+_TTFT_S = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+)
+_ITL_S = (
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
+    40.0, 80.0,
+)
+_REQUEST_S = (
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
+    480.0, 960.0, 1920.0, 7680.0,
+)
+_TOKENS = (
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000,
+)
+# fmt: on
+
+
+class _Histogram:
+    """Counts per bucket; rendered cumulatively as Prometheus wants them."""
+
+    __slots__ = ("_bounds", "_counts", "_name", "_total")
+
+    def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
+        self._name = name
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def lines(self, labels: str) -> Iterable[str]:
+        """Render with these labels."""
+        yield f"# TYPE {self._name} histogram"
+        count = 0
+        for bound, added in zip((*self._bounds, "+Inf"), self._counts, strict=True):
+            count += added
+            shown = bound if isinstance(bound, str) else float(bound)
+            yield f'{self._name}_bucket{{{labels},le="{shown}"}} {float(count)}'
+        yield f"{self._name}_count{{{labels}}} {float(count)}"
+        yield f"{self._name}_sum{{{labels}}} {self._total}"
+
+
+class EngineMetrics:
+    """Counters and histograms of one engine; its gauges are asked for when they are shown."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._labels = f'engine="0",model_name="{settings.model}"'
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+        self.finished_by_reason = {"stop": 0, "length": 0, "abort": 0}
+        self._ttft = _Histogram("vllm:time_to_first_token_seconds", _TTFT_S)
+        self._itl = _Histogram("vllm:inter_token_latency_seconds", _ITL_S)
+        self._tpot = _Histogram("vllm:request_time_per_output_token_seconds", _ITL_S)
+        self._e2e = _Histogram("vllm:e2e_request_latency_seconds", _REQUEST_S)
+        self._prompts = _Histogram("vllm:request_prompt_tokens", _TOKENS)
+        self._outputs = _Histogram("vllm:request_generation_tokens", _TOKENS)
+
+    # ------------------------------------------------------------ what happened
+
+    def first_token(self, generation: Generation, now: float) -> None:
+        """A prefill is done."""
+        self.prompt_tokens += generation.prompt_tokens
+        self.generation_tokens += 1
+        self._ttft.observe(now - generation.submitted_s)
+
+    def next_token(self, gap_s: float) -> None:
+        """One more token, so long after the one before it."""
+        self.generation_tokens += 1
+        self._itl.observe(gap_s)
+
+    def finished(self, generation: Generation, first_s: float, now: float, *, cut: bool) -> None:
+        """An answer is whole; `cut` when the request's own limit ended it."""
+        self.finished_by_reason["length" if cut else "stop"] += 1
+        self._e2e.observe(now - generation.submitted_s)
+        self._prompts.observe(generation.prompt_tokens)
+        self._outputs.observe(generation.produced)
+        if generation.produced > 1:
+            self._tpot.observe((now - first_s) / (generation.produced - 1))
+
+    def aborted(self) -> None:
+        """A client left before its answer was whole."""
+        self.finished_by_reason["abort"] += 1
+
+    # ------------------------------------------------------------ what is shown
+
+    def render(self, occupancy: Occupancy) -> bytes:
+        """Return the page."""
+        lines = [*self._gauges(occupancy), *self._counters()]
+        for histogram in (
+            self._ttft,
+            self._itl,
+            self._tpot,
+            self._e2e,
+            self._prompts,
+            self._outputs,
+        ):
+            lines += histogram.lines(self._labels)
+        lines += self._cache_config()
+        return ("\n".join(lines) + "\n").encode()
+
+    def _gauges(self, occupancy: Occupancy) -> Iterable[str]:
+        waiting = float(occupancy.waiting)
+        yield from self._sample("gauge", "num_requests_running", float(occupancy.running))
+        yield from self._sample("gauge", "num_requests_waiting", waiting)
+        by_reason = "num_requests_waiting_by_reason"
+        yield from self._sample("gauge", by_reason, waiting, ',reason="capacity"')
+        yield from self._sample("gauge", "kv_cache_usage_perc", occupancy.kv_usage_ratio)
+
+    def _counters(self) -> Iterable[str]:
+        for name, value in (
+            ("prompt_tokens_total", self.prompt_tokens),
+            ("prompt_tokens_cached_total", 0),
+            ("generation_tokens_total", self.generation_tokens),
+            ("prefix_cache_queries_total", self.prompt_tokens),
+            ("prefix_cache_hits_total", 0),
+            ("num_preemptions_total", 0),
+        ):
+            yield from self._sample("counter", name, float(value))
+        yield "# TYPE vllm:request_success_total counter"
+        for reason, count in self.finished_by_reason.items():
+            labels = f'{self._labels},finished_reason="{reason}"'
+            yield f"vllm:request_success_total{{{labels}}} {float(count)}"
+
+    def _cache_config(self) -> Iterable[str]:
+        settings = self._settings
+        labels = (
+            f'block_size="{settings.block_tokens}",enable_prefix_caching="True",engine="0",'
+            f'num_gpu_blocks="{settings.kv_blocks}"'
+        )
+        yield "# TYPE vllm:cache_config_info gauge"
+        yield f"vllm:cache_config_info{{{labels}}} 1.0"
+
+    def _sample(self, kind: str, name: str, value: float, more: str = "") -> Iterable[str]:
+        yield f"# TYPE vllm:{name} {kind}"
+        yield f"vllm:{name}{{{self._labels}{more}}} {value}"

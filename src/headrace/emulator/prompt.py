@@ -1,0 +1,160 @@
+"""A request's body, as far as an engine that generates nothing needs to understand it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.emulator.settings import EngineSettings
+
+BYTES_PER_TOKEN = 4
+"""English text under the tokenizers of current models, roughly."""
+MESSAGE_TOKENS = 4
+"""What a chat template adds per message, roughly."""
+
+
+class Refused(Exception):
+    """A request vLLM would not serve; answered in its shape."""
+
+    def __init__(self, message: str, *, param: str | None, status: int = 400, kind: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.status = status
+        self.kind = kind
+
+    def body(self) -> bytes:
+        """Return the JSON body of the answer."""
+        error = {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.status,
+        }
+        return msgspec.json.encode({"error": error})
+
+
+class StreamOptions(msgspec.Struct):
+    """`stream_options` of a request."""
+
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Body(msgspec.Struct):
+    model: str | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    ignore_eos: bool = False
+    n: int | None = 1
+    messages: list[_Message] | None = None
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    tools: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a request wants: tokens in, tokens out, and how they are sent."""
+
+    chat: bool
+    prompt_tokens: int
+    output_tokens: int
+    cut: bool
+    """Whether `max_tokens` ends the answer, rather than its own end."""
+    stream: bool
+    options: StreamOptions
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
+    """Understand a completion request. Raises Refused."""
+    asked = _read(body, settings)
+    prompt_tokens = _count_prompt(asked, chat=chat)
+    if asked.n not in (None, 1):
+        raise Refused("the emulated engine gives one choice: leave n out", param="n", kind=_BAD)
+    limit = asked.max_completion_tokens or asked.max_tokens
+    if limit is not None and limit < 1:
+        message = f"max_tokens must be at least 1, got {limit}."
+        raise Refused(message, param="max_tokens", kind=_BAD)
+    room = settings.max_context_tokens - prompt_tokens
+    if room < (limit or 1):
+        raise _overflow(settings.max_context_tokens, prompt_tokens)
+    wanted = limit if limit is not None and asked.ignore_eos else settings.output_tokens
+    output_tokens = min(wanted, limit or room, room)
+    return Ask(
+        chat=chat,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        cut=output_tokens in {limit, room},
+        stream=bool(asked.stream),
+        options=asked.stream_options or StreamOptions(),
+    )
+
+
+def count_tokens(body: bytes, settings: EngineSettings) -> int:
+    """Estimate the tokens of a `/tokenize` body. Raises Refused."""
+    asked = _read(body, settings)
+    return _count_prompt(asked, chat=asked.messages is not None)
+
+
+_BAD = "BadRequestError"
+
+
+def _read(body: bytes, settings: EngineSettings) -> _Body:
+    try:
+        asked = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"1 validation error:\n  {error}"
+        raise Refused(message, param="body", kind="Bad Request") from None
+    if asked.model is not None and asked.model != settings.model:
+        message = f"The model `{asked.model}` does not exist."
+        raise Refused(message, param="model", status=404, kind="NotFoundError")
+    return asked
+
+
+def _count_prompt(asked: _Body, *, chat: bool) -> int:
+    if chat:
+        if not asked.messages:
+            raise Refused("Field required: messages", param="body.messages", kind="Bad Request")
+        text_bytes = sum(len(bytes(each.content)) for each in asked.messages)
+        text_bytes += len(bytes(asked.tools))
+        return MESSAGE_TOKENS * len(asked.messages) + _tokens(text_bytes)
+    prompt = bytes(asked.prompt)
+    if not prompt:
+        raise Refused("Field required: prompt", param="body.prompt", kind="Bad Request")
+    if not prompt.startswith(b"["):
+        return _tokens(len(prompt))
+    return _count_list(_decode_any(prompt))
+
+
+def _count_list(prompt: list[Any]) -> int:
+    """Token ids count exactly; of several prompts only one is served."""
+    if all(isinstance(each, int) for each in prompt):
+        return max(1, len(prompt))
+    if len(prompt) == 1:
+        only = prompt[0]
+        return max(1, len(only)) if isinstance(only, list) else _tokens(len(str(only).encode()))
+    raise Refused("the emulated engine takes one prompt per request", param="prompt", kind=_BAD)
+
+
+def _tokens(text_bytes: int) -> int:
+    return max(1, text_bytes // BYTES_PER_TOKEN)
+
+
+def _overflow(limit_tokens: int, prompt_tokens: int) -> Refused:
+    message = (
+        f"This model's maximum context length is {limit_tokens} tokens. However, your prompt "
+        f"contains {prompt_tokens} input tokens and leaves too little room for the output. "
+        "Please reduce the length of the input prompt or max_tokens."
+    )
+    return Refused(message, param="input_tokens", kind=_BAD)

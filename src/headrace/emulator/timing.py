@@ -1,0 +1,82 @@
+"""The port between the engine's HTTP half and whatever decides when tokens come.
+
+    submit ─► wake_s ─► advance ─► wake_s ─► advance ─► …
+       └─ cancel at any time
+
+A timing source is plain synchronous code: it is told the time and never asks for it, so that the
+same one runs on a real clock here and on a virtual one elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Generation:
+    """One prompt on its way through the engine.
+
+    A timing source raises `produced` with each token; whoever submitted it reads the rest.
+    """
+
+    __slots__ = ("answer", "output_tokens", "produced", "prompt_tokens", "submitted_s")
+
+    def __init__(
+        self, answer: Answer, *, prompt_tokens: int, output_tokens: int, submitted_s: float
+    ) -> None:
+        self.answer = answer
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        self.submitted_s = submitted_s
+        self.produced = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether every token was produced."""
+        return self.produced >= self.output_tokens
+
+
+class Answer(Protocol):
+    """Whoever waits for a generation's tokens."""
+
+    def token(self, now: float) -> None:
+        """One more token; the last one if the generation is done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """What fills the engine now. `kv_usage_ratio` lies in 0 to 1."""
+
+    waiting: int
+    running: int
+    kv_usage_ratio: float
+
+
+class TimingSource(Protocol):
+    """Decides when each generation's tokens come."""
+
+    def submit(self, generation: Generation, now: float) -> None:
+        """Take in a prompt."""
+        ...
+
+    def cancel(self, generation: Generation) -> None:
+        """Forget a generation whose client has gone; unknown ones are no error."""
+        ...
+
+    def wake_s(self) -> float:
+        """When `advance` has something to do next; infinity while nothing runs."""
+        ...
+
+    def advance(self, now: float) -> Sequence[Generation]:
+        """Produce what is due: at most one token for each generation returned.
+
+        A source that is behind is asked again at once, so a token never waits for another one of
+        its own generation.
+        """
+        ...
+
+    def occupancy(self) -> Occupancy:
+        """What the engine's gauges show."""
+        ...
