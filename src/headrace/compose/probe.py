@@ -13,7 +13,7 @@ from headrace.core.profile_fit import fit_profile
 
 PROBE_S = 5.0
 """All of it together; what was measured by then is used."""
-_PROMPT_WORDS = (8, 32, 96)
+_PROMPT_WORDS = (8, 32, 128)
 """Lengths that tell the cost of a token from that of a step, short enough for a laptop's CPU."""
 _DECODE_TOKENS = 12
 _SYLLABLES = ("ba", "do", "fe", "gi", "ku", "la", "mo", "ne", "pi", "ra", "so", "tu")
@@ -45,12 +45,18 @@ async def probe(url: str, model: str, rng: random.Random) -> LatencyProfile:
 
 
 async def _measure(url: str, model: str, rng: random.Random, samples: Samples) -> None:
-    short, middle, long = _PROMPT_WORDS
+    shortest, *longer = _PROMPT_WORDS
+    clock = asyncio.get_running_loop().time
+    ends_s = clock() + PROBE_S
     await _ask(url, model, "Hi")  # the first request also warms the engine up
-    await _alone(url, model, _words(rng, short), samples)
-    await _together(url, model, [_words(rng, short), _words(rng, short)], samples)
-    await _alone(url, model, _words(rng, middle), samples)
-    await _alone(url, model, _words(rng, long), samples)
+    took_s = await _alone(url, model, _words(rng, shortest), samples)
+    await _together(url, model, [_words(rng, shortest), _words(rng, shortest)], samples)
+    for words in longer:
+        # Each is four times as long as the one before. One that is cut off would leave the
+        # engine with work that the first client then waits for.
+        if clock() + 4 * took_s > ends_s:
+            return
+        took_s = await _alone(url, model, _words(rng, words), samples)
 
 
 def _words(rng: random.Random, count: int) -> str:
@@ -69,12 +75,13 @@ async def _ask(url: str, model: str, prompt: str) -> Answer:
     return await ask(url, Endpoint.COMPLETIONS, body, timeout_s=PROBE_S)
 
 
-async def _alone(url: str, model: str, prompt: str, samples: Samples) -> None:
-    """One stream: its prefill, and what a step costs with so much context."""
+async def _alone(url: str, model: str, prompt: str, samples: Samples) -> float:
+    """One stream: its prefill, and what a step costs with so much context. Seconds it took."""
     answer = await _ask(url, model, prompt)
     cached = answer.usage.cached_tokens
     samples.prefill.append((answer.usage.input_tokens - cached, cached, answer.ttft_s))
     _add_decode([answer], samples)
+    return answer.ttft_s + (answer.tpot_s or 0.0) * answer.usage.output_tokens
 
 
 async def _together(url: str, model: str, prompts: list[str], samples: Samples) -> None:

@@ -261,7 +261,7 @@ class _Up:
             f"tokens {usage.input_tokens} in ({usage.cached_tokens} cached), "
             f"{usage.output_tokens} out"
         )
-        self._terminal.result(f"{replica}: {reason}")
+        self._terminal.result(reason or f"replica {replica}")
 
 
 def _plan(options: UpOptions, profile: LatencyProfile | None) -> GatewayPlan:

@@ -126,8 +126,8 @@ def _aliases(config: Config) -> Iterator[Finding]:
     for name, alias in config.aliases.items():
         path = join("aliases", name)
         if name in models | adapters:
-            kind = "model" if name in models else "adapter"
-            yield path, f"is the name of a {kind} too; clients could not tell which is meant"
+            kind = "a model" if name in models else "an adapter"
+            yield path, f"is the name of {kind} too; clients could not tell which is meant"
         yield from _targets(alias, path, models | adapters, set(config.aliases))
 
 

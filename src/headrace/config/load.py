@@ -53,7 +53,12 @@ def load(
     if binder.complete:  # a pool left out would make sound aliases look wrong
         findings += checks.findings(config)
         findings += checks.exposure(config, insecure=insecure)
-    problems = binder.problems + [_located(binder, *finding) for finding in findings]
+    problems = binder.problems + [
+        _located(binder, path, message)
+        for path, message in findings
+        # What was replaced by its default may make its section look wrong.
+        if not any(problem.path.startswith(path) for problem in binder.problems)
+    ]
     if problems:
         raise ConfigError(str(path), problems)
     warnings = tuple(keys.warnings) if keys else ()

@@ -49,7 +49,9 @@ class DispatcherSettings:
     """What the request path may be tuned in."""
 
     retry: RetrySettings = field(default_factory=RetrySettings)
+    """When a failed attempt is tried again on another replica."""
     ejection: EjectionSettings = field(default_factory=EjectionSettings)
+    """When a failing replica is taken out, and for how long."""
     attempt_expiry_s: float = 7200.0
     """An attempt of which no end was heard for this long is forgotten."""
     busy_s: float = 1.0

@@ -24,6 +24,7 @@ class EjectionSettings:
     backoff_s: float = 1.0
     """Before the first probe; doubles with each failed one."""
     max_backoff_s: float = 60.0
+    """The longest such delay."""
 
 
 def note_end(replica: Replica, ended: Ended, settings: EjectionSettings, now: float) -> bool:

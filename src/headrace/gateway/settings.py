@@ -61,10 +61,12 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An address to listen on. Port 0 takes a free one."""
+    """An address to listen on."""
 
     host: str = "127.0.0.1"
+    """Address; `0.0.0.0` or `::` are all of the machine's."""
     port: int = 8080
+    """Port; 0 takes a free one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,182 @@
+"""Rules between the parts of a configuration."""
+
+import pytest
+
+from headrace.config import ConfigError, load
+
+POOL = "  - {{name: {0}, model: {1}, replicas: [{2}]}}\n"
+
+
+def pools(*rows):
+    return "pools:\n" + "".join(POOL.format(*row) for row in rows)
+
+
+ONE = pools(("main", "llama", "http://10.0.0.1:8000"))
+TWO = pools(("main", "llama", "http://10.0.0.1:8000"), ("small", "smol", "http://10.0.0.2:8000"))
+
+
+@pytest.fixture
+def problems(tmp_path):
+    def check(text, environ=None, **options):
+        file = tmp_path / "headrace.yaml"
+        file.write_text(text, encoding="utf-8")
+        try:
+            load(file, environ or {}, **options)
+        except ConfigError as error:
+            return [str(problem) for problem in error.problems]
+        return []
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://10.0.0.1:8000", "TLS to engines is not built yet"),
+        ("10.0.0.1:8000", "expected http://host:port"),
+        ("http://10.0.0.1", "without a port"),
+        ("http://10.0.0.1:8000/v1", "leave out what follows the port"),
+        ("http://10.0.0.1:99999", "expected http://host:port"),
+        ("ftp://10.0.0.1:21", "expected http://host:port"),
+        ("http://:8000", "expected http://host:port"),
+    ],
+)
+def test_addresses_of_engines(problems, url, said):
+    (found,) = problems(pools(("main", "llama", url)))
+    assert found.startswith("line 2: pools[0].replicas[0]: ")
+    assert said in found
+
+
+def test_ipv6_addresses_are_fine(problems):
+    assert problems(pools(("main", "llama", '"http://[::1]:8000"'))) == []
+
+
+def test_pools_must_be_told_apart(problems):
+    same = pools(("main", "a", "http://h:1"), ("main", "b", "http://h:1"))
+    found = problems(same)
+    assert "pools[1].name: is 'main', the name of pools[0] too" in found[0]
+    assert "is 'http://h:1', the same as pools[0].replicas[0]" in found[1]
+
+
+def test_a_pool_needs_replicas(problems):
+    (found,) = problems("pools:\n  - {name: main, model: llama}\n")
+    assert "give `replicas`" in found
+
+
+@pytest.mark.parametrize("name", ["a b", "", "x" * 64, "-a", "a/b"])
+def test_names_of_pools_are_plain(problems, name):
+    (found,) = problems(pools((f'"{name}"', "llama", "http://h:1")))
+    assert "pools[0].name: is" in found
+
+
+def test_only_one_role_is_built(problems):
+    (found,) = problems("pools:\n  - {name: a, model: b, role: decode, replicas: [http://h:1]}\n")
+    assert "only `both`" in found
+
+
+def test_dns_names_have_no_scheme(problems):
+    text = "pools:\n  - {name: a, model: b, dns: {name: 'http://x', port: 80}}\n"
+    assert "without scheme or port" in problems(text)[0]
+    assert "must be at least 1" in problems(text.replace("http://x", "x").replace("80", "0"))[0]
+
+
+class TestAliases:
+    def test_short_and_long_forms(self, problems):
+        text = TWO + (
+            "aliases:\n"
+            "  a: llama\n"
+            "  b: [llama, {model: smol, weight: 3}]\n"
+            "  c: {targets: [llama], fallbacks: [smol]}\n"
+            "  d: {targets: smol}\n"
+        )
+        found = problems(text)
+        assert len(found) == 1  # only the list of `targets` must be a list
+        assert "aliases.d.targets: is 'smol'; expected a list" in found[0]
+
+    def test_unknown_model_is_led_to_the_nearest(self, problems):
+        (found,) = problems(TWO + "aliases: {chat: lama}\n")
+        assert "aliases.chat.targets[0]: is 'lama', which no pool serves" in found
+        assert "did you mean `llama`?" in found
+
+    def test_unknown_fallback(self, problems):
+        (found,) = problems(TWO + "aliases:\n  chat: {targets: [llama], fallbacks: [none]}\n")
+        assert found.startswith("line 5: aliases.chat.fallbacks[0]:")
+        assert "pools serve: llama, smol" in found
+
+    def test_an_alias_like_a_model(self, problems):
+        (found,) = problems(TWO + "aliases: {llama: smol}\n")
+        assert "aliases.llama: is the name of a model too" in found
+
+    def test_circles(self, problems):
+        found = problems(TWO + "aliases: {a: b, b: a, c: c}\n")
+        assert len(found) == 3
+        assert all("aliases must not go in circles" in line for line in found)
+
+    def test_the_same_model_twice(self, problems):
+        (found,) = problems(TWO + "aliases:\n  a: {targets: [llama], fallbacks: [llama]}\n")
+        assert "named in this alias before" in found
+
+    def test_empty_targets(self, problems):
+        (found,) = problems(TWO + "aliases: {a: []}\n")
+        assert "aliases.a.targets: is empty" in found
+
+    def test_weights_are_above_zero(self, problems):
+        (found,) = problems(TWO + "aliases: {a: [{model: llama, weight: 0}]}\n")
+        assert "must be above 0" in found
+
+    def test_adapters_that_are_declared(self, problems):
+        text = "pools:\n  - {name: a, model: m, replicas: [http://h:1], adapters: [lora]}\n"
+        assert problems(text + "aliases: {x: lora}\n") == []
+        assert "is the name of an adapter too" in problems(text + "aliases: {lora: m}\n")[0]
+        assert len(problems(text.replace("[lora]", "[m]"))) == 1
+
+
+class TestExposure:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+    def test_loopback_needs_no_keys(self, problems, host):
+        assert problems(ONE + f"listen: {{host: '{host}'}}\n") == []
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "gateway.example"])
+    def test_beyond_loopback_does(self, problems, host):
+        text = ONE + f"listen: {{host: '{host}'}}\n"
+        (found,) = problems(text)
+        assert "headrace keys new" in found
+        assert "--insecure" in found
+        assert problems(text, insecure=True) == []
+
+    def test_keys_open_it(self, problems, tmp_path):
+        (tmp_path / "keys").write_text(f"alice sha256:{'0' * 64}\n")
+        assert problems(ONE + "listen: {host: 0.0.0.0}\napi_keys_file: keys\n") == []
+
+    def test_two_listeners_one_port(self, problems):
+        (found,) = problems(ONE + "listen: {port: 9091}\n")
+        assert "control.port" in found
+        assert problems(ONE + "listen: {port: 0}\ncontrol: {port: 0}\n") == []
+
+
+class TestProfiles:
+    def test_from_a_file_beside_it(self, tmp_path):
+        (tmp_path / "gpu.json").write_text(
+            '{"name": "gpu", "source": "s", "per_step_s": 0.01, "per_prefill_token_s": 4.0e-5}'
+        )
+        (tmp_path / "c.yaml").write_text(
+            "pools:\n  - {name: a, model: m, replicas: [http://h:1], profile: gpu.json}\n"
+        )
+        (pool,) = load(tmp_path / "c.yaml", {}).config.pools
+        assert pool.profile.per_prefill_token_s == 4e-5
+
+    def test_mistakes_in_it_name_the_file_and_the_line(self, problems, tmp_path):
+        (tmp_path / "gpu.json").write_text('{"name": "gpu",\n "source": "s", "per_stap_s": 1}')
+        found = problems(
+            "pools:\n  - {name: a, model: m, replicas: [http://h:1], profile: gpu.json}\n"
+        )
+        assert any(
+            "pools[0].profile: gpu.json: line 2: per_stap_s: unknown key" in f for f in found
+        )
+
+    def test_rules_of_the_profile_itself(self, problems):
+        profile = "{name: p, source: s, per_step_s: 1, per_prefill_token_s: 0}"
+        found = problems(
+            f"pools:\n  - {{name: a, model: m, replicas: [http://h:1], profile: {profile}}}\n"
+        )
+        assert "per_prefill_token_s and per_attended_token_s are both 0" in found[0]
