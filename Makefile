@@ -29,6 +29,7 @@ tools: dev-env
 	$(BIN)/python tools/debian_tools.py prometheus
 
 acceptance: tools
+	$(BIN)/python tools/vllm_env.py
 	$(BIN)/pytest -m "acceptance or vllm" $(ARGS)
 
 env:
