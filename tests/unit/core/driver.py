@@ -1,0 +1,163 @@
+"""A dispatcher with a clock of its own, and short words for what happens to it."""
+
+from __future__ import annotations
+
+import random
+from typing import TypeVar
+
+from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.events import (
+    Arrived,
+    ConfigChanged,
+    Dispatch,
+    Effect,
+    Ended,
+    Event,
+    FirstToken,
+    Probed,
+    Progress,
+    Reject,
+    ReplicaChanged,
+    ReplicaGone,
+    Scraped,
+    Wake,
+)
+from headrace.core.latency import LatencyProfile
+from headrace.core.model import (
+    Alias,
+    Endpoint,
+    EngineReport,
+    Outcome,
+    PoolSpec,
+    Replica,
+    Request,
+    Usage,
+)
+
+PROFILE = LatencyProfile(
+    name="test-8b",
+    source="profile test-8b",
+    per_step_s=0.006,
+    per_prefill_token_s=2e-5,
+    per_attended_token_s=1e-9,
+    per_sequence_s=2e-5,
+    per_kv_token_s=3e-8,
+)
+POOL = PoolSpec("pool", "model", profile=PROFILE)
+
+
+def chain(*parts: str, blocks_each: int = 8) -> tuple[int, ...]:
+    """A prompt's chain: equal leading parts give equal leading blocks."""
+    digest, blocks = 17, list[int]()
+    for part in parts:
+        for position in range(blocks_each):
+            seed = int.from_bytes(part.encode()) * 1009 + position
+            digest = (digest * 6364136223846793005 + seed * 2654435761 + 1) & (2**64 - 1)
+            blocks.append(digest)
+    return tuple(blocks)
+
+
+class Driver:
+    """Sends events at `now`, which only `wait` moves."""
+
+    def __init__(
+        self,
+        *pools: PoolSpec,
+        aliases: tuple[Alias, ...] = (),
+        settings: DispatcherSettings | None = None,
+        seed: int = 1,
+    ) -> None:
+        self.now = 100.0
+        self.dispatcher = Dispatcher(settings or DispatcherSettings(), random.Random(seed))
+        self._requests = 0
+        self.send(ConfigChanged(pools or (POOL,), aliases))
+
+    def send(self, event: Event) -> list[Effect]:
+        return self.dispatcher.handle(event, self.now)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    def replica(self, name: str) -> Replica:
+        return self.dispatcher.fleet.replicas[name]
+
+    def add(
+        self,
+        *names: str,
+        pool: str = "pool",
+        ready: bool = True,
+        url: str = "",
+        adapters: tuple[str, ...] = (),
+        draining: bool = False,
+    ) -> None:
+        for name in names:
+            address = url or f"http://{name}"
+            self.send(
+                ReplicaChanged(name, pool, address, ready, frozenset(adapters), draining=draining)
+            )
+
+    def gone(self, name: str) -> None:
+        self.send(ReplicaGone(name))
+
+    def scrape(self, name: str, **report: float) -> None:
+        self.send(Scraped(name, EngineReport(**report)))
+
+    def arrive(
+        self, model: str = "model", *, streamed: bool = True, **details: object
+    ) -> list[Effect]:
+        self._requests += 1
+        facts: dict[str, object] = {"id": f"request-{self._requests}", "endpoint": Endpoint.CHAT}
+        facts |= {"text_bytes": 4000, **details}
+        return self.send(Arrived(Request(model=model, streamed=streamed, **facts)))  # pyright: ignore[reportArgumentType] keywords as the tests give them
+
+    def dispatched(self, model: str = "model", **details: object) -> Dispatch:
+        return only(self.arrive(model, **details), Dispatch)
+
+    def rejected(self, model: str = "model", **details: object) -> Reject:
+        return only(self.arrive(model, **details), Reject)
+
+    def first_token(self, attempt: int) -> None:
+        self.send(FirstToken(attempt))
+
+    def progress(self, attempt: int, output_tokens: int) -> None:
+        self.send(Progress(attempt, output_tokens))
+
+    def complete(
+        self, attempt: int, input_tokens: int = 1000, output_tokens: int = 100, cached: int = 0
+    ) -> list[Effect]:
+        usage = Usage(input_tokens, output_tokens, cached)
+        return self.send(Ended(attempt, Outcome.COMPLETED, usage, output_tokens, 200))
+
+    def fail(
+        self,
+        attempt: int,
+        outcome: Outcome = Outcome.UNAVAILABLE,
+        status: int | None = None,
+        detail: str = "connection refused",
+    ) -> list[Effect]:
+        return self.send(Ended(attempt, outcome, status=status, detail=detail))
+
+    def probed(self, name: str, healthy: bool) -> list[Effect]:
+        return self.send(Probed(name, healthy))
+
+    def wake(self) -> list[Effect]:
+        return self.send(Wake())
+
+    def serve(self, *, prefill_s: float = 0.05, decode_s: float = 1.0, **details: object) -> str:
+        """One request from its arrival to its end; the name of the replica that served it."""
+        dispatch = self.dispatched(**details)
+        self.wait(prefill_s)
+        self.first_token(dispatch.attempt)
+        self.wait(decode_s)
+        self.complete(dispatch.attempt)
+        return dispatch.replica
+
+
+E = TypeVar("E")
+
+
+def only(effects: list[Effect], kind: type[E]) -> E:
+    """The one effect of this kind."""
+    found = [effect for effect in effects if isinstance(effect, kind)]
+    assert len(found) == 1, effects
+    return found[0]

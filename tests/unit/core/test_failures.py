@@ -1,0 +1,233 @@
+"""Retries, ejection and expiry."""
+
+import pytest
+
+from headrace.core.dispatcher import DispatcherSettings
+from headrace.core.events import Dispatch, Probe, Reject, RejectReason, WakeAt
+from headrace.core.health import EjectionSettings
+from headrace.core.model import Outcome, ReplicaState
+from headrace.core.retries import RetryBudget, RetrySettings
+from tests.unit.core.driver import Driver, only
+
+
+@pytest.fixture
+def driver() -> Driver:
+    driver = Driver()
+    driver.add("a", "b", "c")
+    return driver
+
+
+def alone() -> Driver:
+    driver = Driver()
+    driver.add("a")
+    return driver
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNAVAILABLE, Outcome.TIMED_OUT])
+def test_a_failed_attempt_is_tried_elsewhere(driver, outcome):
+    first = driver.dispatched()
+    second = only(driver.fail(first.attempt, outcome), Dispatch)
+    assert second.request_id == first.request_id
+    assert second.attempt > first.attempt
+    assert second.replica != first.replica
+
+
+@pytest.mark.parametrize("outcome", [Outcome.BROKEN, Outcome.ABORTED, Outcome.REFUSED])
+def test_what_reached_the_client_is_not_tried_again(driver, outcome):
+    effects = driver.fail(driver.dispatched().attempt, outcome)
+    assert not [effect for effect in effects if isinstance(effect, Dispatch | Reject)]
+
+
+def test_nothing_is_tried_again_after_the_first_token(driver):
+    attempt = driver.dispatched().attempt
+    driver.first_token(attempt)
+    assert driver.fail(attempt, Outcome.TIMED_OUT) == []
+
+
+def test_events_of_a_finished_attempt_do_nothing(driver):
+    attempt = driver.dispatched().attempt
+    driver.complete(attempt)
+    assert driver.fail(attempt) == []
+    driver.first_token(attempt)
+    driver.progress(attempt, 10)
+    assert driver.complete(attempt) == []
+    assert driver.complete(999) == []
+
+
+def test_three_attempts_are_all_there_are(driver):
+    effects = [driver.dispatched()]
+    tried = set[str]()
+    for _ in range(2):
+        dispatch = only(effects, Dispatch)
+        tried.add(dispatch.replica)
+        effects = driver.fail(dispatch.attempt)
+    dispatch = only(effects, Dispatch)
+    tried.add(dispatch.replica)
+    reject = only(driver.fail(dispatch.attempt, detail="connection reset"), Reject)
+    assert tried == {"a", "b", "c"}
+    assert (reject.status, reject.reason) == (502, RejectReason.RETRIES_EXHAUSTED)
+    assert "3 attempts failed" in reject.message
+    assert "connection reset" in reject.message
+
+
+def test_a_timeout_at_last_is_a_gateway_timeout():
+    driver = alone()
+    second = only(driver.fail(driver.dispatched().attempt, Outcome.TIMED_OUT), Dispatch)
+    reject = only(driver.fail(second.attempt, Outcome.TIMED_OUT, detail="no answer"), Reject)
+    assert (reject.status, reject.reason) == (504, RejectReason.TIMED_OUT)
+
+
+def test_the_only_replica_gets_a_dropped_request_once_more():
+    driver = alone()
+    second = only(driver.fail(driver.dispatched().attempt), Dispatch)
+    assert second.replica == "a"
+    reject = only(driver.fail(second.attempt), Reject)
+    assert reject.status == 502
+
+
+def test_a_busy_engine_is_not_asked_again_and_the_client_told_to_wait():
+    driver = alone()
+    reject = only(driver.fail(driver.dispatched().attempt, status=503, detail="busy"), Reject)
+    assert (reject.status, reject.reason) == (503, RejectReason.OVERLOADED)
+    assert reject.retry_after_s == 1.0
+    assert "HTTP 503, busy" in reject.message
+    assert driver.replica("a").state is ReplicaState.READY
+
+
+def test_retries_are_limited_over_all_requests():
+    settings = DispatcherSettings(
+        retry=RetrySettings(budget_floor=3.0, budget_ratio=0.1),
+        ejection=EjectionSettings(failures=1000),
+    )
+    driver = Driver(settings=settings)
+    driver.add("a", "b")
+    attempts = [driver.dispatched().attempt for _ in range(20)]
+    effects = [effect for attempt in attempts for effect in driver.fail(attempt)]
+    retried = [effect for effect in effects if isinstance(effect, Dispatch)]
+    rejected = [effect for effect in effects if isinstance(effect, Reject)]
+    assert len(retried) == 5  # 3 + a tenth of 20
+    assert len(rejected) == 15
+    assert "too many requests are being retried" in rejected[0].message
+    driver.wait(60.0)
+    only(driver.fail(driver.dispatched().attempt), Dispatch)
+
+
+def test_the_budget_forgets():
+    budget = RetryBudget(RetrySettings(budget_floor=2.0, budget_ratio=0.0, budget_window_s=10.0))
+    assert [budget.take(0.0) for _ in range(3)] == [True, True, False]
+    assert not budget.take(1.0)
+    assert budget.take(10.0)
+
+
+def eject(driver: Driver, name: str) -> float:
+    """Fail twice in a row; the time of the probe."""
+    while driver.replica(name).state is ReplicaState.READY:
+        dispatch = driver.dispatched()
+        if dispatch.replica == name:
+            driver.fail(dispatch.attempt, Outcome.BROKEN)
+    at_s = driver.replica(name).probe_at_s
+    assert at_s is not None
+    return at_s
+
+
+def test_two_failures_in_a_row_eject(driver):
+    attempts = [driver.dispatched().attempt for _ in range(6)]
+    driver.fail(attempts[1], Outcome.BROKEN)
+    assert driver.replica("b").state is ReplicaState.READY
+    wake = only(driver.fail(attempts[4], Outcome.BROKEN), WakeAt)
+    assert driver.replica("b").state is ReplicaState.EJECTED
+    assert wake.at_s == driver.now + 1.0
+    assert {driver.dispatched().replica for _ in range(6)} == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [(Outcome.UNAVAILABLE, 503), (Outcome.ABORTED, None), (Outcome.REFUSED, 400)],
+    ids=["busy", "aborted", "refused"],
+)
+def test_only_failures_of_the_connection_eject(outcome, status):
+    driver = alone()
+    for _ in range(5):
+        driver.fail(driver.dispatched().attempt, outcome, status)
+    assert driver.replica("a").state is ReplicaState.READY
+
+
+def test_a_success_between_two_failures_clears_the_count():
+    driver = alone()
+    for _ in range(4):
+        driver.fail(driver.dispatched().attempt, Outcome.BROKEN)
+        driver.complete(driver.dispatched().attempt)
+    assert driver.replica("a").state is ReplicaState.READY
+
+
+def test_an_ejected_replica_is_probed_back(driver):
+    at_s = eject(driver, "b")
+    driver.now = at_s
+    assert only(driver.wake(), Probe) == Probe("b")
+    driver.probed("b", True)
+    assert driver.replica("b").state is ReplicaState.READY
+    assert "b" in {driver.dispatched().replica for _ in range(6)}
+
+
+def test_each_failed_probe_doubles_the_wait_up_to_a_minute(driver):
+    at_s = eject(driver, "b")
+    waits = list[float]()
+    for _ in range(8):
+        driver.now = at_s
+        only(driver.wake(), Probe)
+        driver.probed("b", False)
+        at_s = driver.replica("b").probe_at_s or 0.0
+        waits.append(at_s - driver.now)
+    assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+
+
+def test_a_lost_probe_is_repeated(driver):
+    driver.now = eject(driver, "b")
+    effects = driver.wake()
+    only(effects, Probe)
+    driver.now = only(effects, WakeAt).at_s
+    only(driver.wake(), Probe)
+
+
+def test_wakes_too_many_do_no_harm(driver):
+    eject(driver, "b")
+    assert not [effect for effect in driver.wake() if isinstance(effect, Probe)]
+
+
+def test_with_all_replicas_ejected_the_one_to_be_probed_next_is_tried(driver):
+    for name in "cab":
+        eject(driver, name)
+        driver.wait(0.1)
+    assert {driver.replica(name).state for name in "abc"} == {ReplicaState.EJECTED}
+    dispatch = driver.dispatched()
+    assert dispatch.replica == "c"
+    driver.first_token(dispatch.attempt)
+    driver.complete(dispatch.attempt)
+    assert driver.replica("c").state is ReplicaState.READY
+
+
+def test_an_attempt_without_an_end_expires(driver):
+    effects = driver.arrive()
+    at_s = only(effects, WakeAt).at_s
+    assert at_s == driver.now + 7200.0
+    driver.wait(10.0)
+    later = driver.dispatched()
+    driver.now = at_s
+    next_wake = only(driver.wake(), WakeAt)
+    assert next_wake.at_s == at_s + 10.0
+    assert driver.replica("a").in_flight == 0
+    assert driver.replica(later.replica).in_flight == 1
+    explanation = driver.dispatcher.decisions.explain("request-1")
+    assert explanation is not None
+    assert explanation.attempts[0].outcome == "expired"
+
+
+def test_a_replica_that_left_can_still_end_its_attempts(driver):
+    dispatch = driver.dispatched()
+    replica = driver.replica("a")
+    driver.gone("a")
+    driver.first_token(dispatch.attempt)
+    second = only(driver.fail(driver.dispatched().attempt), Dispatch)
+    assert second.replica in {"b", "c"}
+    driver.complete(dispatch.attempt)
+    assert (replica.in_flight, replica.decoding, replica.context_tokens) == (0, 0, 0)

@@ -1,0 +1,247 @@
+"""Which replica a request goes to, through the dispatcher."""
+
+import random
+
+import pytest
+
+from headrace.core.candidates import Ask
+from headrace.core.dispatcher import DispatcherSettings
+from headrace.core.events import ConfigChanged
+from headrace.core.latency import LatencyProfile
+from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, PoolSpec
+from headrace.core.policies import POLICIES
+from headrace.core.routing import MOST_SCORED, shortlist
+from tests.unit.core.driver import POOL, Driver, chain
+
+SLOW_PREFILL = LatencyProfile("cpu", "profile cpu", 0.008, 2e-3, per_sequence_s=0.004)
+
+
+@pytest.fixture
+def driver() -> Driver:
+    driver = Driver()
+    driver.add("a", "b", "c")
+    return driver
+
+
+def test_an_idle_fleet_is_filled_in_the_order_of_names(driver):
+    assert [driver.dispatched().replica for _ in range(4)] == ["a", "b", "c", "a"]
+
+
+def test_the_same_prefix_goes_to_the_same_replica(driver):
+    prompt = chain("long", blocks_each=64)
+    details = {"blocks": prompt, "text_bytes": len(prompt) * PROMPT_BLOCK_BYTES}
+    driver.dispatched()  # so that not the first name is the answer to everything
+    first = driver.serve(**details)
+    assert first == "b"
+    driver.wait(5.0)
+    assert driver.serve(**details) == first
+
+
+def test_a_hit_is_not_worth_any_queue(driver):
+    prompt = chain("long", blocks_each=64)
+    details = {"blocks": prompt, "text_bytes": len(prompt) * PROMPT_BLOCK_BYTES}
+    driver.add("b", "c", ready=False)
+    driver.serve(**details)
+    for _ in range(3):
+        driver.dispatched(text_bytes=4 * 30_000)
+    driver.add("b", "c")
+    assert driver.replica("a").backlog_s > 1.0
+    assert driver.dispatched(**details).replica == "b"
+
+
+def test_decoding_streams_repel():
+    driver = Driver(PoolSpec("pool", "model", profile=SLOW_PREFILL))
+    driver.add("a", "b")
+    for _ in range(4):
+        attempt = driver.dispatched(text_bytes=40).attempt
+        driver.wait(1.0)
+        driver.first_token(attempt)
+    assert driver.replica("a").decoding == driver.replica("b").decoding == 2
+
+
+def test_full_slots_are_waited_for(driver):
+    for name in "abc":
+        driver.scrape(name, max_sequences=4.0)
+    for _ in range(12):
+        attempt = driver.dispatched(text_bytes=40).attempt
+        driver.first_token(attempt)
+    driver.complete(attempt)
+    freed = next(name for name in "abc" if driver.replica(name).in_flight == 3)
+    driver.dispatched(id="asked", text_bytes=40)
+    explanation = driver.dispatcher.decisions.explain("asked")
+    assert explanation is not None
+    best, *others = explanation.attempts[0].candidates
+    assert best.replica == freed
+    waits = [term.value for other in others for term in other.terms if term.name == "slot wait"]
+    # One in flight beyond the slots, answers of 350 tokens of 6 ms, four slots to free.
+    assert waits == [pytest.approx(350 * 0.006 / 4, rel=0.5)] * 2
+
+
+def test_an_engine_that_said_it_is_busy_is_left_alone_for_a_while(driver):
+    attempt = driver.dispatched().attempt
+    driver.fail(attempt, status=503)
+    assert driver.replica("a").in_flight == 0
+    assert driver.dispatched().replica == "c"
+    driver.wait(2.0)
+    assert driver.dispatched().replica == "a"
+
+
+def test_without_a_profile_the_uncached_tokens_in_flight_decide():
+    driver = Driver(PoolSpec("pool", "model"))
+    driver.add("a", "b")
+    driver.dispatched(prompt_tokens=900)
+    driver.dispatched(prompt_tokens=500)
+    assert driver.dispatched(prompt_tokens=100).replica == "b"
+    assert driver.dispatched(prompt_tokens=100).replica == "b"
+    assert driver.replica("b").uncached_tokens == 700
+    source = driver.dispatcher.fleet.pools["pool"].latency.source
+    assert source == "learning, 0 of 50 streams: routed on in-flight uncached tokens"
+
+
+def test_a_pool_learns_its_profile_from_its_first_streams():
+    settings = DispatcherSettings(learn_from_streams=20)
+    driver = Driver(PoolSpec("pool", "model"), settings=settings)
+    driver.add("a", "b")
+    rng = random.Random(4)
+    for _ in range(20):
+        tokens = rng.randrange(200, 4000)
+        dispatch = driver.dispatched(prompt_tokens=tokens)
+        driver.wait(0.01 + 1e-4 * tokens)
+        driver.first_token(dispatch.attempt)
+        driver.wait(99 * 0.02)
+        driver.complete(dispatch.attempt, input_tokens=tokens, output_tokens=100)
+        driver.wait(1.0)
+    profile = driver.dispatcher.fleet.pools["pool"].latency.profile
+    assert profile is not None
+    assert profile.source == "learned from 20 streams"
+    assert profile.per_prefill_token_s == pytest.approx(1e-4, rel=0.1)
+    assert profile.step_s(1, 2000) == pytest.approx(0.02, rel=0.1)
+
+
+def test_queueing_is_not_learned_as_slow_prefill(driver):
+    for _ in range(30):
+        attempts = [driver.dispatched(prompt_tokens=5000).attempt for _ in range(12)]
+        assert [driver.replica(name).prefilling for name in "abc"] == [4, 4, 4]
+        for turn in range(4):  # one prompt per replica and turn, first come first served
+            driver.wait(POOL.profile.prefill_s(5000))  # pyright: ignore[reportOptionalMemberAccess] given
+            for attempt in attempts[turn * 3 : turn * 3 + 3]:
+                driver.first_token(attempt)
+        for attempt in attempts:
+            driver.complete(attempt, output_tokens=1)
+    for name in "abc":
+        latency = driver.replica(name).latency
+        latency.refresh(driver.now)
+        assert latency.prefill_factor == pytest.approx(1.0, rel=0.05)
+
+
+def test_round_robin_takes_turns_whatever_the_load():
+    driver = Driver(PoolSpec("pool", "model", policy="round_robin", profile=POOL.profile))
+    driver.add("a", "b", "c")
+    assert [driver.dispatched().replica for _ in range(5)] == ["a", "b", "c", "a", "b"]
+    driver.add("b", ready=False)
+    assert [driver.dispatched().replica for _ in range(3)] == ["c", "a", "c"]
+
+
+def test_policies_are_named_after_their_files():
+    assert list(POLICIES) == ["round_robin", "seconds"]
+    spec = PoolSpec("pool", "model", policy="fastest")
+    with pytest.raises(ValueError, match=r"unknown policy 'fastest'; known: round_robin, seconds"):
+        Driver().send(ConfigChanged((spec,), ()))
+
+
+@pytest.mark.parametrize("policy", list(POLICIES))
+@pytest.mark.parametrize("profile", [POOL.profile, None], ids=["profile", "learning"])
+def test_every_policy_prices_every_replica_and_explains_the_price(policy, profile):
+    driver = Driver(PoolSpec("pool", "model", policy=policy, profile=profile))
+    driver.add("a", "b", "c")
+    for _ in range(7):
+        dispatch = driver.dispatched()
+    explanation = driver.dispatcher.decisions.explain("request-7")
+    assert explanation is not None
+    attempt = explanation.attempts[0]
+    assert attempt.candidates[0].replica == dispatch.replica
+    assert sorted(candidate.replica for candidate in attempt.candidates) == ["a", "b", "c"]
+    for candidate in attempt.candidates:
+        assert sum(term.value for term in candidate.terms) == pytest.approx(candidate.cost)
+        assert candidate.cost >= attempt.candidates[0].cost
+
+
+def test_large_fleets_are_judged_by_a_shortlist():
+    driver = Driver()
+    names = [f"r{position:03}" for position in range(100)]
+    driver.add(*names)
+    prompt = chain("long", blocks_each=64)
+    details = {"blocks": prompt, "text_bytes": len(prompt) * PROMPT_BLOCK_BYTES}
+    for _ in range(70):
+        driver.dispatched()
+    home = driver.serve(**details)
+    assert driver.dispatched(id="asked", **details).replica == home
+    explanation = driver.dispatcher.decisions.explain("asked")
+    assert explanation is not None
+    assert explanation.attempts[0].considered <= MOST_SCORED
+
+
+def test_the_shortlist_keeps_the_least_loaded_the_best_holder_and_some_at_random():
+    driver = Driver()
+    driver.add(*[f"r{position:03}" for position in range(64)])
+    replicas = list(driver.dispatcher.fleet.replicas.values())
+    for replica in replicas[:60]:
+        replica.backlog_tokens = 1000
+    ask = Ask(1000, 64.0, 100.0, (1, 2, 3))
+    ask.hits = [(3, 1 << replicas[30].index)]
+    chosen = shortlist(replicas, ask, random.Random(1))
+    assert set(replicas[60:]) | {replicas[30]} <= set(chosen)
+    assert [replica.name for replica in chosen] == sorted(replica.name for replica in chosen)
+    assert any(replica.index > 12 for replica in chosen if replica not in replicas[60:])
+
+
+def test_embeddings_do_not_decode(driver):
+    dispatch = driver.dispatched(endpoint=Endpoint.EMBEDDINGS, streamed=False)
+    driver.wait(1.0)
+    mean = driver.dispatcher.fleet.pools["pool"].output_tokens_mean
+    driver.complete(dispatch.attempt, output_tokens=0)
+    assert driver.dispatcher.fleet.pools["pool"].output_tokens_mean == mean
+    explanation = driver.dispatcher.decisions.explain("request-1")
+    assert explanation is not None
+    terms = {term.name: term.value for term in explanation.attempts[0].candidates[0].terms}
+    assert terms["decoding"] == 0.0
+
+
+def test_an_answer_that_is_not_streamed_leaves_the_backlog_when_its_prefill_should_be_done(driver):
+    driver.dispatched(streamed=False, prompt_tokens=10_000)
+    assert driver.replica("a").backlog_tokens == 10_000
+    driver.wait(10.0)
+    driver.dispatched()
+    assert driver.replica("a").decoding == 1
+    explanation = driver.dispatcher.decisions.explain("request-1")
+    assert explanation is not None
+    assert explanation.attempts[0].ttft_s is None
+
+
+def test_lengths_are_learned_from_usage(driver):
+    pool = driver.dispatcher.fleet.pools["pool"]
+    for _ in range(200):
+        attempt = driver.dispatched(text_bytes=6000, media_items=1).attempt
+        driver.first_token(attempt)
+        driver.complete(attempt, input_tokens=3000 + pool.spec.media_tokens, output_tokens=40)
+    assert pool.bytes_per_token == pytest.approx(2.0, rel=0.1)
+    assert pool.output_tokens_mean == pytest.approx(40.0, rel=0.6)
+
+
+def test_a_false_hit_shrinks_what_is_believed_to_be_cached(driver):
+    driver.add("b", "c", ready=False)
+    prompt = chain("long", blocks_each=64)
+    details = {"blocks": prompt, "text_bytes": len(prompt) * PROMPT_BLOCK_BYTES}
+    other = chain("older", blocks_each=64)
+    driver.serve(**{**details, "blocks": other})
+    driver.serve(**details)
+    attempt = driver.dispatched(**details).attempt
+    driver.first_token(attempt)
+    driver.complete(attempt, input_tokens=4096, cached=4000)  # the engine tells of its cache
+    attempt = driver.dispatched(**details).attempt
+    driver.first_token(attempt)
+    driver.complete(attempt, input_tokens=4096, cached=0)
+    driver.dispatched(id="asked", **{**details, "blocks": other})
+    explanation = driver.dispatcher.decisions.explain("asked")
+    assert explanation is not None
+    assert explanation.attempts[0].candidates[0].hit_tokens == 0
