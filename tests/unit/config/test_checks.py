@@ -3,6 +3,7 @@
 import pytest
 
 from headrace.config import ConfigError, load
+from headrace.core.latency import LatencyProfile
 
 POOL = "  - {{name: {0}, model: {1}, replicas: [{2}]}}\n"
 
@@ -163,6 +164,7 @@ class TestProfiles:
             "pools:\n  - {name: a, model: m, replicas: [http://h:1], profile: gpu.json}\n"
         )
         (pool,) = load(tmp_path / "c.yaml", {}).config.pools
+        assert isinstance(pool.profile, LatencyProfile)
         assert pool.profile.per_prefill_token_s == 4e-5
 
     def test_mistakes_in_it_name_the_file_and_the_line(self, problems, tmp_path):

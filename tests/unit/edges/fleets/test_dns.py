@@ -1,0 +1,126 @@
+"""One name, many addresses: they come, leave, and survive a resolver that does not answer.
+
+What a resolver says cannot be had otherwise on a test machine, so it is scripted; the engines
+behind the addresses, and one look-up, are real.
+"""
+
+import asyncio
+import socket
+
+import pytest
+
+from headrace.core.events import ReplicaChanged, ReplicaGone
+from headrace.edges.fleets.dns import DnsFleet, DnsName, resolve
+from tests.unit.edges.fleets.engine import SETTINGS, Engine, Heard, access, last_is
+
+
+class Resolver:
+    """Answers with what it is told; None means that the name does not resolve."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses: list[str] | None = list(addresses)
+        self.silent = False
+
+    async def __call__(self, _host: str, _port: int) -> list[str]:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.addresses is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return self.addresses
+
+
+@pytest.fixture
+async def follow():
+    """Start a fleet on a resolver; it is closed at the end."""
+    fleets = []
+
+    async def start(resolver, port, heard, **options):
+        where = DnsName("engines.test", port, interval_s=0.02, timeout_s=0.1, **options)
+        fleet = DnsFleet(
+            where,
+            access(),
+            SETTINGS,
+            emit=heard.emit,
+            notice=heard.notice,
+            resolver=resolver,
+        )
+        fleets.append(fleet)
+        await fleet.start()
+        return fleet
+
+    yield start
+    for fleet in fleets:
+        await fleet.close()
+
+
+async def test_the_systems_resolver():
+    assert "127.0.0.1" in await resolve("localhost", 80)
+    assert await resolve("::1", 80) == ["[::1]"]
+    with pytest.raises(OSError):  # noqa: PT011 - any of the resolver's errors
+        await resolve("no-such-name.invalid", 80)
+
+
+async def test_each_address_is_a_replica(follow):
+    heard = Heard()
+    async with Engine() as engine:
+        await follow(Resolver("127.0.0.1"), engine.port, heard)
+        await heard.until(last_is(ready=True))
+    assert heard.events[-1].replica == f"pool/127.0.0.1:{engine.port}"
+
+
+async def test_a_new_address_joins(follow):
+    heard, resolver = Heard(), Resolver()
+    async with Engine() as engine:
+        await follow(resolver, engine.port, heard)
+        assert heard.events == []
+        resolver.addresses = ["127.0.0.1"]
+        await heard.until(last_is(ready=True))
+
+
+async def test_an_address_that_leaves_drains_then_goes(follow):
+    heard, resolver = Heard(), Resolver("127.0.0.1")
+    async with Engine() as engine:
+        await follow(resolver, engine.port, heard, drain_s=0.05)
+        await heard.until(last_is(ready=True))
+        resolver.addresses = []
+        name = f"pool/127.0.0.1:{engine.port}"
+        await heard.until(lambda h: h.events[-1] == ReplicaGone(name))
+    assert heard.events[-2] == ReplicaChanged(name, "pool", engine.url, ready=True, draining=True)
+
+
+async def test_an_address_that_comes_back_in_time_stays(follow):
+    heard, resolver = Heard(), Resolver("127.0.0.1")
+    async with Engine() as engine:
+        fleet = await follow(resolver, engine.port, heard, drain_s=3600.0)
+        await heard.until(last_is(ready=True))
+        resolver.addresses = []
+        await heard.until(last_is(draining=True))
+        resolver.addresses = ["127.0.0.1"]
+        await heard.until(last_is(ready=True, draining=False))
+        assert not fleet._leaving
+    assert not any(isinstance(event, ReplicaGone) for event in heard.events)
+
+
+async def test_a_name_that_does_not_resolve_keeps_its_addresses_and_says_so(follow):
+    heard, resolver = Heard(), Resolver("127.0.0.1")
+    async with Engine() as engine:
+        await follow(resolver, engine.port, heard)
+        await heard.until(last_is(ready=True))
+        before = list(heard.events)
+        resolver.addresses = None
+        await heard.until(lambda h: h.lines)
+        assert "the last 1 addresses stay" in heard.lines[0]
+        resolver.addresses = ["127.0.0.1"]
+        await heard.until(lambda h: len(h.lines) == 2)
+    assert "resolves again" in heard.lines[1]
+    assert heard.events == before
+
+
+async def test_a_resolver_that_hangs_is_given_up(follow):
+    heard, resolver = Heard(), Resolver("127.0.0.1")
+    async with Engine() as engine:
+        await follow(resolver, engine.port, heard)
+        await heard.until(last_is(ready=True))
+        resolver.silent = True
+        await heard.until(lambda h: h.lines)
+    assert "no answer in time" in heard.lines[0]

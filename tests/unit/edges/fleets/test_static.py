@@ -1,0 +1,112 @@
+"""Readiness of engines that others run, over real HTTP."""
+
+import pytest
+
+from headrace.core.events import ReplicaChanged
+from headrace.edges.fleets.readiness import ReplicaWatch
+from headrace.edges.fleets.static import StaticFleet
+from tests.unit.edges.fleets.engine import SETTINGS, Engine, Heard, access, last_is
+
+
+@pytest.fixture
+async def watch():
+    """Start a static fleet over some engines' URLs; it is closed at the end."""
+    fleets = []
+
+    async def start(*urls, heard, **options):
+        fleet = StaticFleet(urls, access(**options), SETTINGS, emit=heard.emit, notice=heard.notice)
+        fleets.append(fleet)
+        await fleet.start()
+        return fleet
+
+    yield start
+    for fleet in fleets:
+        await fleet.close()
+
+
+async def test_found_then_ready_with_its_context(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        await watch(engine.url, heard=heard)
+        await heard.until(last_is(ready=True))
+    name = f"pool/127.0.0.1:{engine.port}"
+    assert heard.events == [
+        ReplicaChanged(name, "pool", engine.url, ready=False),
+        ReplicaChanged(name, "pool", engine.url, ready=True, max_context_tokens=4096),
+    ]
+
+
+async def test_adapters_come_and_go(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        await watch(engine.url, heard=heard)
+        await heard.until(last_is(ready=True, adapters=frozenset()))
+        engine.models.append({"id": "lora", "parent": "m"})
+        await heard.until(last_is(adapters=frozenset({"lora"})))
+        engine.models.pop()
+        await heard.until(last_is(adapters=frozenset(), max_context_tokens=4096))
+
+
+async def test_an_engine_that_says_no_is_believed_at_once(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        await watch(engine.url, heard=heard)
+        await heard.until(last_is(ready=True))
+        engine.status = 503
+        await heard.until(last_is(ready=False))
+        engine.status = 200
+        await heard.until(last_is(ready=True))
+
+
+async def test_an_engine_that_is_gone_and_comes_back(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        await watch(engine.url, heard=heard)
+        await heard.until(last_is(ready=True))
+    await heard.until(last_is(ready=False))
+    async with Engine(port=engine.port):
+        await heard.until(last_is(ready=True))
+
+
+async def test_one_missed_check_is_not_the_end():
+    heard = Heard()
+    async with Engine() as engine:
+        watch = ReplicaWatch(
+            "r", engine.url, access(), SETTINGS, emit=heard.emit, notice=heard.notice
+        )
+        await watch.check()
+        assert last_is(ready=True)(heard)
+    await watch.check()
+    assert last_is(ready=True)(heard)
+    await watch.check()
+    assert last_is(ready=False)(heard)
+
+
+async def test_the_engines_key_is_sent(watch):
+    heard = Heard()
+    async with Engine(key="sk-1") as engine:
+        await watch(engine.url, heard=heard, key="sk-1")
+        await heard.until(last_is(ready=True, max_context_tokens=4096))
+    assert heard.lines == []
+
+
+async def test_a_wrong_key_is_told_once(watch):
+    heard = Heard()
+    async with Engine(key="sk-1") as engine:
+        await watch(engine.url, heard=heard, key="sk-2")
+        await heard.until(lambda h: h.lines)
+        assert "answers 401 to /v1/models; is the pool's API key right?" in heard.lines[0]
+        engine.status = 503
+        await heard.until(last_is(ready=False))
+        engine.status = 200
+        await heard.until(last_is(ready=True))
+    assert len(heard.lines) == 1
+
+
+async def test_an_engine_with_another_model_is_told(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        engine.models[:] = [{"id": "other"}]
+        await watch(engine.url, heard=heard)
+        await heard.until(lambda h: h.lines)
+    assert "does not serve 'm' but other" in heard.lines[0]

@@ -1,0 +1,140 @@
+"""The command line: exit codes, one clear line on stderr, JSON where it reports."""
+
+import json
+import stat
+
+import pytest
+
+import headrace
+from headrace.cli import main
+from headrace.gateway.keys import KeyRing
+
+GOOD = "pools:\n  - {name: main, model: llama, replicas: [http://10.0.0.1:8000]}\n"
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; its exit code, stdout and stderr."""
+
+    def command(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ended:  # argparse
+            code = ended.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "headrace.yaml"
+    file.write_text(GOOD)
+    return file
+
+
+def test_version(run):
+    assert run("--version") == (0, f"headrace {headrace.__version__}\n", "")
+
+
+def test_no_command_and_unknown_flags_are_usage_errors(run):
+    assert run()[0] == 2
+    assert run("up", "--replicaz", "3")[0] == 2
+    assert run("up", "--replicas", "0")[0] == 2
+    assert run("up", "--port", "70000")[0] == 2
+
+
+class TestCheck:
+    def test_prints_every_default(self, run, config):
+        code, out, err = run("check", config)
+        assert (code, err) == (0, "")
+        assert "max_body: 64MiB" in out
+        assert "drain: 30s" in out
+
+    def test_as_json(self, run, config):
+        code, out, _ = run("check", config, "--json")
+        assert code == 0
+        assert json.loads(out)["limits"]["max_body"] == 64 << 20
+
+    def test_mistakes(self, run, config):
+        config.write_text(GOOD + "grase: 1s\ndrain: x\n")
+        code, out, err = run("check", config)
+        assert (code, out) == (2, "")
+        first, second = err.splitlines()
+        assert first == (
+            f"headrace: {config}: line 3: grase: unknown key (its value is '1s'); "
+            "did you mean `grace`?"
+        )
+        assert second.startswith(f"headrace: {config}: line 4: drain: is 'x'; expected a duration")
+
+    def test_mistakes_as_json(self, run, config):
+        config.write_text(GOOD + "grase: 1s\n")
+        code, out, _ = run("check", config, "--json")
+        assert code == 2
+        (problem,) = json.loads(out)["problems"]
+        assert (problem["line"], problem["path"]) == (3, "grase")
+
+    def test_warnings_go_to_stderr(self, run, config, tmp_path):
+        run("keys", "new", "alice", "--file", tmp_path / "keys")
+        (tmp_path / "keys").chmod(0o644)
+        config.write_text(GOOD + "api_keys_file: keys\n")
+        code, out, err = run("check", config)
+        assert code == 0
+        assert "warning" in err
+        assert "# 1 API keys: ***" in out
+
+    def test_exposure_needs_a_word(self, run, config):
+        config.write_text(GOOD + "listen: {host: 0.0.0.0}\n")
+        assert run("check", config)[0] == 2
+        assert run("check", config, "--insecure")[0] == 0
+        assert run("serve", "-c", config)[0] == 2
+
+    def test_the_schema(self, run):
+        code, out, _ = run("check", "--schema")
+        assert code == 0
+        assert json.loads(out)["title"] == "headrace.yaml"
+
+    def test_a_file_or_the_schema(self, run):
+        code, _, err = run("check")
+        assert code == 2
+        assert "FILE" in err
+
+
+class TestKeys:
+    def test_shown_once_and_stored_as_a_hash(self, run, tmp_path):
+        file = tmp_path / "keys"
+        code, out, err = run("keys", "new", "alice", "--file", file)
+        assert code == 0
+        assert "shown once" in err
+        assert KeyRing.load(file).identify(out.strip().encode()) == "alice"
+        assert out.strip() not in file.read_text()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def test_as_json(self, run, tmp_path):
+        _, out, _ = run("keys", "new", "alice", "--file", tmp_path / "keys", "--json")
+        assert json.loads(out)["name"] == "alice"
+
+    def test_what_cannot_be(self, run, tmp_path):
+        assert run("keys", "new", "a b", "--file", tmp_path / "keys")[0] == 2
+        code, _, err = run("keys", "new", "alice", "--file", tmp_path / "no" / "keys")
+        assert code == 2
+        assert "No such file" in err
+
+
+class TestWhy:
+    def test_nobody_listens(self, run):
+        code, _, err = run("why", "x", "--control", "http://127.0.0.1:9")
+        assert code == 1
+        assert "cannot reach the control plane at http://127.0.0.1:9" in err
+
+    def test_not_a_url(self, run):
+        code, _, err = run("why", "x", "--control", "localhost")
+        assert code == 1
+        assert "--control" in err
+
+
+def test_a_gguf_that_is_not_there(run, tmp_path):
+    code, _, err = run("up", "--model", tmp_path / "no.gguf", "--port", "0", "--control-port", "0")
+    assert code == 2
+    assert "no.gguf does not exist" in err
