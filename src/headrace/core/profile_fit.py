@@ -9,6 +9,7 @@ cannot weigh more than one sample.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from math import isfinite
 from typing import TypeAlias
@@ -36,8 +37,8 @@ _PERFECT_FIT = 1e-9
 
 
 def fit_profile(
-    prefill_samples: list[tuple[float, float, float]],
-    decode_samples: list[tuple[float, float, float]],
+    prefill_samples: Sequence[tuple[float, float, float]],
+    decode_samples: Sequence[tuple[float, float, float]],
     name: str,
     source: str,
 ) -> LatencyProfile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from headrace.core.dispatcher import Dispatcher, DispatcherSettings
 from headrace.core.events import (
@@ -103,17 +103,20 @@ class Driver:
         self.send(Scraped(name, EngineReport(**report)))
 
     def arrive(
-        self, model: str = "model", *, streamed: bool = True, **details: object
+        self, model: str = "model", *, streamed: bool = True, **details: Any
     ) -> list[Effect]:
         self._requests += 1
-        facts: dict[str, object] = {"id": f"request-{self._requests}", "endpoint": Endpoint.CHAT}
-        facts |= {"text_bytes": 4000, **details}
-        return self.send(Arrived(Request(model=model, streamed=streamed, **facts)))  # pyright: ignore[reportArgumentType] keywords as the tests give them
+        facts: dict[str, Any] = {
+            "id": f"request-{self._requests}",
+            "endpoint": Endpoint.CHAT,
+            "text_bytes": 4000,
+        }
+        return self.send(Arrived(Request(model=model, streamed=streamed, **(facts | details))))
 
-    def dispatched(self, model: str = "model", **details: object) -> Dispatch:
+    def dispatched(self, model: str = "model", **details: Any) -> Dispatch:
         return only(self.arrive(model, **details), Dispatch)
 
-    def rejected(self, model: str = "model", **details: object) -> Reject:
+    def rejected(self, model: str = "model", **details: Any) -> Reject:
         return only(self.arrive(model, **details), Reject)
 
     def first_token(self, attempt: int) -> None:
@@ -143,13 +146,13 @@ class Driver:
     def wake(self) -> list[Effect]:
         return self.send(Wake())
 
-    def serve(self, *, prefill_s: float = 0.05, decode_s: float = 1.0, **details: object) -> str:
+    def serve(self, *, prefill_s: float = 0.05, decode_s: float = 1.0, **details: Any) -> str:
         """One request from its arrival to its end; the name of the replica that served it."""
         dispatch = self.dispatched(**details)
         self.wait(prefill_s)
         self.first_token(dispatch.attempt)
         self.wait(decode_s)
-        self.complete(dispatch.attempt)
+        self.complete(dispatch.attempt, input_tokens=details.get("text_bytes", 4000) // 4)
         return dispatch.replica
 
 

@@ -1,5 +1,7 @@
 """Names, pools and replicas: what is known, what may be routed to."""
 
+from typing import Any
+
 import pytest
 
 from headrace.core.events import ConfigChanged, Dispatch, Reject, RejectReason
@@ -10,7 +12,7 @@ LONG = chain("long", blocks_each=64)
 LONG_DETAILS = {"blocks": LONG, "text_bytes": len(LONG) * PROMPT_BLOCK_BYTES}
 
 
-def hit_tokens(driver: Driver, replica: str, **details: object) -> int:
+def hit_tokens(driver: Driver, replica: str, **details: Any) -> int:
     driver.dispatched(id="asked", **(details or LONG_DETAILS))
     explanation = driver.dispatcher.decisions.explain("asked")
     assert explanation is not None

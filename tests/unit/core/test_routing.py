@@ -62,10 +62,10 @@ def test_decoding_streams_repel():
 def test_full_slots_are_waited_for(driver):
     for name in "abc":
         driver.scrape(name, max_sequences=4.0)
-    for _ in range(12):
-        attempt = driver.dispatched(text_bytes=40).attempt
+    attempts = [driver.dispatched(text_bytes=40).attempt for _ in range(12)]
+    for attempt in attempts:
         driver.first_token(attempt)
-    driver.complete(attempt)
+    driver.complete(attempts[-1])
     freed = next(name for name in "abc" if driver.replica(name).in_flight == 3)
     driver.dispatched(id="asked", text_bytes=40)
     explanation = driver.dispatcher.decisions.explain("asked")
@@ -154,12 +154,11 @@ def test_policies_are_named_after_their_files():
 def test_every_policy_prices_every_replica_and_explains_the_price(policy, profile):
     driver = Driver(PoolSpec("pool", "model", policy=policy, profile=profile))
     driver.add("a", "b", "c")
-    for _ in range(7):
-        dispatch = driver.dispatched()
+    chosen = [driver.dispatched().replica for _ in range(7)]
     explanation = driver.dispatcher.decisions.explain("request-7")
     assert explanation is not None
     attempt = explanation.attempts[0]
-    assert attempt.candidates[0].replica == dispatch.replica
+    assert attempt.candidates[0].replica == chosen[-1]
     assert sorted(candidate.replica for candidate in attempt.candidates) == ["a", "b", "c"]
     for candidate in attempt.candidates:
         assert sum(term.value for term in candidate.terms) == pytest.approx(candidate.cost)

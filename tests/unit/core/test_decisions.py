@@ -1,0 +1,164 @@
+"""Explanations: what is kept, for how long, and how it reads."""
+
+import msgspec
+import pytest
+
+from headrace.core.decisions import MOST_CANDIDATES, Explanation
+from headrace.core.dispatcher import DispatcherSettings
+from headrace.core.latency import LatencyProfile
+from headrace.core.model import PROMPT_BLOCK_BYTES, Outcome, PoolSpec
+from tests.unit.core.driver import Driver, chain
+
+# 0.1 ms per token and nothing else, so that sentences can be checked by heart.
+PLAIN = LatencyProfile("plain", "profile plain", 0.0, 1e-4, per_sequence_s=1e-3)
+LONG = chain("long", blocks_each=128)
+LONG_DETAILS = {"blocks": LONG, "text_bytes": len(LONG) * PROMPT_BLOCK_BYTES}
+
+
+@pytest.fixture
+def driver() -> Driver:
+    driver = Driver(PoolSpec("pool", "model", profile=PLAIN))
+    driver.add("local-0", "local-1")
+    return driver
+
+
+def explain(driver: Driver, request_id: str) -> Explanation:
+    explanation = driver.dispatcher.decisions.explain(request_id)
+    assert explanation is not None
+    return explanation
+
+
+def test_says_what_tipped_the_balance(driver):
+    driver.add("local-0", ready=False)
+    driver.serve(prefill_s=8192e-4, decode_s=99 * 1e-3, **LONG_DETAILS)
+    driver.add("local-0")
+    driver.wait(600.0)
+    driver.dispatched(id="it", **LONG_DETAILS)
+    assert explain(driver, "it").reason == (
+        "replica local-1: queue 0.0 ms + prefill 1 of 8,192 tokens 0.1 ms; "
+        "1.64 s less than local-0, which would prefill 8,192 tokens"
+    )
+
+
+def test_says_where_the_queue_is(driver):
+    driver.dispatched(prompt_tokens=3000)
+    driver.dispatched(id="it", prompt_tokens=1000)
+    reason = explain(driver, "it").reason
+    assert reason.startswith(
+        "replica local-1: queue 0.0 ms + prefill 1,000 of 1,000 tokens 0.10 s;"
+    )
+    assert reason.endswith("less than local-0, where the queue is 0.30 s")
+
+
+def test_says_how_a_tie_was_broken(driver):
+    driver.dispatched(id="it")
+    assert explain(driver, "it").reason.endswith(
+        "local-1 would cost the same, first by name decides"
+    )
+
+
+def test_says_that_there_was_no_choice(driver):
+    driver.gone("local-0")
+    driver.dispatched(id="it")
+    assert explain(driver, "it").reason.endswith("the only one to choose from")
+
+
+def test_says_that_the_pool_is_still_learning():
+    driver = Driver(PoolSpec("pool", "model"))
+    driver.add("a", "b")
+    driver.dispatched(prompt_tokens=700)
+    driver.dispatched(id="it", prompt_tokens=500)
+    explanation = explain(driver, "it")
+    assert explanation.reason == (
+        "replica b: 0 uncached tokens in flight + prefill 500 of 500 tokens; "
+        "700 tokens fewer than a, which has 700 uncached tokens in flight"
+    )
+    assert explanation.attempts[0].latency_source == (
+        "learning, 0 of 50 streams: routed on in-flight uncached tokens"
+    )
+    assert explanation.attempts[0].cost_unit == "tokens"
+    assert explanation.attempts[0].candidates[0].ttft_s is None
+
+
+def test_keeps_what_every_candidate_showed(driver):
+    driver.scrape("local-0", kv_capacity_tokens=10_000.0)
+    driver.dispatched(prompt_tokens=3000)
+    driver.dispatched(id="it", prompt_tokens=1000)
+    attempt = explain(driver, "it").attempts[0]
+    chosen, other = attempt.candidates
+    assert (chosen.replica, chosen.chosen, other.replica, other.chosen) == (
+        "local-1",
+        True,
+        "local-0",
+        False,
+    )
+    assert (other.backlog_tokens, other.in_flight, other.uncached_tokens) == (3000, 1, 1000)
+    assert (other.kv_space_tokens, chosen.kv_space_tokens) == (7000, None)
+    assert other.queue_s == pytest.approx(0.3)
+    assert other.ttft_s == pytest.approx(0.4)
+    assert other.tpot_s == pytest.approx(2e-3)
+    assert (attempt.pool, attempt.policy, attempt.latency_source, attempt.considered) == (
+        "pool",
+        "seconds",
+        "profile plain",
+        2,
+    )
+
+
+def test_keeps_what_came_of_each_attempt(driver):
+    first = driver.dispatched(id="it")
+    driver.fail(first.attempt, status=503, detail="busy")
+    driver.wait(0.2)
+    driver.first_token(first.attempt + 1)
+    driver.wait(1.0)
+    driver.complete(first.attempt + 1, output_tokens=101)
+    failed, served = explain(driver, "it").attempts
+    assert (failed.outcome, failed.status, failed.detail) == ("unavailable", 503, "busy")
+    assert (failed.ttft_s, failed.tpot_s) == (None, None)
+    assert served.outcome == Outcome.COMPLETED.value
+    assert served.ttft_s == pytest.approx(0.2)
+    assert served.tpot_s == pytest.approx(0.01)
+    assert served.output_tokens == 101
+
+
+def test_keeps_why_a_request_was_rejected(driver):
+    driver.rejected("gpt", id="it")
+    explanation = explain(driver, "it")
+    assert explanation.attempts == ()
+    assert explanation.reason == explanation.rejected
+    assert "known models: model" in explanation.reason
+
+
+def test_finds_the_latest_request_of_a_client_id(driver):
+    driver.dispatched(id="first", client_id="mine")
+    driver.dispatched(id="second", client_id="mine")
+    assert explain(driver, "mine").request_id == "second"
+    assert explain(driver, "first").client_id == "mine"
+    assert driver.dispatcher.decisions.explain("nobody's") is None
+
+
+def test_forgets_the_oldest():
+    driver = Driver(settings=DispatcherSettings(decisions=3))
+    driver.add("a")
+    for position in range(5):
+        driver.dispatched(id=f"r{position}", client_id=f"c{position}")
+    decisions = driver.dispatcher.decisions
+    assert len(decisions) == 3
+    known = [f"{kind}{i}" for kind in "rc" for i in range(5) if decisions.explain(f"{kind}{i}")]
+    assert known == ["r2", "r3", "r4", "c2", "c3", "c4"]
+
+
+def test_keeps_few_candidates_of_a_large_fleet():
+    driver = Driver()
+    driver.add(*[f"r{position:02}" for position in range(20)])
+    dispatch = driver.dispatched(id="it")
+    attempt = explain(driver, "it").attempts[0]
+    assert attempt.considered == 20
+    assert len(attempt.candidates) == MOST_CANDIDATES
+    assert attempt.candidates[0].replica == dispatch.replica
+
+
+def test_is_plain_data(driver):
+    driver.complete(driver.dispatched(id="it").attempt)
+    encoded = msgspec.json.encode(explain(driver, "it"))
+    assert msgspec.json.decode(encoded, type=Explanation) == explain(driver, "it")
