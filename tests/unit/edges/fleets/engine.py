@@ -1,6 +1,7 @@
 """An engine whose health and models a test can change, and what a fleet says of it."""
 
 import asyncio
+from typing import Self
 
 from headrace.core.events import Event
 from headrace.edges.fleets.readiness import HealthSettings, PoolAccess
@@ -18,6 +19,10 @@ class Engine(ScriptedEngine):
         self.status = 200
         self.key = key
         self.port = port
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
 
     async def _answer(self, received: Received, peer: Peer) -> None:
         if received.target == "/health":

@@ -64,8 +64,7 @@ async def test_each_address_is_a_replica(follow):
     heard = Heard()
     async with Engine() as engine:
         await follow(Resolver("127.0.0.1"), engine.port, heard)
-        await heard.until(last_is(ready=True))
-    assert heard.events[-1].replica == f"pool/127.0.0.1:{engine.port}"
+        await heard.until(last_is(ready=True, replica=f"pool/127.0.0.1:{engine.port}"))
 
 
 async def test_a_new_address_joins(follow):

@@ -1,0 +1,227 @@
+"""`headrace serve` as a process of its own, in front of scripted engines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headrace.gateway.keys import add_key
+from tests.scripted import ScriptedEngine, stream_words
+
+HANG_S = 60.0
+CHAT = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+async def three_words(_received, peer):
+    await stream_words(peer, 3)
+
+
+async def slow_words(_received, peer):
+    await stream_words(peer, 40, pause_s=0.05)
+
+
+async def endless_words(_received, peer):
+    await stream_words(peer, 100_000, pause_s=0.05)
+
+
+class Serve:
+    """A running `headrace serve`."""
+
+    def __init__(self, process: Process, url: str, control: str) -> None:
+        self.process = process
+        self.control = control
+        self.client = httpx.AsyncClient(base_url=url, timeout=HANG_S, trust_env=False)
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> tuple[int, str]:
+        """Its exit code and what it said on stderr."""
+        _, errors = await asyncio.wait_for(self.process.communicate(), HANG_S)
+        assert self.process.returncode is not None
+        return self.process.returncode, errors.decode()
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(HANG_S):
+            while (await self.client.get("/ready")).status_code != 200:
+                await asyncio.sleep(0.02)
+
+
+async def headrace(*arguments: str | Path, **environ: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "headrace", *map(str, arguments)),
+        stdout=PIPE,
+        stderr=PIPE,
+        env={**os.environ, **environ},
+    )
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, text: str, **environ: str) -> AsyncIterator[Serve]:
+    """Run `serve` on free ports until its engines are ready."""
+    file = tmp_path / "headrace.yaml"
+    file.write_text("listen: {port: 0}\ncontrol: {port: 0}\nhealth: {interval: 50ms}\n" + text)
+    process = await headrace("serve", "-c", file, **environ)
+    assert process.stdout is not None
+    try:
+        lines = [(await process.stdout.readline()).decode() for _ in range(2)]
+        url, control = (next(w for w in line.split() if "://" in w) for line in lines)
+        serve = Serve(process, url.removesuffix("/v1"), control)
+        async with serve.client:
+            await serve.ready()
+            yield serve
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+def pool(engine: ScriptedEngine, name: str = "p", model: str = "m", more: str = "") -> str:
+    return f"  - {{name: {name}, model: {model}, engine: vllm, replicas: [{engine.url}]{more}}}\n"
+
+
+async def test_pools_aliases_and_keys_on_both_sides(tmp_path):
+    key = add_key(tmp_path / "keys", "alice")
+    async with (
+        ScriptedEngine(three_words, models=({"id": "m"}, {"id": "lora", "parent": "m"})) as one,
+        ScriptedEngine(three_words, models=({"id": "n"},)) as two,
+    ):
+        text = (
+            f"pools:\n{pool(one, more=', api_key_env: KEY')}{pool(two, 'q', 'n')}"
+            "aliases: {chat: n}\napi_keys_file: keys\n"
+        )
+        async with serving(tmp_path, text, KEY="sk-engine") as serve:
+            client = serve.client
+            assert (await client.get("/v1/models")).status_code == 401
+            client.headers["authorization"] = f"Bearer {key}"
+            listed = (await client.get("/v1/models")).json()["data"]
+            assert {model["id"] for model in listed} >= {"m", "n", "lora", "chat"}
+            answers = [
+                await client.post("/v1/chat/completions", json={**CHAT, "model": m, "stream": True})
+                for m in ("m", "lora", "n", "chat")
+            ]
+            assert [answer.status_code for answer in answers] == [200] * 4
+            assert [a.headers["x-headrace-replica"].partition("/")[0] for a in answers] == [
+                *("p", "p", "q", "q")
+            ]
+    # Scrapes are among what was received, and carry the engine's key too.
+    assert {request.headers["authorization"] for request in one.received} == {"Bearer sk-engine"}
+    assert not any("authorization" in request.headers for request in two.received)
+    assert asked(one) == ["m", "lora"]
+    assert asked(two) == ["n", "n"]
+
+
+def asked(engine: ScriptedEngine) -> list[str]:
+    return [request.json["model"] for request in engine.received if request.method == "POST"]
+
+
+async def test_why_tells_the_story_by_either_id(tmp_path):
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}"
+        async with serving(tmp_path, text) as serve:
+            answer = await serve.client.post(
+                "/v1/chat/completions",
+                json={**CHAT, "model": "m", "stream": True},
+                headers={"x-request-id": "mine"},
+            )
+            for name in (answer.headers["x-headrace-request-id"], "mine"):
+                why = await headrace("why", name, "--control", serve.control)
+                out, _ = await asyncio.wait_for(why.communicate(), HANG_S)
+                assert why.returncode == 0
+                shown = out.decode()
+                for word in (f"p/127.0.0.1:{engine.port}", "TTFT", "uncached", "completed"):
+                    assert word in shown
+            why = await headrace("why", "mine", "--json", "--control", serve.control)
+            out, _ = await asyncio.wait_for(why.communicate(), HANG_S)
+            assert json.loads(out)["attempts"][0]["output_tokens"] == 3
+            why = await headrace("why", "other", "--control", serve.control)
+            _, errors = await asyncio.wait_for(why.communicate(), HANG_S)
+            assert why.returncode == 1
+            assert "no decision is remembered for request id 'other'" in errors.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_lets_streams_finish_and_refuses_new_ones(tmp_path, number):
+    async with ScriptedEngine(slow_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}grace: 300ms\ndrain: 30s\n"
+        async with serving(tmp_path, text) as serve:
+            body = {**CHAT, "model": "m", "stream": True}
+            async with serve.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                pieces = answer.aiter_raw()
+                got = await anext(pieces)
+                serve.signal(number)
+                async with asyncio.timeout(HANG_S):
+                    while (await serve.client.get("/ready")).status_code == 200:
+                        await asyncio.sleep(0.01)
+                await refused(serve)
+                async for piece in pieces:
+                    got += piece
+            assert got.endswith(b"data: [DONE]\n\n")
+            assert got.count(b'"content":"w') == 40
+            code, errors = await serve.ended()
+    assert code == 0
+    assert errors.rstrip().endswith("stopped")
+
+
+async def refused(serve: Serve) -> None:
+    """Wait until no new connection is taken."""
+    url = serve.client.base_url
+    async with asyncio.timeout(HANG_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(url.host, url.port)
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
+async def test_a_second_signal_ends_it_at_once_with_an_error_event(tmp_path):
+    async with ScriptedEngine(endless_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}grace: 1h\ndrain: 1h\n"
+        async with serving(tmp_path, text) as serve:
+            body = {**CHAT, "model": "m", "stream": True}
+            async with serve.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                pieces = answer.aiter_raw()
+                got = await anext(pieces)
+                serve.signal()
+                async with asyncio.timeout(HANG_S):
+                    while (await serve.client.get("/ready")).status_code == 200:
+                        await asyncio.sleep(0.01)
+                serve.signal()
+                async for piece in pieces:
+                    got += piece
+            code, errors = await serve.ended()
+    assert code == 0
+    assert b'"error"' in got.rpartition(b"data: ")[2]
+    assert b"[DONE]" not in got
+    assert "1 requests were cut off" in errors
+
+
+async def test_a_taken_port_is_named_with_its_flag(tmp_path):
+    file = tmp_path / "headrace.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for section, flag in (("listen", "--port"), ("control", "--control-port")):
+            other = "control" if section == "listen" else "listen"
+            file.write_text(
+                f"{section}: {{port: {port}}}\n{other}: {{port: 0}}\n"
+                "pools:\n  - {name: p, model: m, replicas: [http://127.0.0.1:9]}\n"
+            )
+            process = await headrace("serve", "-c", file)
+            _, errors = await asyncio.wait_for(process.communicate(), HANG_S)
+            assert process.returncode == 2
+            (line,) = errors.decode().splitlines()
+            assert str(port) in line
+            assert flag in line
