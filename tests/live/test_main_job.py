@@ -29,7 +29,7 @@ def client(up: Up):
     return openai.OpenAI(base_url=f"{up.url}/v1", api_key="unused", max_retries=0)
 
 
-def long_prompt(seed: str, words: int = 500) -> list[dict[str, str]]:
+def long_prompt(seed: str, words: int = 150) -> list[dict[str, str]]:
     return [
         {"role": "system", "content": " ".join(f"{seed}{i}" for i in range(words))},
         {"role": "user", "content": "What is the first word?"},
@@ -144,10 +144,11 @@ def test_a_long_prefix_goes_back_to_its_replica(up: Up):
     print(f"first {first_s:.2f} s, second {second_s:.2f} s")
     assert second.headers["x-headrace-replica"] == first.headers["x-headrace-replica"]
     explained = up.why(second.headers["x-headrace-request-id"])
-    chosen = next(c for c in explained["candidates"] if c["chosen"])
-    assert chosen["hit_tokens"] > 500
+    chosen = explained["attempts"][-1]["candidates"][0]
+    assert chosen["chosen"]
+    assert chosen["hit_tokens"] > 300
     cached = int(second.text.rpartition('"cached_tokens":')[2].partition("}")[0])
-    assert cached > 500
+    assert cached > 300
 
 
 def test_why_prints_a_table(up: Up):
@@ -171,13 +172,19 @@ def test_why_prints_a_table(up: Up):
 
 
 def test_a_client_that_leaves_frees_its_slot(up: Up):
-    body = {"model": MODEL, "messages": HELLO, "max_tokens": 3000, "stream": True}
+    body = {
+        "model": MODEL,
+        "messages": HELLO,
+        "max_tokens": 3000,
+        "ignore_eos": True,
+        "stream": True,
+    }
     with httpx.stream(
         "POST", f"{up.url}/v1/chat/completions", json=body, timeout=HANG_S, trust_env=False
     ) as answer:
         replica = up.fleet()[answer.headers["x-headrace-replica"]]
-        for _ in answer.iter_raw():
-            break
+        pieces = answer.iter_raw()
+        next(pieces)
         slots = httpx.get(f"{replica['url']}/slots", trust_env=False).json()
         assert any(slot["is_processing"] for slot in slots)
     guard = time.monotonic() + 20
@@ -210,30 +217,45 @@ def test_a_killed_replica_under_load(up: Up):
 async def _kill_under_load(up: Up) -> None:
     async with httpx.AsyncClient(base_url=up.url, timeout=HANG_S, trust_env=False) as client:
         ends = [asyncio.create_task(_stream(client, f"kill{n}")) for n in range(8)]
-        while not any(r["in_flight"] for r in up.fleet().values()):
+        while not any(r["decoding"] for r in up.fleet().values()):
             await asyncio.sleep(0.05)
-        await asyncio.sleep(1.0)
-        victim = children_of(up.process.pid)[0]
-        os.kill(victim, signal.SIGKILL)
-        killed_s = time.monotonic()
+        victim = next(name for name, r in up.fleet().items() if r["decoding"])
+        os.kill(_process_of(up, victim), signal.SIGKILL)
+        back_s = await _seconds_until_back(up, victim)
         results = await asyncio.gather(*ends)
     # Nothing hung, nothing was cut silently: whole, or an error event at the end.
-    assert all(text.rstrip().endswith("[DONE]") or '"error"' in text for text in results)
-    assert any(text.rstrip().endswith("[DONE]") for text in results)
-    while sum(r["state"] == "ready" for r in up.fleet().values()) < 2:
-        assert time.monotonic() - killed_s < HANG_S
+    whole = [text for text in results if text.rstrip().endswith("data: [DONE]")]
+    broken = [
+        text for text in results if text.rstrip().splitlines()[-1].startswith('data: {"error"')
+    ]
+    assert len(whole) + len(broken) == 8
+    assert whole
+    assert broken
+    print(f"back after {back_s:.1f} s; {len(broken)} of 8 streams were told that they broke")
+
+
+def _process_of(up: Up, replica: str) -> int:
+    """Replicas are started in the order of their names, and none was restarted before."""
+    return sorted(children_of(up.process.pid))[int(replica.removeprefix("local-"))]
+
+
+async def _seconds_until_back(up: Up, replica: str) -> float:
+    """A restart gives the replica a new port, so its state alone would tell too early."""
+    before, start = up.fleet()[replica]["url"], time.monotonic()
+    while True:
+        now = up.fleet()[replica]
+        if now["state"] == "ready" and now["url"] != before:
+            return time.monotonic() - start
+        assert time.monotonic() - start < HANG_S
         await asyncio.sleep(0.1)
-    print(
-        f"back after {time.monotonic() - killed_s:.1f} s; "
-        f"{sum('error' in text for text in results)} of 8 streams told of the break"
-    )
 
 
 async def _stream(client: httpx.AsyncClient, seed: str) -> str:
     body = {
         "model": MODEL,
-        "messages": long_prompt(seed, 100),
+        "messages": long_prompt(seed, 20),
         "max_tokens": 80,
+        "ignore_eos": True,
         "stream": True,
     }
     answer = await client.post("/v1/chat/completions", json=body)
