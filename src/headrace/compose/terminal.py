@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+_PIPE_COLUMNS = 200
+"""Width of tables where no terminal sets one."""
+
 
 class Terminal:
     """The two streams of a command."""
@@ -15,6 +18,8 @@ class Terminal:
     def __init__(self) -> None:
         # No guessing at what numbers and URLs mean, no wrapping inside a URL or a curl line.
         self._out = Console(highlight=False, soft_wrap=True)
+        if not self._out.is_terminal:
+            self._out.width = _PIPE_COLUMNS
         self._status = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def status(self, line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -59,7 +60,9 @@ def layout(document: Document) -> RenderableType:
     asked = f"model {document['model']}, about {document['prompt_tokens']} prompt tokens, "
     parts: list[RenderableType] = [head, Text(f"{asked}{document['age_s']:.0f} s ago")]
     for number, attempt in enumerate(document["attempts"], start=1):
-        parts += [Text(), _attempt_line(number, attempt), _candidates(attempt)]
+        parts += [Text(), _attempt_line(number, attempt)]
+        if attempt["candidates"]:
+            parts += [_candidates(attempt), _costs(attempt)]
         parts.append(Text(f"why: {attempt['reason']}"))
         parts.append(Text(f"came of it: {_outcome(attempt)}"))
     if document["rejected"]:
@@ -77,48 +80,62 @@ def _attempt_line(number: int, attempt: Document) -> Text:
 
 
 def _candidates(attempt: Document) -> Table:
-    unit = attempt["cost_unit"]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    table.add_column("replica")
-    for name in (
-        "queue",
-        "in flight",
-        "hit",
-        "uncached",
-        "KV space",
-        "TTFT",
-        "TPOT",
-        f"cost {unit}",
-    ):
-        table.add_column(name, justify="right")
-    table.add_column("made of")
+    """What was known of each candidate, the chosen one first."""
+    names = ("in flight", "queue", "queued tokens", "hit", "uncached", "KV space", "TTFT", "TPOT")
+    table = _table(names)
     for each in attempt["candidates"]:
-        table.add_row(
-            "→" if each["chosen"] else "",
-            Text(each["replica"]),
-            f"{_seconds(each['queue_s'])} ({each['backlog_tokens']:,} tokens)",
-            str(each["in_flight"]),
-            f"{each['hit_tokens']:,}",
-            f"{each['uncached_tokens']:,}",
-            "?" if each["kv_space_tokens"] is None else f"{each['kv_space_tokens']:,}",
+        cells = (
+            _count(each["in_flight"]),
+            _seconds(each["queue_s"]),
+            _count(each["backlog_tokens"]),
+            _count(each["hit_tokens"]),
+            _count(each["uncached_tokens"]),
+            _count(each["kv_space_tokens"]),
             _seconds(each["ttft_s"]),
             _seconds(each["tpot_s"]),
-            f"{each['cost']:.4g}",
-            Text(", ".join(_term(term) for term in each["terms"])),
-            style="bold" if each["chosen"] else None,
         )
+        _add_row(table, each, cells)
     more = attempt["considered"] - len(attempt["candidates"])
     if more > 0:
         table.caption = f"and {more} more"
     return table
 
 
-def _term(term: Document) -> str:
-    value = (
-        _seconds(term["value"]) if term["unit"] == "s" else f"{term['value']:,.6g} {term['unit']}"
-    )
-    return f"{term['name']} {value}"
+def _costs(attempt: Document) -> Table:
+    """What the choice was made by: the parts of each candidate's cost, those that are not 0."""
+    candidates: list[Document] = attempt["candidates"]
+    parts = [{term["name"]: term for term in each["terms"]} for each in candidates]
+    names = dict.fromkeys(name for terms in parts for name, term in terms.items() if term["value"])
+    table = _table((*names, "cost"))
+    for each, terms in zip(candidates, parts, strict=True):
+        cells = [_amount(terms[name]) if name in terms else "" for name in names]
+        total = {"value": each["cost"], "unit": attempt["cost_unit"]}
+        _add_row(table, each, (*cells, _amount(total)))
+    return table
+
+
+def _table(names: tuple[str, ...]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    table.add_column("replica", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _add_row(table: Table, candidate: Document, cells: Iterable[str]) -> None:
+    chosen = candidate["chosen"]
+    name = Text(candidate["replica"])  # a name is text, never markup
+    table.add_row("→" if chosen else "", name, *cells, style="bold" if chosen else None)
+
+
+def _amount(term: Document) -> str:
+    value, unit = term["value"], term["unit"]
+    return _seconds(value) if unit == "s" else f"{value:,.6g} {unit}"
+
+
+def _count(number: float | None) -> str:
+    return "?" if number is None else f"{number:,.0f}"
 
 
 def _seconds(seconds: float | None) -> str:

@@ -1,0 +1,73 @@
+"""`headrace up` beyond the main job: one question, a taken port, a stop before it is ready."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.live.up import HANG_S, alive, children_of, command, free_port
+
+pytestmark = pytest.mark.live
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command("up", "--replicas", "1", *arguments),
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+
+
+def test_one_question(model_path):
+    done = run("--prompt", "Say hello.", "--max-tokens", "12")
+    assert done.returncode == 0, done.stderr
+    answer, _, figures = done.stdout.partition("TTFT")
+    assert answer.strip()
+    for word in ("TPOT", "tokens", "cached", "out", "local-0"):
+        assert word in figures
+    assert "replica local-0 is ready" in done.stderr
+
+
+def test_one_question_as_json(model_path):
+    done = run("--prompt", "Say hello.", "--max-tokens", "12", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["text"]
+    assert told["replica"] == "local-0"
+    assert told["output_tokens"] <= 12
+    assert told["ttft_s"] > 0
+    assert told["reason"]
+
+
+@pytest.mark.parametrize("flag", ["--port", "--control-port"])
+def test_a_taken_port_is_named_before_anything_is_started(model_path, flag):
+    other = {"--port": "--control-port", "--control-port": "--port"}[flag]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run(flag, port, other, "0")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert port in line
+    assert flag in line
+
+
+def test_a_stop_while_replicas_start_leaves_nothing(model_path):
+    line = command("up", "--port", str(free_port()), "--control-port", "0")
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        guard = time.monotonic() + HANG_S
+        while not (children := children_of(process.pid)):
+            assert time.monotonic() < guard
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(HANG_S) == 0
+        assert not [pid for pid in children if alive(pid)]
+    finally:
+        process.kill()
+        process.wait()
