@@ -97,6 +97,7 @@ def begin(attempt: Attempt, now: float) -> None:
     attempt.began_s = now
     attempt.head_since_s = replica.backlog_since_s
     replica.in_flight += 1
+    replica.last_attempt = attempt.id
     replica.prefilling += 1
     replica.backlog_tokens += attempt.uncached_tokens
     replica.backlog_pairs += attempt.pairs

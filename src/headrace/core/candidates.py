@@ -45,13 +45,14 @@ class Ask:
 
 
 Prediction: TypeAlias = tuple[int, int, int, int, float | None, float, float, float, float, float]
-"""`Candidate` without its first three fields."""
+"""`Candidate` without its first four fields."""
 
 Sight: TypeAlias = tuple[int, int, int, int, float | None, None, None, None, None, float]
 """A `Prediction` without the predicted seconds."""
 
 Row: TypeAlias = tuple[
     float,
+    int,
     int,
     str,
     int,
@@ -72,13 +73,14 @@ need not look at it again while it lies in the decision log."""
 class Candidate(NamedTuple):
     """One replica as a policy saw and judged it; the smallest tuple is the pick.
 
-    The order of the first three fields is the order of tie-breaks: `cost` (in the unit of the
-    policy), requests in flight, name. Seconds are None while the pool has no latency profile;
-    `kv_capacity_tokens` is None where the engine does not tell.
+    The order of the first four fields is that of the tie-breaks: `cost` (in the unit of the
+    policy), requests in flight, the longest without a new one, name. Seconds are None while the
+    pool has no latency profile; `kv_capacity_tokens` is None where the engine does not tell.
     """
 
     cost: float
     in_flight: int
+    last_attempt: int
     replica: str
     hit_tokens: int
     uncached_tokens: int

@@ -121,7 +121,7 @@ class AttemptRecord:
         self.policy = policy
         self.latency_source = pool.latency.source
         self.considered = len(rows)
-        # Sorted: a row is compared by cost, requests in flight and name, as for the pick.
+        # Sorted as for the pick, so that the chosen one comes first.
         self.rows = (
             sorted(rows) if len(rows) <= MOST_CANDIDATES else nsmallest(MOST_CANDIDATES, rows)
         )
@@ -183,13 +183,13 @@ class Decisions:
         if record is None:
             return None
         attempts = tuple(_explain_attempt(attempt) for attempt in record.attempts)
-        first = record.attempts[0].rows[0] if attempts else None
+        first = attempts[0].candidates[0] if attempts else None
         return Explanation(
             request_id=record.id,
             client_id=record.client_id,
             model=record.model,
             arrived_s=record.arrived_s,
-            prompt_tokens=first[3] + first[4] if first else 0,
+            prompt_tokens=first.hit_tokens + first.uncached_tokens if first else 0,
             attempts=attempts,
             rejected=record.rejected,
             reason=attempts[-1].reason if attempts else record.rejected,

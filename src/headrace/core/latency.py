@@ -6,7 +6,8 @@ a pool have in common, `ReplicaLatency` how one replica deviates from its pool. 
 shrunk while little is known of it and halves every minute without samples, because a replica that
 was slow gets less traffic and would otherwise never be seen to be fast again.
 
-    factor = exp(pool + deviation * evidence / (evidence + SHRINK_SAMPLES)),  within 0.25 to 4
+    shrunk = deviation * evidence / (evidence + SHRINK_SAMPLES)
+    factor = exp(pool + shrunk, less DEAD_BAND towards the pool),  within 0.25 to 4
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ SHRINK_SAMPLES = 3.0
 """Evidence at which a replica's own deviation counts for half."""
 MOST_EVIDENCE = 20.0
 """Cap on a replica's evidence, in samples: bounds how slowly it follows a change."""
+DEAD_BAND = log(1.1)
+"""Replicas closer to their pool than this are taken for equal: of two idle ones, noise must not
+give all the traffic, and with it all the samples, to one."""
 MOST_POOL_EVIDENCE = 100.0
 LARGEST_STEP = log(2.0)
 """A sample further than this from the current estimate counts as this far: one stall in the
@@ -145,10 +149,13 @@ class PhaseDeviation:
         self.sampled_s = now
 
     def value(self, now: float) -> float:
-        """The decayed deviation, shrunk by how little is known of it."""
+        """The decayed deviation, shrunk by how little is known of it, less the dead band."""
         kept = self._kept(now)
         evidence = self.evidence * kept
-        return self.deviation * kept * evidence / (evidence + SHRINK_SAMPLES)
+        shrunk = self.deviation * kept * evidence / (evidence + SHRINK_SAMPLES)
+        if -DEAD_BAND <= shrunk <= DEAD_BAND:
+            return 0.0
+        return shrunk - DEAD_BAND if shrunk > 0.0 else shrunk + DEAD_BAND
 
     def _kept(self, now: float) -> float:
         return 0.5 ** (max(0.0, now - self.sampled_s) / HALF_LIFE_S)

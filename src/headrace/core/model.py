@@ -183,7 +183,9 @@ class Replica:
     The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
     totals of finished prefills tell a stream at its end in what company it decoded.
 
-    `busy_until_s` is when an engine that answered 503 is believed to have room again.
+    `last_attempt` numbers the latest attempt sent here, over the whole fleet: what is smallest has
+    been left alone for longest. `busy_until_s` is when an engine that answered 503 is believed to
+    have room again.
     """
 
     name: str
@@ -195,6 +197,7 @@ class Replica:
     adapters: frozenset[str] = frozenset()
     max_context_tokens: int | None = None
     in_flight: int = 0
+    last_attempt: int = 0
     prefilling: int = 0
     backlog_tokens: int = 0
     backlog_pairs: float = 0.0

@@ -23,13 +23,19 @@ def reason_for(
     if unit == "turns":
         return text
     if other.cost == chosen.cost:
-        order = "in flight" if other.in_flight > chosen.in_flight else "by name"
-        first = "fewer requests" if order == "in flight" else "first"
-        return f"{text}; {other.replica} would cost the same, {first} {order} decides"
+        return f"{text}; {other.replica} would cost the same but {_tie_break(chosen, other)}"
     less = other.cost - chosen.cost
     amount = f"{_seconds(less)} less" if unit == "s" else f"{less:,.0f} tokens fewer"
     tipped = _tipped(chosen, other, terms)
     return f"{text}; {amount} than {other.replica}, {_drawback(other, tipped)}"
+
+
+def _tie_break(chosen: Candidate, other: Candidate) -> str:
+    if other.in_flight > chosen.in_flight:
+        return "has more requests in flight"
+    if other.last_attempt > chosen.last_attempt:
+        return "was used more recently"
+    return "comes later by name"
 
 
 def _describe(candidate: Candidate, unit: str) -> str:

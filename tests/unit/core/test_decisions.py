@@ -51,9 +51,15 @@ def test_says_where_the_queue_is(driver):
 
 
 def test_says_how_a_tie_was_broken(driver):
-    driver.dispatched(id="it")
-    assert explain(driver, "it").reason.endswith(
-        "local-1 would cost the same, first by name decides"
+    driver.dispatched(id="by-name")
+    driver.complete(driver.dispatched().attempt)
+    driver.complete(1)
+    driver.dispatched(id="by-turn")
+    assert explain(driver, "by-name").reason.endswith(
+        "local-1 would cost the same but comes later by name"
+    )
+    assert explain(driver, "by-turn").reason.endswith(
+        "local-1 would cost the same but was used more recently"
     )
 
 

@@ -22,7 +22,8 @@ class RoundRobin:
         count = len(replicas)
         seen = predict(ask, replicas, now) or see(ask, replicas)
         return [
-            (float((i - first) % count), replica.in_flight, replica.name) + seen[i]
+            (float((i - first) % count), replica.in_flight, replica.last_attempt, replica.name)
+            + seen[i]
             for i, replica in enumerate(replicas)
         ]
 

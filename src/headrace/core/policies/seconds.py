@@ -35,7 +35,7 @@ class Seconds:
         decode_weight = DECODE_WEIGHT * ask.output_tokens
         for replica, seen in zip(replicas, predictions, strict=True):
             cost_s = seen[5] + seen[6] + seen[7] * prefill_weight + seen[8] * decode_weight
-            rows.append((cost_s, replica.in_flight, replica.name, *seen))
+            rows.append((cost_s, replica.in_flight, replica.last_attempt, replica.name, *seen))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -67,6 +67,12 @@ POLICY = Seconds
 def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:
     """Seconds of different pools cannot be compared while one of them has none: all in tokens."""
     return [
-        (float(replica.uncached_tokens + seen[1]), replica.in_flight, replica.name, *seen)
+        (
+            float(replica.uncached_tokens + seen[1]),
+            replica.in_flight,
+            replica.last_attempt,
+            replica.name,
+            *seen,
+        )
         for replica, seen in zip(replicas, see(ask, replicas), strict=True)
     ]
