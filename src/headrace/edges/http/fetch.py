@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from headrace.edges.http.client import Address, UpstreamPool
 from headrace.edges.http.heads import Header, render
@@ -60,7 +61,15 @@ class _Collector:
             self._done.set_exception(FetchError(reason))
 
 
-_pool = UpstreamPool(max_idle=2, idle_s=4.0)
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, UpstreamPool] = WeakKeyDictionary()
+"""A connection belongs to the event loop it was opened on."""
+
+
+def _pool_of(loop: asyncio.AbstractEventLoop) -> UpstreamPool:
+    pool = _pools.get(loop)
+    if pool is None:
+        pool = _pools[loop] = UpstreamPool(max_idle=2, idle_s=4.0)
+    return pool
 
 
 async def get(
@@ -106,8 +115,9 @@ async def request(
     if body or method == b"POST":
         fields.append((b"content-length", b"%d" % len(body)))
     payload = render(b"%b %b HTTP/1.1\r\n" % (method, target.encode("ascii")), fields) + body
-    done: asyncio.Future[FetchResult] = asyncio.get_running_loop().create_future()
-    call = _pool.open(address, payload, _Collector(done, max_bytes))
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[FetchResult] = loop.create_future()
+    call = _pool_of(loop).open(address, payload, _Collector(done, max_bytes))
     try:
         async with asyncio.timeout(timeout_s):
             return await done
