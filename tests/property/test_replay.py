@@ -1,0 +1,182 @@
+"""A recorded log replays to the same effects and the same decisions, in any process."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.events import (
+    Arrived,
+    ConfigChanged,
+    Dispatch,
+    Effect,
+    Ended,
+    Event,
+    FirstToken,
+    Probe,
+    Probed,
+    Progress,
+    ReplicaChanged,
+    ReplicaGone,
+    Scraped,
+    Wake,
+)
+from headrace.core.model import (
+    Alias,
+    Endpoint,
+    EngineReport,
+    Outcome,
+    PoolSpec,
+    Request,
+    Target,
+    Usage,
+)
+from tests.unit.core.driver import PROFILE, chain
+
+ROOT = Path(__file__).parents[2]
+POOLS = (
+    PoolSpec("fast", "model", profile=PROFILE),
+    PoolSpec("plain", "model", policy="round_robin", profile=PROFILE),
+    PoolSpec("young", "other"),
+)
+ALIASES = (Alias("chat", (Target("model", 0.7), Target("other", 0.3)), ("other",)),)
+Log = list[tuple[Event, float]]
+
+
+class Live:
+    """Runs a dispatcher as a gateway does: what it says happens, with chance in between."""
+
+    def __init__(self, seed: int) -> None:
+        self.log: Log = []
+        self.effects: list[list[Effect]] = []
+        self.rng = random.Random(seed)
+        self.dispatcher = new_dispatcher()
+        self.now = 0.0
+        self.flying: list[int] = []
+
+    def tell(self, event: Event) -> None:
+        self.log.append((event, self.now))
+        effects = self.dispatcher.handle(event, self.now)
+        self.effects.append(effects)
+        for effect in effects:
+            if isinstance(effect, Dispatch):
+                self.flying.append(effect.attempt)
+            elif isinstance(effect, Probe):
+                self.tell(Probed(effect.replica, self.rng.random() < 0.5))
+
+    def run(self, steps: int) -> Live:
+        self.tell(ConfigChanged(POOLS, ALIASES))
+        for position in range(45):
+            pool = POOLS[position % 3].name
+            adapters = (
+                frozenset({"lora", "lorb", "lorc"}) if position % 7 == 0 else frozenset[str]()
+            )
+            self.tell(
+                ReplicaChanged(f"r{position:02}", pool, f"http://r{position}", True, adapters)
+            )
+        for step in range(steps):
+            self.now += self.rng.expovariate(50.0)
+            self.step(step)
+        return self
+
+    def step(self, step: int) -> None:
+        chance, rng = self.rng.random(), self.rng
+        if chance < 0.35 or not self.flying:
+            self.tell(Arrived(self.request(step)))
+        elif chance < 0.55:
+            self.tell(FirstToken(rng.choice(self.flying)))
+        elif chance < 0.65:
+            self.tell(Progress(rng.choice(self.flying), rng.randrange(100)))
+        elif chance < 0.9:
+            attempt = self.flying.pop(rng.randrange(len(self.flying)))
+            self.tell(self.end(attempt))
+        elif chance < 0.95:
+            report = EngineReport(
+                kv_capacity_tokens=20_000.0, max_sequences=rng.choice([None, 8.0])
+            )
+            self.tell(Scraped(f"r{rng.randrange(45):02}", report))
+        elif chance < 0.97:
+            self.tell(Wake())
+        else:
+            self.change(f"r{rng.randrange(45):02}")
+
+    def change(self, name: str) -> None:
+        if self.rng.random() < 0.5:
+            self.tell(ReplicaGone(name))
+        pool = POOLS[int(name[1:]) % 3].name
+        self.tell(ReplicaChanged(name, pool, f"http://{name}", self.rng.random() < 0.8))
+
+    def request(self, step: int) -> Request:
+        rng = self.rng
+        blocks = chain(*rng.choices("abcd", k=rng.randrange(1, 5)))
+        return Request(
+            id=f"request-{step}",
+            model=rng.choice(["chat", "model", "other", "lora", "unknown", ""]),
+            endpoint=rng.choice(list(Endpoint)),
+            streamed=rng.random() < 0.8,
+            text_bytes=len(blocks) * 256 + rng.randrange(256),
+            blocks=blocks,
+            max_output_tokens=rng.choice([None, 16]),
+        )
+
+    def end(self, attempt: int) -> Ended:
+        outcome = self.rng.choice([Outcome.COMPLETED] * 6 + list(Outcome))
+        if outcome is Outcome.COMPLETED:
+            tokens = self.rng.randrange(200)
+            usage = Usage(self.rng.randrange(50, 2000), tokens, self.rng.choice([0, 50]))
+            return Ended(attempt, outcome, usage, tokens, 200)
+        return Ended(attempt, outcome, status=self.rng.choice([None, 503]), detail="test")
+
+
+def new_dispatcher() -> Dispatcher:
+    return Dispatcher(DispatcherSettings(learn_from_streams=10), random.Random(42))
+
+
+def explanations(dispatcher: Dispatcher, log: Log) -> list[object]:
+    ids = [event.request.id for event, _ in log if isinstance(event, Arrived)]
+    return [dispatcher.decisions.explain(request_id) for request_id in ids]
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_log_replays_to_the_same_effects_and_decisions(seed: int):
+    live = Live(seed).run(400)
+    again = new_dispatcher()
+    assert [again.handle(event, now) for event, now in live.log] == live.effects
+    assert explanations(again, live.log) == explanations(live.dispatcher, live.log)
+
+
+def fingerprint(seed: int) -> str:
+    live = Live(seed).run(2000)
+    decisions = explanations(live.dispatcher, live.log)
+    assert any(isinstance(effect, Dispatch) for effects in live.effects for effect in effects)
+    return sha256(msgspec.json.encode([live.effects, decisions])).hexdigest()
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
+def test_the_seed_of_string_hashes_changes_nothing(hash_seed: str):
+    code = "from tests.property.test_replay import fingerprint; print(fingerprint(3))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": hash_seed,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert ran.stdout.strip() == fingerprint(3)
