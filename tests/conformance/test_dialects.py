@@ -147,7 +147,7 @@ def test_a_damaged_stream_is_relayed_and_never_an_exception(capture: Capture, da
 @pytest.mark.parametrize("capture", ERRORS, ids=str)
 def test_an_error_is_classified(capture: Capture):
     refusal = dialect(capture.dialect).classify_error(capture.status, capture.body)
-    may_be_retried = capture.status == 503 or "unknown-model" in capture.name
+    may_be_retried = capture.status in {424, 429, 503} or "unknown-model" in capture.name
     assert refusal.retryable == may_be_retried
 
 
@@ -168,6 +168,9 @@ def json_of(event: bytes) -> dict:
     return {} if payload in {b"", b"[DONE]", b"null"} else msgspec.json.decode(payload)
 
 
+_CONTENT = ("content", "tool_calls", "reasoning", "reasoning_content")
+
+
 def has_content(event: bytes) -> bool:
     """The slow, obvious way to tell whether an event brings something to the reader of it."""
     told = json_of(event)
@@ -181,7 +184,6 @@ def has_content(event: bytes) -> bool:
             return delta != ""
         return any(delta.get(key) for key in ("text", "thinking", "partial_json"))
     return any(
-        choice.get("text")
-        or any(choice.get("delta", {}).get(key) for key in ("content", "tool_calls", "reasoning"))
+        choice.get("text") or any(choice.get("delta", {}).get(key) for key in _CONTENT)
         for choice in told.get("choices", ())
     )

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import msgspec
 import pytest
 
-from headrace.engines.reading import EngineReading, ListedModel, Refusal
-from headrace.engines.registry import detect, dialect
+from headrace.engines.reading import Durations, EngineReading, ListedModel, Refusal
+from headrace.engines.registry import DIALECTS, detect, dialect
 from tests.conformance.captures import load, metrics
 
 VLLM_BUSY = "metrics-under-load-14conc-8seqs"
@@ -42,6 +42,8 @@ def test_vllm_under_load():
     assert reading.cached_input_tokens_total == 512
     assert (reading.prefix_hits_tokens_total, reading.prefix_queries_tokens_total) == (512, 6824)
     assert reading.preemptions_total == 0
+    assert reading.ttft == Durations(50.718034744262695, 35)
+    assert reading.tpot == Durations(1.3226357229330994, 27)
     assert reading.skipped_lines == 0
 
 
@@ -173,7 +175,7 @@ def test_readiness():
 
 
 def test_only_llamacpp_closes_after_a_stream():
-    closing = [name for name in ("llamacpp", "openai", "vllm") if dialect(name).closes_after_stream]
+    closing = [name for name in DIALECTS if dialect(name).closes_after_stream]
     assert closing == ["llamacpp"]
 
 
@@ -181,6 +183,12 @@ def test_only_llamacpp_closes_after_a_stream():
     ("name", "refusal"),
     [
         ("vllm/variant2-err-queue-full", Refusal.BUSY),
+        ("sglang/err-queue-full", Refusal.BUSY),
+        ("sglang/err-context-overflow", Refusal.CLIENT),
+        ("tgi/err-overloaded", Refusal.BUSY),
+        ("tgi/err-generation", Refusal.BROKEN),
+        ("tgi/err-validation", Refusal.CLIENT),
+        ("trtllm/err-bad-request", Refusal.CLIENT),
         ("vllm/err-unknown-model", Refusal.ABSENT),
         ("vllm/err-context-overflow", Refusal.CLIENT),
         ("vllm/err-404", Refusal.CLIENT),
@@ -215,6 +223,30 @@ def test_an_engine_is_known_by_its_metrics_or_by_the_owner_of_its_models(engine:
     assert detect({"/v1/models": (200, load(engine, "models").body)}) == engine
 
 
+@pytest.mark.parametrize(
+    ("engine", "path", "name"),
+    [
+        ("sglang", "/metrics", "metrics-old-names"),
+        ("tgi", "/metrics", "metrics-under-load"),
+        ("trtllm", "/prometheus/metrics", "prometheus-metrics"),
+        ("triton", "/metrics", "metrics-under-load"),
+        ("triton", "/metrics", "metrics-old-names-two-models"),
+    ],
+)
+def test_a_published_engine_is_known_by_its_metrics(engine: str, path: str, name: str):
+    assert detect({path: (200, metrics(engine, name))}) == engine
+
+
+@pytest.mark.parametrize("engine", ["sglang", "trtllm", "triton"])
+def test_a_published_engine_is_known_by_the_owner_of_its_models(engine: str):
+    assert detect({"/v1/models": (200, load(engine, "models").body)}) == engine
+
+
+def test_triton_is_not_taken_for_the_engine_in_its_backend():
+    both = b"vllm:num_requests_running 1\nnv_inference_count 3\n"
+    assert detect({"/metrics": (200, both)}) == "triton"
+
+
 def test_an_engine_that_gives_nothing_away_is_taken_for_plain_openai():
     assert detect({}) == "openai"
     assert detect({"/metrics": (404, b"no"), "/v1/models": (200, b"<html>")}) == "openai"
@@ -222,7 +254,9 @@ def test_an_engine_that_gives_nothing_away_is_taken_for_plain_openai():
 
 
 def test_an_unknown_dialect_is_an_error_with_the_known_ones():
-    with pytest.raises(ValueError, match="'vlm' is not known; use one of: llamacpp, openai, vllm"):
+    with pytest.raises(
+        ValueError, match="'vlm' is not known; use one of: llamacpp, openai, sglang"
+    ):
         dialect("vlm")
 
 
@@ -237,6 +271,16 @@ def test_an_unknown_dialect_is_an_error_with_the_known_ones():
                 "/slots": load("llamacpp", "slots-under-load").body,
             },
         ),
+        ("sglang", {"/metrics": metrics("sglang", "metrics-dp2-tp2-all-schedulers")}),
+        ("tgi", {"/metrics": metrics("tgi", "metrics-under-load")}),
+        (
+            "trtllm",
+            {
+                "/metrics": metrics("trtllm", "metrics-steps-dp2"),
+                "/prometheus/metrics": metrics("trtllm", "prometheus-metrics"),
+            },
+        ),
+        ("triton", {"/metrics": metrics("triton", "metrics-under-load")}),
     ],
 )
 def test_what_is_read_and_what_is_documented_are_the_same(engine: str, answers: dict[str, bytes]):

@@ -44,6 +44,15 @@ def play(
         ("llamacpp/completion-stream-usage", TEXT, 6, Usage(4, 6, cached_tokens=3)),
         ("llamacpp/messages-stream", TEXT, 6, Usage(32, 6, cached_tokens=31)),
         ("llamacpp/responses-stream", TEXT, 6, Usage(32, 6, cached_tokens=31)),
+        ("sglang/chat-stream-usage", TEXT, 3, Usage(40, 4, cached_tokens=32)),
+        ("sglang/chat-stream-reasoning-usage", REASONING, 3, Usage(12, 5)),
+        ("sglang/completion-list-stream-usage", TEXT, 4, Usage(9, 4)),
+        ("sglang/messages-stream", TEXT, 2, Usage(40, 3, cached_tokens=32)),
+        ("sglang/responses-stream", TEXT, 2, Usage(40, 3, cached_tokens=32)),
+        ("tgi/chat-stream-usage", TEXT, 3, Usage(18, 4)),
+        ("trtllm/chat-stream-usage", TEXT, 3, Usage(40, 4, cached_tokens=32)),
+        ("triton/chat-stream-usage", TEXT, 2, Usage(42, 3)),
+        ("triton/completion-stream-usage", TEXT, 3, Usage(4, 3)),
         ("openai/chat-stream-usage", TEXT, 2, Usage(9, 3)),
         ("openai/responses-stream-stored", REASONING, 4, Usage(36, 87, cached_tokens=16)),
         ("openai/responses-stream-tool-incomplete", TOOL_CALL, 3, Usage(40, 9)),
@@ -68,6 +77,25 @@ def test_several_prompts_add_their_input_where_several_choices_of_one_do_not():
     assert reader.usage is not None
     assert reader.usage.input_tokens == sum(told)
     assert reader.usage.output_tokens == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("tgi/completion-list-stream", Usage(4 + 6, 2 + 3)),
+        ("trtllm/completion-list-stream-usage", Usage(4 + 6, 2 + 2, cached_tokens=5)),
+        ("trtllm/completion-list-stream-continuous-usage", Usage(4 + 6, 2 + 2)),
+    ],
+)
+def test_a_usage_per_prompt_is_added_and_a_running_one_counts_no_more(name: str, usage: Usage):
+    assert play(name, prompts=2)[0].usage == usage
+
+
+def test_usage_that_comes_unasked_is_taken_out_for_a_client_that_did_not_want_it():
+    whole = load("tgi", "completion-list-stream").events
+    _, relayed = play("tgi/completion-list-stream", injected=True, prompts=2)
+    assert len(relayed) == len(whole)
+    assert not any(b'"usage"' in event for event in relayed)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "llamacpp"])
@@ -161,6 +189,11 @@ def test_the_id_of_a_response_is_known_from_its_first_event(name: str):
         ("llamacpp/messages-nonstream", Usage(32, 8, cached_tokens=31)),
         ("llamacpp/responses-nonstream", Usage(32, 8, cached_tokens=24)),
         ("llamacpp/embeddings", Usage(5, 0)),
+        ("sglang/chat-nonstream", Usage(40, 2, cached_tokens=32)),
+        ("sglang/embeddings", Usage(7, 0)),
+        ("tgi/chat-nonstream", Usage(18, 2)),
+        ("trtllm/chat-nonstream", Usage(40, 2, cached_tokens=32)),
+        ("triton/chat-nonstream", Usage(42, 2)),
     ],
 )
 def test_usage_of_a_body(name: str, usage: Usage):

@@ -41,6 +41,7 @@ _CHUNK = msgspec.json.Decoder(_Chunk)
 # structure, never the model's words.
 _SHAPES = (
     b'"delta":{"content":"',
+    b'"delta":{"reasoning_content":null,"content":"',
     b'"delta":{"reasoning_content":"',
     b'"delta":{"reasoning":"',
     b'"delta":{"tool_calls":[',
@@ -54,7 +55,15 @@ _NOTHING_FOLLOWS = (b'"', b"]")  # an empty string, an empty list
 class ChunkReader(StreamReader):
     """Reads chat and completions. Drops or cuts the usage if it came only because we asked."""
 
-    __slots__ = ("_by_choice", "_injected", "_per_choice", "_prompts", "_shape", "_shape_bytes")
+    __slots__ = (
+        "_by_choice",
+        "_injected",
+        "_per_choice",
+        "_prompts",
+        "_shape",
+        "_shape_bytes",
+        "_unlabelled",
+    )
 
     def __init__(self, *, injected: bool, usage_per_choice: bool, prompts: int) -> None:
         super().__init__()
@@ -62,6 +71,7 @@ class ChunkReader(StreamReader):
         self._per_choice = usage_per_choice
         self._prompts = max(1, prompts)
         self._by_choice: dict[int, Usage] = {}
+        self._unlabelled: list[Usage] = []
         self._expect(_NO_SHAPE_YET)
 
     def feed(self, event: bytes) -> bytes | None:
@@ -117,16 +127,17 @@ class ChunkReader(StreamReader):
 
         A usage on a choice's chunk is that choice's own, running or final: a newer one replaces
         it. One on a chunk without choices covers all choices and is the last word, but for
-        engines that send one per choice without saying whose: those are all kept.
+        engines that send one per choice or prompt without saying whose: those are all kept, and
+        what was running counts no more.
         """
         if choices:
             self._by_choice[next(iter(choices)).index] = usage
         elif self._per_choice:
-            self._by_choice[-1 - len(self._by_choice)] = usage
+            self._unlabelled.append(usage)
         else:
             self.usage = usage
             return
-        self.usage = _together(self._by_choice.values(), self._prompts)
+        self.usage = _together(self._unlabelled or self._by_choice.values(), self._prompts)
 
 
 def _content_kind(choice: _Choice) -> ContentKind | None:

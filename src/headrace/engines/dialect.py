@@ -25,6 +25,10 @@ class Dialect:
 
     name: str
     """The value of `engine:` in a config."""
+    title: str
+    """What its makers call it."""
+    evidence: str
+    """What these facts rest on, for the generated docs."""
     read: Callable[[Answers], EngineReading]
     """Turn the answers from `metrics_paths` into a reading. Never raises: what is missing, refused
     or malformed reads as `None`."""
@@ -34,6 +38,10 @@ class Dialect:
     """Field of `EngineReading` to the engine's names for it, newest first. The docs' table."""
     usage_rules: Mapping[Endpoint, UsageRule]
     """How usage is obtained; an endpoint that is not here is asked for none."""
+    unverified: bool = False
+    """Read from published sources and never seen against a running engine."""
+    derived: frozenset[str] = frozenset()
+    """The `sources` that are computed from what is told, as near as that comes."""
     health_path: str = "/health"
     """Answers 200 when requests may be sent; anything else means not ready."""
     models_path: str = "/v1/models"

@@ -11,10 +11,12 @@ OpenMetrics text is understood as far as it goes: timestamps, exemplars and `# E
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import NamedTuple
+
+from headrace.engines.reading import Durations
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_SAMPLES = 10_000
@@ -30,6 +32,19 @@ class Sample(NamedTuple):
     name: str
     labels: dict[str, str]
     value: float
+
+
+Accept = Callable[[Mapping[str, str]], bool]
+"""Whether a sample with these labels is meant."""
+
+
+def _any_labels(_labels: Mapping[str, str]) -> bool:
+    return True
+
+
+def histogram_parts(names: Sequence[str]) -> tuple[str, ...]:
+    """The samples of these histograms that `Exposition.durations` reads."""
+    return tuple(f"{name}_{part}" for name in names for part in ("sum", "count"))
 
 
 @dataclass(slots=True)
@@ -57,6 +72,17 @@ class Exposition:
         """The sum over all label sets, `None` if the metric is not there."""
         found = self.of(names)
         return sum(sample.value for sample in found) if found else None
+
+    def durations(self, names: Sequence[str], accept: Accept = _any_labels) -> Durations | None:
+        """The first of these histograms that is there, in seconds, added over accepted labels."""
+        for name in names:
+            total, count = (
+                [sample.value for sample in self.of((part,)) if accept(sample.labels)]
+                for part in histogram_parts((name,))
+            )
+            if total and count:
+                return Durations(sum(total), sum(count))
+        return None
 
 
 def parse(

@@ -87,6 +87,8 @@ def read(answers: Answers) -> EngineReading:
 
 DIALECT = Dialect(
     name="llamacpp",
+    title="llama.cpp",
+    evidence="answers of llama.cpp as in `xllamacpp` 2026.10.11549",
     read=read,
     metrics_paths=("/metrics", "/slots"),
     sources={
@@ -122,4 +124,5 @@ DIALECT = Dialect(
         ),
     },
     closes_after_stream=True,
+    derived=frozenset({"input_tokens_total", "kv_used_tokens", "kv_usage_ratio"}),
 )

@@ -17,6 +17,9 @@ _LAST_CHUNK = UsageRule(where="the last chunk, whose `choices` is empty", inject
 
 DIALECT = Dialect(
     name="openai",
+    title="Any OpenAI-compatible server",
+    evidence="what OpenAI and Anthropic publish of their APIs",
+    unverified=True,
     read=read,
     metrics_paths=(),
     sources={},

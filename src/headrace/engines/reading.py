@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 Answers = Mapping[str, tuple[int, bytes]]
 """What a scraper brought back: `{path: (HTTP status, body)}`. A path may be missing."""
+
+
+class Durations(NamedTuple):
+    """Durations an engine has observed since its start: what a histogram's `_sum` and `_count` say.
+
+    The difference of two readings gives the mean of the time between them.
+    """
+
+    total_s: float
+    observations: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,10 @@ class EngineReading:
     """Tokens found there."""
     preemptions_total: float | None = None
     """Running requests thrown back into the queue for want of KV space."""
+    ttft: Durations | None = None
+    """Time to first token as the engine measures it: without the way to the client."""
+    tpot: Durations | None = None
+    """Time per output token, one observation per request; per token where only that is told."""
     skipped_lines: int = 0
     """Lines about wanted metrics that could not be read; more than 0 means a dialect to look at."""
 

@@ -11,6 +11,10 @@ from headrace.engines.reading import Answers
 DIALECTS = {
     "llamacpp": "headrace.engines.llamacpp",
     "openai": "headrace.engines.openai",
+    "sglang": "headrace.engines.sglang",
+    "tgi": "headrace.engines.tgi",
+    "triton": "headrace.engines.triton",
+    "trtllm": "headrace.engines.trtllm",
     "vllm": "headrace.engines.vllm",
 }
 """Name as written in a config, and the module that holds its `DIALECT`."""
@@ -26,25 +30,40 @@ def dialect(name: str) -> Dialect:
     return found
 
 
-_METRIC_PREFIXES = {"vllm": b"vllm:", "llamacpp": b"llamacpp:"}
+_METRICS = ("/metrics", "/prometheus/metrics")
+_METRIC_PREFIXES = {
+    b"nv_inference_": "triton",  # first: it hands on what its vLLM backend calls its metrics
+    b"nv_trt_llm_": "triton",
+    b"vllm:": "vllm",
+    b"llamacpp:": "llamacpp",
+    b"sglang:": "sglang",
+    b"tgi_": "tgi",
+    b"trtllm_": "trtllm",
+}
+_OWNERS = {
+    "vllm": "vllm",
+    "llamacpp": "llamacpp",
+    "sglang": "sglang",
+    "tensorrt_llm": "trtllm",
+    "Triton Inference Server": "triton",
+}
+"""What engines write as the `owned_by` of their models; TGI writes the model's own id."""
 
 
 def detect(answers: Answers) -> str:
-    """Guess the dialect's name from what `/metrics` and `/v1/models` answered.
+    """Guess the dialect's name from what `/metrics`, `/prometheus/metrics` and `/v1/models` say.
 
-    `openai` when neither gives it away: every engine here speaks at least that.
+    `openai` when none gives it away: every engine here speaks at least that.
     """
-    _, metrics = answers.get("/metrics", (0, b""))
-    for name, prefix in _METRIC_PREFIXES.items():
-        if metrics.startswith(prefix) or b"\n" + prefix in metrics:
+    exported = b"\n".join(answers.get(path, (0, b""))[1] for path in _METRICS)
+    for prefix, name in _METRIC_PREFIXES.items():
+        if exported.startswith(prefix) or b"\n" + prefix in exported:
             return name
     status, models = answers.get("/v1/models", (0, b""))
     if status == 200:
         try:
-            owners = {model.owned_by for model in dialect("openai").models(models)}
+            owners = [model.owned_by for model in dialect("openai").models(models)]
         except ValueError:
-            owners = set[str | None]()
-        for name in sorted(DIALECTS):
-            if name in owners:
-                return name
+            return "openai"
+        return next((_OWNERS[owner] for owner in owners if owner in _OWNERS), "openai")
     return "openai"

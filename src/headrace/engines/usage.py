@@ -18,7 +18,8 @@ class UsageRule:
     """Merge `"stream_options": {"include_usage": true}` into a *streaming* request that lacks it.
     The reader is then made with `injected=True` and takes the answer to that request out again."""
     usage_per_choice: bool = False
-    """Each choice ends with a usage of its own, to be added. False: one usage covers them all."""
+    """Each choice, or each prompt of several, ends with a usage of its own, to be added. False:
+    one usage covers them all."""
 
 
 class ContentKind(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.core.model import Endpoint
 from headrace.engines.dialect import Dialect
-from headrace.engines.exposition import Exposition, Sample, parse
+from headrace.engines.exposition import Exposition, Sample, histogram_parts, parse
 from headrace.engines.reading import Answers, EngineReading
 from headrace.engines.usage import UsageRule
 
@@ -29,8 +29,17 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "preemptions_total": ("vllm:num_preemptions_total",),
 }
+HISTOGRAMS: dict[str, tuple[str, ...]] = {
+    "ttft": ("vllm:time_to_first_token_seconds",),
+    "tpot": (
+        "vllm:request_time_per_output_token_seconds",
+        "vllm:time_per_output_token_seconds",
+        "vllm:inter_token_latency_seconds",
+    ),
+}
 _CONFIG = ("vllm:cache_config_info",)
-_WANTED = frozenset(name for names in (*NAMES.values(), _CONFIG) for name in names)
+_PARTS = tuple(histogram_parts(names) for names in HISTOGRAMS.values())
+_WANTED = frozenset(name for names in (*NAMES.values(), *_PARTS, _CONFIG) for name in names)
 
 
 def read(answers: Answers) -> EngineReading:
@@ -55,6 +64,8 @@ def read(answers: Answers) -> EngineReading:
         prefix_queries_tokens_total=metrics.total(NAMES["prefix_queries_tokens_total"]),
         prefix_hits_tokens_total=metrics.total(NAMES["prefix_hits_tokens_total"]),
         preemptions_total=metrics.total(NAMES["preemptions_total"]),
+        ttft=metrics.durations(HISTOGRAMS["ttft"]),
+        tpot=metrics.durations(HISTOGRAMS["tpot"]),
         skipped_lines=metrics.skipped_lines,
     )
 
@@ -107,10 +118,13 @@ _LAST_CHUNK = UsageRule(
 
 DIALECT = Dialect(
     name="vllm",
+    title="vLLM",
+    evidence="answers of vLLM 0.32.0; older names from its sources",
     read=read,
     metrics_paths=("/metrics",),
     sources={
         **NAMES,
+        **HISTOGRAMS,
         "kv_capacity_tokens": ("vllm:cache_config_info{num_gpu_blocks, block_size}",),
         "kv_used_tokens": ("kv_usage_ratio x kv_capacity_tokens",),
         "block_size_tokens": ("vllm:cache_config_info{block_size}",),
@@ -124,4 +138,5 @@ DIALECT = Dialect(
             where="input from `message_start`, output from `message_delta`"
         ),
     },
+    derived=frozenset({"kv_used_tokens"}),
 )
