@@ -126,6 +126,14 @@ def asked(engine: ScriptedEngine) -> list[str]:
     return [request.json["model"] for request in engine.received if request.method == "POST"]
 
 
+async def test_a_dns_name_brings_its_replicas(tmp_path):
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n  - {{name: p, model: m, dns: {{name: localhost, port: {engine.port}}}}}\n"
+        async with serving(tmp_path, text) as serve:
+            answer = await serve.client.post("/v1/chat/completions", json={**CHAT, "model": "m"})
+            assert answer.headers["x-headrace-replica"] == f"p/127.0.0.1:{engine.port}"
+
+
 async def test_why_tells_the_story_by_either_id(tmp_path):
     async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
         text = f"pools:\n{pool(engine)}"
