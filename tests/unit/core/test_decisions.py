@@ -50,6 +50,18 @@ def test_says_where_the_queue_is(driver):
     assert reason.endswith("less than local-0, where the queue is 0.30 s")
 
 
+@pytest.mark.parametrize(
+    ("waited_s", "queue_s"), [(0.1, 0.5), (0.25, 0.35), (5.0, 0.3)], ids=["part", "more", "long"]
+)
+def test_the_head_of_a_queue_is_in_work_but_no_further_than_its_share(driver, waited_s, queue_s):
+    driver.gone("local-1")
+    for _ in range(2):
+        driver.dispatched(prompt_tokens=3000)
+    driver.wait(waited_s)
+    driver.dispatched(id="it", prompt_tokens=1000)
+    assert explain(driver, "it").attempts[0].candidates[0].queue_s == pytest.approx(queue_s)
+
+
 def test_says_how_a_tie_was_broken(driver):
     driver.dispatched(id="by-name")
     driver.complete(driver.dispatched().attempt)

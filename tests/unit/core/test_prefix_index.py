@@ -187,5 +187,6 @@ def test_an_adapter_has_a_cache_of_its_own():
     marks = chain("a")
     mixed = mix_identity(marks, "lora-1")
     assert mixed == mix_identity(marks, "lora-1")
+    assert mix_identity((0,), "a") == (0xAF63DC4C8601EC8C,)  # FNV-1a's own test vector
     assert not set(mixed) & set(mix_identity(marks, "lora-2"))
     assert not set(mixed) & set(marks)

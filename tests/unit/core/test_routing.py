@@ -11,7 +11,7 @@ from headrace.core.latency import LatencyProfile
 from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, PoolSpec
 from headrace.core.policies import POLICIES
 from headrace.core.routing import MOST_SCORED, shortlist
-from tests.unit.core.driver import POOL, Driver, chain
+from tests.unit.core.driver import POOL, PROFILE, Driver, chain
 
 SLOW_PREFILL = LatencyProfile("cpu", "profile cpu", 0.008, 2e-3, per_sequence_s=0.004)
 
@@ -123,7 +123,7 @@ def test_queueing_is_not_learned_as_slow_prefill(driver):
         attempts = [driver.dispatched(prompt_tokens=5000).attempt for _ in range(12)]
         assert [driver.replica(name).prefilling for name in "abc"] == [4, 4, 4]
         for turn in range(4):  # one prompt per replica and turn, first come first served
-            driver.wait(POOL.profile.prefill_s(5000))  # pyright: ignore[reportOptionalMemberAccess] given
+            driver.wait(PROFILE.prefill_s(5000))
             for attempt in attempts[turn * 3 : turn * 3 + 3]:
                 driver.first_token(attempt)
         for attempt in attempts:
@@ -131,7 +131,47 @@ def test_queueing_is_not_learned_as_slow_prefill(driver):
     for name in "abc":
         latency = driver.replica(name).latency
         latency.refresh(driver.now)
-        assert latency.prefill_factor == pytest.approx(1.0, rel=0.05)
+        assert latency.prefill_factor == pytest.approx(1.0, rel=0.01)
+
+
+def test_what_the_head_of_the_queue_has_behind_it_is_not_learned_as_fast_prefill():
+    driver = Driver()
+    driver.add("a")
+    half_s = PROFILE.prefill_s(5000) / 2
+    for _ in range(30):
+        first = driver.dispatched(prompt_tokens=5000).attempt
+        driver.wait(half_s)
+        second = driver.dispatched(prompt_tokens=5000).attempt
+        driver.wait(half_s)
+        driver.first_token(first)
+        driver.wait(2 * half_s)
+        driver.first_token(second)
+        for attempt in (first, second):
+            driver.complete(attempt, output_tokens=1)
+    latency = driver.replica("a").latency
+    latency.refresh(driver.now)
+    assert latency.prefill_factor == pytest.approx(1.0, rel=0.01)
+
+
+def test_the_prefills_of_others_are_not_learned_as_slow_decoding():
+    profile = LatencyProfile("p", "profile p", 0.1, 1e-4)
+    driver = Driver(PoolSpec("pool", "model", profile=profile))
+    driver.add("a")
+    for _ in range(30):
+        stream = driver.dispatched(prompt_tokens=10).attempt
+        driver.wait(profile.prefill_s(10))
+        driver.first_token(stream)
+        others = [driver.dispatched(prompt_tokens=1000).attempt for _ in range(9)]
+        for other in others:
+            driver.wait(profile.prefill_s(1000))
+            driver.first_token(other)
+        driver.wait(9 * profile.step_s(1, 0))
+        driver.complete(stream, output_tokens=10)
+        for other in others:
+            driver.complete(other, output_tokens=1)
+    latency = driver.replica("a").latency
+    latency.refresh(driver.now)
+    assert latency.decode_factor == pytest.approx(1.0, rel=0.01)
 
 
 def test_round_robin_takes_turns_whatever_the_load():
