@@ -45,18 +45,17 @@ async def probe(url: str, model: str, rng: random.Random) -> LatencyProfile:
 
 
 async def _measure(url: str, model: str, rng: random.Random, samples: Samples) -> None:
-    shortest, *longer = _PROMPT_WORDS
+    short, middle, long = _PROMPT_WORDS
     clock = asyncio.get_running_loop().time
     ends_s = clock() + PROBE_S
     await _ask(url, model, "Hi")  # the first request also warms the engine up
-    took_s = await _alone(url, model, _words(rng, shortest), samples)
-    await _together(url, model, [_words(rng, shortest), _words(rng, shortest)], samples)
-    for words in longer:
-        # Each is four times as long as the one before. One that is cut off would leave the
-        # engine with work that the first client then waits for.
-        if clock() + 4 * took_s > ends_s:
-            return
-        took_s = await _alone(url, model, _words(rng, words), samples)
+    await _alone(url, model, _words(rng, short), samples)
+    answer = await _alone(url, model, _words(rng, middle), samples)
+    await _together(url, model, [_words(rng, short), _words(rng, short)], samples)
+    # A prompt that is cut off would leave the engine with work that the first client waits for.
+    decode_s = (answer.tpot_s or 0.0) * answer.usage.output_tokens
+    if clock() + answer.ttft_s * long / middle + decode_s < ends_s:
+        await _alone(url, model, _words(rng, long), samples)
 
 
 def _words(rng: random.Random, count: int) -> str:
@@ -75,13 +74,13 @@ async def _ask(url: str, model: str, prompt: str) -> Answer:
     return await ask(url, Endpoint.COMPLETIONS, body, timeout_s=PROBE_S)
 
 
-async def _alone(url: str, model: str, prompt: str, samples: Samples) -> float:
-    """One stream: its prefill, and what a step costs with so much context. Seconds it took."""
+async def _alone(url: str, model: str, prompt: str, samples: Samples) -> Answer:
+    """One stream: its prefill, and what a step costs with so much context."""
     answer = await _ask(url, model, prompt)
     cached = answer.usage.cached_tokens
     samples.prefill.append((answer.usage.input_tokens - cached, cached, answer.ttft_s))
     _add_decode([answer], samples)
-    return answer.ttft_s + (answer.tpot_s or 0.0) * answer.usage.output_tokens
+    return answer
 
 
 async def _together(url: str, model: str, prompts: list[str], samples: Samples) -> None:
