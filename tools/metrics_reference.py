@@ -24,14 +24,15 @@ _RULES = """\
 
 - Tokens and latencies are exported by the gateway that relayed the request. So are held requests,
   with an empty `replica`. Engine gauges (`llm_queue_depth` with a replica,
-  `llm_requests_running`, `llm_kv_cache_usage_ratio`) come from one process: leave `engine_gauges`
-  on in exactly one of several gateways before the same replicas. Then sums over all of them are
-  true: `sum(llm_queue_depth{model_id="llama-3-70b"})` and
+  `llm_requests_running`, `llm_kv_cache_usage_ratio`, `llm_kv_exhaustion_seconds`) come from one
+  process: leave `engine_gauges` on in exactly one of several gateways before the same replicas.
+  Then sums over all of them are true: `sum(llm_queue_depth{model_id="llama-3-70b"})` and
   `sum(rate(llm_tokens_processed_total{token_type="output"}[1m]))`.
 - Engine gauges come from the last scrape. Once it is older than `stale_after_s`, a pushed value of
   that age or less takes its place, else the gateway's own estimate from its requests in flight;
   `headrace_engine_gauges_estimated` is 1 then. The series of a replica is never dropped while it
-  serves. KV usage is absent only where the size of the cache was never known.
+  serves. KV usage is absent only where the size of the cache was never known;
+  `llm_kv_exhaustion_seconds` also while the scrape is stale, since old growth tells nothing.
 - Tokens of a pool declared `traffic: external` come from its engines' own counters, else from
   `POST /telemetry`; its latencies come from there too. For every other pool pushed tokens and
   latencies are not used, and the answer to the sender says so.

@@ -7,9 +7,11 @@ are exported by each gateway with an empty `replica`. So sums over gateways are 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from headrace.core import kv_growth
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Fleet, Replica
 from headrace.engines.reading import EngineReading
@@ -62,6 +64,7 @@ class Telemetry:
         self._streams: dict[Meter, None] = {}
         self._totals: dict[str, EngineTotals] = {}
         self._pushed: dict[str, PushedGauges] = {}
+        self._kv_usage: dict[str, deque[kv_growth.KvSample]] = {}
 
     # ------------------------------------------------------------ requests
 
@@ -137,7 +140,12 @@ class Telemetry:
         engine's own counters are the source.
         """
         known = self.fleet.replicas.get(replica)
-        if known is None or not self.is_external(known):
+        if known is None:
+            return
+        if reading.kv_usage_ratio is not None:
+            samples = self._kv_usage.setdefault(replica, deque(maxlen=kv_growth.WINDOW))
+            samples.append(kv_growth.KvSample(now, reading.kv_usage_ratio))
+        if not self.is_external(known):
             return
         used = self._totals.setdefault(replica, EngineTotals()).advance(reading)
         series = self._series_of(known.pool.spec.model, known)
@@ -180,6 +188,15 @@ class Telemetry:
         pushed = self._pushed.get(replica.name)
         return engine_gauges(replica, pushed, now, self.settings.stale_after_s)
 
+    def kv_exhaustion_s(self, replica: str, now: float) -> float | None:
+        """Seconds until a replica's KV cache is full if it goes on growing as it does, infinite if
+        it does not grow; `None` if no fresh scrape told its usage.
+        """
+        samples = self._kv_usage.get(replica)
+        if samples is None or now - samples[-1].at_s > self.settings.stale_after_s:
+            return None
+        return kv_growth.exhaustion_s(tuple(samples), now)
+
     def seed(self) -> None:
         """Make the series of every replica, so that its counters are seen at 0 before they rise:
         `rate()` cannot count an increase from nothing.
@@ -194,7 +211,7 @@ class Telemetry:
         the same name later starts at 0, which Prometheus reads as a counter's restart.
         """
         self.series.forget_replica(replica)
-        for by_replica in (self.scrape_failures, self._totals, self._pushed):
+        for by_replica in (self.scrape_failures, self._totals, self._pushed, self._kv_usage):
             by_replica.pop(replica, None)
 
     def _series_of(self, model_id: str, replica: Replica) -> Series:

@@ -142,6 +142,13 @@ def _kv_usage(telemetry: Telemetry, now: float) -> Iterator[Row]:
             yield _replica_labels(replica), ratio
 
 
+def _kv_exhaustion(telemetry: Telemetry, now: float) -> Iterator[Row]:
+    for replica in _own_replicas(telemetry):
+        exhaustion_s = telemetry.kv_exhaustion_s(replica.name, now)
+        if exhaustion_s is not None:
+            yield _replica_labels(replica), exhaustion_s
+
+
 def _estimated(telemetry: Telemetry, now: float) -> Iterator[Row]:
     for replica in _own_replicas(telemetry):
         estimated = telemetry.gauges_of(replica, now).estimated
@@ -232,6 +239,14 @@ METRICS: tuple[Metric, ...] = (
         _SERIES,
         "KV cache that running requests hold, 0 to 1.",
         _kv_usage,
+    ),
+    Metric(
+        "llm_kv_exhaustion_seconds",
+        "gauge",
+        _SERIES,
+        "Time until the KV cache is full if usage goes on growing as in the last 20 scrapes, +Inf "
+        "if it does not grow. Absent without a fresh scrape that tells usage.",
+        _kv_exhaustion,
     ),
     Metric(
         "llm_queue_depth",
