@@ -83,7 +83,7 @@ class _Answer:
 
     def take(self, data: bytes) -> None:
         self._http.receive_data(data)
-        while (event := self._http.next_event()) not in {h11.NEED_DATA, h11.PAUSED}:
+        while not isinstance(event := self._http.next_event(), type):  # NEED_DATA and the like
             if isinstance(event, h11.Response):
                 assert event.status_code == 200, event
             if isinstance(event, h11.Data):

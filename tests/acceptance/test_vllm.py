@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import httpx
@@ -26,8 +26,10 @@ TOOL = {
 
 
 @pytest.fixture
-def client(vllm_gateway: Up) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{vllm_gateway.url}/v1", api_key="of-the-client", max_retries=0)
+def client(vllm_gateway: Up) -> Iterator[openai.OpenAI]:
+    url = f"{vllm_gateway.url}/v1"
+    with openai.OpenAI(base_url=url, api_key="of-the-client", max_retries=0) as client:
+        yield client
 
 
 class TestOfficialClient:

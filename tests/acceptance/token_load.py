@@ -14,6 +14,7 @@ from tests.acceptance.clients import leave_after
 from tests.live.up import HANG_S
 
 WORDS = ("river", "dam", "turbine", "water", "gate", "flow", "level", "head", "valley", "lake")
+PROMPT_WORDS = (3, 10, 20, 30, 40, 150)  # the last one fills a block of vLLM's prefix cache
 CONCURRENCY = 8
 
 
@@ -63,7 +64,7 @@ def plan(completed: int, left_early: int, *, seed: int, longest_tokens: int = 32
     asks: list[Ask] = []
     for number in range(completed // 6):
         for endpoint in ("chat/completions", "completions"):
-            words = " ".join(rng.choices(WORDS, k=rng.randint(3, 60)))
+            words = " ".join(rng.choices(WORDS, k=rng.choice(PROMPT_WORDS)))
             # Numbered, so that no other prompt is the same; a twin must come with its own.
             prompt = f"{number}: {words}"
             twin = len(asks)
@@ -75,7 +76,7 @@ def plan(completed: int, left_early: int, *, seed: int, longest_tokens: int = 32
             ]
     for number in range(left_early):
         endpoint = ("chat/completions", "completions")[number % 2]
-        prompt = f"Leaving {number}: " + " ".join(rng.choices(WORDS, k=rng.randint(3, 60)))
+        prompt = f"Leaving {number}: " + " ".join(rng.choices(WORDS, k=rng.choice(PROMPT_WORDS)))
         chunks = rng.randint(0, 20)
         asks.append(Ask(endpoint, prompt, 600, streamed=True, leaves_after_chunks=chunks))
     return asks
