@@ -121,10 +121,7 @@ class AttemptRecord:
         self.policy = policy
         self.latency_source = pool.latency.source
         self.considered = len(rows)
-        # Sorted as for the pick, so that the chosen one comes first.
-        self.rows = (
-            sorted(rows) if len(rows) <= MOST_CANDIDATES else nsmallest(MOST_CANDIDATES, rows)
-        )
+        self.rows = rows if len(rows) <= MOST_CANDIDATES else nsmallest(MOST_CANDIDATES, rows)
         self.outcome = ""
         self.status: int | None = None
         self.detail = ""
@@ -204,7 +201,8 @@ class Decisions:
 
 
 def _explain_attempt(record: AttemptRecord) -> ExplainedAttempt:
-    candidates = [Candidate(*row) for row in record.rows]
+    # Sorted as for the pick, so that the chosen one comes first.
+    candidates = [Candidate(*row) for row in sorted(record.rows)]
     terms = record.policy.terms
     return ExplainedAttempt(
         attempt=record.attempt,
