@@ -197,4 +197,7 @@ DIALECT = Dialect(
             "`message_delta`"
         ),
     },
+    # It takes a second, and a token of an idle engine. `/ready` does not, but only newer ones
+    # have it.
+    health_path="/health",
 )
