@@ -39,6 +39,7 @@ class DebianTool:
 
 
 TOOLS = {
+    "nginx": DebianTool(packages=("nginx",), binaries=("nginx",)),
     "prometheus": DebianTool(packages=("prometheus",), binaries=("prometheus", "promtool")),
 }
 

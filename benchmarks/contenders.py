@@ -1,0 +1,152 @@
+"""What is compared: the gateway and its peers, each in front of the same engines.
+
+Every one runs with what it has switched on by default, and as its own documents start it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.engines import MODEL
+from benchmarks.processes import HEADRACE, ROOT, Running, free_port, running, wait_until_served
+from tools import bootstrap, debian_tools
+
+PEERS = ROOT / ".cache" / "peers"
+SGLANG_ROUTER = "sglang-router==0.3.2"
+VLLM_ROUTER = "vllm-router==0.1.17"
+
+_NGINX = """
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 16384;
+pid nginx.pid;
+error_log stderr error;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    client_body_buffer_size 128k;
+    client_max_body_size 64m;
+    keepalive_requests 1000000000;
+    upstream engines {{
+        {servers}
+        keepalive 256;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        location / {{
+            proxy_pass http://engines;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+            proxy_read_timeout 3600s;
+        }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One of those compared. `start` gets the engines' addresses and the port to listen on, and
+    returns the command and its environment; it serves as soon as `ready_path` gives 200.
+    """
+
+    name: str
+    ready_path: str
+    start: Callable[[Sequence[str], int, Path], tuple[list[str], Mapping[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A contender that runs."""
+
+    name: str
+    port: int
+    process: Running
+
+
+@contextmanager
+def proxy(contender: Contender, urls: Sequence[str], folder: Path) -> Iterator[Proxy]:
+    """Run a contender in front of these engines; its files lie in `folder`."""
+    port = free_port()
+    command, env = contender.start(urls, port, folder)
+    with running(command, env={**os.environ, **env}) as process:
+        wait_until_served(process, port, contender.ready_path)
+        yield Proxy(contender.name, port, process)
+
+
+# ---------------------------------------------------------------- how each is started
+
+
+def _nginx(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+    servers = " ".join(f"server {url.removeprefix('http://')};" for url in urls)
+    config = folder / "nginx.conf"
+    config.write_text(_NGINX.format(servers=servers, port=port))
+    program = debian_tools.find("nginx")
+    return [str(program.path), "-p", str(folder), "-c", str(config), "-e", "stderr"], program.env
+
+
+def _headrace(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+    pool = {"name": "pool", "model": MODEL, "engine": "vllm", "policy": "seconds"}
+    config = {
+        "listen": {"port": port},
+        "control": {"port": free_port()},
+        "pools": [{**pool, "replicas": list(urls)}],
+    }
+    file = folder / "headrace.yaml"
+    file.write_text(json.dumps(config))  # JSON is YAML
+    return [*HEADRACE, "serve", "-c", str(file)], {}
+
+
+def _router(
+    pin: str, module: Sequence[str], policy: str
+) -> Callable[[Sequence[str], int, Path], tuple[list[str], Mapping[str, str]]]:
+    def start(urls: Sequence[str], port: int, _folder: Path) -> tuple[list[str], Mapping[str, str]]:
+        options = ["--host", "127.0.0.1", "--port", str(port), "--policy", policy]
+        options += ["--prometheus-port", str(free_port()), "--log-level", "error"]
+        options += ["--max-concurrent-requests", "8192"]
+        program = _environment(pin) / "bin" / module[0]
+        return [str(program), *module[1:], *options, "--worker-urls", *urls], {}
+
+    return start
+
+
+def _environment(pin: str) -> Path:
+    """An environment with one peer, made if need be."""
+    folder = PEERS / pin.replace("==", "-")
+    if not (folder / "complete").exists():
+        uv = bootstrap.find_uv()
+        bootstrap.say(f"installing {pin} into {folder.relative_to(ROOT)}")
+        python = folder / "bin" / "python"
+        for step in (
+            ("venv", "--clear", "--python", sys.executable, str(folder)),
+            ("pip", "install", "--quiet", "--python", str(python), pin),
+        ):
+            subprocess.run([uv, *step], check=True)
+        (folder / "complete").touch()
+    return folder
+
+
+GATEWAY = Contender("headrace", "/ready", _headrace)
+FLOOR = Contender("nginx", "/health", _nginx)
+_VLLM = ("vllm-router",)
+_SGLANG = ("python", "-m", "sglang_router.launch_router")
+ROUTERS = (
+    Contender("vllm-router rr", "/v1/models", _router(VLLM_ROUTER, _VLLM, "round_robin")),
+    Contender("vllm-router cache", "/v1/models", _router(VLLM_ROUTER, _VLLM, "cache_aware")),
+    Contender("sglang-router rr", "/v1/models", _router(SGLANG_ROUTER, _SGLANG, "round_robin")),
+    Contender("sglang-router cache", "/v1/models", _router(SGLANG_ROUTER, _SGLANG, "cache_aware")),
+)

@@ -1,0 +1,192 @@
+"""What the gateway costs, beside nginx and the routers of vLLM and SGLang, in one run.
+
+    python -m benchmarks.data_plane [--quick] [--json] [--only headrace,nginx]
+
+Everything runs on this machine over loopback, in front of the same emulated engines. CPU is that
+of a proxy's whole process tree as the kernel counts it. Contenders take turns, A B A B, and each
+figure is the median of its rounds, so that what else the machine does hits all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import measures
+from benchmarks.contenders import FLOOR, GATEWAY, ROUTERS, Contender, Proxy, proxy
+from benchmarks.engines import engines, prompts
+from benchmarks.report import Results, as_table
+
+REPLICAS = 4
+FLEETS = (2, 64, 256)
+RATE = 50.0
+LATENCY_TURN_REQUESTS = 50
+DIRECT = "direct"
+_AT_ONCE = "ttft=0ms,itl=10ms"
+_SILENT = "ttft=0ms,itl=1h"
+_OPEN_FILES = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything; more of it is slower and steadier."""
+
+    rounds: int
+    requests_1k: int
+    requests_32k: int
+    streams: int
+    latency_turns: int
+    idle_streams: int
+    fleet_requests: int
+
+
+FULL = Size(
+    rounds=3,
+    requests_1k=12_000,
+    requests_32k=4_000,
+    streams=64,
+    latency_turns=20,
+    idle_streams=2_000,
+    fleet_requests=6_000,
+)
+QUICK = Size(
+    rounds=1,
+    requests_1k=4_000,
+    requests_32k=1_500,
+    streams=64,
+    latency_turns=2,
+    idle_streams=500,
+    fleet_requests=1_500,
+)
+
+
+def main() -> None:
+    """Measure, print."""
+    options = _options()
+    _raise_open_files()
+    started_s = time.monotonic()
+    size = QUICK if options.quick else FULL
+    results = Results()
+    contenders = [
+        each
+        for each in (FLOOR, GATEWAY, *ROUTERS)
+        if not options.only or any(each.name.startswith(name) for name in options.only)
+    ]
+    measure_costs(contenders, size, results)
+    for contender in contenders:
+        measure_memory(contender, size, results)
+    if GATEWAY in contenders:
+        for replicas in FLEETS:
+            measure_fleet(replicas, size, results)
+    took_s = time.monotonic() - started_s
+    figures = results.figures(DIRECT)
+    if options.json:
+        print(json.dumps({"took_s": round(took_s), "figures": figures}, indent=2))
+    else:
+        print(as_table(figures, floor=FLOOR.name, direct=DIRECT))
+        print(f"\n{took_s:.0f} s")
+
+
+def measure_costs(contenders: Sequence[Contender], size: Size, results: Results) -> None:
+    """CPU per request and per event, and added latency: all contenders side by side."""
+    small, large = prompts(1024), prompts(32 * 1024)
+    with ExitStack() as stack:
+        fleet = stack.enter_context(engines(_AT_ONCE, count=REPLICAS))
+        proxies = [stack.enter_context(_started(each, fleet.urls)) for each in contenders]
+        for each in proxies:
+            measures.warm_up(each, small)
+        for _ in range(size.rounds):
+            for each in proxies:
+                add = results.adder(each.name)
+                add("request_1k_cpu_us", measures.request_cpu_us(each, small, size.requests_1k))
+                add("request_32k_cpu_us", measures.request_cpu_us(each, large, size.requests_32k))
+                add("event_cpu_us", measures.event_cpu_us(each, size.streams))
+        ports = {DIRECT: fleet.ports[0]} | {each.name: each.port for each in proxies}
+        _measure_latency(ports, size, results)
+
+
+def measure_memory(contender: Contender, size: Size, results: Results) -> None:
+    """Memory per stream that is open and silent, in a process that has only been warmed up."""
+    with (
+        engines(_SILENT, count=REPLICAS) as fleet,
+        _started(contender, fleet.urls) as running,
+    ):
+        measures.warm_up(running, prompts(1024))
+        stream_bytes = measures.stream_memory_bytes(running, size.idle_streams)
+        results.add(contender.name, "idle_stream_kb", stream_bytes / 1024)
+
+
+def measure_fleet(replicas: int, size: Size, results: Results) -> None:
+    """The gateway's CPU per request with so many replicas, without what it spends on scrapes."""
+    with (
+        engines(_AT_ONCE, count=replicas) as fleet,
+        _started(GATEWAY, fleet.urls) as running,
+    ):
+        small = prompts(1024)
+        measures.warm_up(running, small)
+        idle = measures.idle_cpu_s(running, span_s=3.0)
+        started_s = time.monotonic()
+        cpu_us = measures.request_cpu_us(running, small, size.fleet_requests)
+        idle_us = idle * (time.monotonic() - started_s) / size.fleet_requests * 1e6
+        name = f"{GATEWAY.name}, {replicas} replicas"
+        results.add(name, "request_1k_cpu_us", max(0.0, cpu_us - idle_us))
+        results.add(name, "idle_cpu_ms_per_s", idle * 1e3)
+
+
+def _measure_latency(ports: dict[str, int], size: Size, results: Results) -> None:
+    """Percentiles over short turns, so that a disturbance does not fall on one contender."""
+    small = prompts(1024)
+    latencies_s: dict[str, list[float]] = {name: [] for name in ports}
+    for _ in range(size.latency_turns):
+        for name, port in ports.items():
+            latencies_s[name] += measures.latencies_s(
+                port, small, rate=RATE, requests=LATENCY_TURN_REQUESTS
+            )
+    for name, values_s in latencies_s.items():
+        percentiles = statistics.quantiles(values_s, n=100)
+        results.add(name, "p50_ms", percentiles[49] * 1e3)
+        results.add(name, "p99_ms", percentiles[98] * 1e3)
+
+
+@contextmanager
+def _started(contender: Contender, urls: Sequence[str]) -> Iterator[Proxy]:
+    with (
+        tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
+        proxy(contender, urls, Path(folder)) as running,
+    ):
+        yield running
+
+
+def _raise_open_files() -> None:
+    """Two thousand streams need twice as many sockets in a proxy; children inherit the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="one short round: under two minutes")
+    parser.add_argument("--json", action="store_true", help="figures as JSON, not a table")
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=[],
+        help="contenders whose names begin so",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

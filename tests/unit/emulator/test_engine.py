@@ -1,0 +1,211 @@
+"""An emulated engine on a real port, asked by a real client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from headrace.core.model import Endpoint
+from headrace.emulator.engine import EmulatedEngine
+from headrace.emulator.script import Script, ScriptedTiming
+from headrace.emulator.settings import EngineSettings
+from headrace.engines.registry import dialect
+
+QUICK = Script(ttft_s=0.001, itl_s=0.0)
+ENDLESS = Script(ttft_s=0.001, itl_s=3600.0)
+HELLO = {"messages": [{"role": "user", "content": "hello there"}]}
+
+
+@asynccontextmanager
+async def running(
+    script: Script = QUICK, **settings: object
+) -> AsyncIterator[tuple[EmulatedEngine, httpx.AsyncClient]]:
+    made = EngineSettings(**settings)  # pyright: ignore[reportArgumentType] - the test's own names
+    timing = ScriptedTiming(script, kv_capacity_tokens=made.kv_capacity_tokens)
+    engine = EmulatedEngine(made, timing)
+    port = await engine.start("127.0.0.1", 0)
+    base = f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
+        try:
+            yield engine, client
+        finally:
+            await engine.close()
+
+
+async def chat(client: httpx.AsyncClient, **body: object) -> httpx.Response:
+    return await client.post("/v1/chat/completions", json={**HELLO, **body})
+
+
+def events(answer: httpx.Response) -> list[Any]:
+    """The chunks of a stream; asserts its form."""
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *chunks, done, rest = answer.text.split("\n\n")
+    assert done == "data: [DONE]"
+    assert rest == ""
+    return [json.loads(chunk.removeprefix("data: ")) for chunk in chunks]
+
+
+async def read_metrics(client: httpx.AsyncClient):
+    """What the gateway's vLLM dialect finds, so that names and form are those of a real one."""
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return dialect("vllm").read({"/metrics": (200, answer.content)})
+
+
+async def test_a_whole_answer_has_the_form_and_the_length_asked_for():
+    async with running(model="m") as (_, client):
+        answer = (await chat(client, model="m", max_tokens=5)).json()
+    assert answer["object"] == "chat.completion"
+    choice = answer["choices"][0]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": " the water runs down to",
+        "refusal": None,
+    }
+    assert choice["finish_reason"] == "length"
+    usage = answer["usage"]
+    assert usage["completion_tokens"] == 5
+    assert usage["total_tokens"] == usage["prompt_tokens"] + 5
+
+
+async def test_a_stream_is_read_as_a_real_engines_is():
+    async with running() as (_, client):
+        answer = await chat(client, stream=True, max_tokens=4)
+        asked = {"stream": True, "max_tokens": 4, "stream_options": {"include_usage": True}}
+        with_usage = await chat(client, **asked)
+    chunks = events(answer)
+    assert [each["choices"][0]["delta"].get("content") for each in chunks] == [
+        "",
+        " the",
+        " water",
+        " runs",
+        " down",
+    ]
+    assert all("usage" not in each for each in chunks)
+    reader = dialect("vllm").stream_reader(Endpoint.CHAT)
+    for event in with_usage.content.split(b"\n\n")[:-1]:
+        reader.feed(event + b"\n\n")
+    assert reader.done
+    assert reader.content_chunks == 4
+    assert reader.usage is not None
+    assert reader.usage.output_tokens == 4
+
+
+async def test_continuous_usage_counts_up_with_each_token():
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    async with running() as (_, client):
+        answer = await chat(client, stream=True, max_tokens=3, stream_options=options)
+    counts = [each["usage"]["completion_tokens"] for each in events(answer)]
+    assert counts == [0, 1, 2, 3, 3]
+
+
+async def test_completions_take_text_and_token_ids():
+    async with running() as (_, client):
+        whole = await client.post("/v1/completions", json={"prompt": "x" * 400, "max_tokens": 2})
+        ids = {"prompt": [1, 2, 3, 4, 5], "max_tokens": 2, "stream": True}
+        ids["stream_options"] = {"include_usage": True}
+        streamed = events(await client.post("/v1/completions", json=ids))
+    assert whole.json()["object"] == "text_completion"
+    assert whole.json()["choices"][0]["text"] == " the water"
+    assert whole.json()["usage"]["prompt_tokens"] == pytest.approx(100, abs=2)
+    assert [each["choices"][0]["text"] for each in streamed[:-1]] == [" the", " water"]
+    assert streamed[-1]["usage"]["prompt_tokens"] == 5
+
+
+async def test_an_answer_ends_by_itself_unless_told_otherwise():
+    async with running(output_tokens=3) as (_, client):
+        own_end = (await chat(client, max_tokens=50)).json()
+        forced = (await chat(client, max_tokens=50, ignore_eos=True)).json()
+    assert own_end["choices"][0]["finish_reason"] == "stop"
+    assert own_end["usage"]["completion_tokens"] == 3
+    assert forced["choices"][0]["finish_reason"] == "length"
+    assert forced["usage"]["completion_tokens"] == 50
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"messages": []}, 400, "body.messages"),
+        ({**HELLO, "model": "other"}, 404, "model"),
+        ({**HELLO, "max_tokens": 0}, 400, "max_tokens"),
+        ({**HELLO, "n": 2}, 400, "n"),
+        ({**HELLO, "max_tokens": 64}, 400, "input_tokens"),
+        ({**HELLO, "max_tokens": "many"}, 400, "body"),
+    ],
+)
+async def test_what_cannot_be_served_is_refused_in_vllms_shape(
+    body: dict[str, object], status: int, param: str
+):
+    async with running(max_context_tokens=64) as (_, client):
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == (status, param)
+    assert error["message"]
+
+
+async def test_the_rest_of_the_api():
+    async with running(model="m") as (_, client):
+        assert (await client.get("/health")).content == b""
+        assert (await client.get("/version")).json() == {"version": "0.32.0"}
+        assert (await client.get("/load")).json() == {"server_load": 0}
+        assert (await client.get("/v1/models")).json()["data"][0]["id"] == "m"
+        tokens = (await client.post("/tokenize", json={"prompt": "x" * 40})).json()
+        assert tokens["count"] == len(tokens["tokens"]) == pytest.approx(10, abs=1)
+        assert (await client.get("/v1/chat/completions")).status_code == 405
+        assert (await client.post("/health")).status_code == 405
+        assert (await client.get("/nothing")).status_code == 404
+
+
+async def test_metrics_count_what_was_served():
+    async with running() as (_, client):
+        usage = (await chat(client, max_tokens=5)).json()["usage"]
+        await chat(client, max_tokens=2, stream=True)
+        reading = await read_metrics(client)
+        page = (await client.get("/metrics")).text
+    assert reading.skipped_lines == 0
+    assert reading.running == reading.queue_depth == 0
+    assert reading.output_tokens_total == 7
+    assert reading.input_tokens_total == 2 * usage["prompt_tokens"]
+    assert reading.kv_capacity_tokens == EngineSettings().kv_capacity_tokens
+    assert 'finished_reason="length"} 2.0' in page
+    labels = 'engine="0",model_name="emulated"'
+    assert f'vllm:inter_token_latency_seconds_bucket{{{labels},le="+Inf"}} 5.0' in page
+    assert f"vllm:time_to_first_token_seconds_count{{{labels}}} 2.0" in page
+
+
+async def test_a_client_that_leaves_aborts_its_generation():
+    async with running(ENDLESS) as (engine, client):
+        body = {**HELLO, "stream": True}
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_bytes())
+            assert (await read_metrics(client)).running == 1
+        while (await read_metrics(client)).running:
+            await asyncio.sleep(0.01)
+        assert engine.metrics.finished_by_reason == {"stop": 0, "length": 0, "abort": 1}
+
+
+async def test_a_slow_reader_gets_everything_in_the_end():
+    tokens = 40_000
+    async with running(max_context_tokens=10**6) as (engine, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", engine.port, limit=2**16)
+        body = {**HELLO, "stream": True, "max_tokens": tokens, "ignore_eos": True}
+        data = msgspec.json.encode(body)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(data) + data)
+        while not engine.metrics.finished_by_reason["length"]:  # generated with nobody reading
+            await asyncio.sleep(0.01)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        count = 0
+        while not answer.endswith(b"0\r\n\r\n"):
+            answer = answer[-8:] + await reader.read(2**16)
+            count += answer.count(b"\n\n") - answer[:8].count(b"\n\n")
+        writer.close()
+    assert count == tokens + 2
