@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import httpx
 import msgspec
@@ -73,7 +73,7 @@ class Up:
         """The text of `/metrics`."""
         return httpx.get(f"{self.control}/metrics", trust_env=False).text
 
-    def why(self, request_id: str) -> dict[str, object]:
+    def why(self, request_id: str) -> dict[str, Any]:
         """The explanation of a decision."""
         answer = httpx.get(f"{self.control}/api/v1/decisions/{request_id}", trust_env=False)
         assert answer.status_code == 200, answer.text
