@@ -63,9 +63,23 @@ async def test_pipelined_requests_are_answered_in_order():
         (b"nonsense\r\n\r\n", b"400"),
         (b"GET http://elsewhere/v1/models HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n", b"400"),
-        (b"POST /v1/x HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", b"413"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: a/../b\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: user@a\r\n\r\n", b"400"),
+        (b"GET / HTTP/2.0\r\nhost: x\r\n\r\n", b"505"),
+        (b"GET /\r\n\r\n", b"505"),
+        (b"GET / HTTP/1.1\nhost: x\n\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\na: b\0c\r\n\r\n", b"400"),
         (
-            b"POST /v1/x HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            b"501",
+        ),
+        (b"POST /v1/x HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", b"501"),
+        (b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n", b"413"),
+        (
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
             b"400",
         ),
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", b"431"),
@@ -83,7 +97,7 @@ async def test_slow_heads_and_bodies_are_cut_off():
     timeouts = Timeouts(head_s=0.3, body_s=0.3)
     async with run_gateway(plain, timeouts=timeouts) as rig:
         assert (await raw(rig.plane.port, b"GET / HT")).startswith(b"HTTP/1.1 408")
-        half = b"POST /v1/x HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc"
+        half = b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc"
         assert (await raw(rig.plane.port, half)).startswith(b"HTTP/1.1 408")
 
 

@@ -21,6 +21,7 @@ import httptools
 
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header, find, render, status_line
+from headrace.edges.http.strictness import fault_of
 
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
@@ -270,6 +271,11 @@ class ClientConnection(asyncio.Protocol):
         if self._header_count > limits.max_headers:
             self._refuse_large_head()
             return
+        fault = fault_of(self._parser.get_http_version(), self._target, self._headers)
+        if fault is not None:
+            status, message, code = fault
+            self._refuse(status, message, code)
+            return
         self.deadline_s = time.monotonic() + limits.body_s
         length = find(self._headers, b"content-length")
         if length is not None and length.isdigit() and int(length) > limits.max_body_bytes:
@@ -299,9 +305,6 @@ class ClientConnection(asyncio.Protocol):
         )
         self._reset_message()
         self.deadline_s = math.inf
-        if not request.target.startswith(b"/"):
-            self._refuse(400, "The request target must be a path starting with '/'.", "bad_target")
-            return
         self._queue.append(request)
         if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
             self._transport.pause_reading()
