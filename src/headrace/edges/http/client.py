@@ -26,9 +26,13 @@ MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Address:
-    """Where an engine listens. `host_header` is ready to be sent."""
+    """Where an engine listens. `host_header` is ready to be sent.
+
+    Each is parsed once and known by its identity: it is looked up for every request, and hashing
+    its fields would cost more than the pool itself.
+    """
 
     host: str
     port: int
@@ -358,14 +362,16 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next call."""
+        transport = connection.transport
+        if transport is None:
+            return
         idle = self._idle.setdefault(connection.address, [])
-        if connection.transport is None or len(idle) >= self._max_idle:
-            if connection.transport is not None:
-                connection.transport.abort()
+        if len(idle) >= self._max_idle:
+            transport.abort()
             return
         connection.idle_since_s = time.monotonic()
         # A call that was paused at its last bytes must not leave the next one deaf.
-        connection.transport.resume_reading()
+        transport.resume_reading()
         idle.append(connection)
 
     def opened(self) -> None:

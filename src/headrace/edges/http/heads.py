@@ -62,10 +62,8 @@ def named_in_connection(headers: Iterable[Header]) -> frozenset[bytes]:
 
 def passing(headers: list[Header], dropped: frozenset[bytes]) -> list[Header]:
     """Return the fields that are neither in `dropped` nor named in `Connection`."""
-    for name, _ in headers:
-        if name == b"connection":
-            dropped = dropped | named_in_connection(headers)
-            break
+    if find(headers, b"connection") is not None:
+        dropped |= named_in_connection(headers)
     return [header for header in headers if header[0] not in dropped]
 
 
@@ -77,11 +75,7 @@ def status_line(status: int) -> bytes:
 
 def render(start_line: bytes, headers: Iterable[Header]) -> bytes:
     """Write a head. `start_line` has its line end; values were checked by a parser or are ours."""
-    lines = [start_line]
-    for name, value in headers:
-        lines += (name, b": ", value, b"\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    return start_line + b"".join([b"%b: %b\r\n" % header for header in headers]) + b"\r\n"
 
 
 def find(headers: Iterable[Header], name: bytes) -> bytes | None:
