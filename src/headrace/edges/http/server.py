@@ -53,16 +53,13 @@ class HttpRequest:
 
     method: bytes
     target: bytes
+    path: bytes
+    """The target without its query."""
     headers: list[Header]
     body: bytes
     keep_alive: bool
     http_1_0: bool
     received_s: float
-
-    @property
-    def path(self) -> bytes:
-        """The target without its query."""
-        return self.target.partition(b"?")[0]
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a field; `name` in lower case."""
@@ -164,8 +161,8 @@ class ClientConnection(asyncio.Protocol):
         "_exchange",
         "_head_bytes",
         "_head_only",
-        "_header_count",
         "_headers",
+        "_http_1_0",
         "_in_head",
         "_parser",
         "_pending_head",
@@ -199,7 +196,7 @@ class ClientConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = 0
-        self._header_count = 0
+        self._http_1_0 = False
         self._in_head = True
 
     # ------------------------------------------------------------ transport callbacks
@@ -261,17 +258,19 @@ class ClientConnection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_count += 1
-        if self._header_count <= self._server.limits.max_headers:
-            self._headers.append((name.lower(), value))
+        headers = self._headers
+        if len(headers) <= self._server.limits.max_headers:  # one too many says that there are
+            headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         limits = self._server.limits
-        if self._header_count > limits.max_headers:
+        if len(self._headers) > limits.max_headers:
             self._refuse_large_head()
             return
-        fault = fault_of(self._parser.get_http_version(), self._target, self._headers)
+        version = self._parser.get_http_version()
+        self._http_1_0 = version == "1.0"
+        fault = fault_of(version, self._target, self._headers)
         if fault is not None:
             status, message, code = fault
             self._refuse(status, message, code)
@@ -297,10 +296,11 @@ class ClientConnection(asyncio.Protocol):
         request = HttpRequest(
             method=parser.get_method(),
             target=self._target,
+            path=self._target.partition(b"?")[0],
             headers=self._headers,
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
             keep_alive=parser.should_keep_alive(),
-            http_1_0=parser.get_http_version() == "1.0",
+            http_1_0=self._http_1_0,
             received_s=time.monotonic(),
         )
         self._reset_message()
