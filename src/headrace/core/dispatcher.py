@@ -234,6 +234,9 @@ class Dispatcher:
             timed = True
             self._leave_prefill(live, now)
             learning.learn_first_token(attempt, now)
+        elif attempt.first_token_s is None:
+            # The answer is whole, so the prompt was read and is cached, whenever that was.
+            self._index.arrived(attempt.lease, 0.0)
         self._close(live, now)
         if learning.is_false_hit(attempt, event, pool):
             self._index.forget_older_than(attempt.lease)

@@ -37,6 +37,18 @@ def test_the_same_prefix_goes_to_the_same_replica(driver):
     assert driver.serve(**details) == first
 
 
+@pytest.mark.parametrize("profile", [PROFILE, None])
+def test_a_prompt_is_remembered_though_its_answer_was_not_streamed(profile):
+    driver = Driver(PoolSpec("pool", "model", profile=profile))
+    driver.add("a", "b")
+    prompt = chain("long", blocks_each=64)
+    details = {"blocks": prompt, "text_bytes": len(prompt) * PROMPT_BLOCK_BYTES}
+    first = driver.dispatched(streamed=False, **details)
+    driver.wait(0.001)  # sooner than predicted
+    driver.complete(first.attempt)
+    assert driver.dispatched(streamed=False, **details).replica == first.replica
+
+
 def test_a_hit_is_not_worth_any_queue(driver):
     prompt = chain("long", blocks_each=64)
     details = {"blocks": prompt, "text_bytes": len(prompt) * PROMPT_BLOCK_BYTES}
