@@ -8,7 +8,7 @@ that escape differently only miss a hit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
 
 import msgspec
 import xxhash
@@ -22,6 +22,7 @@ _EMPTY = msgspec.Raw(b"")
 _SEPARATOR = b"\x1e"
 _TOKEN_BYTES = 4
 
+_each_block = struct.Struct(f"{PROMPT_BLOCK_BYTES}s").iter_unpack
 _decode_objects = msgspec.json.Decoder(list[Members]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -43,8 +44,7 @@ _TURNS: dict[Endpoint, str] = {
 _SORTED = frozenset(("tools", "functions", "documents"))
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """`blocks` are chained hashes of `PROMPT_BLOCK_BYTES` each; `tokens` is exact or None;
     `prompts` is how many separate prompts a list holds.
     """
@@ -169,10 +169,6 @@ def read_prompt(endpoint: Endpoint, members: Members) -> Prompt:
 def hash_blocks(data: bytes) -> tuple[int, ...]:
     """Return the chained xxh3 hashes of the whole blocks of `data`: each covers all before it."""
     digest = xxhash.xxh3_64_intdigest
-    size = PROMPT_BLOCK_BYTES
     chain = 0
-    blocks: list[int] = []
-    for start in range(0, len(data) - size + 1, size):
-        chain = digest(data[start : start + size], chain)
-        blocks.append(chain)
-    return tuple(blocks)
+    whole = len(data) - len(data) % PROMPT_BLOCK_BYTES
+    return tuple([chain := digest(block, chain) for (block,) in _each_block(data[:whole])])
