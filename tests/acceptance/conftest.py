@@ -8,19 +8,24 @@ from tests.acceptance.serving import running_serve
 from tests.acceptance.vllm_server import VllmServer, running_vllm
 from tests.live.up import Up
 from tests.real_tools import unavailable
-from tools.vllm_env import VllmUnavailableError, find
+from tools.vllm_env import VllmEnv, VllmUnavailableError, find
 
 API_KEY = "a-key-of-the-engines"
 
 
 @pytest.fixture(scope="session")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
-    """One server with prefix caching, 8 sequences at once, and an API key."""
+def vllm_env() -> VllmEnv:
+    """What vLLM is started with."""
     try:
-        env = find()
+        return find()
     except VllmUnavailableError as error:
         unavailable(str(error))
-    with running_vllm(env, tmp_path_factory.mktemp("vllm"), api_key=API_KEY) as server:
+
+
+@pytest.fixture(scope="session")
+def vllm(vllm_env: VllmEnv, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    """One server with prefix caching, 8 sequences at once, and an API key."""
+    with running_vllm(vllm_env, tmp_path_factory.mktemp("vllm"), api_key=API_KEY) as server:
         yield server
 
 

@@ -30,6 +30,7 @@ _SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
+    "VLLM_ENABLE_RESPONSES_API_STORE": "1",
 }
 
 
@@ -53,7 +54,7 @@ class VllmServer:
 
 
 @contextmanager
-def running_vllm(env: VllmEnv, folder: Path, *, api_key: str) -> Iterator[VllmServer]:
+def running_vllm(env: VllmEnv, folder: Path, *options: str, api_key: str) -> Iterator[VllmServer]:
     """Start a server, wait until it answers, and leave no process of it behind."""
     port = free_port()
     log = folder / f"vllm-{port}.log"
@@ -65,7 +66,7 @@ def running_vllm(env: VllmEnv, folder: Path, *, api_key: str) -> Iterator[VllmSe
         "--max-model-len", str(CONTEXT_TOKENS), "--max-num-seqs", str(MAX_SEQUENCES),
         "--enforce-eager", "--enable-prefix-caching", "--enable-prompt-tokens-details",
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
-        "--api-key", api_key,
+        "--api-key", api_key, *options,
     ]  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(
