@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from headrace.core.model import Endpoint, Usage
-from headrace.edges.http.client import Address, UpstreamPool
+from headrace.edges.http.address import Address
+from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, find, render
 from headrace.engines.registry import dialect
 from headrace.engines.sse import SseSplitter, event_data

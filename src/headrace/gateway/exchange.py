@@ -16,7 +16,8 @@ from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Reject
 from headrace.core.model import Outcome, Replica
-from headrace.edges.http.client import Address, UpstreamCall, UpstreamPool
+from headrace.edges.http.address import Address
+from headrace.edges.http.client import UpstreamCall, UpstreamPool
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import (
     NOT_FORWARDED,

@@ -27,7 +27,8 @@ from headrace.core.events import (
 )
 from headrace.core.model import ReplicaState
 from headrace.edges.http import fetch
-from headrace.edges.http.client import Address, UpstreamPool
+from headrace.edges.http.address import Address
+from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header
 from headrace.edges.http.server import (

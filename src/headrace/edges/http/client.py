@@ -12,39 +12,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from typing import Protocol, cast
-from urllib.parse import urlsplit
 
 import httptools
 
+from headrace.edges.http.address import Address
 from headrace.edges.http.heads import Header, find
+from headrace.edges.http.tls import reason_of
 
 _log = logging.getLogger(__name__)
 
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Address:
-    """Where an engine listens. `host_header` is ready to be sent.
-
-    Each is parsed once and known by its identity: it is looked up for every request, and hashing
-    its fields would cost more than the pool itself.
-    """
-
-    host: str
-    port: int
-    host_header: bytes
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """Read `http://host[:port]`. Raises `ValueError` for anything else."""
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise ValueError(f"{url!r} is not an engine address; write it as http://host:port")
-        return cls(parts.hostname, parts.port or 80, parts.netloc.encode("idna"))
 
 
 class AnswerSink(Protocol):
@@ -163,7 +142,8 @@ class UpstreamConnection(asyncio.Protocol):
         if exc is None and self._status and not self._framed:
             self._finish(reusable=False)  # a body without framing ends with the connection
         else:
-            self._fail(f"connection lost: {exc}" if exc else "the engine closed the connection")
+            lost = f"connection lost: {reason_of(exc)}" if isinstance(exc, OSError) else None
+            self._fail(lost or "the engine closed the connection")
 
     def pause_writing(self) -> None:
         """The request waits in the transport: bodies are bounded, so nothing else can grow."""
@@ -304,9 +284,8 @@ class UpstreamCall:
 
     async def _open(self) -> None:
         connection = UpstreamConnection(self._pool, self.address)
-        loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: connection, self.address.host, self.address.port)
+            await self.address.connect(lambda: connection)
         except asyncio.CancelledError:
             # The connection may have been made in the same turn of the loop.
             if connection.transport is not None:
@@ -314,7 +293,7 @@ class UpstreamCall:
             raise
         except OSError as error:
             self._task = None
-            self.sink.answer_failed(f"cannot connect: {error.strerror or error}")
+            self.sink.answer_failed(f"cannot connect: {reason_of(error)}")
             return
         self._task = None
         if connection.transport is None:  # lost between the handshake and now

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from headrace.edges.http.client import Address, UpstreamPool
+from headrace.edges.http.address import Address, AddressBook, split_url
+from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, render
+from headrace.edges.http.tls import ClientTls
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Default bound on an answer's body."""
@@ -61,15 +62,32 @@ class _Collector:
             self._done.set_exception(FetchError(reason))
 
 
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, UpstreamPool] = WeakKeyDictionary()
+class _Own:
+    """Connections of one event loop, and the addresses that they are kept by."""
+
+    def __init__(self) -> None:
+        self.pool = UpstreamPool(max_idle=2, idle_s=4.0)
+        self._books: WeakKeyDictionary[ClientTls, AddressBook] = WeakKeyDictionary()
+        self._plain = AddressBook()
+
+    def address(self, url: str, tls: ClientTls | None) -> Address:
+        if tls is None:
+            return self._plain.find(url)
+        book = self._books.get(tls)
+        if book is None:
+            book = self._books[tls] = AddressBook(tls)
+        return book.find(url)
+
+
+_owns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Own] = WeakKeyDictionary()
 """A connection belongs to the event loop it was opened on."""
 
 
-def _pool_of(loop: asyncio.AbstractEventLoop) -> UpstreamPool:
-    pool = _pools.get(loop)
-    if pool is None:
-        pool = _pools[loop] = UpstreamPool(max_idle=2, idle_s=4.0)
-    return pool
+def _own_of(loop: asyncio.AbstractEventLoop) -> _Own:
+    own = _owns.get(loop)
+    if own is None:
+        own = _owns[loop] = _Own()
+    return own
 
 
 async def get(
@@ -78,9 +96,14 @@ async def get(
     timeout_s: float,
     headers: Iterable[Header] = (),
     max_bytes: int = MAX_ANSWER_BYTES,
+    tls: ClientTls | None = None,
 ) -> FetchResult:
-    """GET `http://host:port/path`. Raises `FetchError`; any HTTP status is a result."""
-    return await request(b"GET", url, timeout_s=timeout_s, headers=headers, max_bytes=max_bytes)
+    """GET a URL, `http(s)://host:port/path` or one of `url_at`; `https` by `tls`, or as the system
+    trusts. Raises `FetchError`; any HTTP status is a result.
+    """
+    return await request(
+        b"GET", url, timeout_s=timeout_s, headers=headers, max_bytes=max_bytes, tls=tls
+    )
 
 
 async def post(
@@ -106,18 +129,19 @@ async def request(
     timeout_s: float,
     headers: Iterable[Header] = (),
     max_bytes: int = MAX_ANSWER_BYTES,
+    tls: ClientTls | None = None,
 ) -> FetchResult:
     """Send one request and wait for the whole answer, `timeout_s` at most."""
-    parts = urlsplit(url)
-    address = Address.parse(f"{parts.scheme}://{parts.netloc}")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    place, target = split_url(url)
+    loop = asyncio.get_running_loop()
+    own = _own_of(loop)
+    address = own.address(place, tls)
     fields: list[Header] = [(b"host", address.host_header), *headers]
     if body or method == b"POST":
         fields.append((b"content-length", b"%d" % len(body)))
     payload = render(b"%b %b HTTP/1.1\r\n" % (method, target.encode("ascii")), fields) + body
-    loop = asyncio.get_running_loop()
     done: asyncio.Future[FetchResult] = loop.create_future()
-    call = _pool_of(loop).open(address, payload, _Collector(done, max_bytes))
+    call = own.pool.open(address, payload, _Collector(done, max_bytes))
     try:
         async with asyncio.timeout(timeout_s):
             return await done

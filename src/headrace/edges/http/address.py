@@ -1,0 +1,104 @@
+"""Where an engine listens: TCP, TLS, or a Unix socket.
+
+As text it is `http://host:port`, `https://host:port` or `unix:/path/of/socket`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from headrace.edges.http.tls import HANDSHAKE_S, ClientTls, system_tls
+
+UNIX = "unix:"
+MAX_ADDRESSES = 10_000
+"""Addresses remembered by one book: replicas come and go with new ports."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Address:
+    """Where to connect. `host_header` is ready to be sent. A Unix socket has its path as `host`
+    and 0 as `port`.
+
+    Each is parsed once and known by its identity: it is looked up for every request, and hashing
+    its fields would cost more than the pool of connections itself.
+    """
+
+    host: str
+    port: int
+    host_header: bytes
+    tls: ClientTls | None = None
+
+    @classmethod
+    def parse(cls, url: str, tls: ClientTls | None = None) -> Address:
+        """Read an address; `https` without `tls` trusts what the system trusts.
+
+        Raises `ValueError` for anything else.
+        """
+        if url.startswith(UNIX + "/"):
+            return cls(url.removeprefix(UNIX), 0, b"localhost")
+        parts = urlsplit(url)
+        scheme = parts.scheme
+        known = scheme in {"http", "https"}
+        if not known or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError(
+                f"{url!r} is not an engine address; write it as http://host:port, "
+                "https://host:port or unix:/path"
+            )
+        header = parts.netloc.encode("idna")
+        if scheme == "http":
+            return cls(parts.hostname, parts.port or 80, header)
+        return cls(parts.hostname, parts.port or 443, header, tls or system_tls())
+
+    async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Open a connection for `protocol`. Raises `OSError`."""
+        loop = asyncio.get_running_loop()
+        if not self.port:
+            await loop.create_unix_connection(protocol, self.host)
+        elif self.tls is None:
+            await loop.create_connection(protocol, self.host, self.port)
+        else:
+            await loop.create_connection(
+                protocol,
+                self.host,
+                self.port,
+                ssl=self.tls.context,
+                server_hostname=self.tls.server_name or self.host,
+                ssl_handshake_timeout=HANDSHAKE_S,
+            )
+
+
+class AddressBook:
+    """Addresses by URL, each parsed once."""
+
+    __slots__ = ("_known", "_tls")
+
+    def __init__(self, tls: ClientTls | None = None) -> None:
+        self._tls = tls
+        self._known: dict[str, Address] = {}
+
+    def find(self, url: str) -> Address:
+        """Return the address at a URL. Raises `ValueError` as `Address.parse` does."""
+        known = self._known.get(url)
+        if known is None:
+            if len(self._known) >= MAX_ADDRESSES:
+                self._known.clear()
+            known = self._known[url] = Address.parse(url, self._tls)
+        return known
+
+
+def url_at(address: str, path: str) -> str:
+    """The URL of `path` at an address given as text; a Unix socket's ends with a colon there."""
+    return f"{address}:{path}" if address.startswith(UNIX) else address + path
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """The address and the target of a URL made by `url_at`, or of any `http(s)` one."""
+    if url.startswith(UNIX):
+        socket, _, target = url.removeprefix(UNIX).partition(":")
+        return UNIX + socket, target or "/"
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return f"{parts.scheme}://{parts.netloc}", target
