@@ -78,7 +78,7 @@ def _add_up(commands: Commands) -> None:
     add("--embeddings", action="store_true", help="answer /v1/embeddings too")
     add(
         "--policy",
-        choices=("seconds", "round_robin"),
+        choices=("seconds", "least_requests", "power_of_two", "prefix_hash", "round_robin"),
         default="seconds",
         help="how a replica is chosen (seconds)",
     )

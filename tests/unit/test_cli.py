@@ -6,7 +6,8 @@ import stat
 import pytest
 
 import headrace
-from headrace.cli import main
+from headrace.cli import main, parser
+from headrace.core.policies import POLICIES
 from headrace.gateway.keys import KeyRing
 
 GOOD = "pools:\n  - {name: main, model: llama, replicas: [http://10.0.0.1:8000]}\n"
@@ -43,6 +44,11 @@ def test_no_command_and_unknown_flags_are_usage_errors(run):
     assert run("up", "--replicaz", "3")[0] == 2
     assert run("up", "--replicas", "0")[0] == 2
     assert run("up", "--port", "70000")[0] == 2
+
+
+@pytest.mark.parametrize("policy", list(POLICIES))
+def test_up_takes_every_policy_there_is(policy):
+    assert parser().parse_args(["up", "--policy", policy]).policy == policy
 
 
 class TestCheck:

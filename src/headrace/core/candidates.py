@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from headrace.core.model import Replica
@@ -103,25 +105,45 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CostTerm:
-    """One part of a candidate's cost. `unit` is "s" (seconds), "tokens" or "turns"."""
+    """One part of a candidate's cost. `unit` is "s" (seconds), "tokens", "requests", "turns" or
+    "places".
+    """
 
     name: str
     value: float
     unit: str
 
 
+class Scope(Enum):
+    """Which of the usable replicas a policy is shown."""
+
+    ALL = "all"
+    SHORTLIST = "shortlist"
+    """In a large fleet the best prefix holders, the least loaded and a few at random; else all."""
+    PAIR = "pair"
+    """Two at random."""
+
+
 class Policy(Protocol):
     """A rule that prices replicas. The lowest cost wins."""
 
-    needs_all: bool
-    """Whether every replica must be priced; else a shortlist may do in a large fleet."""
+    scope: Scope
+    """What `price` is shown. Chance has its place here alone, so that a policy needs none."""
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
-        """Price each replica for this request; `replicas` come in the order of their names."""
+        """Price replicas for this request, at least the one to be picked.
+
+        `replicas` come in the order of their names; the list is the same object until the fleet
+        changes, except for a request that is tried again.
+        """
         ...
 
     def chosen(self, replica: str) -> None:
         """Take note of the pick."""
+        ...
+
+    def left(self, replica: str) -> None:
+        """Forget a replica that left the fleet, whether it was ever shown or not."""
         ...
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
@@ -139,6 +161,15 @@ def see(ask: Ask, replicas: list[Replica]) -> list[Sight]:
         uncached = ask.prompt_tokens - hit_tokens
         seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens))
     return seen
+
+
+def rows_at(ask: Ask, replicas: list[Replica], costs: Iterable[float], now: float) -> list[Row]:
+    """Replicas at these costs, with all that can be said about each."""
+    seen = predict(ask, replicas, now) or see(ask, replicas)
+    return [
+        (cost, replica.in_flight, replica.last_attempt, replica.name) + seen[i]
+        for i, (replica, cost) in enumerate(zip(replicas, costs, strict=True))
+    ]
 
 
 def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] | None:

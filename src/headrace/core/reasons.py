@@ -20,11 +20,13 @@ def reason_for(
     if len(candidates) == 1:
         return f"{text}; the only one to choose from"
     other = candidates[1]
-    if unit == "turns":
+    if unit == "turns" or (unit == "places" and chosen.cost < other.cost):
         return text
     if other.cost == chosen.cost:
         return f"{text}; {other.replica} would cost the same but {_tie_break(chosen, other)}"
     less = other.cost - chosen.cost
+    if unit == "requests":
+        return f"{text}; {less:,.0f} fewer than {other.replica}"
     amount = f"{_seconds(less)} less" if unit == "s" else f"{less:,.0f} tokens fewer"
     tipped = _tipped(chosen, other, terms)
     return f"{text}; {amount} than {other.replica}, {_drawback(other, tipped)}"
@@ -43,6 +45,10 @@ def _describe(candidate: Candidate, unit: str) -> str:
     prefill = f"prefill {candidate.uncached_tokens:,} of {prompt:,} tokens"
     if unit == "turns":
         return f"its turn, {prefill}"
+    if unit == "requests":
+        return f"{_counted(candidate.cost, 'request')} in flight, {prefill}"
+    if unit == "places":
+        return f"{_place(candidate)}, {prefill}"
     if candidate.queue_s is None or candidate.prefill_s is None:
         in_flight = candidate.cost - candidate.uncached_tokens
         return f"{in_flight:,.0f} uncached tokens in flight + {prefill}"
@@ -51,6 +57,17 @@ def _describe(candidate: Candidate, unit: str) -> str:
         parts.append(f"wait for a slot {_seconds(candidate.slot_wait_s)}")
     parts.append(f"{prefill} {_seconds(candidate.prefill_s)}")
     return " + ".join(parts)
+
+
+def _place(candidate: Candidate) -> str:
+    if not candidate.cost:
+        return "the first place on the ring for this prefix"
+    places = _counted(candidate.cost, "place")
+    return f"{places} further on the ring, since all before are at their load bound"
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
 
 
 def _tipped(

@@ -100,6 +100,9 @@ class Roster:
         del replica.pool.replicas[name]
         replica.state = ReplicaState.DRAINING
         self.index.remove_replica(replica.index)
+        for policy in self.policies.values():
+            # Any of them may know it: one pool's policy chooses among all that serve a model.
+            policy.left(name)
         return True
 
     def report(self, replica: Replica, report: EngineReport, now: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import nsmallest
 
-from headrace.core.candidates import Ask, Policy, Row
+from headrace.core.candidates import Ask, Policy, Row, Scope
 from headrace.core.catalog import Serving, mask_of
 from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Pool, Replica, Request, Rng
 from headrace.core.prefix_index import PrefixIndex, marks_of, mix_identity
@@ -14,6 +14,7 @@ MOST_SCORED = 32
 BEST_HOLDERS = 8
 LEAST_LOADED = 16
 AT_RANDOM = 8
+PAIR = 2
 
 
 def prompt_tokens(request: Request, pool: Pool) -> int:
@@ -45,11 +46,13 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
 def price(
     ask: Ask, serving: Serving, index: PrefixIndex, policy: Policy, *, rng: Rng, now: float
 ) -> list[Row]:
-    """Look up the prefix and price the replicas of `serving`, or a shortlist of many."""
+    """Look up the prefix and price the replicas of `serving` that the policy wants to see."""
     ask.hits = index.lookup(ask.marks, serving.mask)
-    replicas = serving.replicas
-    if len(replicas) > MOST_SCORED and not policy.needs_all:
+    replicas, scope = serving.replicas, policy.scope
+    if scope is Scope.SHORTLIST and len(replicas) > MOST_SCORED:
         replicas = shortlist(replicas, ask, rng)
+    elif scope is Scope.PAIR and len(replicas) > PAIR:
+        replicas = pair(replicas, rng)
     return policy.price(ask, replicas, now)
 
 
@@ -69,6 +72,15 @@ def shortlist(replicas: list[Replica], ask: Ask, rng: Rng) -> list[Replica]:
     for _ in range(AT_RANDOM):
         chosen |= 1 << replicas[int(rng.random() * len(replicas))].index
     return [replica for replica in replicas if chosen >> replica.index & 1]
+
+
+def pair(replicas: list[Replica], rng: Rng) -> list[Replica]:
+    """Two different replicas at random, every pair as likely, in the order of names."""
+    first = int(rng.random() * len(replicas))
+    # One of the others: those from `first` on are one further.
+    second = int(rng.random() * (len(replicas) - 1))
+    second += second >= first
+    return [replicas[min(first, second)], replicas[max(first, second)]]
 
 
 def _load(replica: Replica) -> tuple[int, int, str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, predict, see
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, rows_at
 from headrace.core.model import Replica
 
 
 class RoundRobin:
     """Prices by turn: 0 for the replica whose turn it is, 1 for the next one, and so on."""
 
-    needs_all = True
+    scope = Scope.ALL
 
     def __init__(self) -> None:
         self._last = ""
@@ -20,16 +20,14 @@ class RoundRobin:
         """Price each replica by its distance from the one whose turn it is."""
         first = bisect_right(replicas, self._last, key=lambda replica: replica.name)
         count = len(replicas)
-        seen = predict(ask, replicas, now) or see(ask, replicas)
-        return [
-            (float((i - first) % count), replica.in_flight, replica.last_attempt, replica.name)
-            + seen[i]
-            for i, replica in enumerate(replicas)
-        ]
+        return rows_at(ask, replicas, [float((i - first) % count) for i in range(count)], now)
 
     def chosen(self, replica: str) -> None:
         """The next turn is that of the one after it."""
         self._last = replica
+
+    def left(self, replica: str) -> None:
+        """Its turn is that of the one after it."""
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The turns before its own."""

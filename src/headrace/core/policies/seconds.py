@@ -13,7 +13,7 @@ there plus those of this one.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, predict, see
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict, see
 from headrace.core.model import Replica
 
 OTHERS_WEIGHT = 1.0
@@ -23,7 +23,7 @@ DECODE_WEIGHT = 0.3
 class Seconds:
     """Prices by predicted seconds; stateless."""
 
-    needs_all = False
+    scope = Scope.SHORTLIST
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price each replica in seconds, or in tokens where a pool has no profile yet."""
@@ -40,6 +40,9 @@ class Seconds:
 
     def chosen(self, replica: str) -> None:
         """Nothing to remember."""
+
+    def left(self, replica: str) -> None:
+        """Nothing to forget."""
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The parts of the cost formula, or the tokens in flight."""

@@ -1,0 +1,29 @@
+"""The replica with the fewest requests in flight, whatever their size."""
+
+from __future__ import annotations
+
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, rows_at
+from headrace.core.model import Replica
+
+
+class LeastRequests:
+    """Prices by the requests in flight; stateless."""
+
+    scope = Scope.ALL
+
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+        """Price each replica by its requests in flight."""
+        return rows_at(ask, replicas, [float(replica.in_flight) for replica in replicas], now)
+
+    def chosen(self, replica: str) -> None:
+        """Nothing to remember."""
+
+    def left(self, replica: str) -> None:
+        """Nothing to forget."""
+
+    def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
+        """The requests in flight."""
+        return (CostTerm("in flight", candidate.cost, "requests"),)
+
+
+POLICY = LeastRequests

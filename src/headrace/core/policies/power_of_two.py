@@ -1,0 +1,34 @@
+"""Of two replicas taken at random, the one with fewer requests in flight.
+
+The second choice keeps the longest queue near log log N (Mitzenmacher, "The Power of Two Choices
+in Randomized Load Balancing", 2001), and several gateways that each see only their own requests do
+not all run to the same replica.
+"""
+
+from __future__ import annotations
+
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, rows_at
+from headrace.core.model import Replica
+
+
+class PowerOfTwo:
+    """Prices the two that it is shown by their requests in flight; stateless."""
+
+    scope = Scope.PAIR
+
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+        """Price both by their requests in flight."""
+        return rows_at(ask, replicas, [float(replica.in_flight) for replica in replicas], now)
+
+    def chosen(self, replica: str) -> None:
+        """Nothing to remember."""
+
+    def left(self, replica: str) -> None:
+        """Nothing to forget."""
+
+    def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
+        """The requests in flight."""
+        return (CostTerm("in flight", candidate.cost, "requests"),)
+
+
+POLICY = PowerOfTwo
