@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from headrace.edges.http import fetch
+from headrace.edges.http.address import url_at
 from headrace.edges.http.heads import Header
+from headrace.edges.http.tls import ClientTls
 from headrace.engines.dialect import Dialect
 from headrace.engines.reading import EngineReading
 
@@ -18,7 +20,13 @@ class Fetch(Protocol):
     """How to GET; `headrace.edges.http.fetch.get` is one. Raises `FetchError`."""
 
     async def __call__(
-        self, url: str, *, timeout_s: float, headers: Iterable[Header], max_bytes: int
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        headers: Iterable[Header],
+        max_bytes: int,
+        tls: ClientTls | None,
     ) -> fetch.FetchResult:
         """The whole answer, whatever its status."""
         ...
@@ -50,6 +58,8 @@ class ScrapeTarget:
     dialect: Dialect
     headers: tuple[Header, ...] = field(default=(), repr=False)
     """Sent along: an engine with an API key may ask for it here too."""
+    tls: ClientTls | None = None
+    """For an `https` address; without it what the system trusts is trusted."""
 
 
 OnReading = Callable[[str, EngineReading], None]
@@ -86,6 +96,16 @@ class Scraper:
         if target.dialect.metrics_paths:
             task = asyncio.create_task(self._run(target), name=f"scrape {target.replica}")
             self._tasks[target.replica] = (target, task)
+
+    def configure(self, settings: ScrapeSettings) -> None:
+        """Scrape with these settings from now on."""
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._places = asyncio.Semaphore(settings.concurrency)
+        for target, _ in tuple(self._tasks.values()):
+            self.forget(target.replica)
+            self.watch(target)
 
     def forget(self, replica: str) -> None:
         """Stop scraping a replica; nothing more is reported about it."""
@@ -135,10 +155,11 @@ class Scraper:
     ) -> fetch.FetchResult | fetch.FetchError:
         try:
             return await self._get(
-                target.url + path,
+                url_at(target.url, path),
                 timeout_s=self._settings.timeout_s,
                 headers=target.headers,
                 max_bytes=self._settings.max_answer_bytes,
+                tls=target.tls,
             )
         except fetch.FetchError as error:
             return error

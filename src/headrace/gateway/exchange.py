@@ -10,13 +10,12 @@ event loop's thread and nothing here awaits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Reject
 from headrace.core.model import Outcome, Replica
-from headrace.edges.http.address import Address
+from headrace.edges.http.address import Address, AddressBook
 from headrace.edges.http.client import UpstreamCall, UpstreamPool
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import (
@@ -28,23 +27,29 @@ from headrace.edges.http.heads import (
     render,
 )
 from headrace.edges.http.server import ClientConnection
-from headrace.engines.dialect import Dialect
+from headrace.engines.registry import dialect
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
-from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.settings import GatewaySettings, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry
 
 JSON: Header = (b"content-type", b"application/json")
 
 
-@dataclass(frozen=True, slots=True)
 class Upstream:
     """How to talk to the engines of one pool; `authorization` is the header value, if any."""
 
-    dialect: Dialect
-    authorization: bytes | None = None
+    __slots__ = ("address", "authorization", "dialect", "tls")
+
+    def __init__(self, access: UpstreamAccess) -> None:
+        key = access.api_key
+        self.dialect = dialect(access.engine)
+        self.authorization = None if key is None else b"Bearer " + key.encode("ascii")
+        self.tls = access.tls
+        self.address = AddressBook(access.tls).find
+        """A replica's address by its URL."""
 
 
 class ExchangeHost(Protocol):
@@ -60,10 +65,6 @@ class ExchangeHost(Protocol):
 
     def upstream(self, pool: str) -> Upstream:
         """Return how to talk to a pool's engines."""
-        ...
-
-    def address(self, url: str) -> Address:
-        """Return a replica's parsed address."""
         ...
 
     def now(self) -> float:
@@ -111,6 +112,7 @@ class Exchange:
         "_replica",
         "_sent",
         "_sent_s",
+        "_settings",
         "_started_s",
         "_status",
         "_tokens_started",
@@ -121,6 +123,7 @@ class Exchange:
 
     def __init__(self, host: ExchangeHost, connection: ClientConnection, call: Call) -> None:
         self._host = host
+        self._settings = host.settings  # a reload must not shorten what is under way
         self._connection = connection
         self._call = call
         self.id = call.request.id
@@ -174,14 +177,14 @@ class Exchange:
                     request.endpoint, injected=injected, prompts=self._call.prompts
                 ),
                 self._meter,
-                host.settings.limits.max_event_bytes,
+                self._settings.limits.max_event_bytes,
             )
             if request.streamed
             else None
         )
         self._sent_s = now
         self._phase = Phase.CONNECTING
-        address = host.address(replica.url)
+        address = upstream.address(replica.url)
         self._upstream_call = host.pool.open(address, self._payload(body, address), self)
 
     def reject(self, effect: Reject) -> None:
@@ -203,10 +206,10 @@ class Exchange:
 
     def answer_head(self, status: int, headers: list[Header]) -> None:
         """Choose how the body is relayed. Nothing reaches the client before its first byte."""
-        host, upstream = self._host, self._upstream
+        upstream = self._upstream
         assert upstream is not None
         self._phase = Phase.RELAYING
-        self._last_byte_s = host.now()
+        self._last_byte_s = self._host.now()
         self._status = status
         self._answer_headers = headers
         if status >= 400:
@@ -217,13 +220,13 @@ class Exchange:
             if self._relay is None:  # a stream that the request's body did not ask for
                 assert self._meter is not None
                 reader = upstream.dialect.stream_reader(self._call.request.endpoint)
-                limit = host.settings.limits.max_event_bytes
+                limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
             self._relay = BodyRelay(
                 upstream.dialect,
                 self._call.request.endpoint,
-                host.settings.limits.max_answer_read_bytes,
+                self._settings.limits.max_answer_read_bytes,
             )
 
     def answer_body(self, data: bytes) -> None:
@@ -302,7 +305,7 @@ class Exchange:
 
     def check(self, now: float) -> None:
         """End what takes longer than its limit; called a few times a second."""
-        timeouts = self._host.settings.timeouts
+        timeouts = self._settings.timeouts
         if self._phase is Phase.CONNECTING and self._upstream_call is not None:
             if self._upstream_call.connected:
                 self._phase = Phase.WAITING

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine
+from dataclasses import replace
 from urllib.parse import unquote
 
 from headrace.core.dispatcher import Dispatcher
@@ -27,7 +28,7 @@ from headrace.core.events import (
 )
 from headrace.core.model import ReplicaState
 from headrace.edges.http import fetch
-from headrace.edges.http.address import Address
+from headrace.edges.http.address import url_at
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header
@@ -37,7 +38,7 @@ from headrace.edges.http.server import (
     HttpRequest,
     HttpServer,
 )
-from headrace.engines.registry import dialect
+from headrace.edges.http.tls import ServerCertificate
 from headrace.gateway.call import BadRequest, Call, client_id, previous_response_id, read_call
 from headrace.gateway.endpoints import stored_response_id
 from headrace.gateway.exchange import JSON, Exchange, Upstream
@@ -82,10 +83,10 @@ class DataPlane:
         )
         self.port = settings.listen.port
         self.draining = False
+        self.certificate: ServerCertificate | None = None
         self._server = HttpServer(self, _connection_limits(settings))
         self._exchanges: dict[str, Exchange] = {}
         self._upstreams: dict[str, Upstream] = {}
-        self._addresses: dict[str, Address] = {}
         self._stored: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._id_prefix = f"hr-{secrets.token_hex(4)}-"
         self._requests = 0
@@ -99,15 +100,30 @@ class DataPlane:
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Listen. Raises `PortTaken`, or `OSError` if the address is not ours."""
+        """Listen. Raises `PortTaken`, `OSError` if the address is not ours, or `TlsError`."""
         listen = self.settings.listen
+        if listen.tls is not None:
+            self.certificate = ServerCertificate(listen.tls)
+        tls = None if self.certificate is None else self.certificate.context
         try:
-            self.port = await self._server.start(listen.host, listen.port)
+            if listen.unix is not None:
+                await self._server.start_unix(listen.unix, tls)
+            else:
+                self.port = await self._server.start(listen.host, listen.port, tls)
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
+            if error.errno == errno.EADDRINUSE and listen.unix is None:
                 raise PortTaken(listen.host, listen.port) from None
             raise
         self._spawn(self._tick())
+
+    def configure(self, settings: GatewaySettings, keys: KeyRing | None) -> None:
+        """Use other settings for what comes from now on; where it listens stays as it is."""
+        self.settings = replace(settings, listen=self.settings.listen)
+        self.keys = keys
+        self.pool.max_idle = settings.limits.idle_connections_per_replica
+        self.pool.idle_s = settings.timeouts.upstream_idle_s
+        self._server.limits = _connection_limits(settings)
+        self._upstreams.clear()
 
     @property
     def ready(self) -> bool:
@@ -197,9 +213,10 @@ class DataPlane:
             headers.append((b"authorization", upstream.authorization))
         try:
             answer = await fetch.get(
-                replica.url + upstream.dialect.health_path,
+                url_at(replica.url, upstream.dialect.health_path),
                 timeout_s=self.settings.timeouts.connect_s,
                 headers=headers,
+                tls=upstream.tls,
             )
             healthy = upstream.dialect.ready(answer.status)
         except fetch.FetchError:
@@ -213,18 +230,7 @@ class DataPlane:
         known = self._upstreams.get(pool)
         if known is None:
             access = self.settings.upstreams.get(pool, UpstreamAccess())
-            key = access.api_key
-            authorization = None if key is None else b"Bearer " + key.encode("ascii")
-            known = self._upstreams[pool] = Upstream(dialect(access.engine), authorization)
-        return known
-
-    def address(self, url: str) -> Address:
-        """Return a replica's parsed address."""
-        known = self._addresses.get(url)
-        if known is None:
-            if len(self._addresses) > 10_000:  # replicas come and go with new ports
-                self._addresses.clear()
-            known = self._addresses[url] = Address.parse(url)
+            known = self._upstreams[pool] = Upstream(access)
         return known
 
     def input_tokens(self, call: Call, pool: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headrace.edges.http.tls import ClientTls, ServerTls
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -67,17 +69,24 @@ class Listener:
     """Address; `0.0.0.0` or `::` are all of the machine's."""
     port: int = 8080
     """Port; 0 takes a free one."""
+    unix: str | None = None
+    """Path of a Unix socket to listen on, in place of `host` and `port`. Owner and group of the
+    file may connect."""
+    tls: ServerTls | None = None
+    """With it clients connect by `https`, and only so."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAccess:
     """How to reach the engines of one pool: dialect name and the key they ask for, if any.
 
-    `api_key` goes out as `Authorization: Bearer …` and is never logged or shown.
+    `api_key` goes out as `Authorization: Bearer …` and is never logged or shown. `tls` is for those
+    at `https` addresses; without it what the system trusts is trusted.
     """
 
     engine: str = "openai"
     api_key: str | None = field(default=None, repr=False)
+    tls: ClientTls | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ async def test_an_engine_without_metrics_is_left_alone():
 async def test_scrapes_at_once_are_bounded_and_all_get_their_turn(concurrency):
     running, most = 0, 0
 
-    async def slow_get(url, *, timeout_s, headers, max_bytes):
+    async def slow_get(url, *, timeout_s, headers, max_bytes, tls):
         nonlocal running, most
         running += 1
         most = max(most, running)

@@ -307,8 +307,8 @@ class UpstreamPool:
     """Kept-alive connections per address, the last used first."""
 
     def __init__(self, *, max_idle: int, idle_s: float) -> None:
-        self._max_idle = max_idle
-        self._idle_s = idle_s
+        self.max_idle = max_idle
+        self.idle_s = idle_s
         self._idle: dict[Address, list[UpstreamConnection]] = {}
         self._open = 0
 
@@ -329,7 +329,7 @@ class UpstreamPool:
     def take_idle(self, address: Address) -> UpstreamConnection | None:
         """Return a connection that is still open, or None."""
         idle = self._idle.get(address)
-        oldest_s = time.monotonic() - self._idle_s
+        oldest_s = time.monotonic() - self.idle_s
         while idle:
             connection = idle.pop()
             transport = connection.transport
@@ -345,7 +345,7 @@ class UpstreamPool:
         if transport is None:
             return
         idle = self._idle.setdefault(connection.address, [])
-        if len(idle) >= self._max_idle:
+        if len(idle) >= self.max_idle:
             transport.abort()
             return
         connection.idle_since_s = time.monotonic()
@@ -368,7 +368,7 @@ class UpstreamPool:
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long; called a few times a second."""
-        oldest_s = now - self._idle_s
+        oldest_s = now - self.idle_s
         for idle in tuple(self._idle.values()):
             for connection in [c for c in idle if c.idle_since_s < oldest_s]:
                 if connection.transport is not None:

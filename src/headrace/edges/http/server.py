@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import ssl
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -21,10 +22,14 @@ import httptools
 
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header, find, render, status_line
+from headrace.edges.http.socket_file import SocketFile
 from headrace.edges.http.strictness import fault_of
+from headrace.edges.http.tls import HANDSHAKE_S
 
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
+BACKLOG = 1024
+"""Connections that the system keeps for us until they are accepted."""
 
 _log = logging.getLogger(__name__)
 _JSON = (b"content-type", b"application/json")
@@ -100,20 +105,40 @@ class HttpServer:
         self.closing = False
         self._per_client: dict[str, int] = {}
         self._listener: asyncio.Server | None = None
+        self._socket_file: SocketFile | None = None
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen and return the port. Raises `OSError` when the address cannot be had."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: ClientConnection(self), host, port, backlog=1024
+            lambda: ClientConnection(self),
+            host,
+            port,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
         )
         return int(self._listener.sockets[0].getsockname()[1])
+
+    async def start_unix(self, path: str, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on a Unix socket. Raises `OSError` when it cannot be had."""
+        loop = asyncio.get_running_loop()
+        self._socket_file = SocketFile(path)
+        self._listener = await loop.create_unix_server(
+            lambda: ClientConnection(self),
+            sock=self._socket_file.socket,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+        )
 
     def stop_listening(self) -> None:
         """Refuse new connections; close the idle ones, let the busy ones finish their answer."""
         self.closing = True
         if self._listener is not None:
             self._listener.close()
+        if self._socket_file is not None:
+            self._socket_file.remove()
         for connection in tuple(self.connections):
             connection.close_when_idle()
 
