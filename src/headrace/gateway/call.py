@@ -6,7 +6,9 @@ replaces one member; all others go out byte for byte, and no key can stand there
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -14,10 +16,18 @@ import msgspec
 from headrace.core.model import Endpoint, Request
 from headrace.edges.http.server import HttpRequest
 from headrace.gateway.endpoints import endpoint_of
-from headrace.gateway.prompt import Members, Prompt, read_prompt
+from headrace.gateway.form import boundary_of, model_span
+from headrace.gateway.large_body import MemberScanner, NotAnObject, Scan, Span, cut, replace
+from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
 
 MAX_MODEL_CHARS = 512
 """Longest model name that is looked up."""
+LARGE_BODY_BYTES = 1024 * 1024
+"""A longer JSON body is scanned in turns instead of being parsed at one go."""
+TURN_BYTES = 256 * 1024
+"""How much of it is scanned before others get their turn."""
+MAX_MEMBER_BYTES = 64 * 1024
+"""Longest value of a large body that is read; those that matter are short."""
 
 _decode_members = msgspec.json.Decoder(Members).decode
 _decode_value = msgspec.json.Decoder().decode
@@ -25,6 +35,9 @@ _encode = msgspec.json.Encoder().encode
 _TRUE = msgspec.Raw(b"true")
 _ASK_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_READ_MEMBERS = frozenset(
+    ("model", "stream", "stream_options", "previous_response_id", *_OUTPUT_LIMITS)
+)
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -49,15 +62,21 @@ class Call:
     http: HttpRequest
     members: Members | None
     prompts: int = 1
+    scan: Scan | None = None
+    """For a large body; then `members` holds only the small members that are ever read."""
+    model_span: Span | None = None
+    """For a form: where the model is named."""
 
-    def body_for(self, model: str, *, ask_usage: bool) -> tuple[bytes, bool]:
-        """Return the body to send, and whether a request for usage was merged in.
+    def body_for(self, model: str, *, ask_usage: bool) -> tuple[list[bytes], bool]:
+        """Return the pieces of the body to send, and whether a request for usage was merged in.
 
         `model` is the id that the engine knows. The client's own request for usage is left alone.
         """
         members = self.members
         if members is None:
-            return self.http.body, False
+            if self.model_span is None or not model or model == self.request.model:
+                return self.http.pieces, False
+            return replace(self.http.pieces, [(self.model_span, model.encode())]), False
         edits: Members = {}
         if "model" in members and model and model != self.request.model:
             edits["model"] = msgspec.Raw(_encode(model))
@@ -65,8 +84,22 @@ class Call:
         if options is not None:
             edits["stream_options"] = options
         if not edits:
-            return self.http.body, False
-        return _encode({**members, **edits}), options is not None
+            return self.http.pieces, False
+        if self.scan is not None:
+            return _edit_large(self.http.pieces, self.scan, edits), options is not None
+        return [_encode({**members, **edits})], options is not None
+
+
+def _edit_large(pieces: list[bytes], scan: Scan, edits: Members) -> list[bytes]:
+    """Edit by span; a member that is not there yet is put in front of the others."""
+    spans: list[tuple[Span, bytes]] = []
+    for name, value in edits.items():
+        span = scan.members.get(name)
+        if span is not None:
+            spans.append((span, bytes(value)))
+        else:
+            spans.append(((scan.begin, scan.begin), b'"%b":%b,' % (name.encode(), bytes(value))))
+    return replace(pieces, spans)
 
 
 def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw | None:
@@ -88,30 +121,101 @@ def client_id(http: HttpRequest) -> str:
     return value.decode("ascii") if value and _CLIENT_ID.fullmatch(value) else ""
 
 
-def read_call(
-    http: HttpRequest, request_id: str, *, replica: str = "", model: str = "", tenant: str = ""
-) -> Call:
-    """Understand a request. Raises `BadRequest`.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of a request before its body is read.
 
     `replica` and `model` are given for a stored response, whose holder is known. `tenant` is the
-    name of the API key.
+    name of the API key. `holder_of` finds replica and model of a response that is continued.
     """
+
+    request_id: str
+    tenant: str = ""
+    replica: str = ""
+    model: str = ""
+    holder_of: Callable[[str], tuple[str, str]] = lambda _: ("", "")
+
+
+def read_call(http: HttpRequest, origin: Origin) -> Call:
+    """Understand a request. Raises `BadRequest`."""
     endpoint = endpoint_of(http.path)
     members = _read_members(http, endpoint)
     if members is None:
-        request = Request(
-            id=request_id,
-            model=model,
-            endpoint=endpoint,
-            streamed=False,
-            replica=replica,
-            tenant=tenant,
-            client_id=client_id(http),
-        )
-        return Call(request, http, None)
-    prompt = _read_prompt(endpoint, members)
+        return _opaque(http, origin)
+    return _routed(http, members, _read_prompt(endpoint, members), origin)
+
+
+async def read_large_call(http: HttpRequest, origin: Origin) -> Call:
+    """Understand a request with a large JSON body, in turns with everything else on the loop.
+
+    Raises `BadRequest`.
+    """
+    endpoint = endpoint_of(http.path)
+    scanner = MemberScanner()
+    try:
+        for piece in http.pieces:
+            for at in range(0, len(piece), TURN_BYTES):
+                scanner.feed(piece[at : at + TURN_BYTES])
+                await asyncio.sleep(0)
+        scan = scanner.finish()
+    except NotAnObject as error:
+        if endpoint is Endpoint.OTHER:
+            return _opaque(http, origin)
+        raise _not_json(error) from None
+    repeated = scan.repeated & _READ_MEMBERS
+    if repeated:
+        name = min(repeated)
+        raise BadRequest(f"{name!r} stands in the body more than once.", param=name)
+    members: Members = {
+        name: msgspec.Raw(cut(http.pieces, (start, end)).strip())
+        for name, (start, end) in scan.members.items()
+        if name in _READ_MEMBERS and end - start <= MAX_MEMBER_BYTES
+    }
+    prompt = read_large_prompt(endpoint, http.pieces, scan)
+    return _routed(http, members, prompt, origin, scan)
+
+
+def is_large(http: HttpRequest) -> bool:
+    """Whether the body must be read by `read_large_call`."""
+    return (
+        http.body_bytes > LARGE_BODY_BYTES
+        and http.method == b"POST"
+        and http.pieces[0].lstrip()[:1] == b"{"
+    )
+
+
+def _opaque(http: HttpRequest, origin: Origin) -> Call:
+    """A request whose body is not JSON: a form that names its model, or nothing we can read."""
+    model, span = origin.model, None
+    boundary = boundary_of(http.header(b"content-type"))
+    if boundary is not None:
+        body = http.body
+        span = model_span(body, boundary)
+        if span is not None and span[1] - span[0] <= MAX_MODEL_CHARS:
+            model = body[slice(*span)].decode("utf-8", "replace")
     request = Request(
-        id=request_id,
+        id=origin.request_id,
+        model=model,
+        endpoint=endpoint_of(http.path),
+        streamed=False,
+        replica=origin.replica,
+        tenant=origin.tenant,
+        client_id=client_id(http),
+    )
+    return Call(request, http, None, model_span=span)
+
+
+def _routed(
+    http: HttpRequest, members: Members, prompt: Prompt, origin: Origin, scan: Scan | None = None
+) -> Call:
+    endpoint = endpoint_of(http.path)
+    replica, model = origin.replica, origin.model
+    previous = members.get("previous_response_id") if endpoint is Endpoint.RESPONSES else None
+    if previous is not None:
+        named = _decode(previous)
+        replica, model = origin.holder_of(named) if isinstance(named, str) else ("", "")
+    request = Request(
+        id=origin.request_id,
         model=_read_model(members, endpoint) or model,
         endpoint=endpoint,
         streamed=bytes(members.get("stream", b"")) == b"true",
@@ -121,39 +225,33 @@ def read_call(
         blocks=prompt.blocks,
         max_output_tokens=_read_output_limit(members),
         replica=replica,
-        tenant=tenant,
+        tenant=origin.tenant,
         client_id=client_id(http),
     )
-    return Call(request, http, members, prompt.prompts)
-
-
-def previous_response_id(body: bytes) -> str:
-    """Return the stored response that a `/v1/responses` body continues, or ""."""
-    if b'"previous_response_id"' not in body:
-        return ""
-    try:
-        value = _decode_value(_decode_members(body).get("previous_response_id", b"null"))
-    except (msgspec.DecodeError, RecursionError):
-        return ""  # read_call says what is wrong
-    return value if isinstance(value, str) else ""
+    return Call(request, http, members, prompt.prompts, scan)
 
 
 def _read_members(http: HttpRequest, endpoint: Endpoint) -> Members | None:
     """Return the members of a JSON body; None for a body that is not ours to read."""
-    if endpoint is Endpoint.OTHER and not http.body.lstrip().startswith(b"{"):
-        return None
-    if http.method != b"POST":
+    body = http.body
+    if http.method != b"POST" or (
+        endpoint is Endpoint.OTHER and not body.lstrip().startswith(b"{")
+    ):
         return None
     try:
-        return _decode_members(http.body)
+        return _decode_members(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         if endpoint is Endpoint.OTHER:
             return None
-        raise BadRequest(
-            f"The request body is not a JSON object: {error}. Send one with content-type"
-            " application/json.",
-            code="invalid_json",
-        ) from None
+        raise _not_json(error) from None
+
+
+def _not_json(error: Exception) -> BadRequest:
+    return BadRequest(
+        f"The request body is not a JSON object: {error}. Send one with content-type"
+        " application/json.",
+        code="invalid_json",
+    )
 
 
 def _read_model(members: Members, endpoint: Endpoint) -> str:

@@ -33,6 +33,7 @@ from headrace.gateway.call import Call
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
+from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
 
 JSON: Header = (b"content-type", b"application/json")
@@ -58,6 +59,7 @@ class ExchangeHost(Protocol):
     settings: GatewaySettings
     telemetry: Telemetry
     pool: UpstreamPool
+    responses: StoredResponses
 
     def apply(self, event: Event, now: float | None = None) -> None:
         """Hand an event to the core and carry out its effects."""
@@ -73,10 +75,6 @@ class ExchangeHost(Protocol):
 
     def input_tokens(self, call: Call, pool: str) -> int:
         """Estimate a prompt's tokens."""
-        ...
-
-    def remember_response(self, response_id: str, replica: str, model: str) -> None:
-        """A response may be stored at this replica."""
         ...
 
     def over(self, exchange: Exchange) -> None:
@@ -263,7 +261,7 @@ class Exchange:
             self._engine_refused(last)
             return
         if relay.response_id:
-            self._host.remember_response(relay.response_id, self._replica, self._model)
+            self._host.responses.remember(relay.response_id, self._replica, self._model)
         self._end(Outcome.COMPLETED, status=self._status)
         self._over()
         if not self._sent:
@@ -395,7 +393,7 @@ class Exchange:
         if call is not None:
             call.cancel()
 
-    def _payload(self, body: bytes, address: Address) -> bytes:
+    def _payload(self, body: list[bytes], address: Address) -> list[bytes]:
         http = self._call.http
         upstream = self._upstream
         headers = passing(http.headers, NOT_FORWARDED)
@@ -405,8 +403,10 @@ class Exchange:
         if upstream is not None and upstream.authorization is not None:
             headers.append((b"authorization", upstream.authorization))
         if body or http.method == b"POST":
-            headers.append((b"content-length", b"%d" % len(body)))
-        return render(b"%b %b HTTP/1.1\r\n" % (http.method, http.target), headers) + body
+            headers.append((b"content-length", b"%d" % sum(map(len, body))))
+        head = render(b"%b %b HTTP/1.1\r\n" % (http.method, http.target), headers)
+        # One piece is joined to its head, for one system call; many are large and are not copied.
+        return [head + body[0]] if len(body) == 1 else [head, *body]
 
     def _identity(self) -> list[Header]:
         headers = [

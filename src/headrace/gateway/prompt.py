@@ -14,9 +14,13 @@ import msgspec
 import xxhash
 
 from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint
+from headrace.gateway.large_body import Scan, Span, cut
 
 Members = dict[str, msgspec.Raw]
 """A JSON object, its values still the bytes of the body."""
+
+MAX_HASHED_BYTES = 4 * 1024 * 1024
+"""Of a longer prompt, what comes after has no identity: some million tokens are enough to tell."""
 
 _EMPTY = msgspec.Raw(b"")
 _SEPARATOR = b"\x1e"
@@ -164,6 +168,27 @@ def read_prompt(endpoint: Endpoint, members: Members) -> Prompt:
             text.prompt(raw)
     data = b"".join(text.pieces)
     return Prompt(len(data), text.media_items, text.tokens, text.prompts, hash_blocks(data))
+
+
+def read_large_prompt(endpoint: Endpoint, pieces: list[bytes], scan: Scan) -> Prompt:
+    """Return the prompt of a scanned body.
+
+    Its identity is the JSON as it stands, field order included: a large prompt meets its own
+    repetitions and continuations, but not the same text that came in a small body.
+    """
+    turns = _TURNS.get(endpoint)
+    if turns is None:
+        return Prompt()
+    spans = [scan.members[n] for n in (*_BEFORE_MESSAGES[endpoint], turns) if n in scan.members]
+    text_bytes = sum(end - start for start, end in spans) - scan.media_bytes
+    room = MAX_HASHED_BYTES
+    hashed: list[bytes] = []
+    for start, end in spans:
+        span: Span = (start, min(end, start + room))
+        hashed.append(cut(pieces, span))
+        room -= span[1] - start
+    blocks = hash_blocks(b"".join(hashed))
+    return Prompt(max(0, text_bytes), scan.media_items, None, 1, blocks)
 
 
 def hash_blocks(data: bytes) -> tuple[int, ...]:

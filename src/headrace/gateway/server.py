@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Coroutine
 from dataclasses import replace
-from urllib.parse import unquote
 
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
@@ -26,31 +23,27 @@ from headrace.core.events import (
     Wake,
     WakeAt,
 )
-from headrace.core.model import ReplicaState
+from headrace.core.model import Fleet, ReplicaState
 from headrace.edges.http import fetch
 from headrace.edges.http.address import url_at
 from headrace.edges.http.client import UpstreamPool
-from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header
 from headrace.edges.http.server import (
     ClientConnection,
     ConnectionLimits,
-    HttpRequest,
     HttpServer,
 )
 from headrace.edges.http.tls import ServerCertificate
-from headrace.gateway.call import BadRequest, Call, client_id, previous_response_id, read_call
-from headrace.gateway.endpoints import stored_response_id
-from headrace.gateway.exchange import JSON, Exchange, Upstream
+from headrace.gateway.call import Call
+from headrace.gateway.exchange import Exchange, Upstream
+from headrace.gateway.front import Front
 from headrace.gateway.keys import KeyRing
-from headrace.gateway.models import render_model, render_models
-from headrace.gateway.settings import GatewaySettings, UpstreamAccess
+from headrace.gateway.settings import GatewaySettings, Limits, UpstreamAccess
+from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
 
 TICK_S = 0.25
 """Deadlines are checked and streaming tokens counted this often."""
-
-_UPSTREAM_METHODS = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
 
 
 class PortTaken(Exception):
@@ -84,13 +77,11 @@ class DataPlane:
         self.port = settings.listen.port
         self.draining = False
         self.certificate: ServerCertificate | None = None
-        self._server = HttpServer(self, _connection_limits(settings))
+        self._server = HttpServer(Front(self), _connection_limits(settings))
         self._exchanges: dict[str, Exchange] = {}
         self._upstreams: dict[str, Upstream] = {}
-        self._stored: OrderedDict[str, tuple[str, str]] = OrderedDict()
-        self._id_prefix = f"hr-{secrets.token_hex(4)}-"
-        self._requests = 0
-        self._created = int(time.time())
+        self.responses = StoredResponses(limits.stored_responses)
+        self.created_s = int(time.time())
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -114,7 +105,7 @@ class DataPlane:
             if error.errno == errno.EADDRINUSE and listen.unix is None:
                 raise PortTaken(listen.host, listen.port) from None
             raise
-        self._spawn(self._tick())
+        self.spawn(self._tick())
 
     def configure(self, settings: GatewaySettings, keys: KeyRing | None) -> None:
         """Use other settings for what comes from now on; where it listens stays as it is."""
@@ -176,10 +167,12 @@ class DataPlane:
             self._server.sweep(now)
             self.pool.sweep(now)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run a task that ends with the data plane."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # ------------------------------------------------------------ the core
 
@@ -198,7 +191,7 @@ class DataPlane:
             if exchange is not None:
                 exchange.reject(effect)
         elif isinstance(effect, Probe):
-            self._spawn(self._probe(effect.replica))
+            self.spawn(self._probe(effect.replica))
         elif isinstance(effect, WakeAt):
             delay_s = max(0.0, effect.at_s - self.now())
             asyncio.get_running_loop().call_later(delay_s, self.apply, Wake())
@@ -237,161 +230,34 @@ class DataPlane:
         """Estimate a prompt's tokens with what the core has learned of the pool."""
         return round(self.dispatcher.prompt_tokens(call.request, pool))
 
-    def remember_response(self, response_id: str, replica: str, model: str) -> None:
-        """A response may be stored at this replica; the oldest are forgotten first."""
-        self._stored[response_id] = (replica, model)
-        if len(self._stored) > self.settings.limits.stored_responses:
-            self._stored.popitem(last=False)
-
     def over(self, exchange: Exchange) -> None:
         """The exchange has ended."""
         self._exchanges.pop(exchange.id, None)
         if not self._exchanges:
             self._idle.set()
 
-    # ------------------------------------------------------------ requests
+    # ------------------------------------------------------------ what the front needs
 
-    def handle(self, request: HttpRequest, connection: ClientConnection) -> Exchange | None:
-        """Answer a request, or start its exchange."""
-        path = request.path
-        if path.startswith(b"/v1/"):
-            return self._handle_api(path, request, connection)
-        if path == b"/health":
-            connection.respond(200, [JSON], b'{"status":"ok"}')
-        elif path == b"/ready":
-            status = 200 if self.ready else 503
-            state = b"ready" if self.ready else b"draining" if self.draining else b"no replica"
-            connection.respond(status, [JSON], b'{"status":"%b"}' % state)
-        else:
-            message = (
-                f"There is nothing at {_shown(path)}. The data plane serves /v1/*, /health and"
-                " /ready; metrics and the admin API are on the control plane's port."
-            )
-            self._refuse(request, connection, 404, message, code="not_found")
-        return None
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self.settings.limits
 
-    def _handle_api(
-        self, path: bytes, request: HttpRequest, connection: ClientConnection
-    ) -> Exchange | None:
-        tenant = ""
-        if self.keys is not None:
-            header = request.header(b"authorization") or request.header(b"x-api-key")
-            name = self.keys.identify(header) if header else None
-            if name is None:
-                message = (
-                    "This gateway asks for an API key of its own: send"
-                    " 'Authorization: Bearer KEY'. The key is missing or not known."
-                )
-                self._refuse(request, connection, 401, message, code="invalid_api_key")
-                return None
-            tenant = name
-        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
-            self._handle_models(path, request, connection)
-            return None
-        if len(self._exchanges) >= self.settings.limits.max_in_flight:
-            limit = self.settings.limits.max_in_flight
-            message = f"This gateway serves {limit} requests at once (limits.max_in_flight)."
-            self._refuse(request, connection, 429, message, code="too_many_requests")
-            return None
-        return self._begin(path, request, connection, tenant)
+    @property
+    def fleet(self) -> Fleet:
+        """What can be routed to."""
+        return self.dispatcher.fleet
 
-    def _begin(
-        self, path: bytes, request: HttpRequest, connection: ClientConnection, tenant: str
-    ) -> Exchange | None:
-        self._requests += 1
-        request_id = f"{self._id_prefix}{self._requests:x}"
-        try:
-            if request.method not in _UPSTREAM_METHODS:
-                shown = _shown(request.method)
-                raise BadRequest(f"{shown} is not a method of {_shown(path)}.", status=405)
-            replica, model = self._holder(path, request)
-            call = read_call(request, request_id, replica=replica, model=model, tenant=tenant)
-        except BadRequest as error:
-            self._refuse(
-                request,
-                connection,
-                error.status,
-                error.message,
-                code=error.code,
-                param=error.param,
-                request_id=request_id,
-            )
-            return None
+    def begin(self, call: Call, connection: ClientConnection) -> Exchange:
+        """Let the core decide about a request."""
         exchange = Exchange(self, connection, call)
-        self._exchanges[request_id] = exchange
+        self._exchanges[exchange.id] = exchange
         self._idle.clear()
         self.apply(Arrived(call.request))
         return exchange
 
-    def _holder(self, path: bytes, request: HttpRequest) -> tuple[str, str]:
-        """Return the replica and model that hold the stored response a request is about."""
-        named = stored_response_id(path)
-        if named:
-            holder = self._stored.get(named)
-            if holder is None:
-                raise BadRequest(
-                    f"Response '{named[:64]}' is not known here: it was not made through this"
-                    " gateway process, or is forgotten. Ask the engine that made it.",
-                    status=404,
-                    code="response_not_found",
-                )
-            return holder
-        if path == b"/v1/responses":
-            previous = previous_response_id(request.body)
-            return self._stored.get(previous, ("", ""))
-        return "", ""
-
-    def _handle_models(
-        self, path: bytes, request: HttpRequest, connection: ClientConnection
-    ) -> None:
-        if request.method not in {b"GET", b"HEAD"}:
-            self._refuse(request, connection, 405, "/v1/models is read with GET.")
-            return
-        fleet = self.dispatcher.fleet
-        name = unquote(path[len(b"/v1/models/") :].decode("ascii", "replace"))
-        body: bytes | None
-        body = render_model(fleet, self._created, name) if name else None
-        if name and body is None:
-            message = f"The model '{name[:128]}' does not exist; /v1/models lists those that do."
-            self._refuse(request, connection, 404, message, code="model_not_found", param="model")
-            return
-        connection.respond(200, [JSON], body or render_models(fleet, self._created))
-
-    def _refuse(
-        self,
-        request: HttpRequest,
-        connection: ClientConnection,
-        status: int,
-        message: str,
-        *,
-        code: str | None = None,
-        param: str | None = None,
-        request_id: str = "",
-    ) -> None:
-        """Answer with an error before the core was asked."""
-        if not request_id:
-            self._requests += 1
-            request_id = f"{self._id_prefix}{self._requests:x}"
-        headers = [
-            JSON,
-            (b"x-request-id", (client_id(request) or request_id).encode()),
-            (b"x-headrace-request-id", request_id.encode()),
-        ]
-        if status == 401:
-            headers.append((b"www-authenticate", b'Bearer realm="headrace"'))
-        elif status == 429:
-            headers.append((b"retry-after", b"1"))
-        self.telemetry.reject(code or f"http_{status}")
-        body = error_body(status, message, code=code, param=param)
-        connection.respond(status, headers, body)
-
     def _count_connections(self) -> dict[str, int]:
         return {"client": len(self._server.connections), **self.pool.count()}
-
-
-def _shown(value: bytes) -> str:
-    """What a client sent, fit for a message."""
-    return ascii(value[:128].decode("latin-1"))[1:-1]
 
 
 def _connection_limits(settings: GatewaySettings) -> ConnectionLimits:

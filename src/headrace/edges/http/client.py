@@ -95,7 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.call = call
         self.sink = call.sink
         assert self.transport is not None
-        self.transport.write(call.payload)
+        self.transport.writelines(call.payload)
 
     def detach(self) -> None:
         """Forget the call: whatever still comes is of no interest."""
@@ -222,7 +222,7 @@ class UpstreamCall:
     )
 
     def __init__(
-        self, pool: UpstreamPool, address: Address, payload: bytes, sink: AnswerSink
+        self, pool: UpstreamPool, address: Address, payload: list[bytes], sink: AnswerSink
     ) -> None:
         self._pool = pool
         self._task: asyncio.Task[None] | None = None
@@ -312,8 +312,8 @@ class UpstreamPool:
         self._idle: dict[Address, list[UpstreamConnection]] = {}
         self._open = 0
 
-    def open(self, address: Address, payload: bytes, sink: AnswerSink) -> UpstreamCall:
-        """Send `payload` (a whole request, head and body) and return the call.
+    def open(self, address: Address, payload: list[bytes], sink: AnswerSink) -> UpstreamCall:
+        """Send `payload` (a whole request, head and body in pieces) and return the call.
 
         The answer, or the failure to connect, reaches the sink later, never within this call.
         """

@@ -141,7 +141,7 @@ async def request(
         fields.append((b"content-length", b"%d" % len(body)))
     payload = render(b"%b %b HTTP/1.1\r\n" % (method, target.encode("ascii")), fields) + body
     done: asyncio.Future[FetchResult] = loop.create_future()
-    call = own.pool.open(address, payload, _Collector(done, max_bytes))
+    call = own.pool.open(address, [payload], _Collector(done, max_bytes))
     try:
         async with asyncio.timeout(timeout_s):
             return await done

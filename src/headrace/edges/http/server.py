@@ -61,10 +61,17 @@ class HttpRequest:
     path: bytes
     """The target without its query."""
     headers: list[Header]
-    body: bytes
+    pieces: list[bytes]
+    """The body as it arrived."""
+    body_bytes: int
     keep_alive: bool
     http_1_0: bool
     received_s: float
+
+    @property
+    def body(self) -> bytes:
+        """The body in one piece; a copy if it came in several."""
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a field; `name` in lower case."""
@@ -323,7 +330,8 @@ class ClientConnection(asyncio.Protocol):
             target=self._target,
             path=self._target.partition(b"?")[0],
             headers=self._headers,
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            pieces=self._body,
+            body_bytes=self._body_bytes,
             keep_alive=parser.should_keep_alive(),
             http_1_0=self._http_1_0,
             received_s=time.monotonic(),

@@ -1,0 +1,249 @@
+"""What the data plane answers by itself, and where a request for an engine begins."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from typing import Protocol
+from urllib.parse import unquote
+
+from headrace.core.model import Fleet
+from headrace.edges.http.errors import error_body
+from headrace.edges.http.server import ClientConnection, HttpRequest
+from headrace.edges.http.server import Exchange as InFlight
+from headrace.gateway.call import (
+    BadRequest,
+    Call,
+    Origin,
+    client_id,
+    is_large,
+    read_call,
+    read_large_call,
+)
+from headrace.gateway.endpoints import stored_response_id
+from headrace.gateway.exchange import JSON
+from headrace.gateway.keys import KeyRing
+from headrace.gateway.models import render_model, render_models
+from headrace.gateway.settings import Limits
+from headrace.gateway.stored import StoredResponses
+from headrace.gateway.telemetry import Telemetry
+
+_UPSTREAM_METHODS = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
+
+
+class FrontHost(Protocol):
+    """What the front needs of the data plane."""
+
+    telemetry: Telemetry
+    keys: KeyRing | None
+    responses: StoredResponses
+    draining: bool
+    created_s: int
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        ...
+
+    @property
+    def fleet(self) -> Fleet:
+        """What can be asked for."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether some replica can serve."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being served."""
+        ...
+
+    def begin(self, call: Call, connection: ClientConnection) -> InFlight:
+        """Let the core decide about a request."""
+        ...
+
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run a task that ends with the data plane."""
+        ...
+
+
+class Reading:
+    """A request whose large body is still being read, then a stand-in for its exchange."""
+
+    __slots__ = ("exchange", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.exchange: InFlight | None = None
+
+    def client_gone(self) -> None:
+        """Stop reading, or tell the exchange."""
+        if self.exchange is not None:
+            self.exchange.client_gone()
+        elif self.task is not None:
+            self.task.cancel()
+
+    def client_slow(self) -> None:
+        """Nothing is written before the exchange has begun."""
+        if self.exchange is not None:
+            self.exchange.client_slow()
+
+    def client_ready(self) -> None:
+        """See `client_slow`."""
+        if self.exchange is not None:
+            self.exchange.client_ready()
+
+
+class Front:
+    """The handler behind the data plane's listener."""
+
+    def __init__(self, host: FrontHost) -> None:
+        self._host = host
+        self._id_prefix = f"hr-{secrets.token_hex(4)}-"
+        self._requests = 0
+        self._readings = 0
+
+    def handle(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
+        """Answer a request, or start its exchange."""
+        try:
+            if request.path.startswith(b"/v1/"):
+                return self._handle_api(request, connection)
+            self._handle_own(request.path, connection)
+        except BadRequest as error:
+            self._refuse(request, connection, error)
+        return None
+
+    def _handle_own(self, path: bytes, connection: ClientConnection) -> None:
+        host = self._host
+        if path == b"/health":
+            connection.respond(200, [JSON], b'{"status":"ok"}')
+        elif path == b"/ready":
+            state = b"ready" if host.ready else b"draining" if host.draining else b"no replica"
+            connection.respond(200 if host.ready else 503, [JSON], b'{"status":"%b"}' % state)
+        else:
+            raise BadRequest(
+                f"There is nothing at {_shown(path)}. The data plane serves /v1/*, /health and"
+                " /ready; metrics and the admin API are on the control plane's port.",
+                status=404,
+                code="not_found",
+            )
+
+    def _handle_api(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
+        tenant, path = self._identify(request), request.path
+        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
+            connection.respond(200, [JSON], self._models(request))
+            return None
+        limit = self._host.limits.max_in_flight
+        if self._host.in_flight + self._readings >= limit:
+            raise BadRequest(
+                f"This gateway serves {limit} requests at once (limits.max_in_flight).",
+                status=429,
+                code="too_many_requests",
+            )
+        if request.method not in _UPSTREAM_METHODS:
+            shown = _shown(request.method)
+            raise BadRequest(f"{shown} is not a method of {_shown(path)}.", status=405)
+        replica, model = self._holder(path)
+        origin = Origin(self._new_id(), tenant, replica, model, self._holder_of)
+        if is_large(request):
+            return self._read_large(request, connection, origin)
+        return self._host.begin(read_call(request, origin), connection)
+
+    def _identify(self, request: HttpRequest) -> str:
+        """Return the name of the caller's key, "" where no keys are asked for."""
+        if self._host.keys is None:
+            return ""
+        header = request.header(b"authorization") or request.header(b"x-api-key")
+        name = self._host.keys.identify(header) if header else None
+        if name is None:
+            raise BadRequest(
+                "This gateway asks for an API key of its own: send 'Authorization: Bearer KEY'."
+                " The key is missing or not known.",
+                status=401,
+                code="invalid_api_key",
+            )
+        return name
+
+    def _read_large(
+        self, request: HttpRequest, connection: ClientConnection, origin: Origin
+    ) -> Reading:
+        reading = Reading()
+
+        async def read() -> None:
+            self._readings += 1
+            try:
+                call = await read_large_call(request, origin)
+            except BadRequest as error:
+                self._refuse(request, connection, error)
+                return
+            finally:
+                self._readings -= 1
+            reading.exchange = self._host.begin(call, connection)
+
+        reading.task = self._host.spawn(read())
+        return reading
+
+    def _holder(self, path: bytes) -> tuple[str, str]:
+        """Return the replica and model that hold the stored response a path is about."""
+        named = stored_response_id(path)
+        if not named:
+            return "", ""
+        holder = self._host.responses.holder_of(named)
+        if holder is None:
+            raise BadRequest(
+                f"Response '{named[:64]}' is not known here: it was not made through this gateway"
+                " process, or is forgotten. Ask the engine that made it.",
+                status=404,
+                code="response_not_found",
+            )
+        return holder
+
+    def _holder_of(self, response_id: str) -> tuple[str, str]:
+        return self._host.responses.holder_of(response_id) or ("", "")
+
+    def _models(self, request: HttpRequest) -> bytes:
+        if request.method not in {b"GET", b"HEAD"}:
+            raise BadRequest("/v1/models is read with GET.", status=405)
+        fleet, created_s = self._host.fleet, self._host.created_s
+        name = unquote(request.path[len(b"/v1/models/") :].decode("ascii", "replace"))
+        if not name:
+            return render_models(fleet, created_s)
+        body = render_model(fleet, created_s, name)
+        if body is None:
+            raise BadRequest(
+                f"The model '{name[:128]}' does not exist; /v1/models lists those that do.",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+        return body
+
+    def _new_id(self) -> str:
+        self._requests += 1
+        return f"{self._id_prefix}{self._requests:x}"
+
+    def _refuse(
+        self, request: HttpRequest, connection: ClientConnection, error: BadRequest
+    ) -> None:
+        """Answer with an error before the core was asked."""
+        request_id = self._new_id()
+        headers = [
+            JSON,
+            (b"x-request-id", (client_id(request) or request_id).encode()),
+            (b"x-headrace-request-id", request_id.encode()),
+        ]
+        if error.status == 401:
+            headers.append((b"www-authenticate", b'Bearer realm="headrace"'))
+        elif error.status == 429:
+            headers.append((b"retry-after", b"1"))
+        self._host.telemetry.reject(error.code or f"http_{error.status}")
+        body = error_body(error.status, error.message, code=error.code, param=error.param)
+        connection.respond(error.status, headers, body)
+
+
+def _shown(value: bytes) -> str:
+    """What a client sent, fit for a message."""
+    return ascii(value[:128].decode("latin-1"))[1:-1]

@@ -1,0 +1,108 @@
+"""Bodies that are large, or are no JSON."""
+
+import asyncio
+import json
+
+import pytest
+
+from headrace.core.model import Alias, Target
+from tests.gateway.conftest import run_gateway
+from tests.scripted import stream_words
+
+CHAT = Alias("chat", (Target("m"),))
+
+
+async def echo(received, peer):
+    await peer.json({"bytes": len(received.body)})
+
+
+def large_chat(model: str = "m", **extra: object) -> dict[str, object]:
+    text = "some words that make a long prompt " * 60_000
+    return {"messages": [{"role": "user", "content": text}], **extra, "model": model}
+
+
+async def test_a_large_body_passes_byte_for_byte():
+    body = json.dumps(large_chat(), indent=1).encode()
+    async with run_gateway(echo) as rig:
+        answer = await rig.client.post("/v1/chat/completions", content=body)
+        assert answer.json() == {"bytes": len(body)}
+        assert rig.engines[0].received[0].body == body
+
+
+async def test_edits_of_a_large_body_are_by_span():
+    async def script(received, peer):
+        await stream_words(peer, 2)
+
+    async with run_gateway(script, aliases=(CHAT,)) as rig:
+        sent = large_chat("chat", stream=True, stream_options={"x": 1})
+        answer = await rig.client.post("/v1/chat/completions", json=sent)
+        assert answer.text.endswith("data: [DONE]\n\n")
+        assert "usage" not in answer.text
+        wanted = {**sent, "model": "m", "stream_options": {"x": 1, "include_usage": True}}
+        assert rig.engines[0].received[0].json == wanted
+        del sent["stream_options"]
+        await rig.client.post("/v1/chat/completions", json=sent)
+        wanted["stream_options"] = {"include_usage": True}
+        assert rig.engines[0].received[1].json == wanted
+
+
+async def test_a_large_prompt_is_found_again_where_it_is_cached():
+    async def script(received, peer):
+        await stream_words(peer, 2)
+
+    async with run_gateway(script, script, policy="seconds") as rig:
+        sent = large_chat(stream=True)
+        first = await rig.client.post("/v1/chat/completions", json=sent)
+        for _ in range(3):
+            again = await rig.client.post("/v1/chat/completions", json=sent)
+            assert again.headers["x-headrace-replica"] == first.headers["x-headrace-replica"]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (b'{"model":"m","messages":"' + b"x" * 2_000_000, "not a JSON object"),
+        (b'{"messages":"' + b"x" * 2_000_000 + b'"}', "'model' is missing"),
+        (b'{"model":"m","model":"n","messages":"' + b"x" * 2_000_000 + b'"}', "more than once"),
+    ],
+)
+async def test_faults_of_large_bodies_are_named(body, word):
+    async with run_gateway(echo) as rig:
+        answer = await rig.client.post("/v1/chat/completions", content=body)
+        assert answer.status_code == 400
+        assert word in answer.json()["error"]["message"]
+
+
+async def test_a_client_that_leaves_while_its_body_is_read_leaves_nothing_behind():
+    async with run_gateway(echo) as rig:
+        body = b'{"model":"m","messages":[' + b"1," * 20_000_000 + b"1]}"
+        _, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+        writer.writelines([head % len(body), body])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        assert (await rig.chat()).status_code == 200
+        assert rig.plane.in_flight == 0
+
+
+@pytest.mark.parametrize("model", ["m", "chat"])
+async def test_a_form_names_its_model(model):
+    async with run_gateway(echo, aliases=(CHAT,)) as rig:
+        answer = await rig.client.post(
+            "/v1/audio/transcriptions",
+            data={"language": "en", "model": model},
+            files={"file": ("a.wav", b'\x00\r\n--name="model"\r\n' * 1000, "audio/wav")},
+        )
+        assert answer.status_code == 200
+        sent = rig.engines[0].received[0].body
+        assert b'name="model"\r\n\r\nm\r\n--' in sent
+        assert b'\x00\r\n--name="model"\r\n' * 1000 in sent
+
+
+async def test_a_form_with_an_unknown_model_is_refused():
+    async with run_gateway(echo) as rig:
+        answer = await rig.client.post(
+            "/v1/audio/transcriptions", data={"model": "none"}, files={"file": b"x"}
+        )
+        assert answer.status_code == 404
