@@ -76,11 +76,9 @@ class _Text:
         for turn in turns:
             self.pieces.append(bytes(turn.get("role", _EMPTY)))
             self.content(turn.get("content", _EMPTY))
-            if len(turn) > 2:
-                for name in sorted(turn):
-                    if name not in {"role", "content"}:
-                        self.pieces.append(name.encode())
-                        self.canonical(turn[name])
+            for name in sorted(turn.keys() - {"role", "content"}):
+                self.pieces.append(name.encode())
+                self.canonical(turn[name])
             self.pieces.append(_SEPARATOR)
 
     def content(self, raw: msgspec.Raw) -> None:
