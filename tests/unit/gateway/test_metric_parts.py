@@ -72,6 +72,7 @@ def test_the_rate_is_the_mean_of_the_last_whole_seconds():
         ([(50, 50), (50, 51), (20, 21)], 1.0),  # with and without an end token
         ([(10, 31)] * 5, 3.0),  # drafts accepted three at a time
         ([(100, 50)] * 5, 0.5),  # an engine that splits tokens into two deltas
+        ([(300, 301), (7, 40)] * 20, 1.0),  # tool calls between plain text
         ([(0, 5), (5, 0)], 1.0),  # nothing to learn from
     ],
 )

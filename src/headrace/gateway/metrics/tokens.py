@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import deque
+from itertools import accumulate
 from math import ceil, floor
 
 
@@ -34,37 +37,41 @@ class ChunkRatio:
     """Output tokens per content chunk of a pool, learned from streams that brought their usage.
 
     An engine usually counts an end-of-sequence token that no chunk carries. So a stream of c
-    chunks and t tokens says that a chunk holds between (t - 1)/c and t/c tokens; while 1 lies
-    within what recent streams say, the ratio is exactly 1, the case of every engine without
-    speculative decoding. Old streams fade with a factor per stream, since the acceptance of
-    drafts changes with the traffic.
+    chunks and t tokens says that a chunk holds between (t - 1)/c and t/c tokens; where 1 lies
+    between, it says 1, the case of every engine without speculative decoding.
+
+    The ratio is the median of what the last streams say, each weighted by its chunks. Tool calls
+    and characters of many bytes come several tokens to a chunk; a mean would take the surplus of
+    such streams over to all others.
     """
 
-    FADE = 0.98
+    STREAMS = 64
+    """Streams remembered, since the acceptance of drafts changes with the traffic."""
 
-    __slots__ = ("_chunks", "_end_tokens", "_tokens")
+    __slots__ = ("_recent", "_sorted", "value")
 
     def __init__(self) -> None:
-        self._chunks = 0.0
-        self._tokens = 0.0
-        self._end_tokens = 0.0
+        self.value = 1.0
+        """Tokens per chunk; 1 before anything was learned."""
+        self._recent: deque[tuple[float, int]] = deque()  # (ratio, chunks), oldest first
+        self._sorted: list[tuple[float, int]] = []
 
     def learn(self, chunks: int, output_tokens: int) -> None:
         """Take in one completed stream."""
         if chunks <= 0 or output_tokens <= 0:
             return
-        self._chunks = self._chunks * self.FADE + chunks
-        self._tokens = self._tokens * self.FADE + output_tokens
-        self._end_tokens = self._end_tokens * self.FADE + 1
+        most, least = output_tokens / chunks, (output_tokens - 1) / chunks
+        stream = (min(max(1.0, least), most), chunks)
+        self._recent.append(stream)
+        insort(self._sorted, stream)
+        if len(self._recent) > self.STREAMS:
+            oldest = bisect_left(self._sorted, self._recent.popleft())
+            del self._sorted[oldest]
+        self.value = self._median()
 
-    @property
-    def value(self) -> float:
-        """Tokens per chunk; 1 before anything was learned."""
-        if not self._chunks:
-            return 1.0
-        most = self._tokens / self._chunks
-        least = (self._tokens - self._end_tokens) / self._chunks
-        return min(max(1.0, least), most)
+    def _median(self) -> float:
+        weights = list(accumulate([chunks for _, chunks in self._sorted]))
+        return self._sorted[bisect_left(weights, weights[-1] / 2)][0]
 
     def at_most(self, chunks: int) -> int:
         """Tokens in so many chunks, rounded down: the live count stays behind rather than ahead."""
