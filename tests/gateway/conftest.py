@@ -53,10 +53,11 @@ async def run_gateway(
     adapters: tuple[frozenset[str], ...] = (),
     keys: KeyRing | None = None,
     api_key: str | None = None,
+    cors_origins: tuple[str, ...] = (),
 ) -> AsyncIterator[Rig]:
     """One pool `p` of model `m` with a replica `r0`, `r1`, … per script."""
     settings = GatewaySettings(
-        listen=Listener(port=0),
+        listen=Listener(port=0, cors_origins=cors_origins),
         limits=limits or Limits(),
         timeouts=timeouts or Timeouts(),
         upstreams={"p": UpstreamAccess(engine=engine, api_key=api_key)},

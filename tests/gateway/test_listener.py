@@ -72,6 +72,10 @@ async def test_pipelined_requests_are_answered_in_order():
         (b"GET / HTTP/1.1\nhost: x\n\n", b"400"),
         (b"GET / HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nhost: x\r\na: b\0c\r\n\r\n", b"400"),
+        (b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nhost: x\r\n\r\n", b"414"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 66_000 + b"\r\n\r\n", b"431"),
+        (b"GET /v1/../slots HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
+        (b"GET /v1/%2E%2e/slots HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
         (
             b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
             b"501",
@@ -120,7 +124,8 @@ async def test_too_many_connections_get_429():
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (b"", "JSON object"),
+        (b"", "body is empty"),
+        (b'{"model":"m","stream_options":"x"}', "'stream_options' must be an object"),
         (b"[1]", "JSON object"),
         (b'{"model":', "JSON object"),
         (b'{"messages":[]}', "'model' is missing"),
@@ -209,3 +214,39 @@ async def test_an_upgrade_offer_is_ignored():
             b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
         )
         assert answer.count(b"HTTP/1.1 200") == 2
+
+
+async def test_methods_and_codings_we_do_not_speak_are_named():
+    async with run_gateway(plain) as rig:
+        for method in ("GET", "PUT", "HEAD", "OPTIONS"):
+            answer = await rig.client.request(method, "/v1/chat/completions")
+            assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        answer = await rig.client.post(
+            "/v1/chat/completions", content=b"x", headers={"content-encoding": "gzip"}
+        )
+        assert answer.status_code == 415
+        answer = await rig.client.post("/v1/load_lora_adapter", json={"model": "m"})
+        assert answer.status_code == 403
+        assert not rig.engines[0].received
+
+
+async def test_browsers_of_named_origins_may_read_answers():
+    preflight = {
+        "origin": "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization, content-type",
+    }
+    async with run_gateway(plain, cors_origins=("https://app.example",)) as rig:
+        path = "/v1/chat/completions"
+        allowed = await rig.client.options(path, headers=preflight)
+        assert allowed.status_code == 204
+        assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+        assert "POST" in allowed.headers["access-control-allow-methods"]
+        refused = await rig.client.options(path, headers={**preflight, "origin": "https://evil"})
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
+        body = {"model": "m", "messages": []}
+        answer = await rig.client.post(path, json=body, headers={"origin": "https://app.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        answer = await rig.client.post(path, json=body, headers={"origin": "https://evil"})
+        assert "access-control-allow-origin" not in answer.headers

@@ -45,13 +45,20 @@ class BadRequest(Exception):
     """A request that cannot be served as it is; becomes an error in OpenAI's shape."""
 
     def __init__(
-        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str | None = None,
+        param: str | None = None,
+        allow: bytes = b"",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.code = code
         self.param = param
+        self.allow = allow
 
 
 @dataclass(slots=True)
@@ -139,6 +146,7 @@ class Origin:
 def read_call(http: HttpRequest, origin: Origin) -> Call:
     """Understand a request. Raises `BadRequest`."""
     endpoint = endpoint_of(http.path)
+    _check_encoding(http)
     members = _read_members(http, endpoint)
     if members is None:
         return _opaque(http, origin)
@@ -151,6 +159,7 @@ async def read_large_call(http: HttpRequest, origin: Origin) -> Call:
     Raises `BadRequest`.
     """
     endpoint = endpoint_of(http.path)
+    _check_encoding(http)
     scanner = MemberScanner()
     try:
         for piece in http.pieces:
@@ -214,6 +223,7 @@ def _routed(
     if previous is not None:
         named = _decode(previous)
         replica, model = origin.holder_of(named) if isinstance(named, str) else ("", "")
+    _check_stream_options(members)
     request = Request(
         id=origin.request_id,
         model=_read_model(members, endpoint) or model,
@@ -234,6 +244,8 @@ def _routed(
 def _read_members(http: HttpRequest, endpoint: Endpoint) -> Members | None:
     """Return the members of a JSON body; None for a body that is not ours to read."""
     body = http.body
+    if not body and endpoint is not Endpoint.OTHER:
+        raise BadRequest("The request body is empty; send a JSON object.", code="invalid_json")
     if http.method != b"POST" or (
         endpoint is Endpoint.OTHER and not body.lstrip().startswith(b"{")
     ):
@@ -244,6 +256,16 @@ def _read_members(http: HttpRequest, endpoint: Endpoint) -> Members | None:
         if endpoint is Endpoint.OTHER:
             return None
         raise _not_json(error) from None
+
+
+def _check_encoding(http: HttpRequest) -> None:
+    coding = http.header(b"content-encoding")
+    if coding is not None and coding.lower() != b"identity":
+        raise BadRequest(
+            "The request body has a Content-Encoding; send it uncompressed.",
+            status=415,
+            code="unsupported_encoding",
+        )
 
 
 def _not_json(error: Exception) -> BadRequest:
@@ -266,6 +288,13 @@ def _read_model(members: Members, endpoint: Endpoint) -> str:
             f"'model' must be a string of 1 to {MAX_MODEL_CHARS} characters.", param="model"
         )
     return model
+
+
+def _check_stream_options(members: Members) -> None:
+    """Usage is asked for in there, so it must be what the API says it is."""
+    options = members.get("stream_options")
+    if options is not None and bytes(options)[:1] not in {b"{", b"n"}:
+        raise BadRequest("'stream_options' must be an object.", param="stream_options")
 
 
 def _read_output_limit(members: Members) -> int | None:

@@ -26,3 +26,7 @@ def stored_response_id(path: bytes) -> str:
     if not path.startswith(STORED_RESPONSE):
         return ""
     return path[len(STORED_RESPONSE) :].partition(b"/")[0].decode("ascii", "replace")
+
+
+ENGINE_ADMIN = frozenset((b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter"))
+"""What changes an engine for everybody, and so is not for clients: vLLM's adapter loading."""

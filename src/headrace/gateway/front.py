@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Protocol
 from urllib.parse import unquote
 
-from headrace.core.model import Fleet
+from headrace.core.model import Endpoint, Fleet
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.server import ClientConnection, HttpRequest
 from headrace.edges.http.server import Exchange as InFlight
@@ -21,14 +21,16 @@ from headrace.gateway.call import (
     read_call,
     read_large_call,
 )
-from headrace.gateway.endpoints import stored_response_id
+from headrace.gateway.endpoints import ENGINE_ADMIN, endpoint_of, stored_response_id
 from headrace.gateway.exchange import JSON
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.models import render_model, render_models
 from headrace.gateway.settings import Limits
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
+from headrace.gateway.tracing import Tracer
 
+_POST = frozenset((b"POST",))
 _UPSTREAM_METHODS = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
 
 
@@ -36,6 +38,7 @@ class FrontHost(Protocol):
     """What the front needs of the data plane."""
 
     telemetry: Telemetry
+    tracer: Tracer | None
     keys: KeyRing | None
     responses: StoredResponses
     draining: bool
@@ -143,9 +146,13 @@ class Front:
                 status=429,
                 code="too_many_requests",
             )
-        if request.method not in _UPSTREAM_METHODS:
-            shown = _shown(request.method)
-            raise BadRequest(f"{shown} is not a method of {_shown(path)}.", status=405)
+        _check_method(request)
+        if path in ENGINE_ADMIN:
+            raise BadRequest(
+                f"{_shown(path)} changes the engine for everybody; call the engine itself.",
+                status=403,
+                code="not_for_clients",
+            )
         replica, model = self._holder(path)
         origin = Origin(self._new_id(), tenant, replica, model, self._holder_of)
         if is_large(request):
@@ -206,7 +213,7 @@ class Front:
 
     def _models(self, request: HttpRequest) -> bytes:
         if request.method not in {b"GET", b"HEAD"}:
-            raise BadRequest("/v1/models is read with GET.", status=405)
+            raise BadRequest("/v1/models is read with GET.", status=405, allow=b"GET, HEAD")
         fleet, created_s = self._host.fleet, self._host.created_s
         name = unquote(request.path[len(b"/v1/models/") :].decode("ascii", "replace"))
         if not name:
@@ -229,6 +236,8 @@ class Front:
         self, request: HttpRequest, connection: ClientConnection, error: BadRequest
     ) -> None:
         """Answer with an error before the core was asked."""
+        if self._host.tracer is not None:
+            self._host.tracer.begin(request).end(error.status)
         request_id = self._new_id()
         headers = [
             JSON,
@@ -239,9 +248,21 @@ class Front:
             headers.append((b"www-authenticate", b'Bearer realm="headrace"'))
         elif error.status == 429:
             headers.append((b"retry-after", b"1"))
+        elif error.allow:
+            headers.append((b"allow", error.allow))
         self._host.telemetry.reject(error.code or f"http_{error.status}")
         body = error_body(error.status, error.message, code=error.code, param=error.param)
         connection.respond(error.status, headers, body)
+
+
+def _check_method(request: HttpRequest) -> None:
+    """Raise `BadRequest` for a method that an endpoint does not have."""
+    known = endpoint_of(request.path) is not Endpoint.OTHER
+    allowed = _POST if known else _UPSTREAM_METHODS
+    if request.method not in allowed:
+        shown = f"{_shown(request.method)} is not a method of {_shown(request.path)}"
+        names = b", ".join(sorted(allowed))
+        raise BadRequest(f"{shown}; use {names.decode()}.", status=405, allow=names)
 
 
 def _shown(value: bytes) -> str:

@@ -27,6 +27,7 @@ from headrace.core.model import Fleet, ReplicaState
 from headrace.edges.http import fetch
 from headrace.edges.http.address import url_at
 from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http.cors import CorsPolicy
 from headrace.edges.http.heads import Header
 from headrace.edges.http.server import (
     ClientConnection,
@@ -41,6 +42,7 @@ from headrace.gateway.keys import KeyRing
 from headrace.gateway.settings import GatewaySettings, Limits, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
+from headrace.gateway.tracing import Tracer
 
 TICK_S = 0.25
 """Deadlines are checked and streaming tokens counted this often."""
@@ -65,11 +67,13 @@ class DataPlane:
         telemetry: Telemetry,
         *,
         keys: KeyRing | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
         self.dispatcher = dispatcher
         self.telemetry = telemetry
         self.keys = keys
+        self.tracer = tracer
         limits, timeouts = settings.limits, settings.timeouts
         self.pool = UpstreamPool(
             max_idle=limits.idle_connections_per_replica, idle_s=timeouts.upstream_idle_s
@@ -77,7 +81,9 @@ class DataPlane:
         self.port = settings.listen.port
         self.draining = False
         self.certificate: ServerCertificate | None = None
-        self._server = HttpServer(Front(self), _connection_limits(settings))
+        origins = settings.listen.cors_origins
+        cors = CorsPolicy(origins) if origins else None
+        self._server = HttpServer(Front(self), _connection_limits(settings), cors)
         self._exchanges: dict[str, Exchange] = {}
         self._upstreams: dict[str, Upstream] = {}
         self.responses = StoredResponses(limits.stored_responses)

@@ -74,6 +74,9 @@ class Listener:
     file may connect."""
     tls: ServerTls | None = None
     """With it clients connect by `https`, and only so."""
+    cors_origins: tuple[str, ...] = ()
+    """Web origins whose pages may use the API, like `https://app.example`; `*` for all. None by
+    default: browsers then keep answers from pages of other origins."""
 
 
 @dataclass(frozen=True, slots=True)

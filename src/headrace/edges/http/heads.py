@@ -42,7 +42,17 @@ NOT_FORWARDED = HOP_BY_HOP | {
 }
 """Request fields that stay at the gateway."""
 
-NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"x-request-id"}
+NOT_RETURNED = HOP_BY_HOP | {
+    b"content-length",
+    b"x-request-id",
+    # A gateway behind this one has set them too.
+    b"x-headrace-request-id",
+    b"x-headrace-replica",
+    # Who may read an answer is decided here.
+    b"access-control-allow-origin",
+    b"access-control-allow-credentials",
+    b"access-control-expose-headers",
+}
 """Answer fields that are ours to set."""
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}

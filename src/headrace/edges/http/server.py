@@ -20,10 +20,11 @@ from typing import Protocol, cast
 
 import httptools
 
+from headrace.edges.http.cors import CorsPolicy
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header, find, render, status_line
 from headrace.edges.http.socket_file import SocketFile
-from headrace.edges.http.strictness import fault_of
+from headrace.edges.http.strictness import fault_of, head_too_large
 from headrace.edges.http.tls import HANDSHAKE_S
 
 PIPELINE_DEPTH = 8
@@ -105,9 +106,12 @@ class Handler(Protocol):
 class HttpServer:
     """Listens, keeps the set of connections and enforces their limits and deadlines."""
 
-    def __init__(self, handler: Handler, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, handler: Handler, limits: ConnectionLimits, cors: CorsPolicy | None = None
+    ) -> None:
         self.handler = handler
         self.limits = limits
+        self.cors = cors
         self.connections: set[ClientConnection] = set()
         self.closing = False
         self._per_client: dict[str, int] = {}
@@ -268,11 +272,15 @@ class ClientConnection(asyncio.Protocol):
             if rest:
                 self.data_received(rest)
             return
+        except httptools.HttpParserCallbackError:
+            _log.exception("a request could not be read")
+            self._refuse(500, "The gateway failed to read this request.", "internal_error")
+            return
         except httptools.HttpParserError as error:
             self._refuse(400, f"The request is not valid HTTP/1.1: {error}.", "bad_http")
             return
         if self._in_head and self._head_bytes > self._server.limits.max_head_bytes:
-            self._refuse_large_head()
+            self._refuse(431, head_too_large(self._server.limits.max_head_bytes), "head_too_large")
 
     def pause_writing(self) -> None:
         self.deadline_s = time.monotonic() + self._server.limits.write_s
@@ -298,11 +306,12 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = False
         limits = self._server.limits
         if len(self._headers) > limits.max_headers:
-            self._refuse_large_head()
+            message = f"The request has over {limits.max_headers} header fields"
+            self._refuse(431, f"{message} (limits.max_headers).", "too_many_headers")
             return
         version = self._parser.get_http_version()
         self._http_1_0 = version == "1.0"
-        fault = fault_of(version, self._target, self._headers)
+        fault = fault_of(version, self._target, self._headers, limits.max_head_bytes)
         if fault is not None:
             status, message, code = fault
             self._refuse(status, message, code)
@@ -368,6 +377,8 @@ class ClientConnection(asyncio.Protocol):
         elif request.http_1_0:
             framing.append((b"connection", b"keep-alive"))
         self._head_only = request.method == b"HEAD" or status in (204, 304)
+        if self._server.cors is not None:
+            framing += self._server.cors.headers_for(request.header(b"origin"))
         self._pending_head = render(status_line(status), [*headers, *framing])
 
     def write(self, data: bytes) -> None:
@@ -453,7 +464,15 @@ class ClientConnection(asyncio.Protocol):
             self.deadline_s = time.monotonic() + self._server.limits.idle_s
 
     def _handle(self, request: HttpRequest) -> Exchange | None:
+        cors = self._server.cors
         try:
+            if (
+                cors is not None
+                and request.method == b"OPTIONS"
+                and request.header(b"access-control-request-method") is not None
+            ):
+                self._answer_preflight(request, cors)
+                return None
             return self._server.handler.handle(request, self)
         except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
             _log.exception("a request could not be handled")
@@ -464,20 +483,20 @@ class ClientConnection(asyncio.Protocol):
                 self.respond(500, [_JSON], body)
             return None
 
-    def _refuse_large_head(self) -> None:
-        limits = self._server.limits
-        self._refuse(
-            431,
-            f"The request head is over its limit of {limits.max_head_bytes} bytes"
-            f" or {limits.max_headers} fields.",
-            "head_too_large",
-        )
+    def _answer_preflight(self, request: HttpRequest, cors: CorsPolicy) -> None:
+        asked = request.header(b"access-control-request-headers")
+        headers = cors.preflight(request.header(b"origin"), asked)
+        if headers is None:
+            message = "This origin may not use the API (listen.cors_origins)."
+            self.respond(403, [_JSON], error_body(403, message, code="cors_refused"))
+        else:
+            self.respond(204, headers, b"")
 
     def _refuse_large_body(self) -> None:
         limit = self._server.limits.max_body_bytes
         self._refuse(
             413,
-            f"The request body is over the limit of {limit} bytes (limits.max_body_bytes).",
+            f"The request body is over the limit of {limit} bytes (limits.max_body).",
             "body_too_large",
         )
 
