@@ -51,6 +51,20 @@ def test_a_client_that_leaves_frees_the_engine(vllm_gateway: Up, vllm):
     assert 0 < after.total(name) - before.total(name) < LONG["max_tokens"]
 
 
+def test_a_client_that_gives_up_on_a_whole_answer_frees_the_engine(vllm_gateway: Up, vllm):
+    before = figures(vllm_gateway)
+    body = {"model": vllm.model_id, "messages": HELLO, **LONG}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{vllm_gateway.url}/v1/chat/completions", json=body, timeout=2.0, trust_env=False
+        )
+    until(lambda: engine_running(vllm) == 0, "the engine still works for a client that has left")
+    after = figures(vllm_gateway)
+    name = "headrace_requests_total"
+    assert after.total(name, outcome="aborted") - before.total(name, outcome="aborted") == 1
+    assert tokens(after, "output") == tokens(before, "output")
+
+
 def stream_of(gateway: Up, vllm: VllmServer, **options: object):
     """A chat answer, streamed."""
     body = {"model": vllm.model_id, "messages": HELLO, "stream": True, **options}
