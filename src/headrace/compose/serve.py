@@ -101,6 +101,7 @@ def plan_of(loaded: Loaded) -> GatewayPlan:
         telemetry=replace(config.telemetry, external_pools=external),
         scrape=config.scrape,
         keys=loaded.keys,
+        tracing=config.tracing,
     )
 
 

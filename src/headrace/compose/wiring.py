@@ -22,6 +22,7 @@ from headrace.gateway.keys import KeyRing
 from headrace.gateway.server import DataPlane, PortTaken
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
+from headrace.gateway.tracing import Tracer, TracingSettings
 
 
 class StartError(Exception):
@@ -40,6 +41,7 @@ class GatewayPlan:
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     scrape: ScrapeSettings = field(default_factory=ScrapeSettings)
     keys: KeyRing | None = None
+    tracing: TracingSettings | None = None
 
 
 def _nobody(_line: str) -> None:
@@ -50,14 +52,21 @@ class Gateway:
     """A gateway between `start` and `close`; replicas come in by `apply`."""
 
     def __init__(self, plan: GatewayPlan, detail: Callable[[str], None] = _nobody) -> None:
-        """`detail` takes lines that interest only who asked for them."""
+        """`detail` takes lines that interest only who asked for them. Raises StartError."""
         self._plan = plan
         self._detail = detail
         self._upstreams = plan.gateway.upstreams
         self._external = plan.telemetry.external_pools
         self.dispatcher = Dispatcher(plan.routing, random.Random())  # noqa: S311 - breaks ties
         self.telemetry = Telemetry(plan.telemetry, time.monotonic, self.dispatcher.fleet)
-        self.plane = DataPlane(plan.gateway, self.dispatcher, self.telemetry, keys=plan.keys)
+        self._tracer = _tracer_of(plan)
+        self.plane = DataPlane(
+            plan.gateway,
+            self.dispatcher,
+            self.telemetry,
+            keys=plan.keys,
+            tracer=self._tracer,
+        )
         self._scraper = Scraper(plan.scrape, self._on_reading, self._on_scrape_failure)
         self._control: ControlServer | None = None
         self.configure(plan.pools, plan.aliases)
@@ -90,6 +99,8 @@ class Gateway:
         await self.plane.close()
         if self._control is not None:
             await self._control.stop()
+        if self._tracer is not None:
+            await self._tracer.close()
 
     @property
     def url(self) -> str:
@@ -173,3 +184,24 @@ class Gateway:
         if self.plane.draining:
             return "draining"
         return None if self.plane.ready else "no replica is ready"
+
+
+def _tracer_of(plan: GatewayPlan) -> Tracer | None:
+    """Who traces requests, if anybody. Raises StartError."""
+    settings = plan.tracing
+    if settings is None:
+        return None
+    try:
+        # Imported where it is asked for: an extra, and slow to import.
+        from headrace.edges.otel import OtelTracer  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"the configuration has a `tracing` section, but {error.name} is not installed; "
+            "install the extra, as in `pip install 'headrace[otel]'`, or remove the section"
+        ) from None
+    return OtelTracer(
+        settings.endpoint,
+        sample_ratio=settings.sample_ratio,
+        service_name=settings.service_name,
+        scheme="http" if plan.gateway.listen.tls is None else "https",
+    )

@@ -26,6 +26,7 @@ def findings(config: Config) -> Iterator[Finding]:
         _aliases,
         _listeners,
         _control,
+        _tracing,
     )
     for rule in rules:
         yield from rule(config)
@@ -172,6 +173,29 @@ def _listeners(config: Config) -> Iterator[Finding]:
 def _control(config: Config) -> Iterator[Finding]:
     control = config.control
     yield from _secret_source("control", "token", control.token_file, control.token_env)
+
+
+def _tracing(config: Config) -> Iterator[Finding]:
+    if config.tracing is None:
+        return
+    endpoint, expected = config.tracing.endpoint, "expected http://host:port or https://host:port"
+    if "@" in endpoint:
+        # The value stays unsaid: it may hold a password.
+        yield (
+            "tracing.endpoint",
+            (
+                f"holds credentials; {expected}, and put them into the environment as "
+                "OTEL_EXPORTER_OTLP_HEADERS"
+            ),
+        )
+        return
+    try:
+        parts = urlsplit(endpoint)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        yield "tracing.endpoint", f"is {endpoint!r}; {expected}"
 
 
 def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:

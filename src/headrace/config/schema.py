@@ -19,6 +19,7 @@ from headrace.gateway.settings import (
     Timeouts,
 )
 from headrace.gateway.telemetry import TelemetrySettings
+from headrace.gateway.tracing import TracingSettings
 
 _GATEWAY = GatewaySettings()
 """Where the defaults of the sections it is made of come from."""
@@ -91,6 +92,8 @@ class Config:
     """How the engines' metrics are read."""
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     """What is exported on the control plane's `/metrics`."""
+    tracing: TracingSettings | None = None
+    """Traces of requests by OpenTelemetry; none without this section."""
     api_keys_file: str | None = None
     """File of hashed API keys, made with `headrace keys new`. Without it everybody who reaches
     the port may ask."""

@@ -35,6 +35,7 @@ from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
+from headrace.gateway.tracing import AttemptTrace, Tracer
 
 JSON: Header = (b"content-type", b"application/json")
 
@@ -58,6 +59,7 @@ class ExchangeHost(Protocol):
 
     settings: GatewaySettings
     telemetry: Telemetry
+    tracer: Tracer | None
     pool: UpstreamPool
     responses: StoredResponses
 
@@ -97,6 +99,7 @@ class Exchange:
     __slots__ = (
         "_answer_headers",
         "_attempt",
+        "_attempt_trace",
         "_call",
         "_connection",
         "_host",
@@ -114,6 +117,7 @@ class Exchange:
         "_started_s",
         "_status",
         "_tokens_started",
+        "_trace",
         "_upstream",
         "_upstream_call",
         "id",
@@ -140,6 +144,9 @@ class Exchange:
         self._sent = False
         self._tokens_started = False
         self._paused = False
+        tracer = host.tracer
+        self._trace = None if tracer is None else tracer.begin(call.http, call.request)
+        self._attempt_trace: AttemptTrace | None = None
 
     # ------------------------------------------------------------ what the core decides
 
@@ -183,6 +190,8 @@ class Exchange:
         self._sent_s = now
         self._phase = Phase.CONNECTING
         address = upstream.address(replica.url)
+        if self._trace is not None:
+            self._attempt_trace = self._trace.attempt(effect, upstream.dialect.name, address)
         self._upstream_call = host.pool.open(address, self._payload(body, address), self)
 
     def reject(self, effect: Reject) -> None:
@@ -197,7 +206,7 @@ class Exchange:
         if effect.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, round(effect.retry_after_s))))
         self._host.telemetry.reject(effect.reason, self._call.request.model)
-        self._over()
+        self._over(effect.status, effect.reason if effect.status >= 500 else "")
         self._connection.respond(effect.status, headers, body)
 
     # ------------------------------------------------------------ what the engine answers
@@ -263,7 +272,7 @@ class Exchange:
         if relay.response_id:
             self._host.responses.remember(relay.response_id, self._replica, self._model)
         self._end(Outcome.COMPLETED, status=self._status)
-        self._over()
+        self._over(self._status)
         if not self._sent:
             self._start(length=len(last) if isinstance(relay, BodyRelay) else None)
         self._connection.finish(last)
@@ -284,7 +293,7 @@ class Exchange:
             return
         self._cancel_upstream()
         self._end(Outcome.ABORTED, detail="the client closed its connection")
-        self._over()
+        self._over(self._status if self._sent else None)
 
     def client_slow(self) -> None:
         """Stop reading from the engine."""
@@ -346,7 +355,7 @@ class Exchange:
             self._end(Outcome.UNAVAILABLE, status=self._status, detail=detail)
             return
         self._end(Outcome.REFUSED, status=self._status)
-        self._over()
+        self._over(self._status)
         self._start(length=len(body))
         self._connection.finish(body)
 
@@ -363,7 +372,7 @@ class Exchange:
     def _break_off(self, outcome: Outcome, reason: str) -> None:
         """End an answer that has begun and cannot be completed."""
         self._end(outcome, detail=reason)
-        self._over()
+        self._over(self._status, outcome.value)
         if isinstance(self._relay, StreamRelay):
             message = f"The stream broke off at replica {self._replica}: {reason}."
             event = error_event(self._call.request.endpoint, message, "upstream_broken")
@@ -380,12 +389,18 @@ class Exchange:
         usage = self._relay.usage if self._relay is not None else None
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
         ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
+        if self._attempt_trace is not None:
+            first_s = meter.first_s
+            self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
         self._host.apply(ended, now)
         # The core may have dispatched again by now, and then the request goes on.
         meter.finish(outcome, usage, now, retried=self._meter is not None)
 
-    def _over(self) -> None:
+    def _over(self, status: int | None, error: str = "") -> None:
+        """Nothing more comes; `status` and `error` as `RequestTrace.end` takes them."""
         self._phase = Phase.OVER
+        if self._trace is not None:
+            self._trace.end(status, error)
         self._host.over(self)
 
     def _cancel_upstream(self) -> None:
@@ -402,6 +417,8 @@ class Exchange:
         headers.append((b"x-request-id", b"%b-%d" % (self.id.encode(), self._attempt)))
         if upstream is not None and upstream.authorization is not None:
             headers.append((b"authorization", upstream.authorization))
+        if self._attempt_trace is not None:
+            headers = self._attempt_trace.continued(headers)
         if body or http.method == b"POST":
             headers.append((b"content-length", b"%d" % sum(map(len, body))))
         head = render(b"%b %b HTTP/1.1\r\n" % (http.method, http.target), headers)

@@ -1,0 +1,226 @@
+"""Traces of requests by OpenTelemetry, sent over OTLP/HTTP. Needs the extra `otel`.
+
+    POST /v1/chat/completions     SERVER: the request, retries included
+    ├── chat smollm2              CLIENT: one attempt
+    └── chat smollm2              CLIENT: another
+
+Names and attributes follow the semantic conventions for HTTP servers and for GenAI inference
+clients. Usage stands on attempts alone, so that sums over spans count each token once. No span
+holds anything of a prompt, an answer or a key. A client that goes away is an outcome, not an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+from urllib.parse import urlsplit
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Tracer as SpanMaker
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+import headrace
+from headrace.core.events import Dispatch, Ended
+from headrace.core.model import Endpoint, Outcome, Request
+from headrace.edges.http.address import Address
+from headrace.edges.http.heads import Header
+from headrace.edges.http.server import HttpRequest
+
+MAX_WAITING_SPANS = 4096
+"""Spans that wait to be sent; what comes on top while the receiver is down or slow is dropped."""
+SPANS_PER_EXPORT = 512
+EXPORT_INTERVAL_S = 2.0
+EXPORT_TIMEOUT_S = 5.0
+CLOSE_S = 5.0
+"""At the end, what is left gets this long to be sent."""
+MAX_ATTRIBUTE_CHARS = 1024
+
+_CONTEXT_FIELDS: Final = (b"traceparent", b"tracestate")
+_OPERATIONS = {
+    Endpoint.CHAT: "chat",
+    Endpoint.RESPONSES: "chat",
+    Endpoint.MESSAGES: "chat",
+    Endpoint.COMPLETIONS: "text_completion",
+    Endpoint.EMBEDDINGS: "embeddings",
+}
+"""`gen_ai.operation.name`; what is not here is traced as a plain HTTP call."""
+
+_propagator = TraceContextTextMapPropagator()
+
+
+class OtelTracer:
+    """Makes spans on the event loop and sends them from a thread of its own."""
+
+    def __init__(
+        self, endpoint: str, *, sample_ratio: float, service_name: str, scheme: str = "http"
+    ) -> None:
+        """`scheme` is the one by which clients connect."""
+        self._scheme = scheme
+        self._exporter = OTLPSpanExporter(traces_url(endpoint), timeout=EXPORT_TIMEOUT_S)
+        self._provider = TracerProvider(
+            sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+            resource=Resource.create(
+                {SERVICE_NAME: service_name, SERVICE_VERSION: headrace.__version__}
+            ),
+            shutdown_on_exit=False,
+            span_limits=SpanLimits(max_attribute_length=MAX_ATTRIBUTE_CHARS),
+        )
+        self._provider.add_span_processor(
+            BatchSpanProcessor(
+                self._exporter,
+                max_queue_size=MAX_WAITING_SPANS,
+                max_export_batch_size=SPANS_PER_EXPORT,
+                schedule_delay_millis=EXPORT_INTERVAL_S * 1000,
+            )
+        )
+        self._spans = self._provider.get_tracer("headrace", headrace.__version__)
+
+    def begin(self, http: HttpRequest, request: Request | None = None) -> OtelRequest:
+        """Open the span of a request, as a child of what the caller says in `traceparent`."""
+        method = http.method.decode("latin-1")
+        path = http.path.decode("latin-1")
+        attributes: dict[str, str] = {
+            "http.request.method": method,
+            "url.path": path,
+            "url.scheme": self._scheme,
+        }
+        name = method
+        if request is not None:
+            attributes["headrace.request_id"] = request.id
+            attributes["headrace.model"] = request.model
+            if request.endpoint is not Endpoint.OTHER:
+                # The path of these has no names in it, so it is the route, too.
+                attributes["http.route"] = path
+                name = f"{method} {path}"
+        age_ns = int((time.monotonic() - http.received_s) * 1e9)
+        span = self._spans.start_span(
+            name,
+            _caller(http.headers),
+            SpanKind.SERVER,
+            attributes,
+            start_time=time.time_ns() - age_ns,
+        )
+        return OtelRequest(self._spans, span, method, request)
+
+    async def close(self) -> None:
+        """Send what is left; after `CLOSE_S` give up what could not be sent."""
+        sending = asyncio.create_task(asyncio.to_thread(self._provider.shutdown))
+        done, _ = await asyncio.wait({sending}, timeout=CLOSE_S)
+        if not done:
+            self._exporter.shutdown()
+        await sending
+
+
+class OtelRequest:
+    """The server span of a request."""
+
+    __slots__ = ("_context", "_method", "_request", "_span", "_spans", "_tried")
+
+    def __init__(self, spans: SpanMaker, span: Span, method: str, request: Request | None) -> None:
+        self._spans = spans
+        self._method = method
+        self._span = span
+        self._context = set_span_in_context(span, Context())
+        self._request = request
+        self._tried = 0
+
+    def attempt(self, dispatch: Dispatch, engine: str, address: Address) -> OtelAttempt:
+        """Open the span of an attempt."""
+        attributes: dict[str, str | int | bool] = {
+            "server.address": address.host,
+            "http.request.method": self._method,
+            "headrace.attempt": dispatch.attempt,
+            "headrace.pool": dispatch.pool,
+            "headrace.replica": dispatch.replica,
+        }
+        if address.port:
+            attributes["server.port"] = address.port
+        if self._tried:
+            attributes["http.request.resend_count"] = self._tried
+        self._tried += 1
+        request = self._request
+        operation = _OPERATIONS.get(request.endpoint) if request is not None else None
+        name = self._method
+        if request is not None and operation is not None:
+            name = f"{operation} {dispatch.model}"
+            attributes["gen_ai.operation.name"] = operation
+            attributes["gen_ai.provider.name"] = engine
+            attributes["gen_ai.request.model"] = dispatch.model
+            if request.streamed:
+                attributes["gen_ai.request.stream"] = True
+            if request.max_output_tokens is not None:
+                attributes["gen_ai.request.max_tokens"] = request.max_output_tokens
+        span = self._spans.start_span(name, self._context, SpanKind.CLIENT, attributes)
+        return OtelAttempt(span)
+
+    def end(self, status: int | None, error: str = "") -> None:
+        """Close the span. A 4xx is the client's error, not the server's."""
+        span = self._span
+        if status is not None:
+            span.set_attribute("http.response.status_code", status)
+        if error or (status is not None and status >= 500):
+            span.set_attribute("error.type", error or str(status))
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+
+class OtelAttempt:
+    """The client span of an attempt."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def continued(self, headers: list[Header]) -> list[Header]:
+        """The fields with this span in `traceparent`, also where it is not sampled."""
+        fields: dict[str, str] = {}
+        _propagator.inject(fields, set_span_in_context(self._span, Context()))
+        if not fields:  # OpenTelemetry is switched off by its own environment variable
+            return headers
+        others = [header for header in headers if header[0] not in _CONTEXT_FIELDS]
+        return others + [(name.encode(), value.encode()) for name, value in fields.items()]
+
+    def end(self, ended: Ended, ttft_s: float | None) -> None:
+        """Close the span with what came of the attempt."""
+        span, usage = self._span, ended.usage
+        span.set_attribute("headrace.outcome", ended.outcome.value)
+        if ended.status is not None:
+            span.set_attribute("http.response.status_code", ended.status)
+        if ttft_s is not None:
+            span.set_attribute("gen_ai.response.time_to_first_chunk", ttft_s)
+        if usage is not None:
+            span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
+            span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
+            if usage.cached_tokens:
+                span.set_attribute("gen_ai.usage.cache_read.input_tokens", usage.cached_tokens)
+        if ended.outcome not in (Outcome.COMPLETED, Outcome.ABORTED):
+            code = ended.outcome.value if ended.status is None else str(ended.status)
+            span.set_attribute("error.type", code)
+            span.set_status(Status(StatusCode.ERROR, ended.detail or None))
+        span.end()
+
+
+def traces_url(endpoint: str) -> str:
+    """The address that spans are sent to: `/v1/traces` where `endpoint` has no path of its own."""
+    return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}/v1/traces"
+
+
+def _caller(headers: list[Header]) -> Context:
+    """The caller's span, or none; W3C Trace Context allows one `traceparent` and many states."""
+    parents = [value for name, value in headers if name == b"traceparent"]
+    if len(parents) != 1:
+        return Context()
+    states = [value for name, value in headers if name == b"tracestate"]
+    carrier = {
+        "traceparent": parents[0].decode("latin-1"),
+        "tracestate": b",".join(states).decode("latin-1"),
+    }
+    return _propagator.extract(carrier, Context())
