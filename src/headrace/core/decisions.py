@@ -47,8 +47,9 @@ class ExplainedAttempt:
     """One dispatch: the candidates, the chosen one first, and what came of it.
 
     `considered` counts the candidates that were priced; at most `MOST_CANDIDATES` are kept.
-    `outcome` is the value of an `Outcome`, "expired", or "" while in flight. `ttft_s` and `tpot_s`
-    are measured from the dispatch on; None where there was nothing to measure.
+    `outcome` is the value of an `Outcome`, "expired", or "" while in flight. `ttft_s`, `tpot_s` and
+    `duration_s` are measured from the dispatch on; None where there was nothing to measure.
+    `input_tokens` and the `cached_tokens` among them are the engine's count, None without one.
     """
 
     attempt: int
@@ -66,6 +67,9 @@ class ExplainedAttempt:
     detail: str
     ttft_s: float | None
     tpot_s: float | None
+    duration_s: float | None
+    input_tokens: int | None
+    cached_tokens: int | None
     output_tokens: int
     reason: str
 
@@ -94,8 +98,11 @@ class AttemptRecord:
     __slots__ = (
         "at_s",
         "attempt",
+        "cached_tokens",
         "considered",
         "detail",
+        "duration_s",
+        "input_tokens",
         "latency_source",
         "model",
         "outcome",
@@ -127,14 +134,22 @@ class AttemptRecord:
         self.detail = ""
         self.ttft_s: float | None = None
         self.tpot_s: float | None = None
+        self.duration_s: float | None = None
+        self.input_tokens: int | None = None
+        self.cached_tokens: int | None = None
         self.output_tokens = 0
 
-    def note_end(self, ended: Ended) -> None:
+    def note_end(self, ended: Ended, now: float) -> None:
         """Take note of what came of the attempt."""
         self.outcome = ended.outcome.value
         self.status = ended.status
         self.detail = ended.detail
-        self.output_tokens = ended.usage.output_tokens if ended.usage else ended.output_tokens
+        self.duration_s = now - self.at_s
+        self.output_tokens = ended.output_tokens
+        if ended.usage is not None:
+            self.input_tokens = ended.usage.input_tokens
+            self.cached_tokens = ended.usage.cached_tokens
+            self.output_tokens = ended.usage.output_tokens
 
 
 class RequestRecord:
@@ -177,20 +192,11 @@ class Decisions:
     def explain(self, request_id: str) -> Explanation | None:
         """Explain the request with this id: Headrace's own, or else the latest client id."""
         record = self._records.get(request_id) or self._by_client_id.get(request_id)
-        if record is None:
-            return None
-        attempts = tuple(_explain_attempt(attempt) for attempt in record.attempts)
-        first = attempts[0].candidates[0] if attempts else None
-        return Explanation(
-            request_id=record.id,
-            client_id=record.client_id,
-            model=record.model,
-            arrived_s=record.arrived_s,
-            prompt_tokens=first.hit_tokens + first.uncached_tokens if first else 0,
-            attempts=attempts,
-            rejected=record.rejected,
-            reason=attempts[-1].reason if attempts else record.rejected,
-        )
+        return None if record is None else _explain(record)
+
+    def explain_last(self) -> Explanation | None:
+        """Explain the request that came last."""
+        return _explain(self._order[-1]) if self._order else None
 
     def _forget(self, record: RequestRecord) -> None:
         # A later request may have come under the same id.
@@ -198,6 +204,21 @@ class Decisions:
             del self._records[record.id]
         if self._by_client_id.get(record.client_id) is record:
             del self._by_client_id[record.client_id]
+
+
+def _explain(record: RequestRecord) -> Explanation:
+    attempts = tuple(_explain_attempt(attempt) for attempt in record.attempts)
+    first = attempts[0].candidates[0] if attempts else None
+    return Explanation(
+        request_id=record.id,
+        client_id=record.client_id,
+        model=record.model,
+        arrived_s=record.arrived_s,
+        prompt_tokens=first.hit_tokens + first.uncached_tokens if first else 0,
+        attempts=attempts,
+        rejected=record.rejected,
+        reason=attempts[-1].reason if attempts else record.rejected,
+    )
 
 
 def _explain_attempt(record: AttemptRecord) -> ExplainedAttempt:
@@ -223,6 +244,9 @@ def _explain_attempt(record: AttemptRecord) -> ExplainedAttempt:
         detail=record.detail,
         ttft_s=record.ttft_s,
         tpot_s=record.tpot_s,
+        duration_s=record.duration_s,
+        input_tokens=record.input_tokens,
+        cached_tokens=record.cached_tokens,
         output_tokens=record.output_tokens,
         reason=reason_for(candidates, terms),
     )

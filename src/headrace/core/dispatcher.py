@@ -213,7 +213,7 @@ class Dispatcher:
             self._complete(live, event, now)
         else:
             self._close(live, now)
-        live.record.note_end(event)
+        live.record.note_end(event, now)
         replica, effects = live.attempt.replica, list[Effect]()
         if event.status == 503:
             replica.busy_until_s = now + self._settings.busy_s

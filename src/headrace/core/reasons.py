@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headrace.core.candidates import Candidate, CostTerm
+from headrace.core.durations import in_words
 
 # Shorter waits are not worth a word.
 _WORTH_SAYING_S = 0.0005
@@ -27,7 +28,7 @@ def reason_for(
     less = other.cost - chosen.cost
     if unit == "requests":
         return f"{text}; {less:,.0f} fewer than {other.replica}"
-    amount = f"{_seconds(less)} less" if unit == "s" else f"{less:,.0f} tokens fewer"
+    amount = f"{in_words(less)} less" if unit == "s" else f"{less:,.0f} tokens fewer"
     tipped = _tipped(chosen, other, terms)
     return f"{text}; {amount} than {other.replica}, {_drawback(other, tipped)}"
 
@@ -52,10 +53,10 @@ def _describe(candidate: Candidate, unit: str) -> str:
     if candidate.queue_s is None or candidate.prefill_s is None:
         in_flight = candidate.cost - candidate.uncached_tokens
         return f"{in_flight:,.0f} uncached tokens in flight + {prefill}"
-    parts = [f"queue {_seconds(candidate.queue_s)}"]
+    parts = [f"queue {in_words(candidate.queue_s)}"]
     if candidate.slot_wait_s and candidate.slot_wait_s >= _WORTH_SAYING_S:
-        parts.append(f"wait for a slot {_seconds(candidate.slot_wait_s)}")
-    parts.append(f"{prefill} {_seconds(candidate.prefill_s)}")
+        parts.append(f"wait for a slot {in_words(candidate.slot_wait_s)}")
+    parts.append(f"{prefill} {in_words(candidate.prefill_s)}")
     return " + ".join(parts)
 
 
@@ -81,18 +82,11 @@ def _tipped(
 
 def _drawback(other: Candidate, term: str) -> str:
     if term == "queue" and other.queue_s is not None:
-        return f"where the queue is {_seconds(other.queue_s)}"
+        return f"where the queue is {in_words(other.queue_s)}"
     if term == "slot wait" and other.slot_wait_s is not None:
-        return f"where a slot is free in {_seconds(other.slot_wait_s)}"
+        return f"where a slot is free in {in_words(other.slot_wait_s)}"
     if term == "decoding" and other.tpot_s is not None:
-        return f"where each token would take {_seconds(other.tpot_s)}"
+        return f"where each token would take {in_words(other.tpot_s)}"
     if term == "in flight":
         return f"which has {other.cost - other.uncached_tokens:,.0f} uncached tokens in flight"
     return f"which would prefill {other.uncached_tokens:,} tokens"
-
-
-def _seconds(value_s: float) -> str:
-    """Seconds for people, in milliseconds where they are few."""
-    if value_s < 0.05:
-        return f"{value_s * 1000:.1f} ms"
-    return f"{value_s:.2f} s"

@@ -44,6 +44,9 @@ ATTEMPT = ExplainedAttempt(
     detail="",
     ttft_s=0.31,
     tpot_s=None,
+    duration_s=0.9,
+    input_tokens=8190,
+    cached_tokens=7000,
     output_tokens=12,
     reason="least seconds",
 )

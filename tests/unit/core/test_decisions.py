@@ -5,8 +5,9 @@ import pytest
 
 from headrace.core.decisions import MOST_CANDIDATES, Explanation
 from headrace.core.dispatcher import DispatcherSettings
+from headrace.core.events import Ended
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import PROMPT_BLOCK_BYTES, Outcome, PoolSpec
+from headrace.core.model import PROMPT_BLOCK_BYTES, Outcome, PoolSpec, Usage
 from tests.unit.core.driver import Driver, chain
 
 # 0.1 ms per token and nothing else, so that sentences can be checked by heart.
@@ -35,7 +36,7 @@ def test_says_what_tipped_the_balance(driver):
     driver.wait(600.0)
     driver.dispatched(id="it", **LONG_DETAILS)
     assert explain(driver, "it").reason == (
-        "replica local-1: queue 0.0 ms + prefill 1 of 8,192 tokens 0.1 ms; "
+        "replica local-1: queue 0 ms + prefill 1 of 8,192 tokens 0.1 ms; "
         "1.64 s less than local-0, which would prefill 8,192 tokens"
     )
 
@@ -44,10 +45,8 @@ def test_says_where_the_queue_is(driver):
     driver.dispatched(prompt_tokens=3000)
     driver.dispatched(id="it", prompt_tokens=1000)
     reason = explain(driver, "it").reason
-    assert reason.startswith(
-        "replica local-1: queue 0.0 ms + prefill 1,000 of 1,000 tokens 0.10 s;"
-    )
-    assert reason.endswith("less than local-0, where the queue is 0.30 s")
+    assert reason.startswith("replica local-1: queue 0 ms + prefill 1,000 of 1,000 tokens 100 ms;")
+    assert reason.endswith("less than local-0, where the queue is 300 ms")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +136,25 @@ def test_keeps_what_came_of_each_attempt(driver):
     assert served.ttft_s == pytest.approx(0.2)
     assert served.tpot_s == pytest.approx(0.01)
     assert served.output_tokens == 101
+    assert served.duration_s == pytest.approx(1.2)
+    assert (failed.duration_s, failed.input_tokens) == (0.0, None)
+
+
+def test_keeps_what_the_engine_counted(driver):
+    attempt = driver.dispatched(id="it", prompt_tokens=500).attempt
+    usage = Usage(input_tokens=498, output_tokens=7, cached_tokens=12)
+    driver.send(Ended(attempt, Outcome.COMPLETED, usage=usage))
+    served = explain(driver, "it").attempts[0]
+    assert (served.input_tokens, served.cached_tokens, served.output_tokens) == (498, 12, 7)
+
+
+def test_finds_the_last_request(driver):
+    assert driver.dispatcher.decisions.explain_last() is None
+    driver.dispatched(id="first")
+    driver.dispatched(id="second")
+    last = driver.dispatcher.decisions.explain_last()
+    assert last is not None
+    assert last.request_id == "second"
 
 
 def test_keeps_why_a_request_was_rejected(driver):

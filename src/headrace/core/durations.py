@@ -1,0 +1,17 @@
+"""Seconds as people read them: one way to write them, wherever they are shown."""
+
+from __future__ import annotations
+
+
+def in_words(seconds: float) -> str:
+    """Three digits at most: `0.6 ms`, `62.9 ms`, `310 ms`, `1.64 s`, `12.3 s`, `300 s`."""
+    if seconds < 0.9995:
+        return f"{_three_digits(1000 * seconds, most_decimals=1)} ms"
+    return f"{_three_digits(seconds, most_decimals=2)} s"
+
+
+def _three_digits(value: float, *, most_decimals: int) -> str:
+    if value < 0.05:
+        return "0"
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{min(decimals, most_decimals)}f}"
