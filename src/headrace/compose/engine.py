@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import uvloop
-
-from headrace.compose.lifecycle import StopSignals
+from headrace.compose.lifecycle import StopSignals, run_loop
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import StartError
 from headrace.config.quantities import parse_duration
@@ -58,7 +56,7 @@ def run_engines(
         )
         for _ in range(count)
     ]
-    return uvloop.run(_run(engines, port, terminal))
+    return run_loop(_run(engines, port, terminal))
 
 
 async def _run(engines: list[EmulatedEngine], port: int, terminal: Terminal) -> int:

@@ -1,13 +1,30 @@
-"""How a gateway stops: SIGTERM or SIGINT drains, a second one ends it at once."""
+"""How a program's event loop runs and stops: SIGTERM or SIGINT drains, a second one ends it."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
+import uvloop
+
 Result = TypeVar("Result")
+
+_COLLECT_EVERY = (20_000, 50, 100)
+"""Allocations before the youngest objects are searched for cycles, and how many such searches come
+before the older ones'. Python's own 700 have the collector walk through requests in flight and the
+decision log all the time: a tenth of the CPU per request, for nothing, since a request that ends
+leaves no cycle behind."""
+
+
+def run_loop(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a program that serves, to its end, on uvloop."""
+    gc.collect()
+    gc.freeze()  # modules and classes are never garbage
+    gc.set_threshold(*_COLLECT_EVERY)
+    return uvloop.run(work)
 
 
 class StopAsked(Exception):

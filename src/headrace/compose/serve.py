@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import fields, replace
 
-import uvloop
-
-from headrace.compose.lifecycle import StopAsked, StopSignals
+from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import Gateway, GatewayPlan
 from headrace.config import Config, Loaded, PoolSection
@@ -24,7 +22,7 @@ Fleet = StaticFleet | DnsFleet
 
 def serve(loaded: Loaded, terminal: Terminal) -> int:
     """Run until stopped by a signal; return the exit code. Raises StartError."""
-    return uvloop.run(_serve(loaded, terminal))
+    return run_loop(_serve(loaded, terminal))
 
 
 async def _serve(loaded: Loaded, terminal: Terminal) -> int:

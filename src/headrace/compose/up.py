@@ -7,10 +7,8 @@ import random
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import uvloop
-
 from headrace.compose.ask import Answer, AskError, ask
-from headrace.compose.lifecycle import StopAsked, StopSignals
+from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.probe import probe
 from headrace.compose.terminal import Steps, Terminal
 from headrace.compose.wiring import Gateway, GatewayPlan, StartError
@@ -73,7 +71,7 @@ def up(options: UpOptions, terminal: Terminal) -> int:
         embeddings=options.embeddings,
         log_dir=cache_dir() / "logs",
     )
-    return uvloop.run(_Up(options, fleet, terminal).run())
+    return run_loop(_Up(options, fleet, terminal).run())
 
 
 def _default_model(terminal: Terminal) -> Path:
