@@ -95,6 +95,7 @@ def _nginx(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Map
     servers = " ".join(f"server {url.removeprefix('http://')};" for url in urls)
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(servers=servers, port=port))
+    debian_tools.fetch("nginx")
     program = debian_tools.find("nginx")
     return [str(program.path), "-p", str(folder), "-c", str(config), "-e", "stderr"], program.env
 
