@@ -18,6 +18,7 @@ from headrace.gateway.keys import KeyRing
 from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Limits, Listener, Timeouts, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
+from headrace.gateway.tracing import Tracer
 from tests.scripted import Script, ScriptedEngine
 
 
@@ -54,6 +55,7 @@ async def run_gateway(
     keys: KeyRing | None = None,
     api_key: str | None = None,
     cors_origins: tuple[str, ...] = (),
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Rig]:
     """One pool `p` of model `m` with a replica `r0`, `r1`, … per script."""
     settings = GatewaySettings(
@@ -64,7 +66,7 @@ async def run_gateway(
     )
     core = Dispatcher(dispatcher or DispatcherSettings(), random.Random(1))
     telemetry = Telemetry(TelemetrySettings(), time.monotonic, core.fleet)
-    plane = DataPlane(settings, core, telemetry, keys=keys)
+    plane = DataPlane(settings, core, telemetry, keys=keys, tracer=tracer)
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(ScriptedEngine(script)) for script in scripts]
         await plane.start()

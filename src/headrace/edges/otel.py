@@ -99,13 +99,12 @@ class OtelTracer:
                 # The path of these has no names in it, so it is the route, too.
                 attributes["http.route"] = path
                 name = f"{method} {path}"
-        age_ns = int((time.monotonic() - http.received_s) * 1e9)
         span = self._spans.start_span(
             name,
             _caller(http.headers),
             SpanKind.SERVER,
             attributes,
-            start_time=time.time_ns() - age_ns,
+            start_time=_wall_ns(http.received_s),
         )
         return OtelRequest(self._spans, span, method, request)
 
@@ -131,7 +130,9 @@ class OtelRequest:
         self._request = request
         self._tried = 0
 
-    def attempt(self, dispatch: Dispatch, engine: str, address: Address) -> OtelAttempt:
+    def attempt(
+        self, dispatch: Dispatch, engine: str, address: Address, sent_s: float
+    ) -> OtelAttempt:
         """Open the span of an attempt."""
         attributes: dict[str, str | int | bool] = {
             "server.address": address.host,
@@ -157,7 +158,9 @@ class OtelRequest:
                 attributes["gen_ai.request.stream"] = True
             if request.max_output_tokens is not None:
                 attributes["gen_ai.request.max_tokens"] = request.max_output_tokens
-        span = self._spans.start_span(name, self._context, SpanKind.CLIENT, attributes)
+        span = self._spans.start_span(
+            name, self._context, SpanKind.CLIENT, attributes, start_time=_wall_ns(sent_s)
+        )
         return OtelAttempt(span)
 
     def end(self, status: int | None, error: str = "") -> None:
@@ -206,6 +209,11 @@ class OtelAttempt:
             span.set_attribute("error.type", code)
             span.set_status(Status(StatusCode.ERROR, ended.detail or None))
         span.end()
+
+
+def _wall_ns(monotonic_s: float) -> int:
+    """The wall clock's nanoseconds at a time on `time.monotonic`'s scale."""
+    return time.time_ns() - int((time.monotonic() - monotonic_s) * 1e9)
 
 
 def traces_url(endpoint: str) -> str:

@@ -191,7 +191,8 @@ class Exchange:
         self._phase = Phase.CONNECTING
         address = upstream.address(replica.url)
         if self._trace is not None:
-            self._attempt_trace = self._trace.attempt(effect, upstream.dialect.name, address)
+            engine = upstream.dialect.name
+            self._attempt_trace = self._trace.attempt(effect, engine, address, now)
         self._upstream_call = host.pool.open(address, self._payload(body, address), self)
 
     def reject(self, effect: Reject) -> None:

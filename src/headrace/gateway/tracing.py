@@ -46,8 +46,10 @@ class AttemptTrace(Protocol):
 class RequestTrace(Protocol):
     """One request of a client, all its attempts included."""
 
-    def attempt(self, dispatch: Dispatch, engine: str, address: Address) -> AttemptTrace:
-        """The request goes to a replica, whose engine has this dialect."""
+    def attempt(
+        self, dispatch: Dispatch, engine: str, address: Address, sent_s: float
+    ) -> AttemptTrace:
+        """The request goes to a replica, whose engine has this dialect, at this monotonic time."""
         ...
 
     def end(self, status: int | None, error: str = "") -> None:

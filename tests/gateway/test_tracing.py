@@ -1,0 +1,344 @@
+"""Traces as a real OTLP receiver gets them, of requests through the real data plane."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from headrace.core.model import Alias, Target
+from headrace.edges import otel
+from headrace.edges.otel import OtelTracer, traces_url
+from headrace.gateway.settings import Timeouts
+from tests.gateway.conftest import Rig, run_gateway
+from tests.otlp_receiver import OtlpReceiver
+from tests.scripted import Script, chat_chunk, stream_words
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CALLER = "b7ad6b7169203331"
+PROMPT = "the secret of the old mill"
+
+
+async def three_words(_received, peer):
+    await stream_words(peer, 3)
+
+
+async def whole_answer(_received, peer):
+    usage = {
+        "prompt_tokens": 30,
+        "completion_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 16},
+    }
+    message = {"role": "assistant", "content": PROMPT}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    await peer.json({"id": "c", "object": "chat.completion", "choices": choices, "usage": usage})
+
+
+async def drop_the_connection(_received, peer):
+    peer.reset()
+
+
+async def break_off(_received, peer):
+    await peer.start_stream()
+    await peer.event(chat_chunk("half"))
+    peer.reset()
+
+
+async def endless_words(_received, peer):
+    await stream_words(peer, 100_000, pause_s=0.02)
+
+
+def context(traceparent: str) -> tuple[str, str, bool]:
+    """Trace, span and whether it is sampled."""
+    version, trace, span, flags = traceparent.split("-")
+    assert version == "00"
+    return trace, span, bool(int(flags, 16) & 1)
+
+
+@pytest.fixture
+def receiver():
+    with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@asynccontextmanager
+async def traced(
+    receiver: OtlpReceiver, *scripts: Script, sample_ratio: float = 1.0, **options
+) -> AsyncIterator[Rig]:
+    """A gateway with a tracer; when it is left, all spans have been received."""
+    tracer = OtelTracer(receiver.url, sample_ratio=sample_ratio, service_name="headrace-test")
+    try:
+        async with run_gateway(*scripts, tracer=tracer, **options) as rig:
+            yield rig
+    finally:
+        await tracer.close()
+
+
+async def test_a_request_and_its_attempt(receiver):
+    async with traced(receiver, three_words) as rig:
+        messages = [{"role": "user", "content": PROMPT}]
+        answer = await rig.chat(messages=messages, stream=True, max_tokens=9)
+        sent = rig.engines[0].received[0]
+        port = rig.engines[0].port
+    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert server.name == "POST /v1/chat/completions"
+    assert server.parent == ""
+    assert server.attributes == {
+        "http.request.method": "POST",
+        "url.path": "/v1/chat/completions",
+        "url.scheme": "http",
+        "http.route": "/v1/chat/completions",
+        "http.response.status_code": 200,
+        "headrace.request_id": answer.headers["x-headrace-request-id"],
+        "headrace.model": "m",
+    }
+    assert client.name == "chat m"
+    assert (client.trace, client.parent) == (server.trace, server.id)
+    ttft_s = client.attributes.pop("gen_ai.response.time_to_first_chunk")
+    assert isinstance(ttft_s, float)
+    assert 0 < ttft_s <= (client.end_ns - client.start_ns) / 1e9 + 1e-3
+    assert client.attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "vllm",
+        "gen_ai.request.model": "m",
+        "gen_ai.request.stream": True,
+        "gen_ai.request.max_tokens": 9,
+        "gen_ai.usage.input_tokens": 7,
+        "gen_ai.usage.output_tokens": 3,
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "http.request.method": "POST",
+        "http.response.status_code": 200,
+        "headrace.pool": "p",
+        "headrace.replica": "r0",
+        "headrace.attempt": 1,
+        "headrace.outcome": "completed",
+    }
+    assert not server.is_error
+    assert not client.is_error
+    assert server.start_ns <= client.start_ns < client.end_ns <= server.end_ns
+    assert server.resource["service.name"] == "headrace-test"
+    assert receiver.paths == ["/v1/traces"]
+    # A trace begins here, and the engine's own spans can hang on the attempt.
+    assert context(sent.headers["traceparent"]) == (client.trace, client.id, True)
+
+
+async def test_nothing_of_a_prompt_or_an_answer_is_in_a_trace(receiver):
+    async with traced(receiver, whole_answer) as rig:
+        headers = {"authorization": "Bearer sk-client", "x-note": PROMPT}
+        body = {"model": "m", "messages": [{"role": "user", "content": PROMPT}], "user": PROMPT}
+        answer = await rig.client.post("/v1/chat/completions?a=secret", json=body, headers=headers)
+        assert PROMPT in answer.text
+    (client,) = receiver.of_kind("client")
+    assert client.attributes["gen_ai.usage.cache_read.input_tokens"] == 16
+    assert "gen_ai.response.time_to_first_chunk" not in client.attributes  # it did not stream
+    for body in receiver.bodies:
+        assert b"secret" not in body
+        assert b"sk-client" not in body
+
+
+async def test_the_callers_trace_goes_on(receiver):
+    async with traced(receiver, three_words) as rig:
+        rig.client.headers.update(
+            {
+                "traceparent": f"00-{TRACE}-{CALLER}-01",
+                "tracestate": "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7",
+                "baggage": "user=1",
+            }
+        )
+        await rig.chat(stream=True)
+        sent = rig.engines[0].received[0].headers
+    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert (server.trace, server.parent) == (TRACE, CALLER)
+    assert (client.trace, client.parent) == (TRACE, server.id)
+    assert context(sent["traceparent"]) == (TRACE, client.id, True)
+    assert sent["tracestate"] == "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
+    assert sent["baggage"] == "user=1"
+
+
+async def test_a_caller_that_does_not_sample_is_followed(receiver):
+    async with traced(receiver, three_words) as rig:
+        rig.client.headers["traceparent"] = f"00-{TRACE}-{CALLER}-00"
+        await rig.chat(stream=True)
+        trace, span, sampled = context(rig.engines[0].received[0].headers["traceparent"])
+    assert receiver.spans == []
+    assert (trace, sampled) == (TRACE, False)
+    assert span != CALLER
+
+
+@pytest.mark.parametrize(
+    "bad", ["garbage", f"00-{'0' * 32}-{CALLER}-01", f"ff-{TRACE}-{CALLER}-01"]
+)
+async def test_a_context_that_is_none_begins_a_new_trace(receiver, bad):
+    async with traced(receiver, three_words) as rig:
+        rig.client.headers.update({"traceparent": bad, "tracestate": "congo=1"})
+        await rig.chat(stream=True)
+        sent = rig.engines[0].received[0].headers
+    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert server.parent == ""
+    assert context(sent["traceparent"]) == (client.trace, client.id, True)
+    assert "tracestate" not in sent
+
+
+async def test_a_share_of_the_requests(receiver):
+    async with traced(receiver, three_words, sample_ratio=0.0) as rig:
+        await rig.chat(stream=True)
+        assert not context(rig.engines[0].received[0].headers["traceparent"])[2]
+    assert receiver.spans == []
+
+
+async def test_every_attempt_has_a_span(receiver):
+    async with traced(receiver, drop_the_connection, three_words) as rig:
+        assert (await rig.chat(stream=True)).status_code == 200
+        sent = [engine.received[0].headers["traceparent"] for engine in rig.engines]
+    (server,), (failed, served) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert {failed.parent, served.parent} == {server.id}
+    assert [context(parent)[1] for parent in sent] == [failed.id, served.id]
+    assert failed.is_error
+    assert failed.attributes["error.type"] == failed.attributes["headrace.outcome"] == "unavailable"
+    assert "gen_ai.usage.output_tokens" not in failed.attributes
+    assert not served.is_error
+    assert served.attributes["http.request.resend_count"] == 1
+    assert not server.is_error
+
+
+async def test_what_the_engine_refuses_is_the_clients_error(receiver):
+    async def refuse(_received, peer):
+        await peer.json({"error": {"message": PROMPT}}, status=400)
+
+    async with traced(receiver, refuse) as rig:
+        assert (await rig.chat()).status_code == 400
+    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert (client.is_error, client.attributes["error.type"]) == (True, "400")
+    assert (server.is_error, server.attributes["http.response.status_code"]) == (False, 400)
+    assert not any(PROMPT.encode() in body for body in receiver.bodies)
+
+
+async def test_what_the_gateway_rejects(receiver):
+    async with traced(receiver) as rig:
+        assert (await rig.chat(model="nobody")).status_code == 404
+        assert (await rig.chat()).status_code == 503
+        assert (await rig.client.post("/v1/chat/completions", content=b"{")).status_code == 400
+        assert (await rig.client.get("/health")).status_code == 200
+    assert receiver.of_kind("client") == []
+    unknown, none_ready, not_json = receiver.of_kind("server")
+    assert (unknown.is_error, unknown.attributes["http.response.status_code"]) == (False, 404)
+    assert (none_ready.is_error, none_ready.attributes["http.response.status_code"]) == (True, 503)
+    assert none_ready.attributes["error.type"] == "no_replica_available"
+    assert (not_json.name, not_json.attributes["http.response.status_code"]) == ("POST", 400)
+
+
+async def test_a_stream_that_breaks_off_is_an_error_despite_its_status(receiver):
+    async with traced(receiver, break_off) as rig:
+        assert (await rig.chat(stream=True)).status_code == 200
+    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert (server.is_error, client.is_error) == (True, True)
+    assert server.attributes["error.type"] == client.attributes["error.type"] == "broken"
+    assert server.attributes["http.response.status_code"] == 200
+
+
+async def test_a_client_that_leaves_is_an_outcome_and_no_error(receiver):
+    async with traced(receiver, endless_words) as rig:
+        body = {"model": "m", "messages": [], "stream": True}
+        async with rig.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_lines())
+        async with asyncio.timeout(30):
+            while rig.plane.in_flight:
+                await asyncio.sleep(0.01)
+    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert client.attributes["headrace.outcome"] == "aborted"
+    assert (server.is_error, client.is_error) == (False, False)
+    assert "error.type" not in {*server.attributes, *client.attributes}
+
+
+async def test_a_time_limit_is_named(receiver):
+    async def silent(_received, peer):
+        await asyncio.sleep(60)
+
+    async with traced(receiver, silent, timeouts=Timeouts(total_s=0.2)) as rig:
+        assert (await rig.chat()).status_code == 504
+    (server,) = receiver.of_kind("server")
+    assert server.attributes["error.type"] == "upstream_timeout"
+
+
+async def test_an_alias_stands_on_the_request_and_its_target_on_the_attempt(receiver):
+    aliases = (Alias("nice", (Target("m"),)),)
+    async with traced(receiver, three_words, aliases=aliases) as rig:
+        await rig.chat(model="nice", stream=True)
+    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert server.attributes["headrace.model"] == "nice"
+    assert (client.name, client.attributes["gen_ai.request.model"]) == ("chat m", "m")
+
+
+async def test_what_is_no_inference_is_a_plain_http_call(receiver):
+    async def tokens(_received, peer):
+        await peer.json({"tokens": [1]})
+
+    async with traced(receiver, tokens) as rig:
+        await rig.client.post("/v1/tokenize", json={"model": "m", "prompt": PROMPT})
+    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    assert (server.name, client.name) == ("POST", "POST")
+    assert not [key for key in client.attributes if key.startswith("gen_ai")]
+
+
+# ---------------------------------------------------------------- when the receiver is in trouble
+
+
+async def test_a_receiver_that_stalls_holds_up_nothing_and_fills_no_memory(receiver, monkeypatch):
+    monkeypatch.setattr(otel, "MAX_WAITING_SPANS", 8)
+    monkeypatch.setattr(otel, "SPANS_PER_EXPORT", 4)
+    receiver.gate.clear()
+    async with traced(receiver, three_words) as rig:
+        await rig.chat(stream=True)
+        await rig.chat(stream=True)
+        assert await asyncio.to_thread(receiver.asked.wait, 30)
+        for _ in range(20):
+            assert (await rig.chat(stream=True)).status_code == 200
+        receiver.gate.set()
+    # What was being sent, and what could wait; 44 spans were made.
+    assert len(receiver.spans) <= 4 + 8
+
+
+async def test_a_receiver_that_is_not_there_is_given_up_at_the_end(monkeypatch):
+    monkeypatch.setattr(otel, "CLOSE_S", 0.1)
+    tracer = OtelTracer("http://127.0.0.1:1", sample_ratio=1.0, service_name="t")
+    async with run_gateway(three_words, tracer=tracer) as rig:
+        assert (await rig.chat(stream=True)).status_code == 200
+    async with asyncio.timeout(60):
+        await tracer.close()
+
+
+# ---------------------------------------------------------------- without a tracer
+
+
+async def test_without_a_tracer_the_callers_context_passes_as_it_came():
+    parent = f"00-{TRACE}-{CALLER}-01"
+    async with run_gateway(three_words) as rig:
+        rig.client.headers.update({"traceparent": parent, "tracestate": "congo=1"})
+        await rig.chat(stream=True)
+        sent = rig.engines[0].received[0].headers
+    assert (sent["traceparent"], sent["tracestate"]) == (parent, "congo=1")
+
+
+def test_without_a_tracer_opentelemetry_is_not_imported():
+    code = (
+        "import sys, headrace.cli, headrace.compose.serve, headrace.compose.up; "
+        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ("http://c:4318", "http://c:4318/v1/traces"),
+        ("http://c:4318/", "http://c:4318/v1/traces"),
+        ("https://c/otlp/v1/traces", "https://c/otlp/v1/traces"),
+    ],
+)
+def test_where_spans_are_sent(endpoint, url):
+    assert traces_url(endpoint) == url
