@@ -21,6 +21,9 @@ class ShownGateway:
     def explain(self, request_id: str) -> Explanation | None:
         return self.explanations.get(request_id)
 
+    def explain_last(self) -> Explanation | None:
+        return next(reversed(self.explanations.values()), None)
+
     def not_ready_reason(self) -> str | None:
         return self.reason
 

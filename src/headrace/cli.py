@@ -8,22 +8,35 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
 
 import headrace
 
 if TYPE_CHECKING:
     from headrace.config import ConfigError, Loaded
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - no public name
+    Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - no public name
 
 USAGE_ERROR = 2
 """Exit code for wrong flags, a wrong configuration, or an address that cannot be had."""
 FAILED = 1
 """Exit code for a command that ran and could not do what was asked."""
+MAX_REPLICAS = 64
+MAX_SLOTS = 256
+SMALLEST_CONTEXT_TOKENS = 256
+"""A shorter one has no room for a chat template, a question and an answer."""
+MAX_CONTEXT_TOKENS = 1_048_576
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the whole usage is one `--help` away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"headrace: {message}; see `{self.prog} --help`\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line; the reference page is made from it."""
-    root = argparse.ArgumentParser(
+    root = _Parser(
         prog="headrace",
-        description="Measures, routes, admits and scales LLM inference by the token.",
+        description="A gateway for LLM serving: it measures and routes by the token, and says why.",
     )
     root.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -65,12 +78,24 @@ def _add_up(commands: Commands) -> None:
         description="Starts replicas of a real model on this machine and the gateway in front.",
     )
     add = up.add_argument
-    add("--replicas", type=_count, default=2, metavar="N", help="how many replicas (2)")
+    add(
+        "--replicas",
+        type=_whole(1, MAX_REPLICAS),
+        default=2,
+        metavar="N",
+        help="how many replicas (2)",
+    )
     add("--model", type=Path, metavar="FILE.gguf", help="serve this model, not the small one")
-    add("--slots", type=_count, default=4, metavar="N", help="requests a replica runs at once (4)")
+    add(
+        "--slots",
+        type=_whole(1, MAX_SLOTS),
+        default=4,
+        metavar="N",
+        help="requests a replica runs at once (4)",
+    )
     add(
         "--context",
-        type=_count,
+        type=_whole(SMALLEST_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS),
         default=4096,
         metavar="TOKENS",
         help="prompt and answer together, per request (4096)",
@@ -92,7 +117,7 @@ def _add_up(commands: Commands) -> None:
         metavar="N",
         help="longest answer to --prompt (256)",
     )
-    add("--json", action="store_true", help="show the answer to --prompt as JSON")
+    add("--json", action="store_true", help="show the answer to --prompt, or the URLs, as JSON")
     add(
         "--verbose", action="store_true", help="say where the replicas log, and why a scrape failed"
     )
@@ -124,7 +149,7 @@ def _add_serve(commands: Commands) -> None:
     add("-c", "--config", type=Path, required=True, metavar="FILE", help="the configuration")
     add("--port", type=_port, metavar="PORT", help="instead of the file's listen.port")
     add("--control-port", type=_port, metavar="PORT", help="instead of the file's control.port")
-    add("--insecure", action="store_true", help="listen beyond loopback without API keys")
+    add("--insecure", action="store_true", help="listen beyond loopback without keys or token")
     serve.set_defaults(run=_serve)
 
 
@@ -165,7 +190,7 @@ def _add_check(commands: Commands) -> None:
     add = check.add_argument
     add("file", type=Path, nargs="?", metavar="FILE", help="the configuration")
     add("--json", action="store_true", help="JSON instead of YAML; seconds and bytes as numbers")
-    add("--insecure", action="store_true", help="allow listening beyond loopback without API keys")
+    add("--insecure", action="store_true", help="allow listening beyond loopback without keys")
     add("--schema", action="store_true", help="print the JSON Schema of the file instead")
     check.set_defaults(run=_check)
 
@@ -210,9 +235,16 @@ def _add_why(commands: Commands) -> None:
         description="Explains a decision in seconds and tokens.",
     )
     add = why.add_argument
-    add("id", metavar="ID", help="x-headrace-request-id of the answer, or your own x-request-id")
+    add(
+        "id",
+        nargs="?",
+        metavar="ID",
+        help="x-headrace-request-id of the answer, or your own x-request-id; the last request "
+        "without one",
+    )
     add(
         "--control",
+        type=_url,
         default="http://127.0.0.1:9091",
         metavar="URL",
         help="the control plane (http://127.0.0.1:9091)",
@@ -232,7 +264,7 @@ def _why(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(document)
     else:
-        Terminal().result(layout(document))
+        Terminal().page(layout(document))
     return 0
 
 
@@ -321,18 +353,36 @@ def _engine(options: argparse.Namespace) -> int:
 # ---------------------------------------------------------------- flags and endings
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return number
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """A reader of whole numbers in this range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {least:,} to {most:,}"
+            )
+        return number
+
+    return read
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text}: must be 0 to 65535")
-    return number
+_count = _whole(1, 1_000_000)
+_port = _whole(0, 65535)
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; write it as http://host:port")
+    return text
 
 
 def _print_json(value: object) -> None:

@@ -115,12 +115,23 @@ class TestOfficialClient:
 
 
 def test_curl_streams_as_printed(up: Up):
-    line = next(line for line in up.printed.splitlines() if line.strip().startswith("curl"))
+    command = next(part for part in up.printed.split("\n\n") if part.startswith("curl"))
     done = subprocess.run(
-        line.strip(), shell=True, capture_output=True, text=True, timeout=HANG_S, check=True
+        command, shell=True, capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert done.stdout.count("data: ") > 2
     assert done.stdout.rstrip().endswith("data: [DONE]")
+
+
+def test_why_works_as_printed(up: Up):
+    ask = {"model": MODEL, "messages": HELLO, "max_tokens": 4}
+    answer = httpx.post(f"{up.url}/v1/chat/completions", json=ask, timeout=HANG_S, trust_env=False)
+    command = next(line for line in up.printed.splitlines() if "headrace why" in line)
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=HANG_S, check=True
+    )
+    assert answer.headers["x-headrace-request-id"] in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_a_long_prefix_goes_back_to_its_replica(up: Up):

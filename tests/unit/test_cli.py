@@ -39,11 +39,25 @@ def test_version(run):
     assert run("--version") == (0, f"headrace {headrace.__version__}\n", "")
 
 
-def test_no_command_and_unknown_flags_are_usage_errors(run):
-    assert run()[0] == 2
-    assert run("up", "--replicaz", "3")[0] == 2
-    assert run("up", "--replicas", "0")[0] == 2
-    assert run("up", "--port", "70000")[0] == 2
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "the following arguments are required: COMMAND; see `headrace --help`"),
+        (("up", "--replicaz", "3"), "unrecognized arguments: --replicaz 3"),
+        (("up", "--replicas", "0"), "--replicas: '0' is not a whole number from 1 to 64"),
+        (("up", "--replicas", "x"), "--replicas: 'x' is not a whole number from 1 to 64"),
+        (("up", "--port", "70000"), "--port: '70000' is not a whole number from 0 to 65,535"),
+        (("up", "--context", "1"), "--context: '1' is not a whole number from 256 to"),
+        (("why", "--control", "foo"), "--control: 'foo' is not a URL; write it as http://host:po"),
+        (("keys", "new", "me"), "required: --file; see `headrace keys new --help`"),
+    ],
+)
+def test_what_is_wrong_with_the_flags_is_one_line(run, arguments, said):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("headrace: ")
+    assert said in line
 
 
 @pytest.mark.parametrize("policy", list(POLICIES))
@@ -134,13 +148,14 @@ class TestWhy:
         assert code == 1
         assert "cannot reach the control plane at http://127.0.0.1:9" in err
 
-    def test_not_a_url(self, run):
-        code, _, err = run("why", "x", "--control", "localhost")
-        assert code == 1
-        assert "--control" in err
-
 
 def test_a_gguf_that_is_not_there(run, tmp_path):
     code, _, err = run("up", "--model", tmp_path / "no.gguf", "--port", "0", "--control-port", "0")
     assert code == 2
     assert "no.gguf does not exist" in err
+
+
+def test_a_model_that_is_no_gguf(run, config):
+    code, _, err = run("up", "--model", config)
+    assert code == 2
+    assert f"{config} is not a GGUF file" in err

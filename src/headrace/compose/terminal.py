@@ -6,10 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 _PIPE_COLUMNS = 200
 """Width of tables where no terminal sets one."""
+_BAR_COLUMNS = 20
 
 
 class Terminal:
@@ -35,24 +46,40 @@ class Terminal:
         self._out.print(content, markup=False, end=end)
         self._out.file.flush()
 
+    def page(self, content: RenderableType) -> None:
+        """Tables and sentences, laid out for the width there is."""
+        self._out.print(content, markup=False, soft_wrap=False)
+
     @contextmanager
     def steps(self) -> Iterator[Steps]:
-        """Show steps that take a while, side by side."""
+        """Show steps that take a while, side by side, until each is over."""
         if not self._status.is_terminal:
             yield Steps(self, None)
             return
         columns = (
-            SpinnerColumn(finished_text="✓"),
+            SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            _KnownBar(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._status) as progress:
+        # What is over stays as a line of its own; what still turns when it ends tells nothing.
+        with Progress(*columns, console=self._status, transient=True) as progress:
             yield Steps(self, progress)
 
 
+class _KnownBar(ProgressColumn):
+    """A bar where the end is known; a bar that only moves would say what the spinner says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = BarColumn(bar_width=_BAR_COLUMNS)
+
+    def render(self, task: Task) -> RenderableType:
+        return Text() if task.total is None else self._bar.render(task)
+
+
 class Steps:
-    """Steps in progress: bars on a terminal, else a line at the begin and the end of each."""
+    """Steps in progress: a moving line each on a terminal, else a line at its begin and its end."""
 
     def __init__(self, terminal: Terminal, progress: Progress | None) -> None:
         self._terminal = terminal
@@ -75,5 +102,7 @@ class Steps:
         """The step is over; `text` says how it ended."""
         if self._progress is None:
             self._terminal.status(text)
-        else:
-            self._progress.update(self._tasks[name], description=text, completed=1, total=1)
+            return
+        if (task := self._tasks.pop(name, None)) is not None:
+            self._progress.remove_task(task)
+        self._terminal.status(f"✓ {text}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from headrace.compose.ask import Answer, AskError, ask
+from headrace.compose.invocation import own_command
 from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.probe import probe
 from headrace.compose.terminal import Steps, Terminal
 from headrace.compose.wiring import Gateway, GatewayPlan, StartError
+from headrace.core.durations import in_words
 from headrace.core.events import ReplicaChanged
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Endpoint, PoolSpec
@@ -32,6 +35,11 @@ POOL = "local"
 DRAIN_S = 10.0
 """After Ctrl-C, running streams get this long."""
 PROMPT_TIMEOUT_S = 600.0
+_GGUF_MAGIC = b"GGUF"
+"""The first bytes of a model file that llama.cpp can read."""
+
+
+_DEFAULT_CONTROL_URL = f"http://{ControlSettings().host}:{ControlSettings().port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +66,13 @@ class UpOptions:
 
 
 def up(options: UpOptions, terminal: Terminal) -> int:
-    """Run until stopped by a signal, or until the prompt is answered; return the exit code.
+    """Run until stopped by a signal, or until the prompt is answered.
 
+    Return the exit code: 1 if the prompt was not answered or requests were cut off at the end.
     Raises StartError.
     """
+    if options.model is not None:
+        _check_model(options.model)
     model_path = options.model or _default_model(terminal)
     fleet = LocalFleetSettings(
         model_path=model_path,
@@ -72,6 +83,21 @@ def up(options: UpOptions, terminal: Terminal) -> int:
         log_dir=cache_dir() / "logs",
     )
     return run_loop(_Up(options, fleet, terminal).run())
+
+
+def _check_model(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_GGUF_MAGIC))
+    except FileNotFoundError:
+        raise StartError(f"--model: {path} does not exist; name a GGUF file") from None
+    except OSError as error:
+        raise StartError(f"--model: {path} cannot be read: {error.strerror}") from None
+    if magic != _GGUF_MAGIC:
+        raise StartError(
+            f"--model: {path} is not a GGUF file (it does not begin with GGUF); convert the "
+            "model with llama.cpp's convert_hf_to_gguf.py, or leave the flag out"
+        )
 
 
 def _default_model(terminal: Terminal) -> Path:
@@ -117,42 +143,54 @@ class _Up:
             self._terminal.status(f"replicas log to {self._settings.log_dir}")
         # Before the engines, so that a port that is taken is known at once.
         await self._gateway.start()
+        code, cut = 0, 0
         try:
             await stop.unless_asked(self._prepare())
             if self._options.prompt is not None:
-                return await stop.unless_asked(self._answer(self._options.prompt))
-            self._announce()
-            await stop.asked.wait()
+                code = await stop.unless_asked(self._answer(self._options.prompt))
+            else:
+                self._announce()
+                await stop.asked.wait()
         except StopAsked:
             pass
         except LocalFleetError as error:
             raise StartError(str(error)) from None
         finally:
-            await self._finish(stop)
-        return 0
+            cut = await self._finish(stop)
+        return code or int(cut > 0)
 
-    async def _finish(self, stop: StopSignals) -> None:
+    async def _finish(self, stop: StopSignals) -> int:
+        """Let requests end, then everything else; return how many were cut off."""
         if stop.asked.is_set():
             self._terminal.status("stopping; Ctrl-C again ends at once")
-        await stop.drain(self._gateway.plane, grace_s=0.0, drain_s=DRAIN_S)
+        cut = await stop.drain(self._gateway.plane, grace_s=0.0, drain_s=DRAIN_S)
         await self._fleet.stop()
         await self._gateway.close()
+        if cut:
+            self._terminal.status(cut_off(cut))
+        return cut
 
     # ------------------------------------------------------------ getting ready
 
     async def _prepare(self) -> None:
-        with self._terminal.steps() as self._steps:
-            for index in range(self._options.replicas):
-                self._steps.begin(f"local-{index}", f"starting replica local-{index}")
-            self._fleet.start(self._options.replicas)
-            await self._fleet.wait_ready()
-            profile = await self._probe(self._steps)
-        self._steps = None
+        with self._terminal.steps() as steps:
+            self._steps = steps
+            try:
+                profile = await self._start(steps)
+            finally:
+                self._steps = None
         plan = _plan(self._options, profile)
         self._gateway.configure(plan.pools, plan.aliases)
         self._serving = True
         for name, url in self._urls.items():
             self._report(name, url, ready=True)
+
+    async def _start(self, steps: Steps) -> LatencyProfile | None:
+        for index in range(self._options.replicas):
+            steps.begin(f"local-{index}", f"starting replica local-{index}")
+        self._fleet.start(self._options.replicas)
+        await self._fleet.wait_ready()
+        return await self._probe(steps)
 
     async def _probe(self, steps: Steps) -> LatencyProfile | None:
         name, url = min(self._urls.items())
@@ -164,8 +202,8 @@ class _Up:
             return None
         steps.finish(
             "probe",
-            f"measured: {1000 * profile.prefill_s(100):.0f} ms for 100 prompt tokens, "
-            f"{1000 * profile.step_s(1, 500):.1f} ms per output token",
+            f"measured: {in_words(profile.prefill_s(100))} for 100 prompt tokens, "
+            f"{in_words(profile.step_s(1, 500))} per output token",
         )
         return profile
 
@@ -173,7 +211,7 @@ class _Up:
         match event:
             case ReplicaUp(name, url, _, cold_start_s):
                 self._urls[name] = url
-                self._say(name, f"replica {name} is ready at {url} after {cold_start_s:.1f} s")
+                self._say(name, f"replica {name} is ready at {url} after {in_words(cold_start_s)}")
                 if self._serving:
                     self._report(name, url, ready=True)
             case ReplicaDown(name, reason):
@@ -198,20 +236,26 @@ class _Up:
 
     def _announce(self) -> None:
         url, control_url = self._gateway.url, self._gateway.control_url
-        body = json.dumps(
-            {
-                "model": self._options.model_id,
-                "messages": [{"role": "user", "content": "Why is the sky blue?"}],
-                "stream": True,
-            }
-        )
         show = self._terminal.result
+        if self._options.json:
+            told = {"gateway": f"{url}/v1", "control": control_url, "model": self._options.model_id}
+            show(json.dumps(told))
+            return
+        why = f"{own_command()} why"
+        if control_url != _DEFAULT_CONTROL_URL:
+            why += f" --control {control_url}"
         show()
-        show(f"gateway        {url}/v1")
+        show(f"gateway        {url}/v1  ({self._options.model_id})")
         show(f"control plane  {control_url}  (/metrics, /api/v1/fleet)")
         show()
-        show(f"curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'")
-        show("headrace why REQUEST_ID   # the id is in each answer's x-headrace-request-id")
+        show("ask something:")
+        show()
+        show(_curl(url, self._options.model_id))
+        show()
+        show("and why it went where it went (the last request; or name it by the")
+        show("x-headrace-request-id of its answer):")
+        show()
+        show(why)
         show()
 
     async def _answer(self, prompt: str) -> int:
@@ -252,14 +296,31 @@ class _Up:
             self._terminal.result(json.dumps({**told, **figures, "reason": reason}))
             return
         usage = answer.usage
-        tpot = "-" if answer.tpot_s is None else f"{1000 * answer.tpot_s:.1f} ms"
+        tpot = "-" if answer.tpot_s is None else in_words(answer.tpot_s)
         self._terminal.result("\n")
-        self._terminal.result(f"TTFT {1000 * answer.ttft_s:.0f} ms   TPOT {tpot}")
+        self._terminal.result(f"TTFT {in_words(answer.ttft_s)}   TPOT {tpot}")
         self._terminal.result(
             f"tokens {usage.input_tokens} in ({usage.cached_tokens} cached), "
             f"{usage.output_tokens} out"
         )
         self._terminal.result(reason or f"replica {replica}")
+
+
+def cut_off(requests: int) -> str:
+    """What is said of requests that did not end in time."""
+    return f"{requests} request{' was' if requests == 1 else 's were'} cut off"
+
+
+def _curl(url: str, model_id: str) -> str:
+    """A question that can be pasted, in lines that fit a terminal."""
+    body = (
+        f'{{"model": {json.dumps(model_id)}, "stream": true,\n'
+        '  "messages": [{"role": "user", "content": "Why is the sky blue?"}]}'
+    )
+    return (
+        f"curl -N {url}/v1/chat/completions \\\n"
+        f"  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
+    )
 
 
 def _plan(options: UpOptions, profile: LatencyProfile | None) -> GatewayPlan:

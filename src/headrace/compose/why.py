@@ -9,24 +9,35 @@ from urllib.parse import quote
 
 import msgspec
 from rich.console import Group, RenderableType
+from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
+from headrace.core.durations import in_words
 from headrace.edges.http import fetch
 
 Document: TypeAlias = dict[str, Any]
 """A decision as the control plane tells it: `core.decisions.Explanation` with its age."""
 
 TIMEOUT_S = 5.0
+WIDTH = 80
+"""Sentences are wrapped here however wide the terminal is."""
+
+_FACTS = (
+    *("in\nflight", "queue\n", "queued\ntokens", "hit\ntokens"),
+    *("uncached\ntokens", "KV space\ntokens", "TTFT\n", "TPOT\n"),
+)
+"""Two lines each, so that a row fits a terminal."""
 
 
 class WhyError(Exception):
     """No explanation could be had; the message says why."""
 
 
-def explanation(control_url: str, request_id: str) -> Document:
-    """Fetch what is known of a request. Raises WhyError."""
-    url = f"{control_url.rstrip('/')}/api/v1/decisions/{quote(request_id, safe='')}"
+def explanation(control_url: str, request_id: str | None) -> Document:
+    """Fetch what is known of a request, of the last one without an id. Raises WhyError."""
+    which = "last" if request_id is None else quote(request_id, safe="")
+    url = f"{control_url.rstrip('/')}/api/v1/decisions/{which}"
     try:
         answer = asyncio.run(fetch.get(url, timeout_s=TIMEOUT_S))
     except fetch.FetchError as error:
@@ -34,8 +45,6 @@ def explanation(control_url: str, request_id: str) -> Document:
             f"cannot reach the control plane at {control_url}: {error}; is the gateway running, "
             "and is this its address (--control)?"
         ) from None
-    except ValueError as error:
-        raise WhyError(f"--control {control_url}: {error}") from None
     try:
         document = msgspec.json.decode(answer.body)
     except msgspec.DecodeError:
@@ -57,32 +66,47 @@ def layout(document: Document) -> RenderableType:
     head = Text(f"request {document['request_id']}", style="bold")
     if document["client_id"]:
         head.append(f"  (x-request-id {document['client_id']})", style="none")
-    asked = f"model {document['model']}, about {document['prompt_tokens']} prompt tokens, "
-    parts: list[RenderableType] = [head, Text(f"{asked}{document['age_s']:.0f} s ago")]
+    parts: list[RenderableType] = [head, _sentence(_asked(document))]
     for number, attempt in enumerate(document["attempts"], start=1):
-        parts += [Text(), _attempt_line(number, attempt)]
+        parts += [Text(), _sentence(_attempt_line(number, attempt))]
         if attempt["candidates"]:
             parts += [_candidates(attempt), _costs(attempt)]
-        parts.append(Text(f"why: {attempt['reason']}"))
-        parts.append(Text(f"came of it: {_outcome(attempt)}"))
+        parts.append(_sentence(f"why: {attempt['reason']}"))
+        parts.append(_sentence(f"came of it: {_outcome(attempt)}"))
+        if attempt["outcome"]:
+            parts.append(_measured(attempt))
     if document["rejected"]:
-        parts += [Text(), Text(f"rejected: {document['rejected']}")]
+        parts += [Text(), _sentence(f"rejected: {document['rejected']}")]
     elif not document["attempts"]:
-        parts += [Text(), Text(document["reason"])]
+        parts += [Text(), _sentence(document["reason"])]
     return Group(*parts)
 
 
-def _attempt_line(number: int, attempt: Document) -> Text:
-    return Text(
-        f"attempt {number}: {attempt['replica']} for model {attempt['model']}, policy "
-        f"{attempt['policy']}, seconds from: {attempt['latency_source']}"
+def _sentence(text: str) -> RenderableType:
+    return Constrain(Text(text), WIDTH)
+
+
+def _asked(document: Document) -> str:
+    words = [f"model {document['model']}" if document["model"] else "no model named"]
+    if document["attempts"]:
+        words.append(f"about {_counted(document['prompt_tokens'], 'prompt token')}")
+    return f"{', '.join(words)}, {document['age_s']:.0f} s ago"
+
+
+def _attempt_line(number: int, attempt: Document) -> str:
+    model = f" for model {attempt['model']}" if attempt["model"] else ""
+    return (
+        f"attempt {number}: {attempt['replica']}{model}, policy {attempt['policy']}, "
+        f"seconds from: {attempt['latency_source']}"
     )
+
+
+# ---------------------------------------------------------------- what was known
 
 
 def _candidates(attempt: Document) -> Table:
     """What was known of each candidate, the chosen one first."""
-    names = ("in flight", "queue", "queued tokens", "hit", "uncached", "KV space", "TTFT", "TPOT")
-    table = _table(names)
+    table = _table(_FACTS)
     for each in attempt["candidates"]:
         cells = (
             _count(each["in_flight"]),
@@ -94,7 +118,7 @@ def _candidates(attempt: Document) -> Table:
             _seconds(each["ttft_s"]),
             _seconds(each["tpot_s"]),
         )
-        _add_row(table, each, cells)
+        _add_row(table, attempt, each, cells)
     more = attempt["considered"] - len(attempt["candidates"])
     if more > 0:
         table.caption = f"and {more} more"
@@ -110,39 +134,27 @@ def _costs(attempt: Document) -> Table:
     for each, terms in zip(candidates, parts, strict=True):
         cells = [_amount(terms[name]) if name in terms else "" for name in names]
         total = {"value": each["cost"], "unit": attempt["cost_unit"]}
-        _add_row(table, each, (*cells, _amount(total)))
+        _add_row(table, attempt, each, (*cells, _amount(total)))
     return table
 
 
 def _table(names: tuple[str, ...]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("")
-    table.add_column("replica", no_wrap=True)
+    table.add_column("replica", overflow="fold")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
-def _add_row(table: Table, candidate: Document, cells: Iterable[str]) -> None:
+def _add_row(table: Table, attempt: Document, candidate: Document, cells: Iterable[str]) -> None:
     chosen = candidate["chosen"]
-    name = Text(candidate["replica"])  # a name is text, never markup
+    # The pool is named above; and a name is text, never markup.
+    name = Text(candidate["replica"].removeprefix(f"{attempt['pool']}/"))
     table.add_row("→" if chosen else "", name, *cells, style="bold" if chosen else None)
 
 
-def _amount(term: Document) -> str:
-    value, unit = term["value"], term["unit"]
-    return _seconds(value) if unit == "s" else f"{value:,.6g} {unit}"
-
-
-def _count(number: float | None) -> str:
-    return "?" if number is None else f"{number:,.0f}"
-
-
-def _seconds(seconds: float | None) -> str:
-    """Seconds as screens show them: milliseconds below one."""
-    if seconds is None:
-        return "?"
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
+# ---------------------------------------------------------------- what came of it
 
 
 def _outcome(attempt: Document) -> str:
@@ -151,11 +163,43 @@ def _outcome(attempt: Document) -> str:
     words = [attempt["outcome"]]
     if attempt["status"] is not None:
         words.append(f"status {attempt['status']}")
-    if attempt["ttft_s"] is not None:
-        words.append(f"TTFT {_seconds(attempt['ttft_s'])}")
-    if attempt["tpot_s"] is not None:
-        words.append(f"TPOT {_seconds(attempt['tpot_s'])}")
-    words.append(f"{attempt['output_tokens']:,} output tokens")
     if attempt["detail"]:
         words.append(attempt["detail"])
     return ", ".join(words)
+
+
+def _measured(attempt: Document) -> Table:
+    """What was predicted of the chosen replica beside what was measured."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("", "predicted", "measured"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    chosen: Document = next(iter(attempt["candidates"]), {})
+    for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")):
+        table.add_row(name, _seconds(chosen.get(key)), _seconds(attempt[key], "-"))
+    hit, uncached = chosen.get("hit_tokens"), chosen.get("uncached_tokens")
+    prompt = None if hit is None or uncached is None else hit + uncached
+    table.add_row("input tokens", _count(prompt), _count(attempt["input_tokens"], "-"))
+    table.add_row("of them cached", _count(hit), _count(attempt["cached_tokens"], "-"))
+    table.add_row("output tokens", "", _count(attempt["output_tokens"]))
+    table.add_row("duration", "", _seconds(attempt["duration_s"], "-"))
+    return table
+
+
+# ---------------------------------------------------------------- words for values
+
+
+def _amount(term: Document) -> str:
+    value, unit = term["value"], term["unit"]
+    return _seconds(value) if unit == "s" else f"{value:,.6g} {unit}"
+
+
+def _count(number: float | None, unknown: str = "?") -> str:
+    return unknown if number is None else f"{number:,.0f}"
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
+
+
+def _seconds(seconds: float | None, unknown: str = "?") -> str:
+    return unknown if seconds is None else in_words(seconds)

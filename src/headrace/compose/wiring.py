@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from headrace.compose.invocation import other_port
 from headrace.core.decisions import Explanation
 from headrace.core.dispatcher import Dispatcher, DispatcherSettings
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
@@ -78,7 +79,8 @@ class Gateway:
         try:
             await self.plane.start()
         except PortTaken as error:
-            raise StartError(f"{error}; choose another with --port") from None
+            another = other_port("--port", error.port)
+            raise StartError(f"{error}; choose another, as in {another}") from None
         except OSError as error:
             listen = self._plan.gateway.listen
             raise StartError(f"cannot listen on {listen.host}:{listen.port}: {error}") from None
@@ -88,9 +90,10 @@ class Gateway:
         except OSError as error:
             await self.plane.close()
             where = f"port {control.port} on {control.host}"
+            another = other_port("--control-port", control.port)
             raise StartError(
                 f"the control plane cannot listen on {where}: {error.strerror or error}; choose "
-                "another with --control-port"
+                f"another, as in {another}"
             ) from None
 
     async def close(self) -> None:
@@ -178,6 +181,10 @@ class Gateway:
     def explain(self, request_id: str) -> Explanation | None:
         """Why a request went where it went."""
         return self.dispatcher.decisions.explain(request_id)
+
+    def explain_last(self) -> Explanation | None:
+        """Why the last request went where it went."""
+        return self.dispatcher.decisions.explain_last()
 
     def not_ready_reason(self) -> str | None:
         """Why requests are not taken now."""

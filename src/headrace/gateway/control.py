@@ -37,6 +37,7 @@ Headrace control plane
 GET  /metrics                 Prometheus metrics
 GET  /api/v1/fleet            pools, replicas and their state
 GET  /api/v1/decisions/{id}   why a request went where it went
+GET  /api/v1/decisions/last   the same of the request that came last
 POST /telemetry               what an engine's own exporter measured
 GET  /health                  this process runs
 GET  /ready                   this process takes requests
@@ -70,6 +71,10 @@ class ControlPort(Protocol):
         """Explain a request by Headrace's id or the client's; None if it is not remembered."""
         ...
 
+    def explain_last(self) -> Explanation | None:
+        """Explain the request that came last; None before the first one."""
+        ...
+
     def not_ready_reason(self) -> str | None:
         """Why requests are not taken now, in words; None when they are."""
         ...
@@ -93,6 +98,7 @@ def make_control_app(port: ControlPort, settings: ControlSettings) -> ASGIApp:
             Route("/", plane.index),
             Route("/metrics", plane.metrics),
             Route("/telemetry", plane.telemetry, methods=["POST"]),
+            Route("/api/v1/decisions/last", plane.last_decision),
             Route("/api/v1/decisions/{request_id:path}", plane.decision),
             Route("/api/v1/fleet", plane.fleet),
             Route("/health", plane.health),
@@ -140,10 +146,22 @@ class _ControlPlane:
         explanation = self._port.explain(request_id)
         if explanation is None:
             message = (
-                f"no decision is remembered for request id {request_id[:200]!r}; the log is "
-                "bounded, and ids come from x-headrace-request-id or your own x-request-id"
+                f"no decision is remembered for request id {request_id[:200]!r}. Ids come from "
+                "x-headrace-request-id or your own x-request-id; a request refused before it was "
+                "routed (400, 401, 413, 429) leaves no decision, and old ones are forgotten "
+                "(routing.decisions)"
             )
             return _error(404, message, code="decision_not_found", param="id")
+        return self._explained(explanation)
+
+    async def last_decision(self, _request: Request) -> Response:
+        explanation = self._port.explain_last()
+        if explanation is None:
+            message = "no request was routed yet; one refused before that leaves no decision"
+            return _error(404, message, code="decision_not_found")
+        return self._explained(explanation)
+
+    def _explained(self, explanation: Explanation) -> Response:
         age_s = self._port.telemetry.clock() - explanation.arrived_s
         return _json({"age_s": age_s, **asdict(explanation)})
 

@@ -64,9 +64,9 @@ WHOLE = Explanation(
 
 @pytest.fixture
 def shown():
-    def show(explanation):
+    def show(explanation, width=200):
         page = StringIO()
-        Console(file=page, width=200).print(layout({"age_s": 3.0, **asdict(explanation)}))
+        Console(file=page, width=width).print(layout({"age_s": 3.0, **asdict(explanation)}))
         return page.getvalue()
 
     return show
@@ -77,19 +77,46 @@ def test_every_fact_of_every_candidate(shown):
     rows = [line.split() for line in text.splitlines()]
     chosen = next(row for row in rows if row[:2] == ["→", "replica-3"])
     assert chosen[2:] == [
-        *("2", "210.0", "ms", "1,800", "7,168", "1,024", "?", "300.0", "ms", "21.5", "ms")
+        *("2", "210", "ms", "1,800", "7,168", "1,024", "?", "300", "ms", "21.5", "ms")
     ]
     assert any(row[:1] == ["[red]1"] and "16,384" in row for row in rows)
     assert "and 38 more" in text
     assert "probed at start" in text
     assert "why: least seconds" in text
-    assert "TTFT 310.0 ms, 12 output tokens" in text
+
+
+def test_what_was_predicted_stands_beside_what_was_measured(shown):
+    rows = [line.split() for line in shown(WHOLE).partition("came of it")[2].splitlines()]
+    assert rows[1:8] == [
+        ["predicted", "measured"],
+        *(["TTFT", "300", "ms", "310", "ms"], ["TPOT", "21.5", "ms", "-"]),
+        *(["input", "tokens", "8,192", "8,190"], ["of", "them", "cached", "7,168", "7,000"]),
+        *(["output", "tokens", "12"], ["duration", "900", "ms"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["local-0", "pool-of-llamas/llama-7.models.svc.cluster.local:8000"]
+)
+def test_fits_a_terminal_of_eighty_columns(shown, name):
+    long = replace(CHOSEN, replica=name, backlog_tokens=123_456, kv_space_tokens=1_234_567)
+    reason = "it is the one with " + "very many words " * 20
+    attempt = replace(ATTEMPT, candidates=(long, OTHER), reason=reason, detail="no " * 60)
+    text = shown(replace(WHOLE, attempts=(attempt,)), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1,234,567" in text
+    assert "21.5 ms" in text
+
+
+def test_a_request_without_a_model(shown):
+    text = shown(replace(WHOLE, model="", prompt_tokens=1))
+    assert "no model named, about 1 prompt token, 3 s ago" in text
 
 
 def test_costs_are_shown_where_there_are_any(shown):
     text = shown(WHOLE)
     assert "prefill" in text
-    assert "420.0 ms" in text
+    assert "420 ms" in text
     assert "1.50 s" in text
     assert "idle" not in text
 

@@ -94,6 +94,15 @@ async def test_a_decision_by_its_id_even_one_with_slashes(client, gateway):
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == "decision_not_found"
     assert "'nobody'" in missing.json()["error"]["message"]
+    assert "refused before it was routed" in missing.json()["error"]["message"]
+
+
+async def test_the_last_decision_needs_no_id(gateway, client):
+    before = await client.get("/api/v1/decisions/last")
+    assert before.status_code == 404
+    assert "no request was routed yet" in before.json()["error"]["message"]
+    gateway.explanations["a"] = Explanation("a", "", "m", 0.0, 1, (), "", "")
+    assert (await client.get("/api/v1/decisions/last")).json()["request_id"] == "a"
 
 
 async def test_a_push_is_counted_and_answered(client):
