@@ -15,10 +15,18 @@ class Ask:
     """One request in the words of routing: sizes in tokens and where its prefix lies.
 
     `output_tokens` is how much it is expected to decode. `hits` are (marks of the prompt held, bit
-    mask of the replicas that hold so many), deepest first; others hold nothing.
+    mask of the replicas that hold so many), deepest first; others hold nothing. Of the prompt,
+    `overhead_tokens` are the chat template's and not behind any mark.
     """
 
-    __slots__ = ("hits", "marks", "output_tokens", "prompt_tokens", "tokens_per_block")
+    __slots__ = (
+        "hits",
+        "marks",
+        "output_tokens",
+        "overhead_tokens",
+        "prompt_tokens",
+        "tokens_per_block",
+    )
 
     def __init__(
         self,
@@ -26,11 +34,13 @@ class Ask:
         tokens_per_block: float,
         output_tokens: float,
         marks: tuple[int, ...],
+        overhead_tokens: float = 0.0,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.tokens_per_block = tokens_per_block
         self.output_tokens = output_tokens
         self.marks = marks
+        self.overhead_tokens = overhead_tokens
         self.hits: list[tuple[int, int]] = []
 
     def hit_marks(self, index: int) -> int:
@@ -41,8 +51,16 @@ class Ask:
         return 0
 
     def hit_tokens(self, index: int) -> int:
-        """Tokens behind these marks; an engine prefills at least the last token anew."""
-        tokens = int(blocks_covered(self.hit_marks(index)) * self.tokens_per_block)
+        """Tokens behind these marks; an engine prefills at least the last token anew.
+
+        With any hit the template's tokens count as cached too: most of them (a start mark, a
+        default system prompt) precede the text, and a cache that holds the first block holds all
+        before it. The few that follow the text are less than a block.
+        """
+        marks = self.hit_marks(index)
+        if not marks:
+            return 0
+        tokens = int(self.overhead_tokens + blocks_covered(marks) * self.tokens_per_block)
         return min(tokens, max(0, self.prompt_tokens - 1))
 
 

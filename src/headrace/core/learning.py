@@ -1,8 +1,7 @@
 """What relayed answers teach about a pool and a replica.
 
-Lengths (bytes per token, answers' lengths) come from the usage that engines count; seconds come
-from the times of first and last tokens, each compared with what the model says of the work done
-meanwhile.
+Lengths of prompts and answers come from the usage that engines count; seconds come from the times
+of first and last tokens, each compared with what the model says of the work done meanwhile.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from headrace.core.attempts import Attempt
 from headrace.core.events import Ended
 from headrace.core.latency import attended_pairs
-from headrace.core.model import Endpoint, Outcome, Pool, Request
+from headrace.core.model import TEMPLATED, Endpoint, Outcome, Pool, Request
 from headrace.core.profile_fit import ProfileLearner
 
 FEWEST_DECODED_TOKENS = 8
@@ -19,10 +18,6 @@ PRIOR_ANSWERS = 10
 """Answers that the initial means of a pool count for."""
 MOST_ANSWERS = 100
 """Answers that a mean remembers."""
-LOWEST_BYTES_PER_TOKEN = 0.5
-HIGHEST_BYTES_PER_TOKEN = 16.0
-FULL_SAMPLE_TOKENS = 256
-"""A prompt of this length or more tells the ratio in full; a short one is mostly template."""
 FALSE_HIT_TOKENS = 256
 """A predicted hit of this many tokens that the engine did not have shows a smaller cache."""
 
@@ -73,7 +68,7 @@ def learn_profile(
 
 
 def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
-    """Move the pool's means towards one answer's usage."""
+    """Learn from one answer's usage how long the pool's prompts and answers are."""
     usage = ended.usage
     if usage is None or ended.outcome is not Outcome.COMPLETED:
         return
@@ -83,12 +78,18 @@ def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
         pool.output_tokens_mean += (usage.output_tokens - pool.output_tokens_mean) * step
     if usage.cached_tokens > 0:
         pool.reports_cached = True
-    text_tokens = usage.input_tokens - request.media_items * pool.spec.media_tokens
-    if request.prompt_tokens is None and request.text_bytes > 0 and text_tokens > 0:
-        ratio = request.text_bytes / text_tokens
-        ratio = min(max(ratio, LOWEST_BYTES_PER_TOKEN), HIGHEST_BYTES_PER_TOKEN)
-        weight = min(1.0, text_tokens / FULL_SAMPLE_TOKENS)
-        pool.bytes_per_token += (ratio - pool.bytes_per_token) * step * weight
+    media_tokens = request.media_items * pool.spec.media_tokens
+    if (
+        request.prompt_tokens is None
+        and request.text_bytes > 0
+        and usage.input_tokens > media_tokens
+    ):
+        pool.prompt_length.learn(
+            request.text_bytes,
+            usage.input_tokens,
+            templated=request.endpoint in TEMPLATED,
+            media_tokens=media_tokens,
+        )
 
 
 def is_false_hit(attempt: Attempt, ended: Ended, pool: Pool) -> bool:

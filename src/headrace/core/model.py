@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from headrace.core.prompt_length import PromptLength
+
 if TYPE_CHECKING:
     from headrace.core.latency import LatencyProfile, PoolLatency, ReplicaLatency
 
@@ -37,6 +39,10 @@ class Endpoint(StrEnum):
     OTHER = "other"
 
 
+TEMPLATED = (Endpoint.CHAT, Endpoint.MESSAGES, Endpoint.RESPONSES)
+"""Endpoints whose prompts a chat template is applied to; others' go to the model as they are."""
+
+
 class Role(StrEnum):
     """What the replicas of a pool do. Only `BOTH` is routed to today."""
 
@@ -58,6 +64,8 @@ class Outcome(StrEnum):
     """Nothing reached the client: no connection, an early reset, or a busy engine. Retryable."""
     TIMED_OUT = "timed_out"
     """A phase took longer than its limit. Retryable only if nothing reached the client."""
+    CUT = "cut"
+    """The gateway ended it: out of time altogether, or stopping. Says nothing about the replica."""
     BROKEN = "broken"
     """The upstream failed after the first byte reached the client."""
 
@@ -82,8 +90,8 @@ class Request:
     `blocks` are chained hashes, one per full block of `PROMPT_BLOCK_BYTES` of the prompt in
     template order: equal hashes mean equal prefixes.
     `prompt_tokens` is exact and given only where the prompt came as token ids;
-    else the length is `text_bytes` over the pool's learned ratio, plus `media_items` times the
-    pool's media cost.
+    else the length is estimated from `text_bytes` as the pool has learned, plus `media_items` times
+    the pool's media cost.
     `replica` names the one replica that can answer (a stored response lives there), or "".
     `client_id` is the caller's own x-request-id, an attribute only: it need not be unique.
     """
@@ -233,7 +241,7 @@ class Replica:
 class Pool:
     """Interchangeable replicas: one model, one role.
 
-    `bytes_per_token` and `output_tokens_mean` are learned from `answers` answers.
+    `prompt_length` and `output_tokens_mean` are learned from `answers` answers.
     `reports_cached` becomes true with the first answer that tells of cached tokens: before, 0
     may mean that the engine does not say.
     """
@@ -241,10 +249,15 @@ class Pool:
     spec: PoolSpec
     latency: PoolLatency
     replicas: dict[str, Replica] = field(default_factory=dict[str, "Replica"])
-    bytes_per_token: float = 4.0
+    prompt_length: PromptLength = field(default_factory=PromptLength)
     output_tokens_mean: float = 350.0
     answers: int = 0
     reports_cached: bool = False
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of text behind one token, the template's tokens aside."""
+        return 1.0 / self.prompt_length.tokens_per_byte
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,15 @@ from heapq import nsmallest
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
 from headrace.core.catalog import Serving, mask_of
-from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Pool, Replica, Request, Rng
+from headrace.core.model import (
+    PROMPT_BLOCK_BYTES,
+    TEMPLATED,
+    Endpoint,
+    Pool,
+    Replica,
+    Request,
+    Rng,
+)
 from headrace.core.prefix_index import PrefixIndex, marks_of, mix_identity
 
 MOST_SCORED = 32
@@ -21,15 +29,19 @@ def prompt_tokens(request: Request, pool: Pool) -> int:
     """The length of a prompt: exact where it came as token ids, else estimated from its bytes."""
     if request.prompt_tokens is not None:
         return max(1, request.prompt_tokens)
-    text_tokens = int(request.text_bytes / pool.bytes_per_token)
-    return max(1, text_tokens + request.media_items * pool.spec.media_tokens)
+    tokens = pool.prompt_length.estimate(request.text_bytes, request.endpoint in TEMPLATED)
+    return max(1, round(tokens) + request.media_items * pool.spec.media_tokens)
 
 
 def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     """Sizes a request by what was learned of its pool; `adapter` is "" for the base model."""
     tokens = prompt_tokens(request, pool)
-    tokens_per_block = PROMPT_BLOCK_BYTES / pool.bytes_per_token
-    if request.prompt_tokens is not None and request.blocks:
+    length, overhead_tokens = pool.prompt_length, 0.0
+    tokens_per_block = PROMPT_BLOCK_BYTES * length.tokens_per_byte
+    if request.prompt_tokens is None:
+        if request.endpoint in TEMPLATED:
+            overhead_tokens = length.overhead_tokens
+    elif request.blocks:
         # What was hashed is the ids, not the text: the chain's length tells how many are a block.
         tokens_per_block = tokens / (len(request.blocks) + 0.5)
     output_tokens = pool.output_tokens_mean
@@ -40,7 +52,7 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     marks = marks_of(request.blocks)
     if adapter:
         marks = mix_identity(marks, adapter)
-    return Ask(tokens, tokens_per_block, output_tokens, marks)
+    return Ask(tokens, tokens_per_block, output_tokens, marks, overhead_tokens)
 
 
 def price(
