@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from textwrap import fill
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ _FACTS = (
     *("uncached\ntokens", "KV space\ntokens", "TTFT\n", "TPOT\n"),
 )
 """Two lines each, so that a row fits a terminal."""
+_TERM_COLUMNS = 12
 
 
 class WhyError(Exception):
@@ -130,7 +132,7 @@ def _costs(attempt: Document) -> Table:
     candidates: list[Document] = attempt["candidates"]
     parts = [{term["name"]: term for term in each["terms"]} for each in candidates]
     names = dict.fromkeys(name for terms in parts for name, term in terms.items() if term["value"])
-    table = _table((*names, "cost"))
+    table = _table(tuple(fill(name, _TERM_COLUMNS) for name in (*names, "cost")), gap=2)
     for each, terms in zip(candidates, parts, strict=True):
         cells = [_amount(terms[name]) if name in terms else "" for name in names]
         total = {"value": each["cost"], "unit": attempt["cost_unit"]}
@@ -138,8 +140,8 @@ def _costs(attempt: Document) -> Table:
     return table
 
 
-def _table(names: tuple[str, ...]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0))
+def _table(names: tuple[str, ...], gap: int = 1) -> Table:
+    table = Table(box=None, padding=(0, gap, 0, 0))
     table.add_column("")
     table.add_column("replica", overflow="fold")
     for name in names:

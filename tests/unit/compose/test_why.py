@@ -99,7 +99,11 @@ def test_what_was_predicted_stands_beside_what_was_measured(shown):
     "name", ["local-0", "pool-of-llamas/llama-7.models.svc.cluster.local:8000"]
 )
 def test_fits_a_terminal_of_eighty_columns(shown, name):
-    long = replace(CHOSEN, replica=name, backlog_tokens=123_456, kv_space_tokens=1_234_567)
+    names = ("queue", "slot wait", "prefill", "prefill others wait for", "decoding")
+    terms = tuple(CostTerm(each, 0.123, "s") for each in names)
+    long = replace(
+        CHOSEN, terms=terms, replica=name, backlog_tokens=123_456, kv_space_tokens=1_234_567
+    )
     reason = "it is the one with " + "very many words " * 20
     attempt = replace(ATTEMPT, candidates=(long, OTHER), reason=reason, detail="no " * 60)
     text = shown(replace(WHOLE, attempts=(attempt,)), width=80)
