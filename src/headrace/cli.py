@@ -143,13 +143,15 @@ def _add_serve(commands: Commands) -> None:
     serve = commands.add_parser(
         "serve",
         help="the gateway in front of engines that already run",
-        description="Runs the gateway as a configuration file says, until SIGTERM or Ctrl-C.",
+        description="Runs the gateway as a configuration file says, until SIGTERM or Ctrl-C. "
+        "SIGHUP reloads the file without cutting a stream.",
     )
     add = serve.add_argument
     add("-c", "--config", type=Path, required=True, metavar="FILE", help="the configuration")
     add("--port", type=_port, metavar="PORT", help="instead of the file's listen.port")
     add("--control-port", type=_port, metavar="PORT", help="instead of the file's control.port")
     add("--insecure", action="store_true", help="listen beyond loopback without keys or token")
+    add("--verbose", action="store_true", help="say what limits hold, and why a scrape failed")
     serve.set_defaults(run=_serve)
 
 
@@ -159,13 +161,12 @@ def _serve(options: argparse.Namespace) -> int:
     from headrace.compose.wiring import StartError
     from headrace.config import ConfigError, load
 
+    def read() -> Loaded:
+        return _with_ports(load(options.config, insecure=options.insecure), options)
+
     try:
-        loaded = load(options.config, insecure=options.insecure)
-    except ConfigError as error:
-        return _refuse(str(error))
-    try:
-        return serve(_with_ports(loaded, options), Terminal())
-    except StartError as error:
+        return serve(read(), read, Terminal(), verbose=options.verbose)
+    except (ConfigError, StartError) as error:
         return _refuse(str(error))
 
 

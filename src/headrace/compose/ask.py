@@ -63,7 +63,7 @@ async def ask(
     payload = render(b"POST %b HTTP/1.1\r\n" % _PATHS[endpoint], fields) + content
     pool = UpstreamPool(max_idle=0, idle_s=0.0)
     sink = _Listener(endpoint, on_text)
-    call = pool.open(address, payload, sink)
+    call = pool.open(address, [payload], sink)
     try:
         async with asyncio.timeout(timeout_s):
             return await sink.answer

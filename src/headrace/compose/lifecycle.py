@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import uvloop
@@ -41,6 +41,11 @@ class Drainable(Protocol):
     async def drain(self, drain_s: float) -> int:
         """Refuse new connections, let requests finish; return how many were cut."""
         ...
+
+
+def on_hangup(reload: Callable[[], None]) -> None:
+    """Call `reload` with every SIGHUP from now on."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 class StopSignals:

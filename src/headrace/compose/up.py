@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from headrace.compose.ask import Answer, AskError, ask
+from headrace.compose.descriptors import raise_soft_limit
 from headrace.compose.invocation import own_command
 from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.probe import probe
 from headrace.compose.terminal import Steps, Terminal
-from headrace.compose.wiring import Gateway, GatewayPlan, StartError
+from headrace.compose.wiring import Gateway, GatewayPlan, StartError, nobody
 from headrace.core.durations import in_words
 from headrace.core.events import ReplicaChanged
 from headrace.core.latency import LatencyProfile
@@ -129,8 +130,8 @@ class _Up:
         self._options = options
         self._settings = settings
         self._terminal = terminal
-        plan = _plan(options, None)
-        self._gateway = Gateway(plan, terminal.status) if options.verbose else Gateway(plan)
+        self._detail = terminal.status if options.verbose else nobody
+        self._gateway = Gateway(_plan(options, None), self._detail)
         self._fleet = LocalFleet(settings, self._on_fleet)
         self._urls: dict[str, str] = {}
         self._serving = False
@@ -139,8 +140,9 @@ class _Up:
     async def run(self) -> int:
         stop = StopSignals()
         stop.listen()
-        if self._options.verbose:
-            self._terminal.status(f"replicas log to {self._settings.log_dir}")
+        self._detail(f"replicas log to {self._settings.log_dir}")
+        limits = GatewaySettings().limits
+        raise_soft_limit(limits.max_connections, self._terminal.status, self._detail)
         # Before the engines, so that a port that is taken is known at once.
         await self._gateway.start()
         code, cut = 0, 0

@@ -11,8 +11,16 @@ from headrace.compose.invocation import other_port
 from headrace.core.decisions import Explanation
 from headrace.core.dispatcher import Dispatcher, DispatcherSettings
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
-from headrace.core.model import Alias, EngineReport, PoolSpec
+from headrace.core.model import Alias, EngineReport, PoolSpec, Replica
+from headrace.edges.http.address import UNIX
 from headrace.edges.http.heads import Header
+from headrace.edges.http.tls import (
+    Certificates,
+    ClientTls,
+    ServerCertificate,
+    ServerTls,
+    TlsError,
+)
 from headrace.edges.scrape import Scraper, ScrapeSettings, ScrapeTarget
 from headrace.engines.dialect import Dialect
 from headrace.engines.reading import EngineReading
@@ -45,19 +53,19 @@ class GatewayPlan:
     tracing: TracingSettings | None = None
 
 
-def _nobody(_line: str) -> None:
-    """Nobody asked."""
+def nobody(_line: str) -> None:
+    """Takes lines that nobody asked for."""
 
 
 class Gateway:
     """A gateway between `start` and `close`; replicas come in by `apply`."""
 
-    def __init__(self, plan: GatewayPlan, detail: Callable[[str], None] = _nobody) -> None:
+    def __init__(self, plan: GatewayPlan, detail: Callable[[str], None] = nobody) -> None:
         """`detail` takes lines that interest only who asked for them. Raises StartError."""
-        self._plan = plan
+        self._plan = self._started = plan
         self._detail = detail
-        self._upstreams = plan.gateway.upstreams
-        self._external = plan.telemetry.external_pools
+        self._control_settings = replace(plan.control)
+        self._control_certificate: ServerCertificate | None = None
         self.dispatcher = Dispatcher(plan.routing, random.Random())  # noqa: S311 - breaks ties
         self.telemetry = Telemetry(plan.telemetry, time.monotonic, self.dispatcher.fleet)
         self._tracer = _tracer_of(plan)
@@ -76,21 +84,35 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen on both ports. Raises StartError."""
+        listen = self._plan.gateway.listen
         try:
             await self.plane.start()
         except PortTaken as error:
             another = other_port("--port", error.port)
             raise StartError(f"{error}; choose another, as in {another}") from None
+        except TlsError as error:
+            raise StartError(f"listen.tls.{error.field} {error}") from None
         except OSError as error:
-            listen = self._plan.gateway.listen
-            raise StartError(f"cannot listen on {listen.host}:{listen.port}: {error}") from None
-        control = self._plan.control
+            where = listen.unix or f"{listen.host}:{listen.port}"
+            raise StartError(f"cannot listen on {where}: {error.strerror or error}") from None
         try:
-            self._control = await serve_control(make_control_app(self, control), control)
-        except OSError as error:
+            await self._start_control()
+        except StartError:
             await self.plane.close()
-            where = f"port {control.port} on {control.host}"
-            another = other_port("--control-port", control.port)
+            raise
+
+    async def _start_control(self) -> None:
+        settings = self._control_settings
+        try:
+            if settings.tls is not None:
+                self._control_certificate = ServerCertificate(settings.tls)
+            tls = self._control_certificate and self._control_certificate.context
+            self._control = await serve_control(make_control_app(self, settings), settings, tls)
+        except TlsError as error:
+            raise StartError(f"control.tls.{error.field} {error}") from None
+        except OSError as error:
+            where = f"port {settings.port} on {settings.host}"
+            another = other_port("--control-port", settings.port)
             raise StartError(
                 f"the control plane cannot listen on {where}: {error.strerror or error}; choose "
                 f"another, as in {another}"
@@ -108,10 +130,13 @@ class Gateway:
     @property
     def url(self) -> str:
         """Where clients on this machine connect."""
-        host = self._plan.gateway.listen.host
+        listen = self._started.gateway.listen
+        if listen.unix is not None:
+            return f"{UNIX}{listen.unix}"
+        host = listen.host
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
         bracketed = f"[{reachable}]" if ":" in reachable else reachable
-        return f"http://{bracketed}:{self.plane.port}"
+        return f"{'https' if listen.tls else 'http'}://{bracketed}:{self.plane.port}"
 
     @property
     def control_url(self) -> str:
@@ -125,6 +150,66 @@ class Gateway:
         """Serve these pools and aliases from now on."""
         self.plane.apply(ConfigChanged(pools, aliases))
 
+    def dissolved_by(self, plan: GatewayPlan) -> list[str]:
+        """The pools of now that another plan has not, or has for other engines."""
+        kept = {spec.name: _identity(spec, plan) for spec in plan.pools}
+        now = {spec.name: _identity(spec, self._plan) for spec in self._plan.pools}
+        return [name for name, identity in now.items() if kept.get(name) != identity]
+
+    def reconfigure(self, plan: GatewayPlan) -> None:
+        """Take up another plan, all at once, but for what `replace_certificates` names.
+
+        Requests under way go on as they began, also those at replicas that leave.
+        """
+        dissolved = frozenset(self.dissolved_by(plan))
+        replicas = self.dispatcher.fleet.replicas
+        leaving = [name for name, each in replicas.items() if each.pool.spec.name in dissolved]
+        kept = tuple(spec for spec in self._plan.pools if spec.name not in dissolved)
+        self._plan = plan
+        self._control_settings.token = plan.control.token
+        self.plane.configure(plan.gateway, plan.keys)
+        self.telemetry.configure(plan.telemetry)
+        self._scraper.configure(plan.scrape)
+        self.plane.apply(ConfigChanged(kept, ()))
+        self.plane.apply(ConfigChanged(plan.pools, plan.aliases, plan.routing))
+        for name in leaving:
+            self._scraper.forget(name)
+            self.telemetry.forget(name)
+        for replica in replicas.values():
+            if self._scraper.watches(replica.name):  # perhaps with another key from now on
+                self._scrape(replica)
+
+    def replace_certificates(self, plan: GatewayPlan) -> list[str]:
+        """Use another plan's certificates; return what else of it needs a restart.
+
+        Raises TlsError for files that cannot be used; those in use stay so.
+        """
+        started = self._started
+        listen, control, after = started.gateway.listen, started.control, plan.gateway.listen
+        _replace(self.plane.certificate, after.tls)
+        _replace(self._control_certificate, plan.control.tls)
+        places = {
+            "listen.host": (listen.host, after.host),
+            "listen.port": (listen.port, after.port),
+            "listen.unix": (listen.unix, after.unix),
+            "listen.tls": (listen.tls is None, after.tls is None),
+            "control.host": (control.host, plan.control.host),
+            "control.port": (control.port, plan.control.port),
+            "control.tls": (control.tls is None, plan.control.tls is None),
+            "tracing": (started.tracing, plan.tracing),
+        }
+        return [name for name, (now, wanted) in places.items() if now != wanted]
+
+    def certificates(self) -> list[tuple[str, Certificates]]:
+        """All certificates in use, each with what they are for."""
+        upstreams = self._plan.gateway.upstreams.items()
+        found = {
+            "listen.tls": self.plane.certificate,
+            "control.tls": self._control_certificate,
+            **{f"pool {name}: tls": access.tls for name, access in upstreams},
+        }
+        return [(name, each) for name, each in found.items() if each is not None]
+
     def apply(self, event: Event) -> None:
         """Take in what a fleet reports."""
         if isinstance(event, ReplicaChanged):
@@ -137,15 +222,21 @@ class Gateway:
             self.plane.apply(event)
 
     def _replica_changed(self, event: ReplicaChanged) -> None:
-        if event.pool in self._external and event.ready:
+        if event.pool in self._plan.telemetry.external_pools and event.ready:
             # Others send its requests; draining means that this gateway sends it nothing new.
             event = replace(event, draining=True)
         self.plane.apply(event)
         self.telemetry.seed()
-        if event.ready or event.draining:
-            headers = self.headers(event.pool)
-            target = ScrapeTarget(event.replica, event.url, self.dialect(event.pool), headers)
-            self._scraper.watch(target)
+        replica = self.dispatcher.fleet.replicas.get(event.replica)
+        if replica is not None and (event.ready or event.draining):
+            self._scrape(replica)
+
+    def _scrape(self, replica: Replica) -> None:
+        pool = replica.pool.spec.name
+        target = ScrapeTarget(
+            replica.name, replica.url, self.dialect(pool), self.headers(pool), self.tls(pool)
+        )
+        self._scraper.watch(target)
 
     def _on_reading(self, replica: str, reading: EngineReading) -> None:
         report = EngineReport(
@@ -173,8 +264,12 @@ class Gateway:
         key = self._access(pool).api_key
         return () if key is None else ((b"authorization", b"Bearer " + key.encode("ascii")),)
 
+    def tls(self, pool: str) -> ClientTls | None:
+        """How the engines of a pool are reached by TLS."""
+        return self._access(pool).tls
+
     def _access(self, pool: str) -> UpstreamAccess:
-        return self._upstreams.get(pool, UpstreamAccess())
+        return self._plan.gateway.upstreams.get(pool, UpstreamAccess())
 
     # ------------------------------------------------------------ what the control plane shows
 
@@ -212,3 +307,15 @@ def _tracer_of(plan: GatewayPlan) -> Tracer | None:
         service_name=settings.service_name,
         scheme="http" if plan.gateway.listen.tls is None else "https",
     )
+
+
+def _identity(spec: PoolSpec, plan: GatewayPlan) -> tuple[object, ...]:
+    """What makes a pool the same one after a reload: with other engines nothing learned holds."""
+    access = plan.gateway.upstreams.get(spec.name, UpstreamAccess())
+    external = spec.name in plan.telemetry.external_pools
+    return spec.name, spec.model, spec.role, access.engine, external
+
+
+def _replace(certificate: ServerCertificate | None, settings: ServerTls | None) -> None:
+    if certificate is not None and settings is not None:
+        certificate.replace(settings)

@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 from headrace.config.document import join
 from headrace.config.schema import Config, PoolSection
 from headrace.core.model import Alias, Role
+from headrace.edges.http.address import UNIX
 from headrace.gateway.control import is_loopback
 
 Finding = tuple[str, str]
 """Path and message."""
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_MAX_UNIX_PATH = 103
+"""`sun_path` on macOS with its closing zero; Linux takes four more."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -73,31 +76,59 @@ def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
             yield f"{path}.replicas[{position}]", problem
     if pool.dns is not None and not _is_host(pool.dns.name):
         yield f"{path}.dns.name", f"is {pool.dns.name!r}; give a host name without scheme or port"
+    yield from _pool_tls(pool, path)
     yield from _secret_source(path, "api_key", pool.api_key_file, pool.api_key_env)
 
 
 def url_problem(url: str) -> str | None:
     """What is wrong with the address of an engine, or None. Never repeats credentials."""
-    expected = "expected http://host:port"
+    expected = "expected http://host:port, https://host:port or unix:/path"
     if "@" in url:
-        return f"holds credentials; write {expected} and put the key into `api_key_file`"
+        return "holds credentials; leave them out and put the key into `api_key_file`"
+    if url.startswith(UNIX):
+        return unix_problem(url.removeprefix(UNIX))
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return f"is {url!r}; {expected}"
-    if parts.scheme == "https":
-        return (
-            f"is {url!r}; TLS to engines is not built yet: {expected}, with a TLS proxy in "
-            "between where the network needs it"
-        )
-    if parts.scheme != "http" or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
         return f"is {url!r}; {expected}"
     if port is None:
         return f"is {url!r}, without a port; {expected}"
     if parts.path or parts.query or parts.fragment:
         return f"is {url!r}; leave out what follows the port: {expected}"
     return None
+
+
+def unix_problem(path: str) -> str | None:
+    """What is wrong with the path of a Unix socket, or None."""
+    if not path.startswith("/") or not path.isascii() or not path.isprintable():
+        return f"is {path!r}; a Unix socket is named by an absolute path of printable ASCII"
+    if ":" in path or " " in path:
+        return f"is {path!r}; the path of a Unix socket must hold no colon and no space"
+    if len(path) > _MAX_UNIX_PATH:
+        return f"is {path!r}; systems take at most {_MAX_UNIX_PATH} characters for a Unix socket"
+    return None
+
+
+def _pool_tls(pool: PoolSection, path: str) -> Iterator[Finding]:
+    tls = pool.tls
+    if tls is None:
+        return
+    for position, url in enumerate(pool.replicas):
+        if not url.startswith("https:"):
+            yield (
+                f"{path}.replicas[{position}]",
+                f"is {url!r} in a pool with `tls`, which would not be used; write https://…",
+            )
+    if tls.key_file is not None and tls.cert_file is None:
+        yield f"{path}.tls.key_file", "has no `cert_file` beside it"
+    if tls.verify and tls.server_name is None and pool.dns is not None and pool.replicas:
+        yield (
+            f"{path}.tls",
+            "is for `replicas` and for `dns`; say with `server_name` which name certificates have",
+        )
 
 
 def _is_host(name: str) -> bool:
@@ -165,6 +196,10 @@ def _near(name: str, known: set[str]) -> str:
 
 
 def _listeners(config: Config) -> Iterator[Finding]:
+    if config.listen.unix is not None:
+        if problem := unix_problem(config.listen.unix):
+            yield "listen.unix", problem
+        return
     same_port = config.listen.port == config.control.port != 0
     if same_port and config.listen.host == config.control.host:
         yield "control.port", f"is {config.control.port}, the port of `listen` too"
@@ -200,7 +235,9 @@ def _tracing(config: Config) -> Iterator[Finding]:
 
 def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:
     """Why the gateway must not start like this: open to others without keys."""
-    if insecure or config.api_keys_file is not None or is_loopback(config.listen.host):
+    listen = config.listen
+    only_here = listen.unix is not None or is_loopback(listen.host)
+    if insecure or config.api_keys_file is not None or only_here:
         return
     yield (
         "listen.host",
@@ -209,3 +246,10 @@ def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:
             "make keys with `headrace keys new`, or say --insecure if the network is trusted"
         ),
     )
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What is allowed and should not be overlooked."""
+    for pool in config.pools:
+        if pool.tls is not None and not pool.tls.verify:
+            yield f"pool {pool.name}: tls.verify is false; whoever sits in between is trusted too"

@@ -14,6 +14,7 @@ from headrace.config.document import MAX_DOCUMENT_BYTES, ConfigError, Problem, p
 from headrace.config.schema import Config, PoolSection
 from headrace.config.secret_values import SecretReader, Secrets
 from headrace.config.shapes import section_of
+from headrace.config.tls_files import check_certificates
 from headrace.core.latency import LatencyProfile
 from headrace.gateway.keys import KeyFileError, KeyRing
 
@@ -29,6 +30,11 @@ class Loaded:
     secrets: Secrets
     keys: KeyRing | None = field(repr=False)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths in the file start."""
+        return Path(self.source).parent
 
 
 def load(
@@ -50,6 +56,7 @@ def load(
     secrets = reader.read(config)
     keys = _keys(config, path.parent, findings)
     findings += reader.findings
+    findings += check_certificates(config, path.parent)
     if binder.complete:  # a pool left out would make sound aliases look wrong
         findings += checks.findings(config)
         findings += checks.exposure(config, insecure=insecure)
@@ -61,7 +68,7 @@ def load(
     ]
     if problems:
         raise ConfigError(str(path), problems)
-    warnings = tuple(keys.warnings) if keys else ()
+    warnings = (*(keys.warnings if keys else ()), *checks.warnings(config))
     return Loaded(str(path), config, secrets, keys, warnings)
 
 

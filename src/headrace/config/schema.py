@@ -10,6 +10,7 @@ from headrace.core.model import Alias, PoolSpec
 from headrace.core.policies import POLICIES
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.readiness import HealthSettings
+from headrace.edges.http.tls import ServerTls, UpstreamTls
 from headrace.edges.scrape import ScrapeSettings
 from headrace.engines.registry import DIALECTS
 from headrace.gateway.settings import (
@@ -39,9 +40,13 @@ class PoolSection(PoolSpec):
     engine: str = field(default="openai", metadata={"choices": tuple(sorted(DIALECTS))})
     """What the replicas run; it decides which metrics are read and how usage is obtained."""
     replicas: tuple[str, ...] = ()
-    """Addresses of running engines, each `http://host:port`."""
+    """Addresses of running engines, each `http://host:port`, `https://host:port` or
+    `unix:/path/of/socket`."""
     dns: DnsName | None = None
     """One name with an address per replica, instead of `replicas` or beside them."""
+    tls: UpstreamTls | None = None
+    """Certificates for `https`. Without it engines at `https` addresses are trusted as the system
+    trusts; with it those behind `dns` are asked by `https` too."""
     traffic: str = field(default="relayed", metadata={"choices": ("relayed", "external")})
     """`relayed`: clients reach these engines through this gateway. `external`: they do not, and
     the engines are only measured, by scrapes and by what they push to `/telemetry`."""
@@ -62,6 +67,8 @@ class ControlSection:
     """Address to listen on."""
     port: int = 9091
     """Port to listen on; 0 takes a free one."""
+    tls: ServerTls | None = None
+    """With it this listener speaks `https`, and only so."""
     token_file: str | None = None
     """File with the token that writing endpoints ask for."""
     token_env: str | None = None
@@ -102,3 +109,5 @@ class Config:
     grace_s: float = _GATEWAY.grace_s
     """After SIGTERM, `/ready` says 503 but connections are still taken for this long, so that
     load balancers notice first."""
+    certificate_interval_s: float = 10.0
+    """Between two looks at the files of certificates; handshakes use those that have changed."""

@@ -189,6 +189,12 @@ class Decisions:
             self._forget(self._order.popleft())
         return record
 
+    def resize(self, capacity: int) -> None:
+        """Keep at most this many requests from now on."""
+        self._capacity = capacity
+        while len(self._order) > capacity:
+            self._forget(self._order.popleft())
+
     def explain(self, request_id: str) -> Explanation | None:
         """Explain the request with this id: Headrace's own, or else the latest client id."""
         record = self._records.get(request_id) or self._by_client_id.get(request_id)

@@ -307,9 +307,18 @@ class Dispatcher:
     # ------------------------------------------------------------------ fleet
 
     def _config_changed(self, event: ConfigChanged, _now: float) -> list[Effect]:
+        if event.settings is not None:
+            self._tune(event.settings)
         self._roster.configure(event.pools, event.aliases)
         self._catalog.changed()
         return []
+
+    def _tune(self, settings: DispatcherSettings) -> None:
+        """Decide by these settings from now on; what has been counted and learned stays."""
+        self._settings = settings
+        self._budget.settings = settings.retry
+        self._roster.learn_from_streams = settings.learn_from_streams
+        self.decisions.resize(settings.decisions)
 
     def _replica_changed(self, event: ReplicaChanged, _now: float) -> list[Effect]:
         if self._roster.change(event):

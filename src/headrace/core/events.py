@@ -11,8 +11,12 @@ timer is the effect `WakeAt`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headrace.core.model import Alias, EngineReport, Outcome, PoolSpec, Request, Usage
+
+if TYPE_CHECKING:
+    from headrace.core.dispatcher import DispatcherSettings
 
 # ---------------------------------------------------------------- events
 
@@ -94,10 +98,14 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class ConfigChanged:
-    """The pools and aliases are now these. Replicas of unchanged pools stay."""
+    """The pools and aliases are now these. Replicas of unchanged pools stay.
+
+    `settings`, where they are given, hold from now on too.
+    """
 
     pools: tuple[PoolSpec, ...]
     aliases: tuple[Alias, ...]
+    settings: DispatcherSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

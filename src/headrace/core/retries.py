@@ -23,10 +23,10 @@ class RetrySettings:
 class RetryBudget:
     """Weighs recent retries against recent requests."""
 
-    __slots__ = ("_requests", "_retries", "_seen_s", "_settings")
+    __slots__ = ("_requests", "_retries", "_seen_s", "settings")
 
     def __init__(self, settings: RetrySettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._requests = 0.0
         self._retries = 0.0
         self._seen_s = 0.0
@@ -39,7 +39,7 @@ class RetryBudget:
     def take(self, now: float) -> bool:
         """Whether one more retry is within the budget; if so it is counted."""
         self._fade(now)
-        settings = self._settings
+        settings = self.settings
         if self._retries + 1.0 > settings.budget_floor + settings.budget_ratio * self._requests:
             return False
         self._retries += 1.0
@@ -48,7 +48,7 @@ class RetryBudget:
     def _fade(self, now: float) -> None:
         elapsed_s = now - self._seen_s
         if elapsed_s > 0.0:
-            kept = exp(-elapsed_s / self._settings.budget_window_s)
+            kept = exp(-elapsed_s / self.settings.budget_window_s)
             self._requests *= kept
             self._retries *= kept
             self._seen_s = now

@@ -34,7 +34,8 @@ class Roster:
         """By pool name."""
         self.learners: dict[str, ProfileLearner] = {}
         """By pool name; only of pools without a profile."""
-        self._learn_from_streams = learn_from_streams
+        self.learn_from_streams = learn_from_streams
+        """For pools that come from now on."""
 
     def configure(self, pools: tuple[PoolSpec, ...], aliases: tuple[Alias, ...]) -> None:
         """Make the pools and aliases these.
@@ -120,7 +121,7 @@ class Roster:
         latency = PoolLatency(spec.profile)
         self.learners.pop(spec.name, None)
         if spec.profile is None:
-            learner = ProfileLearner(spec.name, self._learn_from_streams)
+            learner = ProfileLearner(spec.name, self.learn_from_streams)
             self.learners[spec.name] = learner
             latency.learning = learner.progress
         if old is None:

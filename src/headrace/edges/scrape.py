@@ -107,6 +107,10 @@ class Scraper:
             self.forget(target.replica)
             self.watch(target)
 
+    def watches(self, replica: str) -> bool:
+        """Whether a replica is scraped."""
+        return replica in self._tasks
+
     def forget(self, replica: str) -> None:
         """Stop scraping a replica; nothing more is reported about it."""
         watched = self._tasks.pop(replica, None)

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.core.decisions import Explanation
 from headrace.edges.http.errors import error_body
+from headrace.edges.http.tls import ServerTls
 from headrace.gateway.fleet_view import view_fleet
 from headrace.gateway.metrics.exporter import render, take_snapshot
 from headrace.gateway.push import PushError, PushReceiver
@@ -44,14 +45,16 @@ GET  /ready                   this process takes requests
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ControlSettings:
-    """Where the control plane listens and who may write."""
+    """Where the control plane listens and who may write; `token` may change while it does."""
 
     host: str = "127.0.0.1"
     port: int = 9091
     token: str | None = field(default=None, repr=False)
     """Bearer token for what writes. Off loopback nothing can be written without one."""
+    tls: ServerTls | None = None
+    """With it the control plane speaks `https`, and only so."""
 
     @property
     def is_loopback(self) -> bool:

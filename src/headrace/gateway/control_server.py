@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class ControlServer:
 
     host: str
     port: int
+    scheme: str
     _server: _Server
     _task: asyncio.Task[None]
 
@@ -38,7 +40,7 @@ class ControlServer:
     def url(self) -> str:
         """Where it can be reached from this machine."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}"
 
     async def stop(self) -> None:
         """Stop listening; running requests get `STOP_S`."""
@@ -46,7 +48,9 @@ class ControlServer:
         await self._task
 
 
-async def serve_control(app: ASGIApp, settings: ControlSettings) -> ControlServer:
+async def serve_control(
+    app: ASGIApp, settings: ControlSettings, tls: ssl.SSLContext | None = None
+) -> ControlServer:
     """Listen and serve until stopped. Raises OSError if the address cannot be had."""
     listener = _bind(settings.host, settings.port)
     config = uvicorn.Config(
@@ -61,6 +65,8 @@ async def serve_control(app: ASGIApp, settings: ControlSettings) -> ControlServe
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(STOP_S),
     )
+    config.load()
+    config.ssl = tls  # as it is: uvicorn would make a context of its own, out of reach for reloads
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="headrace-control")
     while not server.started:
@@ -69,7 +75,8 @@ async def serve_control(app: ASGIApp, settings: ControlSettings) -> ControlServe
             task.result()
             raise OSError(f"the control plane did not start on {settings.host}:{settings.port}")
         await asyncio.sleep(0.005)
-    return ControlServer(settings.host, listener.getsockname()[1], server, task)
+    scheme = "https" if tls else "http"
+    return ControlServer(settings.host, listener.getsockname()[1], scheme, server, task)
 
 
 def _bind(host: str, port: int) -> socket.socket:

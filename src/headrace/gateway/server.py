@@ -81,9 +81,7 @@ class DataPlane:
         self.port = settings.listen.port
         self.draining = False
         self.certificate: ServerCertificate | None = None
-        origins = settings.listen.cors_origins
-        cors = CorsPolicy(origins) if origins else None
-        self._server = HttpServer(Front(self), _connection_limits(settings), cors)
+        self._server = HttpServer(Front(self), _connection_limits(settings), _cors(settings))
         self._exchanges: dict[str, Exchange] = {}
         self._upstreams: dict[str, Upstream] = {}
         self.responses = StoredResponses(limits.stored_responses)
@@ -120,6 +118,8 @@ class DataPlane:
         self.pool.max_idle = settings.limits.idle_connections_per_replica
         self.pool.idle_s = settings.timeouts.upstream_idle_s
         self._server.limits = _connection_limits(settings)
+        self._server.cors = _cors(settings)
+        self.responses.limit = settings.limits.stored_responses
         self._upstreams.clear()
 
     @property
@@ -264,6 +264,11 @@ class DataPlane:
 
     def _count_connections(self) -> dict[str, int]:
         return {"client": len(self._server.connections), **self.pool.count()}
+
+
+def _cors(settings: GatewaySettings) -> CorsPolicy | None:
+    origins = settings.listen.cors_origins
+    return CorsPolicy(origins) if origins else None
 
 
 def _connection_limits(settings: GatewaySettings) -> ConnectionLimits:

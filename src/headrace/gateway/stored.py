@@ -9,13 +9,13 @@ class StoredResponses:
     """Response ids and their holders, the oldest forgotten first."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._holders: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
     def remember(self, response_id: str, replica: str, model: str) -> None:
         """Take note of a response that may be stored."""
         self._holders[response_id] = (replica, model)
-        if len(self._holders) > self._limit:
+        while len(self._holders) > self.limit:
             self._holders.popitem(last=False)
 
     def holder_of(self, response_id: str) -> tuple[str, str] | None:

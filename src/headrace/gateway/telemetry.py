@@ -61,6 +61,9 @@ class Telemetry:
         self.rejects: dict[tuple[str, str], int] = {}
         self.scrape_failures: dict[str, int] = {}
         self.pushes = dict.fromkeys(("accepted", "duplicate", "invalid"), 0)
+        self.config_reloads = dict.fromkeys(("applied", "partial", "refused"), 0)
+        self.certificate_reloads = dict.fromkeys(("applied", "refused"), 0)
+        self._leaving: set[str] = set()
         self._streams: dict[Meter, None] = {}
         self._totals: dict[str, EngineTotals] = {}
         self._pushed: dict[str, PushedGauges] = {}
@@ -125,6 +128,8 @@ class Telemetry:
         Meant to be called four times a second.
         """
         self.flush(now)
+        if self._leaving:
+            self._forget_finished()
         progress = (meter.take_progress() for meter in self._streams)
         return [event for event in progress if event is not None]
 
@@ -205,14 +210,28 @@ class Telemetry:
             self._series_of(replica.pool.spec.model, replica)
 
     def forget(self, replica: str) -> None:
-        """A replica left the fleet: its series vanish with the next read of `/metrics`.
+        """A replica left the fleet: its series vanish as soon as its last request has ended.
 
         A replica that only restarts keeps its name and its counters. One that comes back under
         the same name later starts at 0, which Prometheus reads as a counter's restart.
         """
-        self.series.forget_replica(replica)
+        self._leaving.add(replica)
         for by_replica in (self.scrape_failures, self._totals, self._pushed, self._kv_usage):
             by_replica.pop(replica, None)
+        self._forget_finished()
+
+    def _forget_finished(self) -> None:
+        for replica in tuple(self._leaving):
+            if replica in self.fleet.replicas:  # it came back meanwhile
+                self._leaving.discard(replica)
+            elif not self.series.in_flight(replica):
+                self._leaving.discard(replica)
+                self.series.forget_replica(replica)
+
+    def configure(self, settings: TelemetrySettings) -> None:
+        """Export by these settings from now on."""
+        self.settings = settings
+        self.series.limit = settings.max_series
 
     def _series_of(self, model_id: str, replica: Replica) -> Series:
         return self.series.get(SeriesKey(model_id, replica.pool.spec.name, replica.name))

@@ -1,9 +1,11 @@
 """Rules between the parts of a configuration."""
 
 import pytest
+import trustme
 
 from headrace.config import ConfigError, load
 from headrace.core.latency import LatencyProfile
+from tests.certificates import write_certificate
 
 POOL = "  - {{name: {0}, model: {1}, replicas: [{2}]}}\n"
 
@@ -33,8 +35,11 @@ def problems(tmp_path):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("https://10.0.0.1:8000", "TLS to engines is not built yet"),
         ("10.0.0.1:8000", "expected http://host:port"),
+        ("https://10.0.0.1", "without a port"),
+        ("unix:run/engine.sock", "absolute path"),
+        ("unix:/run/engine.sock:8000", "no colon"),
+        ("unix:/" + "x" * 103, "at most 103 characters"),
         ("http://10.0.0.1", "without a port"),
         ("http://10.0.0.1:8000/v1", "leave out what follows the port"),
         ("http://10.0.0.1:99999", "expected http://host:port"),
@@ -48,8 +53,76 @@ def test_addresses_of_engines(problems, url, said):
     assert said in found
 
 
-def test_ipv6_addresses_are_fine(problems):
-    assert problems(pools(("main", "llama", '"http://[::1]:8000"'))) == []
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:8000", "https://10.0.0.1:8000", "unix:/run/engine.sock"]
+)
+def test_addresses_that_are_fine(problems, url):
+    assert problems(pools(("main", "llama", f'"{url}"'))) == []
+
+
+class TestTls:
+    @pytest.fixture
+    def files(self, tmp_path):
+        """A certificate, its key and its CA, beside the file."""
+        write_certificate(trustme.CA(), tmp_path, "engine.test")
+
+    def test_all_files_that_fit(self, problems, files):
+        text = (
+            "listen: {tls: {cert_file: cert.pem, key_file: key.pem, client_ca_file: ca.pem}}\n"
+            "control: {tls: {cert_file: cert.pem, key_file: key.pem}}\n"
+            "pools:\n  - name: main\n    model: m\n    dns: {name: engines, port: 8000}\n"
+            "    tls: {ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem}\n"
+        )
+        assert problems(text) == []
+
+    @pytest.mark.parametrize(
+        ("tls", "said"),
+        [
+            ("cert_file: none, key_file: key.pem", "listen.tls.cert_file: is"),
+            ("cert_file: cert.pem, key_file: other.pem", "the key of another certificate"),
+            ("cert_file: ca.pem, key_file: ca.pem", "not a PEM certificate with its PEM key"),
+            ("cert_file: cert.pem", "listen.tls.key_file: is missing"),
+            (
+                "cert_file: cert.pem, key_file: key.pem, client_ca_file: key.pem",
+                "listen.tls.client_ca_file: is",
+            ),
+        ],
+    )
+    def test_files_of_a_listener_that_do_not_fit(self, problems, files, tmp_path, tls, said):
+        other = trustme.CA().issue_cert("other.test")
+        other.private_key_pem.write_to_path(tmp_path / "other.pem")
+        (found,) = problems(f"listen: {{tls: {{{tls}}}}}\n{ONE}")
+        assert said in found
+
+    @pytest.mark.parametrize(
+        ("rest", "said"),
+        [
+            ("replicas: ['https://h:1'], tls: {ca_file: none}", "pools[0].tls.ca_file: is"),
+            ("replicas: ['http://h:1'], tls: {ca_file: ca.pem}", "write https://"),
+            ("replicas: ['https://h:1'], tls: {key_file: key.pem}", "no `cert_file`"),
+            (
+                "replicas: ['https://h:1'], dns: {name: n, port: 1}, tls: {ca_file: ca.pem}",
+                "say with `server_name`",
+            ),
+        ],
+    )
+    def test_what_is_wrong_with_tls_of_a_pool(self, problems, files, rest, said):
+        (found,) = problems(f"pools:\n  - {{name: p, model: m, {rest}}}\n")
+        assert said in found
+
+    def test_blind_trust_is_warned_of(self, tmp_path):
+        file = tmp_path / "headrace.yaml"
+        text = "pools:\n  - {name: p, model: m, replicas: ['https://h:1'], tls: {verify: false}}\n"
+        file.write_text(text)
+        (warning,) = load(file, {}).warnings
+        assert "pool p: tls.verify is false" in warning
+
+
+def test_a_unix_socket_is_not_exposed_and_has_a_path(problems):
+    listen = "listen: {{host: 0.0.0.0, unix: {0}}}\n"
+    assert problems(listen.format("/run/headrace.sock") + ONE) == []
+    (found,) = problems(listen.format("headrace.sock") + ONE)
+    assert "listen.unix: is 'headrace.sock'" in found
 
 
 def test_pools_must_be_told_apart(problems):

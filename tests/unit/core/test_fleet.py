@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.events import ConfigChanged, Dispatch, Reject, RejectReason
 from headrace.core.model import PROMPT_BLOCK_BYTES, Alias, Endpoint, PoolSpec, Role, Target
+from headrace.core.retries import RetrySettings
 from tests.unit.core.driver import POOL, PROFILE, Driver, chain, only
 
 LONG = chain("long", blocks_each=64)
@@ -219,6 +221,30 @@ def test_a_new_configuration_keeps_what_did_not_change():
     explanation = driver.dispatcher.decisions.explain("asked")
     assert explanation is not None
     assert explanation.attempts[0].policy == "round_robin"
+
+
+def test_a_stream_goes_on_when_its_pool_is_removed():
+    driver = Driver(POOL, PoolSpec("other", "other"))
+    driver.add("a")
+    running, failing = driver.dispatched(), driver.dispatched()
+    driver.first_token(running.attempt)
+    driver.send(ConfigChanged((PoolSpec("other", "other"),), ()))
+    driver.progress(running.attempt, 50)
+    assert driver.complete(running.attempt) == []
+    assert only(driver.fail(failing.attempt), Reject).status == 502
+    assert driver.rejected().status == 404
+
+
+def test_settings_change_with_the_configuration():
+    driver = Driver()
+    driver.add("a", "b")
+    for number in range(3):
+        driver.serve(id=f"request {number}")
+    settings = DispatcherSettings(retry=RetrySettings(max_attempts=1), decisions=1)
+    driver.send(ConfigChanged((POOL,), (), settings))
+    assert driver.dispatcher.decisions.explain("request 1") is None
+    assert driver.dispatcher.decisions.explain("request 2") is not None
+    only(driver.fail(driver.dispatched().attempt), Reject)
 
 
 def test_a_pool_that_serves_another_model_loses_its_replicas():

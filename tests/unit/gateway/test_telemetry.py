@@ -238,15 +238,17 @@ def test_a_departed_replicas_series_vanish_at_once_and_the_others_stay(fleet):
     assert samples["llm_tokens_processed_total", "m", "p", "p-1", "output"] == 3
 
 
-def test_a_stream_that_outlives_its_replica_does_not_bring_its_series_back(fleet):
+def test_a_replicas_series_stay_until_its_last_stream_has_ended(fleet):
     telemetry = make(fleet)
     meter = telemetry.begin(
         "m", "p", "p-0", attempt=1, received_s=NOW, streamed=True, endpoint=Endpoint.CHAT
     )
     remove_replica(fleet, "p-0")
     telemetry.forget("p-0")
-    meter.content(NOW)
+    meter.content(NOW, chunks=3)
+    assert read(telemetry)["llm_tokens_processed_total", "m", "p", "p-0", "output"] == 3
     meter.finish(Outcome.BROKEN, None, NOW)
+    telemetry.tick(NOW)
     assert not [key for key in read(telemetry) if "p-0" in key]
 
 

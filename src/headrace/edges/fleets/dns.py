@@ -11,10 +11,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from headrace.edges.fleets.readiness import Emit, HealthSettings, Notice, PoolAccess, Watches
+from headrace.edges.fleets.readiness import Notice, Watches
 
 MAX_ADDRESSES = 1024
 """Addresses taken from one name; a longer answer is cut, in sorted order."""
+SOURCE = "dns"
+"""What the watches know these addresses by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +56,17 @@ class DnsFleet:
     def __init__(
         self,
         where: DnsName,
-        access: PoolAccess,
-        settings: HealthSettings,
-        *,
-        emit: Emit,
+        watches: Watches,
         notice: Notice,
+        *,
+        scheme: str = "http",
         resolver: Resolve = resolve,
     ) -> None:
         self._where = where
+        self._watches = watches
         self._notice = notice
+        self._scheme = scheme
         self._resolve = resolver
-        self._watches = Watches(access, settings, emit, notice)
-        self._present: dict[str, str] = {}
-        """Listed addresses: URL to replica name."""
-        self._leaving: dict[str, tuple[str, asyncio.TimerHandle]] = {}
-        """Draining ones: URL to replica name and the end of its drain."""
         self._failing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -78,13 +76,10 @@ class DnsFleet:
         self._task = asyncio.create_task(self._follow(), name=f"dns {self._where.name}")
 
     async def close(self) -> None:
-        """Stop looking up and checking."""
+        """Stop looking up; what was found stays listed."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for _, timer in self._leaving.values():
-            timer.cancel()
-        await self._watches.close()
 
     async def _follow(self) -> None:
         while True:
@@ -99,7 +94,7 @@ class DnsFleet:
                 addresses = await self._resolve(host, port)
         except (OSError, TimeoutError) as error:
             if not self._failing:
-                kept = f"the last {len(self._present)} addresses stay"
+                kept = f"the last {self._watches.count(SOURCE)} addresses stay"
                 reason = str(error) or "no answer in time"
                 self._notice(f"DNS name {host}: {reason}; {kept}")
             self._failing = True
@@ -107,27 +102,5 @@ class DnsFleet:
         if self._failing:
             self._failing = False
             self._notice(f"DNS name {host} resolves again: {len(addresses)} addresses")
-        self._take_in([f"http://{address}:{port}" for address in addresses[:MAX_ADDRESSES]])
-
-    def _take_in(self, urls: list[str]) -> None:
-        for url in urls:
-            if url not in self._present:
-                self._arrive(url)
-        for url in [url for url in self._present if url not in urls]:
-            self._leave(url)
-
-    def _arrive(self, url: str) -> None:
-        if url in self._leaving:  # it came back before its drain was over
-            _, timer = self._leaving.pop(url)
-            timer.cancel()
-        self._present[url] = self._watches.add(url)
-
-    def _leave(self, url: str) -> None:
-        name = self._present.pop(url)
-        self._watches.drain(name)
-        timer = asyncio.get_running_loop().call_later(self._where.drain_s, self._gone, url)
-        self._leaving[url] = (name, timer)
-
-    def _gone(self, url: str) -> None:
-        name, _ = self._leaving.pop(url)
-        self._watches.forget(name)
+        urls = [f"{self._scheme}://{each}:{port}" for each in addresses[:MAX_ADDRESSES]]
+        self._watches.hold(SOURCE, urls, drain_s=self._where.drain_s)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.edges.http import fetch
+from headrace.edges.http.address import url_at
 from headrace.edges.http.heads import Header
+from headrace.edges.http.tls import ClientTls
 from headrace.engines.dialect import Dialect
 from headrace.engines.reading import ListedModel
 
@@ -52,10 +54,15 @@ class PoolAccess:
     dialect: Dialect
     headers: tuple[Header, ...] = field(default=(), repr=False)
     """Sent with each check: an engine with an API key asks for it on `/v1/models` too."""
+    tls: ClientTls | None = None
+    """For `https` addresses; without it what the system trusts is trusted."""
 
 
 class ReplicaWatch:
-    """Keeps the gateway informed about one replica until it is cancelled."""
+    """Keeps the gateway informed about one replica until it is cancelled.
+
+    `access` and `settings` may be replaced at any time, by others for the same pool and model.
+    """
 
     def __init__(
         self,
@@ -67,8 +74,8 @@ class ReplicaWatch:
         emit: Emit,
         notice: Notice,
     ) -> None:
-        self._access = access
-        self._settings = settings
+        self.access = access
+        self.settings = settings
         self._emit = emit
         self._notice = notice
         self._reported = ReplicaChanged(name, access.pool, url, ready=False)
@@ -82,23 +89,23 @@ class ReplicaWatch:
         while True:
             await self.check()
             spread = 1 + _JITTER * (2 * random.random() - 1)  # noqa: S311 - spreads checks
-            await asyncio.sleep(self._settings.interval_s * spread)
+            await asyncio.sleep(self.settings.interval_s * spread)
 
     async def check(self) -> None:
         """Ask once and report what changed."""
         status = await self._status()
         if status is None:
             self._missed += 1
-            if self._missed >= self._settings.failures:
+            if self._missed >= self.settings.failures:
                 self._report(ready=False)
             return
         self._missed = 0
-        if not self._access.dialect.ready(status):
+        if not self.access.dialect.ready(status):
             self._report(ready=False)
             return
         now_s = asyncio.get_running_loop().time()
         if not self._reported.ready or now_s >= self._models_due_s:
-            self._models_due_s = now_s + self._settings.models_interval_s
+            self._models_due_s = now_s + self.settings.models_interval_s
             listed = await self._models()
         else:
             listed = None
@@ -107,20 +114,23 @@ class ReplicaWatch:
     async def _get(self, path: str, max_bytes: int) -> fetch.FetchResult | None:
         try:
             return await fetch.get(
-                self._reported.url + path,
-                timeout_s=self._settings.timeout_s,
-                headers=self._access.headers,
+                url_at(self._reported.url, path),
+                timeout_s=self.settings.timeout_s,
+                headers=self.access.headers,
                 max_bytes=max_bytes,
+                tls=self.access.tls,
             )
-        except fetch.FetchError:
+        except fetch.FetchError as error:
+            if "TLS" in str(error):  # waiting will not help
+                self._tell(str(error))
             return None
 
     async def _status(self) -> int | None:
-        result = await self._get(self._access.dialect.health_path, _HEALTH_MAX_BYTES)
+        result = await self._get(self.access.dialect.health_path, _HEALTH_MAX_BYTES)
         return None if result is None else result.status
 
     async def _models(self) -> list[ListedModel] | None:
-        path = self._access.dialect.models_path
+        path = self.access.dialect.models_path
         result = await self._get(path, _MODELS_MAX_BYTES)
         if result is None:
             return None
@@ -128,13 +138,13 @@ class ReplicaWatch:
             self._tell(f"answers {result.status} to {path}; is the pool's API key right?")
             return None
         try:
-            listed = self._access.dialect.models(result.body)
+            listed = self.access.dialect.models(result.body)
         except ValueError as error:
             self._tell(f"answers {path} with something else than a list of models: {error}")
             return None
         names = {name for model in listed for name in (model.id, *model.aliases)}
-        if self._access.model not in names:
-            self._tell(f"does not serve {self._access.model!r} but {', '.join(sorted(names))}")
+        if self.access.model not in names:
+            self._tell(f"does not serve {self.access.model!r} but {', '.join(sorted(names))}")
         return listed
 
     def _tell(self, message: str) -> None:
@@ -148,7 +158,7 @@ class ReplicaWatch:
             now = replace(
                 now,
                 adapters=frozenset(model.id for model in listed if model.parent is not None),
-                max_context_tokens=_context_of(self._access.model, listed),
+                max_context_tokens=_context_of(self.access.model, listed),
             )
         if now != self._reported:
             self._reported = now
@@ -162,41 +172,94 @@ def _context_of(model: str, listed: list[ListedModel]) -> int | None:
     return None
 
 
-@dataclass(slots=True)
+class _Watched:
+    """One replica under watch."""
+
+    __slots__ = ("task", "url", "watch")
+
+    def __init__(self, url: str, watch: ReplicaWatch, name: str) -> None:
+        self.url = url
+        self.watch = watch
+        self.task = asyncio.create_task(watch.run(), name=f"watch {name}")
+
+
 class Watches:
-    """The watches of one pool, by replica name."""
+    """The watches of one pool: every address that some source lists is a replica.
 
-    access: PoolAccess
-    settings: HealthSettings
-    emit: Emit
-    notice: Notice
-    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, "asyncio.Task[None]"])
-    urls: dict[str, str] = field(default_factory=dict[str, str])
+    An address that no source lists any more drains, then leaves; one that comes back stays.
+    """
 
-    def add(self, url: str) -> str:
-        """Start watching the replica at `url`; its name is `pool/host:port`."""
-        name = f"{self.access.pool}/{url.partition('://')[2]}"
-        watch = ReplicaWatch(
-            name, url, self.access, self.settings, emit=self.emit, notice=self.notice
-        )
-        self.urls[name] = url
-        self.tasks[name] = asyncio.create_task(watch.run(), name=f"watch {name}")
-        return name
+    def __init__(
+        self, access: PoolAccess, settings: HealthSettings, emit: Emit, notice: Notice
+    ) -> None:
+        self._access = access
+        self._settings = settings
+        self._emit = emit
+        self._notice = notice
+        self._listed: dict[str, frozenset[str]] = {}
+        """Source to the URLs it lists."""
+        self._watched: dict[str, _Watched] = {}
+        """By replica name."""
+        self.leaving: dict[str, asyncio.TimerHandle] = {}
+        """Names of draining replicas, each with the end of its drain."""
 
-    def drain(self, name: str) -> None:
-        """Stop watching; the replica finishes what it has and gets nothing new."""
-        self.tasks.pop(name).cancel()
-        url = self.urls[name]
-        self.emit(ReplicaChanged(name, self.access.pool, url, ready=True, draining=True))
+    def hold(self, source: str, urls: Iterable[str], *, drain_s: float) -> None:
+        """`source` lists exactly these URLs from now on."""
+        self._listed[source] = frozenset(urls)
+        wanted = {self._name(url): url for urls in self._listed.values() for url in urls}
+        for name, url in sorted(wanted.items()):
+            watched = self._watched.get(name)
+            if watched is None or watched.url != url:
+                self._add(name, url)
+        for name in [name for name in self._watched if name not in wanted]:
+            self._leave(name, drain_s)
 
-    def forget(self, name: str) -> None:
-        """The replica is gone for good."""
-        del self.urls[name]
-        self.emit(ReplicaGone(name))
+    def count(self, source: str) -> int:
+        """How many URLs a source lists."""
+        return len(self._listed.get(source, ()))
+
+    def configure(self, access: PoolAccess, settings: HealthSettings) -> None:
+        """Check in another way from now on. Pool and model stay what they are."""
+        self._access, self._settings = access, settings
+        for watched in self._watched.values():
+            watched.watch.access, watched.watch.settings = access, settings
 
     async def close(self) -> None:
         """Stop all watches. Nothing is reported any more."""
-        tasks, self.tasks = list(self.tasks.values()), {}
+        for timer in self.leaving.values():
+            timer.cancel()
+        self.leaving.clear()
+        tasks = [watched.task for watched in self._watched.values()]
+        self._watched.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _name(self, url: str) -> str:
+        """`pool/host:port`, or `pool/unix:/path`."""
+        return f"{self._access.pool}/{url.partition('://')[2] or url}"
+
+    def _add(self, name: str, url: str) -> None:
+        timer = self.leaving.pop(name, None)
+        if timer is not None:  # it came back before its drain was over
+            timer.cancel()
+        before = self._watched.get(name)
+        if before is not None:  # the same place is reached in another way
+            before.task.cancel()
+        watch = ReplicaWatch(
+            name, url, self._access, self._settings, emit=self._emit, notice=self._notice
+        )
+        self._watched[name] = _Watched(url, watch, name)
+
+    def _leave(self, name: str, drain_s: float) -> None:
+        """The replica finishes what it has and gets nothing new."""
+        watched = self._watched.pop(name)
+        watched.task.cancel()
+        pool, url = self._access.pool, watched.url
+        self._emit(ReplicaChanged(name, pool, url, ready=True, draining=True))
+        loop = asyncio.get_running_loop()
+        self.leaving[name] = loop.call_later(drain_s, self._gone, name)
+
+    def _gone(self, name: str) -> None:
+        del self.leaving[name]
+        self._emit(ReplicaGone(name))

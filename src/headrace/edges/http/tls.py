@@ -99,12 +99,13 @@ class ServerCertificate:
         return True
 
     def replace(self, settings: ServerTls) -> None:
-        """Use other files from now on. Raises TlsError, and then nothing changes.
-
-        Whether clients need a certificate is fixed by the context that listens.
-        """
+        """Use other files from now on. Raises TlsError, and then nothing changes."""
         stamp, context = _stamp(settings), _server_context(settings)
         self.settings, self._stamp, self._newest = settings, stamp, context
+        # Whether a certificate is asked of clients is decided before the choice of a context.
+        self.context.verify_mode = context.verify_mode
+        self.context.options = context.options
+        self.context.num_tickets = context.num_tickets
 
     def _choose(
         self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext

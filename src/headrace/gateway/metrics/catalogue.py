@@ -189,6 +189,16 @@ def _pushes(telemetry: Telemetry, _now: float) -> Iterator[Row]:
         yield (result,), count
 
 
+def _config_reloads(telemetry: Telemetry, _now: float) -> Iterator[Row]:
+    for result, count in telemetry.config_reloads.items():
+        yield (result,), count
+
+
+def _certificate_reloads(telemetry: Telemetry, _now: float) -> Iterator[Row]:
+    for result, count in telemetry.certificate_reloads.items():
+        yield (result,), count
+
+
 # ---------------------------------------------------------------- the table
 
 _SERIES = ("model_id", "pool", "replica")
@@ -374,6 +384,21 @@ METRICS: tuple[Metric, ...] = (
         ("result",),
         "Reports pushed to /telemetry, by result.",
         _pushes,
+    ),
+    Metric(
+        "headrace_config_reloads_total",
+        "counter",
+        ("result",),
+        "Reloads of the configuration: applied; partial, when something waits for a restart; "
+        "refused, when the file is wrong and the old configuration stays.",
+        _config_reloads,
+    ),
+    Metric(
+        "headrace_certificate_reloads_total",
+        "counter",
+        ("result",),
+        "Changes of certificate files taken up: applied, or refused and the old ones kept.",
+        _certificate_reloads,
     ),
     Metric(
         "headrace_series",

@@ -87,7 +87,7 @@ class SeriesTable:
     """Series by key, never more than `limit` and one for the overflow."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._series: dict[SeriesKey, Series] = {}
         self.overflows = 0
 
@@ -95,11 +95,15 @@ class SeriesTable:
         """The series of a key, made if there is room, else the overflow's."""
         series = self._series.get(key)
         if series is None:
-            if len(self._series) >= self._limit and key != OVERFLOW:
+            if len(self._series) >= self.limit and key != OVERFLOW:
                 self.overflows += 1
                 return self.get(OVERFLOW)
             series = self._series[key] = Series(key)
         return series
+
+    def in_flight(self, replica: str) -> int:
+        """Attempts that still run on a replica."""
+        return sum(each.in_flight for each in self if each.key.replica == replica)
 
     def forget_replica(self, replica: str) -> None:
         """Drop everything about a replica that left."""

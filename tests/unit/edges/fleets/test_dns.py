@@ -11,6 +11,7 @@ import pytest
 
 from headrace.core.events import ReplicaChanged, ReplicaGone
 from headrace.edges.fleets.dns import DnsFleet, DnsName, resolve
+from headrace.edges.fleets.readiness import Watches
 from tests.unit.edges.fleets.engine import SETTINGS, Engine, Heard, access, last_is
 
 
@@ -36,21 +37,16 @@ async def follow():
 
     async def start(resolver, port, heard, **options):
         where = DnsName("engines.test", port, interval_s=0.02, timeout_s=0.1, **options)
-        fleet = DnsFleet(
-            where,
-            access(),
-            SETTINGS,
-            emit=heard.emit,
-            notice=heard.notice,
-            resolver=resolver,
-        )
-        fleets.append(fleet)
+        watches = Watches(access(), SETTINGS, heard.emit, heard.notice)
+        fleet = DnsFleet(where, watches, heard.notice, resolver=resolver)
+        fleets.append((fleet, watches))
         await fleet.start()
-        return fleet
+        return watches
 
     yield start
-    for fleet in fleets:
+    for fleet, watches in fleets:
         await fleet.close()
+        await watches.close()
 
 
 async def test_the_systems_resolver():
@@ -90,13 +86,13 @@ async def test_an_address_that_leaves_drains_then_goes(follow):
 async def test_an_address_that_comes_back_in_time_stays(follow):
     heard, resolver = Heard(), Resolver("127.0.0.1")
     async with Engine() as engine:
-        fleet = await follow(resolver, engine.port, heard, drain_s=3600.0)
+        watches = await follow(resolver, engine.port, heard, drain_s=3600.0)
         await heard.until(last_is(ready=True))
         resolver.addresses = []
         await heard.until(last_is(draining=True))
         resolver.addresses = ["127.0.0.1"]
         await heard.until(last_is(ready=True, draining=False))
-        assert not fleet._leaving
+        assert not watches.leaving
     assert not any(isinstance(event, ReplicaGone) for event in heard.events)
 
 

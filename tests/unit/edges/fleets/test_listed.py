@@ -2,19 +2,21 @@
 
 import pytest
 
-from headrace.core.events import ReplicaChanged
+from headrace.core.events import ReplicaChanged, ReplicaGone
+from headrace.edges.fleets.dns import DnsName
+from headrace.edges.fleets.listed import ListedFleet, ListedReplicas
 from headrace.edges.fleets.readiness import ReplicaWatch
-from headrace.edges.fleets.static import StaticFleet
 from tests.unit.edges.fleets.engine import SETTINGS, Engine, Heard, access, last_is
 
 
 @pytest.fixture
 async def watch():
-    """Start a static fleet over some engines' URLs; it is closed at the end."""
+    """Start a fleet over some engines' URLs; it is closed at the end."""
     fleets = []
 
     async def start(*urls, heard, **options):
-        fleet = StaticFleet(urls, access(**options), SETTINGS, emit=heard.emit, notice=heard.notice)
+        replicas = ListedReplicas(access=access(**options), health=SETTINGS, urls=urls)
+        fleet = ListedFleet(replicas, emit=heard.emit, notice=heard.notice)
         fleets.append(fleet)
         await fleet.start()
         return fleet
@@ -110,3 +112,58 @@ async def test_an_engine_with_another_model_is_told(watch):
         await watch(engine.url, heard=heard)
         await heard.until(lambda h: h.lines)
     assert "does not serve 'm' but other" in heard.lines[0]
+
+
+def listed(*urls, **options):
+    return ListedReplicas(access=access(), health=SETTINGS, urls=urls, **options)
+
+
+async def test_another_list_drains_who_left_and_leaves_the_others_alone(watch):
+    heard = Heard()
+    async with Engine() as one, Engine() as two, Engine() as three:
+        fleet = await watch(one.url, two.url, heard=heard)
+        await heard.until(lambda h: sum(event.ready for event in h.events) == 2)
+        before = len(heard.events)
+        await fleet.change(listed(two.url, three.url, drain_s=0.05))
+        await heard.until(lambda h: ReplicaGone(name_of(one)) in h.events)
+        await heard.until(lambda h: name_of(three) in ready_replicas(h))
+    after = [event for event in heard.events[before:] if name_of(three) not in repr(event)]
+    assert after == [
+        ReplicaChanged(name_of(one), "pool", one.url, ready=True, draining=True),
+        ReplicaGone(name_of(one)),
+    ]
+
+
+async def test_an_address_that_moves_to_a_name_notices_nothing(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        fleet = await watch(engine.url, heard=heard)
+        await heard.until(last_is(ready=True))
+        before = list(heard.events)
+        name = DnsName("127.0.0.1", engine.port, interval_s=0.02)
+        await fleet.change(listed(dns=name))
+        assert heard.events == before
+        await fleet.change(listed(engine.url))
+        assert heard.events == before
+        await fleet.change(listed())
+        await heard.until(last_is(draining=True))
+
+
+async def test_another_key_is_used_from_the_next_check_on(watch):
+    heard = Heard()
+    async with Engine(key="sk-1") as engine:
+        fleet = await watch(engine.url, heard=heard, key="sk-2")
+        await heard.until(lambda h: h.lines)
+        await fleet.change(
+            ListedReplicas(access=access(key="sk-1"), health=SETTINGS, urls=(engine.url,))
+        )
+        await heard.until(last_is(ready=True, max_context_tokens=4096))
+
+
+def name_of(engine):
+    return f"pool/127.0.0.1:{engine.port}"
+
+
+def ready_replicas(heard):
+    changes = [event for event in heard.events if isinstance(event, ReplicaChanged)]
+    return {event.replica for event in changes if event.ready}

@@ -1,0 +1,115 @@
+"""Taking up a changed configuration, and changed certificates, while streams run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import fields
+
+from headrace.compose.fleets import Fleets
+from headrace.compose.plan import plan_of
+from headrace.compose.terminal import Terminal
+from headrace.compose.wiring import Gateway, GatewayPlan
+from headrace.config import Config, ConfigError, Loaded
+from headrace.edges.http.tls import TlsError
+
+
+class Reloader:
+    """Keeps a gateway in step with its files. `loaded` is the configuration in force.
+
+    Everything in a file that can be applied is; what needs a restart is named and stays as it
+    was. A file with an error in it changes nothing.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        fleets: Fleets,
+        loaded: Loaded,
+        read: Callable[[], Loaded],
+        terminal: Terminal,
+    ) -> None:
+        """`read` reads and checks the file again. Raises ConfigError."""
+        self.loaded = loaded
+        self._gateway = gateway
+        self._fleets = fleets
+        self._read = read
+        self._terminal = terminal
+        self._turn = asyncio.Lock()
+
+    async def run(self, asked: asyncio.Event) -> None:
+        """Reload whenever `asked` is set, for ever. Asking during a reload asks for another."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            await self.reload()
+
+    async def reload(self) -> bool:
+        """Read the files again and take up what they say; whether they could be used."""
+        async with self._turn:
+            try:
+                loaded, plan = await asyncio.to_thread(self._prepare)
+                await self._apply(loaded, plan)
+            except (ConfigError, TlsError) as error:
+                self._refuse(str(error))
+                return False
+            return True
+
+    def _prepare(self) -> tuple[Loaded, GatewayPlan]:
+        loaded = self._read()
+        return loaded, plan_of(loaded)
+
+    def _refuse(self, problems: str) -> None:
+        self._gateway.telemetry.config_reloads["refused"] += 1
+        for line in problems.splitlines():
+            self._terminal.problem(line)
+        self._terminal.status("the configuration stays as it was")
+
+    async def _apply(self, loaded: Loaded, plan: GatewayPlan) -> None:
+        gateway, before = self._gateway, self.loaded
+        waiting = gateway.replace_certificates(plan)
+        await self._fleets.drop(gateway.dissolved_by(plan))
+        gateway.reconfigure(plan)
+        self.loaded = loaded
+        await self._fleets.follow(loaded)
+        gateway.telemetry.config_reloads["partial" if waiting else "applied"] += 1
+        changed = ", ".join(_changed(before, loaded)) or "nothing"
+        self._terminal.status(f"reloaded {loaded.source}; changed: {changed}")
+        if waiting:
+            self._terminal.status(f"needs a restart: {', '.join(waiting)}")
+        for warning in loaded.warnings:
+            self._terminal.status(f"warning: {warning}")
+
+    # ------------------------------------------------------------ certificates
+
+    async def follow_certificates(self) -> None:
+        """Take up certificate files that change, for ever."""
+        while True:
+            await asyncio.sleep(self.loaded.config.certificate_interval_s)
+            async with self._turn:
+                await asyncio.to_thread(self._renew_certificates)
+
+    def _renew_certificates(self) -> None:
+        counts = self._gateway.telemetry.certificate_reloads
+        for name, certificates in self._gateway.certificates():
+            try:
+                if certificates.renew():
+                    counts["applied"] += 1
+                    self._terminal.status(f"{name}: certificates were renewed")
+            except TlsError as error:
+                counts["refused"] += 1
+                self._terminal.problem(f"{name}.{error.field}: {error}; the old ones stay in use")
+
+
+def _changed(before: Loaded, after: Loaded) -> list[str]:
+    """What is different, by the names of the file's sections."""
+    names = [
+        each.name.removesuffix("_s")
+        for each in fields(Config)
+        if getattr(before.config, each.name) != getattr(after.config, each.name)
+    ]
+    if before.keys != after.keys and "api_keys_file" not in names:
+        names.append("API keys")
+    if before.secrets != after.secrets:
+        names.append("secrets")
+    return names

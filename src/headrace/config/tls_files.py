@@ -1,0 +1,29 @@
+"""Whether the certificates that a configuration names can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from headrace.config.schema import Config
+from headrace.edges.http.tls import ClientTls, ServerCertificate, ServerTls, TlsError, within
+
+
+def check_certificates(config: Config, folder: Path) -> Iterator[tuple[str, str]]:
+    """Path and message of every certificate, key or CA that cannot be used."""
+    yield from _listener("listen", config.listen.tls, folder)
+    yield from _listener("control", config.control.tls, folder)
+    for index, pool in enumerate(config.pools):
+        if pool.tls is not None:
+            try:
+                ClientTls(within(folder, pool.tls))
+            except TlsError as error:
+                yield f"pools[{index}].tls.{error.field}", str(error)
+
+
+def _listener(section: str, tls: ServerTls | None, folder: Path) -> Iterator[tuple[str, str]]:
+    if tls is not None:
+        try:
+            ServerCertificate(within(folder, tls))
+        except TlsError as error:
+            yield f"{section}.tls.{error.field}", str(error)

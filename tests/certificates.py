@@ -1,0 +1,14 @@
+"""Certificates made for a test."""
+
+from pathlib import Path
+
+import trustme
+
+
+def write_certificate(ca: trustme.CA, folder: Path, *names: str) -> None:
+    """Write `cert.pem` and `key.pem` for these names, and `ca.pem`; what is there is replaced."""
+    certificate = ca.issue_cert(*names)
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    (folder / "cert.pem").write_bytes(chain)
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    ca.cert_pem.write_to_path(folder / "ca.pem")
