@@ -131,8 +131,8 @@ def measure_fleet(replicas: int, size: Size, results: Results) -> None:
         _started(GATEWAY, fleet.urls) as running,
     ):
         small = prompts(1024)
-        measures.warm_up(running, small)
         idle = measures.idle_cpu_s(running, span_s=3.0)
+        measures.warm_up(running, small)
         started_s = time.monotonic()
         cpu_us = measures.request_cpu_us(running, small, size.fleet_requests)
         idle_us = idle * (time.monotonic() - started_s) / size.fleet_requests * 1e6

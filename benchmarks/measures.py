@@ -15,7 +15,7 @@ CONNECTIONS = 32
 """Connections of a closed loop: enough to keep a proxy busy, few enough for it to answer all."""
 SETTLE_S = 0.3
 """After a run, for what is done once its answers are out."""
-WARM_REQUESTS = 500
+WARM_REQUESTS = 1_500
 
 
 def request_cpu_us(proxy: Proxy, payloads: Payloads, requests: int) -> float:
