@@ -94,13 +94,27 @@ class DnsFleet:
                 addresses = await self._resolve(host, port)
         except (OSError, TimeoutError) as error:
             if not self._failing:
-                kept = f"the last {self._watches.count(SOURCE)} addresses stay"
-                reason = str(error) or "no answer in time"
-                self._notice(f"DNS name {host}: {reason}; {kept}")
+                self._notice(f"DNS name {host}: {_reason(error)}; {self._kept()}")
             self._failing = True
             return
         if self._failing:
             self._failing = False
-            self._notice(f"DNS name {host} resolves again: {len(addresses)} addresses")
+            self._notice(f"DNS name {host} resolves: {_counted(len(addresses))}")
         urls = [f"{self._scheme}://{each}:{port}" for each in addresses[:MAX_ADDRESSES]]
         self._watches.hold(SOURCE, urls, drain_s=self._where.drain_s)
+
+    def _kept(self) -> str:
+        known = self._watches.count(SOURCE)
+        if not known:
+            return f"no replicas until it resolves; asked every {self._where.interval_s:g} s"
+        return f"{_counted(known)} known before, still in use"
+
+
+def _reason(error: OSError | TimeoutError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or "no answer in time"
+
+
+def _counted(addresses: int) -> str:
+    return f"{addresses} address{'' if addresses == 1 else 'es'}"

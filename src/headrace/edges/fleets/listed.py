@@ -7,7 +7,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace.edges.fleets.dns import SOURCE, DnsFleet, DnsName
-from headrace.edges.fleets.readiness import Emit, HealthSettings, Notice, PoolAccess, Watches
+from headrace.edges.fleets.readiness import (
+    Emit,
+    HealthSettings,
+    Notice,
+    PoolAccess,
+    Trouble,
+    Watches,
+    nobody,
+)
 
 _FIXED = "fixed"
 
@@ -27,10 +35,14 @@ class ListedReplicas:
 class ListedFleet:
     """Watches the replicas of one pool between `start` and `close`."""
 
-    def __init__(self, listed: ListedReplicas, *, emit: Emit, notice: Notice) -> None:
+    def __init__(
+        self, listed: ListedReplicas, *, emit: Emit, notice: Notice, trouble: Trouble = nobody
+    ) -> None:
         self._listed = listed
         self._notice = notice
-        self._watches = Watches(listed.access, listed.health, emit, notice)
+        self._watches = Watches(
+            listed.access, listed.health, emit=emit, notice=notice, trouble=trouble
+        )
         self._dns = self._dns_fleet(listed)
 
     async def start(self) -> None:

@@ -22,11 +22,17 @@ from headrace.engines.reading import ListedModel
 Emit = Callable[[Event], None]
 Notice = Callable[[str], None]
 """Takes one line for the operator."""
+Trouble = Callable[[str, str], None]
+"""Takes the name of a replica and what was wrong with it just now."""
 
 _MODELS_MAX_BYTES = 4 * 1024 * 1024
 _HEALTH_MAX_BYTES = 64 * 1024
 _JITTER = 0.1
 """Share of the interval by which checks are spread, so that replicas are not asked in step."""
+
+
+def nobody(_replica: str, _reason: str) -> None:
+    """Nobody keeps what was wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +79,19 @@ class ReplicaWatch:
         *,
         emit: Emit,
         notice: Notice,
+        trouble: Trouble = nobody,
     ) -> None:
         self.access = access
         self.settings = settings
         self._emit = emit
         self._notice = notice
+        self._trouble = trouble
         self._reported = ReplicaChanged(name, access.pool, url, ready=False)
         self._missed = 0
         self._models_due_s = 0.0
         self._told: str | None = None
+        self._up: bool | None = None
+        self._unanswered = ""
 
     async def run(self) -> None:
         """Report the replica as found, then check it for ever."""
@@ -96,12 +106,15 @@ class ReplicaWatch:
         status = await self._status()
         if status is None:
             self._missed += 1
-            if self._missed >= self.settings.failures:
-                self._report(ready=False)
+            self._trouble(self._reported.replica, self._unanswered)
+            if self._up is None or self._missed >= self.settings.failures:
+                self._down(self._unanswered)
             return
         self._missed = 0
         if not self.access.dialect.ready(status):
-            self._report(ready=False)
+            reason = f"answers {status} to {self.access.dialect.health_path}"
+            self._trouble(self._reported.replica, reason)
+            self._down(reason)
             return
         now_s = asyncio.get_running_loop().time()
         if not self._reported.ready or now_s >= self._models_due_s:
@@ -110,6 +123,15 @@ class ReplicaWatch:
         else:
             listed = None
         self._report(ready=True, listed=listed)
+        if not self._up:
+            self._up = True
+            self._notice(f"replica {self._reported.replica} is ready")
+
+    def _down(self, reason: str) -> None:
+        self._report(ready=False)
+        if self._up is not False:  # once, not at every check
+            self._up = False
+            self._notice(f"replica {self._reported.replica} is down: {reason}")
 
     async def _get(self, path: str, max_bytes: int) -> fetch.FetchResult | None:
         try:
@@ -121,8 +143,7 @@ class ReplicaWatch:
                 tls=self.access.tls,
             )
         except fetch.FetchError as error:
-            if "TLS" in str(error):  # waiting will not help
-                self._tell(str(error))
+            self._unanswered = str(error)
             return None
 
     async def _status(self) -> int | None:
@@ -148,6 +169,7 @@ class ReplicaWatch:
         return listed
 
     def _tell(self, message: str) -> None:
+        self._trouble(self._reported.replica, message)
         if message != self._told:  # once, not at every check
             self._told = message
             self._notice(f"replica {self._reported.replica}: {message}")
@@ -190,12 +212,19 @@ class Watches:
     """
 
     def __init__(
-        self, access: PoolAccess, settings: HealthSettings, emit: Emit, notice: Notice
+        self,
+        access: PoolAccess,
+        settings: HealthSettings,
+        *,
+        emit: Emit,
+        notice: Notice,
+        trouble: Trouble = nobody,
     ) -> None:
         self._access = access
         self._settings = settings
         self._emit = emit
         self._notice = notice
+        self._trouble = trouble
         self._listed: dict[str, frozenset[str]] = {}
         """Source to the URLs it lists."""
         self._watched: dict[str, _Watched] = {}
@@ -247,7 +276,13 @@ class Watches:
         if before is not None:  # the same place is reached in another way
             before.task.cancel()
         watch = ReplicaWatch(
-            name, url, self._access, self._settings, emit=self._emit, notice=self._notice
+            name,
+            url,
+            self._access,
+            self._settings,
+            emit=self._emit,
+            notice=self._notice,
+            trouble=self._trouble,
         )
         self._watched[name] = _Watched(url, watch, name)
 
@@ -256,6 +291,7 @@ class Watches:
         watched = self._watched.pop(name)
         watched.task.cancel()
         pool, url = self._access.pool, watched.url
+        self._notice(f"replica {name} is no longer listed: it ends what it has")
         self._emit(ReplicaChanged(name, pool, url, ready=True, draining=True))
         loop = asyncio.get_running_loop()
         self.leaving[name] = loop.call_later(drain_s, self._gone, name)

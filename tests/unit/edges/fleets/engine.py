@@ -43,6 +43,7 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.lines: list[str] = []
+        self.troubles: dict[str, str] = {}
         self._changed = asyncio.Event()
 
     def emit(self, event: Event) -> None:
@@ -52,6 +53,13 @@ class Heard:
     def notice(self, line: str) -> None:
         self.lines.append(line)
         self._changed.set()
+
+    def trouble(self, replica: str, reason: str) -> None:
+        self.troubles[replica] = reason
+
+    async def until_told(self, words: str) -> None:
+        """Wait until a line has these words."""
+        await self.until(lambda heard: any(words in line for line in heard.lines))
 
     async def until(self, predicate) -> None:
         """Wait until the last event, or the lines, are as wanted."""

@@ -16,7 +16,7 @@ async def watch():
 
     async def start(*urls, heard, **options):
         replicas = ListedReplicas(access=access(**options), health=SETTINGS, urls=urls)
-        fleet = ListedFleet(replicas, emit=heard.emit, notice=heard.notice)
+        fleet = ListedFleet(replicas, emit=heard.emit, notice=heard.notice, trouble=heard.trouble)
         fleets.append(fleet)
         await fleet.start()
         return fleet
@@ -89,20 +89,20 @@ async def test_the_engines_key_is_sent(watch):
     async with Engine(key="sk-1") as engine:
         await watch(engine.url, heard=heard, key="sk-1")
         await heard.until(last_is(ready=True, max_context_tokens=4096))
-    assert heard.lines == []
+    assert heard.lines == [f"replica pool/127.0.0.1:{engine.port} is ready"]
 
 
 async def test_a_wrong_key_is_told_once(watch):
     heard = Heard()
     async with Engine(key="sk-1") as engine:
         await watch(engine.url, heard=heard, key="sk-2")
-        await heard.until(lambda h: h.lines)
-        assert "answers 401 to /v1/models; is the pool's API key right?" in heard.lines[0]
+        told = "answers 401 to /v1/models; is the pool's API key right?"
+        await heard.until_told(told)
         engine.status = 503
         await heard.until(last_is(ready=False))
         engine.status = 200
         await heard.until(last_is(ready=True))
-    assert len(heard.lines) == 1
+    assert len([line for line in heard.lines if told in line]) == 1
 
 
 async def test_an_engine_with_another_model_is_told(watch):
@@ -110,8 +110,30 @@ async def test_an_engine_with_another_model_is_told(watch):
     async with Engine() as engine:
         engine.models[:] = [{"id": "other"}]
         await watch(engine.url, heard=heard)
-        await heard.until(lambda h: h.lines)
-    assert "does not serve 'm' but other" in heard.lines[0]
+        await heard.until_told("does not serve 'm' but other")
+
+
+async def test_each_change_is_told_once_with_its_reason(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        name = f"pool/127.0.0.1:{engine.port}"
+        await watch(engine.url, heard=heard)
+        await heard.until_told(f"replica {name} is ready")
+        engine.status = 503
+        await heard.until_told(f"replica {name} is down: answers 503 to /health")
+        assert heard.troubles[name] == "answers 503 to /health"
+        engine.status = 200
+        await heard.until(lambda h: len(h.lines) == 3)
+    await heard.until(lambda h: len(h.lines) == 4)
+    assert heard.lines[2] == heard.lines[0]
+    assert heard.lines[3].startswith(f"replica {name} is down: cannot connect")
+    assert heard.troubles[name].startswith("cannot connect")
+
+
+async def test_a_replica_that_is_dead_from_the_start_is_told(watch):
+    heard = Heard()
+    await watch("http://127.0.0.1:9", heard=heard)
+    await heard.until_told("replica pool/127.0.0.1:9 is down: ")
 
 
 def listed(*urls, **options):
