@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from headrace.gateway.keys import add_key
+from tests.otlp_receiver import OtlpReceiver
 from tests.scripted import ScriptedEngine, stream_words
 
 HANG_S = 60.0
@@ -124,6 +125,21 @@ async def test_pools_aliases_and_keys_on_both_sides(tmp_path):
 
 def asked(engine: ScriptedEngine) -> list[str]:
     return [request.json["model"] for request in engine.received if request.method == "POST"]
+
+
+async def test_traces_are_sent_before_it_ends(tmp_path):
+    with OtlpReceiver() as receiver:
+        async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+            tracing = f"tracing: {{endpoint: '{receiver.url}', service_name: edge}}\n"
+            async with serving(tmp_path, f"pools:\n{pool(engine)}{tracing}grace: 0s\n") as serve:
+                body = {**CHAT, "model": "m", "stream": True}
+                assert (await serve.client.post("/v1/chat/completions", json=body)).is_success
+                serve.signal()
+                code, _ = await serve.ended()
+        assert code == 0
+        assert [span.name for span in receiver.of_kind("client")] == ["chat m"]
+        (server,) = receiver.of_kind("server")
+        assert server.resource["service.name"] == "edge"
 
 
 async def test_a_dns_name_brings_its_replicas(tmp_path):

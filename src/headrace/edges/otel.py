@@ -165,12 +165,13 @@ class OtelRequest:
 
     def end(self, status: int | None, error: str = "") -> None:
         """Close the span. A 4xx is the client's error, not the server's."""
-        span = self._span
+        span, attributes = self._span, dict[str, str | int]()
         if status is not None:
-            span.set_attribute("http.response.status_code", status)
+            attributes["http.response.status_code"] = status
         if error or (status is not None and status >= 500):
-            span.set_attribute("error.type", error or str(status))
+            attributes["error.type"] = error or str(status)
             span.set_status(Status(StatusCode.ERROR))
+        span.set_attributes(attributes)
         span.end()
 
 
@@ -194,20 +195,21 @@ class OtelAttempt:
     def end(self, ended: Ended, ttft_s: float | None) -> None:
         """Close the span with what came of the attempt."""
         span, usage = self._span, ended.usage
-        span.set_attribute("headrace.outcome", ended.outcome.value)
+        attributes: dict[str, str | int | float] = {"headrace.outcome": ended.outcome.value}
         if ended.status is not None:
-            span.set_attribute("http.response.status_code", ended.status)
+            attributes["http.response.status_code"] = ended.status
         if ttft_s is not None:
-            span.set_attribute("gen_ai.response.time_to_first_chunk", ttft_s)
+            attributes["gen_ai.response.time_to_first_chunk"] = ttft_s
         if usage is not None:
-            span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
-            span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
+            attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
+            attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
             if usage.cached_tokens:
-                span.set_attribute("gen_ai.usage.cache_read.input_tokens", usage.cached_tokens)
+                attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
         if ended.outcome not in (Outcome.COMPLETED, Outcome.ABORTED):
             code = ended.outcome.value if ended.status is None else str(ended.status)
-            span.set_attribute("error.type", code)
+            attributes["error.type"] = code
             span.set_status(Status(StatusCode.ERROR, ended.detail or None))
+        span.set_attributes(attributes)
         span.end()
 
 

@@ -1,6 +1,8 @@
 """The wired gateway: what fleets report reaches the core, the scraper and the metrics."""
 
 import asyncio
+import sys
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from headrace.edges.scrape import ScrapeSettings
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.settings import GatewaySettings, Listener, UpstreamAccess
 from headrace.gateway.telemetry import TelemetrySettings
+from headrace.gateway.tracing import TracingSettings
 from tests.scripted import ScriptedEngine, stream_words
 
 METRICS = b"""\
@@ -48,6 +51,14 @@ def plan(external: bool = False, control_port: int = 0) -> GatewayPlan:
         telemetry=TelemetrySettings(external_pools=frozenset({"p"} if external else ())),
         scrape=ScrapeSettings(interval_s=0.02),
     )
+
+
+def test_traces_without_the_extra_are_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "headrace.edges.otel", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.context", None)  # as if it were not installed
+    tracing = TracingSettings(endpoint="http://127.0.0.1:4318")
+    with pytest.raises(StartError, match=r"pip install 'headrace\[otel\]'"):
+        Gateway(replace(plan(), tracing=tracing))
 
 
 @pytest.fixture

@@ -54,6 +54,32 @@ def test_addresses_of_engines(problems, url, said):
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("collector:4318", "is 'collector:4318'; expected http://host:port"),
+        ("http://", "expected http://host:port"),
+        ("http://host:99999", "expected http://host:port"),
+        ("grpc://host:4317", "expected http://host:port"),
+        ("https://me:pass@host", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ],
+)
+def test_where_traces_go(problems, endpoint, said):
+    (found,) = problems(f"{ONE}tracing:\n  endpoint: '{endpoint}'\n")
+    assert found.startswith("line 4: tracing.endpoint: ")
+    assert said in found
+    assert "pass" not in found
+
+
+def test_traces_need_an_address_and_a_share(problems):
+    assert problems(f"{ONE}tracing: {{endpoint: 'http://c:4318', sample_ratio: 0.1}}\n") == []
+    assert "endpoint" in problems(f"{ONE}tracing: {{}}\n")[0]
+    assert (
+        "sample_ratio"
+        in problems(f"{ONE}tracing: {{endpoint: 'http://c:1', sample_ratio: 2}}\n")[0]
+    )
+
+
+@pytest.mark.parametrize(
     "url", ["http://[::1]:8000", "https://10.0.0.1:8000", "unix:/run/engine.sock"]
 )
 def test_addresses_that_are_fine(problems, url):
