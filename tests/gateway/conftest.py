@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
-import pytest
+import uvloop
 
 from headrace.core.dispatcher import Dispatcher, DispatcherSettings
 from headrace.core.events import ConfigChanged, ReplicaChanged
@@ -80,6 +81,6 @@ async def run_gateway(
         yield Rig(plane, telemetry, await stack.enter_async_context(client), engines)
 
 
-@pytest.fixture
-def gateway() -> Callable[..., object]:
-    return run_gateway
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The gateway runs on uvloop, whose transports behave a little differently from asyncio's."""
+    return {"uvloop": uvloop.new_event_loop}

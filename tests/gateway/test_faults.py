@@ -3,12 +3,14 @@
 import asyncio
 
 import httpx
+import msgspec
 import pytest
 
-from headrace.core.model import ReplicaState
+from headrace.core.events import ReplicaGone
+from headrace.core.model import Endpoint, Outcome, ReplicaState
 from headrace.gateway.settings import Limits, Timeouts
 from tests.gateway.conftest import run_gateway
-from tests.scripted import chat_chunk, stream_words
+from tests.scripted import chat_chunk, stream_words, usage_chunk
 
 
 async def good(received, peer):
@@ -232,3 +234,168 @@ async def test_too_many_requests_get_429_with_retry_after():
         assert int(refused.headers["retry-after"]) >= 1
         release.set()
         assert [r.status_code for r in await asyncio.gather(*running)] == [200, 200]
+
+
+def stream_head(chunk: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+    return head + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(chunk), chunk)
+
+
+async def test_content_and_garbage_in_one_packet_leave_nobody_waiting():
+    async def script(received, peer):
+        content = b"data: " + msgspec.json.encode(chat_chunk("one")) + b"\n\n"
+        await peer.send(stream_head(content) + b"ZZZ not a chunk\r\n")
+        await peer.reader.read()
+
+    async with run_gateway(script, good) as rig:
+        for _ in range(2):
+            answer = await rig.chat(stream=True)
+            assert answer.text.endswith("[DONE]\n\n")
+    async with run_gateway(script) as rig:
+        assert (await rig.chat(stream=True)).status_code == 502
+
+
+async def test_a_stream_that_only_its_closing_ends_is_not_taken_for_whole():
+    async def script(received, peer):
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        await peer.send(b"data: " + msgspec.json.encode(chat_chunk("one")) + b"\n\n")
+        await asyncio.sleep(0.05)
+        peer.writer.close()
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat(stream=True)
+        assert '"one"' in answer.text
+        assert "without its end mark" in answer.text
+
+
+async def test_an_engines_error_inside_a_stream_is_no_completion():
+    async def script(received, peer):
+        await peer.start_stream()
+        await peer.event(chat_chunk("one"))
+        await peer.event({"error": {"message": "engine dead", "code": 500}})
+        await peer.end_stream()
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat(stream=True)
+        assert "engine dead" in answer.text
+        (series,) = rig.telemetry.series
+        assert series.requests == {(Endpoint.CHAT, Outcome.BROKEN): 1}
+
+
+async def test_running_out_of_time_altogether_says_nothing_about_the_replica():
+    async def endless(received, peer):
+        await peer.start_stream()
+        while True:
+            await peer.event(chat_chunk("x"))
+            await asyncio.sleep(0.05)
+
+    async with run_gateway(endless, timeouts=Timeouts(total_s=0.4)) as rig:
+        for _ in range(3):
+            answer = await rig.chat(stream=True)
+            assert "not finished within" in answer.text
+        assert rig.fleet.replicas["r0"].state is ReplicaState.READY
+
+
+async def test_a_long_answer_that_is_not_streamed_is_not_begun_anew():
+    async def silent(received, peer):
+        await peer.reader.read()
+        raise ConnectionError
+
+    async with run_gateway(silent, silent, timeouts=Timeouts(first_byte_s=0.3)) as rig:
+        assert (await rig.chat()).status_code == 504
+        assert sum(len(engine.received) for engine in rig.engines) == 1
+
+
+async def test_a_reset_after_a_while_of_work_is_told_to_the_core():
+    first = True
+
+    async def script(received, peer):
+        nonlocal first
+        if first:
+            first = False
+            await peer.json({"ok": True})
+        else:
+            await asyncio.sleep(1.3)
+            peer.reset()
+
+    async with run_gateway(script, good) as rig:
+        await rig.chat()
+        await rig.chat(stream=True)  # the other replica's turn
+        answer = await rig.chat(stream=True)
+        assert answer.headers["x-headrace-replica"] == "r1"
+        assert len(rig.engines[0].received) == 2
+        retries = [series.retries for series in rig.telemetry.series]
+        assert {Outcome.UNAVAILABLE: 1} in retries
+
+
+async def test_what_a_departed_replica_still_relays_is_counted():
+    async def script(received, peer):
+        await stream_words(peer, 20, pause_s=0.02)
+
+    async with run_gateway(script) as rig:
+        running = asyncio.create_task(rig.chat(stream=True))
+        async with asyncio.timeout(20):
+            while not rig.fleet.replicas["r0"].decoding:
+                await asyncio.sleep(0.01)
+        rig.plane.apply(ReplicaGone("r0"))
+        rig.telemetry.forget("r0")
+        (series,) = rig.telemetry.series
+        assert (await running).text.endswith("[DONE]\n\n")
+        assert series.output_tokens.value == 20
+        async with asyncio.timeout(20):
+            while list(rig.telemetry.series):
+                await asyncio.sleep(0.05)
+
+
+async def test_a_running_response_can_be_cancelled():
+    async def script(received, peer):
+        if received.target.endswith("/cancel"):
+            await peer.json({"id": "resp_1", "status": "cancelled"})
+            return
+        await peer.start_stream()
+        await peer.event({"type": "response.created", "response": {"id": "resp_1"}})
+        for _ in range(20):
+            await peer.event({"type": "response.output_text.delta", "delta": "x"})
+            await asyncio.sleep(0.05)
+        await peer.end_stream(done=False)
+
+    async with run_gateway(script) as rig:
+        body = {"model": "m", "input": "hi", "stream": True}
+        running = asyncio.create_task(rig.client.post("/v1/responses", json=body))
+        async with asyncio.timeout(20):
+            while not rig.fleet.replicas["r0"].decoding:
+                await asyncio.sleep(0.01)
+        answer = await rig.client.post("/v1/responses/resp_1/cancel")
+        assert answer.json()["status"] == "cancelled"
+        await running
+
+
+async def test_a_second_answer_that_nobody_asked_for_is_dropped():
+    async def script(received, peer):
+        one = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 7\r\n\r\n"
+        await peer.send(one + b'{"n":1}' + one + b'{"n":2}')
+
+    async with run_gateway(script) as rig:
+        for _ in range(2):
+            assert (await rig.chat()).json() == {"n": 1}
+
+
+async def test_usage_in_a_last_event_without_its_blank_line_is_read_and_hidden():
+    async def script(received, peer):
+        await peer.start_stream()
+        await peer.event(chat_chunk("one"))
+        await peer.chunk(b"data: " + msgspec.json.encode(usage_chunk(7, 1)) + b"\n")
+        await peer.end_stream(done=False)
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat(stream=True)
+        assert "usage" not in answer.text
+        (series,) = rig.telemetry.series
+        assert series.input_tokens == 7
+
+
+async def test_a_fault_of_ours_ends_its_request_and_no_other():
+    async with run_gateway(good, api_key="kéy") as rig:  # cannot be sent as a header
+        assert (await rig.chat()).status_code == 500
+        assert rig.plane.in_flight == 0
+        assert (await rig.client.get("/health")).status_code == 200

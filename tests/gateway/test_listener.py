@@ -75,6 +75,8 @@ async def test_pipelined_requests_are_answered_in_order():
         (b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nhost: x\r\n\r\n", b"414"),
         (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 66_000 + b"\r\n\r\n", b"431"),
         (b"GET /v1/../slots HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
+        (b"GET /v1/%63hat/completions HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
+        (b"GET /v1//models HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
         (b"GET /v1/%2E%2e/slots HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
         (
             b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
@@ -96,6 +98,7 @@ async def test_bad_requests_get_a_clear_error_and_the_connection_closes(request_
         answer = await raw(rig.plane.port, request_bytes)
         assert answer.startswith(b"HTTP/1.1 " + status)
         assert b'{"error":{"message":' in answer
+        assert b"x-headrace-request-id: hr-" in answer
 
 
 async def test_slow_heads_and_bodies_are_cut_off():
@@ -117,6 +120,7 @@ async def test_too_many_connections_get_429():
         await asyncio.sleep(0.05)
         answer = await raw(rig.plane.port, b"")
         assert answer.startswith(b"HTTP/1.1 429")
+        assert b"retry-after: 1" in answer
         writer.close()
         del reader
 
@@ -129,6 +133,8 @@ async def test_too_many_connections_get_429():
         (b"[1]", "JSON object"),
         (b'{"model":', "JSON object"),
         (b'{"messages":[]}', "'model' is missing"),
+        (b'{"model":"m","stream":"true"}', "'stream' must be true or false"),
+        (b'{"model":"m","stream":1}', "'stream' must be true or false"),
         (b'{"model":7}', "'model' must be a string"),
         (b'{"model":""}', "'model' must be a string"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "JSON object"),
@@ -250,3 +256,93 @@ async def test_browsers_of_named_origins_may_read_answers():
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         answer = await rig.client.post(path, json=body, headers={"origin": "https://evil"})
         assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_a_client_still_sending_a_large_body_reads_that_it_is_too_large():
+    async with run_gateway(plain, limits=Limits(max_body_bytes=1_000_000)) as rig:
+        for _ in range(5):
+            body = b'{"model":"m","x":"' + b"a" * 20_000_000 + b'"}'
+            answer = await rig.client.post("/v1/chat/completions", content=body)
+            assert answer.status_code == 413
+
+
+async def test_bodies_held_in_memory_are_bounded_together():
+    async with run_gateway(plain, limits=Limits(max_buffered_bytes=1_000_000)) as rig:
+        body = b'{"model":"m","messages":[],"x":"' + b"a" * 2_000_000 + b'"}'
+        answer = await rig.client.post("/v1/chat/completions", content=body)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "overloaded"
+        assert (await rig.chat()).status_code == 200
+        assert rig.plane._server.buffered_bytes == 0
+
+
+async def test_a_stranger_is_refused_before_the_body_is_taken_in(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(new_key("alice").line + "\n")
+    path.chmod(0o600)
+    async with run_gateway(plain, keys=KeyRing.load(path)) as rig:
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 50000000\r\n\r\n"
+        answer = await raw(rig.plane.port, head)
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert b"www-authenticate: Bearer" in answer
+
+
+async def test_100_continue_does_not_fall_into_another_answer():
+    async def script(received, peer):
+        await stream_words(peer, 10, pause_s=0.03)
+
+    body = b'{"model":"m","messages":[],"stream":true}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n"
+    async with run_gateway(script) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        writer.write(head % (b"", len(body)) + body)
+        await asyncio.sleep(0.1)
+        writer.write(head % (b"expect: 100-continue\r\nconnection: close\r\n", len(body)) + body)
+        async with asyncio.timeout(20):
+            answers = await reader.read()
+        first = answers[: answers.index(b"[DONE]")]
+        assert b"100 Continue" not in first
+        assert answers.count(b"[DONE]") == 2
+        writer.close()
+
+
+async def test_trailers_neither_pass_nor_pile_up():
+    body = b'{"model":"m","messages":[]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head += b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body)
+    async with run_gateway(plain) as rig:
+        answer = await raw(rig.plane.port, head + b"x-smuggled: yes\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert "x-smuggled" not in rig.engines[0].received[0].headers
+        many = b"".join(b"x-%d: %b\r\n" % (n, b"a" * 1000) for n in range(100))
+        answer = await raw(rig.plane.port, head + many + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 431")
+
+
+async def test_draining_takes_no_further_request_of_a_kept_connection():
+    async def script(received, peer):
+        await stream_words(peer, 6, pause_s=0.05)
+
+    body = b'{"model":"m","messages":[],"stream":true}'
+    ask = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+    async with run_gateway(script) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        writer.write(ask % (len(body), body))
+        await reader.readuntil(b"w0")
+        draining = asyncio.create_task(rig.plane.drain(20))
+        writer.write(ask % (len(body), body))
+        assert await draining == 0
+        assert b"[DONE]" in await reader.read()
+        assert len(rig.engines[0].received) == 1
+        writer.close()
+
+
+async def test_draining_waits_for_a_large_body_that_is_being_read():
+    body = b'{"model":"m","messages":[' + b"1," * 10_000_000 + b"1]}"
+    async with run_gateway(plain) as rig:
+        asking = asyncio.create_task(rig.client.post("/v1/chat/completions", content=body))
+        async with asyncio.timeout(20):
+            while not rig.plane.in_flight:
+                await asyncio.sleep(0)
+        assert await rig.plane.drain(20) == 0
+        assert (await asking).status_code == 200

@@ -103,7 +103,7 @@ class _Listener:
     def answer_flush(self) -> None:
         """Nothing is written on."""
 
-    def answer_complete(self) -> None:
+    def answer_complete(self, framed: bool) -> None:  # noqa: ARG002 - the interface
         if self._status != 200:
             self._fail(f"HTTP {self._status}: {_message(bytes(self._refusal))}")
         elif self._reader.usage is None or not self._first_s:

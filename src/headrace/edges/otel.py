@@ -31,7 +31,7 @@ from headrace.core.events import Dispatch, Ended
 from headrace.core.model import Endpoint, Outcome, Request
 from headrace.edges.http.address import Address
 from headrace.edges.http.heads import Header
-from headrace.edges.http.server import HttpRequest
+from headrace.edges.http.ports import HttpRequest
 
 MAX_WAITING_SPANS = 4096
 """Spans that wait to be sent; what comes on top while the receiver is down or slow is dropped."""

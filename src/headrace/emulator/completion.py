@@ -8,8 +8,8 @@ from typing import Protocol
 
 import msgspec
 
+from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.heads import Header
-from headrace.edges.http.server import ClientConnection
 from headrace.emulator.metrics import EngineMetrics
 from headrace.emulator.prompt import Ask
 from headrace.emulator.timing import Generation

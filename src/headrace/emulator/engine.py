@@ -13,13 +13,10 @@ import time
 
 import msgspec
 
+from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.heads import Header
-from headrace.edges.http.server import (
-    ClientConnection,
-    ConnectionLimits,
-    HttpRequest,
-    HttpServer,
-)
+from headrace.edges.http.ports import ConnectionLimits, HttpRequest, Refusal
+from headrace.edges.http.server import HttpServer
 from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
 from headrace.emulator.prompt import Refused, count_tokens, read_ask
@@ -34,6 +31,7 @@ _LIMITS = ConnectionLimits(
     max_connections=65_536,
     max_connections_per_client=65_536,
     max_body_bytes=64 * 1024 * 1024,
+    max_buffered_bytes=8 * 1024 * 1024 * 1024,
     max_head_bytes=64 * 1024,
     max_headers=100,
     client_buffer_bytes=64 * 1024,
@@ -113,6 +111,14 @@ class EmulatedEngine:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._advance)
 
     # ------------------------------------------------------------ requests
+
+    def refusal_of(self, path: bytes, headers: list[Header]) -> Refusal | None:  # noqa: ARG002
+        """Nothing is refused by its head."""
+        return None
+
+    def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:  # noqa: ARG002
+        """Nothing is added to the listener's own errors."""
+        return []
 
     def handle(self, request: HttpRequest, connection: ClientConnection) -> Completion | None:
         """Answer, or start a completion."""

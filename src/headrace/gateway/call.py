@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import msgspec
 
 from headrace.core.model import Endpoint, Request
-from headrace.edges.http.server import HttpRequest
+from headrace.edges.http.heads import Header, find
+from headrace.edges.http.ports import HttpRequest
 from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.form import boundary_of, model_span
 from headrace.gateway.large_body import MemberScanner, NotAnObject, Scan, Span, cut, replace
@@ -96,6 +97,10 @@ class Call:
             return _edit_large(self.http.pieces, self.scan, edits), options is not None
         return [_encode({**members, **edits})], options is not None
 
+    def forget_body(self) -> None:
+        """Let go of what a further attempt would be sent."""
+        self.members = self.scan = None
+
 
 def _edit_large(pieces: list[bytes], scan: Scan, edits: Members) -> list[bytes]:
     """Edit by span; a member that is not there yet is put in front of the others."""
@@ -122,9 +127,9 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw | None:
     return msgspec.Raw(_encode({**members, "include_usage": _TRUE}))
 
 
-def client_id(http: HttpRequest) -> str:
+def client_id(headers: list[Header]) -> str:
     """Return the caller's `x-request-id` if it is fit to be sent back, else ""."""
-    value = http.header(b"x-request-id")
+    value = find(headers, b"x-request-id")
     return value.decode("ascii") if value and _CLIENT_ID.fullmatch(value) else ""
 
 
@@ -209,7 +214,7 @@ def _opaque(http: HttpRequest, origin: Origin) -> Call:
         streamed=False,
         replica=origin.replica,
         tenant=origin.tenant,
-        client_id=client_id(http),
+        client_id=client_id(http.headers),
     )
     return Call(request, http, None, model_span=span)
 
@@ -224,11 +229,15 @@ def _routed(
         named = _decode(previous)
         replica, model = origin.holder_of(named) if isinstance(named, str) else ("", "")
     _check_stream_options(members)
+    stream = bytes(members.get("stream", b"null"))
+    if stream not in {b"true", b"false", b"null"}:
+        # Engines that take "true" or 1 for true would stream what we think is no stream.
+        raise BadRequest("'stream' must be true or false.", param="stream")
     request = Request(
         id=origin.request_id,
         model=_read_model(members, endpoint) or model,
         endpoint=endpoint,
-        streamed=bytes(members.get("stream", b"")) == b"true",
+        streamed=stream == b"true",
         text_bytes=prompt.text_bytes,
         prompt_tokens=prompt.tokens,
         media_items=prompt.media_items,
@@ -236,7 +245,7 @@ def _routed(
         max_output_tokens=_read_output_limit(members),
         replica=replica,
         tenant=origin.tenant,
-        client_id=client_id(http),
+        client_id=client_id(http.headers),
     )
     return Call(request, http, members, prompt.prompts, scan)
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from headrace.core.events import Dispatch, Ended, Event, FirstToken, Reject
+from headrace.core.events import Dispatch, Ended, Event, FirstToken, Reject, RejectReason
 from headrace.core.model import Outcome, Replica
 from headrace.edges.http.address import Address, AddressBook
-from headrace.edges.http.client import UpstreamCall, UpstreamPool
+from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
+from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import (
     NOT_FORWARDED,
@@ -26,7 +27,6 @@ from headrace.edges.http.heads import (
     passing,
     render,
 )
-from headrace.edges.http.server import ClientConnection
 from headrace.engines.registry import dialect
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
@@ -38,6 +38,7 @@ from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import AttemptTrace, Tracer
 
 JSON: Header = (b"content-type", b"application/json")
+_RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 
 
 class Upstream:
@@ -227,6 +228,7 @@ class Exchange:
                 self._upstream_call.reusable = False
             if self._relay is None:  # a stream that the request's body did not ask for
                 assert self._meter is not None
+                self._host.telemetry.stream_begun(self._meter)
                 reader = upstream.dialect.stream_reader(self._call.request.endpoint)
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
@@ -246,34 +248,41 @@ class Exchange:
         out = relay.feed(data, now)
         if out:
             self._out.append(out)
-        if not self._tokens_started and meter.first_s is not None:
-            self._tokens_started = True
-            self._host.apply(FirstToken(self._attempt), now)
 
     def answer_flush(self) -> None:
         """Send what was read."""
-        out = self._out
+        out, meter = self._out, self._meter
         if out:
             if not self._sent:
                 self._start()
             self._connection.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
+        if not self._tokens_started and meter is not None and meter.first_s is not None:
+            # Not before it was sent: from here on the core knows that a retry is too late.
+            self._tokens_started = True
+            self._remember()
+            self._host.apply(FirstToken(self._attempt), meter.first_s)
 
-    def answer_complete(self) -> None:
+    def answer_complete(self, framed: bool) -> None:
         """The answer is whole."""
         relay = self._relay
         self._upstream_call = None
         if relay is None or self._phase is Phase.OVER:
             return
-        last = b"".join((*self._out, relay.finish()))
-        self._out.clear()
+        self._out.append(relay.finish())
         if self._status >= 400:
-            self._engine_refused(last)
+            self._engine_refused(b"".join(self._out))
             return
-        if relay.response_id:
-            self._host.responses.remember(relay.response_id, self._replica, self._model)
-        self._end(Outcome.COMPLETED, status=self._status)
-        self._over(self._status)
+        self._remember()
+        if isinstance(relay, StreamRelay) and not framed and not relay.done:
+            self.answer_failed("the stream ended without its end mark")
+            return
+        outcome = Outcome.COMPLETED
+        if isinstance(relay, StreamRelay) and relay.error:
+            outcome = Outcome.BROKEN  # the client has the engine's own words
+        self._end(outcome, status=self._status)
+        self._over(self._status, "" if outcome is Outcome.COMPLETED else outcome.value)
+        last = b"".join(self._out)
         if not self._sent:
             self._start(length=len(last) if isinstance(relay, BodyRelay) else None)
         self._connection.finish(last)
@@ -314,16 +323,23 @@ class Exchange:
     def check(self, now: float) -> None:
         """End what takes longer than its limit; called a few times a second."""
         timeouts = self._settings.timeouts
-        if self._phase is Phase.CONNECTING and self._upstream_call is not None:
-            if self._upstream_call.connected:
-                self._phase = Phase.WAITING
-            elif now - self._sent_s > timeouts.connect_s:
+        call = self._upstream_call
+        if call is not None and self._phase in {Phase.CONNECTING, Phase.WAITING}:
+            # A call may connect anew when a kept-alive connection was lost under it.
+            self._phase = Phase.WAITING if call.connected else Phase.CONNECTING
+            if not call.connected and now - self._sent_s > timeouts.connect_s + RESEND_S:
                 self._expire(f"no connection within {timeouts.connect_s:g} s")
                 return
+        late = now - self._sent_s > timeouts.first_byte_s
         if now - self._started_s > timeouts.total_s:
-            self._expire(f"not finished within {timeouts.total_s:g} s", retry=False)
-        elif self._phase is Phase.WAITING and now - self._sent_s > timeouts.first_byte_s:
-            self._expire(f"no answer within {timeouts.first_byte_s:g} s")
+            reason = f"not finished within {timeouts.total_s:g} s"
+            self._give_up(504, "upstream_timeout", reason)
+        elif self._phase is Phase.WAITING and late:
+            reason = f"no answer within {timeouts.first_byte_s:g} s"
+            if self._call.request.streamed:
+                self._expire(reason)
+            else:  # it may just be long; to begin it anew elsewhere would triple the work
+                self._give_up(504, "upstream_timeout", reason)
         elif (
             self._phase is Phase.RELAYING
             and not self._paused
@@ -333,17 +349,24 @@ class Exchange:
 
     def cut(self, reason: str) -> None:
         """End at once: the gateway stops."""
-        self._expire(reason, retry=False)
+        self._give_up(503, "gateway_stops", reason)
 
-    def _expire(self, reason: str, *, retry: bool = True) -> None:
+    def _expire(self, reason: str) -> None:
+        """The attempt took too long; as long as the client has seen nothing, another may follow."""
         self._cancel_upstream()
         if self._sent:
             self._break_off(Outcome.BROKEN, reason)
-        elif retry:
-            self._end(Outcome.TIMED_OUT, detail=reason)
         else:
-            self._end(Outcome.BROKEN, detail=reason)
-            self.reject(Reject(self.id, 504, "upstream_timeout", f"The request was {reason}."))
+            self._end(Outcome.TIMED_OUT, detail=reason)
+
+    def _give_up(self, status: int, code: str, reason: str) -> None:
+        """End the request for a reason that says nothing about its replica."""
+        self._cancel_upstream()
+        if self._sent:
+            self._break_off(Outcome.CUT, reason)
+        else:
+            self._end(Outcome.CUT, detail=reason)
+            self.reject(Reject(self.id, status, code, f"The request was given up: {reason}."))
 
     # ------------------------------------------------------------ inside
 
@@ -361,8 +384,10 @@ class Exchange:
         self._connection.finish(body)
 
     def _start(self, *, length: int | None = None) -> None:
-        """Send the answer's head, with the client's first byte."""
+        """Send the answer's head, with the client's first byte: no other attempt follows."""
         self._sent = True
+        self._call.forget_body()
+        self._connection.forget_body()
         headers = passing(self._answer_headers, NOT_RETURNED)
         headers += self._identity()
         if length is None and isinstance(self._relay, BodyRelay):
@@ -375,8 +400,10 @@ class Exchange:
         self._end(outcome, detail=reason)
         self._over(self._status, outcome.value)
         if isinstance(self._relay, StreamRelay):
-            message = f"The stream broke off at replica {self._replica}: {reason}."
-            event = error_event(self._call.request.endpoint, message, "upstream_broken")
+            where = "" if outcome is Outcome.CUT else f" at replica {self._replica}"
+            message = f"The stream broke off{where}: {reason}."
+            code = "cut_off" if outcome is Outcome.CUT else "upstream_broken"
+            event = error_event(self._call.request.endpoint, message, code)
             self._connection.finish(b"".join((*self._out, event)), close=True)
         else:
             self._connection.abort()
@@ -395,7 +422,18 @@ class Exchange:
             self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
         self._host.apply(ended, now)
         # The core may have dispatched again by now, and then the request goes on.
-        meter.finish(outcome, usage, now, retried=self._meter is not None)
+        again = self._meter is not None
+        meter.finish(outcome, usage, now, retried=again)
+        if outcome in _RETRYABLE and not again and self._phase is not Phase.OVER:
+            # It always says what becomes of such an end; a client must not wait if it did not.
+            reason = f"Replica {self._replica} gave no answer: {detail}."
+            self.reject(Reject(self.id, 502, RejectReason.RETRIES_EXHAUSTED, reason))
+
+    def _remember(self) -> None:
+        """A response that may be stored is found again from its first event on."""
+        relay = self._relay
+        if relay is not None and relay.response_id:
+            self._host.responses.remember(relay.response_id, self._replica, self._model)
 
     def _over(self, status: int | None, error: str = "") -> None:
         """Nothing more comes; `status` and `error` as `RequestTrace.end` takes them."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Coroutine
 from typing import Protocol
 from urllib.parse import unquote
 
 from headrace.core.model import Endpoint, Fleet
+from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
-from headrace.edges.http.server import ClientConnection, HttpRequest
-from headrace.edges.http.server import Exchange as InFlight
+from headrace.edges.http.heads import Header, find
+from headrace.edges.http.ports import Exchange as InFlight
+from headrace.edges.http.ports import HttpRequest, Refusal
 from headrace.gateway.call import (
     BadRequest,
     Call,
@@ -30,6 +33,7 @@ from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import Tracer
 
+_log = logging.getLogger(__name__)
 _POST = frozenset((b"POST",))
 _UPSTREAM_METHODS = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
 
@@ -72,6 +76,10 @@ class FrontHost(Protocol):
         """Run a task that ends with the data plane."""
         ...
 
+    def settle(self) -> None:
+        """Note whether anything is still being served."""
+        ...
+
 
 class Reading:
     """A request whose large body is still being read, then a stand-in for its exchange."""
@@ -109,23 +117,45 @@ class Front:
         self._requests = 0
         self._readings = 0
 
+    @property
+    def reading(self) -> int:
+        """Requests whose large bodies are being read."""
+        return self._readings
+
+    def refusal_of(self, path: bytes, headers: list[Header]) -> Refusal | None:
+        """Strangers are refused before their bodies are taken in."""
+        if path.startswith(b"/v1/") and self._tenant(headers) is None:
+            return Refusal(
+                401,
+                "This gateway asks for an API key of its own: send 'Authorization: Bearer KEY'."
+                " The key is missing or not known.",
+                "invalid_api_key",
+            )
+        return None
+
+    def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:
+        """Count an error of the listener; its answer is identified like any other."""
+        self._host.telemetry.reject(refusal.code)
+        return [*self._identity(headers), *_advice(refusal.status)]
+
     def handle(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
         """Answer a request, or start its exchange."""
         try:
             if request.path.startswith(b"/v1/"):
                 return self._handle_api(request, connection)
-            self._handle_own(request.path, connection)
+            self._handle_own(request, connection)
         except BadRequest as error:
             self._refuse(request, connection, error)
         return None
 
-    def _handle_own(self, path: bytes, connection: ClientConnection) -> None:
-        host = self._host
+    def _handle_own(self, request: HttpRequest, connection: ClientConnection) -> None:
+        host, path = self._host, request.path
+        headers = [JSON, *self._identity(request.headers)]
         if path == b"/health":
-            connection.respond(200, [JSON], b'{"status":"ok"}')
+            connection.respond(200, headers, b'{"status":"ok"}')
         elif path == b"/ready":
             state = b"ready" if host.ready else b"draining" if host.draining else b"no replica"
-            connection.respond(200 if host.ready else 503, [JSON], b'{"status":"%b"}' % state)
+            connection.respond(200 if host.ready else 503, headers, b'{"status":"%b"}' % state)
         else:
             raise BadRequest(
                 f"There is nothing at {_shown(path)}. The data plane serves /v1/*, /health and"
@@ -135,12 +165,14 @@ class Front:
             )
 
     def _handle_api(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
-        tenant, path = self._identify(request), request.path
+        path = request.path
         if path == b"/v1/models" or path.startswith(b"/v1/models/"):
-            connection.respond(200, [JSON], self._models(request))
+            body = self._models(request)
+            connection.respond(200, [JSON, *self._identity(request.headers)], body)
             return None
+        _check_path(path)
         limit = self._host.limits.max_in_flight
-        if self._host.in_flight + self._readings >= limit:
+        if self._host.in_flight >= limit:
             raise BadRequest(
                 f"This gateway serves {limit} requests at once (limits.max_in_flight).",
                 status=429,
@@ -154,25 +186,19 @@ class Front:
                 code="not_for_clients",
             )
         replica, model = self._holder(path)
+        tenant = self._tenant(request.headers) or ""
         origin = Origin(self._new_id(), tenant, replica, model, self._holder_of)
         if is_large(request):
             return self._read_large(request, connection, origin)
         return self._host.begin(read_call(request, origin), connection)
 
-    def _identify(self, request: HttpRequest) -> str:
-        """Return the name of the caller's key, "" where no keys are asked for."""
-        if self._host.keys is None:
+    def _tenant(self, headers: list[Header]) -> str | None:
+        """Return the name of the caller's key, "" where no keys are asked for, None if unknown."""
+        keys = self._host.keys
+        if keys is None:
             return ""
-        header = request.header(b"authorization") or request.header(b"x-api-key")
-        name = self._host.keys.identify(header) if header else None
-        if name is None:
-            raise BadRequest(
-                "This gateway asks for an API key of its own: send 'Authorization: Bearer KEY'."
-                " The key is missing or not known.",
-                status=401,
-                code="invalid_api_key",
-            )
-        return name
+        value = find(headers, b"authorization") or find(headers, b"x-api-key")
+        return keys.identify(value) if value else None
 
     def _read_large(
         self, request: HttpRequest, connection: ClientConnection, origin: Origin
@@ -183,12 +209,15 @@ class Front:
             self._readings += 1
             try:
                 call = await read_large_call(request, origin)
+                reading.exchange = self._host.begin(call, connection)
             except BadRequest as error:
                 self._refuse(request, connection, error)
-                return
+            except Exception:  # noqa: BLE001 - a client must not wait for a task that is gone
+                _log.exception("a large request could not be handled")
+                connection.fail(request)
             finally:
                 self._readings -= 1
-            reading.exchange = self._host.begin(call, connection)
+                self._host.settle()
 
         reading.task = self._host.spawn(read())
         return reading
@@ -228,6 +257,14 @@ class Front:
             )
         return body
 
+    def _identity(self, headers: list[Header]) -> list[Header]:
+        """The ids of an answer that no exchange gives."""
+        request_id = self._new_id()
+        return [
+            (b"x-request-id", (client_id(headers) or request_id).encode()),
+            (b"x-headrace-request-id", request_id.encode()),
+        ]
+
     def _new_id(self) -> str:
         self._requests += 1
         return f"{self._id_prefix}{self._requests:x}"
@@ -238,21 +275,30 @@ class Front:
         """Answer with an error before the core was asked."""
         if self._host.tracer is not None:
             self._host.tracer.begin(request).end(error.status)
-        request_id = self._new_id()
-        headers = [
-            JSON,
-            (b"x-request-id", (client_id(request) or request_id).encode()),
-            (b"x-headrace-request-id", request_id.encode()),
-        ]
-        if error.status == 401:
-            headers.append((b"www-authenticate", b'Bearer realm="headrace"'))
-        elif error.status == 429:
-            headers.append((b"retry-after", b"1"))
-        elif error.allow:
+        headers = [JSON, *self._identity(request.headers), *_advice(error.status)]
+        if error.allow:
             headers.append((b"allow", error.allow))
         self._host.telemetry.reject(error.code or f"http_{error.status}")
         body = error_body(error.status, error.message, code=error.code, param=error.param)
         connection.respond(error.status, headers, body)
+
+
+def _advice(status: int) -> list[Header]:
+    """What the client of an error may do about it."""
+    if status == 401:
+        return [(b"www-authenticate", b'Bearer realm="headrace"')]
+    if status in {429, 503}:
+        return [(b"retry-after", b"1")]
+    return []
+
+
+def _check_path(path: bytes) -> None:
+    """Raise `BadRequest` for a path that an engine might read as another one than we do."""
+    plain = path.rstrip(b"/")
+    if path != plain and endpoint_of(plain) is not Endpoint.OTHER:
+        raise BadRequest(f"Write {_shown(plain)} without a slash at its end.", status=404)
+    if b"%2f" in path.lower() or b"%5c" in path.lower():
+        raise BadRequest("The path holds an encoded slash; write it out.", code="bad_target")
 
 
 def _check_method(request: HttpRequest) -> None:

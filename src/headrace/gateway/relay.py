@@ -61,6 +61,16 @@ class StreamRelay:
         """The id of a `/v1/responses` stream."""
         return self._reader.response_id
 
+    @property
+    def done(self) -> bool:
+        """Whether the stream's end mark has come."""
+        return self._reader.done
+
+    @property
+    def error(self) -> bool:
+        """Whether the engine reported an error inside the stream."""
+        return self._reader.error
+
     def feed(self, data: bytes, now: float) -> bytes:
         """Take bytes as they come, return the whole events among them."""
         events = self._splitter.feed(data)
@@ -69,8 +79,9 @@ class StreamRelay:
         return b"".join([self._event(event, now) for event in events])
 
     def finish(self) -> bytes:
-        """Return what came after the last whole event."""
-        return self._splitter.flush()
+        """Return what came after the last whole event: perhaps one without its blank line."""
+        rest = self._splitter.flush()
+        return (self._reader.feed(rest) or b"") if rest else b""
 
     def _event(self, event: bytes, now: float) -> bytes:
         if isinstance(event, Fragment):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -27,13 +28,11 @@ from headrace.core.model import Fleet, ReplicaState
 from headrace.edges.http import fetch
 from headrace.edges.http.address import url_at
 from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.cors import CorsPolicy
 from headrace.edges.http.heads import Header
-from headrace.edges.http.server import (
-    ClientConnection,
-    ConnectionLimits,
-    HttpServer,
-)
+from headrace.edges.http.ports import ConnectionLimits
+from headrace.edges.http.server import HttpServer
 from headrace.edges.http.tls import ServerCertificate
 from headrace.gateway.call import Call
 from headrace.gateway.exchange import Exchange, Upstream
@@ -43,6 +42,8 @@ from headrace.gateway.settings import GatewaySettings, Limits, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import Tracer
+
+_log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 """Deadlines are checked and streaming tokens counted this often."""
@@ -81,7 +82,8 @@ class DataPlane:
         self.port = settings.listen.port
         self.draining = False
         self.certificate: ServerCertificate | None = None
-        self._server = HttpServer(Front(self), _connection_limits(settings), _cors(settings))
+        self._front = Front(self)
+        self._server = HttpServer(self._front, _connection_limits(settings), _cors(settings))
         self._exchanges: dict[str, Exchange] = {}
         self._upstreams: dict[str, Upstream] = {}
         self.responses = StoredResponses(limits.stored_responses)
@@ -131,7 +133,7 @@ class DataPlane:
     @property
     def in_flight(self) -> int:
         """Requests being served."""
-        return len(self._exchanges)
+        return len(self._exchanges) + self._front.reading
 
     def begin_drain(self) -> None:
         """`/ready` says 503 from now on; everything else goes on."""
@@ -143,12 +145,14 @@ class DataPlane:
         self._server.stop_listening()
         try:
             async with asyncio.timeout(drain_s):
-                await self._idle.wait()
+                while self.in_flight:
+                    self._idle.clear()
+                    await self._idle.wait()
         except TimeoutError:
             pass
         left = len(self._exchanges)
         for exchange in tuple(self._exchanges.values()):
-            exchange.cut("cut off: the gateway stops")
+            exchange.cut("the gateway stops")
         return left
 
     async def close(self) -> None:
@@ -169,9 +173,16 @@ class DataPlane:
             for progress in self.telemetry.tick(now):
                 self.apply(progress, now)
             for exchange in tuple(self._exchanges.values()):
-                exchange.check(now)
+                self._check(exchange, now)
             self._server.sweep(now)
             self.pool.sweep(now)
+
+    def _check(self, exchange: Exchange, now: float) -> None:
+        try:
+            exchange.check(now)
+        except Exception:  # noqa: BLE001 - one faulty exchange must not stop the clock of all
+            _log.exception("a deadline could not be enforced")
+            self._exchanges.pop(exchange.id, None)
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run a task that ends with the data plane."""
@@ -239,7 +250,11 @@ class DataPlane:
     def over(self, exchange: Exchange) -> None:
         """The exchange has ended."""
         self._exchanges.pop(exchange.id, None)
-        if not self._exchanges:
+        self.settle()
+
+    def settle(self) -> None:
+        """Note whether anything is still being served."""
+        if not self.in_flight:
             self._idle.set()
 
     # ------------------------------------------------------------ what the front needs
@@ -259,7 +274,11 @@ class DataPlane:
         exchange = Exchange(self, connection, call)
         self._exchanges[exchange.id] = exchange
         self._idle.clear()
-        self.apply(Arrived(call.request))
+        try:
+            self.apply(Arrived(call.request))
+        except Exception:
+            self.over(exchange)
+            raise
         return exchange
 
     def _count_connections(self) -> dict[str, int]:
@@ -277,6 +296,7 @@ def _connection_limits(settings: GatewaySettings) -> ConnectionLimits:
         max_connections=limits.max_connections,
         max_connections_per_client=limits.max_connections_per_client,
         max_body_bytes=limits.max_body_bytes,
+        max_buffered_bytes=limits.max_buffered_bytes,
         max_head_bytes=limits.max_head_bytes,
         max_headers=limits.max_headers,
         client_buffer_bytes=limits.client_buffer_bytes,

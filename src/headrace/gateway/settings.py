@@ -20,6 +20,8 @@ class Limits:
     """Requests being served at once; above it 429 with Retry-After."""
     max_body_bytes: int = 64 * 1024 * 1024
     """Request body; above it 413."""
+    max_buffered_bytes: int = 1024 * 1024 * 1024
+    """Request bodies held in memory by all connections together; above it 503."""
     max_head_bytes: int = 64 * 1024
     """Request line and headers together; above it 431."""
     max_headers: int = 100

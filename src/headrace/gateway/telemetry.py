@@ -20,6 +20,7 @@ from headrace.gateway.metrics.gauges import EngineGauges, PushedGauges, engine_g
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.metrics.series import Series, SeriesKey, SeriesTable
 from headrace.gateway.metrics.tokens import ChunkRatio
+from headrace.gateway.troubles import Troubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Telemetry:
         self.ratios: dict[str, ChunkRatio] = {}
         self.rejects: dict[tuple[str, str], int] = {}
         self.scrape_failures: dict[str, int] = {}
+        self.troubles = Troubles()
         self.pushes = dict.fromkeys(("accepted", "duplicate", "invalid"), 0)
         self.config_reloads = dict.fromkeys(("applied", "partial", "refused"), 0)
         self.certificate_reloads = dict.fromkeys(("applied", "refused"), 0)
@@ -109,6 +111,11 @@ class Telemetry:
         if streamed:
             self._streams[meter] = None
         return meter
+
+    def stream_begun(self, meter: Meter) -> None:
+        """An answer turned out to be a stream, though its request had not asked for one."""
+        meter.begin_stream()
+        self._streams[meter] = None
 
     def _close(self, meter: Meter) -> None:
         self._streams.pop(meter, None)
@@ -227,6 +234,7 @@ class Telemetry:
             elif not self.series.in_flight(replica):
                 self._leaving.discard(replica)
                 self.series.forget_replica(replica)
+        self.troubles.forget(replica)
 
     def configure(self, settings: TelemetrySettings) -> None:
         """Export by these settings from now on."""

@@ -14,7 +14,7 @@ from headrace.core.events import Dispatch, Ended
 from headrace.core.model import Request
 from headrace.edges.http.address import Address
 from headrace.edges.http.heads import Header
-from headrace.edges.http.server import HttpRequest
+from headrace.edges.http.ports import HttpRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,9 @@ from headrace.edges.http.address import Address
 from headrace.edges.http.heads import Header, find
 from headrace.edges.http.tls import reason_of
 
+RESEND_S = 1.0
+"""A kept-alive connection that is lost sooner than this was being closed when we took it."""
+
 _log = logging.getLogger(__name__)
 
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
@@ -41,8 +44,8 @@ class AnswerSink(Protocol):
         """All pieces that arrived together have been handed over: write them out now."""
         ...
 
-    def answer_complete(self) -> None:
-        """The answer is whole."""
+    def answer_complete(self, framed: bool) -> None:
+        """The answer is whole. `framed` False: only the closed connection says so."""
         ...
 
     def answer_failed(self, reason: str) -> None:
@@ -61,6 +64,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_pool",
         "_status",
+        "_surplus",
         "address",
         "answered",
         "call",
@@ -86,6 +90,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._framed = True
         self._keep_alive = False
+        self._surplus = False
         self.answered = False
         self.complete = False
 
@@ -154,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
     # ------------------------------------------------------------ parser callbacks
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._status == 0:
+        if self._status == 0 and not self.complete:
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -162,24 +167,29 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._headers = []
             return
+        if self.complete:  # nobody asked for a second answer
+            self._surplus = True
+            return
         self._status = status
         self._framed = (
             find(self._headers, b"content-length") is not None
             or find(self._headers, b"transfer-encoding") is not None
             or status in (204, 304)
         )
+        if self.call is not None:
+            self.call.payload = []  # not sent again, and a stream may go on for an hour
         if self.sink is not None:
             self.sink.answer_head(status, self._headers)
 
     def on_body(self, body: bytes) -> None:
-        if self.sink is not None:
+        if self.sink is not None and not self._surplus:
             self.sink.answer_body(body)
 
     def on_message_complete(self) -> None:
         # Interim answers are messages too, for the parser.
         self.complete = self._status != 0
         # The parser answers this rightly only in here.
-        self._keep_alive = self._parser.should_keep_alive()
+        self._keep_alive = self._parser.should_keep_alive() and not self._surplus
 
     # ------------------------------------------------------------ ends
 
@@ -193,7 +203,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._drop()
         if sink is not None:
-            sink.answer_complete()
+            sink.answer_complete(self._framed)
 
     def _fail(self, reason: str) -> None:
         call = self.call
@@ -215,6 +225,7 @@ class UpstreamCall:
         "_reused",
         "_task",
         "address",
+        "begun_s",
         "connection",
         "payload",
         "reusable",
@@ -227,6 +238,7 @@ class UpstreamCall:
         self._pool = pool
         self._task: asyncio.Task[None] | None = None
         self._reused = False
+        self.begun_s = time.monotonic()
         self.address = address
         self.payload = payload
         self.sink = sink
@@ -273,7 +285,8 @@ class UpstreamCall:
     def lost(self, reason: str, *, answered: bool) -> None:
         """The connection failed under this call."""
         self.connection = None
-        if self._reused and not answered:
+        soon = time.monotonic() - self.begun_s < RESEND_S
+        if self._reused and not answered and soon:
             self._reused = False
             self._connect()
         else:

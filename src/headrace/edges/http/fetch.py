@@ -53,7 +53,7 @@ class _Collector:
     def answer_flush(self) -> None:
         """Nothing is written out."""
 
-    def answer_complete(self) -> None:
+    def answer_complete(self, framed: bool) -> None:  # noqa: ARG002 - the interface
         if not self._done.done():
             self._done.set_result(FetchResult(self._status, self._headers, b"".join(self._pieces)))
 

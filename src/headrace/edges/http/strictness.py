@@ -11,6 +11,12 @@ import re
 
 from headrace.edges.http.heads import Header
 
+_ODD_PATH = re.compile(
+    # Unreserved characters (RFC 3986 section 2.3) mean the same encoded and plain, so that a path
+    # has many spellings, and only one of them is looked for.
+    rb"//|/\.{1,2}(?:/|$)"
+    rb"|%(?:2[DEde]|3[0-9]|4[1-9A-Fa-f]|5[0-9AFaf]|6[1-9A-Fa-f]|7[0-9AEae])"
+)
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -50,10 +56,9 @@ def _fault_of_line(version: str, target: bytes) -> tuple[int, str, str] | None:
         return 400, "The request target must be a path starting with '/'.", "bad_target"
     if len(target) > MAX_TARGET_BYTES:
         return 414, f"The request target is over {MAX_TARGET_BYTES} bytes.", "target_too_long"
-    if b"/." in target or b"%2e" in target.lower():
-        path = target.partition(b"?")[0].lower().replace(b"%2e", b".")
-        if any(segment in {b".", b".."} for segment in path.split(b"/")):
-            return 400, "The request target holds dot segments; write the path out.", "bad_target"
+    if _ODD_PATH.search(target.partition(b"?")[0]):
+        message = "The path holds dot segments, empty ones or encoded plain letters; write it out."
+        return 400, message, "bad_target"
     return None
 
 

@@ -70,6 +70,10 @@ class Meter:
         self._usage_tokens = 0
         self._usage_chunks = 0
 
+    def begin_stream(self) -> None:
+        """The answer turned out to be a stream, though the request had not asked for one."""
+        self._streamed = True
+
     def content(self, now: float, chunks: int = 1) -> None:
         """Non-empty content, reasoning or tool-call deltas were sent on.
 
@@ -152,7 +156,8 @@ class Meter:
         relayed = self._usage_tokens + self._ratio.at_least(self.chunks - self._usage_chunks)
         if usage is None:
             # Once content came the prompt was read whole; before that nobody can tell.
-            input_tokens = self._input_tokens_estimate if self.chunks else 0
+            whole = outcome is Outcome.COMPLETED and self._endpoint is not Endpoint.OTHER
+            input_tokens = self._input_tokens_estimate if self.chunks or whole else 0
             output_tokens = relayed
             if outcome is Outcome.COMPLETED and self._endpoint is not Endpoint.OTHER:
                 missing = series.usage_missing

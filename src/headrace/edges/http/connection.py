@@ -1,0 +1,456 @@
+"""The client side of the byte path: one `asyncio.Protocol` per client connection.
+
+A connection serves one request at a time; pipelined ones wait in a bounded queue. While an
+answer is under way the connection keeps reading, so that a client that leaves is seen at once.
+
+    head ─► body ─► busy (the handler answers) ─► idle ─► head …
+       any failure: an error answer where one can still be sent, then linger, then close
+
+`deadline_s` bounds every one of these states; the server's sweep enforces it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from typing import Protocol, cast
+
+import httptools
+
+from headrace.edges.http.cors import CorsPolicy
+from headrace.edges.http.errors import error_body
+from headrace.edges.http.heads import Header, find, render, status_line
+from headrace.edges.http.ports import ConnectionLimits, Exchange, Handler, HttpRequest, Refusal
+from headrace.edges.http.strictness import fault_of, head_too_large
+
+PIPELINE_DEPTH = 8
+"""Requests of one connection that may wait behind the one being answered."""
+LINGER_S = 5.0
+"""After an error, what the client still sends is thrown away for so long: closing at once would
+reset the connection, and the client might never read the error (RFC 9112 section 9.6)."""
+
+_log = logging.getLogger(__name__)
+_JSON = (b"content-type", b"application/json")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ConnectionHost(Protocol):
+    """What a connection needs of its server."""
+
+    handler: Handler
+    limits: ConnectionLimits
+    cors: CorsPolicy | None
+    closing: bool
+    buffered_bytes: int
+    """Bodies of all connections that are held in memory."""
+
+    def admit(self, connection: ClientConnection, client: str) -> str | None:
+        """Count a new connection; return why it is refused, or None."""
+        ...
+
+    def forget(self, connection: ClientConnection, client: str) -> None:
+        """A connection is gone."""
+        ...
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client connection: parses requests, writes answers."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_chunked",
+        "_client",
+        "_close_after",
+        "_closing",
+        "_current",
+        "_exchange",
+        "_head_bytes",
+        "_head_only",
+        "_headers",
+        "_held_bytes",
+        "_http_1_0",
+        "_in_head",
+        "_parser",
+        "_path",
+        "_pending_head",
+        "_queue",
+        "_server",
+        "_slow",
+        "_starting",
+        "_target",
+        "_transport",
+        "deadline_s",
+    )
+
+    def __init__(self, server: ConnectionHost) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._client = ""
+        self._queue: list[HttpRequest] = []  # a deque takes 600 bytes, a stream all in all 10,000
+        self._current: HttpRequest | None = None
+        self._exchange: Exchange | None = None
+        self._starting = False
+        self._slow = False  # too many bytes wait for the client
+        self._close_after = False  # no further request is taken
+        self._closing = False  # nothing more is written
+        self._chunked = False
+        self._head_only = False
+        self._pending_head = b""
+        self._held_bytes = 0
+        self.deadline_s = math.inf
+        self._reset_message()
+
+    def _reset_message(self) -> None:
+        self._target = b""
+        self._path = b""
+        self._headers: list[Header] = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._http_1_0 = False
+        self._in_head = True
+
+    # ------------------------------------------------------------ transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._server.limits.client_buffer_bytes)
+        peer = transport.get_extra_info("peername")
+        self._client = str(peer[0]) if peer else ""
+        refusal = self._server.admit(self, self._client)
+        self.deadline_s = time.monotonic() + self._server.limits.idle_s
+        if refusal is not None:
+            message = f"Too many connections: {refusal}."
+            self._refuse(Refusal(429, message, "too_many_connections"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.forget(self, self._client)
+        self._release(self._held_bytes)
+        self._transport = None
+        self._queue.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing or (self._close_after and self._current is None):
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes == len(data) and self._current is None and not self._slow:
+                self.deadline_s = time.monotonic() + self._server.limits.head_s
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # RFC 9110 section 7.8: a server may ignore Upgrade. Java's client offers h2c so.
+            rest = data[upgrade.args[0] :]
+            self._parser = httptools.HttpRequestParser(self)
+            if rest:
+                self.data_received(rest)
+            return
+        except httptools.HttpParserCallbackError:
+            _log.exception("a request could not be read")
+            self._refuse(Refusal(500, "The gateway failed to read this request.", "internal"))
+            return
+        except httptools.HttpParserError as error:
+            message = f"The request is not valid HTTP/1.1: {error}."
+            self._refuse(Refusal(400, message, "bad_http"))
+            return
+        if self._in_head and self._head_bytes > self._server.limits.max_head_bytes:
+            message = head_too_large(self._server.limits.max_head_bytes)
+            self._refuse(Refusal(431, message, "head_too_large"))
+
+    def pause_writing(self) -> None:
+        self._slow = True
+        self.deadline_s = time.monotonic() + self._server.limits.write_s
+        if self._exchange is not None:
+            self._exchange.client_slow()
+
+    def resume_writing(self) -> None:
+        self._slow = False
+        if self._exchange is not None:
+            self.deadline_s = math.inf
+            self._exchange.client_ready()
+        elif not self._closing:
+            self._start_next()
+
+    # ------------------------------------------------------------ parser callbacks
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer: nothing may be added to a head that was judged
+            self._head_bytes += len(name) + len(value)
+            if self._head_bytes > self._server.limits.max_head_bytes:
+                message = head_too_large(self._server.limits.max_head_bytes)
+                self._refuse(Refusal(431, message, "head_too_large"))
+            return
+        if len(self._headers) <= self._server.limits.max_headers:  # one more says: too many
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 1  # a request is being read; trailers count from here
+        self._path = self._target.partition(b"?")[0]
+        refusal = self._refusal_of_head()
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        if self._current is None and not self._slow:
+            self.deadline_s = time.monotonic() + self._server.limits.body_s
+            if find(self._headers, b"expect") is not None and self._transport is not None:
+                self._transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        if self._close_after:
+            return
+        server, size = self._server, len(body)
+        self._body_bytes += size
+        self._held_bytes += size
+        server.buffered_bytes += size
+        if self._body_bytes > server.limits.max_body_bytes:
+            self._refuse(self._body_too_large())
+        elif server.buffered_bytes > server.limits.max_buffered_bytes:
+            message = "The gateway holds as many request bodies as it may (limits.max_buffered)."
+            self._refuse(Refusal(503, message, "overloaded"))
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._close_after:
+            return
+        parser = self._parser
+        request = HttpRequest(
+            method=parser.get_method(),
+            target=self._target,
+            path=self._path,
+            headers=self._headers,
+            pieces=self._body,
+            body_bytes=self._body_bytes,
+            keep_alive=parser.should_keep_alive(),
+            http_1_0=self._http_1_0,
+            received_s=time.monotonic(),
+        )
+        self._reset_message()
+        self._queue.append(request)
+        if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
+            self._transport.pause_reading()
+        self._start_next()
+
+    # ------------------------------------------------------------ answering
+
+    def forget_body(self) -> None:
+        """The body of the request being answered is wanted no more."""
+        if self._current is not None:
+            self._release(self._current.body_bytes)
+            self._current.body_bytes = 0
+            self._current.pieces = []
+
+    def start_response(self, status: int, headers: list[Header], *, length: int | None) -> None:
+        """Begin the answer. `length` None: chunked, or until close for an HTTP/1.0 client.
+
+        The head leaves together with the first bytes of the body.
+        """
+        request = self._current
+        assert request is not None
+        self._chunked = False
+        framing: list[Header] = []
+        if status == 204:
+            pass  # RFC 9110 section 8.6: no length, for there is no content
+        elif length is not None:
+            framing.append((b"content-length", b"%d" % length))
+        elif request.http_1_0:
+            self._close_after = True
+        else:
+            self._chunked = True
+            framing.append((b"transfer-encoding", b"chunked"))
+        if not request.keep_alive or self._server.closing:
+            self._close_after = True
+        if self._close_after:
+            framing.append((b"connection", b"close"))
+        elif request.http_1_0:
+            framing.append((b"connection", b"keep-alive"))
+        self._head_only = request.method == b"HEAD" or status in (204, 304)
+        if self._server.cors is not None:
+            framing += self._server.cors.headers_for(request.header(b"origin"))
+        self._pending_head = render(status_line(status), [*headers, *framing])
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, not empty."""
+        transport = self._transport
+        if transport is None:
+            return
+        head, self._pending_head = self._pending_head, b""
+        if self._head_only:
+            data = b""
+        elif self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        transport.write(head + data if head else data)
+
+    def finish(self, last: bytes = b"", *, close: bool = False) -> None:
+        """End the answer, with a last piece of the body if there is one."""
+        self._close_after = self._close_after or close or self._server.closing
+        transport = self._transport
+        if transport is not None:
+            head, self._pending_head = self._pending_head, b""
+            if self._head_only:
+                last = b""
+            elif self._chunked:
+                last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+            if head or last:
+                transport.write(head + last)
+        self.forget_body()
+        self._current = None
+        self._exchange = None
+        if self._close_after:
+            self.close()
+        elif not self._starting:
+            self._start_next()
+
+    def respond(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Send a whole answer."""
+        self.start_response(status, headers, length=len(body))
+        self.finish(body)
+
+    def abort(self) -> None:
+        """Cut the connection: the answer cannot be completed and the client must notice."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close once everything written has been sent, within the time allowed for writing."""
+        self._closing = True
+        self.deadline_s = time.monotonic() + self._server.limits.write_s
+        if self._transport is not None:
+            self._transport.close()
+
+    def close_when_idle(self) -> None:
+        """Close now if no request is being read or answered, else after the present answer."""
+        if self._current is None and not self._queue and self._head_bytes == 0:
+            self.close()
+
+    def expire(self) -> None:
+        """The deadline has passed: say so where the client can still read it."""
+        if self._current is not None or self._slow or self._close_after or self._closing:
+            self.deadline_s = math.inf
+            self.abort()
+        elif self._head_bytes:
+            self._refuse(Refusal(408, "The request did not arrive in time.", "request_timeout"))
+        else:
+            self.close()
+
+    # ------------------------------------------------------------ inside
+
+    def _start_next(self) -> None:
+        # A loop, not recursion: an answer given at once returns here for the next request.
+        if self._starting or self._current is not None:
+            return
+        self._starting = True
+        try:
+            while self._queue and self._can_start():
+                if len(self._queue) == PIPELINE_DEPTH + 1 and self._transport is not None:
+                    self._transport.resume_reading()
+                self._current = request = self._queue.pop(0)
+                self.deadline_s = math.inf
+                exchange = self._handle(request)
+                # The exchange may have answered within `handle`.
+                self._exchange = exchange if self._current is request else None
+        finally:
+            self._starting = False
+        if self._current is None and not self._close_after and not self._slow:
+            self.deadline_s = time.monotonic() + self._server.limits.idle_s
+
+    def _can_start(self) -> bool:
+        """A client that does not read what it asked for gets no further answers."""
+        return self._current is None and not self._close_after and not self._slow
+
+    def _handle(self, request: HttpRequest) -> Exchange | None:
+        cors = self._server.cors
+        try:
+            if (
+                cors is not None
+                and request.method == b"OPTIONS"
+                and request.header(b"access-control-request-method") is not None
+            ):
+                self._answer_preflight(request, cors)
+                return None
+            return self._server.handler.handle(request, self)
+        except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
+            _log.exception("a request could not be handled")
+            self.fail(request)
+            return None
+
+    def fail(self, request: HttpRequest) -> None:
+        """A fault of ours ends this request, with an error answer if none has begun."""
+        if self._current is not request:
+            return
+        if self._pending_head:
+            self.abort()
+            return
+        refusal = Refusal(500, "The gateway failed to handle this request.", "internal")
+        headers = self._server.handler.refused(refusal, request.headers)
+        body = error_body(refusal.status, refusal.message, code=refusal.code)
+        self.respond(500, [_JSON, *headers], body)
+
+    def _answer_preflight(self, request: HttpRequest, cors: CorsPolicy) -> None:
+        asked = request.header(b"access-control-request-headers")
+        headers = cors.preflight(request.header(b"origin"), asked)
+        if headers is None:
+            message = "This origin may not use the API (listen.cors_origins)."
+            self.respond(403, [_JSON], error_body(403, message, code="cors_refused"))
+        else:
+            self.respond(204, headers, b"")
+
+    def _refusal_of_head(self) -> Refusal | None:
+        limits, headers = self._server.limits, self._headers
+        if len(headers) > limits.max_headers:
+            message = f"The request has over {limits.max_headers} header fields"
+            return Refusal(431, f"{message} (limits.max_headers).", "too_many_headers")
+        version = self._parser.get_http_version()
+        self._http_1_0 = version == "1.0"
+        fault = fault_of(version, self._target, headers, limits.max_head_bytes)
+        if fault is not None:
+            return Refusal(*fault)
+        length = find(headers, b"content-length")
+        if length is not None and length.isdigit() and int(length) > limits.max_body_bytes:
+            return self._body_too_large()
+        return self._server.handler.refusal_of(self._path, headers)
+
+    def _body_too_large(self) -> Refusal:
+        limit = self._server.limits.max_body_bytes
+        message = f"The request body is over the limit of {limit} bytes (limits.max_body)."
+        return Refusal(413, message, "body_too_large")
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer an error that concerns the connection itself, then linger and close."""
+        if self._close_after or self._transport is None:
+            return
+        self._close_after = True
+        self._body.clear()
+        extra = self._server.handler.refused(refusal, self._headers)
+        if self._current is not None:
+            # An answer is under way: a second one would corrupt it.
+            self._queue.clear()
+            return
+        body = error_body(refusal.status, refusal.message, code=refusal.code)
+        framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        self._transport.write(render(status_line(refusal.status), [*extra, *framing]) + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Nothing more is written; what the client still sends is thrown away for a while."""
+        self._closing = True
+        self.deadline_s = time.monotonic() + LINGER_S
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _release(self, size: int) -> None:
+        """Bodies of this size are no longer held."""
+        self._held_bytes -= size
+        self._server.buffered_bytes -= size

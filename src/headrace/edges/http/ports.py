@@ -1,0 +1,95 @@
+"""What passes between a listener and the application behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.edges.http.heads import Header, find
+
+if TYPE_CHECKING:
+    from headrace.edges.http.connection import ClientConnection
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What client connections may cost, one by one and together."""
+
+    max_connections: int
+    max_connections_per_client: int
+    max_body_bytes: int
+    max_buffered_bytes: int
+    max_head_bytes: int
+    max_headers: int
+    client_buffer_bytes: int
+    head_s: float
+    body_s: float
+    idle_s: float
+    write_s: float
+
+
+@dataclass(slots=True)
+class HttpRequest:
+    """One request, read whole. `received_s` is on `time.monotonic`'s scale."""
+
+    method: bytes
+    target: bytes
+    path: bytes
+    """The target without its query."""
+    headers: list[Header]
+    pieces: list[bytes]
+    """The body as it arrived."""
+    body_bytes: int
+    keep_alive: bool
+    http_1_0: bool
+    received_s: float
+
+    @property
+    def body(self) -> bytes:
+        """The body in one piece; a copy if it came in several."""
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a field; `name` in lower case."""
+        return find(self.headers, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that is answered with an error before it was read whole."""
+
+    status: int
+    message: str
+    code: str
+
+
+class Exchange(Protocol):
+    """Whoever answers a request; told what the client does meanwhile."""
+
+    def client_gone(self) -> None:
+        """The client closed or broke its connection; nothing can be sent any more."""
+        ...
+
+    def client_slow(self) -> None:
+        """Too many bytes wait for the client: stop producing."""
+        ...
+
+    def client_ready(self) -> None:
+        """The client has caught up: go on."""
+        ...
+
+
+class Handler(Protocol):
+    """The application behind a listener."""
+
+    def refusal_of(self, path: bytes, headers: list[Header]) -> Refusal | None:
+        """Say whether a request is refused by its head alone, before its body is taken in."""
+        ...
+
+    def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:
+        """Take note of an error that the listener answers; return the fields to answer with."""
+        ...
+
+    def handle(self, request: HttpRequest, connection: ClientConnection) -> Exchange | None:
+        """Answer now and return None, or return the exchange that will."""
+        ...
