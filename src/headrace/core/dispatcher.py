@@ -40,7 +40,12 @@ from headrace.core.events import (
 )
 from headrace.core.health import EjectionSettings
 from headrace.core.model import Endpoint, Fleet, Outcome, Replica, ReplicaState, Request, Rng
-from headrace.core.retries import RetryBudget, RetrySettings
+from headrace.core.retries import (
+    MOST_ERROR_ANSWERS,
+    RetryBudget,
+    RetrySettings,
+    is_error_answer,
+)
 from headrace.core.roster import Roster
 
 
@@ -65,15 +70,18 @@ class DispatcherSettings:
 
 
 class _Flight:
-    """A request on its way: the models that may answer it and the replicas that were tried."""
+    """A request on its way: the models that may answer it, the replicas that were tried, and how
+    many of them answered with an error of their own.
+    """
 
-    __slots__ = ("record", "request", "route", "tried")
+    __slots__ = ("error_answers", "record", "request", "route", "tried")
 
     def __init__(self, request: Request, route: tuple[str, ...], record: RequestRecord) -> None:
         self.request = request
         self.route = route
         self.record = record
         self.tried: list[str] = []
+        self.error_answers = 0
 
 
 class _Live:
@@ -217,7 +225,8 @@ class Dispatcher:
         replica, effects = live.attempt.replica, list[Effect]()
         if event.status == 503:
             replica.busy_until_s = now + self._settings.busy_s
-        if health.note_end(replica, event, self._settings.ejection, now):
+        first = len(live.flight.tried) == 1
+        if health.note_end(replica, event, self._settings.ejection, now, first=first):
             effects += self._state_changed(replica)
         reached_client = live.record.ttft_s is not None
         if event.outcome in (Outcome.UNAVAILABLE, Outcome.TIMED_OUT) and not reached_client:
@@ -275,9 +284,12 @@ class Dispatcher:
         request once more when no other is left; one that answered that it is busy does not.
         """
         tried, settings = flight.tried, self._settings
+        flight.error_answers += is_error_answer(failure)
         if len(tried) >= settings.retry.max_attempts:
             why = f"{len(tried)} attempts failed"
-        elif not self._budget.take(now):
+        elif flight.error_answers >= MOST_ERROR_ANSWERS:
+            why = f"{flight.error_answers} replicas answered with an error"
+        elif not self._budget.take(now, answered=failure.status is not None):
             why = "too many requests are being retried already"
         else:
             why = "no other replica is ready"

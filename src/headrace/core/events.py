@@ -155,6 +155,9 @@ class Reject:
     """Answer the client with an error.
 
     `status` is the HTTP status; `retry_after_s` goes out as Retry-After when given.
+    `passes_answer` is true when the last attempt was answered with an error of the engine's own
+    (5xx other than 503): that answer, where it was kept, tells the client more than this one and
+    is passed on instead.
     """
 
     request_id: str
@@ -162,6 +165,7 @@ class Reject:
     reason: str
     message: str
     retry_after_s: float | None = None
+    passes_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
                                     └────── longer back-off ◄──not──┘
 
 Only failures of the connection count (no answer, a reset, a timeout, a broken stream): an engine
-that answers 503 is busy, not gone.
+that answers 503 is busy, not gone. And only those of a request's first attempt: one that kills a
+connection may kill the next one as well, and must not take out every replica it is tried on.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ class EjectionSettings:
     """The longest such delay."""
 
 
-def note_end(replica: Replica, ended: Ended, settings: EjectionSettings, now: float) -> bool:
+def note_end(
+    replica: Replica, ended: Ended, settings: EjectionSettings, now: float, *, first: bool
+) -> bool:
     """Count a failure or a success; whether the replica's state changed.
 
+    `first` tells whether it was the request's first attempt: failures of others do not count.
     A success on an ejected replica (it was tried because nothing else was left) brings it back.
     """
     if _answered(ended):
@@ -37,7 +41,7 @@ def note_end(replica: Replica, ended: Ended, settings: EjectionSettings, now: fl
         if ended.outcome is Outcome.COMPLETED:
             return note_probe(replica, True, settings, now)
         return False
-    if not _failed(ended):
+    if not (first and _failed(ended)):
         return False
     replica.consecutive_failures += 1
     if replica.state is not ReplicaState.READY or replica.consecutive_failures < settings.failures:

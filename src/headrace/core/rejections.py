@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.core.events import Ended, Reject, RejectReason
 from headrace.core.model import Outcome, Request
+from headrace.core.retries import is_error_answer
 
 _BUSY_STATUSES = (429, 503)
 
@@ -30,13 +31,20 @@ def none_ready(request: Request, retry_after_s: float) -> Reject:
 def gave_up(
     request: Request, failure: Ended, replica: str, why: str, *, retry_after_s: float
 ) -> Reject:
-    """The last failure decides: 504 if it was a timeout, 503 if the engine is busy, else 502."""
-    said = failure.detail or failure.outcome.value
-    if failure.status is not None:
-        said = f"HTTP {failure.status}, {said}"
-    message = f"{why}; last from replica {replica!r}: {said}"
+    """The last failure decides: 504 if it was a timeout, 503 if the engine is busy, else 502.
+
+    An engine's own error is to be passed on in place of the 502.
+    """
+    message = f"{_what_failed(failure, replica)}; {why}"
     if failure.outcome is Outcome.TIMED_OUT:
         return Reject(request.id, 504, RejectReason.TIMED_OUT, message)
     if failure.status in _BUSY_STATUSES:
         return Reject(request.id, 503, RejectReason.OVERLOADED, message, retry_after_s)
-    return Reject(request.id, 502, RejectReason.RETRIES_EXHAUSTED, message)
+    passes = is_error_answer(failure)
+    return Reject(request.id, 502, RejectReason.RETRIES_EXHAUSTED, message, passes_answer=passes)
+
+
+def _what_failed(failure: Ended, replica: str) -> str:
+    if failure.status is not None:
+        return f"replica {replica!r} answered HTTP {failure.status}"
+    return f"replica {replica!r} failed: {failure.detail or failure.outcome.value}"

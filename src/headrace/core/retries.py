@@ -1,9 +1,17 @@
-"""How many retries an outage may add to the load."""
+"""How many retries an outage, or one request that nobody can answer, may cause."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp
+
+from headrace.core.events import Ended
+
+MOST_ERROR_ANSWERS = 2
+"""Replicas that may answer one request with an error of their own. A second one that says the same
+shows that the request is at fault, whatever the status claims."""
+
+_OVERLOADED = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +29,20 @@ class RetrySettings:
 
 
 class RetryBudget:
-    """Weighs recent retries against recent requests."""
+    """Weighs recent retries against recent requests.
 
-    __slots__ = ("_requests", "_retries", "_seen_s", "settings")
+    Retries after an answer of the engine are counted apart from those after none: requests that
+    engines answer with 500 again and again must not take the retries away from those whose
+    connection broke.
+    """
+
+    __slots__ = ("_requests", "_retries_answered", "_retries_lost", "_seen_s", "settings")
 
     def __init__(self, settings: RetrySettings) -> None:
         self.settings = settings
         self._requests = 0.0
-        self._retries = 0.0
+        self._retries_answered = 0.0
+        self._retries_lost = 0.0
         self._seen_s = 0.0
 
     def note_request(self, now: float) -> None:
@@ -36,13 +50,20 @@ class RetryBudget:
         self._fade(now)
         self._requests += 1.0
 
-    def take(self, now: float) -> bool:
-        """Whether one more retry is within the budget; if so it is counted."""
+    def take(self, now: float, *, answered: bool) -> bool:
+        """Whether one more retry is within the budget of its kind; if so it is counted.
+
+        `answered` tells whether the engine had answered the failed attempt.
+        """
         self._fade(now)
         settings = self.settings
-        if self._retries + 1.0 > settings.budget_floor + settings.budget_ratio * self._requests:
+        spent = self._retries_answered if answered else self._retries_lost
+        if spent + 1.0 > settings.budget_floor + settings.budget_ratio * self._requests:
             return False
-        self._retries += 1.0
+        if answered:
+            self._retries_answered += 1.0
+        else:
+            self._retries_lost += 1.0
         return True
 
     def _fade(self, now: float) -> None:
@@ -50,5 +71,16 @@ class RetryBudget:
         if elapsed_s > 0.0:
             kept = exp(-elapsed_s / self.settings.budget_window_s)
             self._requests *= kept
-            self._retries *= kept
+            self._retries_answered *= kept
+            self._retries_lost *= kept
             self._seen_s = now
+
+
+def is_error_answer(failure: Ended) -> bool:
+    """Whether the engine answered with an error of its own (5xx), not merely that it is full.
+
+    A 4xx that may be tried again is not one: it tells of the gateway's key or of a replica that
+    lacks the model, neither of which is the client's business.
+    """
+    status = failure.status
+    return status is not None and status >= 500 and status != _OVERLOADED

@@ -90,7 +90,8 @@ def test_a_busy_engine_is_not_asked_again_and_the_client_told_to_wait():
     reject = only(driver.fail(driver.dispatched().attempt, status=503, detail="busy"), Reject)
     assert (reject.status, reject.reason) == (503, RejectReason.OVERLOADED)
     assert reject.retry_after_s == 1.0
-    assert "HTTP 503, busy" in reject.message
+    assert reject.message == "replica 'a' answered HTTP 503; no other replica is ready"
+    assert not reject.passes_answer
     assert driver.replica("a").state is ReplicaState.READY
 
 
@@ -114,9 +115,61 @@ def test_retries_are_limited_over_all_requests():
 
 def test_the_budget_forgets():
     budget = RetryBudget(RetrySettings(budget_floor=2.0, budget_ratio=0.0, budget_window_s=10.0))
-    assert [budget.take(0.0) for _ in range(3)] == [True, True, False]
-    assert not budget.take(1.0)
-    assert budget.take(10.0)
+    assert [budget.take(0.0, answered=False) for _ in range(3)] == [True, True, False]
+    assert not budget.take(1.0, answered=False)
+    assert budget.take(10.0, answered=False)
+
+
+def test_errors_that_engines_answer_do_not_use_up_the_retries_of_lost_connections():
+    settings = DispatcherSettings(retry=RetrySettings(budget_floor=3.0, budget_ratio=0.0))
+    driver = Driver(settings=settings)
+    driver.add("a", "b")
+    ends = [driver.fail(driver.dispatched().attempt, status=500) for _ in range(10)]
+    assert [isinstance(effects[0], Dispatch) for effects in ends] == [True] * 3 + [False] * 7
+    only(driver.fail(driver.dispatched().attempt), Dispatch)
+
+
+def test_an_error_answer_is_tried_on_one_other_replica_and_then_passed_on(driver):
+    driver.add("d")
+    second = only(driver.fail(driver.dispatched(id="it").attempt, status=500), Dispatch)
+    reject = only(driver.fail(second.attempt, status=500, detail="broken, HTTP 500"), Reject)
+    assert (reject.status, reject.reason) == (502, RejectReason.RETRIES_EXHAUSTED)
+    assert reject.passes_answer
+    assert reject.message == (
+        f"replica {second.replica!r} answered HTTP 500; 2 replicas answered with an error"
+    )
+    explanation = driver.dispatcher.decisions.explain("it")
+    assert explanation is not None
+    assert explanation.rejected == reject.message
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "passes"),
+    [
+        (Outcome.UNAVAILABLE, 500, True),
+        (Outcome.UNAVAILABLE, 502, True),
+        (Outcome.UNAVAILABLE, 503, False),
+        (Outcome.UNAVAILABLE, 429, False),
+        (Outcome.UNAVAILABLE, 401, False),
+        (Outcome.UNAVAILABLE, None, False),
+        (Outcome.TIMED_OUT, None, False),
+    ],
+)
+def test_only_an_error_of_the_engine_itself_is_passed_on(driver, outcome, status, passes):
+    effects = driver.arrive()
+    while (dispatch := effects[0]) and isinstance(dispatch, Dispatch):
+        effects = driver.fail(dispatch.attempt, outcome, status)
+    assert only(effects, Reject).passes_answer is passes
+
+
+def test_the_last_failure_decides_what_the_client_hears(driver):
+    second = only(driver.fail(driver.dispatched().attempt, status=500), Dispatch)
+    third = only(driver.fail(second.attempt, detail="connection reset"), Dispatch)
+    reject = only(driver.fail(third.attempt, detail="connection reset"), Reject)
+    assert not reject.passes_answer
+    assert reject.message == (
+        f"replica {third.replica!r} failed: connection reset; 3 attempts failed"
+    )
 
 
 def eject(driver: Driver, name: str) -> float:
@@ -150,6 +203,42 @@ def test_only_failures_of_the_connection_eject(outcome, status):
     for _ in range(5):
         driver.fail(driver.dispatched().attempt, outcome, status)
     assert driver.replica("a").state is ReplicaState.READY
+
+
+def test_a_request_that_breaks_every_replica_takes_out_none(driver):
+    """Its first attempts go to other replicas each time, and only those count."""
+    for _ in range(3):
+        effects = driver.arrive()
+        while isinstance(effects[0], Dispatch):
+            effects = driver.fail(effects[0].attempt, detail="connection reset")
+        driver.complete(driver.dispatched().attempt)
+    assert {driver.replica(name).state for name in "abc"} == {ReplicaState.READY}
+    assert len({driver.dispatched().replica for _ in range(6)}) == 3
+
+
+def test_failures_of_second_attempts_do_not_eject():
+    driver = Driver(settings=DispatcherSettings(ejection=EjectionSettings(failures=2)))
+    driver.add("a", "b")
+    for _ in range(3):
+        first = driver.dispatched()
+        second = only(driver.fail(first.attempt, status=500), Dispatch)
+        driver.fail(second.attempt, Outcome.BROKEN)
+    assert {driver.replica(name).consecutive_failures for name in "ab"} == {0}
+
+
+def test_an_answer_to_a_second_attempt_still_proves_a_replica_sound(driver):
+    broken = driver.dispatched()
+    driver.fail(broken.attempt, Outcome.BROKEN)
+    assert driver.replica(broken.replica).consecutive_failures == 1
+    driver.add(*({"a", "b", "c"} - {broken.replica}), ready=False)
+    driver.add("d")
+    first = driver.dispatched()
+    while first.replica == broken.replica:
+        first = driver.dispatched()
+    second = only(driver.fail(first.attempt), Dispatch)
+    assert second.replica == broken.replica
+    driver.complete(second.attempt)
+    assert driver.replica(broken.replica).consecutive_failures == 0
 
 
 def test_a_success_between_two_failures_clears_the_count():
