@@ -227,10 +227,11 @@ async def test_a_second_signal_ends_it_at_once_with_an_error_event(tmp_path):
                 async for piece in pieces:
                     got += piece
             code, errors = await serve.ended()
-    assert code == 0
+    assert code == 1
     assert b'"error"' in got.rpartition(b"data: ")[2]
     assert b"[DONE]" not in got
-    assert "1 requests were cut off" in errors
+    assert "stopping: 1 request in flight" in errors
+    assert "stopped; 1 request was cut off" in errors
 
 
 async def test_a_taken_port_is_named_with_its_flag(tmp_path):
@@ -249,3 +250,30 @@ async def test_a_taken_port_is_named_with_its_flag(tmp_path):
             (line,) = errors.decode().splitlines()
             assert str(port) in line
             assert flag in line
+
+
+async def test_the_start_says_where_it_listens_and_who_is_down(tmp_path):
+    file = tmp_path / "headrace.yaml"
+    file.write_text(
+        "listen: {host: 0.0.0.0, port: 0}\ncontrol: {port: 0}\ngrace: 0s\n"
+        "pools:\n  - {name: p, model: m, replicas: [http://127.0.0.1:9]}\n"
+        "  - {name: q, model: n, replicas: [http://127.0.0.1:10]}\n"
+        "aliases: {chat: {targets: [m], fallbacks: [n]}}\n"
+    )
+    process = await headrace("serve", "-c", file, "--insecure")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(HANG_S):
+        gateway, control, *names = [(await process.stdout.readline()).decode() for _ in range(4)]
+        told = [(await process.stderr.readline()).decode() for _ in range(2)]
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+    assert "http://127.0.0.1:" in gateway
+    assert "(on 0.0.0.0, every address of this machine)" in gateway
+    assert "every address" not in control
+    assert names == ["models         m, n\n", "aliases        chat -> m, else n\n"]
+    assert {line.partition(" is down: ")[0] for line in told} == {
+        "replica p/127.0.0.1:9",
+        "replica q/127.0.0.1:10",
+    }
+    assert process.returncode == 0

@@ -34,7 +34,10 @@ class Fleets:
         if fleet is not None:
             await fleet.change(listed)
             return
-        fleet = ListedFleet(listed, emit=self._gateway.apply, notice=self._notice)
+        gateway = self._gateway
+        fleet = ListedFleet(
+            listed, emit=gateway.apply, notice=self._notice, trouble=gateway.trouble
+        )
         self._fleets[name] = fleet
         await fleet.start()
 

@@ -10,16 +10,20 @@ from headrace.compose.fleets import Fleets
 from headrace.compose.lifecycle import StopAsked, StopSignals, on_hangup, run_loop
 from headrace.compose.plan import plan_of
 from headrace.compose.reload import Reloader
-from headrace.compose.terminal import Terminal
+from headrace.compose.terminal import Terminal, counted, cut_off
 from headrace.compose.wiring import Gateway, StartError, nobody
 from headrace.config import Loaded
 from headrace.edges.http.tls import TlsError
+
+_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - named, not bound
 
 
 def serve(
     loaded: Loaded, read: Callable[[], Loaded], terminal: Terminal, *, verbose: bool = False
 ) -> int:
-    """Run until stopped by a signal; return the exit code. Raises StartError.
+    """Run until stopped by a signal; return the exit code, 1 if requests were cut off then.
+
+    Raises StartError.
 
     `read` reads the configuration again, for a reload. Raises ConfigError.
     """
@@ -51,8 +55,8 @@ async def _serve(
         for task in following:
             task.cancel()
         await asyncio.gather(*following, return_exceptions=True)
-        await _finish(gateway, fleets, stop, reloader.loaded, terminal)
-    return 0
+        cut = await _finish(gateway, fleets, stop, reloader.loaded, terminal)
+    return int(cut > 0)
 
 
 def _gateway(loaded: Loaded, detail: Callable[[str], None]) -> Gateway:
@@ -64,21 +68,37 @@ def _gateway(loaded: Loaded, detail: Callable[[str], None]) -> Gateway:
 
 async def _finish(
     gateway: Gateway, fleets: Fleets, stop: StopSignals, loaded: Loaded, terminal: Terminal
-) -> None:
-    config, running = loaded.config, gateway.plane.in_flight
+) -> int:
+    """Let requests end, then everything else; return how many were cut off."""
+    config, running = loaded.config, counted(gateway.plane.in_flight, "request")
     terminal.status(
-        f"stopping: {running} requests in flight, at most {config.grace_s + config.drain_s:g} s; "
+        f"stopping: {running} in flight, at most {config.grace_s + config.drain_s:g} s; "
         "a second signal ends at once"
     )
     cut = await stop.drain(gateway.plane, grace_s=config.grace_s, drain_s=config.drain_s)
     await fleets.close()
     await gateway.close()
-    terminal.status(f"stopped; {cut} requests were cut off" if cut else "stopped")
+    terminal.status(f"stopped; {cut_off(cut)}" if cut else "stopped")
+    return cut
 
 
 def _announce(gateway: Gateway, loaded: Loaded, terminal: Terminal) -> None:
     for warning in loaded.warnings:
         terminal.status(f"warning: {warning}")
-    models = ", ".join(sorted({pool.model for pool in loaded.config.pools}))
-    terminal.result(f"gateway        {gateway.url}/v1  ({models})")
-    terminal.result(f"control plane  {gateway.control_url}  (/metrics, /api/v1/fleet)")
+    config = loaded.config
+    listen, control = config.listen, config.control
+    everywhere = "" if listen.unix else _everywhere(listen.host)
+    terminal.result(f"gateway        {gateway.url}/v1{everywhere}")
+    shown = f"{gateway.control_url}  (/metrics, /api/v1/fleet)"
+    terminal.result(f"control plane  {shown}{_everywhere(control.host)}")
+    models = sorted({pool.model for pool in config.pools})
+    terminal.result(f"models         {', '.join(models)}")
+    for number, (name, alias) in enumerate(sorted(config.aliases.items())):
+        targets = " or ".join(target.model for target in alias.targets)
+        chain = ", else ".join((targets, *alias.fallbacks))
+        terminal.result(f"{'' if number else 'aliases':<15}{name} -> {chain}")
+
+
+def _everywhere(host: str) -> str:
+    """Said of an address that stands for all of the machine's."""
+    return f"  (on {host}, every address of this machine)" if host in _EVERY_ADDRESS else ""

@@ -106,3 +106,13 @@ class Steps:
         if (task := self._tasks.pop(name, None)) is not None:
             self._progress.remove_task(task)
         self._terminal.status(f"✓ {text}")
+
+
+def counted(number: float, what: str) -> str:
+    """`1 request`, `2,000 requests`."""
+    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
+
+
+def cut_off(requests: int) -> str:
+    """What is said of requests that did not end in time."""
+    return f"{counted(requests, 'request')} {'was' if requests == 1 else 'were'} cut off"

@@ -13,7 +13,7 @@ from headrace.compose.descriptors import raise_soft_limit
 from headrace.compose.invocation import own_command
 from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.probe import probe
-from headrace.compose.terminal import Steps, Terminal
+from headrace.compose.terminal import Steps, Terminal, cut_off
 from headrace.compose.wiring import Gateway, GatewayPlan, StartError, nobody
 from headrace.core.durations import in_words
 from headrace.core.events import ReplicaChanged
@@ -217,6 +217,7 @@ class _Up:
                 if self._serving:
                     self._report(name, url, ready=True)
             case ReplicaDown(name, reason):
+                self._gateway.trouble(name, reason)
                 url = self._urls.pop(name, "")
                 self._say(name, f"replica {name} is down: {reason}; it is started again")
                 if self._serving and url:
@@ -306,11 +307,6 @@ class _Up:
             f"{usage.output_tokens} out"
         )
         self._terminal.result(reason or f"replica {replica}")
-
-
-def cut_off(requests: int) -> str:
-    """What is said of requests that did not end in time."""
-    return f"{requests} request{' was' if requests == 1 else 's were'} cut off"
 
 
 def _curl(url: str, model_id: str) -> str:

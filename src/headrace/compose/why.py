@@ -14,6 +14,7 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
+from headrace.compose.terminal import counted
 from headrace.core.durations import in_words
 from headrace.edges.http import fetch
 
@@ -91,7 +92,7 @@ def _sentence(text: str) -> RenderableType:
 def _asked(document: Document) -> str:
     words = [f"model {document['model']}" if document["model"] else "no model named"]
     if document["attempts"]:
-        words.append(f"about {_counted(document['prompt_tokens'], 'prompt token')}")
+        words.append(f"about {counted(document['prompt_tokens'], 'prompt token')}")
     return f"{', '.join(words)}, {document['age_s']:.0f} s ago"
 
 
@@ -197,10 +198,6 @@ def _amount(term: Document) -> str:
 
 def _count(number: float | None, unknown: str = "?") -> str:
     return unknown if number is None else f"{number:,.0f}"
-
-
-def _counted(number: float, what: str) -> str:
-    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
 
 
 def _seconds(seconds: float | None, unknown: str = "?") -> str:

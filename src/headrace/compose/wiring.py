@@ -26,7 +26,7 @@ from headrace.engines.dialect import Dialect
 from headrace.engines.reading import EngineReading
 from headrace.engines.registry import dialect
 from headrace.gateway.control import ControlSettings, make_control_app
-from headrace.gateway.control_server import ControlServer, serve_control
+from headrace.gateway.control_server import ControlServer, reachable, serve_control
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.server import DataPlane, PortTaken
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
@@ -133,10 +133,8 @@ class Gateway:
         listen = self._started.gateway.listen
         if listen.unix is not None:
             return f"{UNIX}{listen.unix}"
-        host = listen.host
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-        bracketed = f"[{reachable}]" if ":" in reachable else reachable
-        return f"{'https' if listen.tls else 'http'}://{bracketed}:{self.plane.port}"
+        scheme = "https" if listen.tls else "http"
+        return f"{scheme}://{reachable(listen.host)}:{self.plane.port}"
 
     @property
     def control_url(self) -> str:
@@ -221,6 +219,11 @@ class Gateway:
         else:
             self.plane.apply(event)
 
+    def trouble(self, replica: str, reason: str) -> None:
+        """Keep what was wrong with a replica just now, for the control plane to show."""
+        if replica in self.dispatcher.fleet.replicas:
+            self.telemetry.troubles.note(replica, reason, self.telemetry.clock())
+
     def _replica_changed(self, event: ReplicaChanged) -> None:
         if event.pool in self._plan.telemetry.external_pools and event.ready:
             # Others send its requests; draining means that this gateway sends it nothing new.
@@ -251,6 +254,7 @@ class Gateway:
 
     def _on_scrape_failure(self, replica: str, reason: str) -> None:
         self.telemetry.scrape_failed(replica)
+        self.trouble(replica, f"scraping failed: {reason}")
         self._detail(f"scraping {replica} failed: {reason}")
 
     # ------------------------------------------------------------ pools

@@ -39,13 +39,18 @@ class ControlServer:
     @property
     def url(self) -> str:
         """Where it can be reached from this machine."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{reachable(self.host)}:{self.port}"
 
     async def stop(self) -> None:
         """Stop listening; running requests get `STOP_S`."""
         self._server.should_exit = True
         await self._task
+
+
+def reachable(host: str) -> str:
+    """A listening host as clients on this machine write it in a URL."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - named, not bound
+    return f"[{name}]" if ":" in name else name
 
 
 async def serve_control(

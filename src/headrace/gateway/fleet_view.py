@@ -10,7 +10,7 @@ View = dict[str, object]
 
 def view_fleet(telemetry: Telemetry, now: float) -> View:
     """Pools with their replicas, and aliases. Seconds and tokens; `scrape_age_s` is null before
-    the first scrape.
+    the first scrape, `last_error` and its age while nothing went wrong.
     """
     fleet = telemetry.fleet
     return {
@@ -43,6 +43,7 @@ def _view_pool(pool: Pool, telemetry: Telemetry, now: float) -> View:
 
 def _view_replica(replica: Replica, telemetry: Telemetry, now: float) -> View:
     gauges = telemetry.gauges_of(replica, now)
+    trouble = telemetry.troubles.last(replica.name)
     return {
         "name": replica.name,
         "url": replica.url,
@@ -61,4 +62,6 @@ def _view_replica(replica: Replica, telemetry: Telemetry, now: float) -> View:
         "adapters": sorted(replica.adapters),
         "max_context_tokens": replica.max_context_tokens,
         "ejections": replica.ejections,
+        "last_error": None if trouble is None else trouble.reason,
+        "last_error_age_s": None if trouble is None else now - trouble.at_s,
     }

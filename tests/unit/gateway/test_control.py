@@ -76,6 +76,11 @@ async def test_the_fleet(client, gateway):
     assert (first["state"], first["in_flight"], first["queue_depth"]) == ("ready", 2, 5)
     assert (first["kv_usage_ratio"], first["scrape_age_s"]) == (0.25, 1.0)
     assert (second["gauges_estimated"], second["scrape_age_s"]) == (True, None)
+    gateway.telemetry.troubles.note("p-1", "answers 503 to /health", NOW - 2)
+    (pool,) = (await client.get("/api/v1/fleet")).json()["pools"]
+    first, second = pool["replicas"]
+    assert (first["last_error"], first["last_error_age_s"]) == (None, None)
+    assert (second["last_error"], second["last_error_age_s"]) == ("answers 503 to /health", 2.0)
     assert shown["aliases"][0]["targets"] == [
         {"model": "m", "weight": 0.9},
         {"model": "n", "weight": 0.1},
