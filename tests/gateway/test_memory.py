@@ -1,0 +1,29 @@
+"""What a stream holds while it lasts."""
+
+from headrace.gateway.settings import Limits
+from tests.gateway.conftest import run_gateway
+from tests.scripted import Peer, Received
+
+
+async def test_a_stream_holds_no_prompt_once_it_has_begun():
+    async def begin(received: Received, peer: Peer) -> None:
+        await peer.start_stream()
+        await peer.event({"choices": [{"index": 0, "delta": {"content": "a"}}]})
+        await peer.gone.wait()
+
+    prompt = "x" * 10_000
+    body = {"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": True}
+    # Room for one such prompt, so that the second one needs the room of the first.
+    limits = Limits(max_buffered_bytes=15_000)
+    async with run_gateway(begin, limits=limits) as rig:
+        async with rig.client.stream("POST", "/v1/chat/completions", json=body) as first:
+            await anext(first.aiter_bytes())
+            (exchange,) = rig.plane._exchanges.values()
+            assert exchange._call.members is None
+            assert exchange._call.http.pieces == []
+            assert exchange._upstream_call is not None
+            assert exchange._upstream_call.payload == []
+            async with rig.client.stream("POST", "/v1/chat/completions", json=body) as second:
+                assert second.status_code == 200
+        assert len(rig.engines[0].received) == 2
+        assert prompt in rig.engines[0].received[1].body.decode()
