@@ -30,7 +30,7 @@ def reason_for(
         return f"{text}; {less:,.0f} fewer than {other.replica}"
     amount = f"{in_words(less)} less" if unit == "s" else f"{less:,.0f} tokens fewer"
     tipped = _tipped(chosen, other, terms)
-    return f"{text}; {amount} than {other.replica}, {_drawback(other, tipped)}"
+    return f"{text}; {amount} than {other.replica}, {_drawback(chosen, other, tipped)}"
 
 
 def _tie_break(chosen: Candidate, other: Candidate) -> str:
@@ -80,7 +80,7 @@ def _tipped(
     return worst[1].name
 
 
-def _drawback(other: Candidate, term: str) -> str:
+def _drawback(chosen: Candidate, other: Candidate, term: str) -> str:
     if term == "queue" and other.queue_s is not None:
         return f"where the queue is {in_words(other.queue_s)}"
     if term == "slot wait" and other.slot_wait_s is not None:
@@ -89,4 +89,7 @@ def _drawback(other: Candidate, term: str) -> str:
         return f"where each token would take {in_words(other.tpot_s)}"
     if term == "in flight":
         return f"which has {other.cost - other.uncached_tokens:,.0f} uncached tokens in flight"
-    return f"which would prefill {other.uncached_tokens:,} tokens"
+    if other.uncached_tokens == chosen.uncached_tokens:
+        # As much work, so it is the replica.
+        return "which prefills more slowly"
+    return f"which would prefill {_counted(other.uncached_tokens, 'token')}"

@@ -49,6 +49,17 @@ def test_says_where_the_queue_is(driver):
     assert reason.endswith("less than local-0, where the queue is 300 ms")
 
 
+def test_says_that_a_replica_is_slower_where_the_work_is_the_same(driver):
+    driver.add("local-1", ready=False)
+    for _ in range(20):
+        driver.serve(prefill_s=0.3, decode_s=0.1)
+    driver.add("local-1")
+    driver.dispatched(id="it")
+    reason = explain(driver, "it").reason
+    assert reason.startswith("replica local-1:")
+    assert reason.endswith("less than local-0, which prefills more slowly")
+
+
 @pytest.mark.parametrize(
     ("waited_s", "queue_s"), [(0.1, 0.5), (0.25, 0.35), (5.0, 0.3)], ids=["part", "more", "long"]
 )

@@ -4,8 +4,10 @@
            + DECODE_WEIGHT * expected output tokens * step time in that company
 
 `queue` is the prefill backlog ahead, `prefill` that of the uncached tokens; the second `prefill`
-is what those who come later wait for it. The step time includes the sequences and KV tokens
-already there, so that decoding streams are not piled up where prefixes are hit.
+is what later arrivals wait for it. It is charged whatever is in flight now, since they are yet to
+come: this is what keeps conversations where their prefix is cached. The step time includes the
+sequences and KV tokens already there, so that decoding streams are not piled up where prefixes are
+hit.
 
 While a pool has no latency profile yet, the cost is the uncached tokens of all requests in flight
 there plus those of this one.
@@ -59,7 +61,7 @@ class Seconds:
             CostTerm("queue", queue_s, "s"),
             CostTerm("slot wait", slot_wait_s, "s"),
             CostTerm("prefill", prefill_s, "s"),
-            CostTerm("prefill others wait for", OTHERS_WEIGHT * prefill_s, "s"),
+            CostTerm("wait of later arrivals", OTHERS_WEIGHT * prefill_s, "s"),
             CostTerm("decoding", decoding_s, "s"),
         )
 
