@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from heapq import nsmallest
 from typing import NamedTuple, Protocol, TypeAlias
 
 from headrace.core.model import Replica
@@ -132,6 +133,11 @@ class CostTerm:
     unit: str
 
 
+ENOUGH = 8
+"""Replicas that a policy with a plain order prices of many: the pick, and those that it is compared
+with in an explanation."""
+
+
 class Scope(Enum):
     """Which of the usable replicas a policy is shown."""
 
@@ -152,7 +158,7 @@ class Policy(Protocol):
         """Price replicas for this request, at least the one to be picked.
 
         `replicas` come in the order of their names; the list is the same object until the fleet
-        changes, except for a request that is tried again.
+        changes, except for a request that is tried again or too long for some.
         """
         ...
 
@@ -179,6 +185,18 @@ def see(ask: Ask, replicas: list[Replica]) -> list[Sight]:
         uncached = ask.prompt_tokens - hit_tokens
         seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens))
     return seen
+
+
+def fewest_in_flight(replicas: list[Replica]) -> list[Replica]:
+    """At most `ENOUGH` of them, those that the house rule for ties prefers."""
+    if len(replicas) <= ENOUGH:
+        return replicas
+    # Names need no comparison: it is in their order that replicas come.
+    return nsmallest(ENOUGH, replicas, key=_order)
+
+
+def _order(replica: Replica) -> tuple[int, int]:
+    return (replica.in_flight, replica.last_attempt)
 
 
 def rows_at(ask: Ask, replicas: list[Replica], costs: Iterable[float], now: float) -> list[Row]:

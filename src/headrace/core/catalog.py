@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
 from headrace.core.model import Alias, Fleet, Pool, Replica, ReplicaState, Request, Rng, Role
 
@@ -15,15 +16,17 @@ class Serving:
 
     `pool` is the first configured one that has any of them: its policy decides. `adapter` is the
     name if it is an adapter's, else "". `mask` holds the replicas' indices as bits.
+    `shortest_context_tokens` is the smallest context among them, infinite if none is known.
     """
 
-    __slots__ = ("adapter", "mask", "pool", "replicas")
+    __slots__ = ("adapter", "mask", "pool", "replicas", "shortest_context_tokens")
 
     def __init__(self, pool: Pool, replicas: list[Replica], adapter: str) -> None:
         self.pool = pool
         self.replicas = replicas
         self.adapter = adapter
         self.mask = mask_of(replicas)
+        self.shortest_context_tokens = min(map(_context_tokens, replicas))
 
     def without(self, names: list[str]) -> Serving | None:
         """The same without these replicas; None if none is left."""
@@ -34,6 +37,14 @@ class Serving:
         """The same with this replica only; None if it is not among them."""
         others = [replica.name for replica in self.replicas if replica.name != name]
         return self.without(others)
+
+    def fitting(self, needed_tokens: float) -> Serving:
+        """The same with only those whose context is known to be this long, or not known.
+
+        All of them if none is: whether a prompt is too long is for an engine to say.
+        """
+        small = [each.name for each in self.replicas if _context_tokens(each) < needed_tokens]
+        return self.without(small) or self
 
 
 class Catalog:
@@ -134,6 +145,10 @@ class Catalog:
         if not usable:
             return None
         return Serving(min((r.pool for r in usable), key=pools.index), usable, adapter)
+
+
+def _context_tokens(replica: Replica) -> float:
+    return inf if replica.max_context_tokens is None else replica.max_context_tokens
 
 
 def mask_of(replicas: Iterable[Replica]) -> int:

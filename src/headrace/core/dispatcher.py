@@ -175,6 +175,8 @@ class Dispatcher:
         request, spec = flight.request, serving.pool.spec
         policy = self._roster.policies[spec.name]
         ask = routing.ask_of(request, serving.pool, serving.adapter)
+        if ask.prompt_tokens >= serving.shortest_context_tokens:
+            serving = serving.fitting(routing.context_needed(request, ask))
         rows = routing.price(ask, serving, self._index, policy, rng=self._rng, now=now)
         best = Candidate(*min(rows))
         replica = self.fleet.replicas[best.replica]

@@ -23,6 +23,8 @@ BEST_HOLDERS = 8
 LEAST_LOADED = 16
 AT_RANDOM = 8
 PAIR = 2
+CONTEXT_MARGIN = 1.1
+"""How far an estimated prompt must exceed a context before it counts as too long for it."""
 
 
 def prompt_tokens(request: Request, pool: Pool) -> int:
@@ -53,6 +55,12 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     if adapter:
         marks = mix_identity(marks, adapter)
     return Ask(tokens, tokens_per_block, output_tokens, marks, overhead_tokens)
+
+
+def context_needed(request: Request, ask: Ask) -> float:
+    """The shortest context, in tokens, that may hold the prompt and one token of the answer."""
+    needed = ask.prompt_tokens + 1
+    return needed if request.prompt_tokens is not None else needed / CONTEXT_MARGIN
 
 
 def price(

@@ -88,12 +88,14 @@ class Driver:
         ready: bool = True,
         url: str = "",
         adapters: tuple[str, ...] = (),
+        max_context_tokens: int | None = None,
         draining: bool = False,
     ) -> None:
         for name in names:
             address = url or f"http://{name}"
+            held = frozenset(adapters)
             self.send(
-                ReplicaChanged(name, pool, address, ready, frozenset(adapters), draining=draining)
+                ReplicaChanged(name, pool, address, ready, held, max_context_tokens, draining)
             )
 
     def gone(self, name: str) -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from headrace.core.candidates import Ask
 from headrace.core.dispatcher import DispatcherSettings
-from headrace.core.events import ConfigChanged
+from headrace.core.events import ConfigChanged, Dispatch
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, PoolSpec
 from headrace.core.policies import POLICIES
 from headrace.core.routing import MOST_SCORED, shortlist
-from tests.unit.core.driver import POOL, PROFILE, Driver, chain
+from tests.unit.core.driver import POOL, PROFILE, Driver, chain, only
 
 SLOW_PREFILL = LatencyProfile("cpu", "profile cpu", 0.008, 2e-3, per_sequence_s=0.004)
 
@@ -299,3 +299,46 @@ def test_a_false_hit_shrinks_what_is_believed_to_be_cached(driver):
     explanation = driver.dispatcher.decisions.explain("asked")
     assert explanation is not None
     assert explanation.attempts[0].candidates[0].hit_tokens == 0
+
+
+def test_a_prompt_goes_where_its_context_holds_it(driver):
+    driver.add("a", "b", max_context_tokens=4096)
+    driver.add("c", max_context_tokens=32_768)
+    long = [driver.dispatched(text_bytes=8000 * 4).replica for _ in range(5)]
+    assert set(long) == {"c"}
+    assert {driver.dispatched(text_bytes=100).replica for _ in range(6)} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("details", "fits"),
+    [
+        ({"text_bytes": 4400 * 4}, True),
+        ({"text_bytes": 4520 * 4}, False),
+        ({"prompt_tokens": 4095}, True),
+        ({"prompt_tokens": 4096}, False),
+    ],
+    ids=["within the margin", "beyond it", "exact, with room for a token", "exact, without"],
+)
+def test_an_estimate_has_a_margin_and_an_exact_length_has_none(driver, details, fits):
+    driver.gone("c")
+    driver.add("a", max_context_tokens=4096)
+    driver.add("b", max_context_tokens=32_768)
+    replicas = {driver.dispatched(**details).replica for _ in range(4)}
+    assert ("a" in replicas) is fits
+
+
+def test_no_prompt_is_rejected_for_an_estimated_length(driver):
+    driver.add("a", "b", "c", max_context_tokens=512)
+    assert {driver.dispatched(text_bytes=400_000).replica for _ in range(3)} == {"a", "b", "c"}
+
+
+def test_a_context_that_is_not_known_may_hold_anything(driver):
+    driver.add("a", "b", max_context_tokens=512)
+    assert {driver.dispatched(text_bytes=400_000).replica for _ in range(3)} == {"c"}
+
+
+def test_a_retry_may_go_where_the_context_is_too_short(driver):
+    driver.add("a", "b", max_context_tokens=512)
+    first = driver.dispatched(text_bytes=40_000)
+    assert first.replica == "c"
+    assert only(driver.fail(first.attempt), Dispatch).replica in {"a", "b"}
