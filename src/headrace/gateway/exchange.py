@@ -110,6 +110,7 @@ class Exchange:
         "_out",
         "_paused",
         "_phase",
+        "_refused_with",
         "_relay",
         "_replica",
         "_sent",
@@ -140,6 +141,7 @@ class Exchange:
         self._meter: Meter | None = None
         self._relay: Relay | None = None
         self._status = 0
+        self._refused_with: bytes | None = None
         self._answer_headers: list[Header] = []
         self._out: list[bytes] = []
         self._sent = False
@@ -166,6 +168,7 @@ class Exchange:
         self._model = effect.model
         self._tokens_started = False
         self._status = 0
+        self._refused_with = None
         self._out.clear()
         self._meter = host.telemetry.begin(
             effect.model,
@@ -197,7 +200,11 @@ class Exchange:
         self._upstream_call = host.pool.open(address, self._payload(body, address), self)
 
     def reject(self, effect: Reject) -> None:
-        """Answer with an error of ours."""
+        """Answer with an error of ours, or with the engine's own where that tells more."""
+        if effect.passes_answer and self._refused_with is not None:
+            self._host.telemetry.reject(effect.reason, self._call.request.model)
+            self._pass_error(self._refused_with)
+            return
         body = error_body(
             effect.status,
             effect.message,
@@ -375,11 +382,20 @@ class Exchange:
         assert self._upstream is not None
         refusal = self._upstream.dialect.classify_error(self._status, body)
         if refusal.retryable:
+            self._refused_with = body
             detail = f"{refusal.value}, HTTP {self._status}"
             self._end(Outcome.UNAVAILABLE, status=self._status, detail=detail)
             return
         self._end(Outcome.REFUSED, status=self._status)
-        self._over(self._status)
+        self._pass_error(body)
+
+    def _pass_error(self, body: bytes) -> None:
+        """Pass an engine's error on; one without a word gets some of ours."""
+        self._over(self._status, "" if self._status < 500 else str(self._status))
+        if not body:
+            message = f"The engine answered HTTP {self._status} and said nothing more."
+            body = error_body(self._status, message, code="engine_error")
+            self._answer_headers = [JSON]
         self._start(length=len(body))
         self._connection.finish(body)
 

@@ -8,6 +8,7 @@ that escape differently only miss a hit.
 
 from __future__ import annotations
 
+import re
 import struct
 
 import msgspec
@@ -45,6 +46,7 @@ _TURNS: dict[Endpoint, str] = {
     Endpoint.COMPLETIONS: "prompt",
     Endpoint.EMBEDDINGS: "input",
 }
+_INLINE_MEDIA = re.compile(rb'"data:[^"\\]{64,}"|(?<="data":)"[A-Za-z0-9+/=_-]{1024,}"')
 _SORTED = frozenset(("tools", "functions", "documents"))
 
 
@@ -96,12 +98,21 @@ class _Text:
                 self.media_items += 1
                 self.pieces.append(xxhash.xxh3_128_digest(_encode_sorted(part)))
             else:
-                self.pieces.append(_encode_sorted({k: _decode_any(v) for k, v in part.items()}))
+                self.nested(_encode_sorted({k: _decode_any(v) for k, v in part.items()}))
 
     def canonical(self, raw: msgspec.Raw) -> None:
         """Any JSON value, independent of the order of its fields."""
         data = bytes(raw)
-        self.pieces.append(_encode_sorted(_decode_any(data)) if data[:1] in b"{[" else data)
+        self.nested(_encode_sorted(_decode_any(data)) if data[:1] in b"{[" else data)
+
+    def nested(self, data: bytes) -> None:
+        """JSON in which media may lie at any depth, as in the results of tools."""
+
+        def digest(found: re.Match[bytes]) -> bytes:
+            self.media_items += 1
+            return xxhash.xxh3_128_digest(found[0])
+
+        self.pieces.append(_INLINE_MEDIA.sub(digest, data))
 
     def prompt(self, raw: msgspec.Raw) -> None:
         """`prompt` or `input`: a string, strings, token ids, lists of token ids, or messages."""

@@ -26,3 +26,16 @@ def test_items_of_two_members_are_part_of_the_prompt():
         return prompt_of(Endpoint.RESPONSES, {"input": [{"type": "item_reference", "id": item}]})
 
     assert referring("a" * 4096).blocks != referring("b" * 4096).blocks
+
+
+def test_media_in_the_results_of_tools_count_as_items_not_as_text():
+    image = {"type": "base64", "media_type": "image/png", "data": "A" * 200_000}
+    result = {"type": "tool_result", "content": [{"type": "image", "source": image}]}
+    prompt = prompt_of(Endpoint.MESSAGES, {"messages": [{"role": "user", "content": [result]}]})
+    assert prompt.media_items == 1
+    assert prompt.text_bytes < 2000
+    output = {"type": "computer_screenshot", "image_url": "data:image/png;base64," + "A" * 200_000}
+    item = {"type": "computer_call_output", "call_id": "1", "output": output}
+    prompt = prompt_of(Endpoint.RESPONSES, {"input": [item]})
+    assert prompt.media_items == 1
+    assert prompt.text_bytes < 2000

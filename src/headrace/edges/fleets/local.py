@@ -176,7 +176,7 @@ class LocalFleet:
         while True:
             try:
                 ready_s = await self._run_once(name, first_ready)
-            except ReplicaStartError as error:
+            except (ReplicaStartError, OSError) as error:
                 ready_s = 0.0
                 failed_starts += 1
                 self._on_event(ReplicaDown(name, str(error)))
