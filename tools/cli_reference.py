@@ -16,8 +16,9 @@ What each command says with `--help`. This page is made from the code:
 `python -m tools.cli_reference`.
 
 Exit codes: 0 done (a gateway that was asked to stop and drained too), 1 it ran and could not do
-what was asked, 2 wrong flags, a wrong configuration, or an address that cannot be had. Errors go to
-stderr, one line each. Results go to stdout, progress to stderr.
+what was asked (a gateway that cut requests off when it stopped, after a second signal or at the end
+of its drain, too), 2 wrong flags, a wrong configuration, or an address that cannot be had. Errors
+go to stderr, one line each. Results go to stdout, progress to stderr.
 """
 
 

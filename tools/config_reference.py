@@ -39,7 +39,10 @@ package: `headrace check --schema`. This page is made from the code:
   `true` and `false` are flags.
 - No secret stands in the file: keys and tokens come from files or the environment, and are never
   printed.
-- Listening beyond loopback needs `api_keys_file`, or `--insecure` on the command line.
+- Listening beyond loopback needs `api_keys_file`, for the control plane `control.token_file` or
+  `control.token_env`, or else `--insecure` on the command line. The token is asked for what writes;
+  reading `/metrics`, the fleet and decisions (names and sizes, never prompts) takes none, so that
+  Prometheus scrapes as it is: keep that port inside the network of your operators.
 """
 
 

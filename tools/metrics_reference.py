@@ -23,15 +23,15 @@ _RULES = """\
 ## One fact, one source, one exporter
 
 - Tokens and latencies are exported by the gateway that relayed the request. So are held requests,
-  with an empty `replica`. Engine gauges (`llm_queue_depth` with a replica,
-  `llm_requests_running`, `llm_kv_cache_usage_ratio`, `llm_kv_exhaustion_seconds`) come from one
-  process: leave `engine_gauges` on in exactly one of several gateways before the same replicas.
-  Then sums over all of them are true: `sum(llm_queue_depth{model_id="llama-3-70b"})` and
+  with an empty `replica`. Engine gauges (`llm_queue_depth` with a replica, `llm_requests_running`,
+  `llm_kv_cache_usage_ratio`, `llm_kv_exhaustion_seconds`) come from one process: leave
+  `telemetry.engine_gauges` on in exactly one of several gateways before the same replicas. Then
+  sums over all of them are true: `sum(llm_queue_depth{model_id="llama-3-70b"})` and
   `sum(rate(llm_tokens_processed_total{token_type="output"}[1m]))`.
-- Engine gauges come from the last scrape. Once it is older than `stale_after_s`, a pushed value of
-  that age or less takes its place, else the gateway's own estimate from its requests in flight;
-  `headrace_engine_gauges_estimated` is 1 then. The series of a replica is never dropped while it
-  serves. KV usage is absent only where the size of the cache was never known;
+- Engine gauges come from the last scrape. Once it is older than `telemetry.stale_after`, a pushed
+  value of that age or less takes its place, else the gateway's own estimate from its requests in
+  flight; `headrace_engine_gauges_estimated` is 1 then. The series of a replica is never dropped
+  while it serves. KV usage is absent only where the size of the cache was never known;
   `llm_kv_exhaustion_seconds` also while the scrape is stale, since old growth tells nothing.
 - Tokens of a pool declared `traffic: external` come from its engines' own counters, else from
   `POST /telemetry`; its latencies come from there too. For every other pool pushed tokens and
@@ -80,9 +80,9 @@ that minute; a plain `sum(...)` of a counter falls. A replica that restarts in p
 and its counters. One that comes back later under an old name starts at 0, which Prometheus reads
 as a counter's restart.
 
-At most `max_series` combinations of model, pool and replica are kept (1,000 by default). More are
-counted together under `other`, so that sums stay true, and `headrace_series_overflow_total` rises.
-Model names that clients make up never become a label.
+At most `telemetry.max_series` combinations of model, pool and replica are kept (1,000 by default).
+More are counted together under `other`, so that sums stay true, and
+`headrace_series_overflow_total` rises. Model names that clients make up never become a label.
 """
 
 

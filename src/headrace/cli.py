@@ -290,10 +290,11 @@ def _add_keys(commands: Commands) -> None:
 
 
 def _new_key(options: argparse.Namespace) -> int:
-    from headrace.gateway.keys import add_key
+    from headrace.gateway.keys import add_key, count_keys
 
     try:
         key = add_key(options.file, options.name)
+        held = count_keys(options.file, options.name)
     except ValueError as error:
         return _refuse(str(error))
     except OSError as error:
@@ -302,7 +303,15 @@ def _new_key(options: argparse.Namespace) -> int:
         _print_json({"name": options.name, "key": key})
     else:
         sys.stdout.write(f"{key}\n")
-        sys.stderr.write("This key is shown once; the file holds only its hash.\n")
+        sys.stderr.write(
+            "This key is shown once; the file holds only its hash. A gateway that runs takes it "
+            "after\nSIGHUP (kill -HUP PID) or a restart.\n"
+        )
+    if held > 1:
+        sys.stderr.write(
+            f"headrace: warning: {options.name} has {held} keys in {options.file} now, and each "
+            "works;\nremove the line of one that is no longer wanted, then reload.\n"
+        )
     return 0
 
 

@@ -127,9 +127,18 @@ class TestKeys:
         code, out, err = run("keys", "new", "alice", "--file", file)
         assert code == 0
         assert "shown once" in err
+        assert "SIGHUP" in err
         assert KeyRing.load(file).identify(out.strip().encode()) == "alice"
         assert out.strip() not in file.read_text()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def test_a_second_key_of_one_owner_is_told(self, run, tmp_path):
+        file = tmp_path / "keys"
+        assert "warning" not in run("keys", "new", "alice", "--file", file)[2]
+        assert "warning" not in run("keys", "new", "ali", "--file", file)[2]
+        code, _, err = run("keys", "new", "alice", "--file", file)
+        assert code == 0
+        assert "alice has 2 keys" in err
 
     def test_as_json(self, run, tmp_path):
         _, out, _ = run("keys", "new", "alice", "--file", tmp_path / "keys", "--json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from headrace.config.document import join
@@ -19,6 +20,7 @@ Finding = tuple[str, str]
 _POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAX_UNIX_PATH = 103
 """`sun_path` on macOS with its closing zero; Linux takes four more."""
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -132,7 +134,19 @@ def _pool_tls(pool: PoolSection, path: str) -> Iterator[Finding]:
 
 
 def _is_host(name: str) -> bool:
-    return bool(name) and not any(character in name for character in "/:@ \t")
+    """Whether this may be a name in DNS: labels of letters, digits and hyphens."""
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= 253 and all(map(_HOST_LABEL.fullmatch, labels))
+
+
+def _is_address(host: str) -> bool:
+    """Whether this may be listened on: an address, or a name that stands for one."""
+    try:
+        ip_address(host)
+    except ValueError:
+        # What has only digits and dots was meant as an address.
+        return _is_host(host) and not host.replace(".", "").isdigit()
+    return True
 
 
 def _secret_source(
@@ -200,6 +214,15 @@ def _listeners(config: Config) -> Iterator[Finding]:
         if problem := unix_problem(config.listen.unix):
             yield "listen.unix", problem
         return
+    for section, host in (("listen", config.listen.host), ("control", config.control.host)):
+        if not _is_address(host):
+            yield (
+                f"{section}.host",
+                (
+                    f"is {host!r}; expected an address of this machine, such as 127.0.0.1 (this "
+                    "machine alone), 0.0.0.0 (all of its addresses) or ::1, or a host name"
+                ),
+            )
     same_port = config.listen.port == config.control.port != 0
     if same_port and config.listen.host == config.control.host:
         yield "control.port", f"is {config.control.port}, the port of `listen` too"
@@ -234,18 +257,28 @@ def _tracing(config: Config) -> Iterator[Finding]:
 
 
 def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:
-    """Why the gateway must not start like this: open to others without keys."""
-    listen = config.listen
-    only_here = listen.unix is not None or is_loopback(listen.host)
-    if insecure or config.api_keys_file is not None or only_here:
+    """Why the gateway must not start like this: open to others without keys or token."""
+    if insecure:
         return
-    yield (
-        "listen.host",
-        (
-            f"is {config.listen.host!r}, which other machines reach, without an `api_keys_file`; "
-            "make keys with `headrace keys new`, or say --insecure if the network is trusted"
-        ),
-    )
+    listen, control = config.listen, config.control
+    only_here = listen.unix is not None or is_loopback(listen.host)
+    if config.api_keys_file is None and not only_here:
+        yield (
+            "listen.host",
+            (
+                f"is {listen.host!r}, which other machines reach, without an `api_keys_file`; "
+                "make keys with `headrace keys new`, or say --insecure if the network is trusted"
+            ),
+        )
+    has_token = control.token_file is not None or control.token_env is not None
+    if not has_token and not is_loopback(control.host):
+        yield (
+            "control.host",
+            (
+                f"is {control.host!r}, which other machines reach, without a token; name one with "
+                "`token_file` or `token_env`, or say --insecure if the network is trusted"
+            ),
+        )
 
 
 def warnings(config: Config) -> Iterator[str]:

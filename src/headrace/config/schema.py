@@ -64,13 +64,14 @@ class ControlSection:
     """The second listener: metrics, decisions, pushes from engines."""
 
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on. One that other machines reach needs a token, or `--insecure`."""
     port: int = 9091
     """Port to listen on; 0 takes a free one."""
     tls: ServerTls | None = None
     """With it this listener speaks `https`, and only so."""
     token_file: str | None = None
-    """File with the token that writing endpoints ask for."""
+    """File with the token that writing endpoints ask for. Reading (metrics, the fleet,
+    decisions: names and sizes, never prompts) asks for none, so that Prometheus can scrape."""
     token_env: str | None = None
     """Environment variable with that token."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 from headrace.config.schema import Config
 
 _MAX_SECRET_BYTES = 8192
+_PLAIN_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+"""What variables are called by custom. Anything else may be the secret itself, put in the wrong
+place, and stays unsaid.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,10 @@ class SecretReader:
     def _from_environment(self, path: str, variable: str) -> str | None:
         value = self._environ.get(variable)
         if value is None:
-            self.findings.append((path, "names an environment variable that is not set"))
+            message = f"names {_shown(variable)}, which is not set"
+            self.findings.append((path, f"{message}; set it before the start"))
             return None
-        return self._checked(path, "the environment variable", value)
+        return self._checked(path, _shown(variable), value)
 
     def _checked(self, path: str, where: str, value: str) -> str | None:
         secret = value.strip()
@@ -76,3 +82,8 @@ class SecretReader:
             self.findings.append((path, f"{where} must hold one word of printable ASCII"))
             return None
         return secret
+
+
+def _shown(variable: str) -> str:
+    plain = _PLAIN_VARIABLE.fullmatch(variable)
+    return f"the environment variable {variable}" if plain else "an environment variable"

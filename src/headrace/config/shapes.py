@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Callable, Mapping
@@ -116,6 +117,7 @@ _DERIVED = {(TelemetrySettings, "external_pools")}
 _NAMED_BY = {Alias: "name"}
 _COUNTS = {"failures", "concurrency", "decisions", "learn_from_streams"}
 _SPANS = ("interval_s", "timeout_s", "window_s", "backoff_s")
+_FIELD_NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
 _SHORT = {Alias: "targets", Target: "model"}
 
 
@@ -130,7 +132,7 @@ def section_of(cls: type) -> Section:
         for each in fields(cls)
         if each.name != named_by and (cls, each.name) not in _DERIVED
     ]
-    doc = inspect.cleandoc(cls.__doc__ or "")
+    doc = _in_the_files_words(cls, inspect.cleandoc(cls.__doc__ or ""))
     return Section(cls, {entry.key: entry for entry in entries}, doc, named_by, _SHORT.get(cls))
 
 
@@ -143,7 +145,7 @@ def _entry(cls: type, each: Field[Any], hint: Hint, doc: str) -> Entry:
         key=_key(cls, each.name),
         field=each.name,
         shape=_shape(cls, inner, each),
-        doc=doc,
+        doc=_in_the_files_words(cls, doc),
         required=default is MISSING,
         nullable=nullable,
         default=None if default is MISSING else default,
@@ -156,6 +158,11 @@ def _key(cls: type, name: str) -> str:
         return name
     shorter = name.removesuffix("_s")
     return shorter if shorter != name else name.removesuffix("_bytes")
+
+
+def _in_the_files_words(cls: type, doc: str) -> str:
+    """A description with the fields it names called as the file has them."""
+    return _FIELD_NAME.sub(lambda found: f"`{_key(cls, found[1])}`", doc)
 
 
 def _without_none(hint: Hint) -> tuple[Hint, bool]:

@@ -1,6 +1,8 @@
 """The control plane: metrics, decisions and the fleet, on a listener of its own.
 
-Reading needs no key on loopback; off loopback what writes needs a token. A web page must not
+Reading needs no token: Prometheus scrapes as it is, and what is shown are names and sizes, never
+prompts. What writes needs a token off loopback; a listener that others reach is refused by the
+configuration without one. A web page must not
 reach it through the user's browser: on loopback only loopback names are taken as Host (a rebound
 DNS name is not one), and what writes takes only `application/json`, which a page cannot send
 across origins without asking first.

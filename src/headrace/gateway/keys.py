@@ -72,6 +72,12 @@ def add_key(path: Path, name: str) -> str:
     return made.key
 
 
+def count_keys(path: Path, name: str) -> int:
+    """How many keys of a file belong to `name`. Raises OSError if it cannot be read."""
+    owners = (line.split(maxsplit=1)[:1] for line in path.read_text("utf-8").splitlines())
+    return sum(owner == [name] for owner in owners)
+
+
 @dataclass(slots=True)
 class KeyRing:
     """The known keys. Changing the file takes a new `load`."""

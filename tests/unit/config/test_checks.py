@@ -248,6 +248,21 @@ class TestExposure:
         (tmp_path / "keys").write_text(f"alice sha256:{'0' * 64}\n")
         assert problems(ONE + "listen: {host: 0.0.0.0}\napi_keys_file: keys\n") == []
 
+    def test_the_control_plane_needs_a_token_beyond_loopback(self, problems):
+        text = ONE + "control: {host: 0.0.0.0}\n"
+        (found,) = problems(text)
+        assert "control.host: is '0.0.0.0'" in found
+        assert "`token_env`, or say --insecure" in found
+        assert problems(text, insecure=True) == []
+        told = ONE + "control: {host: 0.0.0.0, token_env: TOKEN}\n"
+        assert problems(told, {"TOKEN": "x"}) == []
+
+    @pytest.mark.parametrize("host", ["not a host", "", "http://h", "127.0.0.256", "-x", "h:80"])
+    @pytest.mark.parametrize("section", ["listen", "control"])
+    def test_hosts_that_cannot_be(self, problems, section, host):
+        (found,) = problems(ONE + f"{section}: {{host: '{host}'}}\n", insecure=True)
+        assert f"{section}.host: is '{host}'; expected an address of this machine" in found
+
     def test_two_listeners_one_port(self, problems):
         (found,) = problems(ONE + "listen: {port: 9091}\n")
         assert "control.port" in found

@@ -46,6 +46,7 @@ def test_never_printed(file, tmp_path):
     [
         pool(f", api_key: {SECRET}"),
         pool(f", api_key_env: {SECRET}"),
+        pool(f", api_key_env: {SECRET.replace('-', '_')}"),
         pool(f", api_key_env: [{SECRET}]"),
         pool() + f"control: {{token: {SECRET}}}\n",
         pool() + f"password: {SECRET}\n",
@@ -57,6 +58,7 @@ def test_not_even_in_errors(file, text):
     with pytest.raises(ConfigError) as caught:
         load(file(text), {})
     assert SECRET not in str(caught.value)
+    assert SECRET.replace("-", "_") not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["", "two words", "ünï", "line\nbreak"])
@@ -69,7 +71,7 @@ def test_what_is_not_there_is_named(file):
     with pytest.raises(ConfigError) as caught:
         load(file(pool(", api_key_env: KEY") + "control: {token_file: no/such}\n"), {})
     text = str(caught.value)
-    assert "pools[0].api_key_env: names an environment variable that is not set" in text
+    assert "pools[0].api_key_env: names the environment variable KEY, which is not set" in text
     assert "control.token_file: is 'no/such', which cannot be read" in text
 
 
