@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.core.hash_ring import HashRing
+from headrace.core.hash_ring import POINTS, HashRing
 from headrace.core.model import PoolSpec
 from headrace.core.policies.prefix_hash import load_bound
 from tests.unit.core.driver import PROFILE, Driver, chain
@@ -72,6 +73,20 @@ def test_the_way_to_a_set_of_replicas_does_not_matter(names: list[str], data: st
     assert [list(ring.walk(key)) for key in KEYS[:100]] == [
         list(direct.walk(key)) for key in KEYS[:100]
     ]
+
+
+def test_no_two_places_are_the_same():
+    names = [f"{kind}{number}" for kind in ("", "r", "10.0.0.1:80") for number in range(100)]
+    assert len(set(ring_of(names)._points)) == len(names) * POINTS
+
+
+@pytest.mark.parametrize("name", ["{}", "r{}", "r{:02}", "replica-{}", "http://10.0.0.{}:8000"])
+def test_shares_are_even_whatever_the_names(name: str):
+    names = [name.format(number) for number in range(40)]
+    ring = ring_of(names)
+    shares = Counter(next(ring.walk(key)) for key in range(20_000))
+    assert all(0.6 < shares[each] / 500 < 1.5 for each in names)
+    assert all(len(list(ring.walk(key))) == 40 for key in range(20))
 
 
 def test_shares_are_even_and_the_keys_of_one_that_leaves_spread_over_all_others():

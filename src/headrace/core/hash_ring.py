@@ -31,14 +31,16 @@ class HashRing:
 
     def add(self, names: Iterable[str]) -> None:
         """Put on the ring those that are not on it yet."""
+        known = len(self._points)
         for name in names:
             if name not in self._names:
                 self._names.add(name)
                 points = _points_of(name)
                 self._owners.update(dict.fromkeys(points, name))
                 self._points += points
-        # Merges what was sorted before with what is new.
-        self._points.sort()
+        if len(self._points) > known:
+            # Merges what was sorted before with what is new.
+            self._points.sort()
 
     def remove(self, name: str) -> None:
         """Take a replica off the ring; a no-op if it is not on it."""
@@ -67,5 +69,5 @@ class HashRing:
 
 
 def _points_of(name: str) -> list[int]:
-    digest, data = xxhash.xxh3_64_intdigest, name.encode()
-    return [digest(data, seed) for seed in range(POINTS)]
+    # Not by the hash's seed: under different seeds short names of the same length collide.
+    return [xxhash.xxh3_64_intdigest(f"{name}#{number}".encode()) for number in range(POINTS)]

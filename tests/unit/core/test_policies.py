@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from headrace.core.candidates import Ask
+from headrace.core.candidates import ENOUGH, Ask
 from headrace.core.decisions import ExplainedAttempt
 from headrace.core.hash_ring import HashRing
 from headrace.core.model import PoolSpec
@@ -187,3 +187,20 @@ def test_who_left_is_forgotten():
     policy.left("never seen")
     assert len(policy._ring) == 1
     assert list(policy._ring.walk(5)) == ["b"]
+
+
+# ---------------------------------------------------------------- large fleets
+
+
+@pytest.mark.parametrize("policy", ["round_robin", "least_requests", "prefix_hash"])
+@pytest.mark.parametrize("blocks", [chain("it"), ()], ids=["prompt", "short prompt"])
+def test_of_a_large_fleet_only_the_first_in_order_are_priced(policy, blocks):
+    names = [f"r{number:02}" for number in range(40)]
+    driver = driver_of(policy, *names)
+    for number in range(120):
+        driver.dispatched(id=f"r{number}", blocks=blocks)
+        assert explained(driver, f"r{number}").considered <= 40
+    # The mean is 3, and 125 % of it 4 where the same prefix must overflow.
+    loads = [driver.replica(name).in_flight for name in names]
+    assert max(loads) <= (4 if policy == "prefix_hash" and blocks else 3)
+    assert explained(driver, "r0").considered == ENOUGH

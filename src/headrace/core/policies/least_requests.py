@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, rows_at
+from headrace.core.candidates import (
+    Ask,
+    Candidate,
+    CostTerm,
+    Row,
+    Scope,
+    fewest_in_flight,
+    rows_at,
+)
 from headrace.core.model import Replica
 
 
@@ -12,8 +20,9 @@ class LeastRequests:
     scope = Scope.ALL
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
-        """Price each replica by its requests in flight."""
-        return rows_at(ask, replicas, [float(replica.in_flight) for replica in replicas], now)
+        """Price those with the fewest requests in flight, by these."""
+        fewest = fewest_in_flight(replicas)
+        return rows_at(ask, fewest, [float(replica.in_flight) for replica in fewest], now)
 
     def chosen(self, replica: str) -> None:
         """Nothing to remember."""

@@ -17,7 +17,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, rows_at
+from headrace.core.candidates import (
+    ENOUGH,
+    Ask,
+    Candidate,
+    CostTerm,
+    Row,
+    Scope,
+    fewest_in_flight,
+    rows_at,
+)
 from headrace.core.hash_ring import HashRing
 from headrace.core.model import Replica
 
@@ -26,9 +35,6 @@ LOAD_PERCENT = 125
 KEY_BLOCKS = 4
 """Blocks of 256 bytes that make the key, some 256 tokens: few enough that a conversation outgrows
 them at once and then stays, enough to tell system prompts with a common opening apart."""
-WALKED = 4
-"""Replicas along the ring that are priced, beyond what it takes to find one below its bound: an
-explanation compares the pick with them."""
 BEHIND_ALL = 100_000.0
 """Places that a replica at its bound is put behind: more than a pool has replicas."""
 
@@ -49,7 +55,8 @@ class PrefixHash:
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price the first few replicas from the prompt's key on, by their place."""
         if not ask.marks:
-            return rows_at(ask, replicas, [0.0] * len(replicas), now)
+            fewest = fewest_in_flight(replicas)
+            return rows_at(ask, fewest, [0.0] * len(fewest), now)
         if replicas is not self._on_ring:
             self._ring.add(replica.name for replica in replicas)
             self._on_ring = replicas
@@ -73,7 +80,7 @@ class PrefixHash:
         )
 
     def _walk(self, key: int, replicas: list[Replica]) -> tuple[list[Replica], list[float]]:
-        """The first few of `replicas` along the ring, one below its bound among them; costs."""
+        """Those met first on the ring, one below its bound among them, and their costs."""
         bound = load_bound(sum([replica.in_flight for replica in replicas]), len(replicas))
         walked, costs, is_free = list[Replica](), list[float](), False
         for name in self._ring.walk(key):
@@ -85,7 +92,7 @@ class PrefixHash:
             costs.append(len(walked) + (0.0 if is_below else BEHIND_ALL))
             walked.append(replica)
             is_free = is_free or is_below
-            if is_free and len(walked) >= WALKED:
+            if is_free and len(walked) >= ENOUGH:
                 break
         return walked, costs
 

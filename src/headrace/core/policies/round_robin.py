@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, rows_at
+from headrace.core.candidates import ENOUGH, Ask, Candidate, CostTerm, Row, Scope, rows_at
 from headrace.core.model import Replica
 
 
@@ -17,10 +17,12 @@ class RoundRobin:
         self._last = ""
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
-        """Price each replica by its distance from the one whose turn it is."""
+        """Price the next few replicas by their distance from the one whose turn it is."""
         first = bisect_right(replicas, self._last, key=lambda replica: replica.name)
         count = len(replicas)
-        return rows_at(ask, replicas, [float((i - first) % count) for i in range(count)], now)
+        turns = range(min(count, ENOUGH))
+        following = [replicas[(first + turn) % count] for turn in turns]
+        return rows_at(ask, following, map(float, turns), now)
 
     def chosen(self, replica: str) -> None:
         """The next turn is that of the one after it."""
