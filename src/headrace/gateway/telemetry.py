@@ -225,6 +225,7 @@ class Telemetry:
         self._leaving.add(replica)
         for by_replica in (self.scrape_failures, self._totals, self._pushed, self._kv_usage):
             by_replica.pop(replica, None)
+        self.troubles.forget(replica)
         self._forget_finished()
 
     def _forget_finished(self) -> None:
@@ -234,7 +235,6 @@ class Telemetry:
             elif not self.series.in_flight(replica):
                 self._leaving.discard(replica)
                 self.series.forget_replica(replica)
-        self.troubles.forget(replica)
 
     def configure(self, settings: TelemetrySettings) -> None:
         """Export by these settings from now on."""
