@@ -69,7 +69,8 @@ def main() -> None:
     started = time.monotonic()
     say(f"making .venv for {platform.python_implementation()} {platform.python_version()}")
     uv = find_uv()
-    say("installing what uv.lock names" + (", with the tools for tests" if dev else ""))
+    first = "" if VENV.exists() else "; the first time this takes a minute or more"
+    say(f"installing what uv.lock names{', with the tools for tests' if dev else ''}{first}")
     install(uv, dev=dev)
     STAMP.write_text(f"{fingerprint()} {'dev' if dev or has_dev() else 'run'}\n")
     say(f".venv is ready after {time.monotonic() - started:.0f} s")
@@ -155,6 +156,7 @@ def install(uv: str, *, dev: bool) -> None:
         else:
             install_from_mirror(uv, mirror, what)
     except subprocess.CalledProcessError as error:
+        sys.stderr.write(error.stdout)
         sys.exit(
             f"headrace: {Path(error.cmd[0]).name} {error.cmd[1]} failed as it says above. "
             "`make clean` and another try start from nothing."
@@ -180,7 +182,10 @@ def install_from_mirror(uv: str, mirror: str, what: list[str]) -> None:
 
 
 def run(*command: str) -> None:
-    """Run uv in the project, without Python downloads and with the system's certificates."""
+    """Run uv in the project, without Python downloads and with the system's certificates.
+
+    What it prints is kept for the case that it fails.
+    """
     env = {
         **os.environ,
         "UV_PROJECT_ENVIRONMENT": str(VENV),
@@ -190,8 +195,15 @@ def run(*command: str) -> None:
     env.pop("VIRTUAL_ENV", None)  # an active environment is not the one to fill
     if bundle := os.environ.get("PIP_CERT") or os.environ.get("REQUESTS_CA_BUNDLE"):
         env.setdefault("SSL_CERT_FILE", bundle)  # the one that uv reads
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    subprocess.run([*command, *quiet], cwd=ROOT, env=env, check=True)
+    subprocess.run(
+        command,
+        cwd=ROOT,
+        env=env,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 if __name__ == "__main__":

@@ -56,3 +56,23 @@ def test_the_pinned_uv_is_new_enough_for_the_project():
         wanted = tomllib.load(file)["tool"]["uv"]["required-version"]
     oldest = tuple(map(int, wanted.removeprefix(">=").split(".")))
     assert tuple(map(int, bootstrap.UV_VERSION.split("."))) >= oldest
+
+
+def fake_uv(folder: Path, code: int) -> str:
+    uv = folder / "uv"
+    uv.write_text(f"#!/bin/sh\necho ' + package==1.0'\nexit {code}\n")
+    uv.chmod(0o755)
+    return str(uv)
+
+
+def test_an_installation_that_works_says_nothing(project: Path, monkeypatch, capfd):
+    monkeypatch.setattr(bootstrap, "index_setting", lambda: None)
+    bootstrap.install(fake_uv(project, 0), dev=False)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_that_fails_shows_what_uv_said(project: Path, monkeypatch, capfd):
+    monkeypatch.setattr(bootstrap, "index_setting", lambda: None)
+    with pytest.raises(SystemExit, match="uv sync failed as it says above"):
+        bootstrap.install(fake_uv(project, 2), dev=False)
+    assert "+ package==1.0" in capfd.readouterr().err
