@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.events import ConfigChanged, Dispatch, Effect, Reject
 from headrace.core.model import Endpoint, Outcome, PoolSpec, Replica
+from headrace.core.policies import POLICIES
 from tests.unit.core.driver import POOL, Driver, chain
 
 NAMES = ["a", "b", "c"]
@@ -141,7 +142,7 @@ class SumsAgainstNaive(RuleBasedStateMachine):
     def probe(self, name: str, healthy: bool) -> None:
         self.driver.probed(name, healthy)
 
-    @rule(policy=st.sampled_from(["seconds", "round_robin"]))
+    @rule(policy=st.sampled_from(list(POLICIES)))
     def configure(self, policy: str) -> None:
         profile = self.pool.profile
         self.driver.send(

@@ -48,8 +48,12 @@ POOLS = (
     PoolSpec("fast", "model", profile=PROFILE),
     PoolSpec("plain", "model", policy="round_robin", profile=PROFILE),
     PoolSpec("young", "other"),
+    PoolSpec("hashed", "third", policy="prefix_hash", profile=PROFILE),
+    PoolSpec("paired", "fourth", policy="power_of_two"),
+    PoolSpec("least", "fifth", policy="least_requests"),
 )
 ALIASES = (Alias("chat", (Target("model", 0.7), Target("other", 0.3)), ("other",)),)
+MODELS = ["chat", "model", "other", "third", "fourth", "fifth", "lora", "unknown", ""]
 Log = list[tuple[Event, float]]
 
 
@@ -77,7 +81,7 @@ class Live:
     def run(self, steps: int) -> Live:
         self.tell(ConfigChanged(POOLS, ALIASES))
         for position in range(45):
-            pool = POOLS[position % 3].name
+            pool = POOLS[position % len(POOLS)].name
             adapters = (
                 frozenset({"lora", "lorb", "lorc"}) if position % 7 == 0 else frozenset[str]()
             )
@@ -113,7 +117,7 @@ class Live:
     def change(self, name: str) -> None:
         if self.rng.random() < 0.5:
             self.tell(ReplicaGone(name))
-        pool = POOLS[int(name[1:]) % 3].name
+        pool = POOLS[int(name[1:]) % len(POOLS)].name
         self.tell(ReplicaChanged(name, pool, f"http://{name}", self.rng.random() < 0.8))
 
     def request(self, step: int) -> Request:
@@ -121,7 +125,7 @@ class Live:
         blocks = chain(*rng.choices("abcd", k=rng.randrange(1, 5)))
         return Request(
             id=f"request-{step}",
-            model=rng.choice(["chat", "model", "other", "lora", "unknown", ""]),
+            model=rng.choice(MODELS),
             endpoint=rng.choice(list(Endpoint)),
             streamed=rng.random() < 0.8,
             text_bytes=len(blocks) * 256 + rng.randrange(256),
