@@ -41,11 +41,15 @@ _FAR = 5.0
 _KEPT = 1.0 - 1.0 / 100.0
 """Weight that earlier samples keep with each new one: some 100 are remembered."""
 
+_SOLVED_EACH = 50
+_SOLVED_EVERY = 8
+"""Each of the first samples is solved for, then every so many: most of the work is in it."""
+
 
 class PromptLength:
     """The learned length of prompts of one pool; both coefficients are never negative."""
 
-    __slots__ = ("_sums", "overhead_tokens", "tokens_per_byte")
+    __slots__ = ("_samples", "_sums", "overhead_tokens", "tokens_per_byte")
 
     def __init__(self) -> None:
         self.overhead_tokens = 0.0
@@ -53,6 +57,7 @@ class PromptLength:
         # Weighted sums over samples of x*x, x*b, b*b, x*tokens and b*tokens, where b is the bytes
         # and x is 1 with a template and 0 without.
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._samples = 0
 
     def estimate(self, text_bytes: int, templated: bool) -> float:
         """Tokens of a prompt with this much text."""
@@ -74,21 +79,25 @@ class PromptLength:
         expected = b * self.tokens_per_byte
         if templated:
             expected += self.overhead_tokens
-        text_noise, media_noise = _TEXT_NOISE * expected, _MEDIA_NOISE * media_tokens
-        noise = _NOISE_VARIANCE + text_noise * text_noise + media_noise * media_noise
+        noise = _NOISE_VARIANCE + _TEXT_NOISE**2 * expected * expected
+        if media_tokens:
+            noise += (_MEDIA_NOISE * media_tokens) ** 2
         weight = 1.0 / noise
-        off = abs(text_tokens - expected)
+        off = text_tokens - expected
         # The second look costs more and is needed only for what the noise alone does not explain.
         if off * off > _FAR * _FAR * noise:
             far = _FAR * sqrt(noise + self._uncertainty(b, templated))
-            weight *= min(1.0, far / off)
+            weight *= min(1.0, far / abs(off))
         xx, xb, bb, xt, bt = self._sums
         if templated:
             xx, xb, xt = xx + weight, xb + weight * b, xt + weight * text_tokens
         weight *= b
         bb, bt = bb + weight * b, bt + weight * text_tokens
-        self._solve(xx, xb, bb, xt, bt)
         self._sums = (xx * _KEPT, xb * _KEPT, bb * _KEPT, xt * _KEPT, bt * _KEPT)
+        self._samples += 1
+        # Once much is known, the solution hardly moves from one sample to the next.
+        if self._samples < _SOLVED_EACH or self._samples % _SOLVED_EVERY == 0:
+            self._solve(xx, xb, bb, xt, bt)
 
     def _uncertainty(self, b: float, templated: bool) -> float:
         """Variance of an estimate, by what is known of the coefficients so far."""
