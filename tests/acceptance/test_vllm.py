@@ -13,7 +13,7 @@ from tests.acceptance.clients import post, stream_events
 from tests.acceptance.serving import Figures, figures, tokens
 from tests.live.up import HANG_S, Up
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.vllm]
+pytestmark = [pytest.mark.acceptance, pytest.mark.vllm, pytest.mark.timeout(900)]
 
 HELLO = [{"role": "user", "content": "Say hello in five words."}]
 TOOL = {

@@ -14,7 +14,7 @@ from tests.acceptance.serving import Figures, figures, tokens
 from tests.acceptance.vllm_server import MAX_SEQUENCES, VllmServer
 from tests.live.up import HANG_S, Up
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.vllm]
+pytestmark = [pytest.mark.acceptance, pytest.mark.vllm, pytest.mark.timeout(900)]
 
 LONG = {"max_tokens": 1500, "ignore_eos": True}
 HELLO = [{"role": "user", "content": "Say hello in five words."}]

@@ -18,7 +18,7 @@ from tests.acceptance.vllm_server import VllmServer, running_vllm
 from tests.live.up import HANG_S, Up
 from tools.vllm_env import VllmEnv
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.vllm]
+pytestmark = [pytest.mark.acceptance, pytest.mark.vllm, pytest.mark.timeout(900)]
 
 ADAPTER = "poet"
 WRITE_ADAPTER = Path(__file__).parents[2] / "tools" / "random_adapter.py"
