@@ -91,6 +91,38 @@ async def test_a_body_cut_short_is_never_taken_for_whole():
             await rig.chat()
 
 
+async def test_an_error_of_every_replica_reaches_the_client_in_the_engines_words():
+    async def no_images(received, peer):
+        await peer.json({"error": {"message": "image input is not supported"}}, status=500)
+
+    async with run_gateway(no_images, no_images, no_images) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 500
+        assert answer.json()["error"]["message"] == "image input is not supported"
+        assert sum(len(engine.received) for engine in rig.engines) == 2
+
+
+async def test_an_engines_error_without_a_word_gets_some():
+    async def mute(received, peer):
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+
+    async with run_gateway(mute) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 400
+        assert "HTTP 400" in answer.json()["error"]["message"]
+
+
+async def test_a_replica_that_answers_500_to_everything_is_taken_out():
+    async def dead(received, peer):
+        await peer.json({"error": {"message": "CUDA error"}}, status=500)
+
+    for policy in ("round_robin", "seconds"):
+        async with run_gateway(dead, good, policy=policy) as rig:
+            for _ in range(12):
+                assert (await rig.chat(stream=True)).status_code == 200
+            assert len(rig.engines[0].received) < 5
+
+
 async def test_all_replicas_failing_gives_one_clear_error():
     async with run_gateway(reset_at_once, reset_at_once) as rig:
         answer = await rig.chat()

@@ -219,12 +219,13 @@ class Dispatcher:
         live = self._attempts.pop(event.attempt, None)
         if live is None:
             return []
+        replica, effects = live.attempt.replica, list[Effect]()
         if event.outcome is Outcome.COMPLETED:
             self._complete(live, event, now)
+            effects += self._convict(live.flight, now)
         else:
             self._close(live, now)
         live.record.note_end(event, now)
-        replica, effects = live.attempt.replica, list[Effect]()
         if event.status == 503:
             replica.busy_until_s = now + self._settings.busy_s
         first = len(live.flight.tried) == 1
@@ -233,6 +234,19 @@ class Dispatcher:
         reached_client = live.record.ttft_s is not None
         if event.outcome in (Outcome.UNAVAILABLE, Outcome.TIMED_OUT) and not reached_client:
             effects += self._retry(live.flight, event, now)
+        return effects
+
+    def _convict(self, flight: _Flight, now: float) -> list[Effect]:
+        """A request was served: those who answered it with an error before are at fault."""
+        effects = list[Effect]()
+        if len(flight.tried) > 1:
+            for name, record in zip(flight.tried, flight.record.attempts, strict=True):
+                replica = self.fleet.replicas.get(name)
+                at_fault = record.status is not None and record.status >= 500
+                if replica is None or not at_fault or record.status == 503:
+                    continue
+                if health.note_failure(replica, self._settings.ejection, now):
+                    effects += self._state_changed(replica)
         return effects
 
     def _complete(self, live: _Live, event: Ended, now: float) -> None:

@@ -3,9 +3,11 @@
     READY ──failures in a row──► EJECTED ──back-off──► Probe ──healthy──► READY
                                     └────── longer back-off ◄──not──┘
 
-Only failures of the connection count (no answer, a reset, a timeout, a broken stream): an engine
-that answers 503 is busy, not gone. And only those of a request's first attempt: one that kills a
+Failures of the connection count (no answer, a reset, a timeout, a broken stream): an engine that
+answers 503 is busy, not gone. And only those of a request's first attempt: one that kills a
 connection may kill the next one as well, and must not take out every replica it is tried on.
+Any other answered error (500) counts once another replica has served the same request: only then
+was it not the request's fault.
 """
 
 from __future__ import annotations
@@ -41,8 +43,11 @@ def note_end(
         if ended.outcome is Outcome.COMPLETED:
             return note_probe(replica, True, settings, now)
         return False
-    if not (first and _failed(ended)):
-        return False
+    return first and _failed(ended) and note_failure(replica, settings, now)
+
+
+def note_failure(replica: Replica, settings: EjectionSettings, now: float) -> bool:
+    """Count a failure that was the replica's; whether its state changed."""
     replica.consecutive_failures += 1
     if replica.state is not ReplicaState.READY or replica.consecutive_failures < settings.failures:
         return False
