@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
-import httpx
 import pytest
 
 from headrace.gateway.keys import add_key
+from tests.gateway.serve_process import HANG_S, Serve, headrace, pool, serving
 from tests.otlp_receiver import OtlpReceiver
 from tests.scripted import ScriptedEngine, stream_words
 
-HANG_S = 60.0
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -34,62 +27,6 @@ async def slow_words(_received, peer):
 
 async def endless_words(_received, peer):
     await stream_words(peer, 100_000, pause_s=0.05)
-
-
-class Serve:
-    """A running `headrace serve`."""
-
-    def __init__(self, process: Process, url: str, control: str) -> None:
-        self.process = process
-        self.control = control
-        self.client = httpx.AsyncClient(base_url=url, timeout=HANG_S, trust_env=False)
-
-    def signal(self, number: int = signal.SIGTERM) -> None:
-        self.process.send_signal(number)
-
-    async def ended(self) -> tuple[int, str]:
-        """Its exit code and what it said on stderr."""
-        _, errors = await asyncio.wait_for(self.process.communicate(), HANG_S)
-        assert self.process.returncode is not None
-        return self.process.returncode, errors.decode()
-
-    async def ready(self) -> None:
-        async with asyncio.timeout(HANG_S):
-            while (await self.client.get("/ready")).status_code != 200:
-                await asyncio.sleep(0.02)
-
-
-async def headrace(*arguments: str | Path, **environ: str) -> Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "headrace", *map(str, arguments)),
-        stdout=PIPE,
-        stderr=PIPE,
-        env={**os.environ, **environ},
-    )
-
-
-@asynccontextmanager
-async def serving(tmp_path: Path, text: str, **environ: str) -> AsyncIterator[Serve]:
-    """Run `serve` on free ports until its engines are ready."""
-    file = tmp_path / "headrace.yaml"
-    file.write_text("listen: {port: 0}\ncontrol: {port: 0}\nhealth: {interval: 50ms}\n" + text)
-    process = await headrace("serve", "-c", file, **environ)
-    assert process.stdout is not None
-    try:
-        lines = [(await process.stdout.readline()).decode() for _ in range(2)]
-        url, control = (next(w for w in line.split() if "://" in w) for line in lines)
-        serve = Serve(process, url.removesuffix("/v1"), control)
-        async with serve.client:
-            await serve.ready()
-            yield serve
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-
-
-def pool(engine: ScriptedEngine, name: str = "p", model: str = "m", more: str = "") -> str:
-    return f"  - {{name: {name}, model: {model}, engine: vllm, replicas: [{engine.url}]{more}}}\n"
 
 
 async def test_pools_aliases_and_keys_on_both_sides(tmp_path):
