@@ -6,8 +6,10 @@ For what no engine here does on demand: stored responses, adapters, faults at a 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 
@@ -70,22 +72,38 @@ Script = Callable[[Received, Peer], Awaitable[None]]
 class ScriptedEngine:
     """Serves `/health`, `/v1/models`, `/metrics` plainly; everything else by the script."""
 
-    def __init__(self, script: Script, *, models: tuple[dict[str, object], ...] = ()) -> None:
+    def __init__(
+        self,
+        script: Script,
+        *,
+        models: tuple[dict[str, object], ...] = (),
+        tls: ssl.SSLContext | None = None,
+        unix: str = "",
+    ) -> None:
         self.script = script
         self.models = list(models)
         self.received: list[Received] = []
         self.connections = 0
         self.clients_gone = 0
         self.port = 0
+        self._tls = tls
+        self._unix = unix
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        if self._unix:
+            return f"unix:{self._unix}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> ScriptedEngine:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+    async def __aenter__(self) -> Self:
+        if self._unix:
+            self._server = await asyncio.start_unix_server(self._serve, self._unix)
+            return self
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

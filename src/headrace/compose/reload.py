@@ -73,12 +73,11 @@ class Reloader:
         self.loaded = loaded
         await self._fleets.follow(loaded)
         gateway.telemetry.config_reloads["partial" if waiting else "applied"] += 1
-        changed = ", ".join(_changed(before, loaded)) or "nothing"
-        self._terminal.status(f"reloaded {loaded.source}; changed: {changed}")
-        if waiting:
-            self._terminal.status(f"needs a restart: {', '.join(waiting)}")
         for warning in loaded.warnings:
             self._terminal.status(f"warning: {warning}")
+        changed = ", ".join(_changed(before, loaded)) or "nothing"
+        restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
+        self._terminal.status(f"reloaded {loaded.source}; changed: {changed}{restart}")
 
     # ------------------------------------------------------------ certificates
 

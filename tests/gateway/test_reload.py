@@ -1,0 +1,216 @@
+"""A running `headrace serve` takes up another file on SIGHUP; nothing that runs is cut."""
+
+import asyncio
+
+from headrace.gateway.keys import KeyRing, new_key
+from tests.gateway.serve_process import HANG_S, LISTEN, Serve, headrace, pool, serving
+from tests.scripted import ScriptedEngine, stream_words
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+STREAM = {**CHAT, "stream": True}
+RELOADS = 'headrace_config_reloads_total{result="%s"}'
+WORDS = 40
+
+
+class Waiting(ScriptedEngine):
+    """Its streams begin, and end when they are let go."""
+
+    def __init__(self, *models: str) -> None:
+        super().__init__(self._stream, models=tuple({"id": model} for model in models or ("m",)))
+        self.go = asyncio.Event()
+
+    async def _stream(self, _received, peer):
+        await peer.start_stream()
+        await peer.event({"choices": [{"index": 0, "delta": {"content": "first"}}]})
+        await self.go.wait()
+        await peer.event({"choices": [{"index": 0, "delta": {"content": "last"}}]})
+        await peer.end_stream()
+
+
+async def three_words(_received, peer):
+    await stream_words(peer, 3)
+
+
+async def ask(serve: Serve, model: str = "m") -> int:
+    answer = await serve.client.post("/v1/chat/completions", json={**STREAM, "model": model})
+    return answer.status_code
+
+
+async def until_served(serve: Serve, model: str) -> None:
+    async with asyncio.timeout(HANG_S):
+        while await ask(serve, model) != 200:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_stream_outlives_its_pool(tmp_path):
+    async with (
+        Waiting() as old,
+        ScriptedEngine(three_words, models=({"id": "n"},)) as new,
+        serving(tmp_path, f"pools:\n{pool(old)}") as serve,
+        serve.client.stream("POST", "/v1/chat/completions", json=STREAM) as answer,
+    ):
+        pieces = answer.aiter_raw()
+        got = await anext(pieces)
+        said = await serve.reload(f"pools:\n{pool(new, 'q', 'n')}aliases: {{chat: n}}\n")
+        assert "changed: pools, aliases" in said
+        assert await ask(serve, "m") == 404
+        await until_served(serve, "chat")
+        replica = f'model_id="m",pool="p",replica="p/127.0.0.1:{old.port}"'
+        assert await serve.metric(f"headrace_requests_in_flight{{{replica}}}") == 1
+        old.go.set()
+        async for piece in pieces:
+            got += piece
+        assert got.endswith(b"data: [DONE]\n\n")
+        assert b'"last"' in got
+        assert await serve.metric(RELOADS % "applied") == 1
+
+
+async def test_a_replica_taken_off_the_list_drains(tmp_path):
+    async with Waiting() as one, Waiting() as two:
+        text = f"pools:\n  - {{name: p, model: m, engine: vllm, replicas: [{one.url}]}}\n"
+        async with serving(tmp_path, text) as serve:
+            async with serve.client.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
+                pieces = answer.aiter_raw()
+                got = await anext(pieces)
+                await serve.reload(text.replace(one.url, two.url))
+                two.go.set()
+                await until_served(serve, "m")
+                assert len([each for each in one.received if each.method == "POST"]) == 1
+                fleet = (await serve.control_client.get("/api/v1/fleet")).json()
+                states = {each["name"]: each["state"] for each in fleet["pools"][0]["replicas"]}
+                assert states == {
+                    f"p/127.0.0.1:{one.port}": "draining",
+                    f"p/127.0.0.1:{two.port}": "ready",
+                }
+                one.go.set()
+                async for piece in pieces:
+                    got += piece
+            assert got.endswith(b"data: [DONE]\n\n")
+
+
+async def test_replicas_that_stay_never_stop_serving(tmp_path):
+    async with (
+        ScriptedEngine(three_words, models=({"id": "m"},)) as one,
+        ScriptedEngine(three_words, models=({"id": "m"},)) as two,
+    ):
+        text = f"pools:\n{pool(one)}"
+        async with serving(tmp_path, text) as serve:
+            statuses: list[int] = []
+
+            async def go_on() -> None:
+                while True:
+                    statuses.append(await ask(serve))
+
+            asking = asyncio.create_task(go_on())
+            for round_trip in range(4):
+                more = f", {two.url}" if round_trip % 2 else ""
+                await serve.reload(text.replace(one.url, one.url + more))
+            asking.cancel()
+            assert set(statuses) == {200}
+            assert await serve.metric(RELOADS % "applied") == 4
+
+
+async def test_a_bad_file_changes_nothing_and_says_what_check_says(tmp_path):
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}"
+        async with serving(tmp_path, text) as serve:
+            bad = text.replace("engine: vllm", "engine: vlm") + "limits: {max_body: much}\n"
+            said = await serve.reload(bad)
+            check = await headrace("check", serve.file)
+            _, errors = await asyncio.wait_for(check.communicate(), HANG_S)
+            assert errors.decode().count("\n") == 2
+            assert said == errors.decode() + "the configuration stays as it was"
+            assert await ask(serve) == 200
+            assert await serve.metric(RELOADS % "refused") == 1
+            assert await serve.metric(RELOADS % "applied") == 0
+            await serve.reload(text)
+            assert await serve.metric(RELOADS % "applied") == 1
+
+
+async def test_a_revoked_key_stops_working_and_a_new_one_works(tmp_path):
+    keys = tmp_path / "keys"
+    alice, bob = new_key("alice"), new_key("bob")
+    keys.write_text(alice.line + "\n")
+    keys.chmod(0o600)
+    assert len(KeyRing.load(keys)) == 1
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}api_keys_file: keys\n"
+        async with serving(tmp_path, text) as serve:
+            serve.client.headers["authorization"] = f"Bearer {alice.key}"
+            assert await ask(serve) == 200
+            keys.write_text(bob.line + "\n")
+            assert await ask(serve) == 200
+            assert "changed: API keys" in await serve.reload()
+            assert await ask(serve) == 401
+            serve.client.headers["authorization"] = f"Bearer {bob.key}"
+            assert await ask(serve) == 200
+            keys.write_text("nonsense\n")
+            assert "has 1 words; expected" in await serve.reload()
+            assert await ask(serve) == 200
+
+
+async def test_limits_hold_for_new_requests_and_not_for_those_under_way(tmp_path):
+    async with Waiting() as engine:
+        text = f"pools:\n{pool(engine)}"
+        async with serving(tmp_path, text) as serve:
+            async with serve.client.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
+                pieces = answer.aiter_raw()
+                got = await anext(pieces)
+                shorter = "limits: {max_body: 10}\ntimeouts: {total: 100ms, between_bytes: 100ms}\n"
+                await serve.reload(text + shorter)
+                assert await ask(serve) == 413
+                await asyncio.sleep(0.8)  # several looks at deadlines
+                engine.go.set()
+                async for piece in pieces:
+                    got += piece
+            assert got.endswith(b"data: [DONE]\n\n")
+
+
+async def test_what_needs_a_restart_is_named_and_the_rest_applied(tmp_path):
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}"
+        async with serving(tmp_path, text) as serve:
+            moved = "listen: {host: localhost, port: 0}\ncontrol: {port: 1}\n"
+            for _ in range(2):  # a second reload says so again
+                said = await serve.reload(text + "aliases: {chat: m}\n", listen=moved)
+                assert "needs a restart: listen.host, control.port" in said
+            assert await ask(serve, "chat") == 200
+            assert await serve.metric(RELOADS % "partial") == 2
+            assert "needs a restart" not in await serve.reload(text, listen=LISTEN)
+
+
+async def test_the_engines_key_changes(tmp_path):
+    key = tmp_path / "engine-key"
+    key.write_text("sk-old\n")
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine, more=', api_key_file: engine-key')}"
+        async with serving(tmp_path, text) as serve:
+            assert await ask(serve) == 200
+            key.write_text("sk-new\n")
+            assert "changed: secrets" in await serve.reload()
+            before = len(engine.received)
+            assert await ask(serve) == 200
+            async with asyncio.timeout(HANG_S):  # scrapes change over, too
+                while not any(each.target == "/metrics" for each in engine.received[before:]):
+                    await asyncio.sleep(0.05)
+    after = {each.headers["authorization"] for each in engine.received[before:]}
+    assert after == {"Bearer sk-new"}
+    assert engine.received[0].headers["authorization"] == "Bearer sk-old"
+
+
+async def test_the_control_planes_token_changes(tmp_path):
+    token = tmp_path / "token"
+    token.write_text("old\n")
+    listen = "listen: {port: 0}\ncontrol: {port: 0, token_file: token}\n"
+    statuses: list[int] = []
+    async with (
+        ScriptedEngine(three_words, models=({"id": "m"},)) as engine,
+        serving(tmp_path, f"pools:\n{pool(engine)}", listen=listen) as serve,
+    ):
+        for written in ("old", "new"):
+            token.write_text(written)
+            await serve.reload()
+            headers = {"authorization": "Bearer old"}
+            answer = await serve.control_client.post("/telemetry", json={}, headers=headers)
+            statuses.append(answer.status_code)
+    assert statuses == [400, 401]
