@@ -70,6 +70,21 @@ class Address:
             )
 
 
+def closed_by(address: Address, *, answered: bool) -> str:
+    """What to say of an engine that closed a connection.
+
+    Since TLS 1.3 a server learns after the client's side of the handshake that a certificate is
+    missing, and may only close then.
+    """
+    tls = address.tls
+    if tls is None or answered or tls.settings.cert_file is not None:
+        return "the engine closed the connection"
+    return (
+        "TLS: the engine closed the connection without an answer; does it ask for a certificate "
+        "(`tls.cert_file`)?"
+    )
+
+
 class AddressBook:
     """Addresses by URL, each parsed once."""
 

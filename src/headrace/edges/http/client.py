@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from headrace.edges.http.address import Address
+from headrace.edges.http.address import Address, closed_by
 from headrace.edges.http.heads import Header, find
 from headrace.edges.http.tls import reason_of
 
@@ -146,9 +146,10 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if exc is None and self._status and not self._framed:
             self._finish(reusable=False)  # a body without framing ends with the connection
+        elif isinstance(exc, OSError):
+            self._fail(f"connection lost: {reason_of(exc)}")
         else:
-            lost = f"connection lost: {reason_of(exc)}" if isinstance(exc, OSError) else None
-            self._fail(lost or "the engine closed the connection")
+            self._fail(closed_by(self.address, answered=self.answered))
 
     def pause_writing(self) -> None:
         """The request waits in the transport: bodies are bounded, so nothing else can grow."""
@@ -310,7 +311,7 @@ class UpstreamCall:
             return
         self._task = None
         if connection.transport is None:  # lost between the handshake and now
-            self.sink.answer_failed("the engine closed the connection")
+            self.sink.answer_failed(closed_by(self.address, answered=False))
             return
         self.connection = connection
         connection.start(self)

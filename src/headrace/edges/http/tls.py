@@ -147,7 +147,7 @@ def reason_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         said = (error.reason or str(error)).replace("_", " ").lower()
         return f"TLS: {said}"
-    return error.strerror or str(error)
+    return error.strerror or str(error) or "closed before it was open"
 
 
 # ---------------------------------------------------------------- contexts
