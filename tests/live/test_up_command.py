@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.live.up import HANG_S, alive, children_of, command, free_port
+from tests.live.up import HANG_S, alive, children_of, command, free_port, running_up
 
 pytestmark = pytest.mark.live
 
@@ -43,6 +43,13 @@ def test_one_question_as_json(model_path):
     assert told["output_tokens"] <= 12
     assert told["ttft_s"] > 0
     assert told["reason"]
+
+
+def test_urls_as_json(model_path):
+    with running_up("--replicas", "1", "--json") as up:
+        told = json.loads(next(line for line in up.printed.splitlines() if line[:1] == "{"))
+        assert (told["gateway"], told["control"]) == (f"{up.url}/v1", up.control)
+        assert told["model"]
 
 
 @pytest.mark.parametrize("flag", ["--port", "--control-port"])

@@ -100,6 +100,8 @@ class KeyRing:
             text = path.read_text("utf-8") if state.st_size <= MAX_FILE_BYTES else ""
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            if isinstance(error, FileNotFoundError):
+                reason = f"there is no such file; make one: headrace keys new NAME --file {path}"
             raise KeyFileError(f"{path}: cannot read the API keys: {reason}") from None
         if state.st_size > MAX_FILE_BYTES:
             raise KeyFileError(f"{path}: is larger than {MAX_FILE_BYTES} bytes")

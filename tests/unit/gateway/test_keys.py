@@ -82,7 +82,7 @@ def test_every_bad_line_is_named_and_none_is_shown(tmp_path):
 
 
 def test_a_file_that_cannot_be_used(tmp_path):
-    with pytest.raises(KeyFileError, match="No such file"):
+    with pytest.raises(KeyFileError, match="make one: headrace keys new NAME --file"):
         KeyRing.load(tmp_path / "none")
     (tmp_path / "empty").write_text("# nobody\n")
     with pytest.raises(KeyFileError, match="headrace keys new"):
