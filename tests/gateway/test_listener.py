@@ -211,15 +211,15 @@ async def test_a_taken_port_is_named():
             await DataPlane(taken, rig.plane.dispatcher, rig.telemetry).start()
 
 
-async def test_an_upgrade_offer_is_ignored():
+async def test_an_upgrade_offer_is_ignored_and_its_body_read():
+    body = b'{"model":"m","messages":[]}'
+    offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMA\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b"
     async with run_gateway(plain) as rig:
-        answer = await raw(
-            rig.plane.port,
-            b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\n"
-            b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
-            b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-        )
+        closing = head % (b"connection: close\r\n", len(body), body)
+        answer = await raw(rig.plane.port, head % (offer, len(body), body) + closing)
         assert answer.count(b"HTTP/1.1 200") == 2
+        assert [received.body for received in rig.engines[0].received] == [body, body]
 
 
 async def test_methods_and_codings_we_do_not_speak_are_named():

@@ -26,7 +26,8 @@ def up(path_without_compilers: str, model_path):
 
 @pytest.fixture
 def client(up: Up):
-    return openai.OpenAI(base_url=f"{up.url}/v1", api_key="unused", max_retries=0)
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
 
 
 def long_prompt(seed: str, words: int = 150) -> list[dict[str, str]]:

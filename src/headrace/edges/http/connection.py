@@ -33,6 +33,8 @@ reset the connection, and the client might never read the error (RFC 9112 sectio
 
 _log = logging.getLogger(__name__)
 _JSON = (b"content-type", b"application/json")
+_OFFER = frozenset((b"upgrade", b"connection", b"expect"))
+"""Fields left out of a head that is read anew: what they asked for was answered or ignored."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -147,11 +149,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # RFC 9110 section 7.8: a server may ignore Upgrade. Java's client offers h2c so.
-            rest = data[upgrade.args[0] :]
-            self._parser = httptools.HttpRequestParser(self)
-            if rest:
-                self.data_received(rest)
+            self._ignore_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserCallbackError:
             _log.exception("a request could not be read")
@@ -223,9 +221,9 @@ class ClientConnection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._close_after:
-            return
         parser = self._parser
+        if self._close_after or parser.should_upgrade():
+            return
         request = HttpRequest(
             method=parser.get_method(),
             target=self._target,
@@ -406,6 +404,22 @@ class ClientConnection(asyncio.Protocol):
             self.respond(403, [_JSON], error_body(403, message, code="cors_refused"))
         else:
             self.respond(204, headers, b"")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read a request that offers another protocol as if it did not.
+
+        A server may (RFC 9110 section 7.8); Java's client offers h2c with every first request. The
+        parser takes what follows for the other protocol, so it is given the head anew.
+        """
+        method, headers = self._parser.get_method(), self._headers
+        if method == b"CONNECT":
+            self._refuse(Refusal(405, "CONNECT is for proxies; this is a server.", "bad_method"))
+            return
+        kept = [field for field in headers if field[0] not in _OFFER]
+        head = render(b"%b %b HTTP/1.1\r\n" % (method, self._target), kept)
+        self._parser = httptools.HttpRequestParser(self)
+        self._reset_message()
+        self.data_received(head + rest)
 
     def _refusal_of_head(self) -> Refusal | None:
         limits, headers = self._server.limits, self._headers
