@@ -186,9 +186,12 @@ class Gateway:
         listen, control, after = started.gateway.listen, started.control, plan.gateway.listen
         _replace(self.plane.certificate, after.tls)
         _replace(self._control_certificate, plan.control.tls)
+        # With a Unix socket neither of them means anything.
+        port = {} if after.unix else {"listen.port": (listen.port, after.port)}
+        host = {} if after.unix else {"listen.host": (listen.host, after.host)}
         places = {
-            "listen.host": (listen.host, after.host),
-            "listen.port": (listen.port, after.port),
+            **host,
+            **port,
             "listen.unix": (listen.unix, after.unix),
             "listen.tls": (listen.tls is None, after.tls is None),
             "control.host": (control.host, plan.control.host),

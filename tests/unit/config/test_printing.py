@@ -5,24 +5,38 @@ import re
 from pathlib import Path
 
 import pytest
+import trustme
 import yaml
 
 from headrace.config import Config, load
 from headrace.config.json_schema import json_schema, schema_text
 from headrace.config.render import as_json, as_yaml
 from headrace.config.shapes import Named, Section, Several, section_of
+from tests.certificates import write_certificate
 from tools import cli_reference, config_reference
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 ENVIRON = {"LLAMA_API_KEY": "k", "HEADRACE_CONTROL_TOKEN": "t"}
 
 
+@pytest.fixture(scope="module")
+def ca():
+    return trustme.CA()
+
+
 @pytest.fixture(params=EXAMPLES, ids=lambda path: path.name)
-def example(request, tmp_path):
+def example(request, tmp_path, ca):
     """An example as a user has it who followed the comments in it."""
     for file in EXAMPLES[0].parent.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "api-keys").write_text(f"alice sha256:{'0' * 64}\n")
+    certificates = tmp_path / "tls"
+    certificates.mkdir()
+    write_certificate(ca, certificates, "example.test")
+    for name in ("gateway", "client"):
+        (certificates / f"{name}.pem").write_bytes((certificates / "cert.pem").read_bytes())
+        (certificates / f"{name}-key.pem").write_bytes((certificates / "key.pem").read_bytes())
+    (certificates / "engines-ca.pem").write_bytes((certificates / "ca.pem").read_bytes())
     return tmp_path / request.param.name
 
 
