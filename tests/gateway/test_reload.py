@@ -114,6 +114,7 @@ async def test_a_bad_file_changes_nothing_and_says_what_check_says(tmp_path):
     async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
         text = f"pools:\n{pool(engine)}"
         async with serving(tmp_path, text) as serve:
+            await serve.hears("is ready")
             bad = text.replace("engine: vllm", "engine: vlm") + "limits: {max_body: much}\n"
             said = await serve.reload(bad)
             check = await headrace("check", serve.file)

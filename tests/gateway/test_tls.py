@@ -207,7 +207,7 @@ async def test_an_engine_that_is_not_trusted_gets_no_request(tmp_path, ca, names
         text = f"pools:\n{pool(other, 'q', 'n')}{pool(upstream, more=tls)}"
         async with serving(tmp_path, text) as serve:
             line = await serve.hears("certificate is not accepted")
-            assert line.startswith(f"replica p/127.0.0.1:{upstream.port}: ")
+            assert line.startswith(f"replica p/127.0.0.1:{upstream.port} is down: ")
             assert said in line
             assert await ask(serve) == 503
             assert upstream.received == []
@@ -241,7 +241,7 @@ async def test_engines_that_ask_for_a_certificate_get_the_pools(tmp_path, ca):
         async with serving(tmp_path, text) as serve:
             assert await ask(serve) == 200
             await serve.reload(text.replace(", cert_file: cert.pem, key_file: key.pem", ""))
-            assert "TLS: " in await serve.hears("replica p/")
+            assert "replica p/" in await serve.hears("TLS: ")
 
 
 async def test_another_ca_for_engines_holds_for_new_connections(tmp_path: Path, ca):
@@ -252,7 +252,7 @@ async def test_another_ca_for_engines_holds_for_new_connections(tmp_path: Path, 
             assert await ask(serve) == 200
             trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
             assert await serve.hears("pool p: tls: certificates were renewed")
-            assert "not accepted" in await serve.hears("replica p/")
+            await serve.hears("not accepted")
             ca.cert_pem.write_to_path(tmp_path / "ca.pem")
             await serve.hears("pool p: tls: certificates were renewed")
             async with asyncio.timeout(HANG_S):
