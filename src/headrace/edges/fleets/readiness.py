@@ -109,6 +109,8 @@ class ReplicaWatch:
             self._trouble(self._reported.replica, self._unanswered)
             if self._up is None or self._missed >= self.settings.failures:
                 self._down(self._unanswered)
+            elif "TLS" in self._unanswered:  # asking again will not help
+                self._tell(self._unanswered)
             return
         self._missed = 0
         if not self.access.dialect.ready(status):
