@@ -42,7 +42,11 @@ class Reloader:
         while True:
             await asked.wait()
             asked.clear()
-            await self.reload()
+            try:
+                await self.reload()
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end all reloads
+                self._gateway.telemetry.config_reloads["refused"] += 1
+                self._terminal.problem(f"the reload failed: {error!r}; restart the gateway")
 
     async def reload(self) -> bool:
         """Read the files again and take up what they say; whether they could be used."""

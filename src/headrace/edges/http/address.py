@@ -6,6 +6,7 @@ As text it is `http://host:port`, `https://host:port` or `unix:/path/of/socket`.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -23,13 +24,15 @@ class Address:
     and 0 as `port`.
 
     Each is parsed once and known by its identity: it is looked up for every request, and hashing
-    its fields would cost more than the pool of connections itself.
+    its fields would cost more than the pool of connections itself. With renewed certificates it is
+    another one, so that no connection which the old ones allowed is used again.
     """
 
     host: str
     port: int
     host_header: bytes
     tls: ClientTls | None = None
+    context: ssl.SSLContext | None = None
 
     @classmethod
     def parse(cls, url: str, tls: ClientTls | None = None) -> Address:
@@ -50,7 +53,8 @@ class Address:
         header = parts.netloc.encode("idna")
         if scheme == "http":
             return cls(parts.hostname, parts.port or 80, header)
-        return cls(parts.hostname, parts.port or 443, header, tls or system_tls())
+        tls = tls or system_tls()
+        return cls(parts.hostname, parts.port or 443, header, tls, tls.context)
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
         """Open a connection for `protocol`. Raises `OSError`."""
@@ -64,7 +68,7 @@ class Address:
                 protocol,
                 self.host,
                 self.port,
-                ssl=self.tls.context,
+                ssl=self.context,
                 server_hostname=self.tls.server_name or self.host,
                 ssl_handshake_timeout=HANDSHAKE_S,
             )
@@ -97,7 +101,7 @@ class AddressBook:
     def find(self, url: str) -> Address:
         """Return the address at a URL. Raises `ValueError` as `Address.parse` does."""
         known = self._known.get(url)
-        if known is None:
+        if known is None or (known.tls is not None and known.tls.context is not known.context):
             if len(self._known) >= MAX_ADDRESSES:
                 self._known.clear()
             known = self._known[url] = Address.parse(url, self._tls)

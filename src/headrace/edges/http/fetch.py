@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -14,6 +15,8 @@ from headrace.edges.http.tls import ClientTls
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Default bound on an answer's body."""
+SWEEP_S = 1.0
+"""Connections of replicas that left are closed within this time and their idle time."""
 
 
 class FetchError(Exception):
@@ -67,16 +70,19 @@ class _Own:
 
     def __init__(self) -> None:
         self.pool = UpstreamPool(max_idle=2, idle_s=4.0)
-        self._books: WeakKeyDictionary[ClientTls, AddressBook] = WeakKeyDictionary()
         self._plain = AddressBook()
+        self._swept_s = 0.0
 
     def address(self, url: str, tls: ClientTls | None) -> Address:
+        now = time.monotonic()
+        if now - self._swept_s > SWEEP_S:
+            self._swept_s = now
+            self.pool.sweep(now)
         if tls is None:
             return self._plain.find(url)
-        book = self._books.get(tls)
-        if book is None:
-            book = self._books[tls] = AddressBook(tls)
-        return book.find(url)
+        if tls.book is None:
+            tls.book = AddressBook(tls)
+        return tls.book.find(url)
 
 
 _owns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Own] = WeakKeyDictionary()

@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from headrace.edges.http.address import AddressBook
 
 HANDSHAKE_S = 10.0
 """A handshake that takes longer is given up, on both sides."""
@@ -121,6 +124,8 @@ class ClientTls:
         """Raises TlsError."""
         self.settings = settings
         self.server_name = settings.server_name
+        self.book: AddressBook | None = None
+        """The addresses that our own requests reach with it; kept here so that both end together."""
         self._stamp = _stamp(settings)
         self.context = _client_context(settings)
 
