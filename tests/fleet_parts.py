@@ -29,9 +29,10 @@ def add_replica(fleet: Fleet, pool: Pool, name: str) -> Replica:
     return replica
 
 
-def remove_replica(fleet: Fleet, name: str) -> None:
+def remove_replica(fleet: Fleet, name: str) -> Replica:
     replica = fleet.replicas.pop(name)
     del replica.pool.replicas[name]
+    return replica
 
 
 def report(replica: Replica, now: float, **facts: float) -> None:

@@ -11,7 +11,7 @@ from headrace.core.model import Endpoint, Outcome, Usage
 from headrace.gateway.metrics.external import PushedReport
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from tests.control_plane import ShownGateway, running_control
-from tests.fleet_parts import make_fleet, remove_replica, report
+from tests.fleet_parts import add_replica, make_fleet, remove_replica, report
 from tests.prometheus_server import running_prometheus
 
 pytestmark = pytest.mark.prometheus
@@ -40,17 +40,22 @@ class Gateway:
         )
 
     async def stream(self, replica, tokens_per_second):
-        """One answer that does not end, true to the clock however late this task gets its turn."""
+        """One answer that does not end by itself, true to the clock however late this task gets
+        its turn.
+        """
         begun_s = time.monotonic()
         meter = self.begin(replica, begun_s)
         sent = 0
-        while True:
-            await asyncio.sleep(0.02)
-            now = time.monotonic()
-            due = int((now - begun_s) * tokens_per_second)
-            if due > sent:
-                meter.content(now, due - sent)
-                sent = due
+        try:
+            while True:
+                await asyncio.sleep(0.02)
+                now = time.monotonic()
+                due = int((now - begun_s) * tokens_per_second)
+                if due > sent:
+                    meter.content(now, due - sent)
+                    sent = due
+        finally:
+            meter.finish(Outcome.ABORTED, None, time.monotonic())
 
     async def look(self, **queue_depths):
         """Both replicas are scraped again and again."""
@@ -66,7 +71,7 @@ class Gateway:
 async def running(*coroutines):
     tasks = [asyncio.ensure_future(each) for each in coroutines]
     try:
-        yield
+        yield tasks
     finally:
         for task in tasks:
             task.cancel()
@@ -83,8 +88,8 @@ async def test_the_queries_people_scale_by_are_true_with_two_gateways(prometheus
         running_prometheus(
             prometheus_binary, [url.removeprefix("http://") for url in (one.url, two.url)], tmp_path
         ) as prometheus,
+        running(first.stream("p-0", 50)) as (last_answer,),
         running(
-            first.stream("p-0", 50),
             second.stream("p-0", 30),
             second.stream("p-1", 20),
             first.look(p_0=4, p_1=1),
@@ -106,7 +111,9 @@ async def test_the_queries_people_scale_by_are_true_with_two_gateways(prometheus
 
         remove_replica(first.fleet, "p-0")
         first.telemetry.forget("p-0")
-        await prometheus.until(QUEUE, 1 + 2 + 1)
+        await prometheus.until(QUEUE, 1 + 2 + 1)  # its gauges vanish at once
+        last_answer.cancel()  # its counters when the last answer is accounted
+        await prometheus.until('count(llm_ttft_seconds_count{replica="p-0"})', 1)
         gone = await prometheus.query(
             'count({replica="p-0",__name__=~"llm_.*"}) by (instance)',
         )
@@ -131,7 +138,9 @@ async def test_a_replica_back_under_its_name_is_a_counter_that_restarts(
         await prometheus.until(counter, 0)
         complete(500)
         await prometheus.until(counter, 500)
+        replica = remove_replica(gateway.fleet, "p-0")
         gateway.telemetry.forget("p-0")
+        add_replica(gateway.fleet, replica.pool, "p-0")
         await prometheus.until(counter, 0)
         complete(40)
         await prometheus.until(counter, 40)

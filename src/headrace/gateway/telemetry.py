@@ -135,8 +135,6 @@ class Telemetry:
         Meant to be called four times a second.
         """
         self.flush(now)
-        if self._leaving:
-            self._forget_finished()
         progress = (meter.take_progress() for meter in self._streams)
         return [event for event in progress if event is not None]
 
@@ -144,6 +142,8 @@ class Telemetry:
         """Bring the counters of running streams up to date, as each read of `/metrics` does."""
         for meter in self._streams:
             meter.flush(now)
+        if self._leaving:
+            self._forget_finished()
 
     # ------------------------------------------------------------ replicas
 
