@@ -125,7 +125,7 @@ class ClientTls:
         self.settings = settings
         self.server_name = settings.server_name
         self.book: AddressBook | None = None
-        """Addresses that our own requests reach with it: kept here, so that both end together."""
+        """The addresses that our own requests reach with it; kept here to end together with it."""
         self._stamp = _stamp(settings)
         self.context = _client_context(settings)
 
