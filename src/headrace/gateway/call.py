@@ -25,7 +25,7 @@ MAX_MODEL_CHARS = 512
 """Longest model name that is looked up."""
 LARGE_BODY_BYTES = 1024 * 1024
 """A longer JSON body is scanned in turns instead of being parsed at one go."""
-TURN_BYTES = 256 * 1024
+TURN_BYTES = 64 * 1024
 """How much of it is scanned before others get their turn."""
 MAX_MEMBER_BYTES = 64 * 1024
 """Longest value of a large body that is read; those that matter are short."""

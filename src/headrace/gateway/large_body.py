@@ -16,8 +16,10 @@ Span = tuple[int, int]
 """Offsets of a value in the body: first byte, one past the last."""
 
 _IN_STRING = re.compile(rb'["\\]')
-_NESTED = re.compile(rb'["{}\[\]]')
+# A string, perhaps one that the piece ends in (then without the group), or a bracket.
+_NESTED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(")?|[{}\[\]]', re.DOTALL)
 _TOP = re.compile(rb'["{}\[\],:]')
+_QUOTE = 0x22
 _SPACE = b" \t\r\n"
 _DATA_URL = b"data:"
 _KEY_BYTES = 1024
@@ -116,7 +118,7 @@ class MemberScanner:
         while True:
             found = _IN_STRING.search(data, at)
             end = len(data) if found is None else found.start()
-            if found is None or data[end] == 0x22:
+            if found is None or data[end] == _QUOTE:
                 break
             at = end + 2
             if at > len(data):  # the escaped byte is in the next piece
@@ -137,18 +139,15 @@ class MemberScanner:
         if self._depth == 1 and self._expect_key:
             self._key = bytes(self._string_head) if length - 2 < _KEY_BYTES else b""
             return
-        if self._string_head.startswith(_DATA_URL) or (
-            self._last_string == b"data" and length > _KEY_BYTES
-        ):
-            self._media_items += 1
-            self._media_bytes += length
-        self._last_string = bytes(self._string_head[:16])
+        self._note_string(bytes(self._string_head[:16]), length)
 
     def _structure(self, data: bytes, at: int) -> int:
         """Go to the next piece of structure; return where to go on."""
         if self._done or self._depth == 0:
             return self._outside(data, at)
-        found = (_TOP if self._depth == 1 else _NESTED).search(data, at)
+        if self._depth > 1:
+            return self._nested(data, at)
+        found = _TOP.search(data, at)
         if found is None:
             return len(data)
         at, token = found.start(), found.group()
@@ -170,6 +169,34 @@ class MemberScanner:
             self._end_member(self._base + at)
             self._expect_key = True
         return at + 1
+
+    def _nested(self, data: bytes, at: int) -> int:
+        """Go through nested values to their end, or to that of the piece."""
+        for found in _NESTED.finditer(data, at):
+            start, end = found.span()
+            first = data[start]
+            if first == _QUOTE:
+                if found[1] is None:
+                    self._in_string = True
+                    self._string_at = self._base + start
+                    self._string_head = bytearray(data[start + 1 : start + 1 + _KEY_BYTES])
+                    self._escaped = end < len(data)  # all but a last backslash was taken
+                    return len(data)
+                self._note_string(data[start + 1 : start + 17], end - start)
+            elif first in b"{[":
+                self._depth += 1
+            else:
+                self._depth -= 1
+                if self._depth == 1:
+                    return end
+        return len(data)
+
+    def _note_string(self, head: bytes, length: int) -> None:
+        """A nested string has ended; `head` is how it began."""
+        if head.startswith(_DATA_URL) or (self._last_string == b"data" and length > _KEY_BYTES):
+            self._media_items += 1
+            self._media_bytes += length
+        self._last_string = head[: length - 2]
 
     def _outside(self, data: bytes, at: int) -> int:
         """Before the object, or after it: nothing but white space may stand there."""
