@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1500)]
 WARM_UP = 20_000
 """Requests until every bounded memory of the gateway is full, the decision log the longest."""
 REQUESTS = 200_000
+PROMPTS = 5_000
+"""Different prompts: the prefix index holds them all after the warm-up, and then grows no more."""
 CLIENTS = 48
 BODY = (
     b'{"model":"emulated","messages":[{"role":"user","content":"%d %b"}],'
@@ -36,8 +38,8 @@ async def one_client(port: int, numbers: list[int], rng: random.Random, ends: Co
     """Ask again and again over one connection; one answer in twenty is not waited for."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while numbers:
-        number = numbers.pop()
-        body = BODY % (number, b"word " * rng.randrange(200))
+        prompt = numbers.pop() % PROMPTS
+        body = BODY % (prompt, b"word " * (prompt % 200))
         writer.writelines([HEAD % len(body), body])
         if rng.random() < 0.05:
             await reader.read(1 + rng.randrange(400))
