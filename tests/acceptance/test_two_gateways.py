@@ -98,7 +98,8 @@ class Streams:
 
 def waiting_in(replicas: LlamaReplicas) -> float:
     """What the engines themselves say."""
-    texts = [httpx.get(f"{url}/metrics", trust_env=False).text for url in replicas.urls]
+    with httpx.Client(trust_env=False, timeout=HANG_S) as client:  # they are kept busy
+        texts = [client.get(f"{url}/metrics").text for url in replicas.urls]
     return sum(Figures(text).total("llamacpp:requests_deferred") for text in texts)
 
 
