@@ -293,6 +293,24 @@ def test_signals_leave_no_child_and_no_cut_stream(path_without_compilers: str, m
             assert not [pid for pid in children if alive(pid)]
 
 
+def test_embeddings_are_answered_and_counted(path_without_compilers: str, model_path):
+    with (
+        running_up("--embeddings", "--replicas", "1", path=path_without_compilers) as up,
+        openai.OpenAI(base_url=f"{up.url}/v1", api_key="unused", max_retries=0) as client,
+    ):
+        answer = client.embeddings.create(model=MODEL, input=["one text", "another, longer text"])
+        assert len(answer.data) == 2
+        assert len(answer.data[0].embedding) > 100
+        chat = client.completions.create(model=MODEL, prompt="Once upon", max_tokens=4)
+        counted = sum(
+            float(line.rpartition(" ")[2])
+            for line in up.metrics().splitlines()
+            if line.startswith("llm_tokens_processed_total") and 'token_type="input"' in line
+        )
+        assert chat.usage is not None
+        assert counted == answer.usage.prompt_tokens + chat.usage.prompt_tokens
+
+
 def test_prompt_asks_once_and_exits(path_without_compilers: str, model_path):
     line = command(
         "up", "--prompt", "Say hi.", "--max-tokens", "12",
