@@ -105,7 +105,7 @@ class TestOfficialClient:
             max_tokens=48,
             temperature=0,
         )
-        # So small a model may talk instead of calling; real calls are in the captures of the engines.
+        # So small a model may talk instead of calling; real calls are in the engines' captures.
         said = answer.choices[0].message
         assert said.tool_calls or said.content
 
