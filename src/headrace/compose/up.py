@@ -198,7 +198,7 @@ class _Up:
         name, url = min(self._urls.items())
         steps.begin("probe", f"measuring {name} for at most 5 s")
         try:
-            profile = await probe(url, self._options.model_id, random.Random())  # noqa: S311
+            profile = await probe(url, self._options.model_id, random.Random())  # noqa: S311 - test prompts
         except ValueError as error:
             steps.finish("probe", f"no latency profile ({error}); it is learned from traffic")
             return None

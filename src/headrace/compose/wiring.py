@@ -302,7 +302,7 @@ def _tracer_of(plan: GatewayPlan) -> Tracer | None:
         return None
     try:
         # Imported where it is asked for: an extra, and slow to import.
-        from headrace.edges.otel import OtelTracer  # noqa: PLC0415
+        from headrace.edges.otel import OtelTracer  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise StartError(
             f"the configuration has a `tracing` section, but {error.name} is not installed; "

@@ -196,8 +196,8 @@ def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
         headers = {**headers, "Authorization": f"Basic {token}"}
     address = parts._replace(netloc=host).geturl()
     # S310: any scheme is fine here, for the operator chose the index and the hash is pinned.
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310
-    return urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=_tls())  # noqa: S310
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - the user's index
+    return urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=_tls())  # noqa: S310 - the user's index
 
 
 def _tls() -> ssl.SSLContext:

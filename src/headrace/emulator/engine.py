@@ -112,11 +112,11 @@ class EmulatedEngine:
 
     # ------------------------------------------------------------ requests
 
-    def refusal_of(self, path: bytes, headers: list[Header]) -> Refusal | None:  # noqa: ARG002
+    def refusal_of(self, path: bytes, headers: list[Header]) -> Refusal | None:  # noqa: ARG002 - a port
         """Nothing is refused by its head."""
         return None
 
-    def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:  # noqa: ARG002
+    def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:  # noqa: ARG002 - a port
         """Nothing is added to the listener's own errors."""
         return []
 
