@@ -9,7 +9,7 @@ from heapq import nsmallest
 from typing import NamedTuple, Protocol, TypeAlias
 
 from headrace.core.model import Replica
-from headrace.core.prefix_index import blocks_covered
+from headrace.core.prefix_index import FINE_BLOCKS, blocks_covered
 
 
 class Ask:
@@ -17,10 +17,12 @@ class Ask:
 
     `output_tokens` is how much it is expected to decode. `hits` are (marks of the prompt held, bit
     mask of the replicas that hold so many), deepest first; others hold nothing. Of the prompt,
-    `overhead_tokens` are the chat template's and not behind any mark.
+    `overhead_tokens` are the chat template's and not behind any mark; `fine_blocks` of its first
+    blocks are each a mark.
     """
 
     __slots__ = (
+        "fine_blocks",
         "hits",
         "marks",
         "output_tokens",
@@ -36,12 +38,15 @@ class Ask:
         output_tokens: float,
         marks: tuple[int, ...],
         overhead_tokens: float = 0.0,
+        *,
+        fine_blocks: int = FINE_BLOCKS,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.tokens_per_block = tokens_per_block
         self.output_tokens = output_tokens
         self.marks = marks
         self.overhead_tokens = overhead_tokens
+        self.fine_blocks = fine_blocks
         self.hits: list[tuple[int, int]] = []
 
     def hit_marks(self, index: int) -> int:
@@ -61,7 +66,8 @@ class Ask:
         marks = self.hit_marks(index)
         if not marks:
             return 0
-        tokens = int(self.overhead_tokens + blocks_covered(marks) * self.tokens_per_block)
+        blocks = blocks_covered(marks, self.fine_blocks)
+        tokens = int(self.overhead_tokens + blocks * self.tokens_per_block)
         return min(tokens, max(0, self.prompt_tokens - 1))
 
 

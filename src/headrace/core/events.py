@@ -69,6 +69,18 @@ class Scraped:
 
 
 @dataclass(frozen=True, slots=True)
+class KvChanged:
+    """An engine told of its prefix cache: these blocks are there now, those no longer.
+
+    Blocks are as in `Request.blocks`. Without `PromptBlocks.kv_events` it is a no-op.
+    """
+
+    replica: str
+    stored: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaChanged:
     """A replica was discovered, became ready or not, changed its adapters, or drains."""
 
@@ -119,6 +131,7 @@ Event = (
     | Progress
     | Ended
     | Scraped
+    | KvChanged
     | ReplicaChanged
     | ReplicaGone
     | Probed
