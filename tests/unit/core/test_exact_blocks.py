@@ -96,7 +96,7 @@ class TestKvEvents:
     def test_only_engines_tell_what_is_cached(self):
         exact = Exact(kv_events=True)
         exact.serve(LONG, 48 * BLOCK_TOKENS)
-        exact.arrive(LONG, 49 * BLOCK_TOKENS)
+        exact.serve(LONG, 49 * BLOCK_TOKENS)
         assert exact.hit_tokens() == 0
         exact.send(KvChanged("b", stored=LONG[:40]))
         assert exact.serve(LONG, 49 * BLOCK_TOKENS).replica == "b"
