@@ -19,7 +19,7 @@ from itertools import pairwise
 from random import Random
 from statistics import median
 
-from headrace.traffic.intake import FieldNames, Intake
+from headrace.traffic.intake import MAX_TOKENS, FieldNames, Intake
 from headrace.traffic.json_record import JsonRecord, json_record
 from headrace.traffic.trace import MOONCAKE_BLOCK_TOKENS, Trace, TraceError, TraceRequest
 
@@ -77,10 +77,12 @@ def full_blocks(name: str, line: int, record: JsonRecord, block_tokens: int) -> 
         TraceError: there are more or fewer ids than the prompt has blocks (a last one that is not
             full may have an id or not), or an id no 64 bits hold.
     """
+    if not 1 <= record.input_length <= MAX_TOKENS:
+        return ()  # the intake says what is wrong with it
     ids = record.hash_ids or []
     full = record.input_length // block_tokens
     partial = record.input_length % block_tokens > 0
-    if record.input_length > 0 and not full <= len(ids) <= full + partial:
+    if not full <= len(ids) <= full + partial:
         wanted = f"{full} or {full + 1}" if partial else str(full)
         problem = (
             f"expected {wanted} hash_ids ({record.input_length} input tokens in blocks of"
