@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _add_why(commands)
     _add_keys(commands)
     _add_engine(commands)
+    _add_simulate(commands)
     return root
 
 
@@ -103,9 +104,10 @@ def _add_up(commands: Commands) -> None:
     add("--embeddings", action="store_true", help="answer /v1/embeddings too")
     add(
         "--policy",
-        choices=("seconds", "least_requests", "power_of_two", "prefix_hash", "round_robin"),
+        type=_policy,
         default="seconds",
-        help="how a replica is chosen (seconds)",
+        metavar="NAME[:PARAMETER=NUMBER,…]",
+        help="how a replica is chosen (seconds); docs/reference/policies.md has them all",
     )
     add("--port", type=_port, metavar="PORT", help="of the gateway (8080); 0 takes a free one")
     add("--control-port", type=_port, metavar="PORT", help="of the control plane (9091)")
@@ -360,7 +362,86 @@ def _engine(options: argparse.Namespace) -> int:
         return _refuse(str(error))
 
 
+# ---------------------------------------------------------------- simulate
+
+
+def _add_simulate(commands: Commands) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="routing policies side by side on your trace, without GPUs",
+        description="Plays a trace against modelled engines, with the code that routes live. A "
+        "policy sees what a gateway sees, no more. pooled_reference is all replicas as one engine.",
+    )
+    add = simulate.add_argument
+    add(
+        "--trace",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="Mooncake or simple JSONL, Azure CSV",
+    )
+    add(
+        "--speed", type=_above_zero, default=1.0, metavar="X", help="times as fast as it stands (1)"
+    )
+    add("--duration", metavar="S", help="only the first seconds of the trace, before --speed")
+    add("--replicas", type=_count, default=8, metavar="N", help="how many engines (8)")
+    add(
+        "--profile",
+        default="h100-llama-3.1-8b",
+        metavar="NAME",
+        help="of the engines (%(default)s)",
+    )
+    add(
+        "--policies",
+        default="",
+        metavar="A,B",
+        help="which ones, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
+    )
+    add("--slo", default="ttft=2s,tpot=50ms", metavar="TIMES", help="of goodput (%(default)s)")
+    add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
+    add(
+        "--mismatch",
+        type=float,
+        default=0.0,
+        metavar="M",
+        help="engines are off by up to this share of what the policy believes, each for itself (0)",
+    )
+    add(
+        "--index",
+        choices=("approximate", "exact"),
+        default="approximate",
+        help="the prefix index guesses, or knows by KV events (approximate)",
+    )
+    add("--seed", type=_seed, default=0, metavar="N", help="of all that is random (0)")
+    add("--jobs", type=_count, metavar="N", help="policies played at once (one per core)")
+    add("--json", action="store_true", help="the figures as JSON instead of a table")
+    add("--timing", type=Path, metavar="FILE", help="write how long each run took, as JSON")
+    add("--report", type=Path, metavar="FILE.html", help="write a page with plots")
+    simulate.set_defaults(run=_simulate)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from headrace.compose.simulate import SimulateError, SimulateOptions, simulate
+    from headrace.compose.terminal import Terminal
+
+    given = {name: value for name, value in vars(options).items() if name != "run"}
+    try:
+        return simulate(SimulateOptions(**given), Terminal())
+    except SimulateError as error:
+        return _refuse(str(error))
+
+
 # ---------------------------------------------------------------- flags and endings
+
+
+def _policy(text: str) -> str:
+    from headrace.core.policies import make_policy
+
+    try:
+        make_policy(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -382,6 +463,17 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 _count = _whole(1, 1_000_000)
 _port = _whole(0, 65535)
+_seed = _whole(0, 2**63 - 1)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
 
 
 def _url(text: str) -> str:
