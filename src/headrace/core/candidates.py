@@ -130,8 +130,10 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CostTerm:
-    """One part of a candidate's cost. `unit` is "s" (seconds), "tokens", "requests", "turns" or
-    "places".
+    """One part of a candidate's cost.
+
+    `unit` is "s" (seconds), "tokens", "requests", "turns", "places", "blocks" (of KV cache), their
+    product "blocks²", "ratio" (of 1), or "score", where more is better and a cost is negative.
     """
 
     name: str

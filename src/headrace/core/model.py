@@ -132,7 +132,7 @@ class PoolSpec:
     role: Role = Role.BOTH
     """What its replicas do; only `both` is routed to today."""
     policy: str = "seconds"
-    """How a replica is chosen."""
+    """How a replica is chosen: a policy's name, or `name:parameter=number,…`."""
     profile: LatencyProfile | None = None
     """Prior of the latency model; None learns it from the first streams."""
     media_tokens: int = 1024

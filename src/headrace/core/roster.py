@@ -20,7 +20,7 @@ from headrace.core.model import (
     Replica,
     ReplicaState,
 )
-from headrace.core.policies import POLICIES
+from headrace.core.policies import make_policy
 from headrace.core.prefix_index import (
     DEFAULT_KV_CAPACITY_TOKENS,
     EVERY_BLOCK,
@@ -53,14 +53,13 @@ class Roster:
         its profile stays, too.
 
         Raises:
-            ValueError: a pool names an unknown policy.
+            ValueError: a pool names an unknown policy, or one with wrong parameters.
         """
         for spec in pools:
-            if spec.policy not in POLICIES:
-                raise ValueError(
-                    f"pool {spec.name!r}: unknown policy {spec.policy!r}; "
-                    f"known: {', '.join(POLICIES)}"
-                )
+            try:
+                make_policy(spec.policy)
+            except ValueError as error:
+                raise ValueError(f"pool {spec.name!r}: {error}") from None
         before = dict(self.fleet.pools)
         self.fleet.pools.clear()
         for spec in pools:
@@ -123,7 +122,7 @@ class Roster:
 
     def _pool(self, spec: PoolSpec, old: Pool | None) -> Pool:
         if old is None or old.spec.policy != spec.policy:
-            self.policies[spec.name] = POLICIES[spec.policy]()
+            self.policies[spec.name] = make_policy(spec.policy)
         if old is not None and old.spec.profile == spec.profile:
             old.spec = spec
             return old
