@@ -7,8 +7,8 @@ The parts are those of `dynamo_kv`; a product needs no weight between them.
 
 Inputs: own requests in flight and the tokens relayed for them, the prefix index.
 
-Source: lib/kv-router/src/scheduling of Dynamo; the idea is that of "LMetric" (multiply the tokens
-to prefill with the batch).
+Source: Dynamo's router documentation; the idea is that of "LMetric", to multiply the tokens to
+prefill with the batch.
 
 As there: the product. Different here: what is different in `dynamo_kv`.
 
