@@ -61,10 +61,9 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
         terminal.status(f"{trace.name}: {note}")
     runs = _play(settings, trace, policies, _processes(options), terminal)
     wall_s = time.perf_counter() - began_s
-    terminal.status(
-        f"{counted(len(trace.requests), 'request')} under {len(runs)} {'policy' if len(runs) == 1 else 'policies'} "
-        f"in {wall_s:.1f} s"
-    )
+    policies_said = "1 policy" if len(runs) == 1 else f"{len(runs)} policies"
+    requests_said = counted(len(trace.requests), "request")
+    terminal.status(f"{requests_said} under {policies_said} in {wall_s:.1f} s")
     if options.timing is not None:
         _write(options.timing, json.dumps(_timing(runs, wall_s), indent=2) + "\n")
     if options.report is not None:
