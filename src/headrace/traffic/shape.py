@@ -43,6 +43,22 @@ def cut(trace: Trace, duration_s: float) -> Trace:
     return Trace(trace.name, trace.block_tokens, requests, trace.notes)
 
 
+def part(trace: Trace, first: int, count: int) -> Trace:
+    """`count` requests from the one at place `first` on; the first of them arrives at 0 s.
+
+    Raises:
+        ValueError: the trace has no request at that place, or the count is not above 0.
+    """
+    if not (0 <= first < len(trace.requests) and count > 0):
+        raise ValueError(
+            f"requests {first} to {first + count} of {trace.name}, which has {len(trace.requests)}"
+        )
+    chosen = trace.requests[first : first + count]
+    start_s = chosen[0].arrival_s
+    requests = [request._replace(arrival_s=request.arrival_s - start_s) for request in chosen]
+    return Trace(trace.name, trace.block_tokens, requests, trace.notes)
+
+
 def sped_up(trace: Trace, speed: float) -> Trace:
     """The same requests, `speed` times as fast: arrival times are divided by it.
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.traffic.shape import cut, rate, sped_up, summarise
+from headrace.traffic.shape import cut, part, rate, sped_up, summarise
 from headrace.traffic.trace import Trace, TraceRequest
 
 TRACE = Trace(
@@ -40,6 +40,18 @@ def test_speed_divides_arrival_times_and_nothing_else():
     assert [request.arrival_s for request in fast.requests] == [0.0, 0.5, 2.0]
     assert [request[1:] for request in fast.requests] == [request[1:] for request in TRACE.requests]
     assert rate(fast) == 2 * rate(TRACE)
+
+
+def test_a_part_starts_at_zero():
+    middle = part(TRACE, 1, 1)
+    assert middle.requests == [TraceRequest(0.0, 10, 4, (3,), "b")]
+    assert [request.arrival_s for request in part(TRACE, 1, 9).requests] == [0.0, 3.0]
+
+
+@pytest.mark.parametrize(("first", "count"), [(3, 1), (-1, 1), (0, 0)])
+def test_a_part_that_is_not_there(first: int, count: int):
+    with pytest.raises(ValueError, match="of small, which has 3"):
+        part(TRACE, first, count)
 
 
 @pytest.mark.parametrize("speed", [0.0, -2.0, float("inf"), float("nan")])
