@@ -15,17 +15,19 @@ class Serving:
     """The replicas to choose from for one model or adapter, at least one, in the order of names.
 
     `pool` is the first configured one that has any of them: its policy decides. `adapter` is the
-    name if it is an adapter's, else "". `mask` holds the replicas' indices as bits.
+    name if it is an adapter's, else "". `mask` holds the replicas' indices as bits, `by_index` the
+    replicas behind these.
     `shortest_context_tokens` is the smallest context among them, infinite if none is known.
     """
 
-    __slots__ = ("adapter", "mask", "pool", "replicas", "shortest_context_tokens")
+    __slots__ = ("adapter", "by_index", "mask", "pool", "replicas", "shortest_context_tokens")
 
     def __init__(self, pool: Pool, replicas: list[Replica], adapter: str) -> None:
         self.pool = pool
         self.replicas = replicas
         self.adapter = adapter
         self.mask = mask_of(replicas)
+        self.by_index = {replica.index: replica for replica in replicas}
         self.shortest_context_tokens = min(map(_context_tokens, replicas))
 
     def without(self, names: list[str]) -> Serving | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import nsmallest
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
-from headrace.core.catalog import Serving, mask_of
+from headrace.core.catalog import Serving
 from headrace.core.model import (
     PROMPT_BLOCK_BYTES,
     TEMPLATED,
@@ -28,6 +28,8 @@ MOST_SCORED = 32
 BEST_HOLDERS = 8
 LEAST_LOADED = 16
 AT_RANDOM = 8
+MOST_RANKED = 128
+"""Replicas that are ranked by load."""
 PAIR = 2
 CONTEXT_MARGIN = 1.1
 """How far an estimated prompt must exceed a context before it counts as too long for it."""
@@ -78,31 +80,56 @@ def price(
     ask: Ask, serving: Serving, index: Index, policy: Policy, *, rng: Rng, now: float
 ) -> list[Row]:
     """Look up the prefix and price the replicas of `serving` that the policy wants to see."""
-    ask.hits = index.lookup(ask.marks, serving.mask)
+    ask.hits, ask.index = index.lookup(ask.marks, serving.mask), index
     replicas, scope = serving.replicas, policy.scope
     if scope is Scope.SHORTLIST and len(replicas) > MOST_SCORED:
-        replicas = shortlist(replicas, ask, rng)
+        replicas = shortlist(serving, ask, rng)
     elif scope is Scope.PAIR and len(replicas) > PAIR:
         replicas = pair(replicas, rng)
     return policy.price(ask, replicas, now)
 
 
-def shortlist(replicas: list[Replica], ask: Ask, rng: Rng) -> list[Replica]:
+def shortlist(serving: Serving, ask: Ask, rng: Rng) -> list[Replica]:
     """The best prefix holders, the least loaded and a few at random, in the order of names.
 
-    The random ones keep a large fleet from sending everything to what looked best at one time.
+    Of a very large fleet the least loaded are those of `MOST_RANKED`, other ones each time: with
+    so many to choose from the best is as good as the best of all, and costs a tenth. The random
+    ones keep a large fleet from sending everything to what looked best at one time.
     """
-    chosen = mask_of(nsmallest(LEAST_LOADED, replicas, key=_load))
+    replicas, by_index = serving.replicas, serving.by_index
+    ranked = replicas
+    if len(replicas) > MOST_RANKED:
+        start = int(rng.random() * len(replicas))
+        ranked = replicas[start : start + MOST_RANKED]
+        ranked += replicas[: MOST_RANKED - len(ranked)]
+    chosen = {replica.index: replica for replica in nsmallest(LEAST_LOADED, ranked, key=_load)}
     wanted = BEST_HOLDERS
     for _, holders in ask.hits:
         if wanted <= 0:
             break
-        alike = [replica for replica in replicas if holders >> replica.index & 1]
-        chosen |= mask_of(nsmallest(wanted, alike, key=_load))
+        alike = [by_index[index] for index in _some_of(holders, rng)]
+        chosen.update((each.index, each) for each in nsmallest(wanted, alike, key=_load))
         wanted -= len(alike)
     for _ in range(AT_RANDOM):
-        chosen |= 1 << replicas[int(rng.random() * len(replicas))].index
-    return [replica for replica in replicas if chosen >> replica.index & 1]
+        replica = replicas[int(rng.random() * len(replicas))]
+        chosen[replica.index] = replica
+    return sorted(chosen.values(), key=_name)
+
+
+def _some_of(mask: int, rng: Rng) -> list[int]:
+    """The indices in a bit mask; of more than `MOST_RANKED` as many in a row, from any on."""
+    start = 0
+    if mask.bit_count() > MOST_RANKED:
+        start = int(rng.random() * mask.bit_length())
+    indices: list[int] = []
+    above = mask >> start << start
+    for part in (above, mask ^ above):
+        left = part
+        while left and len(indices) < MOST_RANKED:
+            lowest = left & -left
+            indices.append(lowest.bit_length() - 1)
+            left ^= lowest
+    return indices
 
 
 def pair(replicas: list[Replica], rng: Rng) -> list[Replica]:
@@ -112,6 +139,10 @@ def pair(replicas: list[Replica], rng: Rng) -> list[Replica]:
     second = int(rng.random() * (len(replicas) - 1))
     second += second >= first
     return [replicas[min(first, second)], replicas[max(first, second)]]
+
+
+def _name(replica: Replica) -> str:
+    return replica.name
 
 
 def _load(replica: Replica) -> tuple[int, int, str]:
