@@ -9,7 +9,7 @@ from heapq import nsmallest
 from typing import NamedTuple, Protocol, TypeAlias
 
 from headrace.core.model import Replica
-from headrace.core.prefix_index import FINE_BLOCKS, blocks_covered
+from headrace.core.prefix_index import FINE_BLOCKS, Index, blocks_covered
 
 
 class Ask:
@@ -18,12 +18,13 @@ class Ask:
     `output_tokens` is how much it is expected to decode. `hits` are (marks of the prompt held, bit
     mask of the replicas that hold so many), deepest first; others hold nothing. Of the prompt,
     `overhead_tokens` are the chat template's and not behind any mark; `fine_blocks` of its first
-    blocks are each a mark.
+    blocks are each a mark. `index` is where the hits come from, None before they were looked up.
     """
 
     __slots__ = (
         "fine_blocks",
         "hits",
+        "index",
         "marks",
         "output_tokens",
         "overhead_tokens",
@@ -48,6 +49,7 @@ class Ask:
         self.overhead_tokens = overhead_tokens
         self.fine_blocks = fine_blocks
         self.hits: list[tuple[int, int]] = []
+        self.index: Index | None = None
 
     def hit_marks(self, index: int) -> int:
         """Marks of the prompt that the replica with this index holds."""
@@ -55,6 +57,19 @@ class Ask:
             if replicas >> index & 1:
                 return marks
         return 0
+
+    def tokens_in_use(self, index: int) -> float:
+        """Tokens of the prompt that requests in flight on this replica hold already."""
+        if self.index is None:
+            return 0.0
+        marks = self.index.marks_in_use(index, self.marks)
+        return blocks_covered(marks, self.fine_blocks) * self.tokens_per_block
+
+    def shared_tokens(self, index: int) -> float:
+        """Tokens that requests in flight there hold together, counted for each beyond the first."""
+        if self.index is None:
+            return 0.0
+        return self.index.shared_blocks(index) * self.tokens_per_block
 
     def hit_tokens(self, index: int) -> int:
         """Tokens behind these marks; an engine prefills at least the last token anew.

@@ -78,6 +78,7 @@ class _ReplicaCache:
         "private_blocks",
         "resident_blocks",
         "shared",
+        "shared_blocks",
         "stamp",
     )
 
@@ -86,6 +87,7 @@ class _ReplicaCache:
         self.capacity_blocks = capacity_blocks
         self.pinned: set[int] = set()
         self.shared: dict[int, int] = {}  # mark -> running requests that use it, beyond the first
+        self.shared_blocks = 0  # these uses, in blocks
         self.arriving: set[int] = set()
         # mark -> (stamp of its release, blocks it stands for); oldest first
         self.idle: OrderedDict[int, tuple[int, int]] = OrderedDict()
@@ -181,6 +183,14 @@ class PrefixIndex:
             high = low - 1
         return found
 
+    def shared_blocks(self, index: int) -> int:
+        """Blocks that running requests use on a replica, counted once for each beyond the first."""
+        return self._caches[index].shared_blocks
+
+    def marks_in_use(self, index: int, marks: tuple[int, ...]) -> int:
+        """Marks of a prompt, from its beginning, that running requests use on a replica."""
+        return _marks_in_use(self._caches[index], marks)
+
     def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:
         """Pin a prompt on the replica it is sent to; `hit_marks` of it are present there.
 
@@ -192,11 +202,14 @@ class PrefixIndex:
             idle, shared = cache.idle, cache.shared
             deepest = idle.get(marks[hit_marks - 1])
             hit_stamp = deepest[0] if deepest else None
+            used = 0
             for mark in marks[:hit_marks]:
                 if mark in pinned:
                     shared[mark] = shared.get(mark, 0) + 1
+                    used += 1
                 else:
                     idle.pop(mark, None)
+            cache.shared_blocks += blocks_covered(used, self._fine_blocks)
         if hit_marks < len(marks):
             fresh = marks[hit_marks:]
             cache.arriving.update(fresh)
@@ -238,6 +251,7 @@ class PrefixIndex:
         cache.private_blocks -= lease.private_blocks if cache.leases else cache.private_blocks
         marks = lease.marks
         first = _unshare(cache.shared, marks)
+        cache.shared_blocks -= blocks_covered(first, self._fine_blocks)
         own = marks[first:]
         cache.pinned.difference_update(own)
         end = len(marks)
@@ -360,9 +374,23 @@ class KvEventIndex:
         found.reverse()
         return found
 
+    def shared_blocks(self, index: int) -> int:
+        """Blocks that running requests use on a replica, counted once for each beyond the first."""
+        return self._caches[index].shared_blocks
+
+    def marks_in_use(self, index: int, marks: tuple[int, ...]) -> int:
+        """Marks of a prompt, from its beginning, that running requests use on a replica."""
+        return _marks_in_use(self._caches[index], marks)
+
     def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:  # noqa: ARG002
-        """A prompt goes to a replica: nothing is there yet that was not before."""
-        return Lease(self._caches[index], marks, None)
+        """A prompt goes to a replica: it uses its blocks, but nothing is there that was not."""
+        cache = self._caches[index]
+        used, shared = _marks_in_use(cache, marks), cache.shared
+        for mark in marks[:used]:
+            shared[mark] = shared.get(mark, 0) + 1
+        cache.shared_blocks += used
+        cache.pinned.update(marks)
+        return Lease(cache, marks, None)
 
     def arrived(self, lease: Lease, private_blocks: float) -> None:
         """The prompt is prefilled; the engine tells of its blocks itself."""
@@ -371,7 +399,10 @@ class KvEventIndex:
         """The request decodes; the engine tells what had to go."""
 
     def release(self, lease: Lease) -> None:
-        """The request is over."""
+        """The request is over, and uses its blocks no more."""
+        first = _unshare(lease.cache.shared, lease.marks)
+        lease.cache.shared_blocks -= first
+        lease.cache.pinned.difference_update(lease.marks[first:])
 
     def forget_older_than(self, lease: Lease) -> int:  # noqa: ARG002
         """Nothing here was guessed, so nothing is forgotten."""
@@ -379,6 +410,21 @@ class KvEventIndex:
 
 
 Index: TypeAlias = PrefixIndex | KvEventIndex
+
+
+def _marks_in_use(cache: _ReplicaCache, marks: tuple[int, ...]) -> int:
+    """What is pinned of a chain is its beginning."""
+    pinned = cache.pinned
+    if not marks or marks[0] not in pinned:
+        return 0
+    low, high = 1, len(marks)
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if marks[middle - 1] in pinned:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _unshare(shared: dict[int, int], marks: tuple[int, ...]) -> int:

@@ -28,12 +28,12 @@ def reason_for(
         return text
     if other.cost == chosen.cost:
         return f"{text}; {other.replica} would cost the same but {_tie_break(chosen, other)}"
+    if _drawn(terms(chosen)):
+        return f"{text}; drawn at random by its odds"
     less = other.cost - chosen.cost
     if less >= RULED_OUT / 2:
         why = _tipped(chosen, other, terms).name
         return f"{text}; {other.replica} is ruled out: {why}"
-    if any(term.name == "drawn" and term.value < 0.0 for term in terms(chosen)):
-        return f"{text}; drawn at random by its odds"
     if less <= 2 * DRAWN:
         return f"{text}; {other.replica} would cost the same but was not drawn"
     text = f"{text}; {_amount(less, unit)} than {other.replica}"
@@ -64,7 +64,7 @@ def _tie_break(chosen: Candidate, other: Candidate) -> str:
 
 
 def _describe(candidate: Candidate, terms: tuple[CostTerm, ...]) -> str:
-    unit, cost = terms[0].unit, candidate.cost
+    unit, cost = terms[0].unit, candidate.cost - _drawn(terms)
     prompt = candidate.hit_tokens + candidate.uncached_tokens
     prefill = f"prefill {candidate.uncached_tokens:,} of {prompt:,} tokens"
     if unit in _OF_COST:
@@ -82,6 +82,11 @@ def _describe(candidate: Candidate, terms: tuple[CostTerm, ...]) -> str:
         parts.append(f"wait for a slot {in_words(candidate.slot_wait_s)}")
     parts.append(f"{prefill} {in_words(candidate.prefill_s)}")
     return " + ".join(parts)
+
+
+def _drawn(terms: tuple[CostTerm, ...]) -> float:
+    """What puts a candidate first that was drawn by its odds; 0 if none was."""
+    return sum(term.value for term in terms if term.name == "drawn")
 
 
 def _place(candidate: Candidate) -> str:

@@ -160,3 +160,22 @@ def test_every_block_may_be_kept():
     other = index.lease(0, chain("x", blocks_each=3), 0)
     index.arrived(other, 0.0)
     assert index.lookup(LONG, 1) == [(17, 1)]
+
+
+@pytest.mark.parametrize("index", [PrefixIndex(EVERY_BLOCK), KvEventIndex()], ids=["own", "told"])
+def test_what_running_requests_share_is_known_of_both_kinds_of_index(index):
+    index.add_replica(0, 1000)
+    common, other = (*LONG[:20], 1, 2), LONG[:30]
+    leases = [index.lease(0, LONG, 0)]
+    held = len(LONG) if isinstance(index, PrefixIndex) else 0
+    assert (index.shared_blocks(0), index.marks_in_use(0, common)) == (0, 20)
+    leases.append(index.lease(0, common, min(held, 20)))
+    leases.append(index.lease(0, other, min(held, 30)))
+    assert index.shared_blocks(0) == 20 + 30
+    assert index.marks_in_use(0, common) == 22
+    index.release(leases[0])
+    assert index.shared_blocks(0) == 20
+    assert index.marks_in_use(0, LONG) == 30
+    for lease in leases[1:]:
+        index.release(lease)
+    assert (index.shared_blocks(0), index.marks_in_use(0, LONG)) == (0, 0)

@@ -4,8 +4,8 @@
     credit = overlap_weight * cached blocks of the prompt
 
 All in blocks of block_tokens tokens. Active prefill are the uncached prompt tokens of requests that
-still wait for their first token; active decode is what all requests in flight hold in the KV cache;
-new is the prompt, which comes on top of that.
+still wait for their first token; active decode is what the requests in flight hold in the KV cache,
+each block once; new is what of the prompt none of them holds.
 
 With a temperature above 0 the pick is drawn by the softmax of -cost / (temperature * (highest -
 lowest cost)), here by numbers that repeat from run to run.
@@ -15,10 +15,8 @@ Inputs: own requests in flight and the tokens relayed for them, the prefix index
 Source: lib/kv-router/src/scheduling/selector.rs.
 
 As there: the formula, its defaults, tokens that leave the active prefill at the first token.
-Different here: blocks that several requests hold together count once for each of them (there they
-count once), new blocks are the whole prompt (there less what requests in flight share), and decoded
-tokens count (there only with `track_output_blocks`). One tier of cache, the GPU's; the credit does
-not decay, as is the default.
+Different here: decoded tokens count too (there only with `track_output_blocks`); one tier of cache,
+the GPU's; the credit does not decay, as is the default.
 
 Parameters:
     overlap_weight: blocks of prefill that a cached block is worth.
@@ -33,7 +31,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from math import exp
 
-from headrace.core.baselines import DRAWN, cheapest_rows, hit_tokens_of
+from headrace.core.baselines import RULED_OUT, cheapest_rows, hit_tokens_of
 from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
@@ -65,11 +63,16 @@ class DynamoKv:
         """Price every replica in blocks."""
         prompt_tokens = ask.prompt_tokens
         costs = [
-            sum(self._parts(replica.backlog_tokens, replica.context_tokens, hit, prompt_tokens))
-            for replica, hit in zip(replicas, hit_tokens_of(ask, replicas), strict=True)
+            self._to_prefill(replica.backlog_tokens, hit_tokens, prompt_tokens) + held
+            for replica, hit_tokens, held in zip(
+                replicas,
+                hit_tokens_of(ask, replicas),
+                held_blocks(ask, replicas, self._block_tokens),
+                strict=True,
+            )
         ]
         if self._temperature:
-            _sample(costs, self._temperature, self._ties.ratio())
+            costs[_sampled(costs, self._temperature, self._ties.ratio())] -= RULED_OUT
         return cheapest_rows(ask, replicas, costs, now)
 
     def chosen(self, replica: str) -> None:
@@ -79,36 +82,40 @@ class DynamoKv:
         """Nothing to forget."""
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
-        """The blocks, and what made a drawn one first."""
-        seen = (candidate.backlog_tokens, candidate.context_tokens, candidate.hit_tokens)
+        """Blocks to prefill and to hold, and what puts the drawn one first."""
+        drawn = -RULED_OUT if candidate.cost < 0.0 else 0.0
         prompt_tokens = candidate.hit_tokens + candidate.uncached_tokens
-        prefill, active, new = self._parts(*seen, prompt_tokens)
+        prefill = self._to_prefill(candidate.backlog_tokens, candidate.hit_tokens, prompt_tokens)
         return (
             CostTerm("to prefill", prefill, "blocks"),
-            CostTerm("in use", active, "blocks"),
-            CostTerm("new", new, "blocks"),
-            CostTerm("drawn", candidate.cost - (prefill + active + new), "blocks"),
+            CostTerm("to hold", candidate.cost - drawn - prefill, "blocks"),
+            CostTerm("drawn", drawn, "blocks"),
         )
 
-    def _parts(
-        self, backlog_tokens: int, context_tokens: int, hit_tokens: int, prompt_tokens: int
-    ) -> tuple[float, float, float]:
-        """Blocks to prefill as they are weighed, in use, and new."""
-        block_tokens = self._block_tokens
-        credit = self._overlap_weight * (hit_tokens // block_tokens)
-        prefill = max((backlog_tokens + prompt_tokens) / block_tokens - credit, 0.0)
-        new = -(-prompt_tokens // block_tokens)
-        return self._prefill_scale * prefill, context_tokens / block_tokens, float(new)
+    def _to_prefill(self, backlog_tokens: int, hit_tokens: int, prompt_tokens: int) -> float:
+        """Blocks to prefill, as they are weighed."""
+        credit = self._overlap_weight * (hit_tokens // self._block_tokens)
+        blocks = (backlog_tokens + prompt_tokens) / self._block_tokens
+        return self._prefill_scale * max(blocks - credit, 0.0)
 
 
 POLICY = DynamoKv
 
 
-def _sample(costs: list[float], temperature: float, ratio: float) -> None:
-    """Make the one that the softmax draws at `ratio` the lowest."""
+def held_blocks(ask: Ask, replicas: list[Replica], block_tokens: int) -> list[float]:
+    """Blocks that each replica holds for requests in flight, this one included, each once."""
+    prompt_blocks = -(-ask.prompt_tokens // block_tokens)
+    return [
+        max(0.0, replica.context_tokens - ask.shared_tokens(replica.index)) / block_tokens
+        + prompt_blocks
+        - ask.tokens_in_use(replica.index) // block_tokens
+        for replica in replicas
+    ]
+
+
+def _sampled(costs: list[float], temperature: float, ratio: float) -> int:
+    """The position that the softmax draws at `ratio`."""
     lowest, spread = min(costs), max(costs) - min(costs)
     scale = 1.0 / (spread * temperature) if spread else 0.0
-    weights = [exp((lowest - cost) * scale) for cost in costs]
-    bounds = list(accumulate(weights))
-    drawn = min(bisect_right(bounds, ratio * bounds[-1]), len(costs) - 1)
-    costs[drawn] = lowest - max(DRAWN, lowest * DRAWN)  # seen beside a large cost, too
+    bounds = list(accumulate(exp((lowest - cost) * scale) for cost in costs))
+    return min(bisect_right(bounds, ratio * bounds[-1]), len(costs) - 1)

@@ -22,6 +22,7 @@ from __future__ import annotations
 from headrace.core.baselines import cheapest_rows, hit_tokens_of
 from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
 from headrace.core.model import Replica
+from headrace.core.policies.dynamo_kv import held_blocks
 
 SWEEP = {"overlap_weight": (1.0, 2.0, 4.0)}
 
@@ -40,16 +41,20 @@ class DynamoLmetric:
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price every replica."""
         prompt_tokens, block_tokens = ask.prompt_tokens, self._block_tokens
-        new = -(-prompt_tokens // block_tokens) + 1
         weight = self._overlap_weight
         costs = [
             max(
                 (replica.backlog_tokens + prompt_tokens) / block_tokens
-                - weight * (hit // block_tokens),
+                - weight * (hit_tokens // block_tokens),
                 0.0,
             )
-            * (replica.context_tokens / block_tokens + new)
-            for replica, hit in zip(replicas, hit_tokens_of(ask, replicas), strict=True)
+            * (held + 1.0)
+            for replica, hit_tokens, held in zip(
+                replicas,
+                hit_tokens_of(ask, replicas),
+                held_blocks(ask, replicas, block_tokens),
+                strict=True,
+            )
         ]
         return cheapest_rows(ask, replicas, costs, now)
 

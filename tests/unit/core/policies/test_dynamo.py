@@ -5,6 +5,8 @@ from math import exp
 
 import pytest
 
+from headrace.core.model import PoolSpec
+from tests.unit.core.driver import PROFILE, Driver, chain
 from tests.unit.core.policies.bench import Bench, State
 
 STATES = {
@@ -20,6 +22,27 @@ def test_the_cost_in_blocks():
         "a": (10 + 100 - 40) + 100 + 100,
         "b": (0 + 100 - 0) + 20 + 100,
         "c": (200 + 100 - 80) + 200 + 100,
+    }
+
+
+def test_blocks_held_by_several_requests_count_once_and_are_not_new():
+    driver = Driver(PoolSpec("pool", "model", policy="dynamo_kv", profile=PROFILE))
+    driver.add("a", "b")
+    # 8 blocks of 64 tokens are 32 of 16, and half a block more; 6 of them are common.
+    common, own = chain("common", blocks_each=6), (9, 10)
+    first = driver.dispatched(blocks=common + own, prompt_tokens=544)
+    driver.first_token(first.attempt)
+    rest = driver.dispatched(blocks=(*common, 11, 12), prompt_tokens=544)
+    driver.first_token(rest.attempt)
+    assert (first.replica, rest.replica) == ("a", "a")
+    # 34 blocks each, of which 24 are the same.
+    driver.dispatched(id="it", blocks=(*common, 13, 14), prompt_tokens=544)
+    explanation = driver.dispatcher.decisions.explain("it")
+    assert explanation is not None
+    costs = {each.replica: each.cost for each in explanation.attempts[0].candidates}
+    assert costs == {
+        "a": (34 - 24) + (34 + 34 - 24) + (34 - 24),
+        "b": 34 + 0 + 34,
     }
 
 
@@ -45,8 +68,7 @@ def test_the_words_and_the_terms():
     terms = bench.terms("a", 1600)
     assert {name: term.value for name, term in terms.items()} == {
         "to prefill": 70.0,
-        "in use": 100.0,
-        "new": 100.0,
+        "to hold": 200.0,
         "drawn": 0.0,
     }
     assert {term.unit for term in terms.values()} == {"blocks"}
@@ -64,8 +86,11 @@ def test_a_temperature_draws_by_the_softmax_of_normalised_costs():
     for name, weight in weights.items():
         share = weight / sum(weights.values())
         assert counts[name] / 4000 == pytest.approx(share, abs=0.03)
-    drawn = next(reason for _ in range(50) if "replica b" not in (reason := bench.reason(1600)))
-    assert drawn.endswith("drawn at random by its odds")
+    drawn = next(reason for _ in range(50) if "replica a" in (reason := bench.reason(1600)))
+    assert drawn == (
+        "replica a: 270 blocks to prefill and to hold, prefill 960 of 1,600 tokens; "
+        "drawn at random by its odds"
+    )
 
 
 def test_a_temperature_with_equal_costs_is_even():
