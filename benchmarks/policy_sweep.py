@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--best", type=int, default=25, help="how many to print")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
-    where = Conditions(options.workload, options.replicas, options.speed, index=options.index)
+    where = Conditions(options.workload, options.replicas, options.speed, index_kind=options.index)
     names = [name for policy in options.policies.split(",") for name in (policy, *variants(policy))]
     plays = [Play(where, name, options.seed, options.scale) for name in names]
     with Runner(options.jobs, None) as runner:

@@ -2,9 +2,9 @@
 
     capacity = the highest speed at which `pooled_reference` keeps a goodput share of 0.95
 
-Found by doubling and halving, then by bisection to about 2 %, with the first seed. Where prompts are
-so long that even an idle fleet misses more than 5 % of the targets, the share is 0.95 of the idle
-fleet's.
+Found by doubling and halving, then by bisection to about 2 %, with the first seed. Where prompts
+are so long that even an idle fleet misses more than 5 % of the targets, the share is 0.95 of the
+idle fleet's.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Search:
     def take(self, share: float) -> None:
         """Narrow the bracket by the share that `speed` gave, and choose the next speed."""
         if self.speed == self._idle:
-            self.wanted = min(SHARE, SHARE * share if share < SHARE else SHARE)
+            self.wanted = SHARE if share >= SHARE else SHARE * share
             self.low, self.speed = self.speed, 64 * self.speed
             return
         if share >= self.wanted:

@@ -48,13 +48,13 @@ class Cell(NamedTuple):
     load: float
     mismatch: float = 0.0
     lag_s: float = 1.0
-    index: str = "approximate"
+    index_kind: str = "approximate"
 
     def conditions(self, speeds: dict[Fleet, float]) -> Conditions:
         """What to play."""
         speed = round(self.load * speeds[self.workload, self.replicas], 4)
         return Conditions(
-            self.workload, self.replicas, speed, self.mismatch, self.lag_s, self.index
+            self.workload, self.replicas, speed, self.mismatch, self.lag_s, self.index_kind
         )
 
 
@@ -80,15 +80,15 @@ def _cells(name: str) -> Iterator[Cell]:
     yield from (Cell(name, replicas, load) for replicas in (small, large) for load in (0.7, 1.0))
     yield Cell(name, middle, 0.9, mismatch=0.3)
     yield Cell(name, middle, 0.9, lag_s=5.0)
-    yield Cell(name, middle, 0.9, index="exact")
-    yield Cell(name, middle, 0.9, mismatch=0.3, lag_s=5.0, index="exact")
+    yield Cell(name, middle, 0.9, index_kind="exact")
+    yield Cell(name, middle, 0.9, mismatch=0.3, lag_s=5.0, index_kind="exact")
 
 
 QUICK = (
     Cell("conversation", 8, 0.9),
     Cell("agentic", 8, 0.9),
     Cell("single_shots", 8, 0.9),
-    Cell("multi_turn", 8, 0.9, mismatch=0.3, lag_s=5.0, index="exact"),
+    Cell("multi_turn", 8, 0.9, mismatch=0.3, lag_s=5.0, index_kind="exact"),
 )
 
 
@@ -127,9 +127,9 @@ def tuned(
     combinations = [name for policy in baselines() for name in variants(policy)]
     plays: dict[tuple[str, str], list[Play]] = {}
     for cell in cells:
-        tuning = Cell(cell.workload, TUNING_REPLICAS, TUNING_LOAD, index=cell.index)
+        tuning = Cell(cell.workload, TUNING_REPLICAS, TUNING_LOAD, index_kind=cell.index_kind)
         where = tuning.conditions(speeds)
-        plays[cell.workload, cell.index] = [
+        plays[cell.workload, cell.index_kind] = [
             Play(where, name, TUNING_SEED, scale) for name in combinations
         ]
     outcomes = runner.run([play for some in plays.values() for play in some], line.done)
@@ -144,6 +144,7 @@ def evaluated(
     cells: Sequence[Cell],
     speeds: dict[Fleet, float],
     combinations: dict[tuple[str, str], list[str]],
+    *,
     seeds: int,
     scale: float,
     line: Progress,
@@ -153,7 +154,7 @@ def evaluated(
     plays: dict[tuple[Cell, str], list[Play]] = {}
     for cell in cells:
         where = cell.conditions(speeds)
-        chosen = combinations.get((cell.workload, cell.index), [])
+        chosen = combinations.get((cell.workload, cell.index_kind), [])
         for policy in (OURS, POOLED_REFERENCE, *defaults, *chosen):
             plays[cell, policy] = [Play(where, policy, seed, scale) for seed in range(seeds)]
     # By cell and seed, so that the processes make each trace once.
@@ -192,7 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             line.begin("tuning baselines")
             combinations = tuned(runner, cells, speeds, scale, line)
         line.begin(f"{len(cells)} cells × {seeds} seeds")
-        results = evaluated(runner, cells, speeds, combinations, seeds, scale, line)
+        results = evaluated(
+            runner, cells, speeds, combinations, seeds=seeds, scale=scale, line=line
+        )
     minutes = (time.monotonic() - line.began_s) / 60
     command = shlex.join(["python", "-m", "benchmarks.routing_grid", *(arguments or sys.argv[1:])])
     shown = as_markdown(results, speeds, combinations, command, minutes)
@@ -207,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _label(cell: Cell) -> str:
     return (
         f"{cell.workload} x{cell.replicas} load={cell.load:g} mismatch={cell.mismatch:g}"
-        f" lag={cell.lag_s:g} index={cell.index}"
+        f" lag={cell.lag_s:g} index={cell.index_kind}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Simulated runs in processes of their own, each written to a log that a later call goes on from."""
+"""Simulated runs in processes of their own; a later call goes on from the log of an earlier one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Conditions(NamedTuple):
     speed: float
     mismatch: float = 0.0
     lag_s: float = 1.0
-    index: str = "approximate"
+    index_kind: str = "approximate"
 
 
 class Play(NamedTuple):
@@ -61,7 +61,7 @@ def played(play: Play) -> Outcome:
         replicas=where.replicas,
         mismatch=where.mismatch,
         scrape_lag_s=where.lag_s,
-        kv_events=where.index == "exact",
+        kv_events=where.index_kind == "exact",
         seed=play.seed,
     )
     run = run_policy(settings, trace, play.policy)

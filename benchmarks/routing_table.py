@@ -28,6 +28,25 @@ WANTED_MISSES = -0.20
 FEWEST_MISSES = 0.001
 """A share of misses below one in a thousand is none: nothing is left to win."""
 
+LEGEND = (
+    "Means over seeds; in brackets our change against that baseline. ± is half the 95 % interval"
+    " of the differences per seed. **Behind** means worse by more than that."
+)
+HEADS = (
+    "traffic",
+    "replicas",
+    "load",
+    "conditions",
+    "TTFT s, ours",
+    "best default",
+    "best tuned",
+    "misses, ours",
+    "best default",
+    "best tuned",
+    "pooled: TTFT s, misses",
+    "",
+)
+
 Figure = Callable[[Outcome], float]
 
 
@@ -49,6 +68,13 @@ class Comparison:
     ours: float
     theirs: float
     noise: float
+    worse_seeds: int
+    seeds: int
+
+    @property
+    def is_always_worse(self) -> bool:
+        """Worse with every seed, by however little: noise hides less with few seeds."""
+        return self.worse_seeds == self.seeds
 
     @property
     def change(self) -> float:
@@ -72,7 +98,7 @@ class CellResult:
     load: float
     mismatch: float
     lag_s: float
-    index: str
+    index_kind: str
     by_policy: dict[str, list[Outcome]]
 
     def mean(self, policy: str, figure: Figure) -> float:
@@ -92,7 +118,7 @@ class CellResult:
         parts = [
             f"engines ±{self.mismatch:.0%}" if self.mismatch else "",
             f"metrics {self.lag_s:g} s old" if self.lag_s != 1 else "",
-            "KV events" if self.index == "exact" else "",
+            "KV events" if self.index_kind == "exact" else "",
         ]
         return ", ".join(part for part in parts if part)
 
@@ -103,7 +129,9 @@ class CellResult:
         rival = min(names, key=lambda name: (self.mean(name, figure), name))
         ours, theirs = (list(map(figure, self.by_policy[name])) for name in (OURS, rival))
         differences = [our - their for our, their in zip(ours, theirs, strict=True)]
-        return Comparison(rival, mean(ours), mean(theirs), half_interval(differences))
+        worse = sum(difference > 0 for difference in differences)
+        noise = half_interval(differences)
+        return Comparison(rival, mean(ours), mean(theirs), noise, worse, len(differences))
 
 
 def half_interval(values: list[float]) -> float:
@@ -123,6 +151,11 @@ def summary_lines(results: list[CellResult]) -> list[str]:
         lines.append(
             f"- {name}: behind the best tuned baseline by more than noise in {len(behind)} of"
             f" {len(results)} cells{': ' + where if where else ''}"
+        )
+        worse = [cell for cell in results if cell.against_all(figure).is_always_worse]
+        lines.append(
+            f"- {name}: worse than it with every seed in {len(worse)} of {len(results)} cells"
+            f"{''.join(f'; {_where(cell)} ({_rival(cell, figure)})' for cell in worse)}"
         )
     faster = median(cell.against_defaults(ttft).change for cell in results)
     lines.append(
@@ -166,12 +199,10 @@ def as_markdown(
         "",
         *summary_lines(results),
         "",
-        "Means over seeds; in brackets our change against that baseline. ± is half the 95 %"
-        " interval of the differences per seed. **Behind** means worse by more than that.",
+        LEGEND,
         "",
-        "| traffic | replicas | load | conditions | TTFT s, ours | best default | best tuned |"
-        " misses, ours | best default | best tuned | pooled TTFT s, misses | |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(HEADS)} |",
+        "|---" * len(HEADS) + "|",
         *(_row(cell) for cell in results),
         "",
         "Load 1.0, as requests per second:",
@@ -216,7 +247,7 @@ def _cell_document(cell: CellResult) -> dict[str, object]:
         "load": cell.load,
         "mismatch": cell.mismatch,
         "lag_s": cell.lag_s,
-        "index": cell.index,
+        "index": cell.index_kind,
         "behind": {
             "ttft": cell.against_all(ttft).is_behind,
             "misses": cell.against_all(misses).is_behind,
