@@ -36,7 +36,7 @@ from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
 
-SWEEP = {"overlap_weight": (1.0, 2.0, 4.0, 8.0), "prefill_scale": (0.5, 1.0, 2.0)}
+SWEEP = {"overlap_weight": (1.0, 2.0, 4.0, 8.0), "prefill_scale": (1.0, 4.0, 16.0)}
 
 
 class DynamoKv:

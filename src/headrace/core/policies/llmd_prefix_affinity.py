@@ -52,11 +52,7 @@ from headrace.core.llmd_scores import kv_scores, queue_scores, token_load_score
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
 
-SWEEP = {
-    "affinity_threshold": (0.5, 0.8),
-    "max_ttft_penalty_s": (1.0, 5.0, 18.0),
-    "queue_weight": (0.0, 1.0),
-}
+SWEEP = {"affinity_threshold": (0.3, 0.5, 0.8), "max_ttft_penalty_s": (0.3, 1.0, 5.0, 18.0)}
 DEFAULT_PEAK_TOKENS_PER_S = 15_928.0
 CALIBRATION_TOKENS = 8192
 

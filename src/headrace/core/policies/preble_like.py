@@ -40,7 +40,7 @@ from headrace.core.candidates import (
 )
 from headrace.core.model import Replica
 
-SWEEP = {"exploit_ratio": (0.5, 1.0, 2.0), "eviction_weight": (0.0, 1.0, 2.0)}
+SWEEP = {"exploit_ratio": (1.0, 4.0, 1000.0), "eviction_weight": (0.0, 1.0, 4.0)}
 MOST_REMEMBERED_TOKENS = 20_000_000
 """Prompt tokens behind the share that was found cached; then both halves are forgotten."""
 

@@ -31,7 +31,7 @@ from headrace.core.baselines import RULED_OUT, cheapest_rows, ruled_out
 from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
 from headrace.core.model import Replica
 
-SWEEP = {"cache_threshold": (0.1, 0.3, 0.5), "balance_abs": (4, 16, 32, 64)}
+SWEEP = {"cache_threshold": (0.1, 0.3, 0.5), "balance_abs": (8, 16, 32, 64)}
 
 
 class SglangCacheAware:
