@@ -373,29 +373,27 @@ def _add_simulate(commands: Commands) -> None:
         "policy sees what a gateway sees, no more. pooled_reference is all replicas as one engine.",
     )
     add = simulate.add_argument
-    add(
-        "--trace",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="Mooncake or simple JSONL, Azure CSV",
+    arriving = simulate.add_mutually_exclusive_group(required=True)
+    arriving.add_argument(
+        "--trace", type=Path, metavar="FILE", help="Mooncake or simple JSON lines, or Azure's CSV"
     )
-    add(
-        "--speed", type=_above_zero, default=1.0, metavar="X", help="times as fast as it stands (1)"
+    arriving.add_argument(
+        "--traffic",
+        metavar="KIND",
+        help="made up instead: multi_turn, agentic, code_completion, single_shots or "
+        "shared_system_prompts, as in multi_turn:rate=20,requests=5000",
     )
-    add("--duration", metavar="S", help="only the first seconds of the trace, before --speed")
+    add("--speed", type=_above_zero, default=1.0, metavar="X", help="times as fast as it is (1)")
+    add("--duration", metavar="S", help="only its first seconds, counted before --speed")
     add("--replicas", type=_count, default=8, metavar="N", help="how many engines (8)")
     add(
-        "--profile",
-        default="h100-llama-3.1-8b",
-        metavar="NAME",
-        help="of the engines (%(default)s)",
+        "--profile", default="h100-llama-3.1-8b", metavar="NAME", help="what they are (%(default)s)"
     )
     add(
         "--policies",
         default="",
         metavar="A,B",
-        help="which ones, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
+        help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
     )
     add("--slo", default="ttft=2s,tpot=50ms", metavar="TIMES", help="of goodput (%(default)s)")
     add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
@@ -404,7 +402,7 @@ def _add_simulate(commands: Commands) -> None:
         type=float,
         default=0.0,
         metavar="M",
-        help="engines are off by up to this share of what the policy believes, each for itself (0)",
+        help="share by which each engine may be off what the policy believes of it (0)",
     )
     add(
         "--index",
@@ -421,7 +419,8 @@ def _add_simulate(commands: Commands) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from headrace.compose.simulate import SimulateError, SimulateOptions, simulate
+    from headrace.compose.simulate import simulate
+    from headrace.compose.simulation_input import SimulateError, SimulateOptions
     from headrace.compose.terminal import Terminal
 
     given = {name: value for name, value in vars(options).items() if name != "run"}

@@ -30,7 +30,7 @@ DOTS = (3.5, 4.5, 5.5)
 """Radii of the dots of p50, p90 and p99."""
 LONGEST_NAME = 36
 """Characters of a policy with its parameters beside its row; the whole name shows on hover."""
-CHARACTER = 7.3
+CHARACTER = 7.9
 """Width of one, more than that of most."""
 ROW = 24.0
 """Height of a policy's row in bars and ranges."""

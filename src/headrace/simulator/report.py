@@ -112,7 +112,8 @@ def _legend(runs: Sequence[PolicyRun], cast: Cast) -> str:
     ]
     others = len(runs) - len(entries)
     if others:
-        entries.append(f'<span class="muted soft"><i></i>{others} others; point at one</span>')
+        said = "1 other" if others == 1 else f"{others} others; point at one"
+        entries.append(f'<span class="muted soft"><i></i>{said}</span>')
     return f'<div class="cast">{"".join(entries)}</div>'
 
 
