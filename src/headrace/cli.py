@@ -395,6 +395,11 @@ def _add_simulate(commands: Commands) -> None:
         metavar="A,B",
         help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
     )
+    add(
+        "--sweep",
+        action="store_true",
+        help="try other parameters too, and show each policy also at its best",
+    )
     add("--slo", default="ttft=2s,tpot=50ms", metavar="TIMES", help="of goodput (%(default)s)")
     add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
     add(

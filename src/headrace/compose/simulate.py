@@ -21,6 +21,7 @@ from headrace.config.quantities import format_duration
 from headrace.simulator.report import report_page
 from headrace.simulator.runs import PolicyRun, run_policies
 from headrace.simulator.settings import SimulationSettings
+from headrace.simulator.sweep import combinations, defaults_and_best
 from headrace.simulator.workloads import FileWorkload, GeneratedWorkload
 
 
@@ -40,9 +41,15 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
     settings = settings_of(options, workload.block_tokens)
     for note in workload.notes:
         terminal.status(f"{workload.name}: {note}")
-    runs = _play(settings, workload, policies, options.jobs or _cores(), terminal)
+    played = policies
+    if options.sweep:
+        tried = (text for policy in policies for text in combinations(policy))
+        played = list(dict.fromkeys(tried))
+    runs = _play(settings, workload, played, options.jobs or _cores(), terminal)
     wall_s = time.perf_counter() - began_s
     terminal.status(_outcome(runs, wall_s))
+    if options.sweep:
+        runs = defaults_and_best(policies, runs)
     if options.timing is not None:
         _write(options.timing, json.dumps(_timing(runs, wall_s), indent=2) + "\n")
     if options.report is not None:

@@ -33,6 +33,8 @@ class SimulateError(Exception):
 class SimulateOptions:
     """The flags as they were given; `policies` "" means all, `jobs` None one per core.
 
+    With `sweep` each policy is played with all parameters worth trying, too.
+
     Of `trace` and `traffic` one is given.
     """
 
@@ -43,6 +45,7 @@ class SimulateOptions:
     replicas: int = 8
     profile: str = "h100-llama-3.1-8b"
     policies: str = ""
+    sweep: bool = False
     slo: str = "ttft=2s,tpot=50ms"
     scrape_lag: str = "1s"
     mismatch: float = 0.0

@@ -10,77 +10,44 @@ another seed, or another part of the trace.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import product
 
-from headrace.core.policies import parameters_of, sweep_of
-from headrace.simulator.results import Scores
-from headrace.simulator.runs import Report, Workload, run_policies
-from headrace.simulator.settings import SimulationSettings
+from headrace.core.policies import POLICIES, parameters_of, sweep_of
+from headrace.simulator.runs import PolicyRun
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """What a sweep found for one policy.
+def combinations(policy: str) -> list[str]:
+    """What a sweep tries of a policy, as it is written: first the policy as it stands.
 
-    `best` is how the policy is written with its best parameters, its bare name if these are the
-    defaults. `scores` are those of every combination in the order they were tried, the defaults
-    first; each names its combination as its policy.
+    A policy that comes with parameters of its own (`name:parameter=number`) and the pooled
+    reference have nothing else to try.
     """
-
-    policy: str
-    best: str
-    scores: tuple[Scores, ...]
-
-    @property
-    def default_scores(self) -> Scores:
-        """With the parameters as they come."""
-        return self.scores[0]
-
-    @property
-    def best_scores(self) -> Scores:
-        """With the best ones."""
-        return next(scores for scores in self.scores if scores.policy == self.best)
-
-
-def combinations(policy: str) -> tuple[str, ...]:
-    """What a sweep tries of the policy with this name, as it is written; the defaults first.
-
-    A policy that comes with parameters of its own (`name:parameter=number`) is tried as it stands.
-    """
-    if ":" in policy:
-        return (policy,)
-    sweep, defaults = sweep_of(policy), parameters_of(policy)
     tried = [policy]
-    for values in product(*sweep.values()):
-        given = dict(zip(sweep, values, strict=True))
-        if any(value != defaults[name] for name, value in given.items()):
-            written = ",".join(f"{name}={value:g}" for name, value in given.items())
-            tried.append(f"{policy}:{written}")
-    return tuple(tried)
+    if policy in POLICIES:
+        sweep, defaults = sweep_of(policy), parameters_of(policy)
+        for values in product(*sweep.values()):
+            given = dict(zip(sweep, values, strict=True))
+            if any(value != defaults[name] for name, value in given.items()):
+                written = ",".join(f"{name}={value:g}" for name, value in given.items())
+                tried.append(f"{policy}:{written}")
+    return tried
 
 
-def sweep(
-    settings: SimulationSettings,
-    workload: Workload,
-    policies: Sequence[str],
-    *,
-    processes: int,
-    report: Report,
-) -> Iterator[Tuned]:
-    """Play all combinations of each policy; what was found comes in the order of `policies`.
+def defaults_and_best(policies: Sequence[str], runs: Iterable[PolicyRun]) -> list[PolicyRun]:
+    """Of each policy the run as it stands, and behind it the best run if that is another one.
 
-    `report` takes a combination as it is written and how many of its requests are over.
+    `runs` hold those of all `combinations` of the policies.
     """
-    tried = {policy: combinations(policy) for policy in policies}
-    texts = [text for combination in tried.values() for text in combination]
-    runs = run_policies(settings, workload, texts, processes=processes, report=report)
-    for policy, combination in tried.items():
-        scores = tuple(next(runs).scores for _ in combination)
-        yield Tuned(policy, best_of(scores).policy, scores)
+    by_policy = {run.policy: run for run in runs}
+    kept: list[PolicyRun] = []
+    for policy in policies:
+        tried = [by_policy[written] for written in combinations(policy)]
+        best = best_of(tried)
+        kept += tried[:1] if best is tried[0] else [tried[0], best]
+    return kept
 
 
-def best_of(scores: Sequence[Scores]) -> Scores:
+def best_of(runs: Sequence[PolicyRun]) -> PolicyRun:
     """The highest goodput share; of equal ones the lowest mean TTFT, then the first."""
-    return min(scores, key=lambda each: (-each.goodput_share, each.ttft_s.mean))
+    return min(runs, key=lambda run: (-run.scores.goodput_share, run.scores.ttft_s.mean))
