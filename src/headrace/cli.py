@@ -329,9 +329,27 @@ def _add_engine(commands: Commands) -> None:
     add = engine.add_argument
     add(
         "--script",
-        default="ttft=50ms,itl=10ms",
         metavar="TIMES",
-        help="time to the first token and between tokens (ttft=50ms,itl=10ms)",
+        help="every request alike: time to the first token and between tokens (ttft=50ms,itl=10ms)",
+    )
+    add(
+        "--profile",
+        metavar="NAME",
+        help="as an engine on this GPU with this model would, such as h100-llama-3.1-8b: batching, "
+        "KV cache, prefix caching",
+    )
+    add(
+        "--time-scale",
+        type=_above_zero,
+        metavar="X",
+        help="with --profile: X times as fast (1)",
+    )
+    add(
+        "--kv-events",
+        type=_port,
+        metavar="PORT",
+        help="with --profile: publish what is cached over ZMQ here, replay on the next port, the "
+        "other engines on those that follow; 0 takes free ones. Needs the extra kv-events",
     )
     add("--count", type=_count, default=1, metavar="N", help="how many engines (1)")
     add(
@@ -347,16 +365,20 @@ def _add_engine(commands: Commands) -> None:
 
 
 def _engine(options: argparse.Namespace) -> int:
-    from headrace.compose.engine import parse_script, run_engines
+    from headrace.compose.engine import run_engines, timing_of
     from headrace.compose.terminal import Terminal
     from headrace.compose.wiring import StartError
+    from headrace.emulator.script import Script
     from headrace.emulator.settings import EngineSettings
 
-    settings = EngineSettings(model=options.model, output_tokens=options.tokens)
     try:
-        script = parse_script(options.script)
+        timing = timing_of(options.script, options.profile, options.time_scale, options.kv_events)
+        if isinstance(timing, Script):
+            settings = EngineSettings(model=options.model, output_tokens=options.tokens)
+        else:
+            settings = timing.settings(options.model, options.tokens)
         return run_engines(
-            settings, script, count=options.count, port=options.port, terminal=Terminal()
+            settings, timing, count=options.count, port=options.port, terminal=Terminal()
         )
     except (ValueError, StartError) as error:
         return _refuse(str(error))
