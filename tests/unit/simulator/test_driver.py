@@ -1,5 +1,7 @@
 """What the core hears in a run, and when; and how a run ends."""
 
+from dataclasses import replace
+
 import pytest
 
 from headrace.core.events import (
@@ -125,12 +127,13 @@ def test_kv_events_only_where_they_are_switched_on(monkeypatch):
     heard = listen(monkeypatch)
     play(trace().requests)
     assert not of(heard, KvChanged)
-    play(trace(600).requests, kv_events=True)
+    small = replace(ENGINE, kv_capacity_tokens=20_480)
+    play(trace().requests, kv_events=True, engine=small)
     changes = [event for event, _ in of(heard, KvChanged)]
     stored = sum(len(event.stored) for event in changes)
     removed = sum(len(event.removed) for event in changes)
     assert stored > removed > 0
-    assert stored - removed <= 3 * ENGINE.kv_capacity_tokens // BLOCK_TOKENS
+    assert stored - removed <= 3 * small.kv_capacity_tokens // BLOCK_TOKENS
 
 
 def test_a_prompt_that_can_never_fit_fails(monkeypatch):
