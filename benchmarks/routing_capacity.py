@@ -18,6 +18,8 @@ from headrace.simulator.runs import POOLED_REFERENCE
 SHARE = 0.95
 IDLE_SPEED = 1 / 64
 """Of the speed to begin with: nobody waits for anybody."""
+MOST_SPEED = 4096
+"""Times the speed to begin with: so few requests that any fleet carries them at once."""
 STEPS = 5
 """Halvings of a factor of two: 2^(1/32) is 2.2 %."""
 
@@ -47,18 +49,24 @@ class _Search:
             self.wanted = SHARE if share >= SHARE else SHARE * share
             self.low, self.speed = self.speed, 64 * self.speed
             return
+        if self.high and self.low > self._idle:
+            self.steps -= 1
         if share >= self.wanted:
             self.low = self.speed
         else:
             self.high = self.speed
+        self.speed = self._next()
+
+    def _next(self) -> float:
         if not self.high:
-            self.speed = 2 * self.low
-        elif self.low == self._idle:
-            self.speed = self.high / 2
-        else:
-            if self.high <= 1.99 * self.low or self.high == 2 * self.low:
-                self.steps -= 1
-            self.speed = sqrt(self.low * self.high)
+            if 2 * self.low > MOST_SPEED * self._idle / IDLE_SPEED:
+                self.steps = 0
+            return 2 * self.low
+        if self.low > self._idle:
+            return sqrt(self.low * self.high)
+        if self.high <= 2 * self._idle:
+            self.steps = 0
+        return self.high / 2
 
 
 def capacities(runner: Runner, fleets: Iterable[Fleet], scale: float) -> dict[Fleet, float]:

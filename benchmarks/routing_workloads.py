@@ -60,7 +60,7 @@ WORKLOADS = {
             "azure",
             "Azure's conversation trace of 2023; no prefixes known",
             fleets=(2, 8, 16),
-            requests=(2000, 6000, 12_000),
+            requests=(2000, 5000, 10_000),
             has_reuse=False,
             file="azure2023_conv.csv",
         ),
@@ -68,7 +68,7 @@ WORKLOADS = {
             "multi_turn",
             "generated conversations with long messages, 64 % of the input reusable",
             fleets=(2, 8, 32),
-            requests=(1500, 5000, 14_000),
+            requests=(1500, 5000, 10_000),
         ),
         Workload(
             "agentic",
@@ -87,7 +87,7 @@ WORKLOADS = {
             "code_completion",
             "generated completions in bursts, 80 developers a replica",
             fleets=(2, 8, 32),
-            requests=(2000, 8000, 18_000),
+            requests=(2000, 6000, 12_000),
         ),
     )
 }
