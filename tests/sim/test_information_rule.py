@@ -211,7 +211,7 @@ def test_a_longer_answer_changes_nothing_before_it_is_seen(monkeypatch, policy, 
         return effects
 
     monkeypatch.setattr(Dispatcher, "handle", handle)
-    made = list(trace().requests)
+    made = list(trace(400).requests)
     results, _ = play(made, policy, engine=SMALL, kv_events=kv_events)
     as_it_was, first = list(told), 20
     answers = [request.output_tokens for request in made]
