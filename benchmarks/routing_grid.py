@@ -5,8 +5,8 @@
 A cell is a workload, a number of replicas, a load, and what the gateway sees: metrics 1 or 5 s old,
 engines whose coefficients are off by up to 30 %, an index of its own or KV events. Load 1.0 is the
 fleet's capacity: the highest speed at which `pooled_reference` keeps a goodput share of 0.95. Each
-baseline's parameters are tuned for each workload at load 0.9 (`benchmarks.policy_sweep`); the best
-combinations of all are played in every cell of the workload beside all defaults.
+baseline's parameters are tuned for each workload and kind of index at load 0.9 (as `headrace
+simulate --sweep` does); the best combinations of all are played in the cells beside all defaults.
 
 Every run stands in the log when it is over, so that a stopped grid goes on where it was, and
 `--again seconds` plays only our policy anew. After a change of the simulator, begin a new log.
@@ -25,18 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.policy_sweep import OURS, baselines, best, variants
 from benchmarks.routing_capacity import Fleet, capacities
 from benchmarks.routing_runs import Conditions, Outcome, Play, Runner
 from benchmarks.routing_table import CellResult, as_document, as_markdown, summary_lines
+from benchmarks.routing_tuning import OURS, baselines, tuned
 from benchmarks.routing_workloads import SEEDS, WORKLOADS
 from headrace.simulator.runs import POOLED_REFERENCE
 
-TUNED = 8
-"""Combinations that a workload's sweep hands on to its cells."""
 TUNING_LOAD = 0.9
 TUNING_REPLICAS = 8
-TUNING_SEED = 0
 REPORT_EVERY_S = 15.0
 
 
@@ -51,11 +48,15 @@ class Cell(NamedTuple):
     index_kind: str = "approximate"
 
     def conditions(self, speeds: dict[Fleet, float]) -> Conditions:
-        """What to play."""
+        """What to play in it."""
         speed = round(self.load * speeds[self.workload, self.replicas], 4)
         return Conditions(
             self.workload, self.replicas, speed, self.mismatch, self.lag_s, self.index_kind
         )
+
+    def tuning(self) -> Cell:
+        """Where its baselines are tuned."""
+        return Cell(self.workload, TUNING_REPLICAS, TUNING_LOAD, index_kind=self.index_kind)
 
 
 def grid() -> list[Cell]:
@@ -120,25 +121,6 @@ class Progress:
             self.say(f": {over:,} of {total:,} runs, about {left_min:.1f} min left")
 
 
-def tuned(
-    runner: Runner, cells: Sequence[Cell], speeds: dict[Fleet, float], scale: float, line: Progress
-) -> dict[tuple[str, str], list[str]]:
-    """The best combinations of each (workload, index) in the grid, defaults not among them."""
-    combinations = [name for policy in baselines() for name in variants(policy)]
-    plays: dict[tuple[str, str], list[Play]] = {}
-    for cell in cells:
-        tuning = Cell(cell.workload, TUNING_REPLICAS, TUNING_LOAD, index_kind=cell.index_kind)
-        where = tuning.conditions(speeds)
-        plays[cell.workload, cell.index_kind] = [
-            Play(where, name, TUNING_SEED, scale) for name in combinations
-        ]
-    outcomes = runner.run([play for some in plays.values() for play in some], line.done)
-    return {
-        key: best({play.policy: outcomes[play] for play in some}, TUNED)
-        for key, some in plays.items()
-    }
-
-
 def evaluated(
     runner: Runner,
     cells: Sequence[Cell],
@@ -191,7 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         combinations: dict[tuple[str, str], list[str]] = {}
         if not options.untuned:
             line.begin("tuning baselines")
-            combinations = tuned(runner, cells, speeds, scale, line)
+            found = tuned(
+                runner, [cell.tuning().conditions(speeds) for cell in cells], scale, line.done
+            )
+            combinations = {
+                (where.workload, where.index_kind): names for where, names in found.items()
+            }
         line.begin(f"{len(cells)} cells × {seeds} seeds")
         results = evaluated(
             runner, cells, speeds, combinations, seeds=seeds, scale=scale, line=line

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from math import inf, sqrt
 from statistics import mean, median, stdev
 
-from benchmarks.policy_sweep import OURS
 from benchmarks.routing_capacity import Fleet
 from benchmarks.routing_runs import Outcome
+from benchmarks.routing_tuning import OURS
 from benchmarks.routing_workloads import WORKLOADS
 from headrace.simulator.runs import POOLED_REFERENCE
 
