@@ -5,10 +5,10 @@
     python -m benchmarks.simulator_speed --profile --sizes 40000
 
 The first plays a trace under each policy; the second generated conversations over 1,000 replicas
-under `seconds`, in three sizes. Each run has a process of its own, so its memory is its own; seconds
-are of its CPU time, so they say the same on a busy machine. For comparison: Dynamo's replay, in
-Rust, did 2,500 requests a second on a core like this with its KV router, Vidur's event loop, in
-Python, 45 to 92.
+under `seconds`, in three sizes. Each run has a process of its own, so its memory is its own, and
+seconds are of its CPU time, so they say the same on a busy machine. For comparison: Dynamo's
+replay, in Rust, did 2,500 requests a second on a core like this with its KV router, Vidur's event
+loop, in Python, 45 to 92.
 """
 
 from __future__ import annotations
