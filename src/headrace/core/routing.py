@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import nsmallest
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
-from headrace.core.catalog import Serving, mask_of
+from headrace.core.catalog import Serving, load_of
 from headrace.core.model import (
     PROMPT_BLOCK_BYTES,
     TEMPLATED,
@@ -15,13 +15,15 @@ from headrace.core.model import (
     Request,
     Rng,
 )
-from headrace.core.prefix_index import PrefixIndex, marks_of, mix_identity
+from headrace.core.prefix_index import PrefixIndex, blocks_covered, mix_identity
 
 MOST_SCORED = 32
 """Replicas that are all scored; of more, a shortlist is."""
-BEST_HOLDERS = 8
-LEAST_LOADED = 16
-AT_RANDOM = 8
+BEST_HOLDERS = 4
+MOST_ALIKE = 16
+"""Holders of equally much of a prompt that are looked at, from a random one on."""
+LEAST_LOADED = 8
+AT_RANDOM = 4
 PAIR = 2
 CONTEXT_MARGIN = 1.1
 """How far an estimated prompt must exceed a context before it counts as too long for it."""
@@ -45,13 +47,13 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
             overhead_tokens = length.overhead_tokens
     elif request.blocks:
         # What was hashed is the ids, not the text: the chain's length tells how many are a block.
-        tokens_per_block = tokens / (len(request.blocks) + 0.5)
+        tokens_per_block = tokens / (blocks_covered(len(request.blocks)) + 0.5)
     output_tokens = pool.output_tokens_mean
     if request.endpoint is Endpoint.EMBEDDINGS:
         output_tokens = 0.0
     elif request.max_output_tokens is not None:
         output_tokens = min(output_tokens, request.max_output_tokens)
-    marks = marks_of(request.blocks)
+    marks = request.blocks
     if adapter:
         marks = mix_identity(marks, adapter)
     return Ask(tokens, tokens_per_block, output_tokens, marks, overhead_tokens)
@@ -70,28 +72,47 @@ def price(
     ask.hits = index.lookup(ask.marks, serving.mask)
     replicas, scope = serving.replicas, policy.scope
     if scope is Scope.SHORTLIST and len(replicas) > MOST_SCORED:
-        replicas = shortlist(replicas, ask, rng)
+        replicas = shortlist(serving, ask, rng)
     elif scope is Scope.PAIR and len(replicas) > PAIR:
         replicas = pair(replicas, rng)
     return policy.price(ask, replicas, now)
 
 
-def shortlist(replicas: list[Replica], ask: Ask, rng: Rng) -> list[Replica]:
+def shortlist(serving: Serving, ask: Ask, rng: Rng) -> list[Replica]:
     """The best prefix holders, the least loaded and a few at random, in the order of names.
 
     The random ones keep a large fleet from sending everything to what looked best at one time.
     """
-    chosen = mask_of(nsmallest(LEAST_LOADED, replicas, key=_load))
+    replicas, by_index = serving.replicas, serving.by_index
+    chosen = {replica.index: replica for replica in serving.least_loaded(LEAST_LOADED)}
     wanted = BEST_HOLDERS
     for _, holders in ask.hits:
+        start = int(rng.random() * holders.bit_length())
+        alike = [by_index[index] for index in _some_of(holders, start, MOST_ALIKE)]
+        if len(alike) > wanted:
+            alike = nsmallest(wanted, alike, key=load_of)
+        for replica in alike:
+            chosen[replica.index] = replica
+        wanted -= len(alike)
         if wanted <= 0:
             break
-        alike = [replica for replica in replicas if holders >> replica.index & 1]
-        chosen |= mask_of(nsmallest(wanted, alike, key=_load))
-        wanted -= len(alike)
     for _ in range(AT_RANDOM):
-        chosen |= 1 << replicas[int(rng.random() * len(replicas))].index
-    return [replica for replica in replicas if chosen >> replica.index & 1]
+        replica = replicas[int(rng.random() * len(replicas))]
+        chosen[replica.index] = replica
+    return sorted(chosen.values(), key=_name)
+
+
+def _some_of(mask: int, start: int, most: int) -> list[int]:
+    """At most so many bits of a mask, the first from `start` on, then those before it."""
+    found: list[int] = []
+    from_start = mask >> start << start
+    for part in (from_start, mask ^ from_start):
+        left = part
+        while left and len(found) < most:
+            lowest = left & -left
+            found.append(lowest.bit_length() - 1)
+            left ^= lowest
+    return found
 
 
 def pair(replicas: list[Replica], rng: Rng) -> list[Replica]:
@@ -103,5 +124,5 @@ def pair(replicas: list[Replica], rng: Rng) -> list[Replica]:
     return [replicas[min(first, second)], replicas[max(first, second)]]
 
 
-def _load(replica: Replica) -> tuple[int, int, str]:
-    return (replica.backlog_tokens, replica.in_flight, replica.name)
+def _name(replica: Replica) -> str:
+    return replica.name
