@@ -37,7 +37,21 @@ class Engines:
 @contextmanager
 def engines(script: str, *, count: int) -> Iterator[Engines]:
     """Run engines as `headrace engine` does; `script` is its option."""
-    options = ("--script", script, "--count", str(count), "--port", "0", "--model", MODEL)
+    with _engines("--script", script, count=count) as fleet:
+        yield fleet
+
+
+@contextmanager
+def modelled_engines(profile: str, *, time_scale: float, count: int) -> Iterator[Engines]:
+    """Run engines that behave as the model of this profile, so many times as fast."""
+    scale = ("--time-scale", f"{time_scale:g}")
+    with _engines("--profile", profile, *scale, count=count) as fleet:
+        yield fleet
+
+
+@contextmanager
+def _engines(*timing: str, count: int) -> Iterator[Engines]:
+    options = (*timing, "--count", str(count), "--port", "0", "--model", MODEL)
     with running([*HEADRACE, "engine", *options]) as process:
         yield Engines(process, _ports(process, count))
 

@@ -114,7 +114,8 @@ def _kind(shape: Shape) -> str:
 
 def _scalar(shape: Scalar) -> str:
     if shape.choices:
-        return " or ".join(f"`{choice}`" for choice in shape.choices)
+        behind = ", each with `:parameter=number,…` or without" if shape.parameters else ""
+        return " or ".join(f"`{choice}`" for choice in shape.choices) + behind
     if shape.kind in {Kind.TEXT, Kind.FLAG}:
         return shape.kind.value
     words = [shape.kind.value]

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _add_why(commands)
     _add_keys(commands)
     _add_engine(commands)
+    _add_simulate(commands)
     return root
 
 
@@ -103,9 +104,10 @@ def _add_up(commands: Commands) -> None:
     add("--embeddings", action="store_true", help="answer /v1/embeddings too")
     add(
         "--policy",
-        choices=("seconds", "least_requests", "power_of_two", "prefix_hash", "round_robin"),
+        type=_policy,
         default="seconds",
-        help="how a replica is chosen (seconds)",
+        metavar="NAME[:PARAMETER=NUMBER,…]",
+        help="how a replica is chosen (seconds); docs/reference/policies.md has them all",
     )
     add("--port", type=_port, metavar="PORT", help="of the gateway (8080); 0 takes a free one")
     add("--control-port", type=_port, metavar="PORT", help="of the control plane (9091)")
@@ -327,9 +329,27 @@ def _add_engine(commands: Commands) -> None:
     add = engine.add_argument
     add(
         "--script",
-        default="ttft=50ms,itl=10ms",
         metavar="TIMES",
-        help="time to the first token and between tokens (ttft=50ms,itl=10ms)",
+        help="every request alike: time to the first token and between tokens (ttft=50ms,itl=10ms)",
+    )
+    add(
+        "--profile",
+        metavar="NAME",
+        help="as an engine on this GPU with this model would, such as h100-llama-3.1-8b: batching, "
+        "KV cache, prefix caching",
+    )
+    add(
+        "--time-scale",
+        type=_above_zero,
+        metavar="X",
+        help="with --profile: X times as fast (1)",
+    )
+    add(
+        "--kv-events",
+        type=_port,
+        metavar="PORT",
+        help="with --profile: publish what is cached over ZMQ here, replay on the next port, the "
+        "other engines on those that follow; 0 takes free ones. Needs the extra kv-events",
     )
     add("--count", type=_count, default=1, metavar="N", help="how many engines (1)")
     add(
@@ -345,22 +365,109 @@ def _add_engine(commands: Commands) -> None:
 
 
 def _engine(options: argparse.Namespace) -> int:
-    from headrace.compose.engine import parse_script, run_engines
+    from headrace.compose.engine import run_engines, timing_of
     from headrace.compose.terminal import Terminal
     from headrace.compose.wiring import StartError
+    from headrace.emulator.script import Script
     from headrace.emulator.settings import EngineSettings
 
-    settings = EngineSettings(model=options.model, output_tokens=options.tokens)
     try:
-        script = parse_script(options.script)
+        timing = timing_of(options.script, options.profile, options.time_scale, options.kv_events)
+        if isinstance(timing, Script):
+            settings = EngineSettings(model=options.model, output_tokens=options.tokens)
+        else:
+            settings = timing.settings(options.model, options.tokens)
         return run_engines(
-            settings, script, count=options.count, port=options.port, terminal=Terminal()
+            settings, timing, count=options.count, port=options.port, terminal=Terminal()
         )
     except (ValueError, StartError) as error:
         return _refuse(str(error))
 
 
+# ---------------------------------------------------------------- simulate
+
+
+def _add_simulate(commands: Commands) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="routing policies side by side on your trace, without GPUs",
+        description="Plays a trace against modelled engines, with the code that routes live. A "
+        "policy sees what a gateway sees, no more. pooled_reference is all replicas as one engine.",
+    )
+    add = simulate.add_argument
+    arriving = simulate.add_mutually_exclusive_group(required=True)
+    arriving.add_argument(
+        "--trace", type=Path, metavar="FILE", help="Mooncake or simple JSON lines, or Azure's CSV"
+    )
+    arriving.add_argument(
+        "--traffic",
+        metavar="KIND",
+        help="made up instead: multi_turn, agentic, code_completion, single_shots or "
+        "shared_system_prompts, as in multi_turn:rate=20,requests=5000",
+    )
+    add("--speed", type=_above_zero, default=1.0, metavar="X", help="times as fast as it is (1)")
+    add("--duration", metavar="S", help="only its first seconds, counted before --speed")
+    add("--replicas", type=_count, default=8, metavar="N", help="how many engines (8)")
+    add(
+        "--profile", default="h100-llama-3.1-8b", metavar="NAME", help="what they are (%(default)s)"
+    )
+    add(
+        "--policies",
+        default="",
+        metavar="A,B",
+        help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
+    )
+    add(
+        "--sweep",
+        action="store_true",
+        help="try other parameters too, and show each policy also at its best",
+    )
+    add("--slo", default="ttft=2s,tpot=50ms", metavar="TIMES", help="of goodput (%(default)s)")
+    add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
+    add(
+        "--mismatch",
+        type=float,
+        default=0.0,
+        metavar="M",
+        help="share by which each engine may be off what the policy believes of it (0)",
+    )
+    add(
+        "--index",
+        choices=("approximate", "exact"),
+        default="approximate",
+        help="the prefix index guesses, or knows by KV events (approximate)",
+    )
+    add("--seed", type=_seed, default=0, metavar="N", help="of all that is random (0)")
+    add("--jobs", type=_count, metavar="N", help="policies played at once (one per core)")
+    add("--json", action="store_true", help="the figures as JSON instead of a table")
+    add("--timing", type=Path, metavar="FILE", help="write how long each run took, as JSON")
+    add("--report", type=Path, metavar="FILE.html", help="write a page with plots")
+    simulate.set_defaults(run=_simulate)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from headrace.compose.simulate import simulate
+    from headrace.compose.simulation_input import SimulateError, SimulateOptions
+    from headrace.compose.terminal import Terminal
+
+    given = {name: value for name, value in vars(options).items() if name != "run"}
+    try:
+        return simulate(SimulateOptions(**given), Terminal())
+    except SimulateError as error:
+        return _refuse(str(error))
+
+
 # ---------------------------------------------------------------- flags and endings
+
+
+def _policy(text: str) -> str:
+    from headrace.core.policies import make_policy
+
+    try:
+        make_policy(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -382,6 +489,17 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 _count = _whole(1, 1_000_000)
 _port = _whole(0, 65535)
+_seed = _whole(0, 2**63 - 1)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
 
 
 def _url(text: str) -> str:

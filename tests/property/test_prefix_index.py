@@ -156,6 +156,19 @@ class PrefixIndexAgainstNaive(RuleBasedStateMachine):
         for naive in getattr(self, "naive", []):
             assert not naive.idle or naive.room_used(self.weight) <= naive.capacity
 
+    @invariant()
+    def knows_what_running_requests_share(self) -> None:
+        for replica, naive in enumerate(getattr(self, "naive", [])):
+            used = naive.in_use()
+            uses = sum(self.weight[mark] for held in naive.leases for mark in held.marks)
+            once = sum(self.weight[mark] for mark in used)
+            assert self.index.shared_blocks(replica) == uses - once
+            for marks in (marks_of(blocks_of(path)) for path in every_path()):
+                in_use = self.index.marks_in_use(replica, marks)
+                assert [mark in used for mark in marks] == [
+                    position < in_use for position in range(len(marks))
+                ]
+
 
 def every_path() -> list[tuple[int, ...]]:
     """Paths of two edges in full, and some of four."""

@@ -51,9 +51,13 @@ POOLS = (
     PoolSpec("hashed", "third", policy="prefix_hash", profile=PROFILE),
     PoolSpec("paired", "fourth", policy="power_of_two"),
     PoolSpec("least", "fifth", policy="least_requests"),
+    PoolSpec("scored", "sixth", policy="llmd_default", profile=PROFILE),
+    PoolSpec("sampled", "seventh", policy="dynamo_kv:temperature=0.5", profile=PROFILE),
+    PoolSpec("drained", "eighth", policy="smg_least_load"),
 )
 ALIASES = (Alias("chat", (Target("model", 0.7), Target("other", 0.3)), ("other",)),)
-MODELS = ["chat", "model", "other", "third", "fourth", "fifth", "lora", "unknown", ""]
+MODELS = ["chat", "model", "other", "third", "fourth", "fifth", "sixth", "seventh", "eighth"]
+MODELS += ["lora", "unknown", ""]
 Log = list[tuple[Event, float]]
 
 
@@ -106,7 +110,10 @@ class Live:
             self.tell(self.end(attempt))
         elif chance < 0.95:
             report = EngineReport(
-                kv_capacity_tokens=20_000.0, max_sequences=rng.choice([None, 8.0])
+                queue_depth=rng.choice([None, 0.0, 3.0]),
+                kv_usage_ratio=rng.choice([None, 0.2, 0.9]),
+                kv_capacity_tokens=20_000.0,
+                max_sequences=rng.choice([None, 8.0]),
             )
             self.tell(Scraped(f"r{rng.randrange(45):02}", report))
         elif chance < 0.97:

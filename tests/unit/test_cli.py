@@ -48,6 +48,8 @@ def test_version(run):
         (("up", "--replicas", "x"), "--replicas: 'x' is not a whole number from 1 to 64"),
         (("up", "--port", "70000"), "--port: '70000' is not a whole number from 0 to 65,535"),
         (("up", "--context", "1"), "--context: '1' is not a whole number from 256 to"),
+        (("up", "--policy", "least"), "--policy: unknown policy 'least'"),
+        (("up", "--policy", "dynamo_kv:x=1"), "policy 'dynamo_kv': unknown parameter 'x'; known: "),
         (("why", "--control", "foo"), "--control: 'foo' is not a URL; write it as http://host:po"),
         (("keys", "new", "me"), "required: --file; see `headrace keys new --help`"),
     ],

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from headrace.compose.lifecycle import StopSignals, run_loop
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import StartError
 from headrace.config.quantities import parse_duration
 from headrace.emulator.engine import EmulatedEngine
+from headrace.emulator.modelled import ModelledTiming
 from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.settings import EngineSettings
+from headrace.engine_model import EngineSpec
+from headrace.engine_model.profiles import profile
+
+if TYPE_CHECKING:
+    from headrace.emulator.kv_events import KvEventPublisher
 
 HOST = "127.0.0.1"
 """Emulated engines serve this machine only."""
@@ -43,29 +50,110 @@ def _not_negative(seconds: float) -> float:
     return seconds
 
 
+def timing_of(
+    script: str | None, profile_name: str | None, speed: float | None, kv_events_port: int | None
+) -> Script | Modelled:
+    """What the options of the command line say of timing.
+
+    Raises ValueError with what is wrong and what is expected.
+    """
+    if profile_name is None:
+        for option, given in (("--time-scale", speed), ("--kv-events", kv_events_port)):
+            if given is not None:
+                raise ValueError(f"{option} needs an engine that is modelled; give --profile too")
+        return Script() if script is None else parse_script(script)
+    if script is not None:
+        raise ValueError("--script and --profile are two ways to time answers; give one of them")
+    return Modelled(profile(profile_name), speed or 1.0, kv_events_port)
+
+
+@dataclass(frozen=True, slots=True)
+class Modelled:
+    """How a modelled engine is to run."""
+
+    spec: EngineSpec
+    speed: float = 1.0
+    """Times as fast as the model says."""
+    kv_events_port: int | None = None
+    """Where the first engine publishes KV events, the port after it for replay; 0 takes free ones.
+    Each further engine takes the next two."""
+
+    def settings(self, model: str, output_tokens: int) -> EngineSettings:
+        """What an engine with this KV cache claims to be."""
+        longest = EngineSettings().max_context_tokens
+        return EngineSettings(
+            model=model,
+            output_tokens=output_tokens,
+            max_context_tokens=min(longest, self.spec.kv_capacity_tokens),
+            block_tokens=self.spec.kv_block_tokens,
+            kv_blocks=self.spec.kv_capacity_tokens // self.spec.kv_block_tokens + 1,
+            prompt_tokens_details=True,
+        )
+
+
+class _Engine:
+    """An emulated engine and, if it is to tell what it caches, its publisher."""
+
+    def __init__(self, settings: EngineSettings, timing: Script | Modelled) -> None:
+        self.publisher = None
+        if isinstance(timing, Script):
+            capacity_tokens = settings.kv_capacity_tokens
+            source = ScriptedTiming(timing, kv_capacity_tokens=capacity_tokens)
+        else:
+            if timing.kv_events_port is not None:
+                self.publisher = _publisher()
+            on_kv = None if self.publisher is None else self.publisher.publish
+            source = ModelledTiming(timing.spec, speed=timing.speed, on_kv=on_kv)
+        self.server = EmulatedEngine(settings, source)
+
+    async def start(self, port: int, kv_port: int) -> str:
+        """Listen and say where, in one line. Raises StartError."""
+        model = self.server.settings.model
+        try:
+            await self.server.start(HOST, port)
+        except OSError as error:
+            raise _taken(port, error, "--port") from None
+        told = f"engine  http://{HOST}:{self.server.port}  ({model})"
+        if self.publisher is None:
+            return told
+        try:
+            topic = f"kv@{HOST}:{self.server.port}@{model}"
+            self.publisher.start(HOST, kv_port, topic=topic)
+        except OSError as error:
+            raise _taken(kv_port, error, "--kv-events") from None
+        events, replay = self.publisher.port, self.publisher.replay_port
+        return f"{told}  KV events tcp://{HOST}:{events}, replay tcp://{HOST}:{replay}"
+
+    async def close(self) -> None:
+        await self.server.close()
+        if self.publisher is not None:
+            self.publisher.close()
+
+
 def run_engines(
-    settings: EngineSettings, script: Script, *, count: int, port: int, terminal: Terminal
+    settings: EngineSettings,
+    timing: Script | Modelled,
+    *,
+    count: int,
+    port: int,
+    terminal: Terminal,
 ) -> int:
     """Run `count` engines, the first one on `port`, until stopped by a signal.
 
     With port 0 each takes a free one. Return the exit code. Raises StartError.
     """
-    engines = [
-        EmulatedEngine(
-            settings, ScriptedTiming(script, kv_capacity_tokens=settings.kv_capacity_tokens)
-        )
-        for _ in range(count)
-    ]
-    return run_loop(_run(engines, port, terminal))
+    engines = [_Engine(settings, timing) for _ in range(count)]
+    kv_port = timing.kv_events_port or 0 if isinstance(timing, Modelled) else 0
+    return run_loop(_run(engines, port, kv_port, terminal))
 
 
-async def _run(engines: list[EmulatedEngine], port: int, terminal: Terminal) -> int:
+async def _run(engines: list[_Engine], port: int, kv_port: int, terminal: Terminal) -> int:
     stop = StopSignals()
     stop.listen()
     try:
         for number, engine in enumerate(engines):
-            await _start(engine, port + number if port else 0)
-            terminal.result(f"engine  http://{HOST}:{engine.port}  ({engine.settings.model})")
+            own_kv_port = kv_port + 2 * number if kv_port else 0
+            terminal.result(await engine.start(port + number if port else 0, own_kv_port))
         await stop.asked.wait()
     finally:
         for engine in engines:
@@ -73,11 +161,18 @@ async def _run(engines: list[EmulatedEngine], port: int, terminal: Terminal) -> 
     return 0
 
 
-async def _start(engine: EmulatedEngine, port: int) -> None:
+def _publisher() -> KvEventPublisher:
     try:
-        await engine.start(HOST, port)
-    except OSError as error:
-        reason = error.strerror or error
+        # Imported where it is asked for: an extra.
+        from headrace.emulator.kv_events import KvEventPublisher  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
         raise StartError(
-            f"cannot listen on {HOST}:{port}: {reason}; choose another with --port"
+            f"--kv-events needs {error.name}, which is not installed; install the extra, as in "
+            "`pip install 'headrace[kv-events]'`"
         ) from None
+    return KvEventPublisher()
+
+
+def _taken(port: int, error: OSError, option: str) -> StartError:
+    reason = error.strerror or error
+    return StartError(f"cannot listen on {HOST}:{port}: {reason}; choose another with {option}")

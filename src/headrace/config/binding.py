@@ -93,9 +93,10 @@ class Binder:
             return self._fail(node, path, f"is {shown(path, node)}; expected {error}")
         if problem := _out_of_range(shape, value):
             return self._fail(node, path, f"is {shown(path, node)}; {problem}")
-        if shape.choices and value not in shape.choices:
+        choice = value.partition(":")[0].strip() if shape.parameters else value
+        if shape.choices and choice not in shape.choices:
             return self._fail(
-                node, path, f"is {shown(path, node)}; {_suggest(str(value), shape.choices)}"
+                node, path, f"is {shown(path, node)}; {_suggest(str(choice), shape.choices)}"
             )
         return shape.enum(value) if shape.enum else value
 

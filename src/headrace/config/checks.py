@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from headrace.config.document import join
 from headrace.config.schema import Config, PoolSection
 from headrace.core.model import Alias, Role
+from headrace.core.policies import make_policy
 from headrace.edges.http.address import UNIX
 from headrace.gateway.control import is_loopback
 
@@ -71,6 +72,10 @@ def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
         yield f"{path}.model", "is empty; name the model as its engines list it in /v1/models"
     if pool.role is not Role.BOTH:
         yield f"{path}.role", f"is {pool.role.value!r}; only `both` is routed to today"
+    try:
+        make_policy(pool.policy)
+    except ValueError as error:
+        yield f"{path}.policy", f"is {pool.policy!r}: {error}"
     if not pool.replicas and pool.dns is None:
         yield path, "has no replicas; give `replicas` (a list of http://host:port) or `dns`"
     for position, url in enumerate(pool.replicas):

@@ -102,6 +102,9 @@ def _scalar(shape: Scalar) -> dict[str, Any]:
         "enum": list(shape.choices) or None,
     }
     schema |= {name: bound for name, bound in bounds.items() if bound is not None}
+    if shape.parameters:
+        pattern = f"^({'|'.join(shape.choices)})\\s*:"
+        return {"anyOf": [schema, {"type": "string", "pattern": pattern}]}
     if shape.kind in _PATTERNS:
         return {"anyOf": [schema, {"type": "string", "pattern": _PATTERNS[shape.kind]}]}
     return schema

@@ -30,10 +30,12 @@ _GATEWAY = GatewaySettings()
 class PoolSection(PoolSpec):
     """Interchangeable replicas: one model, one kind of engine."""
 
-    policy: str = field(default="seconds", metadata={"choices": tuple(POLICIES)})
+    policy: str = field(
+        default="seconds", metadata={"choices": tuple(POLICIES), "parameters": True}
+    )
     """How a replica is chosen. `seconds`: the fewest predicted seconds, its own and those it costs
-    others. Baselines: `least_requests` in flight; `power_of_two`, the less busy of two at random;
-    `prefix_hash`, consistent hashing of the prompt's beginning with bounded load; `round_robin`."""
+    others. The others are baselines, plain ones and the rules of other routers; what they compute,
+    and their parameters (`dynamo_kv:overlap_weight=4`), is in docs/reference/policies.md."""
     profile: str | LatencyProfile | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - the name of a file until it is read
     """Prior of the latency model: a file written by a measurement, or its content. Without one
     it is learned from the first streams."""

@@ -4,8 +4,8 @@ The house's naming rule carries the meaning: a float field `connect_s` is a dura
 `connect: 5s`, an int field `max_body_bytes` a size written `max_body: 64MiB` (in a file the unit
 stands with the value), `*_ratio` lies in 0-1, counts named `max_*` and `failures` are at least 1,
 intervals, timeouts and weights are above 0, and no number is negative.
-`metadata` of a field can say more: `choices`, `minimum`, `maximum`. The text under an attribute
-is its description.
+`metadata` of a field can say more: `choices`, `parameters`, `minimum`, `maximum`. The text under an
+attribute is its description.
 
 Binding, printing, the JSON Schema and the reference page all read these shapes.
 """
@@ -50,6 +50,8 @@ class Scalar:
     above: float | None = None
     """An exclusive minimum."""
     choices: tuple[str, ...] = ()
+    parameters: bool = False
+    """Whether a choice may have `:name=number,…` behind it; these are checked with the parts."""
     enum: type[Enum] | None = None
 
 
@@ -194,7 +196,8 @@ def _scalar(cls: type, hint: Hint, each: Field[Any]) -> Scalar:
     if hint is bool:
         return Scalar(Kind.FLAG)
     if hint is str:
-        return Scalar(Kind.TEXT, choices=_choices(each))
+        parameters = bool(each.metadata.get("parameters", False))
+        return Scalar(Kind.TEXT, choices=_choices(each), parameters=parameters)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return Scalar(Kind.TEXT, choices=tuple(hint), enum=hint)
     if hint is int:

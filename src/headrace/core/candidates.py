@@ -9,7 +9,7 @@ from heapq import nsmallest
 from typing import NamedTuple, Protocol, TypeAlias
 
 from headrace.core.model import Replica
-from headrace.core.prefix_index import blocks_covered
+from headrace.core.prefix_index import FINE_BLOCKS, Index, blocks_covered
 
 
 class Ask:
@@ -17,11 +17,14 @@ class Ask:
 
     `output_tokens` is how much it is expected to decode. `hits` are (marks of the prompt held, bit
     mask of the replicas that hold so many), deepest first; others hold nothing. Of the prompt,
-    `overhead_tokens` are the chat template's and not behind any mark.
+    `overhead_tokens` are the chat template's and not behind any mark; `fine_blocks` of its first
+    blocks are each a mark. `index` is where the hits come from, None before they were looked up.
     """
 
     __slots__ = (
+        "fine_blocks",
         "hits",
+        "index",
         "marks",
         "output_tokens",
         "overhead_tokens",
@@ -36,13 +39,17 @@ class Ask:
         output_tokens: float,
         marks: tuple[int, ...],
         overhead_tokens: float = 0.0,
+        *,
+        fine_blocks: int = FINE_BLOCKS,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.tokens_per_block = tokens_per_block
         self.output_tokens = output_tokens
         self.marks = marks
         self.overhead_tokens = overhead_tokens
+        self.fine_blocks = fine_blocks
         self.hits: list[tuple[int, int]] = []
+        self.index: Index | None = None
 
     def hit_marks(self, index: int) -> int:
         """Marks of the prompt that the replica with this index holds."""
@@ -50,6 +57,19 @@ class Ask:
             if replicas >> index & 1:
                 return marks
         return 0
+
+    def tokens_in_use(self, index: int) -> float:
+        """Tokens of the prompt that requests in flight on this replica hold already."""
+        if self.index is None:
+            return 0.0
+        marks = self.index.marks_in_use(index, self.marks)
+        return blocks_covered(marks, self.fine_blocks) * self.tokens_per_block
+
+    def shared_tokens(self, index: int) -> float:
+        """Tokens that requests in flight there hold together, counted for each beyond the first."""
+        if self.index is None:
+            return 0.0
+        return self.index.shared_blocks(index) * self.tokens_per_block
 
     def hit_tokens(self, index: int) -> int:
         """Tokens behind these marks; an engine prefills at least the last token anew.
@@ -60,7 +80,7 @@ class Ask:
         """
         for marks, replicas in self.hits:
             if replicas >> index & 1:
-                blocks = blocks_covered(marks)
+                blocks = blocks_covered(marks, self.fine_blocks)
                 tokens = int(self.overhead_tokens + blocks * self.tokens_per_block)
                 most = self.prompt_tokens - 1
                 return tokens if tokens < most else max(0, most)
@@ -130,8 +150,10 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CostTerm:
-    """One part of a candidate's cost. `unit` is "s" (seconds), "tokens", "requests", "turns" or
-    "places".
+    """One part of a candidate's cost.
+
+    `unit` is "s" (seconds), "tokens", "requests", "turns", "places", "blocks" (of KV cache), their
+    product "blocks²", "ratio" (of 1), or "score", where more is better and a cost is negative.
     """
 
     name: str

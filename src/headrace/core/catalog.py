@@ -18,7 +18,8 @@ class Serving:
     """The replicas to choose from for one model or adapter, at least one, in the order of names.
 
     `pool` is the first configured one that has any of them: its policy decides. `adapter` is the
-    name if it is an adapter's, else "". `mask` holds the replicas' indices as bits.
+    name if it is an adapter's, else "". `mask` holds the replicas' indices as bits, `by_index` the
+    replicas behind these.
     `shortest_context_tokens` is the smallest context among them, infinite if none is known.
     """
 

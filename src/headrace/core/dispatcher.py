@@ -28,6 +28,7 @@ from headrace.core.events import (
     Ended,
     Event,
     FirstToken,
+    KvChanged,
     Probe,
     Probed,
     Progress,
@@ -40,7 +41,15 @@ from headrace.core.events import (
 )
 from headrace.core.flights import Flight
 from headrace.core.health import EjectionSettings
-from headrace.core.model import Endpoint, Fleet, Outcome, Replica, ReplicaState, Rng
+from headrace.core.model import (
+    Endpoint,
+    Fleet,
+    Outcome,
+    PromptBlocks,
+    Replica,
+    ReplicaState,
+    Rng,
+)
 from headrace.core.retries import (
     MOST_ERROR_ANSWERS,
     RetryBudget,
@@ -77,16 +86,19 @@ class Dispatcher:
     """Routes requests: `handle` takes what happened and returns what to do about it.
 
     `fleet` is the state that routing sees, for reading only; `decisions` explains past choices.
+    `blocks` says what the blocks of prompts are, for drivers that know more than bytes.
     The first event must be `ConfigChanged`; replicas come by `ReplicaChanged`.
     """
 
-    def __init__(self, settings: DispatcherSettings, rng: Rng) -> None:
+    def __init__(
+        self, settings: DispatcherSettings, rng: Rng, blocks: PromptBlocks | None = None
+    ) -> None:
         self.fleet = Fleet()
         self.decisions = Decisions(settings.decisions)
         self._settings = settings
         self._rng = rng
         self._catalog = Catalog(self.fleet)
-        self._roster = Roster(self.fleet, settings.learn_from_streams)
+        self._roster = Roster(self.fleet, settings.learn_from_streams, blocks or PromptBlocks())
         self._index = self._roster.index
         self._budget = RetryBudget(settings.retry)
         self._attempts: dict[int, Attempt] = {}
@@ -100,6 +112,7 @@ class Dispatcher:
             Progress: self._progress,
             Ended: self._ended,
             Scraped: self._scraped,
+            KvChanged: self._kv_changed,
             ReplicaChanged: self._replica_changed,
             ReplicaGone: self._replica_gone,
             Probed: self._probed,
@@ -348,6 +361,12 @@ class Dispatcher:
         replica = self.fleet.replicas.get(event.replica)
         if replica is not None:
             self._roster.report(replica, event.report, now)
+        return []
+
+    def _kv_changed(self, event: KvChanged, _now: float) -> list[Effect]:
+        replica = self.fleet.replicas.get(event.replica)
+        if replica is not None:
+            self._index.changed(replica.index, event.stored, event.removed)
         return []
 
     # ------------------------------------------------------------------ time

@@ -74,6 +74,18 @@ class Scraped:
 
 
 @message
+class KvChanged:
+    """An engine told of its prefix cache: these blocks are there now, those no longer.
+
+    Blocks are as in `Request.blocks`. Without `PromptBlocks.kv_events` it is a no-op.
+    """
+
+    replica: str
+    stored: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
+
+
+@message
 class ReplicaChanged:
     """A replica was discovered, became ready or not, changed its adapters, or drains."""
 
@@ -124,6 +136,7 @@ Event = (
     | Progress
     | Ended
     | Scraped
+    | KvChanged
     | ReplicaChanged
     | ReplicaGone
     | Probed

@@ -26,6 +26,16 @@ COARSE_BLOCKS = 4
 three blocks of a hit unseen."""
 
 
+@dataclass(frozen=True, slots=True)
+class PromptBlocks:
+    """What the blocks of prompts are, and how it is known which replica holds them."""
+
+    tokens: float | None = None
+    """Tokens behind each block, where that is exact; None: each is `PROMPT_BLOCK_BYTES` of text."""
+    kv_events: bool = False
+    """They come and go by `KvChanged` alone, instead of by what was dispatched and ended here."""
+
+
 class Rng(Protocol):
     """The only randomness the core may use; `random.Random` fits."""
 
@@ -128,7 +138,7 @@ class PoolSpec:
     role: Role = Role.BOTH
     """What its replicas do; only `both` is routed to today."""
     policy: str = "seconds"
-    """How a replica is chosen."""
+    """How a replica is chosen: a policy's name, or `name:parameter=number,…`."""
     profile: LatencyProfile | None = None
     """Prior of the latency model; None learns it from the first streams."""
     media_tokens: int = 1024
@@ -247,7 +257,8 @@ class Replica:
 class Pool:
     """Interchangeable replicas: one model, one role.
 
-    `prompt_length` and `output_tokens_mean` are learned from `answers` answers.
+    `prompt_length` and `output_tokens_mean` are learned from `answers` answers. `block_tokens` is
+    what lies behind a block of a prompt if that is exact, see `PromptBlocks`.
     `reports_cached` becomes true with the first answer that tells of cached tokens: before, 0
     may mean that the engine does not say.
     """
@@ -256,6 +267,7 @@ class Pool:
     latency: PoolLatency
     replicas: dict[str, Replica] = field(default_factory=dict[str, "Replica"])
     prompt_length: PromptLength = field(default_factory=PromptLength)
+    block_tokens: float | None = None
     output_tokens_mean: float = 350.0
     answers: int = 0
     reports_cached: bool = False

@@ -17,13 +17,14 @@ hit can be found by binary search. Arriving blocks are the tail of a chain for t
 
 A prompt comes as its marks: the hash of each of the first `FINE_BLOCKS` blocks, then one for every
 `COARSE_BLOCKS` of them. A hash covers all before it, so a mark stands for the blocks since the mark
-before.
+before. Where blocks are long, each can be a mark: `fine_blocks` is `EVERY_BLOCK` then.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
 
@@ -31,15 +32,17 @@ DEFAULT_KV_CAPACITY_TOKENS = 131_072
 """Assumed KV cache of a replica whose engine does not tell."""
 MOST_BLOCKS_PER_REPLICA = 262_144
 """Bound on memory, whatever capacity an engine reports: some 16 million tokens."""
+EVERY_BLOCK = 1 << 60
+"""As `fine_blocks`: more blocks than any prompt has."""
 
 _FNV_OFFSET = 0xCBF29CE484222325
 _FNV_PRIME = 0x100000001B3
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
 
 
-def blocks_covered(marks: int) -> int:
+def blocks_covered(marks: int, fine_blocks: int = FINE_BLOCKS) -> int:
     """The number of blocks that the first `marks` marks of a chain stand for."""
-    return marks if marks <= FINE_BLOCKS else FINE_BLOCKS + (marks - FINE_BLOCKS) * COARSE_BLOCKS
+    return marks if marks <= fine_blocks else fine_blocks + (marks - fine_blocks) * COARSE_BLOCKS
 
 
 def mix_identity(marks: tuple[int, ...], name: str) -> tuple[int, ...]:
@@ -67,6 +70,7 @@ class _ReplicaCache:
         "private_blocks",
         "resident_blocks",
         "shared",
+        "shared_blocks",
         "stamp",
     )
 
@@ -75,6 +79,7 @@ class _ReplicaCache:
         self.capacity_blocks = capacity_blocks
         self.pinned: set[int] = set()
         self.shared: dict[int, int] = {}  # mark -> running requests that use it, beyond the first
+        self.shared_blocks = 0  # these uses, in blocks
         self.arriving: set[int] = set()
         # mark -> (stamp of its release, blocks it stands for); oldest first
         self.idle: OrderedDict[int, tuple[int, int]] = OrderedDict()
@@ -116,11 +121,15 @@ RELEASED = _released()
 
 
 class PrefixIndex:
-    """The marks of all replicas; replicas are small integers, sets of them bit masks."""
+    """The marks of all replicas; replicas are small integers, sets of them bit masks.
 
-    __slots__ = ("_caches", "_holders")
+    `fine_blocks` is how many of a prompt's first blocks are each a mark.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_caches", "_fine_blocks", "_holders")
+
+    def __init__(self, fine_blocks: int = FINE_BLOCKS) -> None:
+        self._fine_blocks = fine_blocks
         self._holders: dict[int, int] = {}
         self._caches: dict[int, _ReplicaCache] = {}
 
@@ -176,6 +185,14 @@ class PrefixIndex:
             high = low - 1
         return found
 
+    def shared_blocks(self, index: int) -> int:
+        """Blocks that running requests use on a replica, counted once for each beyond the first."""
+        return self._caches[index].shared_blocks
+
+    def marks_in_use(self, index: int, marks: tuple[int, ...]) -> int:
+        """Marks of a prompt, from its beginning, that running requests use on a replica."""
+        return _marks_in_use(self._caches[index], marks)
+
     def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:
         """Pin a prompt on the replica it is sent to; `hit_marks` of it are present there.
 
@@ -187,11 +204,14 @@ class PrefixIndex:
             idle, shared = cache.idle, cache.shared
             deepest = idle.get(marks[hit_marks - 1])
             hit_stamp = deepest[0] if deepest else None
+            used = 0
             for mark in marks[:hit_marks]:
                 if mark in pinned:
                     shared[mark] = shared.get(mark, 0) + 1
+                    used += 1
                 else:
                     idle.pop(mark, None)
+            cache.shared_blocks += blocks_covered(used, self._fine_blocks)
         if hit_marks < len(marks):
             fresh = marks[hit_marks:]
             cache.arriving.update(fresh)
@@ -211,7 +231,8 @@ class PrefixIndex:
         cache.arriving.difference_update(marks)
         came = before - len(cache.arriving)
         total = len(marks)
-        cache.resident_blocks += blocks_covered(total) - blocks_covered(total - came)
+        fine = self._fine_blocks
+        cache.resident_blocks += blocks_covered(total, fine) - blocks_covered(total - came, fine)
         self.grow(lease, private_blocks)
 
     def grow(self, lease: Lease, private_blocks: float) -> None:
@@ -232,6 +253,7 @@ class PrefixIndex:
         cache.private_blocks -= lease.private_blocks if cache.leases else cache.private_blocks
         marks = lease.marks
         first = _unshare(cache.shared, marks)
+        cache.shared_blocks -= blocks_covered(first, self._fine_blocks)
         own = marks[first:]
         cache.pinned.difference_update(own)
         end = len(marks)
@@ -240,7 +262,7 @@ class PrefixIndex:
             cache.arriving.difference_update(own)
             end -= before - len(cache.arriving)
             self._drop(cache, marks[end:])
-        _lay_idle(cache, marks, first, end)
+        _lay_idle(cache, marks, first, end, self._fine_blocks)
         if cache.is_overfull():
             self._evict(cache)
 
@@ -286,6 +308,126 @@ class PrefixIndex:
             else:
                 holders.pop(mark, None)
 
+    def changed(self, index: int, stored: tuple[int, ...], removed: tuple[int, ...]) -> None:
+        """What an engine tells of its cache is not for this index: see `KvEventIndex`."""
+
+
+class KvEventIndex:
+    """The blocks of all replicas as the engines themselves tell, by `KvChanged`.
+
+    It takes the same calls as `PrefixIndex`, but what is dispatched and ended here changes nothing.
+    Every block is a mark. An engine may evict the middle of a chain, so the deepest hit is found by
+    walking it.
+    """
+
+    __slots__ = ("_caches", "_held", "_holders")
+
+    def __init__(self) -> None:
+        self._holders: dict[int, int] = {}
+        self._held: dict[int, dict[int, None]] = {}
+        self._caches: dict[int, _ReplicaCache] = {}
+
+    def add_replica(self, index: int, capacity_blocks: float) -> None:
+        """Begin with an empty cache for a replica; forgets what was known under its index."""
+        self.remove_replica(index)
+        self._held[index] = {}
+        self._caches[index] = _ReplicaCache(1 << index, capacity_blocks)
+
+    def remove_replica(self, index: int) -> None:
+        """Forget a replica."""
+        if index in self._held:
+            self.changed(index, (), tuple(self._held[index]))
+            del self._held[index], self._caches[index]
+
+    def set_capacity(self, index: int, capacity_blocks: float) -> None:
+        """The engine tells itself what it evicts."""
+        self._caches[index].capacity_blocks = capacity_blocks
+
+    def changed(self, index: int, stored: tuple[int, ...], removed: tuple[int, ...]) -> None:
+        """A replica holds the blocks `stored` now and those `removed` no longer."""
+        holders, held, bit = self._holders, self._held[index], 1 << index
+        for block in removed:
+            if block in held:
+                del held[block]
+                left = holders[block] & ~bit
+                if left:
+                    holders[block] = left
+                else:
+                    del holders[block]
+        for block in stored:
+            held[block] = None
+            holders[block] = holders.get(block, 0) | bit
+
+    def lookup(self, marks: tuple[int, ...], replicas: int) -> list[tuple[int, int]]:
+        """How much of a prompt each replica holds without a gap, as `PrefixIndex.lookup` tells."""
+        found: list[tuple[int, int]] = []
+        holders_of = self._holders.get
+        left = replicas if marks else 0
+        for depth, mark in enumerate(marks):
+            holders = holders_of(mark, 0) & left
+            if holders != left:
+                if depth:
+                    found.append((depth, left & ~holders))
+                left = holders
+                if not left:
+                    break
+        if left:
+            found.append((len(marks), left))
+        found.reverse()
+        return found
+
+    def shared_blocks(self, index: int) -> int:
+        """Blocks that running requests use on a replica, counted once for each beyond the first."""
+        return self._caches[index].shared_blocks
+
+    def marks_in_use(self, index: int, marks: tuple[int, ...]) -> int:
+        """Marks of a prompt, from its beginning, that running requests use on a replica."""
+        return _marks_in_use(self._caches[index], marks)
+
+    def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:  # noqa: ARG002
+        """A prompt goes to a replica: it uses its blocks, but nothing is there that was not."""
+        cache = self._caches[index]
+        used, shared = _marks_in_use(cache, marks), cache.shared
+        for mark in marks[:used]:
+            shared[mark] = shared.get(mark, 0) + 1
+        cache.shared_blocks += used
+        cache.pinned.update(marks)
+        return Lease(cache, marks, None)
+
+    def arrived(self, lease: Lease, private_blocks: float) -> None:
+        """The prompt is prefilled; the engine tells of its blocks itself."""
+
+    def grow(self, lease: Lease, private_blocks: float) -> None:
+        """The request decodes; the engine tells what had to go."""
+
+    def release(self, lease: Lease) -> None:
+        """The request is over, and uses its blocks no more."""
+        first = _unshare(lease.cache.shared, lease.marks)
+        lease.cache.shared_blocks -= first
+        lease.cache.pinned.difference_update(lease.marks[first:])
+
+    def forget_older_than(self, lease: Lease) -> int:  # noqa: ARG002
+        """Nothing here was guessed, so nothing is forgotten."""
+        return 0
+
+
+Index: TypeAlias = PrefixIndex | KvEventIndex
+
+
+def _marks_in_use(cache: _ReplicaCache, marks: tuple[int, ...]) -> int:
+    """What is pinned of a chain is its beginning."""
+    pinned = cache.pinned
+    if not marks or marks[0] not in pinned:
+        return 0
+    low, high = 1, len(marks)
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if marks[middle - 1] in pinned:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
 
 def _unshare(shared: dict[int, int], marks: tuple[int, ...]) -> int:
     """End one request's use of the marks that others use as well; how many these are.
@@ -305,13 +447,15 @@ def _unshare(shared: dict[int, int], marks: tuple[int, ...]) -> int:
     return len(marks)
 
 
-def _lay_idle(cache: _ReplicaCache, marks: tuple[int, ...], first: int, end: int) -> None:
+def _lay_idle(
+    cache: _ReplicaCache, marks: tuple[int, ...], first: int, end: int, fine_blocks: int
+) -> None:
     """Marks `first` to `end` of a chain are used by nobody any more; the deepest leaves first."""
     cache.stamp += 1
     idle = cache.idle
     entry = (cache.stamp, COARSE_BLOCKS)
-    for mark in reversed(marks[max(first, FINE_BLOCKS) : end]):
+    for mark in reversed(marks[max(first, fine_blocks) : end]):
         idle[mark] = entry
     entry = (cache.stamp, 1)
-    for mark in reversed(marks[first : min(end, FINE_BLOCKS)]):
+    for mark in reversed(marks[first : min(end, fine_blocks)]):
         idle[mark] = entry

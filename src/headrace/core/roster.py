@@ -16,20 +16,29 @@ from headrace.core.model import (
     Fleet,
     Pool,
     PoolSpec,
+    PromptBlocks,
     Replica,
     ReplicaState,
 )
-from headrace.core.policies import POLICIES
-from headrace.core.prefix_index import DEFAULT_KV_CAPACITY_TOKENS, PrefixIndex
+from headrace.core.policies import make_policy
+from headrace.core.prefix_index import (
+    DEFAULT_KV_CAPACITY_TOKENS,
+    EVERY_BLOCK,
+    FINE_BLOCKS,
+    Index,
+    KvEventIndex,
+    PrefixIndex,
+)
 from headrace.core.profile_fit import ProfileLearner
 
 
 class Roster:
     """Keeps the fleet, the prefix index and what each pool needs in step."""
 
-    def __init__(self, fleet: Fleet, learn_from_streams: int) -> None:
+    def __init__(self, fleet: Fleet, learn_from_streams: int, blocks: PromptBlocks) -> None:
         self.fleet = fleet
-        self.index = PrefixIndex()
+        self.index: Index = _index_of(blocks)
+        self._block_tokens = blocks.tokens
         self.policies: dict[str, Policy] = {}
         """By pool name."""
         self.learners: dict[str, ProfileLearner] = {}
@@ -44,14 +53,13 @@ class Roster:
         its profile stays, too.
 
         Raises:
-            ValueError: a pool names an unknown policy.
+            ValueError: a pool names an unknown policy, or one with wrong parameters.
         """
         for spec in pools:
-            if spec.policy not in POLICIES:
-                raise ValueError(
-                    f"pool {spec.name!r}: unknown policy {spec.policy!r}; "
-                    f"known: {', '.join(POLICIES)}"
-                )
+            try:
+                make_policy(spec.policy)
+            except ValueError as error:
+                raise ValueError(f"pool {spec.name!r}: {error}") from None
         before = dict(self.fleet.pools)
         self.fleet.pools.clear()
         for spec in pools:
@@ -114,7 +122,7 @@ class Roster:
 
     def _pool(self, spec: PoolSpec, old: Pool | None) -> Pool:
         if old is None or old.spec.policy != spec.policy:
-            self.policies[spec.name] = POLICIES[spec.policy]()
+            self.policies[spec.name] = make_policy(spec.policy)
         if old is not None and old.spec.profile == spec.profile:
             old.spec = spec
             return old
@@ -125,7 +133,7 @@ class Roster:
             self.learners[spec.name] = learner
             latency.learning = learner.progress
         if old is None:
-            return Pool(spec, latency)
+            return Pool(spec, latency, block_tokens=self._block_tokens)
         old.spec, old.latency = spec, latency
         for replica in old.replicas.values():
             replica.latency = ReplicaLatency(latency)
@@ -157,7 +165,16 @@ class Roster:
         self.index.add_replica(replica.index, _capacity_blocks(replica))
 
 
+def _index_of(blocks: PromptBlocks) -> Index:
+    if blocks.kv_events:
+        return KvEventIndex()
+    # Blocks of a known size are an engine's or a trace's, longer than ours: all are kept.
+    return PrefixIndex(FINE_BLOCKS if blocks.tokens is None else EVERY_BLOCK)
+
+
 def _capacity_blocks(replica: Replica) -> float:
     """The KV cache of a replica in blocks of prompt, by the pool's bytes per token."""
     tokens = replica.report.kv_capacity_tokens or DEFAULT_KV_CAPACITY_TOKENS
+    if replica.pool.block_tokens is not None:
+        return tokens / replica.pool.block_tokens
     return tokens * replica.pool.bytes_per_token / PROMPT_BLOCK_BYTES

@@ -15,7 +15,13 @@ from headrace.core.model import (
     Request,
     Rng,
 )
-from headrace.core.prefix_index import PrefixIndex, blocks_covered, mix_identity
+from headrace.core.prefix_index import (
+    EVERY_BLOCK,
+    FINE_BLOCKS,
+    Index,
+    blocks_covered,
+    mix_identity,
+)
 
 MOST_SCORED = 32
 """Replicas that are all scored; of more, a shortlist is."""
@@ -42,7 +48,10 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     tokens = prompt_tokens(request, pool)
     length, overhead_tokens = pool.prompt_length, 0.0
     tokens_per_block = PROMPT_BLOCK_BYTES * length.tokens_per_byte
-    if request.prompt_tokens is None:
+    fine_blocks = FINE_BLOCKS
+    if pool.block_tokens is not None:
+        tokens_per_block, fine_blocks = pool.block_tokens, EVERY_BLOCK
+    elif request.prompt_tokens is None:
         if request.endpoint in TEMPLATED:
             overhead_tokens = length.overhead_tokens
     elif request.blocks:
@@ -56,7 +65,9 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     marks = request.blocks
     if adapter:
         marks = mix_identity(marks, adapter)
-    return Ask(tokens, tokens_per_block, output_tokens, marks, overhead_tokens)
+    return Ask(
+        tokens, tokens_per_block, output_tokens, marks, overhead_tokens, fine_blocks=fine_blocks
+    )
 
 
 def context_needed(request: Request, ask: Ask) -> float:
@@ -66,10 +77,10 @@ def context_needed(request: Request, ask: Ask) -> float:
 
 
 def price(
-    ask: Ask, serving: Serving, index: PrefixIndex, policy: Policy, *, rng: Rng, now: float
+    ask: Ask, serving: Serving, index: Index, policy: Policy, *, rng: Rng, now: float
 ) -> list[Row]:
     """Look up the prefix and price the replicas of `serving` that the policy wants to see."""
-    ask.hits = index.lookup(ask.marks, serving.mask)
+    ask.hits, ask.index = index.lookup(ask.marks, serving.mask), index
     replicas, scope = serving.replicas, policy.scope
     if scope is Scope.SHORTLIST and len(replicas) > MOST_SCORED:
         replicas = shortlist(serving, ask, rng)

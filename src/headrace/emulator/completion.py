@@ -39,6 +39,7 @@ class Completion:
     __slots__ = (
         "_ask",
         "_connection",
+        "_details",
         "_first_s",
         "_generation",
         "_held",
@@ -58,16 +59,19 @@ class Completion:
         answer_id: str,
         created: int,
         model: str,
+        details: bool,
         now: float,
     ) -> None:
         self._host = host
         self._connection = connection
         self._ask = ask
+        self._details = details
         self._generation = Generation(
             self,
             prompt_tokens=ask.prompt_tokens,
             output_tokens=ask.output_tokens,
             submitted_s=now,
+            prompt=ask.prompt,
         )
         kind = "chat.completion" if ask.chat else "text_completion"
         if ask.chat and ask.stream:
@@ -177,13 +181,17 @@ class Completion:
     def _finish_reason(self) -> str:
         return "length" if self._ask.cut else "stop"
 
-    def _usage(self, produced: int) -> dict[str, int]:
+    def _usage(self, produced: int) -> dict[str, object]:
         prompt_tokens = self._generation.prompt_tokens
-        return {
+        usage: dict[str, object] = {
             "prompt_tokens": prompt_tokens,
             "total_tokens": prompt_tokens + produced,
             "completion_tokens": produced,
         }
+        if self._details:
+            cached_tokens = self._generation.cached_tokens
+            usage["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
+        return usage
 
 
 class _Shape:
@@ -196,7 +204,7 @@ class _Shape:
         self._identity = identity
         self.head, self.tail = self.event(b"\0", None, None).split(b"\\u0000")
 
-    def opening(self, usage: dict[str, int] | None) -> bytes:
+    def opening(self, usage: dict[str, object] | None) -> bytes:
         """The event that says who speaks, before the first word."""
         choice = {
             "index": 0,
@@ -206,7 +214,7 @@ class _Shape:
         }
         return self._chunk(choice, usage)
 
-    def event(self, word: bytes, reason: str | None, usage: dict[str, int] | None) -> bytes:
+    def event(self, word: bytes, reason: str | None, usage: dict[str, object] | None) -> bytes:
         """An event with one token."""
         text = word.decode()
         choice: dict[str, object] = {"index": 0}
@@ -220,7 +228,7 @@ class _Shape:
         choice["token_ids"] = None
         return self._chunk(choice, usage)
 
-    def _chunk(self, choice: dict[str, object], usage: dict[str, int] | None) -> bytes:
+    def _chunk(self, choice: dict[str, object], usage: dict[str, object] | None) -> bytes:
         chunk = {**self._identity, "choices": [choice]}
         return _event(chunk if usage is None else {**chunk, "usage": usage})
 

@@ -19,7 +19,7 @@ from headrace.edges.http.ports import ConnectionLimits, HttpRequest, Refusal, Re
 from headrace.edges.http.server import HttpServer
 from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
-from headrace.emulator.prompt import Refused, count_tokens, read_ask
+from headrace.emulator.prompt import Refused, read_ask, read_prompt, token_ids
 from headrace.emulator.settings import VLLM_VERSION, EngineSettings
 from headrace.emulator.timing import Generation, TimingSource
 
@@ -149,6 +149,7 @@ class EmulatedEngine:
             answer_id=given.decode("latin-1") if given else f"{self.port:x}{self._answers:011x}",
             created=int(time.time()),
             model=self.settings.model,
+            details=self.settings.prompt_tokens_details,
             now=now,
         )
         self.submit(completion.generation, now)
@@ -170,11 +171,10 @@ class EmulatedEngine:
             occupancy = self._timing.occupancy()
             _respond_json(connection, {"server_load": occupancy.waiting + occupancy.running})
         elif path == b"/tokenize":
-            count = count_tokens(request.body, self.settings)
+            tokens = token_ids(read_prompt(request.body, self.settings))
             limit = self.settings.max_context_tokens
-            tokens = list(range(count))  # as many as there are, but no one's vocabulary
-            answer = {"count": count, "max_model_len": limit, "tokens": tokens, "token_strs": None}
-            _respond_json(connection, answer)
+            answer = {"count": len(tokens), "max_model_len": limit, "tokens": tokens}
+            _respond_json(connection, {**answer, "token_strs": None})
         else:
             connection.respond(404, [JSON], _NOT_FOUND)
 

@@ -65,6 +65,7 @@ class EngineMetrics:
         self._settings = settings
         self._labels = f'engine="0",model_name="{settings.model}"'
         self.prompt_tokens = 0
+        self.cached_tokens = 0
         self.generation_tokens = 0
         self.finished_by_reason = {"stop": 0, "length": 0, "abort": 0}
         self._ttft = _Histogram("vllm:time_to_first_token_seconds", _TTFT_S)
@@ -79,6 +80,7 @@ class EngineMetrics:
     def first_token(self, generation: Generation, now: float) -> None:
         """A prefill is done."""
         self.prompt_tokens += generation.prompt_tokens
+        self.cached_tokens += generation.cached_tokens
         self.generation_tokens += 1
         self._ttft.observe(now - generation.submitted_s)
 
@@ -104,7 +106,7 @@ class EngineMetrics:
 
     def render(self, occupancy: Occupancy) -> bytes:
         """Return the page."""
-        lines = [*self._gauges(occupancy), *self._counters()]
+        lines = [*self._gauges(occupancy), *self._counters(occupancy.preemptions)]
         for histogram in (
             self._ttft,
             self._itl,
@@ -125,14 +127,14 @@ class EngineMetrics:
         yield from self._sample("gauge", by_reason, waiting, ',reason="capacity"')
         yield from self._sample("gauge", "kv_cache_usage_perc", occupancy.kv_usage_ratio)
 
-    def _counters(self) -> Iterable[str]:
+    def _counters(self, preemptions: int) -> Iterable[str]:
         for name, value in (
             ("prompt_tokens_total", self.prompt_tokens),
-            ("prompt_tokens_cached_total", 0),
+            ("prompt_tokens_cached_total", self.cached_tokens),
             ("generation_tokens_total", self.generation_tokens),
             ("prefix_cache_queries_total", self.prompt_tokens),
-            ("prefix_cache_hits_total", 0),
-            ("num_preemptions_total", 0),
+            ("prefix_cache_hits_total", self.cached_tokens),
+            ("num_preemptions_total", preemptions),
         ):
             yield from self._sample("counter", name, float(value))
         yield "# TYPE vllm:request_success_total counter"

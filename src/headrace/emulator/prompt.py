@@ -1,7 +1,13 @@
-"""A request's body, as far as an engine that generates nothing needs to understand it."""
+"""A request's body, as far as an engine that generates nothing needs to understand it.
+
+A prompt becomes a text in template order: tools, then each message behind its role. Four bytes of
+it are a token, English under the tokenizers of current models, roughly; token ids are four bytes
+each. So prompts that begin alike have the same tokens there, and an id says what it stands for.
+"""
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import msgspec
@@ -9,9 +15,10 @@ import msgspec
 from headrace.emulator.settings import EngineSettings
 
 BYTES_PER_TOKEN = 4
-"""English text under the tokenizers of current models, roughly."""
-MESSAGE_TOKENS = 4
-"""What a chat template adds per message, roughly."""
+MESSAGE_BYTES = 16
+"""What a chat template adds per message: four tokens, roughly."""
+VOCABULARY = 128_000
+"""Token ids of text are below it, as for current models."""
 
 
 class Refused(Exception):
@@ -64,6 +71,8 @@ class Ask(msgspec.Struct, frozen=True):
     """What a request wants: tokens in, tokens out, and how they are sent."""
 
     chat: bool
+    prompt: bytes
+    """Its text, `BYTES_PER_TOKEN` each."""
     prompt_tokens: int
     output_tokens: int
     cut: bool
@@ -79,7 +88,8 @@ _decode_any = msgspec.json.Decoder().decode
 def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     """Understand a completion request. Raises Refused."""
     asked = _read(body, settings)
-    prompt_tokens = _count_prompt(asked, chat=chat)
+    prompt = _text(asked, chat=chat)
+    prompt_tokens = len(prompt) // BYTES_PER_TOKEN
     if asked.n not in (None, 1):
         raise Refused("the emulated engine gives one choice: leave n out", param="n", kind=_BAD)
     limit = asked.max_completion_tokens or asked.max_tokens
@@ -93,6 +103,7 @@ def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     output_tokens = min(wanted, limit or room, room)
     return Ask(
         chat=chat,
+        prompt=prompt,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         cut=output_tokens in {limit, room},
@@ -101,10 +112,16 @@ def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     )
 
 
-def count_tokens(body: bytes, settings: EngineSettings) -> int:
-    """Estimate the tokens of a `/tokenize` body. Raises Refused."""
+def read_prompt(body: bytes, settings: EngineSettings) -> bytes:
+    """The prompt's text of a `/tokenize` body. Raises Refused."""
     asked = _read(body, settings)
-    return _count_prompt(asked, chat=asked.messages is not None)
+    return _text(asked, chat=asked.messages is not None)
+
+
+def token_ids(prompt: bytes) -> list[int]:
+    """The token ids of a prompt's text, or of a whole number of its tokens."""
+    whole = memoryview(prompt)[: len(prompt) // BYTES_PER_TOKEN * BYTES_PER_TOKEN]
+    return [number % VOCABULARY for number in whole.cast("I")]
 
 
 _BAD = "BadRequestError"
@@ -122,33 +139,43 @@ def _read(body: bytes, settings: EngineSettings) -> _Body:
     return asked
 
 
-def _count_prompt(asked: _Body, *, chat: bool) -> int:
-    if chat:
-        if not asked.messages:
-            raise Refused("Field required: messages", param="body.messages", kind="Bad Request")
-        text_bytes = sum(len(bytes(each.content)) for each in asked.messages)
-        text_bytes += len(bytes(asked.tools))
-        return MESSAGE_TOKENS * len(asked.messages) + _tokens(text_bytes)
-    prompt = bytes(asked.prompt)
+def _text(asked: _Body, *, chat: bool) -> bytes:
+    """At least one token."""
+    text = _chat_text(asked) if chat else _prompt_text(bytes(asked.prompt))
+    return text if len(text) >= BYTES_PER_TOKEN else text.ljust(BYTES_PER_TOKEN)
+
+
+def _chat_text(asked: _Body) -> bytes:
+    if not asked.messages:
+        raise Refused("Field required: messages", param="body.messages", kind="Bad Request")
+    pieces = [bytes(asked.tools)]
+    for message in asked.messages:
+        role = message.role.encode()[: MESSAGE_BYTES - 4]
+        pieces += (b"<|%b|>" % role.ljust(MESSAGE_BYTES - 4), bytes(message.content))
+    return b"".join(pieces)
+
+
+def _prompt_text(prompt: bytes) -> bytes:
     if not prompt:
         raise Refused("Field required: prompt", param="body.prompt", kind="Bad Request")
-    if not prompt.startswith(b"["):
-        return _tokens(len(prompt))
-    return _count_list(_decode_any(prompt))
+    return _list_text(_decode_any(prompt)) if prompt.startswith(b"[") else prompt
 
 
-def _count_list(prompt: list[Any]) -> int:
+def _list_text(prompt: list[Any]) -> bytes:
     """Token ids count exactly; of several prompts only one is served."""
     if all(isinstance(each, int) for each in prompt):
-        return max(1, len(prompt))
+        return _packed(prompt)
     if len(prompt) == 1:
         only = prompt[0]
-        return max(1, len(only)) if isinstance(only, list) else _tokens(len(str(only).encode()))
+        return _packed(only) if isinstance(only, list) else str(only).encode()
     raise Refused("the emulated engine takes one prompt per request", param="prompt", kind=_BAD)
 
 
-def _tokens(text_bytes: int) -> int:
-    return max(1, text_bytes // BYTES_PER_TOKEN)
+def _packed(ids: list[Any]) -> bytes:
+    try:
+        return array("I", ids).tobytes()
+    except (TypeError, OverflowError) as error:
+        raise Refused(f"prompt: no token id: {error}", param="prompt", kind=_BAD) from None
 
 
 def _overflow(limit_tokens: int, prompt_tokens: int) -> Refused:

@@ -24,6 +24,9 @@ class EngineSettings:
     kv_blocks: int = 27_000
     """Blocks of the KV cache: an 8B model's on one GPU of 80 GB."""
 
+    prompt_tokens_details: bool = False
+    """Whether usage says how much of a prompt was cached (`--enable-prompt-tokens-details`)."""
+
     @property
     def kv_capacity_tokens(self) -> int:
         """Tokens that the KV cache holds; one block is a placeholder, as in vLLM."""

@@ -17,16 +17,34 @@ from typing import Protocol
 class Generation:
     """One prompt on its way through the engine.
 
-    A timing source raises `produced` with each token; whoever submitted it reads the rest.
+    `prompt` is its text as `prompt.Ask` has it. A timing source raises `produced` with each token
+    and, if it has a prefix cache, sets `cached_tokens` with the first; whoever submitted it reads
+    the rest.
     """
 
-    __slots__ = ("answer", "output_tokens", "produced", "prompt_tokens", "submitted_s")
+    __slots__ = (
+        "answer",
+        "cached_tokens",
+        "output_tokens",
+        "produced",
+        "prompt",
+        "prompt_tokens",
+        "submitted_s",
+    )
 
     def __init__(
-        self, answer: Answer, *, prompt_tokens: int, output_tokens: int, submitted_s: float
+        self,
+        answer: Answer,
+        *,
+        prompt_tokens: int,
+        output_tokens: int,
+        submitted_s: float,
+        prompt: bytes = b"",
     ) -> None:
         self.answer = answer
+        self.prompt = prompt
         self.prompt_tokens = prompt_tokens
+        self.cached_tokens = 0
         self.output_tokens = output_tokens
         self.submitted_s = submitted_s
         self.produced = 0
@@ -47,11 +65,12 @@ class Answer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """What fills the engine now. `kv_usage_ratio` lies in 0 to 1."""
+    """What fills the engine now, and how often it preempted. `kv_usage_ratio` lies in 0 to 1."""
 
     waiting: int
     running: int
     kv_usage_ratio: float
+    preemptions: int = 0
 
 
 class TimingSource(Protocol):

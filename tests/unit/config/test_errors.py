@@ -1,8 +1,11 @@
 """Each mistake is told with its line, its path, its value and what is expected: all at once."""
 
+import re
+
 import pytest
 
 from headrace.config import ConfigError, load
+from headrace.config.json_schema import json_schema
 
 GOOD_POOL = """\
 pools:
@@ -161,3 +164,36 @@ def test_names_that_yaml_would_take_for_something_else(tmp_path):
     )
     pools = load(file, {}).config.pools
     assert [(pool.name, pool.model) for pool in pools] == [("no", "1.10"), ("0x10", "2024-01-01")]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("secnds", "is 'secnds'; did you mean `seconds`?"),
+        ("secnds:x=1", "is 'secnds:x=1'; did you mean `seconds`?"),
+        (
+            "dynamo_kv:overlap=4",
+            (
+                "is 'dynamo_kv:overlap=4': policy 'dynamo_kv': unknown parameter 'overlap', "
+                "did you mean 'overlap_weight'? known: "
+            ),
+        ),
+        ("seconds:x=1", "policy 'seconds' takes no parameters"),
+    ],
+)
+def test_a_wrong_policy_names_what_there_is(problems, policy, said):
+    (found,) = problems(GOOD_POOL + f"    policy: {policy}\n")
+    assert found.startswith("line 6: pools[0].policy: ")
+    assert said in found
+
+
+def test_a_policy_may_have_parameters(tmp_path):
+    file = tmp_path / "headrace.yaml"
+    file.write_text(GOOD_POOL + "    policy: dynamo_kv:overlap_weight=4,temperature=0\n")
+    policy = "dynamo_kv:overlap_weight=4,temperature=0"
+    assert load(file, {}).config.pools[0].policy == policy
+    schema = json_schema()["$defs"]["PoolSection"]["properties"]["policy"]
+    names, written = schema["anyOf"]
+    assert "dynamo_kv" in names["enum"]
+    assert re.match(written["pattern"], policy)
+    assert not re.match(written["pattern"], "dynamo:x=1")

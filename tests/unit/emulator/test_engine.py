@@ -12,10 +12,14 @@ import httpx
 import msgspec
 import pytest
 
+from headrace.compose.engine import Modelled
 from headrace.core.model import Endpoint
 from headrace.emulator.engine import EmulatedEngine
+from headrace.emulator.modelled import ModelledTiming
 from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.settings import EngineSettings
+from headrace.emulator.timing import TimingSource
+from headrace.engine_model.profiles import profile
 from headrace.engines.registry import dialect
 
 QUICK = Script(ttft_s=0.001, itl_s=0.0)
@@ -29,7 +33,24 @@ async def running(
 ) -> AsyncIterator[tuple[EmulatedEngine, httpx.AsyncClient]]:
     made = EngineSettings(**settings)  # pyright: ignore[reportArgumentType] - the test's own names
     timing = ScriptedTiming(script, kv_capacity_tokens=made.kv_capacity_tokens)
-    engine = EmulatedEngine(made, timing)
+    async with serving(made, timing) as pair:
+        yield pair
+
+
+@asynccontextmanager
+async def modelled(
+    name: str = "h100-llama-3.1-8b", speed: float = 100.0
+) -> AsyncIterator[tuple[EmulatedEngine, httpx.AsyncClient]]:
+    settings = Modelled(profile(name)).settings("m", 128)
+    async with serving(settings, ModelledTiming(profile(name), speed=speed)) as pair:
+        yield pair
+
+
+@asynccontextmanager
+async def serving(
+    settings: EngineSettings, timing: TimingSource
+) -> AsyncIterator[tuple[EmulatedEngine, httpx.AsyncClient]]:
+    engine = EmulatedEngine(settings, timing)
     port = await engine.start("127.0.0.1", 0)
     base = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
@@ -159,6 +180,8 @@ async def test_the_rest_of_the_api():
         assert (await client.get("/v1/models")).json()["data"][0]["id"] == "m"
         tokens = (await client.post("/tokenize", json={"prompt": "x" * 40})).json()
         assert tokens["count"] == len(tokens["tokens"]) == pytest.approx(10, abs=1)
+        ids = (await client.post("/tokenize", json={"prompt": [7, 8, 9]})).json()
+        assert ids["tokens"] == [7, 8, 9]
         assert (await client.get("/v1/chat/completions")).status_code == 405
         assert (await client.post("/health")).status_code == 405
         assert (await client.get("/nothing")).status_code == 404
@@ -190,6 +213,51 @@ async def test_a_client_that_leaves_aborts_its_generation():
         while (await read_metrics(client)).running:
             await asyncio.sleep(0.01)
         assert engine.metrics.finished_by_reason == {"stop": 0, "length": 0, "abort": 1}
+
+
+async def test_a_conversation_finds_its_beginning_cached_and_usage_says_so():
+    first = {"role": "user", "content": "What makes water run? " * 100}
+    second = [first, {"role": "assistant", "content": "gravity"}, {"role": "user", "content": "?"}]
+    options = {"include_usage": True}
+    async with modelled() as (_, client):
+        cold = (await chat(client, messages=[first], max_tokens=3)).json()["usage"]
+        answer = await chat(
+            client, messages=second, max_tokens=3, stream=True, stream_options=options
+        )
+        reading = await read_metrics(client)
+        page = (await client.get("/metrics")).text
+    assert cold["prompt_tokens_details"] == {"cached_tokens": 0}
+    warm = events(answer)[-1]["usage"]
+    cached = warm["prompt_tokens_details"]["cached_tokens"]
+    assert cached == cold["prompt_tokens"] // 16 * 16
+    labels = 'engine="0",model_name="m"'
+    queries = cold["prompt_tokens"] + warm["prompt_tokens"]
+    assert f"vllm:prefix_cache_hits_total{{{labels}}} {float(cached)}" in page
+    assert f"vllm:prefix_cache_queries_total{{{labels}}} {float(queries)}" in page
+    assert reading.kv_capacity_tokens == profile("h100-llama-3.1-8b").kv_capacity_tokens
+
+
+async def test_metrics_show_who_runs_and_who_waits_in_the_model():
+    """70B on eight L4: little KV, so a second long prompt has to wait."""
+    async with modelled("l4-llama-3.3-70b-tp8", speed=1.0) as (_, client):
+        bodies = [{"prompt": [number] * 30_000, "max_tokens": 9} for number in (1, 2)]
+        posts = [client.post("/v1/completions", json=body) for body in bodies]
+        asked = [asyncio.ensure_future(each) for each in posts]
+        while not (reading := await read_metrics(client)).queue_depth:
+            await asyncio.sleep(0.01)
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    assert reading.running == 1
+    assert reading.queue_depth == 1
+    assert reading.kv_usage_ratio == pytest.approx(30_000 / 36_880, abs=0.01)
+
+
+async def test_a_prompt_longer_than_the_kv_cache_is_refused():
+    async with modelled("l4-llama-3.1-8b") as (_, client):
+        answer = await client.post("/v1/completions", json={"prompt": [1] * 24_000})
+    assert answer.status_code == 400
+    assert "maximum context length is 23056 tokens" in answer.json()["error"]["message"]
 
 
 async def test_a_slow_reader_gets_everything_in_the_end():

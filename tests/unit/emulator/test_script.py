@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from headrace.compose.engine import parse_script
+from headrace.compose.engine import Modelled, parse_script, timing_of
 from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.timing import Generation
 
@@ -98,6 +98,31 @@ def test_occupancy_counts_what_runs_and_the_tokens_it_holds():
 def test_a_script_is_read_in_units_people_write():
     assert parse_script("ttft=50ms,itl=1.5ms") == Script(ttft_s=0.05, itl_s=0.0015)
     assert parse_script("itl=0ms") == Script(itl_s=0.0)
+
+
+def test_options_say_how_answers_are_timed():
+    assert timing_of(None, None, None, None) == Script()
+    assert timing_of("itl=0ms", None, None, None) == Script(itl_s=0.0)
+    modelled = timing_of(None, "l40s-llama-3.1-8b", 4.0, 5557)
+    assert isinstance(modelled, Modelled)
+    assert modelled.spec.latency.name == "l40s-llama-3.1-8b"
+    assert (modelled.speed, modelled.kv_events_port) == (4.0, 5557)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("itl=0ms", "h100-llama-3.1-8b", None, None), "--script and --profile"),
+        ((None, None, 2.0, None), "--time-scale needs.*--profile"),
+        ((None, None, None, 5557), "--kv-events needs.*--profile"),
+        ((None, "h100", None, None), "no profile 'h100'"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    options: tuple[str | None, str | None, float | None, int | None], said: str
+):
+    with pytest.raises(ValueError, match=said):
+        timing_of(*options)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,13 @@
-"""The replica with the fewest requests in flight, whatever their size."""
+"""The replica with the fewest requests in flight, whatever their size.
+
+    cost = requests in flight
+
+Inputs: own requests in flight.
+
+Source: the default of most proxies (`least_conn`, LEAST_REQUEST); AIBrix's least-request.
+
+As there: the rule. Different here: equals are taken in turns, where most draw.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,12 @@
 The second choice keeps the longest queue near log log N (Mitzenmacher, "The Power of Two Choices
 in Randomized Load Balancing", 2001), and several gateways that each see only their own requests do
 not all run to the same replica.
+
+Inputs: own requests in flight.
+
+Source: the paper; the default of Ray Serve.
+
+As there: two different replicas at random, the same chance for each pair.
 """
 
 from __future__ import annotations

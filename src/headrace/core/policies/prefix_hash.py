@@ -11,6 +11,13 @@ Bounded Loads" (2016); 125 % and 256 places per replica are what KubeAI's `Prefi
 The key is the hash of the first `KEY_BLOCKS` blocks, or of all that a shorter prompt has. A prompt
 without one whole block has no key and nothing worth keeping together: all replicas cost 0 then, and
 the fewest requests in flight decide.
+
+Inputs: own requests in flight, the prompt's first blocks. The index is not asked.
+
+Source: the paper; KubeAI's `PrefixHash`.
+
+As there: bound, places, the ring. Different here: the key is of some 256 tokens, where KubeAI takes
+100 characters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""Each replica in turn, in the order of their names, whatever they are doing."""
+"""Each replica in turn, in the order of their names, whatever they are doing.
+
+    cost = turns until its own
+
+Inputs: who was chosen last.
+
+Source: every proxy.
+"""
 
 from __future__ import annotations
 

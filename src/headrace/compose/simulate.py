@@ -1,0 +1,139 @@
+"""`headrace simulate`: plays the policies against the workload and shows who did how well."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from headrace.compose.scoreboard import scoreboard
+from headrace.compose.simulation_input import (
+    SimulateError,
+    SimulateOptions,
+    parse_policies,
+    settings_of,
+    workload_of,
+)
+from headrace.compose.terminal import Terminal, counted
+from headrace.config.quantities import format_duration
+from headrace.simulator.report import report_page
+from headrace.simulator.runs import PolicyRun, run_policies
+from headrace.simulator.settings import SimulationSettings
+from headrace.simulator.sweep import combinations, defaults_and_best
+from headrace.simulator.workloads import FileWorkload, GeneratedWorkload
+
+
+def simulate(options: SimulateOptions, terminal: Terminal) -> int:
+    """Run the command; return its exit code.
+
+    Raises:
+        SimulateError: the trace, a policy or another flag cannot be used.
+    """
+    began_s = time.perf_counter()
+    policies = parse_policies(options.policies)
+    for path in (options.timing, options.report):
+        if path is not None and not path.parent.is_dir():
+            # Found out now rather than after a long run.
+            raise SimulateError(f"{path}: cannot write: {path.parent} is no directory")
+    workload = workload_of(options)
+    settings = settings_of(options, workload.block_tokens)
+    for note in workload.notes:
+        terminal.status(f"{workload.name}: {note}")
+    played = policies
+    if options.sweep:
+        tried = (text for policy in policies for text in combinations(policy))
+        played = list(dict.fromkeys(tried))
+    runs = _play(settings, workload, played, options.jobs or _cores(), terminal)
+    wall_s = time.perf_counter() - began_s
+    terminal.status(_outcome(runs, wall_s))
+    if options.sweep:
+        runs = defaults_and_best(policies, runs)
+    if options.timing is not None:
+        _write(options.timing, json.dumps(_timing(runs, wall_s), indent=2) + "\n")
+    if options.report is not None:
+        parameters = _parameters(options, settings, workload)
+        _write(options.report, report_page(runs, settings, parameters))
+    if options.json:
+        document = {"runs": [run.scores.document() for run in runs], "seed": settings.seed}
+        terminal.result(json.dumps(document, indent=2))
+    else:
+        terminal.page(scoreboard([run.scores for run in runs], settings.slo))
+    return 0
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def _play(
+    settings: SimulationSettings,
+    workload: FileWorkload | GeneratedWorkload,
+    policies: Sequence[str],
+    processes: int,
+    terminal: Terminal,
+) -> list[PolicyRun]:
+    runs: list[PolicyRun] = []
+    shown = set[str]()
+    with terminal.steps() as steps:
+
+        def report(policy: str, over: int) -> None:
+            if policy not in shown and over:
+                shown.add(policy)
+                steps.begin(policy, policy)
+            if policy in shown:
+                steps.advance(policy, over, workload.count)
+
+        for run in run_policies(settings, workload, policies, processes=processes, report=report):
+            said = counted(run.scores.requests, "request")
+            steps.finish(run.policy, f"{run.policy}: {said} in {run.wall_s:.1f} s")
+            # What still waits in the queue of others must not come back as a step of its own.
+            shown.add(run.policy)
+            runs.append(run)
+    return runs
+
+
+def _outcome(runs: Sequence[PolicyRun], wall_s: float) -> str:
+    requests = counted(max(run.scores.requests for run in runs), "request")
+    policies = "1 policy" if len(runs) == 1 else f"{len(runs)} policies"
+    return f"{requests} under {policies} in {wall_s:.1f} s"
+
+
+def _timing(runs: Sequence[PolicyRun], wall_s: float) -> dict[str, object]:
+    each = [
+        {"policy": run.policy, "requests": run.scores.requests, "wall_s": round(run.wall_s, 3)}
+        for run in runs
+    ]
+    return {"runs": each, "wall_s": round(wall_s, 3)}
+
+
+def _parameters(
+    options: SimulateOptions,
+    settings: SimulationSettings,
+    workload: FileWorkload | GeneratedWorkload,
+) -> list[tuple[str, str]]:
+    """What the report shows of the input."""
+    return [
+        ("trace", workload.name),
+        ("requests", f"{workload.count:,}"),
+        ("seconds of trace", options.duration or "all"),
+        ("speed", f"{options.speed:g}"),
+        ("replicas", str(settings.replicas)),
+        ("profile", options.profile),
+        ("SLO", options.slo),
+        ("scrape lag", format_duration(settings.scrape_lag_s)),
+        ("mismatch", f"{settings.mismatch:g}"),
+        ("index", options.index),
+        ("seed", str(settings.seed)),
+    ]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SimulateError(f"{path}: cannot write: {error.strerror}") from None

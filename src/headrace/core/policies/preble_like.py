@@ -1,0 +1,145 @@
+"""After Preble's E2: stay with the cache if it saves more than half, else the least cost for all.
+
+    exploit  <=>  cached tokens > exploit_ratio * missed tokens, at the longest match
+    cost = load + prefill + eviction
+           + RULED_OUT for all but the longest matches when exploiting
+    load     = queue + slot wait + expected output tokens * step time there
+    eviction = eviction_weight * share of prompt tokens found cached so far
+               * prefill seconds per token * uncached tokens
+
+In the long run a cache is full, so that each uncached token takes the place of a cached one; what
+that one was worth is how often such tokens are found. While a pool has no latency profile, all is
+in tokens: those waiting for prefill there, the uncached ones, and the eviction.
+
+Inputs: own requests in flight, the prefix index, the latency profile.
+
+Source: Srivatsa et al., "Preble: Efficient Distributed Prompt Scheduling for LLM Serving" (2024),
+from memory: hence -like.
+
+As there: exploit or explore, and the three parts of the cost. Different here: the load is what is
+in flight, not the work of a window of three minutes; the eviction uses one share for all blocks;
+replicas are not rebalanced afterwards and hot prefixes not copied.
+
+Parameters:
+    exploit_ratio: cached tokens per missed token from which on the cache decides.
+    eviction_weight: weight of the eviction.
+"""
+
+from __future__ import annotations
+
+from headrace.core.baselines import RULED_OUT, ruled_out
+from headrace.core.candidates import (
+    Ask,
+    Candidate,
+    CostTerm,
+    Prediction,
+    Row,
+    Scope,
+    predict,
+    see,
+)
+from headrace.core.model import Replica
+
+SWEEP = {"exploit_ratio": (1.0, 4.0, 1000.0), "eviction_weight": (0.0, 1.0, 4.0)}
+MOST_REMEMBERED_TOKENS = 20_000_000
+"""Prompt tokens behind the share that was found cached; then both halves are forgotten."""
+
+
+class PrebleLike:
+    """Prices in seconds; remembers how much of past prompts was found cached."""
+
+    scope = Scope.ALL
+
+    def __init__(self, exploit_ratio: float = 1.0, eviction_weight: float = 1.0) -> None:
+        self._exploit_ratio = exploit_ratio
+        self._eviction_weight = eviction_weight
+        self._prompt_tokens = 0
+        self._cached_tokens = 0
+        self._rows: list[Row] = []
+
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+        """Price every replica, and rule out all but the best holders when exploiting."""
+        share = self._eviction_weight * self._cached_tokens / max(1, self._prompt_tokens)
+        predictions = predict(ask, replicas, now)
+        if predictions is None:
+            rows = _rows_in_tokens(ask, replicas, share)
+        else:
+            rows = _rows_in_seconds(replicas, predictions, share)
+        holders = self._holders(ask)
+        if holders:
+            rows = [
+                row if holders >> replica.index & 1 else (row[0] + RULED_OUT, *row[1:])
+                for row, replica in zip(rows, replicas, strict=True)
+            ]
+        self._rows = rows
+        return rows
+
+    def chosen(self, replica: str) -> None:
+        """Count what was found cached there."""
+        for row in self._rows:
+            if row[3] == replica:
+                self._cached_tokens += row[4]
+                self._prompt_tokens += row[4] + row[5]
+                break
+        if self._prompt_tokens > MOST_REMEMBERED_TOKENS:
+            self._prompt_tokens //= 2
+            self._cached_tokens //= 2
+
+    def left(self, replica: str) -> None:
+        """Nothing to forget."""
+
+    def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
+        """Load, prefill and eviction, and what is added to all but the best holders."""
+        excluded, own = ruled_out(candidate), candidate.uncached_tokens
+        rest = candidate.cost - excluded
+        prefill_s, tpot_s = candidate.prefill_s, candidate.tpot_s
+        queue_s, slot_wait_s = candidate.queue_s, candidate.slot_wait_s
+        if queue_s is None or slot_wait_s is None or prefill_s is None or tpot_s is None:
+            parts: dict[str, float] = {"queue": candidate.backlog_tokens, "uncached": own}
+            unit = "tokens"
+        else:
+            decoding_s = candidate.output_tokens * tpot_s
+            parts = {
+                "queue": queue_s,
+                "slot wait": slot_wait_s,
+                "prefill": prefill_s,
+                "decoding": decoding_s,
+            }
+            unit = "s"
+        parts["eviction"] = round(rest - sum(parts.values()), 6)
+        parts["not the longest match"] = excluded
+        return tuple(CostTerm(name, value, unit) for name, value in parts.items())
+
+    def _holders(self, ask: Ask) -> int:
+        """Bit mask of the longest matches if these decide, else 0."""
+        if not ask.hits:
+            return 0
+        _, holders = ask.hits[0]
+        cached = ask.hit_tokens(holders.bit_length() - 1)
+        missed = ask.prompt_tokens - cached
+        return holders if cached > self._exploit_ratio * missed else 0
+
+
+POLICY = PrebleLike
+
+
+def _rows_in_seconds(
+    replicas: list[Replica], predictions: list[Prediction], share: float
+) -> list[Row]:
+    rows: list[Row] = []
+    for replica, seen in zip(replicas, predictions, strict=True):
+        _, uncached, _, _, _, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens = seen
+        profile = replica.pool.latency.profile
+        token_s = profile.per_prefill_token_s if profile else 0.0
+        cost_s = queue_s + slot_wait_s + prefill_s + output_tokens * tpot_s
+        cost_s += share * token_s * uncached
+        rows.append((cost_s, replica.in_flight, replica.last_attempt, replica.name, *seen))
+    return rows
+
+
+def _rows_in_tokens(ask: Ask, replicas: list[Replica], share: float) -> list[Row]:
+    rows: list[Row] = []
+    for replica, seen in zip(replicas, see(ask, replicas), strict=True):
+        cost = replica.backlog_tokens + (1.0 + share) * seen[1]
+        rows.append((cost, replica.in_flight, replica.last_attempt, replica.name, *seen))
+    return rows

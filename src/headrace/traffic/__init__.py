@@ -1,0 +1,1 @@
+"""What arrives: traces and their formats, arrival processes, generated traffic. Pure."""

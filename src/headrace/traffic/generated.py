@@ -1,0 +1,81 @@
+"""Generated traffic as traces: by name with default shapes, cut to a number of requests, mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from heapq import merge
+from itertools import islice
+
+from headrace.traffic.agentic import Agentic, agentic
+from headrace.traffic.code_completion import CodeCompletion, code_completion
+from headrace.traffic.multi_turn import MultiTurn, multi_turn
+from headrace.traffic.shared_system_prompts import SharedSystemPrompts, shared_system_prompts
+from headrace.traffic.single_shots import SingleShots, single_shots
+from headrace.traffic.trace import Trace, TraceRequest
+
+
+def generate(kind: str, *, requests: int, requests_per_s: float, seed: int) -> Trace:
+    """So many requests of a kind (see `KINDS`) in its default shape, at a mean rate.
+
+    Raises:
+        ValueError: the kind is not known, or a number is not above 0.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown traffic {kind!r}; known are {', '.join(KINDS)}")
+    block_tokens, stream = KINDS[kind]
+    return taken(kind, block_tokens, stream(requests_per_s, seed), requests)
+
+
+def taken(name: str, block_tokens: int, stream: Iterator[TraceRequest], requests: int) -> Trace:
+    """The first `requests` requests of a stream as a trace.
+
+    Raises:
+        ValueError: the number is not above 0.
+    """
+    if requests < 1:
+        raise ValueError(f"requests {requests} is not above 0")
+    return Trace(name, block_tokens, list(islice(stream, requests)))
+
+
+def mixed(name: str, *traces: Trace) -> Trace:
+    """Several traces at once, in order of arrival; ties in the order given.
+
+    Raises:
+        ValueError: their blocks have different sizes, so ids cannot stand side by side.
+    """
+    sizes = sorted({trace.block_tokens for trace in traces})
+    if len(sizes) != 1:
+        raise ValueError(f"traces with blocks of {sizes} tokens cannot be mixed")
+    requests = merge(*(trace.requests for trace in traces), key=lambda request: request.arrival_s)
+    notes = tuple(note for trace in traces for note in trace.notes)
+    return Trace(name, sizes[0], list(requests), notes)
+
+
+def _agentic(requests_per_s: float, seed: int) -> Iterator[TraceRequest]:
+    return agentic(Agentic(), requests_per_s=requests_per_s, seed=seed)
+
+
+def _code_completion(requests_per_s: float, seed: int) -> Iterator[TraceRequest]:
+    return code_completion(CodeCompletion(), requests_per_s=requests_per_s, seed=seed)
+
+
+def _multi_turn(requests_per_s: float, seed: int) -> Iterator[TraceRequest]:
+    return multi_turn(MultiTurn(), requests_per_s=requests_per_s, seed=seed)
+
+
+def _shared_system_prompts(requests_per_s: float, seed: int) -> Iterator[TraceRequest]:
+    return shared_system_prompts(SharedSystemPrompts(), requests_per_s=requests_per_s, seed=seed)
+
+
+def _single_shots(requests_per_s: float, seed: int) -> Iterator[TraceRequest]:
+    return single_shots(SingleShots(), requests_per_s=requests_per_s, seed=seed)
+
+
+KINDS: dict[str, tuple[int, Callable[[float, int], Iterator[TraceRequest]]]] = {
+    "agentic": (Agentic().block_tokens, _agentic),
+    "code_completion": (CodeCompletion().block_tokens, _code_completion),
+    "multi_turn": (MultiTurn().block_tokens, _multi_turn),
+    "shared_system_prompts": (SharedSystemPrompts().block_tokens, _shared_system_prompts),
+    "single_shots": (SingleShots().block_tokens, _single_shots),
+}
+"""Name → tokens of a block, and the stream of its default shape at a rate from a seed."""

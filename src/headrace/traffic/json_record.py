@@ -1,0 +1,80 @@
+"""One line of a JSON trace as a record, and in plain words why a line is none."""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.traffic.trace import TraceError
+
+MAX_SHOWN = 60
+"""Characters of an offending line or value shown in an error."""
+REQUIRED = ("timestamp", "input_length", "output_length")
+
+
+class JsonRecord(msgspec.Struct, gc=False):
+    """The fields that JSON traces know; others are ignored."""
+
+    timestamp: float
+    input_length: int
+    output_length: int
+    hash_ids: list[int] | None = None
+    block_tokens: int | None = None
+    session: str | int | None = None
+    session_id: str | int | None = None
+
+    def session_name(self) -> str:
+        """The session as text, empty without one."""
+        session = self.session if self.session is not None else self.session_id
+        return "" if session is None else str(session)
+
+
+_DECODER = msgspec.json.Decoder(JsonRecord)
+# Each value as it stands there, whatever it is.
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_EXPECTED = {
+    "timestamp": "a finite number",
+    "input_length": "a whole number of tokens",
+    "output_length": "a whole number of tokens",
+    "hash_ids": "a list of whole numbers",
+    "block_tokens": "a whole number of tokens",
+    "session": "text or a whole number",
+    "session_id": "text or a whole number",
+}
+
+
+def json_record(name: str, line: int, text: str) -> JsonRecord:
+    """The record on a line of `name`.
+
+    Raises:
+        TraceError: the line is no JSON object, or a field is missing or of another kind.
+    """
+    try:
+        return _DECODER.decode(text)
+    except msgspec.ValidationError as error:
+        raise TraceError(name, line, _fault(text, error)) from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        reason = str(error).removeprefix("JSON is malformed: ").lower()
+        problem = f"expected a JSON object, found {shown(text)} ({reason})"
+        raise TraceError(name, line, problem) from None
+
+
+def shown(text: str) -> str:
+    """The start of a text, in quotes, for an error."""
+    return repr(text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…")
+
+
+def _fault(text: str, error: msgspec.ValidationError) -> str:
+    """What is wrong with a line that is JSON but no record."""
+    if not text.lstrip().startswith("{"):
+        return f"expected a JSON object, found {shown(text)}"
+    fields = _FIELDS.decode(text)
+    for field in REQUIRED:
+        if field not in fields:
+            present = ", ".join(fields) or "no fields"
+            return f"expected the field {field}, found {present[:MAX_SHOWN]}"
+    for field, expected in _EXPECTED.items():
+        if f"$.{field}" in str(error):
+            found = shown(bytes(fields[field]).decode())
+            return f"expected {field} to be {expected}, found {found}"
+    return str(error)  # pragma: no cover - a safety net: every field is in the table

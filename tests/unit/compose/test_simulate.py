@@ -1,0 +1,188 @@
+"""`headrace simulate`: what it shows, and one clear line for what it cannot use."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from headrace.cli import main
+from headrace.compose.simulation_input import SimulateError, parse_policies, parse_slo
+from headrace.core.policies import POLICIES
+from headrace.simulator.settings import Slo
+
+LINE = '{"timestamp": %s, "input_length": %s, "output_length": %s}\n'
+
+
+@pytest.fixture
+def trace(tmp_path) -> Path:
+    path = tmp_path / "trace.jsonl"
+    path.write_text("".join(LINE % (i / 2, 900 + i, 5 + i) for i in range(20)))
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    def command(*arguments):
+        try:
+            code = main(["simulate", "--jobs", "1", *map(str, arguments)])
+        except SystemExit as ended:  # argparse
+            code = ended.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def test_a_table_with_every_policy(run, trace):
+    code, out, err = run("--trace", trace)
+    assert code == 0
+    for policy in (*POLICIES, "pooled_reference"):
+        assert policy in out
+    assert "20 requests" in out
+    assert f"under {len(POLICIES) + 1} policies in" in err
+
+
+def test_json(run, trace):
+    code, out, err = run("--trace", trace, "--policies", "seconds,round_robin", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert list(document) == ["runs", "seed"]
+    assert [run["policy"] for run in document["runs"]] == ["seconds", "round_robin"]
+    assert {run["requests"] for run in document["runs"]} == {20}
+    assert "seconds" in err
+
+
+def test_duration_is_cut_before_speed(run, trace):
+    flags = ("--trace", trace, "--policies", "seconds", "--json")
+    _, out, _ = run(*flags, "--duration", "5", "--speed", "10")
+    assert json.loads(out)["runs"][0]["requests"] == 10
+
+
+def test_timing_and_report(run, trace, tmp_path):
+    timing, report = tmp_path / "t.json", tmp_path / "out.html"
+    code, _, _ = run(
+        *("--trace", trace, "--policies", "seconds"), "--timing", timing, "--report", report
+    )
+    assert code == 0
+    document = json.loads(timing.read_text())
+    assert [each["policy"] for each in document["runs"]] == ["seconds"]
+    assert document["runs"][0]["requests"] == 20
+    assert document["wall_s"] >= document["runs"][0]["wall_s"] >= 0
+    page = report.read_text()
+    assert page.startswith("<!doctype html>")
+    assert "h100-llama-3.1-8b" in page
+
+
+def test_generated_traffic(run):
+    code, out, _ = run(
+        *("--traffic", "single_shots:rate=5,requests=30", "--policies", "seconds", "--json")
+    )
+    assert code == 0
+    assert json.loads(out)["runs"][0]["requests"] == 30
+
+
+def test_blocks_of_any_size(run, tmp_path):
+    path = tmp_path / "odd.jsonl"
+    path.write_text(
+        '{"timestamp": 0, "input_length": 350, "output_length": 5, "block_tokens": 100,'
+        ' "hash_ids": [1, 2, 3]}\n'
+        '{"timestamp": 9, "input_length": 350, "output_length": 5, "block_tokens": 100,'
+        ' "hash_ids": [1, 2, 3]}\n'
+    )
+    _, out, _ = run("--trace", path, "--policies", "seconds", "--replicas", 1, "--json")
+    assert json.loads(out)["runs"][0]["hit_ratio"] == pytest.approx(300 / 700, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("", None, "is empty"),
+        ("\n\n", None, "is empty"),
+        ("nonsense\n", 1, "expected"),
+        (LINE % (0, 10, 10) + '{"timestamp": 1}\n', 2, "input_length"),
+        (LINE % (0, -5, 10), 1, "-5"),
+        (LINE % (0, 10, -1), 1, "-1"),
+        (LINE % (5, 10, 10) + LINE % (4, 10, 10), 2, "1 s earlier"),
+        (LINE % (0, 10, 10) + "{broken\n", 2, "JSON"),
+    ],
+)
+def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+    code, out, err = run("--trace", path, "--policies", "seconds")
+    assert (code, out) == (2, "")
+    (only,) = err.splitlines()
+    where = str(path) if line is None else f"{path}:{line}:"
+    assert only.startswith(f"headrace: {where}")
+    assert said in only
+    assert "expected" in only
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--replicas", "0"), "--replicas: '0' is not a whole number"),
+        (("--speed", "0"), "--speed: '0' is not a number above 0"),
+        (("--speed", "nan"), "--speed: 'nan' is not a number above 0"),
+        (("--profile", "z80"), "--profile: no profile 'z80'; known are h100-llama-3.1-8b"),
+        (("--policies", "nonsense"), "--policies: unknown policy 'nonsense'"),
+        (("--policies", "seconds,seconds"), "--policies: seconds is given twice"),
+        (("--policies", "dynamo_kv:overlap=4"), "unknown parameter 'overlap'"),
+        (("--slo", "ttft=soon"), "--slo ttft=soon: ttft: 'soon' is not a duration"),
+        (("--slo", "ttft=0"), "--slo ttft=0: ttft: '0' is not more than 0"),
+        (("--slo", "itl=1s"), "'itl=1s' is not known; give ttft and tpot"),
+        (("--scrape-lag", "x"), "--scrape-lag: 'x' is not a duration"),
+        (("--mismatch", "1.5"), "--mismatch is 1.5; give 0 or more, below 1"),
+        (("--duration", "0"), "--duration: '0' is not more than 0"),
+        (("--index", "guessed"), "--index: invalid choice"),
+        (("--seed", "-1"), "--seed: '-1' is not a whole number"),
+        (("--report", "/nowhere/out.html"), "/nowhere/out.html: cannot write"),
+        (("--traffic", "agentic"), "--traffic: not allowed with argument --trace"),
+    ],
+)
+def test_flags_that_cannot_be_used(run, trace, flags, said):
+    code, out, err = run("--trace", trace, *flags)
+    assert (code, out) == (2, "")
+    (only,) = err.splitlines()
+    assert only.startswith("headrace: ")
+    assert said in only
+
+
+@pytest.mark.parametrize(
+    ("traffic", "said"),
+    [
+        ("noise", "unknown traffic 'noise'; known: agentic"),
+        ("agentic:speed=3", "'speed=3' is not known; give rate and requests"),
+        ("agentic:rate=x", "rate is a number"),
+        ("agentic:rate=0", "rate is 0"),
+        ("agentic:requests=0", "requests is 0"),
+    ],
+)
+def test_traffic_that_cannot_be_made(run, traffic, said):
+    code, out, err = run("--traffic", traffic)
+    assert (code, out) == (2, "")
+    (only,) = err.splitlines()
+    assert said in only
+
+
+def test_a_trace_that_is_not_there(run, tmp_path):
+    code, _, err = run("--trace", tmp_path / "no.jsonl")
+    assert code == 2
+    assert "no.jsonl: cannot read the trace: No such file or directory" in err
+
+
+def test_policies_with_parameters():
+    assert parse_policies("seconds, dynamo_kv:overlap_weight=4,temperature=0.5,round_robin") == [
+        "seconds",
+        "dynamo_kv:overlap_weight=4,temperature=0.5",
+        "round_robin",
+    ]
+    assert parse_policies("pooled_reference") == ["pooled_reference"]
+    assert parse_policies("") == [*POLICIES, "pooled_reference"]
+    with pytest.raises(SimulateError, match="pooled_reference"):
+        parse_policies("unknown_one")
+
+
+def test_targets():
+    assert parse_slo("ttft=500ms") == Slo(ttft_s=0.5)
+    assert parse_slo("tpot=0.1,ttft=1m") == Slo(60.0, 0.1)

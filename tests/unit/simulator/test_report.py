@@ -1,0 +1,123 @@
+"""The page: it stands alone, shows every policy, and its drawings are well formed."""
+
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from headrace.simulator import svg
+from headrace.simulator.plots import Cast, p90_by_window, ranked_runs
+from headrace.simulator.report import report_page
+from headrace.simulator.results import Results
+from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun, run_policy
+from headrace.simulator.settings import Slo
+from headrace.simulator.svg import Scale
+from tests.unit.simulator.parts import settings, trace
+from tests.unit.simulator.test_results import ended
+
+POLICIES = ("round_robin", "dynamo_kv:overlap_weight=4", "seconds", POOLED_REFERENCE)
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[PolicyRun]:
+    return [run_policy(settings(), trace(), policy) for policy in POLICIES]
+
+
+@pytest.fixture(scope="module")
+def page(runs: list[PolicyRun]) -> str:
+    return report_page(runs, settings(), [("trace", "<odd> & named"), ("replicas", "3")])
+
+
+def drawings(page: str) -> list[ET.Element]:
+    return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+
+
+def test_it_needs_no_network(page):
+    assert not re.search(r"https?:|src=|@import|url\(", page)
+
+
+def test_every_drawing_shows_every_policy(page):
+    found = drawings(page)
+    assert len(found) == 6
+    for drawing in found:
+        groups = {each.get("data-policy") for each in drawing.iter("g")}
+        assert groups == set(POLICIES)
+
+
+def test_nothing_is_drawn_outside_the_picture(page):
+    for drawing in drawings(page):
+        _, _, width, height = map(float, (drawing.get("viewBox") or "").split())
+        for curve in drawing.iter("polyline"):
+            for pair in (curve.get("points") or "").split():
+                x, y = map(float, pair.split(","))
+                assert 0 <= x <= width
+                assert 0 <= y <= height
+
+
+def test_names_are_escaped_and_tags_closed(page):
+    assert "&lt;odd&gt; &amp; named" in page
+    assert "<odd>" not in page
+    opened: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag != "meta":
+                opened.append(tag)
+
+        def handle_startendtag(self, tag, attrs):
+            pass
+
+        def handle_endtag(self, tag):
+            assert opened.pop() == tag
+
+    Reader().feed(page)
+    assert opened == []
+
+
+def test_light_and_dark(page):
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_table_has_the_figures(page, runs):
+    for run in runs:
+        assert f"{run.scores.ttft_s.mean:.3f}" in page
+        assert f"{run.scores.goodput_share * 100:.2f}" in page
+
+
+def test_the_best_comes_first_and_the_reference_last(runs):
+    ranked = [run.policy for run in ranked_runs(runs)]
+    assert ranked[-1] == POOLED_REFERENCE
+    assert Cast(runs).kind("seconds") == "c0"
+    assert Cast(runs).kind(POOLED_REFERENCE) == "reference"
+
+
+def test_one_policy_of_which_nothing_was_served():
+    results = Results()
+    results.arrive(0.0)
+    results.end_s = 9.0
+    run = run_policy(settings(), trace(1), "seconds")
+    empty = PolicyRun("seconds", run.scores, results, 0.0)
+    assert len(drawings(report_page([empty], settings(slo=Slo(1.0, 0.1)), []))) == 6
+
+
+def test_the_p90_of_a_window_is_of_what_arrived_in_it():
+    early = [(i * 0.1, i * 0.1 + 1.0, 50.0, 2) for i in range(10)]
+    late = [(47.0 + i * 0.1, 47.0 + i * 0.1 + 3.0, 60.0, 2) for i in range(10)]
+    points = p90_by_window(ended(*early, *late), 48.0)
+    assert points == [(0.5, pytest.approx(1.0)), (47.5, pytest.approx(3.0))]
+
+
+def test_a_logarithmic_scale_is_between_round_values():
+    scale = svg.logarithmic(0.03, 7.0, 0.0, 100.0)
+    assert (scale.low, scale.high) == (pytest.approx(0.02), pytest.approx(10.0))
+    assert scale.place(0.02) == 0.0
+    assert scale.place(10.0) == pytest.approx(100.0)
+    assert scale.place(1e9) == pytest.approx(100.0)
+    assert scale.ticks()[-1] == pytest.approx(10.0)
+    assert svg.logarithmic(1.0, 1.0, 0.0, 1.0).high > 1.0
+
+
+def test_a_linear_scale_has_about_five_ticks():
+    assert Scale(0.0, 1.0, 0.0, 10.0).ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert 3 <= len(Scale(0.0, 0.17, 0.0, 10.0).ticks()) <= 6
