@@ -83,7 +83,7 @@ class SumsAgainstNaive(RuleBasedStateMachine):
 
     def assumed_done(self, attempt: int) -> bool:
         """Asks the dispatcher itself: when it assumes so is its own business."""
-        return self.driver.dispatcher._attempts[attempt].attempt.first_token_s is not None
+        return self.driver.dispatcher._attempts[attempt].first_token_s is not None
 
     @rule(which=st.integers(0, 9))
     def first_token(self, which: int) -> None:

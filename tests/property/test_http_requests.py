@@ -9,6 +9,7 @@ import h11
 import pytest
 
 from headrace.edges.http.connection import ClientConnection
+from headrace.edges.http.known_heads import without_length
 from headrace.edges.http.ports import ConnectionLimits, HttpRequest
 from headrace.edges.http.server import HttpServer
 
@@ -57,6 +58,9 @@ class Wire(asyncio.Transport):
     def resume_reading(self):
         pass
 
+    def is_closing(self):
+        return self.closed
+
     def close(self):
         self.closed = True
 
@@ -69,7 +73,7 @@ class Recorder:
     def __init__(self) -> None:
         self.seen: list[tuple[HttpRequest, bytes]] = []
 
-    def refusal_of(self, path, headers):
+    def refusal_of(self, head):
         return None
 
     def refused(self, refusal, headers):
@@ -160,6 +164,54 @@ async def test_damaged_requests(seed):
             accepted += 1
             _compare(*recorder.seen[0], data)
     assert accepted > REQUESTS // 100, "the generator makes hardly anything acceptable"
+
+
+def nearly_usual_request(rng: random.Random) -> bytes:
+    """A request like those whose heads are kept, and then perhaps some bytes changed."""
+    body = rng.randbytes(rng.randrange(30))
+    fields = [
+        b"Host: a",
+        b"%b%d" % (rng.choice([b"Content-Length: ", b"content-length:"]), len(body)),
+        rng.choice([b"X: 1", b"Content-Length-Of: 3", b"X: content-length: 3"]),
+    ]
+    rng.shuffle(fields)
+    data = bytearray(b"\r\n".join([b"POST /v1/x HTTP/1.1", *fields, b"", b""]) + body)
+    for _ in range(rng.choice([0, 0, 0, 1])):
+        at = rng.randrange(len(data))
+        damage = rng.choice([b"", b"1", b" ", b"\r\n", b"\n", b":", b"+", b"0", b"x"])
+        data[at : at + rng.randrange(2)] = damage
+    return bytes(data)
+
+
+def read(server: HttpServer, recorder: Recorder, data: bytes):
+    """What comes of `data` on a connection of its own: requests as they were read, and answers."""
+    del recorder.seen[:]
+    wire, connection = Wire(), ClientConnection(server)
+    connection.connection_made(wire)
+    connection.data_received(data)
+    connection.connection_lost(None)
+    seen = [
+        (each.method, each.target, without_length(each.headers), body, each.head.keep_alive)
+        for each, body in recorder.seen
+    ]
+    return seen, wire.written, wire.closed
+
+
+@pytest.mark.parametrize("seed", range(4, 6))
+def test_a_known_head_means_what_it_meant_to_the_parser(seed):
+    rng = random.Random(seed)
+    recorder = Recorder()
+    warm = HttpServer(recorder, LIMITS)
+    heads = set[int]()
+    shared = 0
+    for _ in range(REQUESTS // 4):
+        data = damaged_request(rng) if rng.random() < 0.3 else nearly_usual_request(rng)
+        cold = read(HttpServer(recorder, LIMITS), recorder, data)
+        for _ in range(2):
+            assert read(warm, recorder, data) == cold
+            shared += any(id(request.head) in heads for request, _ in recorder.seen)
+        heads = {id(head) for head in warm.known_heads._known.values()}
+    assert shared > 100, "hardly any head was taken from the table"
 
 
 def _compare(ours: HttpRequest, our_body: bytes, data: bytes) -> None:

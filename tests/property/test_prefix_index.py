@@ -8,13 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from headrace.core.prefix_index import (
-    FINE_BLOCKS,
-    Lease,
-    PrefixIndex,
-    blocks_covered,
-    marks_of,
-)
+from headrace.core.model import FINE_BLOCKS
+from headrace.core.prefix_index import Lease, PrefixIndex, blocks_covered
+from tests.unit.core.marks import marks_of
 
 REPLICAS = 3
 BRANCHES = 3

@@ -14,6 +14,7 @@ from headrace.core.model import Endpoint, Usage
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, find, render
+from headrace.edges.http.ports import AnswerHead
 from headrace.engines.registry import dialect
 from headrace.engines.sse import SseSplitter, event_data
 
@@ -90,8 +91,11 @@ class _Listener:
         self._first_s = 0.0
         self._last_s = 0.0
 
-    def answer_head(self, status: int, headers: list[Header]) -> None:
-        self._status, self._headers = status, headers
+    def answer_head(self, head: AnswerHead) -> None:
+        self._status, self._headers = head.status, head.headers
+
+    def answer_chunk(self, chunk: bytes, start: int) -> None:
+        self.answer_body(chunk[start:-2])
 
     def answer_body(self, data: bytes) -> None:
         if self._status != 200:

@@ -9,55 +9,105 @@ zero when everything has ended.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask
-from headrace.core.latency import Work, attended_pairs
+from typing import TYPE_CHECKING
+
+from headrace.core.candidates import Ask, Policy, Row
+from headrace.core.latency import Work
 from headrace.core.model import Replica
-from headrace.core.prefix_index import Lease
+from headrace.core.prefix_index import RELEASED, Lease
+
+if TYPE_CHECKING:
+    from headrace.core.events import Ended
+    from headrace.core.flights import Flight
+
+
+_NO_WORK: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
+_AT_START = (0, 0, 0.0, 0.0, 0.0)
 
 
 class Attempt:
-    """One dispatch of one request to one replica, until its end.
+    """One dispatch of one request to one replica; after its end, what is remembered of it.
 
     `work_ahead` is the prefill work between `head_since_s` and its first token: the backlog it met
     and its own. `waits_for_slot` marks that the wait for a slot was predicted too, which is too
     vague to learn from. `first_token_s` is None until the prefill is done, as far as is known.
+
+    How it was decided: `rows` are candidates of those `considered`, priced by `policy`, called
+    `policy_name` then; `latency_source` says where the seconds came from. How it ended: `ended` at
+    `ended_s`, None while it runs or if it `expired`. `is_timed` tells that its first token was
+    seen, not presumed.
     """
 
     __slots__ = (
         "at_first_token",
         "began_s",
+        "considered",
+        "ended",
+        "ended_s",
+        "expired",
         "first_token_s",
+        "flight",
         "head_since_s",
         "hit_tokens",
         "id",
+        "is_timed",
+        "latency_source",
         "lease",
+        "model",
         "output_tokens",
         "pairs",
+        "policy",
+        "policy_name",
         "prompt_tokens",
         "replica",
+        "rows",
         "tokens_per_block",
         "uncached_tokens",
         "waits_for_slot",
         "work_ahead",
     )
 
-    def __init__(self, id_: int, replica: Replica, lease: Lease, ask: Ask, hit_tokens: int) -> None:
+    def __init__(  # noqa: PLR0917 - each request comes by here, and keywords cost
+        self,
+        id_: int,
+        flight: Flight,
+        replica: Replica,
+        lease: Lease,
+        ask: Ask,
+        hit_tokens: int,
+        model: str,
+        policy: Policy,
+        rows: list[Row],
+        considered: int,
+    ) -> None:
+        pool = replica.pool
         self.id = id_
+        self.flight = flight
+        self.model = model
+        self.policy = policy
+        self.policy_name = pool.spec.policy
+        self.latency_source = pool.latency.source
+        self.rows = rows
+        self.considered = considered
+        self.is_timed = False
+        self.expired = False
+        self.ended: Ended | None = None
+        self.ended_s = 0.0
         self.replica = replica
         self.lease = lease
         self.prompt_tokens = ask.prompt_tokens
         self.tokens_per_block = ask.tokens_per_block
         self.hit_tokens = hit_tokens
         self.uncached_tokens = ask.prompt_tokens - hit_tokens
-        self.pairs = attended_pairs(self.uncached_tokens, hit_tokens)
+        self.pairs = self.uncached_tokens * (hit_tokens + self.uncached_tokens / 2)
         self.waits_for_slot = False
         self.began_s = 0.0
         self.head_since_s = 0.0
-        self.work_ahead: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self.work_ahead: Work = _NO_WORK
         self.first_token_s: float | None = None
         self.output_tokens = 0
         # The replica's totals then: prefills, their tokens and pairs, and the two integrals.
-        self.at_first_token: tuple[int, int, float, float, float] = (0, 0, 0.0, 0.0, 0.0)
+        self.at_first_token: tuple[int, int, float, float, float] = _AT_START
 
     @property
     def private_blocks(self) -> float:
@@ -69,6 +119,11 @@ class Attempt:
         if self.first_token_s is None or output_tokens < 2:
             return None
         return (ended_s - self.first_token_s) / (output_tokens - 1)
+
+    def let_go(self) -> None:
+        """The cache is released: what the decision log keeps must not hold its blocks."""
+        self.lease = RELEASED
+        self.work_ahead = _NO_WORK
 
     def decode_work(self, steps: int) -> Work:
         """The replica's work from this attempt's first token until its end, `steps` steps later.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from math import inf
 
 from headrace.core.model import Alias, Fleet, Pool, Replica, ReplicaState, Request, Rng, Role
 
+LIGHTEST_USES = 16
+"""Requests for which the least loaded of a large fleet are taken from the same few."""
 MOST_NAMES_LISTED = 20
 """Known names in an error message."""
 
@@ -20,17 +23,40 @@ class Serving:
     `shortest_context_tokens` is the smallest context among them, infinite if none is known.
     """
 
-    __slots__ = ("adapter", "by_index", "mask", "pool", "replicas", "shortest_context_tokens")
+    __slots__ = (
+        "_lightest",
+        "_lightest_uses",
+        "adapter",
+        "by_index",
+        "mask",
+        "pool",
+        "replicas",
+        "shortest_context_tokens",
+    )
 
     def __init__(self, pool: Pool, replicas: list[Replica], adapter: str) -> None:
         self.pool = pool
         self.replicas = replicas
         self.adapter = adapter
-        self.mask = mask_of(replicas)
         self.by_index = {replica.index: replica for replica in replicas}
+        self.mask = mask_of(replicas)
+        self._lightest: list[Replica] = []
+        self._lightest_uses = 0
         self.shortest_context_tokens = min(map(_context_tokens, replicas))
 
-    def without(self, names: list[str]) -> Serving | None:
+    def least_loaded(self, number: int) -> list[Replica]:
+        """So many replicas with the least to do.
+
+        They are found among all once in `LIGHTEST_USES` requests, twice as many as are asked for,
+        and among these each time: a request changes the load of one replica only.
+        """
+        if self._lightest_uses <= 0:
+            self._lightest = nsmallest(2 * number, self.replicas, key=load_of)
+            self._lightest_uses = LIGHTEST_USES
+        self._lightest_uses -= 1
+        return nsmallest(number, self._lightest, key=load_of)
+
+    def without(self, names: Sequence[str]) -> Serving | None:
         """The same without these replicas; None if none is left."""
         left = [replica for replica in self.replicas if replica.name not in names]
         return Serving(self.pool, left, self.adapter) if left else None
@@ -151,6 +177,11 @@ class Catalog:
 
 def _context_tokens(replica: Replica) -> float:
     return inf if replica.max_context_tokens is None else replica.max_context_tokens
+
+
+def load_of(replica: Replica) -> tuple[int, int, str]:
+    """What a replica has to do, the prefills first; smaller is less."""
+    return (replica.backlog_tokens, replica.in_flight, replica.name)
 
 
 def mask_of(replicas: Iterable[Replica]) -> int:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from heapq import nsmallest
 
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import Candidate, CostTerm, Policy, Row
-from headrace.core.events import Ended
-from headrace.core.model import Request
+from headrace.core.candidates import Candidate, CostTerm
+from headrace.core.flights import Flight
+from headrace.core.model import Outcome
 from headrace.core.reasons import reason_for
 
 MOST_CANDIDATES = 8
@@ -92,170 +91,93 @@ class Explanation:
     reason: str
 
 
-class AttemptRecord:
-    """What is stored of one dispatch; who ends the attempt fills in what came of it."""
-
-    __slots__ = (
-        "at_s",
-        "attempt",
-        "cached_tokens",
-        "considered",
-        "detail",
-        "duration_s",
-        "input_tokens",
-        "latency_source",
-        "model",
-        "outcome",
-        "output_tokens",
-        "policy",
-        "policy_name",
-        "pool",
-        "rows",
-        "status",
-        "tpot_s",
-        "ttft_s",
-    )
-
-    def __init__(
-        self, attempt: Attempt, model: str, policy_name: str, policy: Policy, rows: list[Row]
-    ) -> None:
-        pool = attempt.replica.pool
-        self.attempt = attempt.id
-        self.at_s = attempt.began_s
-        self.pool = pool.spec.name
-        self.model = model
-        self.policy_name = policy_name
-        self.policy = policy
-        self.latency_source = pool.latency.source
-        self.considered = len(rows)
-        self.rows = rows if len(rows) <= MOST_CANDIDATES else nsmallest(MOST_CANDIDATES, rows)
-        self.outcome = ""
-        self.status: int | None = None
-        self.detail = ""
-        self.ttft_s: float | None = None
-        self.tpot_s: float | None = None
-        self.duration_s: float | None = None
-        self.input_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.output_tokens = 0
-
-    def note_end(self, ended: Ended, now: float) -> None:
-        """Take note of what came of the attempt."""
-        self.outcome = ended.outcome.value
-        self.status = ended.status
-        self.detail = ended.detail
-        self.duration_s = now - self.at_s
-        self.output_tokens = ended.output_tokens
-        if ended.usage is not None:
-            self.input_tokens = ended.usage.input_tokens
-            self.cached_tokens = ended.usage.cached_tokens
-            self.output_tokens = ended.usage.output_tokens
-
-
-class RequestRecord:
-    """What is stored of one request."""
-
-    __slots__ = ("arrived_s", "attempts", "client_id", "id", "model", "rejected")
-
-    def __init__(self, request: Request, now: float) -> None:
-        self.id = request.id
-        self.client_id = request.client_id
-        self.model = request.model
-        self.arrived_s = now
-        self.attempts: list[AttemptRecord] = []
-        self.rejected = ""
-
-
 class Decisions:
     """The bounded decision log; the oldest request leaves first."""
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._records: dict[str, RequestRecord] = {}
-        self._order: deque[RequestRecord] = deque()
-        self._by_client_id: dict[str, RequestRecord] = {}
+        self._flights: deque[Flight] = deque(maxlen=capacity)
+        self.note = self._flights.append
+        """Take a request in."""
 
     def __len__(self) -> int:
-        return len(self._order)
-
-    def open(self, request: Request, now: float) -> RequestRecord:
-        """Begin the record of a request."""
-        record = RequestRecord(request, now)
-        self._records[record.id] = record
-        self._order.append(record)
-        if record.client_id:
-            self._by_client_id[record.client_id] = record
-        if len(self._order) > self._capacity:
-            self._forget(self._order.popleft())
-        return record
+        return len(self._flights)
 
     def resize(self, capacity: int) -> None:
         """Keep at most this many requests from now on."""
-        self._capacity = capacity
-        while len(self._order) > capacity:
-            self._forget(self._order.popleft())
+        self._flights = deque(self._flights, maxlen=capacity)
+        self.note = self._flights.append
 
     def explain(self, request_id: str) -> Explanation | None:
         """Explain the request with this id: Headrace's own, or else the latest client id."""
-        record = self._records.get(request_id) or self._by_client_id.get(request_id)
-        return None if record is None else _explain(record)
+        # A search through the whole log is rare; keeping tables for it would cost each request.
+        for flight in reversed(self._flights):
+            if flight.id == request_id:
+                return _explain(flight)
+        for flight in reversed(self._flights):
+            if request_id and flight.client_id == request_id:
+                return _explain(flight)
+        return None
 
     def explain_last(self) -> Explanation | None:
         """Explain the request that came last."""
-        return _explain(self._order[-1]) if self._order else None
-
-    def _forget(self, record: RequestRecord) -> None:
-        # A later request may have come under the same id.
-        if self._records.get(record.id) is record:
-            del self._records[record.id]
-        if self._by_client_id.get(record.client_id) is record:
-            del self._by_client_id[record.client_id]
+        return _explain(self._flights[-1]) if self._flights else None
 
 
-def _explain(record: RequestRecord) -> Explanation:
-    attempts = tuple(_explain_attempt(attempt) for attempt in record.attempts)
+def _explain(flight: Flight) -> Explanation:
+    attempts = tuple(_explain_attempt(attempt) for attempt in flight.attempts)
     first = attempts[0].candidates[0] if attempts else None
     return Explanation(
-        request_id=record.id,
-        client_id=record.client_id,
-        model=record.model,
-        arrived_s=record.arrived_s,
+        request_id=flight.id,
+        client_id=flight.client_id,
+        model=flight.model,
+        arrived_s=flight.arrived_s,
         prompt_tokens=first.hit_tokens + first.uncached_tokens if first else 0,
         attempts=attempts,
-        rejected=record.rejected,
-        reason=attempts[-1].reason if attempts else record.rejected,
+        rejected=flight.rejected,
+        reason=attempts[-1].reason if attempts else flight.rejected,
     )
 
 
-def _explain_attempt(record: AttemptRecord) -> ExplainedAttempt:
+def _explain_attempt(attempt: Attempt) -> ExplainedAttempt:
     # Sorted as for the pick, so that the chosen one comes first.
-    candidates = [Candidate(*row) for row in sorted(record.rows)]
-    terms = record.policy.terms
+    candidates = [Candidate(*row) for row in sorted(attempt.rows)]
+    terms = attempt.policy.terms
+    ended = attempt.ended
+    usage = None if ended is None else ended.usage
+    first_token_s = attempt.first_token_s if attempt.is_timed else None
     return ExplainedAttempt(
-        attempt=record.attempt,
-        at_s=record.at_s,
-        pool=record.pool,
+        attempt=attempt.id,
+        at_s=attempt.began_s,
+        pool=attempt.replica.pool.spec.name,
         replica=candidates[0].replica,
-        model=record.model,
-        policy=record.policy_name,
-        latency_source=record.latency_source,
+        model=attempt.model,
+        policy=attempt.policy_name,
+        latency_source=attempt.latency_source,
         cost_unit=terms(candidates[0])[0].unit,
         candidates=tuple(
             _explain_candidate(candidate, terms(candidate), chosen=position == 0)
             for position, candidate in enumerate(candidates)
         ),
-        considered=record.considered,
-        outcome=record.outcome,
-        status=record.status,
-        detail=record.detail,
-        ttft_s=record.ttft_s,
-        tpot_s=record.tpot_s,
-        duration_s=record.duration_s,
-        input_tokens=record.input_tokens,
-        cached_tokens=record.cached_tokens,
-        output_tokens=record.output_tokens,
+        considered=attempt.considered,
+        outcome="expired" if attempt.expired else "" if ended is None else ended.outcome.value,
+        status=None if ended is None else ended.status,
+        detail="" if ended is None else ended.detail,
+        ttft_s=None if first_token_s is None else first_token_s - attempt.began_s,
+        tpot_s=_tpot_s(attempt),
+        duration_s=None if ended is None else attempt.ended_s - attempt.began_s,
+        input_tokens=None if usage is None else usage.input_tokens,
+        cached_tokens=None if usage is None else usage.cached_tokens,
+        output_tokens=0 if ended is None else ended.counted_output_tokens,
         reason=reason_for(candidates, terms),
     )
+
+
+def _tpot_s(attempt: Attempt) -> float | None:
+    """Of a timed answer that came whole."""
+    ended = attempt.ended
+    if ended is None or ended.outcome is not Outcome.COMPLETED or not attempt.is_timed:
+        return None
+    return attempt.tpot_s(ended.counted_output_tokens, attempt.ended_s)
 
 
 def _explain_candidate(

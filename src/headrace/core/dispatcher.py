@@ -9,7 +9,7 @@ A request is forgotten with the end of its last attempt; what is in flight lives
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
@@ -17,9 +17,9 @@ from typing import Any
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import Candidate
+from headrace.core.candidates import HIT_TOKENS, REPLICA, SLOT_WAIT_S, Candidate, Row
 from headrace.core.catalog import Catalog, Serving
-from headrace.core.decisions import AttemptRecord, Decisions, RequestRecord
+from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
     Arrived,
     ConfigChanged,
@@ -39,6 +39,7 @@ from headrace.core.events import (
     Wake,
     WakeAt,
 )
+from headrace.core.flights import Flight
 from headrace.core.health import EjectionSettings
 from headrace.core.model import (
     Endpoint,
@@ -47,7 +48,6 @@ from headrace.core.model import (
     PromptBlocks,
     Replica,
     ReplicaState,
-    Request,
     Rng,
 )
 from headrace.core.retries import (
@@ -57,6 +57,9 @@ from headrace.core.retries import (
     is_error_answer,
 )
 from headrace.core.roster import Roster
+
+_NONE: tuple[str, ...] = ()
+_RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,32 +82,6 @@ class DispatcherSettings:
     """Streams from which a pool without a profile learns one."""
 
 
-class _Flight:
-    """A request on its way: the models that may answer it, the replicas that were tried, and how
-    many of them answered with an error of their own.
-    """
-
-    __slots__ = ("error_answers", "record", "request", "route", "tried")
-
-    def __init__(self, request: Request, route: tuple[str, ...], record: RequestRecord) -> None:
-        self.request = request
-        self.route = route
-        self.record = record
-        self.tried: list[str] = []
-        self.error_answers = 0
-
-
-class _Live:
-    """An attempt in flight with its request and its record."""
-
-    __slots__ = ("attempt", "flight", "record")
-
-    def __init__(self, attempt: Attempt, flight: _Flight, record: AttemptRecord) -> None:
-        self.attempt = attempt
-        self.flight = flight
-        self.record = record
-
-
 class Dispatcher:
     """Routes requests: `handle` takes what happened and returns what to do about it.
 
@@ -124,7 +101,7 @@ class Dispatcher:
         self._roster = Roster(self.fleet, settings.learn_from_streams, blocks or PromptBlocks())
         self._index = self._roster.index
         self._budget = RetryBudget(settings.retry)
-        self._attempts: dict[int, _Live] = {}
+        self._attempts: dict[int, Attempt] = {}
         self._last_attempt = 0
         # Attempts that are not streamed, by the time at which their prefill should be done.
         self._silent: list[tuple[float, int]] = []
@@ -153,10 +130,6 @@ class Dispatcher:
         """
         return self._handlers[type(event)](event, now)
 
-    def prompt_tokens(self, request: Request, pool: str) -> int:
-        """The length of a prompt in tokens, by what was learned of the pool with this name."""
-        return routing.prompt_tokens(request, self.fleet.pools[pool])
-
     # ------------------------------------------------------------------ requests
 
     def _arrived(self, event: Arrived, now: float) -> list[Effect]:
@@ -165,15 +138,16 @@ class Dispatcher:
             self._assume_first_tokens(now)
         self._budget.note_request(now)
         route = self._catalog.resolve(request, self._rng)
-        flight = _Flight(request, route, self.decisions.open(request, now))
+        flight = Flight(request, route, now)
+        self.decisions.note(flight)
         if not route and not request.replica:
             known = self._catalog.known_names()
             return _rejected(flight, rejections.unknown_model(request, known))
-        return self._dispatch(flight, [], now) or _rejected(
+        return self._dispatch(flight, _NONE, now) or _rejected(
             flight, rejections.none_ready(request, self._settings.retry_after_s)
         )
 
-    def _dispatch(self, flight: _Flight, excluded: list[str], now: float) -> list[Effect]:
+    def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect]:
         """Send the request to the best replica that is not excluded; no effects if none is left."""
         for model in flight.route:
             serving = self._catalog.serving(model)
@@ -185,129 +159,140 @@ class Dispatcher:
                 return self._send(flight, model, serving, now)
         return []
 
-    def _send(self, flight: _Flight, model: str, serving: Serving, now: float) -> list[Effect]:
-        request, spec = flight.request, serving.pool.spec
-        policy = self._roster.policies[spec.name]
+    def _send(self, flight: Flight, model: str, serving: Serving, now: float) -> list[Effect]:
+        request, index = flight.request, self._index
+        policy = self._roster.policies[serving.pool.spec.name]
         ask = routing.ask_of(request, serving.pool, serving.adapter)
         if ask.prompt_tokens >= serving.shortest_context_tokens:
             serving = serving.fitting(routing.context_needed(request, ask))
-        rows = routing.price(ask, serving, self._index, policy, rng=self._rng, now=now)
-        best = Candidate(*min(rows))
-        replica = self.fleet.replicas[best.replica]
+        rows = routing.price(ask, serving, index, policy, rng=self._rng, now=now)
+        considered = len(rows)
+        if considered > MOST_CANDIDATES:
+            rows = sorted(rows)[:MOST_CANDIDATES]
+            best = rows[0]
+        else:
+            best = min(rows)
+        replica = self.fleet.replicas[best[REPLICA]]
         policy.chosen(replica.name)
-        lease = self._index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
-        self._last_attempt += 1
-        attempt = Attempt(self._last_attempt, replica, lease, ask, best.hit_tokens)
-        attempt.waits_for_slot = bool(best.slot_wait_s)
+        lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
+        self._last_attempt = number = self._last_attempt + 1
+        attempt = Attempt(
+            number, flight, replica, lease, ask, best[HIT_TOKENS], model, policy, rows, considered
+        )
+        if best[SLOT_WAIT_S]:
+            attempt.waits_for_slot = True
         books.begin(attempt, now)
-        record = AttemptRecord(attempt, model, spec.policy, policy, rows)
-        flight.record.attempts.append(record)
-        flight.tried.append(replica.name)
-        self._attempts[attempt.id] = _Live(attempt, flight, record)
-        if not request.streamed and best.ttft_s is not None:
-            heappush(self._silent, (now + best.ttft_s, attempt.id))
+        flight.attempts.append(attempt)
+        self._attempts[number] = attempt
+        if not request.streamed:
+            self._presume_first_token(best, number, now)
+        pool = replica.pool.spec.name
         effects: list[Effect] = [
-            Dispatch(request.id, attempt.id, replica.pool.spec.name, replica.name, model)
+            Dispatch(request.id, number, pool, replica.name, model, ask.prompt_tokens)
         ]
         if self._wake_at_s is None:
             effects += self._wake_by(now + self._settings.attempt_expiry_s)
         return effects
 
+    def _presume_first_token(self, row: Row, attempt: int, now: float) -> None:
+        ttft_s = Candidate(*row).ttft_s if row[SLOT_WAIT_S] is not None else None
+        if ttft_s is not None:
+            heappush(self._silent, (now + ttft_s, attempt))
+
     def _first_token(self, event: FirstToken, now: float) -> list[Effect]:
-        live = self._attempts.get(event.attempt)
-        if live is not None and live.attempt.first_token_s is None:
-            self._leave_prefill(live, now)
-            if live.flight.request.streamed:
-                live.record.ttft_s = now - live.attempt.began_s
-                learning.learn_first_token(live.attempt, now)
+        attempt = self._attempts.get(event.attempt)
+        if attempt is not None and attempt.first_token_s is None:
+            self._leave_prefill(attempt, now)
+            if attempt.flight.request.streamed:
+                attempt.is_timed = True
+                learning.learn_first_token(attempt, now)
         return []
 
     def _progress(self, event: Progress, now: float) -> list[Effect]:
-        live = self._attempts.get(event.attempt)
-        if live is not None:
-            books.progress(live.attempt, event.output_tokens, now)
-            self._index.grow(live.attempt.lease, live.attempt.private_blocks)
+        attempt = self._attempts.get(event.attempt)
+        if attempt is not None:
+            books.progress(attempt, event.output_tokens, now)
+            self._index.grow(attempt.lease, attempt.private_blocks)
         return []
 
     def _ended(self, event: Ended, now: float) -> list[Effect]:
-        live = self._attempts.pop(event.attempt, None)
-        if live is None:
+        attempt = self._attempts.pop(event.attempt, None)
+        if attempt is None:
             return []
-        replica, effects = live.attempt.replica, list[Effect]()
+        flight, effects = attempt.flight, list[Effect]()
+        attempt.ended, attempt.ended_s = event, now
         if event.outcome is Outcome.COMPLETED:
-            self._complete(live, event, now)
-            effects += self._convict(live.flight, now)
+            self._complete(attempt, event, now)
+            if len(flight.attempts) > 1:
+                effects += self._convict(flight, now)
         else:
-            self._close(live, now)
-        live.record.note_end(event, now)
+            self._close(attempt, now)
+        attempt.let_go()
         if event.status == 503:
-            replica.busy_until_s = now + self._settings.busy_s
-        first = len(live.flight.tried) == 1
-        if health.note_end(replica, event, self._settings.ejection, now, first=first):
-            effects += self._state_changed(replica)
-        reached_client = live.record.ttft_s is not None
-        if event.outcome in (Outcome.UNAVAILABLE, Outcome.TIMED_OUT) and not reached_client:
-            effects += self._retry(live.flight, event, now)
+            attempt.replica.busy_until_s = now + self._settings.busy_s
+        first = len(flight.attempts) == 1
+        if health.note_end(attempt.replica, event, self._settings.ejection, now, first=first):
+            effects += self._state_changed(attempt.replica)
+        if event.outcome in _RETRYABLE and not attempt.is_timed:
+            effects += self._retry(flight, event, now)
+        if flight.attempts[-1] is attempt:
+            flight.land()
         return effects
 
-    def _convict(self, flight: _Flight, now: float) -> list[Effect]:
+    def _convict(self, flight: Flight, now: float) -> list[Effect]:
         """A request was served: those who answered it with an error before are at fault."""
         effects = list[Effect]()
-        if len(flight.tried) > 1:
-            for name, record in zip(flight.tried, flight.record.attempts, strict=True):
-                replica = self.fleet.replicas.get(name)
-                at_fault = record.status is not None and record.status >= 500
-                if replica is None or not at_fault or record.status == 503:
-                    continue
-                if health.note_failure(replica, self._settings.ejection, now):
-                    effects += self._state_changed(replica)
+        for attempt in flight.attempts:
+            replica = self.fleet.replicas.get(attempt.replica.name)
+            status = None if attempt.ended is None else attempt.ended.status
+            if replica is None or status is None or status < 500 or status == 503:
+                continue
+            if health.note_failure(replica, self._settings.ejection, now):
+                effects += self._state_changed(replica)
         return effects
 
-    def _complete(self, live: _Live, event: Ended, now: float) -> None:
+    def _complete(self, attempt: Attempt, event: Ended, now: float) -> None:
         """Close an attempt whose answer came whole, and learn from it."""
-        attempt, request = live.attempt, live.flight.request
-        pool = attempt.replica.pool
+        request, pool = attempt.flight.request, attempt.replica.pool
         timed = request.streamed
         if request.endpoint is Endpoint.EMBEDDINGS and attempt.first_token_s is None:
             # No token follows a prefill here: its end is the answer's.
             timed = True
-            self._leave_prefill(live, now)
+            self._leave_prefill(attempt, now)
             learning.learn_first_token(attempt, now)
         elif attempt.first_token_s is None:
             # The answer is whole, so the prompt was read and is cached, whenever that was.
             self._index.arrived(attempt.lease, 0.0)
-        self._close(live, now)
+        self._close(attempt, now)
         if learning.is_false_hit(attempt, event, pool):
             self._index.forget_older_than(attempt.lease)
         if timed:
-            tokens = event.usage.output_tokens if event.usage else event.output_tokens
-            live.record.tpot_s = attempt.tpot_s(tokens, now)
             learner = self._roster.learners.get(pool.spec.name)
             if pool.latency.profile is not None:
-                learning.learn_decoding(attempt, tokens, now)
+                learning.learn_decoding(attempt, event.counted_output_tokens, now)
             elif learner is not None:
                 learning.learn_profile(learner, attempt, event, pool, now)
         learning.learn_lengths(request, event, pool)
 
-    def _leave_prefill(self, live: _Live, now: float) -> None:
-        books.first_token(live.attempt, now)
-        self._index.arrived(live.attempt.lease, 0.0)
+    def _leave_prefill(self, attempt: Attempt, now: float) -> None:
+        books.first_token(attempt, now)
+        self._index.arrived(attempt.lease, 0.0)
 
-    def _close(self, live: _Live, now: float) -> None:
-        books.end(live.attempt, now)
-        self._index.release(live.attempt.lease)
+    def _close(self, attempt: Attempt, now: float) -> None:
+        books.end(attempt, now)
+        self._index.release(attempt.lease)
 
     def _assume_first_tokens(self, now: float) -> None:
         """Answers that are not streamed hide when their prefill ended: take it as predicted."""
         silent = self._silent
         while silent and silent[0][0] <= now:
-            live = self._attempts.get(heappop(silent)[1])
-            if live is not None and live.attempt.first_token_s is None:
-                self._leave_prefill(live, now)
+            attempt = self._attempts.get(heappop(silent)[1])
+            if attempt is not None and attempt.first_token_s is None:
+                self._leave_prefill(attempt, now)
 
     # ------------------------------------------------------------------ failures
 
-    def _retry(self, flight: _Flight, failure: Ended, now: float) -> list[Effect]:
+    def _retry(self, flight: Flight, failure: Ended, now: float) -> list[Effect]:
         """Dispatch elsewhere, or give up and say why.
 
         A replica that dropped the connection may just have closed an idle one, so it gets the
@@ -400,13 +385,15 @@ class Dispatcher:
         expiry_s = self._settings.attempt_expiry_s
         while self._attempts:
             # Attempts are in the order of their dispatch: the first is the oldest.
-            live = next(iter(self._attempts.values()))
-            if live.attempt.began_s + expiry_s > now:
-                due.append(live.attempt.began_s + expiry_s)
+            attempt = next(iter(self._attempts.values()))
+            if attempt.began_s + expiry_s > now:
+                due.append(attempt.began_s + expiry_s)
                 break
-            del self._attempts[live.attempt.id]
-            self._close(live, now)
-            live.record.outcome = "expired"
+            del self._attempts[attempt.id]
+            self._close(attempt, now)
+            attempt.expired = True
+            attempt.let_go()
+            attempt.flight.land()
         self._wake_at_s = None
         return effects + (self._wake_by(min(due)) if due else [])
 
@@ -418,6 +405,7 @@ class Dispatcher:
         return [WakeAt(at_s)]
 
 
-def _rejected(flight: _Flight, reject: Reject) -> list[Effect]:
-    flight.record.rejected = reject.message
+def _rejected(flight: Flight, reject: Reject) -> list[Effect]:
+    flight.rejected = reject.message
+    flight.land()
     return [reject]

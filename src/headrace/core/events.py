@@ -10,9 +10,9 @@ timer is the effect `WakeAt`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.core.message import message
 from headrace.core.model import Alias, EngineReport, Outcome, PoolSpec, Request, Usage
 
 if TYPE_CHECKING:
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Arrived:
     """A request was read whole."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class FirstToken:
     """The first content of an attempt was relayed: its prefill is done."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Progress:
     """Output tokens relayed so far by an attempt; at most four a second per stream."""
 
@@ -43,7 +43,7 @@ class Progress:
     output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Ended:
     """An attempt is over.
 
@@ -59,8 +59,13 @@ class Ended:
     status: int | None = None
     detail: str = ""
 
+    @property
+    def counted_output_tokens(self) -> int:
+        """The engine's own count where there is one, else what was relayed."""
+        return self.output_tokens if self.usage is None else self.usage.output_tokens
 
-@dataclass(frozen=True, slots=True)
+
+@message
 class Scraped:
     """A replica's metrics were read."""
 
@@ -68,7 +73,7 @@ class Scraped:
     report: EngineReport
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class KvChanged:
     """An engine told of its prefix cache: these blocks are there now, those no longer.
 
@@ -80,7 +85,7 @@ class KvChanged:
     removed: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReplicaChanged:
     """A replica was discovered, became ready or not, changed its adapters, or drains."""
 
@@ -93,14 +98,14 @@ class ReplicaChanged:
     draining: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReplicaGone:
     """A replica left the fleet. Its attempts in flight still end one by one."""
 
     replica: str
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Probed:
     """The answer to a `Probe`."""
 
@@ -108,7 +113,7 @@ class Probed:
     healthy: bool
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ConfigChanged:
     """The pools and aliases are now these. Replicas of unchanged pools stay.
 
@@ -120,7 +125,7 @@ class ConfigChanged:
     settings: DispatcherSettings | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Wake:
     """A time asked for by `WakeAt` has come. Too many wakes do no harm."""
 
@@ -142,15 +147,19 @@ Event = (
 # ---------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Dispatch:
-    """Send the request to this replica, with `model` as its model id."""
+    """Send the request to this replica, with `model` as its model id.
+
+    `prompt_tokens` is the length that its prompt is taken to have.
+    """
 
     request_id: str
     attempt: int
     pool: str
     replica: str
     model: str
+    prompt_tokens: int = 0
 
 
 class RejectReason:
@@ -163,7 +172,7 @@ class RejectReason:
     OVERLOADED = "overloaded"
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Reject:
     """Answer the client with an error.
 
@@ -181,14 +190,14 @@ class Reject:
     passes_answer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Probe:
     """Ask a replica's health endpoint and report `Probed`."""
 
     replica: str
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WakeAt:
     """Send `Wake` at this time (the clock of `now`)."""
 

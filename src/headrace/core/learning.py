@@ -18,6 +18,10 @@ PRIOR_ANSWERS = 10
 """Answers that the initial means of a pool count for."""
 MOST_ANSWERS = 100
 """Answers that a mean remembers."""
+LENGTHS_EACH = 256
+"""Answers whose prompt's length is learned from, each one; then it is from every so many: what the
+tokenizer makes of this traffic is known by then, and only to be followed."""
+LENGTHS_EVERY = 4
 FALSE_HIT_TOKENS = 256
 """A predicted hit of this many tokens that the engine did not have shows a smaller cache."""
 
@@ -81,6 +85,7 @@ def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
     media_tokens = request.media_items * pool.spec.media_tokens
     if (
         request.prompt_tokens is None
+        and (pool.answers < LENGTHS_EACH or pool.answers % LENGTHS_EVERY == 0)
         and request.text_bytes > 0
         and usage.input_tokens > media_tokens
     ):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from headrace.core.message import message
 from headrace.core.prompt_length import PromptLength
 
 if TYPE_CHECKING:
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 
 PROMPT_BLOCK_BYTES = 256
-"""Bytes of prompt, in template order, behind one hash in `Request.blocks`: about 64 tokens."""
+"""Bytes of prompt, in template order, that are one block: about 64 tokens."""
+FINE_BLOCKS = 16
+"""The first blocks of a prompt, each of which has a hash of its own."""
+COARSE_BLOCKS = 4
+"""Blocks behind these have one hash together: a third of the time and memory is spent for at most
+three blocks of a hit unseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,7 @@ class Outcome(StrEnum):
     """The upstream failed after the first byte reached the client."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Usage:
     """Tokens of one request as its engine counted them.
 
@@ -92,13 +98,13 @@ class Usage:
     cached_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Request:
     """What the core knows of a request: sizes and identities, never its bytes.
 
     `model` is what the client asked for: an alias, a model or an adapter.
-    `blocks` are chained hashes, one per full block of `PROMPT_BLOCK_BYTES` of the prompt in
-    template order: equal hashes mean equal prefixes.
+    `blocks` are chained hashes of the prompt in template order, equal ones for equal prefixes: one
+    for each of the first `FINE_BLOCKS` full blocks, then one for every `COARSE_BLOCKS` of them.
     `prompt_tokens` is exact and given only where the prompt came as token ids;
     else the length is estimated from `text_bytes` as the pool has learned, plus `media_items` times
     the pool's media cost.

@@ -15,10 +15,9 @@ Present blocks are closed under prefixes: a request pins its whole chain, and a 
 deepest block first, so that leaves are evicted before what they hang on. That is why the deepest
 hit can be found by binary search. Arriving blocks are the tail of a chain for the same reason.
 
-Of a long prompt only some blocks are kept, the marks: every one of the first `FINE_BLOCKS`, then
-every `COARSE_BLOCKS`-th. A hash covers all before it, so a mark stands for the blocks since the
-mark before; a third of the time and memory is spent for at most three blocks of a hit unseen.
-Where blocks are long already, all can be kept: `fine_blocks` is `EVERY_BLOCK` then.
+A prompt comes as its marks: the hash of each of the first `FINE_BLOCKS` blocks, then one for every
+`COARSE_BLOCKS` of them. A hash covers all before it, so a mark stands for the blocks since the mark
+before. Where blocks are long, each can be a mark: `fine_blocks` is `EVERY_BLOCK` then.
 """
 
 from __future__ import annotations
@@ -27,25 +26,18 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
+
 DEFAULT_KV_CAPACITY_TOKENS = 131_072
 """Assumed KV cache of a replica whose engine does not tell."""
 MOST_BLOCKS_PER_REPLICA = 262_144
 """Bound on memory, whatever capacity an engine reports: some 16 million tokens."""
-FINE_BLOCKS = 16
-COARSE_BLOCKS = 4
 EVERY_BLOCK = 1 << 60
 """As `fine_blocks`: more blocks than any prompt has."""
 
 _FNV_OFFSET = 0xCBF29CE484222325
 _FNV_PRIME = 0x100000001B3
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
-
-
-def marks_of(blocks: tuple[int, ...], fine_blocks: int = FINE_BLOCKS) -> tuple[int, ...]:
-    """The blocks of a prompt's chain that the index keeps."""
-    if len(blocks) <= fine_blocks:
-        return blocks
-    return blocks[:fine_blocks] + blocks[fine_blocks + COARSE_BLOCKS - 1 :: COARSE_BLOCKS]
 
 
 def blocks_covered(marks: int, fine_blocks: int = FINE_BLOCKS) -> int:
@@ -116,6 +108,16 @@ class Lease:
         self.hit_stamp = hit_stamp
         self.arrived = False
         self.private_blocks = 0.0
+
+
+def _released() -> Lease:
+    cache = _ReplicaCache(0, 0.0)
+    cache.gone = True
+    return Lease(cache, (), None)
+
+
+RELEASED = _released()
+"""The lease of a request that has none any more."""
 
 
 class PrefixIndex:

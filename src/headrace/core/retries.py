@@ -11,6 +11,9 @@ MOST_ERROR_ANSWERS = 2
 """Replicas that may answer one request with an error of their own. A second one that says the same
 shows that the request is at fault, whatever the status claims."""
 
+FADE_S = 0.05
+"""How old the sums may be: an exponential for each request would buy nothing."""
+
 _OVERLOADED = 503
 
 
@@ -68,7 +71,7 @@ class RetryBudget:
 
     def _fade(self, now: float) -> None:
         elapsed_s = now - self._seen_s
-        if elapsed_s > 0.0:
+        if elapsed_s > FADE_S:
             kept = exp(-elapsed_s / self.settings.budget_window_s)
             self._requests *= kept
             self._retries_answered *= kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import nsmallest
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
-from headrace.core.catalog import Serving
+from headrace.core.catalog import Serving, load_of
 from headrace.core.model import (
     PROMPT_BLOCK_BYTES,
     TEMPLATED,
@@ -19,17 +19,17 @@ from headrace.core.prefix_index import (
     EVERY_BLOCK,
     FINE_BLOCKS,
     Index,
-    marks_of,
+    blocks_covered,
     mix_identity,
 )
 
 MOST_SCORED = 32
 """Replicas that are all scored; of more, a shortlist is."""
-BEST_HOLDERS = 8
-LEAST_LOADED = 16
-AT_RANDOM = 8
-MOST_RANKED = 128
-"""Replicas that are ranked by load."""
+BEST_HOLDERS = 4
+MOST_ALIKE = 16
+"""Holders of equally much of a prompt that are looked at, from a random one on."""
+LEAST_LOADED = 8
+AT_RANDOM = 4
 PAIR = 2
 CONTEXT_MARGIN = 1.1
 """How far an estimated prompt must exceed a context before it counts as too long for it."""
@@ -56,13 +56,13 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
             overhead_tokens = length.overhead_tokens
     elif request.blocks:
         # What was hashed is the ids, not the text: the chain's length tells how many are a block.
-        tokens_per_block = tokens / (len(request.blocks) + 0.5)
+        tokens_per_block = tokens / (blocks_covered(len(request.blocks)) + 0.5)
     output_tokens = pool.output_tokens_mean
     if request.endpoint is Endpoint.EMBEDDINGS:
         output_tokens = 0.0
     elif request.max_output_tokens is not None:
         output_tokens = min(output_tokens, request.max_output_tokens)
-    marks = marks_of(request.blocks, fine_blocks)
+    marks = request.blocks
     if adapter:
         marks = mix_identity(marks, adapter)
     return Ask(
@@ -92,44 +92,38 @@ def price(
 def shortlist(serving: Serving, ask: Ask, rng: Rng) -> list[Replica]:
     """The best prefix holders, the least loaded and a few at random, in the order of names.
 
-    Of a very large fleet the least loaded are those of `MOST_RANKED`, other ones each time: with
-    so many to choose from the best is as good as the best of all, and costs a tenth. The random
-    ones keep a large fleet from sending everything to what looked best at one time.
+    The random ones keep a large fleet from sending everything to what looked best at one time.
     """
     replicas, by_index = serving.replicas, serving.by_index
-    ranked = replicas
-    if len(replicas) > MOST_RANKED:
-        start = int(rng.random() * len(replicas))
-        ranked = replicas[start : start + MOST_RANKED]
-        ranked += replicas[: MOST_RANKED - len(ranked)]
-    chosen = {replica.index: replica for replica in nsmallest(LEAST_LOADED, ranked, key=_load)}
+    chosen = {replica.index: replica for replica in serving.least_loaded(LEAST_LOADED)}
     wanted = BEST_HOLDERS
     for _, holders in ask.hits:
+        start = int(rng.random() * holders.bit_length())
+        alike = [by_index[index] for index in _some_of(holders, start, MOST_ALIKE)]
+        if len(alike) > wanted:
+            alike = nsmallest(wanted, alike, key=load_of)
+        for replica in alike:
+            chosen[replica.index] = replica
+        wanted -= len(alike)
         if wanted <= 0:
             break
-        alike = [by_index[index] for index in _some_of(holders, rng)]
-        chosen.update((each.index, each) for each in nsmallest(wanted, alike, key=_load))
-        wanted -= len(alike)
     for _ in range(AT_RANDOM):
         replica = replicas[int(rng.random() * len(replicas))]
         chosen[replica.index] = replica
     return sorted(chosen.values(), key=_name)
 
 
-def _some_of(mask: int, rng: Rng) -> list[int]:
-    """The indices in a bit mask; of more than `MOST_RANKED` as many in a row, from any on."""
-    start = 0
-    if mask.bit_count() > MOST_RANKED:
-        start = int(rng.random() * mask.bit_length())
-    indices: list[int] = []
-    above = mask >> start << start
-    for part in (above, mask ^ above):
+def _some_of(mask: int, start: int, most: int) -> list[int]:
+    """At most so many bits of a mask, the first from `start` on, then those before it."""
+    found: list[int] = []
+    from_start = mask >> start << start
+    for part in (from_start, mask ^ from_start):
         left = part
-        while left and len(indices) < MOST_RANKED:
+        while left and len(found) < most:
             lowest = left & -left
-            indices.append(lowest.bit_length() - 1)
+            found.append(lowest.bit_length() - 1)
             left ^= lowest
-    return indices
+    return found
 
 
 def pair(replicas: list[Replica], rng: Rng) -> list[Replica]:
@@ -143,7 +137,3 @@ def pair(replicas: list[Replica], rng: Rng) -> list[Replica]:
 
 def _name(replica: Replica) -> str:
     return replica.name
-
-
-def _load(replica: Replica) -> tuple[int, int, str]:
-    return (replica.backlog_tokens, replica.in_flight, replica.name)

@@ -15,7 +15,7 @@ import msgspec
 
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.heads import Header
-from headrace.edges.http.ports import ConnectionLimits, HttpRequest, Refusal
+from headrace.edges.http.ports import ConnectionLimits, HttpRequest, Refusal, RequestHead
 from headrace.edges.http.server import HttpServer
 from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
@@ -112,7 +112,7 @@ class EmulatedEngine:
 
     # ------------------------------------------------------------ requests
 
-    def refusal_of(self, path: bytes, headers: list[Header]) -> Refusal | None:  # noqa: ARG002 - a port
+    def refusal_of(self, head: RequestHead) -> Refusal | None:  # noqa: ARG002 - a port
         """Nothing is refused by its head."""
         return None
 

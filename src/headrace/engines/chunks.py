@@ -86,6 +86,18 @@ class ChunkReader(StreamReader):
                 return event
         return self._read(event)
 
+    def passes(self, data: bytes, start: int) -> bool:
+        """See `StreamReader.passes`."""
+        at = data.find(self._shape, start)
+        if (
+            at < 0
+            or data.find(_USAGE, start) >= 0
+            or data.startswith(_NOTHING_FOLLOWS, at + self._shape_bytes)
+        ):
+            return False
+        self.content_chunks += 1
+        return True
+
     def _read(self, event: bytes) -> bytes | None:
         payload = event_data(event)
         if payload == b"[DONE]":

@@ -36,7 +36,12 @@ class SseSplitter:
         """
         if self._held or self._in_fragment or len(data) > self._max_event_bytes:
             return self._split(data)
-        return [data] if _is_one_event(data) else self._split(data)
+        return [data] if is_one_event(data, 0, len(data)) else self._split(data)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the stream stands within an event."""
+        return bool(self._held) or self._in_fragment
 
     def flush(self) -> bytes:
         """Return what is held when the stream has ended: an event without its blank line."""
@@ -79,14 +84,11 @@ class SseSplitter:
 _CR = 0x0D
 
 
-def _is_one_event(data: bytes) -> bool:
-    """Whether `data` is exactly one event, the way engines nearly always send them."""
-    last = len(data) - 2
+def is_one_event(data: bytes, start: int, end: int) -> bool:
+    """Whether `data[start:end]` is exactly one event, the way engines nearly always send them."""
+    last = end - 2
     return (
-        data.endswith(b"\n\n")
-        and (data.find(b"\n") == last or data.find(b"\n\n") == last)
-        and data.find(b"\r") < 0
-        and last > 0
+        last > start and data.find(b"\n\n", start, end) == last and data.find(b"\r", start, end) < 0
     )
 
 

@@ -76,6 +76,13 @@ class StreamReader:
             self.done = True
         return event
 
+    def passes(self, data: bytes, start: int) -> bool:  # noqa: ARG002 - for those that know
+        """Whether the event at `data[start:]` is surely one more with content and nothing else.
+
+        If so it is counted, as if `feed` had returned it untouched. False may mean anything.
+        """
+        return False
+
     def _count_content(self, kind: ContentKind) -> None:
         self.content_chunks += 1
         if self.first_kind is None:

@@ -7,19 +7,20 @@ replaces one member; all others go out byte for byte, and no key can stand there
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
+from headrace.core.message import message
 from headrace.core.model import Endpoint, Request
-from headrace.edges.http.heads import Header, find
 from headrace.edges.http.ports import HttpRequest
 from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.form import boundary_of, model_span
 from headrace.gateway.large_body import MemberScanner, NotAnObject, Scan, Span, cut, replace
+from headrace.gateway.notes import RequestNotes, client_id
 from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
+from headrace.gateway.usual_chat import read_usual_chat
 
 MAX_MODEL_CHARS = 512
 """Longest model name that is looked up."""
@@ -33,13 +34,13 @@ MAX_MEMBER_BYTES = 64 * 1024
 _decode_members = msgspec.json.Decoder(Members).decode
 _decode_value = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_OBJECT_OR_NULL = frozenset((b"{", b"n"))
 _TRUE = msgspec.Raw(b"true")
 _ASK_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _READ_MEMBERS = frozenset(
     ("model", "stream", "stream_options", "previous_response_id", *_OUTPUT_LIMITS)
 )
-_CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class BadRequest(Exception):
@@ -69,7 +70,10 @@ class Call:
     request: Request
     http: HttpRequest
     members: Members | None
+    """None for a body that is not JSON, or not cut into members yet."""
     prompts: int = 1
+    uncut: bool = False
+    """Whether it is JSON whose members are still to be cut out, should they be needed."""
     scan: Scan | None = None
     """For a large body; then `members` holds only the small members that are ever read."""
     model_span: Span | None = None
@@ -80,6 +84,10 @@ class Call:
 
         `model` is the id that the engine knows. The client's own request for usage is left alone.
         """
+        if not ask_usage and (not model or model == self.request.model):
+            return self.http.pieces, False
+        if self.uncut:
+            self.members, self.uncut = _decode_members(self.http.body), False
         members = self.members
         if members is None:
             if self.model_span is None or not model or model == self.request.model:
@@ -100,6 +108,7 @@ class Call:
     def forget_body(self) -> None:
         """Let go of what a further attempt would be sent."""
         self.members = self.scan = None
+        self.uncut = False
 
 
 def _edit_large(pieces: list[bytes], scan: Scan, edits: Members) -> list[bytes]:
@@ -127,13 +136,7 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw | None:
     return msgspec.Raw(_encode({**members, "include_usage": _TRUE}))
 
 
-def client_id(headers: list[Header]) -> str:
-    """Return the caller's `x-request-id` if it is fit to be sent back, else ""."""
-    value = find(headers, b"x-request-id")
-    return value.decode("ascii") if value and _CLIENT_ID.fullmatch(value) else ""
-
-
-@dataclass(frozen=True, slots=True)
+@message
 class Origin:
     """What is known of a request before its body is read.
 
@@ -151,11 +154,45 @@ class Origin:
 def read_call(http: HttpRequest, origin: Origin) -> Call:
     """Understand a request. Raises `BadRequest`."""
     endpoint = endpoint_of(http.path)
+    if endpoint is Endpoint.CHAT and not origin.replica:
+        usual = _read_usual(http, origin)
+        if usual is not None:
+            return usual
     _check_encoding(http)
     members = _read_members(http, endpoint)
     if members is None:
         return _opaque(http, origin)
     return _routed(http, members, _read_prompt(endpoint, members), origin)
+
+
+def _read_usual(http: HttpRequest, origin: Origin) -> Call | None:
+    """A chat like most, read in one pass; None for any other, and for what is to be refused."""
+    read = read_usual_chat(http.body)
+    notes: RequestNotes | None = http.head.notes
+    if read is None or notes is None or not notes.is_call:
+        return None
+    chat, text_bytes, blocks = read
+    options = chat.stream_options
+    if options is not msgspec.UNSET and bytes(options)[:1] not in _OBJECT_OR_NULL:
+        return None
+    if not 0 < len(chat.model) <= MAX_MODEL_CHARS:
+        return None
+    request = Request(
+        origin.request_id,
+        chat.model,
+        Endpoint.CHAT,
+        chat.stream,
+        text_bytes,
+        None,
+        0,
+        blocks,
+        chat.max_output,
+        "",
+        origin.tenant,
+        "",
+        notes.client_id,
+    )
+    return Call(request, http, None, uncut=True)
 
 
 async def read_large_call(http: HttpRequest, origin: Origin) -> Call:
@@ -247,7 +284,7 @@ def _routed(
         tenant=origin.tenant,
         client_id=client_id(http.headers),
     )
-    return Call(request, http, members, prompt.prompts, scan)
+    return Call(request, http, members, prompt.prompts, scan=scan)
 
 
 def _read_members(http: HttpRequest, endpoint: Endpoint) -> Members | None:
@@ -302,7 +339,7 @@ def _read_model(members: Members, endpoint: Endpoint) -> str:
 def _check_stream_options(members: Members) -> None:
     """Usage is asked for in there, so it must be what the API says it is."""
     options = members.get("stream_options")
-    if options is not None and bytes(options)[:1] not in {b"{", b"n"}:
+    if options is not None and bytes(options)[:1] not in _OBJECT_OR_NULL:
         raise BadRequest("'stream_options' must be an object.", param="stream_options")
 
 

@@ -19,18 +19,13 @@ from headrace.edges.http.address import Address, AddressBook
 from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
-from headrace.edges.http.heads import (
-    NOT_FORWARDED,
-    NOT_RETURNED,
-    Header,
-    find,
-    passing,
-    render,
-)
+from headrace.edges.http.heads import Header, render_fields
+from headrace.edges.http.ports import AnswerHead
 from headrace.engines.registry import dialect
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
 from headrace.gateway.metrics.meter import Meter
+from headrace.gateway.notes import AnswerNotes, RequestNotes
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
@@ -38,18 +33,26 @@ from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import AttemptTrace, Tracer
 
 JSON: Header = (b"content-type", b"application/json")
+_OURS = AnswerNotes(AnswerHead(0, [JSON]))
+"""For answers that are not an engine's."""
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 
 
 class Upstream:
-    """How to talk to the engines of one pool; `authorization` is the header value, if any."""
+    """How to talk to the engines of one pool.
 
-    __slots__ = ("address", "authorization", "dialect", "tls")
+    `authorization` is the header value, if any, and `fields` the same, rendered.
+    """
+
+    __slots__ = ("address", "authorization", "dialect", "fields", "tls")
 
     def __init__(self, access: UpstreamAccess) -> None:
         key = access.api_key
         self.dialect = dialect(access.engine)
         self.authorization = None if key is None else b"Bearer " + key.encode("ascii")
+        self.fields = b""
+        if self.authorization is not None:
+            self.fields = render_fields([(b"authorization", self.authorization)])
         self.tls = access.tls
         self.address = AddressBook(access.tls).find
         """A replica's address by its URL."""
@@ -76,10 +79,6 @@ class ExchangeHost(Protocol):
         """Return the monotonic time in seconds."""
         ...
 
-    def input_tokens(self, call: Call, pool: str) -> int:
-        """Estimate a prompt's tokens."""
-        ...
-
     def over(self, exchange: Exchange) -> None:
         """The exchange has ended."""
         ...
@@ -98,7 +97,7 @@ class Exchange:
     """One request. Serves as the client connection's `Exchange` and as the engine's sink."""
 
     __slots__ = (
-        "_answer_headers",
+        "_answer",
         "_attempt",
         "_attempt_trace",
         "_call",
@@ -142,7 +141,7 @@ class Exchange:
         self._relay: Relay | None = None
         self._status = 0
         self._refused_with: bytes | None = None
-        self._answer_headers: list[Header] = []
+        self._answer = _OURS
         self._out: list[bytes] = []
         self._sent = False
         self._tokens_started = False
@@ -155,13 +154,13 @@ class Exchange:
 
     def dispatch(self, effect: Dispatch, replica: Replica) -> None:
         """Send the request to this replica."""
-        host, request = self._host, self._call.request
+        host, call = self._host, self._call
+        request = call.request
         now = host.now()
         upstream = host.upstream(effect.pool)
-        rule = upstream.dialect.usage_rule(request.endpoint)
-        body, injected = self._call.body_for(
-            effect.model, ask_usage=request.streamed and rule is not None and rule.inject_usage
-        )
+        streamed, endpoint = request.streamed, request.endpoint
+        ask_usage = streamed and upstream.dialect.usage_rule(endpoint).inject_usage
+        body, injected = call.body_for(effect.model, ask_usage=ask_usage)
         self._upstream = upstream
         self._attempt = effect.attempt
         self._replica = effect.replica
@@ -170,27 +169,22 @@ class Exchange:
         self._status = 0
         self._refused_with = None
         self._out.clear()
-        self._meter = host.telemetry.begin(
+        self._meter = meter = host.telemetry.begin(
             effect.model,
             effect.pool,
             effect.replica,
             attempt=effect.attempt,
             received_s=self._started_s,
-            streamed=request.streamed,
-            endpoint=request.endpoint,
-            input_tokens_estimate=host.input_tokens(self._call, effect.pool),
+            streamed=streamed,
+            endpoint=endpoint,
+            input_tokens_estimate=effect.prompt_tokens,
         )
-        self._relay = (
-            StreamRelay(
-                upstream.dialect.stream_reader(
-                    request.endpoint, injected=injected, prompts=self._call.prompts
-                ),
-                self._meter,
-                self._settings.limits.max_event_bytes,
+        self._relay = None
+        if streamed:
+            reader = upstream.dialect.stream_reader(
+                endpoint, injected=injected, prompts=call.prompts
             )
-            if request.streamed
-            else None
-        )
+            self._relay = StreamRelay(reader, meter, self._settings.limits.max_event_bytes)
         self._sent_s = now
         self._phase = Phase.CONNECTING
         address = upstream.address(replica.url)
@@ -211,26 +205,30 @@ class Exchange:
             code=effect.reason,
             param="model" if effect.status == 404 else None,
         )
-        headers = [JSON, *self._identity()]
+        fields = _OURS.fields + self._identity()
         if effect.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % max(1, round(effect.retry_after_s))))
+            fields += b"retry-after: %d\r\n" % max(1, round(effect.retry_after_s))
         self._host.telemetry.reject(effect.reason, self._call.request.model)
         self._over(effect.status, effect.reason if effect.status >= 500 else "")
-        self._connection.respond(effect.status, headers, body)
+        self._connection.start_rendered(effect.status, fields, length=len(body))
+        self._connection.finish(body)
 
     # ------------------------------------------------------------ what the engine answers
 
-    def answer_head(self, status: int, headers: list[Header]) -> None:
+    def answer_head(self, head: AnswerHead) -> None:
         """Choose how the body is relayed. Nothing reaches the client before its first byte."""
         upstream = self._upstream
         assert upstream is not None
         self._phase = Phase.RELAYING
         self._last_byte_s = self._host.now()
-        self._status = status
-        self._answer_headers = headers
-        if status >= 400:
+        self._status = head.status
+        notes = head.notes
+        if notes is None:
+            notes = head.notes = AnswerNotes(head)
+        self._answer = notes
+        if head.status >= 400:
             self._relay = ErrorRelay()
-        elif (find(headers, b"content-type") or b"").startswith(b"text/event-stream"):
+        elif notes.streams:
             if self._upstream_call is not None and upstream.dialect.closes_after_stream:
                 self._upstream_call.reusable = False
             if self._relay is None:  # a stream that the request's body did not ask for
@@ -255,6 +253,22 @@ class Exchange:
         out = relay.feed(data, now)
         if out:
             self._out.append(out)
+
+    def answer_chunk(self, chunk: bytes, start: int) -> None:
+        """Read a piece that came alone; one with an ordinary event passes in the chunk it is in."""
+        relay, connection = self._relay, self._connection
+        if (
+            self._tokens_started
+            and connection.passes_chunks
+            and isinstance(relay, StreamRelay)
+            and relay.passes(chunk, start)
+        ):
+            now = self._last_byte_s = self._host.now()
+            relay.count(now)
+            connection.write_chunk(chunk)
+            return
+        self.answer_body(chunk[start:-2])
+        self.answer_flush()
 
     def answer_flush(self) -> None:
         """Send what was read."""
@@ -395,7 +409,7 @@ class Exchange:
         if not body:
             message = f"The engine answered HTTP {self._status} and said nothing more."
             body = error_body(self._status, message, code="engine_error")
-            self._answer_headers = [JSON]
+            self._answer = _OURS
         self._start(length=len(body))
         self._connection.finish(body)
 
@@ -404,12 +418,10 @@ class Exchange:
         self._sent = True
         self._call.forget_body()
         self._connection.forget_body()
-        headers = passing(self._answer_headers, NOT_RETURNED)
-        headers += self._identity()
         if length is None and isinstance(self._relay, BodyRelay):
-            announced = find(self._answer_headers, b"content-length")
-            length = int(announced) if announced and announced.isdigit() else None
-        self._connection.start_response(self._status, headers, length=length)
+            length = self._answer.length
+        fields = self._answer.fields + self._identity()
+        self._connection.start_rendered(self._status, fields, length=length)
 
     def _break_off(self, outcome: Outcome, reason: str) -> None:
         """End an answer that has begun and cannot be completed."""
@@ -464,27 +476,33 @@ class Exchange:
             call.cancel()
 
     def _payload(self, body: list[bytes], address: Address) -> list[bytes]:
-        http = self._call.http
-        upstream = self._upstream
-        headers = passing(http.headers, NOT_FORWARDED)
-        headers.append((b"host", address.host_header))
-        # Unique per attempt: engines use it as the id of the request.
-        headers.append((b"x-request-id", b"%b-%d" % (self.id.encode(), self._attempt)))
-        if upstream is not None and upstream.authorization is not None:
-            headers.append((b"authorization", upstream.authorization))
-        if self._attempt_trace is not None:
-            headers = self._attempt_trace.continued(headers)
-        if body or http.method == b"POST":
-            headers.append((b"content-length", b"%d" % sum(map(len, body))))
-        head = render(b"%b %b HTTP/1.1\r\n" % (http.method, http.target), headers)
-        # One piece is joined to its head, for one system call; many are large and are not copied.
-        return [head + body[0]] if len(body) == 1 else [head, *body]
+        head, upstream = self._call.http.head, self._upstream
+        assert upstream is not None
+        # The id is unique per attempt: engines use it as the id of the request.
+        own = b"host: %b\r\nx-request-id: %b-%d\r\n%b" % (
+            address.host_header,
+            self.id.encode(),
+            self._attempt,
+            upstream.fields,
+        )
+        notes: RequestNotes = head.notes
+        if self._attempt_trace is None:
+            begin = notes.forwarded
+        else:
+            line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
+            begin = line + render_fields(self._attempt_trace.continued(notes.passing))
+        if len(body) == 1:
+            # One piece is joined to its head, for one system call; many are large, not copied.
+            return [b"%b%bcontent-length: %d\r\n\r\n%b" % (begin, own, len(body[0]), body[0])]
+        if body or head.method == b"POST":
+            own += b"content-length: %d\r\n" % sum(map(len, body))
+        return [b"%b%b\r\n" % (begin, own), *body]
 
-    def _identity(self) -> list[Header]:
-        headers = [
-            (b"x-request-id", (self._call.request.client_id or self.id).encode()),
-            (b"x-headrace-request-id", self.id.encode()),
-        ]
+    def _identity(self) -> bytes:
+        """The fields, rendered, that name the request and who answered it."""
+        own = self.id
+        named = self._call.request.client_id or own
+        fields = f"x-request-id: {named}\r\nx-headrace-request-id: {own}\r\n"
         if self._replica:
-            headers.append((b"x-headrace-replica", self._replica.encode()))
-        return headers
+            fields += f"x-headrace-replica: {self._replica}\r\n"
+        return fields.encode()

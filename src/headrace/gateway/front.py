@@ -12,14 +12,14 @@ from urllib.parse import unquote
 from headrace.core.model import Endpoint, Fleet
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
-from headrace.edges.http.heads import Header, find
+from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import Exchange as InFlight
-from headrace.edges.http.ports import HttpRequest, Refusal
+from headrace.edges.http.ports import HttpRequest, Refusal, RequestHead
 from headrace.gateway.call import (
+    LARGE_BODY_BYTES,
     BadRequest,
     Call,
     Origin,
-    client_id,
     is_large,
     read_call,
     read_large_call,
@@ -28,6 +28,7 @@ from headrace.gateway.endpoints import ENGINE_ADMIN, endpoint_of, stored_respons
 from headrace.gateway.exchange import JSON
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.models import render_model, render_models
+from headrace.gateway.notes import RequestNotes, client_id, notes_of
 from headrace.gateway.settings import Limits
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
@@ -122,9 +123,10 @@ class Front:
         """Requests whose large bodies are being read."""
         return self._readings
 
-    def refusal_of(self, path: bytes, headers: list[Header]) -> Refusal | None:
+    def refusal_of(self, head: RequestHead) -> Refusal | None:
         """Strangers are refused before their bodies are taken in."""
-        if path.startswith(b"/v1/") and self._tenant(headers) is None:
+        notes = notes_of(head, self._host.keys)
+        if notes.tenant is None and head.path.startswith(b"/v1/"):
             return Refusal(
                 401,
                 "This gateway asks for an API key of its own: send 'Authorization: Bearer KEY'."
@@ -140,9 +142,14 @@ class Front:
 
     def handle(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
         """Answer a request, or start its exchange."""
+        notes = notes_of(request.head, self._host.keys)
         try:
+            if notes.is_call and request.body_bytes <= LARGE_BODY_BYTES:
+                self._check_room()
+                origin = Origin(self._new_id(), notes.tenant or "", "", "", self._holder_of)
+                return self._host.begin(read_call(request, origin), connection)
             if request.path.startswith(b"/v1/"):
-                return self._handle_api(request, connection)
+                return self._handle_api(request, connection, notes)
             self._handle_own(request, connection)
         except BadRequest as error:
             self._refuse(request, connection, error)
@@ -164,13 +171,7 @@ class Front:
                 code="not_found",
             )
 
-    def _handle_api(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
-        path = request.path
-        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
-            body = self._models(request)
-            connection.respond(200, [JSON, *self._identity(request.headers)], body)
-            return None
-        _check_path(path)
+    def _check_room(self) -> None:
         limit = self._host.limits.max_in_flight
         if self._host.in_flight >= limit:
             raise BadRequest(
@@ -178,6 +179,17 @@ class Front:
                 status=429,
                 code="too_many_requests",
             )
+
+    def _handle_api(
+        self, request: HttpRequest, connection: ClientConnection, notes: RequestNotes
+    ) -> InFlight | None:
+        path = request.path
+        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
+            body = self._models(request)
+            connection.respond(200, [JSON, *self._identity(request.headers)], body)
+            return None
+        _check_path(path)
+        self._check_room()
         _check_method(request)
         if path in ENGINE_ADMIN:
             raise BadRequest(
@@ -186,19 +198,10 @@ class Front:
                 code="not_for_clients",
             )
         replica, model = self._holder(path)
-        tenant = self._tenant(request.headers) or ""
-        origin = Origin(self._new_id(), tenant, replica, model, self._holder_of)
+        origin = Origin(self._new_id(), notes.tenant or "", replica, model, self._holder_of)
         if is_large(request):
             return self._read_large(request, connection, origin)
         return self._host.begin(read_call(request, origin), connection)
-
-    def _tenant(self, headers: list[Header]) -> str | None:
-        """Return the name of the caller's key, "" where no keys are asked for, None if unknown."""
-        keys = self._host.keys
-        if keys is None:
-            return ""
-        value = find(headers, b"authorization") or find(headers, b"x-api-key")
-        return keys.identify(value) if value else None
 
     def _read_large(
         self, request: HttpRequest, connection: ClientConnection, origin: Origin

@@ -14,7 +14,7 @@ import struct
 import msgspec
 import xxhash
 
-from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint
+from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS, PROMPT_BLOCK_BYTES, Endpoint
 from headrace.gateway.large_body import Scan, Span, cut
 
 Members = dict[str, msgspec.Raw]
@@ -24,10 +24,13 @@ MAX_HASHED_BYTES = 4 * 1024 * 1024
 """Of a longer prompt, what comes after has no identity: some million tokens are enough to tell."""
 
 _EMPTY = msgspec.Raw(b"")
-_SEPARATOR = b"\x1e"
+SEPARATOR = b"\x1e"
 _TOKEN_BYTES = 4
 
-_each_block = struct.Struct(f"{PROMPT_BLOCK_BYTES}s").iter_unpack
+_FINE_BYTES = FINE_BLOCKS * PROMPT_BLOCK_BYTES
+_COARSE_BYTES = COARSE_BLOCKS * PROMPT_BLOCK_BYTES
+_each_fine = struct.Struct(f"{PROMPT_BLOCK_BYTES}s").iter_unpack
+_each_coarse = struct.Struct(f"{_COARSE_BYTES}s").iter_unpack
 _decode_objects = msgspec.json.Decoder(list[Members]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -51,7 +54,7 @@ _SORTED = frozenset(("tools", "functions", "documents"))
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """`blocks` are chained hashes of `PROMPT_BLOCK_BYTES` each; `tokens` is exact or None;
+    """`blocks` are chained hashes as in `Request`; `tokens` is exact or None;
     `prompts` is how many separate prompts a list holds.
     """
 
@@ -81,7 +84,7 @@ class _Text:
             for name in sorted(turn.keys() - {"role", "content"}):
                 self.pieces.append(name.encode())
                 self.canonical(turn[name])
-            self.pieces.append(_SEPARATOR)
+            self.pieces.append(SEPARATOR)
 
     def content(self, raw: msgspec.Raw) -> None:
         """A string, or a list of parts of which some may be media."""
@@ -133,7 +136,7 @@ class _Text:
                     self.pieces.append(item.encode("utf-8", "surrogatepass"))
                 elif isinstance(item, list):
                     self.token_ids(item)
-                self.pieces.append(_SEPARATOR)
+                self.pieces.append(SEPARATOR)
 
     def token_ids(self, ids: list[object]) -> None:
         """Token ids: their count is exact."""
@@ -168,7 +171,7 @@ def read_prompt(endpoint: Endpoint, members: Members) -> Prompt:
                 text.canonical(raw)
             else:
                 text.content(raw)
-            text.pieces.append(_SEPARATOR)
+            text.pieces.append(SEPARATOR)
     raw = members.get(field)
     if raw is not None:
         if field == "messages":
@@ -201,8 +204,15 @@ def read_large_prompt(endpoint: Endpoint, pieces: list[bytes], scan: Scan) -> Pr
 
 
 def hash_blocks(data: bytes) -> tuple[int, ...]:
-    """Return the chained xxh3 hashes of the whole blocks of `data`: each covers all before it."""
+    """Return chained xxh3 hashes of `data`, as `Request.blocks` has them: each covers all before.
+
+    They stand for one block each at first and for several later, whole ones only.
+    """
     digest = xxhash.xxh3_64_intdigest
-    chain = 0
-    whole = len(data) - len(data) % PROMPT_BLOCK_BYTES
-    return tuple([chain := digest(block, chain) for (block,) in _each_block(data[:whole])])
+    chain, size = 0, len(data)
+    fine = min(_FINE_BYTES, size - size % PROMPT_BLOCK_BYTES)
+    marks = [chain := digest(block, chain) for (block,) in _each_fine(data[:fine])]
+    if size - fine >= _COARSE_BYTES:
+        coarse = size - (size - fine) % _COARSE_BYTES
+        marks += [chain := digest(block, chain) for (block,) in _each_coarse(data[fine:coarse])]
+    return tuple(marks)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from headrace.core.model import Endpoint, Usage
 from headrace.engines.dialect import Dialect
-from headrace.engines.sse import Fragment, SseSplitter
+from headrace.engines.sse import Fragment, SseSplitter, is_one_event
 from headrace.engines.usage import StreamReader
 from headrace.gateway.metrics.meter import Meter
 
@@ -43,13 +43,15 @@ class Relay(Protocol):
 class StreamRelay:
     """Server-sent events: whole events only, content counted, usage read."""
 
-    __slots__ = ("_meter", "_reader", "_splitter", "_usage_seen")
+    __slots__ = ("_meter", "_reader", "_splitter", "_usage_seen", "count")
 
     def __init__(self, reader: StreamReader, meter: Meter, max_event_bytes: int) -> None:
         self._reader = reader
         self._meter = meter
         self._splitter = SseSplitter(max_event_bytes)
         self._usage_seen: Usage | None = None
+        self.count = meter.content
+        """Counts a piece that passes."""
 
     @property
     def usage(self) -> Usage | None:
@@ -70,6 +72,17 @@ class StreamRelay:
     def error(self) -> bool:
         """Whether the engine reported an error inside the stream."""
         return self._reader.error
+
+    def passes(self, chunk: bytes, start: int) -> bool:
+        """Whether `chunk[start:-2]` is one ordinary event with content, nothing being held.
+
+        Then the caller sends it on as it is and calls `count`.
+        """
+        return (
+            not self._splitter.is_holding
+            and is_one_event(chunk, start, len(chunk) - 2)
+            and self._reader.passes(chunk, start)
+        )
 
     def feed(self, data: bytes, now: float) -> bytes:
         """Take bytes as they come, return the whole events among them."""

@@ -196,14 +196,15 @@ class DataPlane:
     def apply(self, event: Event, now: float | None = None) -> None:
         """Hand an event to the core and carry out its effects."""
         for effect in self.dispatcher.handle(event, self.now() if now is None else now):
-            self._run(effect)
+            if isinstance(effect, Dispatch):
+                exchange = self._exchanges.get(effect.request_id)
+                if exchange is not None:
+                    exchange.dispatch(effect, self.dispatcher.fleet.replicas[effect.replica])
+            else:
+                self._run(effect)
 
     def _run(self, effect: Effect) -> None:
-        if isinstance(effect, Dispatch):
-            exchange = self._exchanges.get(effect.request_id)
-            if exchange is not None:
-                exchange.dispatch(effect, self.dispatcher.fleet.replicas[effect.replica])
-        elif isinstance(effect, Reject):
+        if isinstance(effect, Reject):
             exchange = self._exchanges.get(effect.request_id)
             if exchange is not None:
                 exchange.reject(effect)
@@ -243,14 +244,11 @@ class DataPlane:
             known = self._upstreams[pool] = Upstream(access)
         return known
 
-    def input_tokens(self, call: Call, pool: str) -> int:
-        """Estimate a prompt's tokens with what the core has learned of the pool."""
-        return round(self.dispatcher.prompt_tokens(call.request, pool))
-
     def over(self, exchange: Exchange) -> None:
         """The exchange has ended."""
         self._exchanges.pop(exchange.id, None)
-        self.settle()
+        if self.draining:
+            self.settle()
 
     def settle(self) -> None:
         """Note whether anything is still being served."""
@@ -273,7 +271,6 @@ class DataPlane:
         """Let the core decide about a request."""
         exchange = Exchange(self, connection, call)
         self._exchanges[exchange.id] = exchange
-        self._idle.clear()
         try:
             self.apply(Arrived(call.request))
         except Exception:

@@ -2,16 +2,15 @@
 
 import pytest
 
+from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
 from headrace.core.prefix_index import (
-    COARSE_BLOCKS,
-    FINE_BLOCKS,
     Lease,
     PrefixIndex,
     blocks_covered,
-    marks_of,
     mix_identity,
 )
 from tests.unit.core.driver import chain
+from tests.unit.core.marks import marks_of
 
 EVERYONE = 0b1111
 

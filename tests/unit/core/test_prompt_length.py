@@ -2,6 +2,7 @@
 
 import pytest
 
+from headrace.core import routing
 from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Request
 from headrace.core.prompt_length import PromptLength
 from tests.unit.core.driver import Driver, chain
@@ -24,7 +25,7 @@ def answer(driver: Driver, input_tokens: int, **details) -> None:
 
 def estimate(driver: Driver, endpoint: Endpoint = Endpoint.CHAT, **details) -> int:
     request = Request("asked", "model", endpoint, True, **details)
-    return driver.dispatcher.prompt_tokens(request, "pool")
+    return routing.prompt_tokens(request, driver.dispatcher.fleet.pools["pool"])
 
 
 def test_before_any_answer_there_are_four_bytes_to_a_token():

@@ -7,13 +7,13 @@ import pytest
 
 from headrace.core import policies
 from headrace.core.candidates import Ask
-from headrace.core.catalog import Serving
+from headrace.core.catalog import LIGHTEST_USES, Serving
 from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.events import ConfigChanged, Dispatch
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, PoolSpec
 from headrace.core.policies import POLICIES
-from headrace.core.routing import LEAST_LOADED, MOST_SCORED, shortlist
+from headrace.core.routing import BEST_HOLDERS, MOST_SCORED, shortlist
 from tests.unit.core.driver import POOL, PROFILE, Driver, chain, only
 
 SLOW_PREFILL = LatencyProfile("cpu", "profile cpu", 0.008, 2e-3, per_sequence_s=0.004)
@@ -243,40 +243,49 @@ def test_large_fleets_are_judged_by_a_shortlist():
 def test_the_shortlist_keeps_the_least_loaded_the_best_holder_and_some_at_random():
     driver = Driver()
     driver.add(*[f"r{position:03}" for position in range(64)])
-    fleet = driver.dispatcher.fleet
-    replicas = list(fleet.replicas.values())
+    pool = driver.dispatcher.fleet.pools["pool"]
+    replicas = list(driver.dispatcher.fleet.replicas.values())
     for replica in replicas[:60]:
         replica.backlog_tokens = 1000
+    serving = Serving(pool, replicas, "")
     ask = Ask(1000, 64.0, 100.0, (1, 2, 3))
     ask.hits = [(3, 1 << replicas[30].index)]
-    chosen = shortlist(Serving(fleet.pools["pool"], replicas, ""), ask, random.Random(1))
+    chosen = shortlist(serving, ask, random.Random(1))
     assert set(replicas[60:]) | {replicas[30]} <= set(chosen)
     assert [replica.name for replica in chosen] == sorted(replica.name for replica in chosen)
     assert any(replica.index > 12 for replica in chosen if replica not in replicas[60:])
 
 
-def test_a_very_large_fleet_is_not_ranked_whole_but_all_of_it_over_time():
+def test_the_least_loaded_of_a_large_fleet_are_seen_though_loads_change():
     driver = Driver()
-    driver.add(*[f"r{position:04}" for position in range(600)])
-    fleet = driver.dispatcher.fleet
-    replicas = list(fleet.replicas.values())
+    driver.add(*[f"r{position:03}" for position in range(64)])
+    replicas = list(driver.dispatcher.fleet.replicas.values())
+    for position, replica in enumerate(replicas):
+        replica.backlog_tokens = 1000 + position
+    serving = Serving(driver.dispatcher.fleet.pools["pool"], replicas, "")
+    assert serving.least_loaded(2) == replicas[:2]
+    replicas[0].backlog_tokens = 5000  # took a long prompt
+    assert serving.least_loaded(2) == replicas[1:3]
+    replicas[63].backlog_tokens = 0  # fell idle: seen soon
+    lightest = [serving.least_loaded(2) for _ in range(LIGHTEST_USES)]
+    assert lightest[-1] == [replicas[63], replicas[1]]
+
+
+def test_of_many_holders_alike_some_are_looked_at_from_a_random_one_on():
+    driver = Driver()
+    driver.add(*[f"r{position:03}" for position in range(128)])
+    replicas = list(driver.dispatcher.fleet.replicas.values())
     for replica in replicas:
-        replica.backlog_tokens = 1000 - replica.index % 7
-    serving = Serving(fleet.pools["pool"], replicas, "")
+        replica.backlog_tokens = 0 if replica.index < 16 else 1000
+    serving = Serving(driver.dispatcher.fleet.pools["pool"], replicas, "")
     ask = Ask(1000, 64.0, 100.0, (1, 2, 3))
-    # One holds all, every second one something: more than are looked at.
-    ask.hits = [(3, 1 << 400), (1, sum(1 << index for index in range(1, 600, 2)))]
-    rng = random.Random(1)
-    seen: dict[str, int] = {}
-    for _ in range(200):
-        chosen = shortlist(serving, ask, rng)
-        assert [replica.name for replica in chosen] == sorted({each.name for each in chosen})
-        assert replicas[400] in chosen
-        assert len(chosen) <= MOST_SCORED
-        assert sum(replica.index % 7 == 6 for replica in chosen) >= LEAST_LOADED
-        for replica in chosen:
-            seen[replica.name] = seen.get(replica.name, 0) + 1
-    assert len(seen) > 500
+    ask.hits = [(3, sum(1 << replica.index for replica in replicas[64:]))]
+    rng, seen = random.Random(1), set[int]()
+    for _ in range(50):
+        chosen = [replica.index for replica in shortlist(serving, ask, rng)]
+        assert sum(index >= 64 for index in chosen) >= BEST_HOLDERS
+        seen.update(index for index in chosen if index >= 64)
+    assert len(seen) > 40
 
 
 def test_embeddings_do_not_decode(driver):

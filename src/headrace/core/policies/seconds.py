@@ -15,7 +15,7 @@ there plus those of this one.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict, see
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
 from headrace.core.model import Replica
 
 OTHERS_WEIGHT = 1.0
@@ -71,13 +71,29 @@ POLICY = Seconds
 
 def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:
     """Seconds of different pools cannot be compared while one of them has none: all in tokens."""
-    return [
-        (
-            float(replica.uncached_tokens + seen[1]),
-            replica.in_flight,
-            replica.last_attempt,
-            replica.name,
-            *seen,
+    rows: list[Row] = []
+    prompt_tokens, output_tokens, any_hit = ask.prompt_tokens, ask.output_tokens, bool(ask.hits)
+    hit_tokens = 0
+    for replica in replicas:
+        if any_hit:
+            hit_tokens = ask.hit_tokens(replica.index)
+        uncached = prompt_tokens - hit_tokens
+        rows.append(
+            (
+                float(replica.uncached_tokens + uncached),
+                replica.in_flight,
+                replica.last_attempt,
+                replica.name,
+                hit_tokens,
+                uncached,
+                replica.backlog_tokens,
+                replica.context_tokens,
+                replica.report.kv_capacity_tokens,
+                None,
+                None,
+                None,
+                None,
+                output_tokens,
+            )
         )
-        for replica, seen in zip(replicas, see(ask, replicas), strict=True)
-    ]
+    return rows

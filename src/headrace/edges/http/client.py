@@ -18,6 +18,8 @@ import httptools
 
 from headrace.edges.http.address import Address, closed_by
 from headrace.edges.http.heads import Header, find
+from headrace.edges.http.known_heads import KnownHeads, is_plain, without_length
+from headrace.edges.http.ports import AnswerHead
 from headrace.edges.http.tls import reason_of
 
 RESEND_S = 1.0
@@ -25,6 +27,8 @@ RESEND_S = 1.0
 
 _log = logging.getLogger(__name__)
 
+MOST_SIZE_DIGITS = 8
+"""Digits of a chunk's size that are read without the parser."""
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
 
@@ -32,8 +36,15 @@ MAX_ANSWER_HEAD_BYTES = 256 * 1024
 class AnswerSink(Protocol):
     """Whoever reads an answer. After `answer_complete` or `answer_failed` nothing more comes."""
 
-    def answer_head(self, status: int, headers: list[Header]) -> None:
+    def answer_head(self, head: AnswerHead) -> None:
         """The final status and fields (interim 1xx answers are not passed on)."""
+        ...
+
+    def answer_chunk(self, chunk: bytes, start: int) -> None:
+        """A piece of the body that came alone, as one chunk with its framing.
+
+        The piece is `chunk[start:-2]`. Nothing else came with it, so it is to be written out now.
+        """
         ...
 
     def answer_body(self, data: bytes) -> None:
@@ -57,6 +68,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an engine; serves one call at a time."""
 
     __slots__ = (
+        "_between_chunks",
+        "_first_read",
         "_framed",
         "_head_bytes",
         "_headers",
@@ -88,6 +101,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: list[Header] = []
         self._status = 0
         self._head_bytes = 0
+        self._first_read = b""
+        self._between_chunks = False
         self._framed = True
         self._keep_alive = False
         self._surplus = False
@@ -100,7 +115,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.call = call
         self.sink = call.sink
         assert self.transport is not None
-        self.transport.writelines(call.payload)
+        payload = call.payload
+        if len(payload) == 1:
+            self.transport.write(payload[0])
+        else:
+            self.transport.writelines(payload)
 
     def detach(self) -> None:
         """Forget the call: whatever still comes is of no interest."""
@@ -119,7 +138,21 @@ class UpstreamConnection(asyncio.Protocol):
             # An engine that talks without being asked cannot be trusted with the next request.
             self._drop()
             return
-        self.answered = True
+        if self._between_chunks and self.sink is not None:
+            start = chunk_start(data)
+            if start:  # the parser goes on standing between two chunks
+                self.sink.answer_chunk(data, start)
+                return
+        elif not self.answered:
+            self.answered = True
+            found = self._pool.known_heads.match(data)
+            if found is not None:
+                self._take_known(found[0], data[found[1] :])
+                return
+            self._first_read = data
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         if self._status == 0:
             self._head_bytes += len(data)
         try:
@@ -137,7 +170,18 @@ class UpstreamConnection(asyncio.Protocol):
         elif self.complete:
             self._finish(reusable=self._keep_alive)
         elif self.sink is not None:
+            self._between_chunks = self._between_chunks and data.endswith(b"\r\n")
             self.sink.answer_flush()
+
+    def _take_known(self, head: AnswerHead, body: bytes) -> None:
+        """Hand a whole answer over that the parser need not see."""
+        sink = self.sink
+        assert sink is not None
+        self._status = head.status
+        sink.answer_head(head)
+        if body and self.sink is not None:
+            sink.answer_body(body)
+        self._finish(reusable=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -167,6 +211,7 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200:
             self._headers = []
+            self._first_read = b""  # begins with another head than the answer's
             return
         if self.complete:  # nobody asked for a second answer
             self._surplus = True
@@ -179,14 +224,36 @@ class UpstreamConnection(asyncio.Protocol):
         )
         if self.call is not None:
             self.call.payload = []  # not sent again, and a stream may go on for an hour
+        head = AnswerHead(status, self._headers)
+        if self._first_read:
+            self._keep_known(head)
         if self.sink is not None:
-            self.sink.answer_head(status, self._headers)
+            self.sink.answer_head(head)
+
+    def _keep_known(self, head: AnswerHead) -> None:
+        """Remember a plain head of an answer that leaves its connection open."""
+        first_read, self._first_read = self._first_read, b""
+        if (
+            head.status == 200
+            and self._parser.get_http_version() == "1.1"
+            and find(head.headers, b"connection") is None
+            and is_plain(head.headers)
+        ):
+            known = AnswerHead(head.status, without_length(head.headers))
+            self._pool.known_heads.keep(first_read, known)
+
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
 
     def on_body(self, body: bytes) -> None:
         if self.sink is not None and not self._surplus:
             self.sink.answer_body(body)
 
     def on_message_complete(self) -> None:
+        self._between_chunks = False
         # Interim answers are messages too, for the parser.
         self.complete = self._status != 0
         # The parser answers this rightly only in here.
@@ -216,6 +283,25 @@ class UpstreamConnection(asyncio.Protocol):
     def _drop(self) -> None:
         if self.transport is not None:
             self.transport.abort()
+
+
+def chunk_start(data: bytes) -> int:
+    """Where the content of `data` begins if it is exactly one chunk of a body, else 0.
+
+    RFC 9112 section 7.1, without extensions. The last chunk, of size 0, is for the parser.
+    """
+    line_end = data.find(b"\r\n", 1, MOST_SIZE_DIGITS + 2)
+    if line_end < 0 or not data.endswith(b"\r\n"):
+        return 0
+    digits = data[:line_end]
+    # `int` would take a sign, blanks and underscores as well.
+    if not digits.isalnum():
+        return 0
+    try:
+        size = int(digits, 16)
+    except ValueError:
+        return 0
+    return line_end + 2 if size and len(data) == line_end + size + 4 else 0
 
 
 class UpstreamCall:
@@ -323,6 +409,7 @@ class UpstreamPool:
     def __init__(self, *, max_idle: int, idle_s: float) -> None:
         self.max_idle = max_idle
         self.idle_s = idle_s
+        self.known_heads: KnownHeads[AnswerHead] = KnownHeads()
         self._idle: dict[Address, list[UpstreamConnection]] = {}
         self._open = 0
 

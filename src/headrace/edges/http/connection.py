@@ -15,14 +15,23 @@ import asyncio
 import logging
 import math
 import time
+from dataclasses import replace
 from typing import Protocol, cast
 
 import httptools
 
 from headrace.edges.http.cors import CorsPolicy
 from headrace.edges.http.errors import error_body
-from headrace.edges.http.heads import Header, find, render, status_line
-from headrace.edges.http.ports import ConnectionLimits, Exchange, Handler, HttpRequest, Refusal
+from headrace.edges.http.heads import Header, find, render, render_fields, status_line
+from headrace.edges.http.known_heads import KnownHeads, is_plain, without_length
+from headrace.edges.http.ports import (
+    ConnectionLimits,
+    Exchange,
+    Handler,
+    HttpRequest,
+    Refusal,
+    RequestHead,
+)
 from headrace.edges.http.strictness import fault_of, head_too_large
 
 PIPELINE_DEPTH = 8
@@ -45,6 +54,7 @@ class ConnectionHost(Protocol):
     limits: ConnectionLimits
     cors: CorsPolicy | None
     closing: bool
+    known_heads: KnownHeads[RequestHead]
     buffered_bytes: int
     """Bodies of all connections that are held in memory."""
 
@@ -69,14 +79,14 @@ class ClientConnection(asyncio.Protocol):
         "_closing",
         "_current",
         "_exchange",
+        "_first_read",
+        "_head",
         "_head_bytes",
         "_head_only",
         "_headers",
         "_held_bytes",
-        "_http_1_0",
         "_in_head",
         "_parser",
-        "_path",
         "_pending_head",
         "_queue",
         "_server",
@@ -108,12 +118,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _reset_message(self) -> None:
         self._target = b""
-        self._path = b""
         self._headers: list[Header] = []
+        self._head: RequestHead | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = 0
-        self._http_1_0 = False
+        self._first_read = b""  # what a message began with, if it was the first byte of a read
         self._in_head = True
 
     # ------------------------------------------------------------ transport callbacks
@@ -142,6 +152,10 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing or (self._close_after and self._current is None):
             return
+        if self._head_bytes == 0:
+            if self._current is None and not self._slow and self._take_known(data):
+                return
+            self._first_read = data
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes == len(data) and self._current is None and not self._slow:
@@ -195,8 +209,8 @@ class ClientConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 1  # a request is being read; trailers count from here
-        self._path = self._target.partition(b"?")[0]
-        refusal = self._refusal_of_head()
+        head = self._head = self._read_head()
+        refusal = self._refusal_of_head(head)
         if refusal is not None:
             self._refuse(refusal)
             return
@@ -224,60 +238,104 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         if self._close_after or parser.should_upgrade():
             return
-        request = HttpRequest(
-            method=parser.get_method(),
-            target=self._target,
-            path=self._path,
-            headers=self._headers,
-            pieces=self._body,
-            body_bytes=self._body_bytes,
-            keep_alive=parser.should_keep_alive(),
-            http_1_0=self._http_1_0,
-            received_s=time.monotonic(),
-        )
+        head = self._head
+        assert head is not None
+        # The parser answers this rightly only in here.
+        head.keep_alive = parser.should_keep_alive()
+        if self._first_read:
+            self._keep_known(head)
+        request = HttpRequest(head, self._body, self._body_bytes, time.monotonic())
         self._reset_message()
         self._queue.append(request)
         if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
             self._transport.pause_reading()
         self._start_next()
 
+    # ------------------------------------------------------------ known heads
+
+    def _keep_known(self, head: RequestHead) -> None:
+        """Remember a plain head of a request that leaves its connection open."""
+        lasts = head.keep_alive and not head.http_1_0
+        if lasts and head.method == b"POST" and is_plain(head.headers):
+            known = replace(head, headers=without_length(head.headers), notes=None)
+            self._server.known_heads.keep(self._first_read, known)
+
+    def _take_known(self, data: bytes) -> bool:
+        """Serve `data` without the parser if it is one whole request with a known head.
+
+        The parser stands between two messages then and goes on standing there.
+        """
+        server = self._server
+        found = server.known_heads.match(data)
+        if found is None:
+            return False
+        head, start = found
+        size = len(data) - start
+        limits = server.limits
+        if size > limits.max_body_bytes or server.buffered_bytes + size > limits.max_buffered_bytes:
+            return False
+        if server.handler.refusal_of(head) is not None:
+            return False
+        self._held_bytes += size
+        server.buffered_bytes += size
+        self._start(HttpRequest(head, [data[start:]], size, time.monotonic()))
+        return True
+
     # ------------------------------------------------------------ answering
 
     def forget_body(self) -> None:
         """The body of the request being answered is wanted no more."""
-        if self._current is not None:
-            self._release(self._current.body_bytes)
-            self._current.body_bytes = 0
-            self._current.pieces = []
+        request = self._current
+        if request is not None and request.body_bytes:
+            size, request.body_bytes = request.body_bytes, 0
+            request.pieces = []
+            self._held_bytes -= size
+            self._server.buffered_bytes -= size
 
     def start_response(self, status: int, headers: list[Header], *, length: int | None) -> None:
         """Begin the answer. `length` None: chunked, or until close for an HTTP/1.0 client.
 
         The head leaves together with the first bytes of the body.
         """
+        self.start_rendered(status, render_fields(headers), length=length)
+
+    def start_rendered(self, status: int, fields: bytes, *, length: int | None) -> None:
+        """Begin the answer like `start_response`, with fields that are written out already."""
         request = self._current
         assert request is not None
+        asked = request.head
         self._chunked = False
-        framing: list[Header] = []
+        framing = b""
         if status == 204:
             pass  # RFC 9110 section 8.6: no length, for there is no content
         elif length is not None:
-            framing.append((b"content-length", b"%d" % length))
-        elif request.http_1_0:
+            framing = b"content-length: %d\r\n" % length
+        elif asked.http_1_0:
             self._close_after = True
         else:
             self._chunked = True
-            framing.append((b"transfer-encoding", b"chunked"))
-        if not request.keep_alive or self._server.closing:
+            framing = b"transfer-encoding: chunked\r\n"
+        server = self._server
+        if not asked.keep_alive or server.closing:
             self._close_after = True
         if self._close_after:
-            framing.append((b"connection", b"close"))
-        elif request.http_1_0:
-            framing.append((b"connection", b"keep-alive"))
-        self._head_only = request.method == b"HEAD" or status in (204, 304)
-        if self._server.cors is not None:
-            framing += self._server.cors.headers_for(request.header(b"origin"))
-        self._pending_head = render(status_line(status), [*headers, *framing])
+            framing += b"connection: close\r\n"
+        elif asked.http_1_0:
+            framing += b"connection: keep-alive\r\n"
+        self._head_only = asked.method == b"HEAD" or status in (204, 304)
+        if server.cors is not None:
+            framing += render_fields(server.cors.headers_for(request.header(b"origin")))
+        self._pending_head = b"%b%b%b\r\n" % (status_line(status), fields, framing)
+
+    @property
+    def passes_chunks(self) -> bool:
+        """Whether what follows may be written with `write_chunk`: chunked, its head sent."""
+        return self._chunked and not self._pending_head and not self._head_only
+
+    def write_chunk(self, chunk: bytes) -> None:
+        """Send a piece of the body in the chunk that it came in, framing and all."""
+        if self._transport is not None:
+            self._transport.write(chunk)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body, not empty."""
@@ -354,13 +412,30 @@ class ClientConnection(asyncio.Protocol):
             while self._queue and self._can_start():
                 if len(self._queue) == PIPELINE_DEPTH + 1 and self._transport is not None:
                     self._transport.resume_reading()
-                self._current = request = self._queue.pop(0)
-                self.deadline_s = math.inf
-                exchange = self._handle(request)
-                # The exchange may have answered within `handle`.
-                self._exchange = exchange if self._current is request else None
+                self._serve(self._queue.pop(0))
         finally:
             self._starting = False
+        self._rest()
+
+    def _start(self, request: HttpRequest) -> None:
+        """Serve a request that nothing is waiting before."""
+        self._starting = True
+        try:
+            self._serve(request)
+        finally:
+            self._starting = False
+        if self._current is None:
+            self._rest()
+
+    def _serve(self, request: HttpRequest) -> None:
+        self._current = request
+        self.deadline_s = math.inf
+        exchange = self._handle(request)
+        # The exchange may have answered within `handle`.
+        self._exchange = exchange if self._current is request else None
+
+    def _rest(self) -> None:
+        """Nothing is being answered: the next request may take its time."""
         if self._current is None and not self._close_after and not self._slow:
             self.deadline_s = time.monotonic() + self._server.limits.idle_s
 
@@ -421,20 +496,30 @@ class ClientConnection(asyncio.Protocol):
         self._reset_message()
         self.data_received(head + rest)
 
-    def _refusal_of_head(self) -> Refusal | None:
+    def _read_head(self) -> RequestHead:
+        parser, target = self._parser, self._target
+        return RequestHead(
+            parser.get_method(),
+            target,
+            target.partition(b"?")[0],
+            self._headers,
+            keep_alive=False,
+            http_1_0=parser.get_http_version() == "1.0",
+        )
+
+    def _refusal_of_head(self, head: RequestHead) -> Refusal | None:
         limits, headers = self._server.limits, self._headers
         if len(headers) > limits.max_headers:
             message = f"The request has over {limits.max_headers} header fields"
             return Refusal(431, f"{message} (limits.max_headers).", "too_many_headers")
         version = self._parser.get_http_version()
-        self._http_1_0 = version == "1.0"
         fault = fault_of(version, self._target, headers, limits.max_head_bytes)
         if fault is not None:
             return Refusal(*fault)
         length = find(headers, b"content-length")
         if length is not None and length.isdigit() and int(length) > limits.max_body_bytes:
             return self._body_too_large()
-        return self._server.handler.refusal_of(self._path, headers)
+        return self._server.handler.refusal_of(head)
 
     def _body_too_large(self) -> Refusal:
         limit = self._server.limits.max_body_bytes

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from headrace.edges.http.address import Address, AddressBook, split_url
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, render
+from headrace.edges.http.ports import AnswerHead
 from headrace.edges.http.tls import ClientTls
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -43,8 +44,11 @@ class _Collector:
         self._pieces: list[bytes] = []
         self._bytes = 0
 
-    def answer_head(self, status: int, headers: list[Header]) -> None:
-        self._status, self._headers = status, headers
+    def answer_head(self, head: AnswerHead) -> None:
+        self._status, self._headers = head.status, head.headers
+
+    def answer_chunk(self, chunk: bytes, start: int) -> None:
+        self.answer_body(chunk[start:-2])
 
     def answer_body(self, data: bytes) -> None:
         self._bytes += len(data)

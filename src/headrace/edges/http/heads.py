@@ -85,7 +85,12 @@ def status_line(status: int) -> bytes:
 
 def render(start_line: bytes, headers: Iterable[Header]) -> bytes:
     """Write a head. `start_line` has its line end; values were checked by a parser or are ours."""
-    return start_line + b"".join([b"%b: %b\r\n" % header for header in headers]) + b"\r\n"
+    return b"%b%b\r\n" % (start_line, render_fields(headers))
+
+
+def render_fields(headers: Iterable[Header]) -> bytes:
+    """Write fields, each with its line end; nothing more."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def find(headers: Iterable[Header], name: bytes) -> bytes | None:

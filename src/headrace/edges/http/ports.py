@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.edges.http.heads import Header, find
 
@@ -28,21 +28,63 @@ class ConnectionLimits:
     write_s: float
 
 
-@dataclass(slots=True)
-class HttpRequest:
-    """One request, read whole. `received_s` is on `time.monotonic`'s scale."""
+@dataclass(slots=True, eq=False)
+class RequestHead:
+    """The head of a request. Many requests may share one, so nobody changes what it says.
+
+    One that is shared has no Content-Length among its `headers`.
+    """
 
     method: bytes
     target: bytes
     path: bytes
     """The target without its query."""
     headers: list[Header]
+    keep_alive: bool
+    http_1_0: bool
+    notes: Any = None
+    """What the application has made of it, kept as long as the head is known; its business."""
+
+
+@dataclass(slots=True, eq=False)
+class AnswerHead:
+    """The head of an answer. Many answers may share one, as in `RequestHead`."""
+
+    status: int
+    headers: list[Header]
+    notes: Any = None
+    """As in `RequestHead`."""
+
+
+@dataclass(slots=True, eq=False)
+class HttpRequest:
+    """One request, read whole. `received_s` is on `time.monotonic`'s scale."""
+
+    head: RequestHead
     pieces: list[bytes]
     """The body as it arrived."""
     body_bytes: int
-    keep_alive: bool
-    http_1_0: bool
     received_s: float
+
+    @property
+    def method(self) -> bytes:
+        """See `RequestHead`."""
+        return self.head.method
+
+    @property
+    def target(self) -> bytes:
+        """See `RequestHead`."""
+        return self.head.target
+
+    @property
+    def path(self) -> bytes:
+        """See `RequestHead`."""
+        return self.head.path
+
+    @property
+    def headers(self) -> list[Header]:
+        """See `RequestHead`."""
+        return self.head.headers
 
     @property
     def body(self) -> bytes:
@@ -51,7 +93,7 @@ class HttpRequest:
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a field; `name` in lower case."""
-        return find(self.headers, name)
+        return find(self.head.headers, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +124,11 @@ class Exchange(Protocol):
 class Handler(Protocol):
     """The application behind a listener."""
 
-    def refusal_of(self, path: bytes, headers: list[Header]) -> Refusal | None:
-        """Say whether a request is refused by its head alone, before its body is taken in."""
+    def refusal_of(self, head: RequestHead) -> Refusal | None:
+        """Say whether a request is refused by its head alone, before its body is taken in.
+
+        It is asked anew for each request, also where the head is a known one.
+        """
         ...
 
     def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:

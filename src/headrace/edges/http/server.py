@@ -7,7 +7,8 @@ import ssl
 
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.cors import CorsPolicy
-from headrace.edges.http.ports import ConnectionLimits, Handler
+from headrace.edges.http.known_heads import KnownHeads
+from headrace.edges.http.ports import ConnectionLimits, Handler, RequestHead
 from headrace.edges.http.socket_file import SocketFile
 from headrace.edges.http.tls import HANDSHAKE_S
 
@@ -26,6 +27,7 @@ class HttpServer:
         self.cors = cors
         self.connections: set[ClientConnection] = set()
         self.closing = False
+        self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.buffered_bytes = 0
         self._per_client: dict[str, int] = {}
         self._listener: asyncio.Server | None = None

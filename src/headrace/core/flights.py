@@ -1,0 +1,53 @@
+"""One request on its way, and what the decision log keeps of it afterwards.
+
+The log keeps the very objects that the hot path works with; when a request has landed they only let
+go of what is large (its blocks, its hold on a cache).
+"""
+
+from __future__ import annotations
+
+from headrace.core.attempts import Attempt
+from headrace.core.model import Endpoint, Request
+
+LANDED = Request("", "", Endpoint.OTHER, streamed=False)
+"""Stands for the request of a flight that is over."""
+
+
+class Flight:
+    """A request, the models that may answer it, in the order to try, and its attempts so far.
+
+    `error_answers` counts the replicas that answered with an error of their own. `rejected` is the
+    message of the error that Headrace answered with, if it did.
+    """
+
+    __slots__ = (
+        "arrived_s",
+        "attempts",
+        "client_id",
+        "error_answers",
+        "id",
+        "model",
+        "rejected",
+        "request",
+        "route",
+    )
+
+    def __init__(self, request: Request, route: tuple[str, ...], now: float) -> None:
+        self.id = request.id
+        self.client_id = request.client_id
+        self.model = request.model
+        self.arrived_s = now
+        self.request = request
+        self.route = route
+        self.attempts: list[Attempt] = []
+        self.error_answers = 0
+        self.rejected = ""
+
+    @property
+    def tried(self) -> list[str]:
+        """The replicas it was sent to, in order."""
+        return [attempt.replica.name for attempt in self.attempts]
+
+    def land(self) -> None:
+        """Nothing more will be tried."""
+        self.request = LANDED

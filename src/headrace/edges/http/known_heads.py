@@ -1,0 +1,81 @@
+"""Heads that a parser has accepted before, so that it need not read them again.
+
+Clients and engines repeat themselves: from one message of theirs to the next, only the digits of
+Content-Length differ in the head. A head is known by its bytes without these digits. What is found
+here is therefore byte for byte what the strict parser and our own rules have accepted before, and
+its framing is one number. All else goes through the parser: an unknown head, a message that did
+not come whole and alone in one read, any transfer coding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from headrace.edges.http.heads import Header
+
+MOST_HEADS = 256
+"""Heads kept by one table; the oldest leaves first. A client that puts an id of its own into every
+head fills it with useless ones, and then all heads are parsed, as if there were no table."""
+MAX_HEAD_BYTES = 4096
+"""Longest head that is kept: one table holds a megabyte at most."""
+
+_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,9})\r\n")
+
+Known = TypeVar("Known")
+
+
+class KnownHeads(Generic[Known]):
+    """What was made of each head, by its bytes."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Known] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def match(self, data: bytes) -> tuple[Known, int] | None:
+        """What is known of the head that `data` begins with, and where its body begins.
+
+        None unless `data` is exactly one message with a known head.
+        """
+        end = data.find(_END, 0, MAX_HEAD_BYTES)
+        found = _LENGTH.search(data, 0, end + 2) if end > 0 else None
+        if found is None or len(data) - end - 4 != int(found[1]):
+            return None
+        start, after = found.span(1)
+        known = self._known.get(data[:start] + data[after:end])
+        return None if known is None else (known, end + 4)
+
+    def keep(self, data: bytes, known: Known) -> None:
+        """Remember what was made of the head that `data` begins with.
+
+        The caller vouches that the parser began at the first byte and that `is_plain` holds for
+        the head. What is kept must not tell the length: the next message has another.
+        """
+        end = data.find(_END, 0, MAX_HEAD_BYTES)
+        found = _LENGTH.search(data, 0, end + 2) if end > 0 else None
+        if found is None:
+            return
+        if len(self._known) >= MOST_HEADS:
+            del self._known[next(iter(self._known))]
+        start, after = found.span(1)
+        self._known[data[:start] + data[after:end]] = known
+
+
+def without_length(headers: Sequence[Header]) -> list[Header]:
+    """The fields that all messages with a known head have in common."""
+    return [header for header in headers if header[0] != b"content-length"]
+
+
+def is_plain(headers: Sequence[Header]) -> bool:
+    """Whether Content-Length alone says where a message ends, and nothing else is asked for."""
+    names = [name for name, _ in headers]
+    return names.count(b"content-length") == 1 and _ODD.isdisjoint(names)
+
+
+_ODD = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"trailer"))

@@ -1,0 +1,97 @@
+"""What the gateway makes of a head, once for all messages that have the same one."""
+
+from __future__ import annotations
+
+import re
+
+from headrace.core.model import Endpoint
+from headrace.edges.http.heads import (
+    NOT_FORWARDED,
+    NOT_RETURNED,
+    Header,
+    find,
+    passing,
+    render_fields,
+)
+from headrace.edges.http.ports import AnswerHead, RequestHead
+from headrace.gateway.endpoints import endpoint_of
+from headrace.gateway.keys import KeyRing
+
+_CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_EVENTS = b"text/event-stream"
+
+
+class RequestNotes:
+    """Of a client's request.
+
+    `client_id` is the caller's own x-request-id if it is fit to be sent back, else "". `tenant` is
+    the name of the caller's key in `keys`, "" where no keys are asked for and None for a stranger.
+    `forwarded` is the request line and the fields that pass, rendered, and `passing` these fields.
+    `is_call` says that this is a POST to an endpoint we know, with a body that is not compressed.
+    """
+
+    __slots__ = ("_forwarded", "_head", "client_id", "endpoint", "is_call", "keys", "tenant")
+
+    def __init__(self, head: RequestHead, keys: KeyRing | None) -> None:
+        self._head = head
+        self._forwarded = b""
+        self.endpoint = endpoint_of(head.path)
+        self.client_id = client_id(head.headers)
+        self.keys = keys
+        self.tenant = tenant_of(head.headers, keys)
+        self.is_call = (
+            head.method == b"POST"
+            and self.endpoint is not Endpoint.OTHER
+            and find(head.headers, b"content-encoding") is None
+        )
+
+    @property
+    def passing(self) -> list[Header]:
+        """The fields that go on to the engine."""
+        return passing(self._head.headers, NOT_FORWARDED)
+
+    @property
+    def forwarded(self) -> bytes:
+        """The request line and the fields that go on to the engine, rendered."""
+        if not self._forwarded:
+            line = b"%b %b HTTP/1.1\r\n" % (self._head.method, self._head.target)
+            self._forwarded = line + render_fields(self.passing)
+        return self._forwarded
+
+
+class AnswerNotes:
+    """Of an engine's answer.
+
+    `fields` are those that pass to the client, rendered. `length` is what Content-Length says, None
+    where it says nothing. `streams` tells whether server-sent events follow.
+    """
+
+    __slots__ = ("fields", "length", "streams")
+
+    def __init__(self, head: AnswerHead) -> None:
+        self.fields = render_fields(passing(head.headers, NOT_RETURNED))
+        length = find(head.headers, b"content-length")
+        self.length = int(length) if length and length.isdigit() else None
+        self.streams = (find(head.headers, b"content-type") or b"").startswith(_EVENTS)
+
+
+def notes_of(head: RequestHead, keys: KeyRing | None) -> RequestNotes:
+    """The notes on a head, with the caller's key judged by `keys`."""
+    notes = head.notes
+    if notes is None or notes.keys is not keys:
+        notes = head.notes = RequestNotes(head, keys)
+    return notes
+
+
+def client_id(headers: list[Header]) -> str:
+    """Return the caller's `x-request-id` if it is fit to be sent back, else ""."""
+    value = find(headers, b"x-request-id")
+    return value.decode("ascii") if value and _CLIENT_ID.fullmatch(value) else ""
+
+
+def tenant_of(headers: list[Header], keys: KeyRing | None) -> str | None:
+    """The name of the caller's key, "" where no keys are asked for, None if it is not known."""
+    if keys is None:
+        return ""
+    value = find(headers, b"authorization") or find(headers, b"x-api-key")
+    return keys.identify(value) if value else None

@@ -1,0 +1,105 @@
+"""Streams of chunks, cut anywhere on the wire: the body is the same, and the end is seen."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.edges.http.address import Address
+from headrace.edges.http.client import UpstreamConnection, UpstreamPool, chunk_start
+from headrace.edges.http.ports import AnswerHead
+from tests.property.test_http_requests import Wire
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.body = b""
+        self.alone = 0
+        self.ends: list[str] = []
+
+    def answer_head(self, head: AnswerHead) -> None:
+        self.status = head.status
+
+    def answer_body(self, data: bytes) -> None:
+        self.body += data
+
+    def answer_chunk(self, chunk: bytes, start: int) -> None:
+        self.alone += 1
+        self.body += chunk[start:-2]
+
+    def answer_flush(self) -> None:
+        pass
+
+    def answer_complete(self, framed: bool) -> None:
+        self.ends.append(f"complete {framed}")
+
+    def answer_failed(self, reason: str) -> None:
+        self.ends.append(reason)
+
+
+def begin(sink: Sink, pool: UpstreamPool) -> UpstreamConnection:
+    address = Address("127.0.0.1", 1, b"127.0.0.1:1")
+    connection = UpstreamConnection(pool, address)
+    connection.connection_made(Wire())
+    pool._idle[address] = [connection]
+    connection.idle_since_s = float("inf")
+    pool.open(address, [b"GET / HTTP/1.1\r\n\r\n"], sink)
+    return connection
+
+
+def framed(chunk: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk)
+
+
+# Bytes that look like framing.
+pieces = st.lists(
+    st.lists(st.sampled_from([b"a", b"\r\n", b"0", b"5\r\n", b"\n\n", b"data: x"]), min_size=1).map(
+        b"".join
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=300)
+@given(pieces, st.lists(st.integers(0, 200), max_size=4), st.booleans())
+def test_the_body_is_the_same_however_it_is_cut(chunks, cuts, by_chunk):
+    sink, pool = Sink(), UpstreamPool(max_idle=1, idle_s=10.0)
+    connection = begin(sink, pool)
+    reads = [HEAD, *map(framed, chunks), b"0\r\n\r\n"]
+    if not by_chunk:
+        whole = b"".join(reads)
+        edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+        reads = [whole[a:b] for a, b in pairwise(edges) if a < b]
+    for data in reads:
+        connection.data_received(data)
+    assert sink.body == b"".join(chunks)
+    assert sink.ends == ["complete True"]
+    if by_chunk and len(chunks) > 1:
+        assert sink.alone >= len(chunks) - 1, "the fast way was not taken"
+
+
+@settings(max_examples=300)
+@given(pieces, st.integers(0, 6), st.sampled_from([b"zz\r\n", b"+1\r\na\r\n", b"1_0\r\n", b"1;\0"]))
+def test_what_is_no_chunk_fails_the_answer(chunks, at, damage):
+    sink, pool = Sink(), UpstreamPool(max_idle=1, idle_s=10.0)
+    connection = begin(sink, pool)
+    reads = list(map(framed, chunks))
+    reads.insert(min(at, len(reads)), damage)
+    for data in [HEAD, *reads, b"0\r\n\r\n"]:
+        if connection.call is not None:
+            connection.data_received(data)
+    assert len(sink.ends) == 1
+    assert "not valid HTTP" in sink.ends[0]
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=40))
+def test_only_one_whole_chunk_is_taken_for_one(data):
+    start = chunk_start(data)
+    if start:
+        assert data == b"%b\r\n%b\r\n" % (data[: start - 2], data[start:-2])
+        assert int(data[: start - 2], 16) == len(data[start:-2]) > 0
