@@ -10,7 +10,8 @@ PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "traces.md").read_tex
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
 
 
 def test_the_lines_of_each_format_are_traces():
