@@ -29,6 +29,13 @@ class Arrived:
 
 
 @message
+class Left:
+    """The client of a request went away before the request was dispatched."""
+
+    request_id: str
+
+
+@message
 class FirstToken:
     """The first content of an attempt was relayed: its prefill is done."""
 
@@ -132,6 +139,7 @@ class Wake:
 
 Event = (
     Arrived
+    | Left
     | FirstToken
     | Progress
     | Ended

@@ -110,6 +110,8 @@ class Request:
     the pool's media cost.
     `replica` names the one replica that can answer (a stored response lives there), or "".
     `client_id` is the caller's own x-request-id, an attribute only: it need not be unique.
+    `tier` names what is promised, "" for the default; the targets, where given, stand instead of
+    the tier's own.
     """
 
     id: str
@@ -125,6 +127,8 @@ class Request:
     tenant: str = ""
     tier: str = ""
     client_id: str = ""
+    ttft_target_s: float | None = None
+    tpot_target_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
