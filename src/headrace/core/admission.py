@@ -1,5 +1,4 @@
-"""What is promised to whom, and the bounded queue of requests that wait at the gateway for a replica
-with room.
+"""What is promised to whom, and the bounded queue of requests that wait at the gateway for room.
 
 A request is held where no replica has room for it, so that the choice is made when one has: in the
 order of priority bands, and within a band by what is left of the time promised.

@@ -9,9 +9,10 @@ zero when everything has ended.
 
 from __future__ import annotations
 
+from math import exp
 from typing import TYPE_CHECKING
 
-from headrace.core.candidates import Ask, Policy, Row
+from headrace.core.candidates import STEPS_MET, Ask, Policy, Row
 from headrace.core.latency import Work
 from headrace.core.model import Replica
 from headrace.core.prefix_index import RELEASED, Lease
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from headrace.core.flights import Flight
 
 
+RECENT_S = 5.0
+"""Time with which the prefills sent to a replica are forgotten: what a stream lives for."""
 _NO_WORK: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
 _AT_START = (0, 0, 0.0, 0.0, 0.0)
 
@@ -158,12 +161,16 @@ def begin(attempt: Attempt, now: float) -> None:
     replica.backlog_pairs += attempt.pairs
     replica.uncached_tokens += attempt.uncached_tokens
     replica.context_tokens += attempt.prompt_tokens
+    kept = exp((replica.recent_marked_s - now) / RECENT_S)
+    replica.recent_prefill_tokens = replica.recent_prefill_tokens * kept + attempt.uncached_tokens
+    replica.recent_prefill_pairs = replica.recent_prefill_pairs * kept + attempt.pairs
+    replica.recent_marked_s = now
     attempt.work_ahead = (
         replica.prefilling,
         replica.backlog_tokens,
         replica.backlog_pairs,
-        0.0,
-        0.0,
+        STEPS_MET * replica.decoding,
+        STEPS_MET * replica.decoding_context_tokens,
     )
 
 

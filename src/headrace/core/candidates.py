@@ -11,6 +11,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 from headrace.core.model import Replica
 from headrace.core.prefix_index import FINE_BLOCKS, Index, blocks_covered
 
+DEFAULT_TTFT_S = 2.0
+DEFAULT_TPOT_S = 0.05
+
 
 class Ask:
     """One request in the words of routing: sizes in tokens and where its prefix lies.
@@ -18,7 +21,8 @@ class Ask:
     `output_tokens` is how much it is expected to decode. `hits` are (marks of the prompt held, bit
     mask of the replicas that hold so many), deepest first; others hold nothing. Of the prompt,
     `overhead_tokens` are the chat template's and not behind any mark; `fine_blocks` of its first
-    blocks are each a mark. `index` is where the hits come from, None before they were looked up.
+    blocks are each a mark. `ttft_target_s` and `tpot_target_s` are what its tier promises, or what
+    it asks for itself. `index` is where the hits come from, None before they were looked up.
     """
 
     __slots__ = (
@@ -30,6 +34,8 @@ class Ask:
         "overhead_tokens",
         "prompt_tokens",
         "tokens_per_block",
+        "tpot_target_s",
+        "ttft_target_s",
     )
 
     def __init__(
@@ -48,6 +54,8 @@ class Ask:
         self.marks = marks
         self.overhead_tokens = overhead_tokens
         self.fine_blocks = fine_blocks
+        self.ttft_target_s = DEFAULT_TTFT_S
+        self.tpot_target_s = DEFAULT_TPOT_S
         self.hits: list[tuple[int, int]] = []
         self.index: Index | None = None
 
@@ -64,6 +72,14 @@ class Ask:
             return 0.0
         marks = self.index.marks_in_use(index, self.marks)
         return blocks_covered(marks, self.fine_blocks) * self.tokens_per_block
+
+    def runs_with(self, replicas: list[Replica]) -> int:
+        """Requests in flight on one replica, the one with the most, that share half this prompt."""
+        index = self.index
+        if index is None or not self.marks:
+            return 0
+        mark = self.marks[len(self.marks) // 2]
+        return max([index.users(replica.index, mark) for replica in replicas])
 
     def shared_tokens(self, index: int) -> float:
         """Tokens that requests in flight there hold together, counted for each beyond the first."""
@@ -87,10 +103,12 @@ class Ask:
         return 0
 
 
-Prediction: TypeAlias = tuple[int, int, int, int, float | None, float, float, float, float, float]
+Prediction: TypeAlias = tuple[
+    int, int, int, int, float | None, float, float, float, float, float, float
+]
 """`Candidate` without its first four fields."""
 
-Sight: TypeAlias = tuple[int, int, int, int, float | None, None, None, None, None, float]
+Sight: TypeAlias = tuple[int, int, int, int, float | None, None, None, None, None, float, float]
 """A `Prediction` without the predicted seconds."""
 
 Row: TypeAlias = tuple[
@@ -108,6 +126,7 @@ Row: TypeAlias = tuple[
     float | None,
     float | None,
     float,
+    float,
 ]
 """A `Candidate` as the hot path makes it. A plain tuple costs a quarter, and the garbage collector
 need not look at it again while it lies in the decision log."""
@@ -123,6 +142,7 @@ class Candidate(NamedTuple):
     The order of the first four fields is that of the tie-breaks: `cost` (in the unit of the
     policy), requests in flight, the longest without a new one, name. Seconds are None while the
     pool has no latency profile; `kv_capacity_tokens` is None where the engine does not tell.
+    `others_s` is what the choice costs other requests, where the policy counts that.
     """
 
     cost: float
@@ -139,6 +159,7 @@ class Candidate(NamedTuple):
     prefill_s: float | None
     tpot_s: float | None
     output_tokens: float
+    others_s: float = 0.0
 
     @property
     def ttft_s(self) -> float | None:
@@ -161,6 +182,9 @@ class CostTerm:
     unit: str
 
 
+STEPS_MET = 1.5
+"""Steps of an engine between the arrival of a prompt and its first token that decoding streams take
+part in: half of the one in work and the one that prefills it."""
 ENOUGH = 8
 """Replicas that a policy with a plain order prices of many: the pick, and those that it is compared
 with in an explanation."""
@@ -211,7 +235,7 @@ def see(ask: Ask, replicas: list[Replica]) -> list[Sight]:
         met = (replica.backlog_tokens, replica.context_tokens, replica.report.kv_capacity_tokens)
         seconds = (None, None, None, None)
         uncached = ask.prompt_tokens - hit_tokens
-        seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens))
+        seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens, 0.0))
     return seen
 
 
@@ -268,15 +292,21 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
         tpot_s = latency.decode_factor * (
             step_s + sequence_s * (in_flight + 1) + kv_token_s * (context + prompt_tokens)
         )
-        queue_s = slot_wait_s = 0.0
+        slot_wait_s = 0.0
+        # Streams that decode there lengthen the steps that the prompt waits for and runs in.
+        queue_s = (
+            factor
+            * STEPS_MET
+            * (sequence_s * replica.decoding + kv_token_s * replica.decoding_context_tokens)
+        )
         prefilling, backlog = replica.prefilling, replica.backlog_tokens
         if prefilling:
-            queue_s = factor * (
+            backlog_s = factor * (
                 step_s * prefilling + token_s * backlog + pair_s * replica.backlog_pairs
             )
             # The head of the queue is in work already: nobody knows how far, but not beyond its
             # own share.
-            queue_s -= min(now - replica.backlog_since_s, queue_s / prefilling)
+            queue_s += backlog_s - min(now - replica.backlog_since_s, backlog_s / prefilling)
         slots = report.max_sequences
         if slots and in_flight >= slots:
             # All slots are taken, and each is freed once per answer.
@@ -286,5 +316,5 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             slot_wait_s += replica.busy_until_s - now
         capacity = report.kv_capacity_tokens
         met = (hit_tokens, uncached, backlog, context, capacity)
-        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens))
+        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens, 0.0))
     return predictions

@@ -211,6 +211,9 @@ class Replica:
     The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
     totals of finished prefills tell a stream at its end in what company it decoded.
 
+    `recent_prefill_tokens` and `recent_prefill_pairs` are the prefills sent here, forgotten
+    exponentially with `attempts.RECENT_S`, as of `recent_marked_s`.
+
     `last_attempt` numbers the latest attempt sent here, over the whole fleet: what is smallest has
     been left alone for longest. `busy_until_s` is when an engine that answered 503 is believed to
     have room again.
@@ -243,6 +246,9 @@ class Replica:
     report: EngineReport = field(default_factory=EngineReport)
     scraped_s: float | None = None
     busy_until_s: float = 0.0
+    recent_prefill_tokens: float = 0.0
+    recent_prefill_pairs: float = 0.0
+    recent_marked_s: float = 0.0
     consecutive_failures: int = 0
     ejections: int = 0
     probe_at_s: float | None = None

@@ -193,6 +193,10 @@ class PrefixIndex:
         """Marks of a prompt, from its beginning, that running requests use on a replica."""
         return _marks_in_use(self._caches[index], marks)
 
+    def users(self, index: int, mark: int) -> int:
+        """Running requests that hold a mark on a replica."""
+        return _users(self._caches[index], mark)
+
     def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:
         """Pin a prompt on the replica it is sent to; `hit_marks` of it are present there.
 
@@ -315,9 +319,10 @@ class PrefixIndex:
 class KvEventIndex:
     """The blocks of all replicas as the engines themselves tell, by `KvChanged`.
 
-    It takes the same calls as `PrefixIndex`, but what is dispatched and ended here changes nothing.
-    Every block is a mark. An engine may evict the middle of a chain, so the deepest hit is found by
-    walking it.
+    It takes the same calls as `PrefixIndex`. What is dispatched and ended here tells only which
+    prompts are in flight: their blocks count as present, since the engine will tell of them when it
+    has computed them. Every block is a mark. An engine may evict the middle of a chain, so the
+    deepest hit is found by walking it.
     """
 
     __slots__ = ("_caches", "_held", "_holders")
@@ -335,9 +340,10 @@ class KvEventIndex:
 
     def remove_replica(self, index: int) -> None:
         """Forget a replica."""
-        if index in self._held:
-            self.changed(index, (), tuple(self._held[index]))
-            del self._held[index], self._caches[index]
+        cache = self._caches.pop(index, None)
+        if cache is not None:
+            cache.gone = True
+            self._drop(index, {**self._held.pop(index), **dict.fromkeys(cache.pinned)})
 
     def set_capacity(self, index: int, capacity_blocks: float) -> None:
         """The engine tells itself what it evicts."""
@@ -346,14 +352,10 @@ class KvEventIndex:
     def changed(self, index: int, stored: tuple[int, ...], removed: tuple[int, ...]) -> None:
         """A replica holds the blocks `stored` now and those `removed` no longer."""
         holders, held, bit = self._holders, self._held[index], 1 << index
+        pinned = self._caches[index].pinned
         for block in removed:
-            if block in held:
-                del held[block]
-                left = holders[block] & ~bit
-                if left:
-                    holders[block] = left
-                else:
-                    del holders[block]
+            held.pop(block, None)
+        self._drop(index, [block for block in removed if block not in pinned])
         for block in stored:
             held[block] = None
             holders[block] = holders.get(block, 0) | bit
@@ -384,13 +386,20 @@ class KvEventIndex:
         """Marks of a prompt, from its beginning, that running requests use on a replica."""
         return _marks_in_use(self._caches[index], marks)
 
-    def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:  # noqa: ARG002
-        """A prompt goes to a replica: it uses its blocks, but nothing is there that was not."""
+    def users(self, index: int, mark: int) -> int:
+        """Running requests that hold a mark on a replica."""
+        return _users(self._caches[index], mark)
+
+    def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:
+        """A prompt goes to a replica: what of it is not there yet will be."""
         cache = self._caches[index]
         used, shared = _marks_in_use(cache, marks), cache.shared
         for mark in marks[:used]:
             shared[mark] = shared.get(mark, 0) + 1
         cache.shared_blocks += used
+        holders, bit = self._holders, cache.bit
+        for mark in marks[hit_marks:]:
+            holders[mark] = holders.get(mark, 0) | bit
         cache.pinned.update(marks)
         return Lease(cache, marks, None)
 
@@ -402,16 +411,36 @@ class KvEventIndex:
 
     def release(self, lease: Lease) -> None:
         """The request is over, and uses its blocks no more."""
-        first = _unshare(lease.cache.shared, lease.marks)
-        lease.cache.shared_blocks -= first
-        lease.cache.pinned.difference_update(lease.marks[first:])
+        cache = lease.cache
+        if cache.gone:
+            return
+        first = _unshare(cache.shared, lease.marks)
+        cache.shared_blocks -= first
+        own = lease.marks[first:]
+        cache.pinned.difference_update(own)
+        index = cache.bit.bit_length() - 1
+        held = self._held[index]
+        self._drop(index, [mark for mark in own if mark not in held])
 
     def forget_older_than(self, lease: Lease) -> int:  # noqa: ARG002
         """Nothing here was guessed, so nothing is forgotten."""
         return 0
 
+    def _drop(self, index: int, blocks: Iterable[int]) -> None:
+        holders, others = self._holders, ~(1 << index)
+        for block in blocks:
+            left = holders.get(block, 0) & others
+            if left:
+                holders[block] = left
+            else:
+                holders.pop(block, None)
+
 
 Index: TypeAlias = PrefixIndex | KvEventIndex
+
+
+def _users(cache: _ReplicaCache, mark: int) -> int:
+    return 1 + cache.shared.get(mark, 0) if mark in cache.pinned else 0
 
 
 def _marks_in_use(cache: _ReplicaCache, marks: tuple[int, ...]) -> int:

@@ -10,8 +10,9 @@ from headrace.core.durations import in_words
 
 # Shorter waits are not worth a word.
 _WORTH_SAYING_S = 0.0005
-_OF_PREFILL = {"prefill", "wait of later arrivals", "uncached"}
+_OF_PREFILL = {"prefill", "uncached"}
 """Terms that grow with the uncached tokens."""
+_HARM = "harm to others"
 
 
 def reason_for(
@@ -120,7 +121,9 @@ def _drawback(chosen: Candidate, other: Candidate, term: CostTerm) -> str:
         return f"where each token would take {in_words(other.tpot_s)}"
     if term.name == "in flight":
         return f"which has {other.cost - other.uncached_tokens:,.0f} uncached tokens in flight"
-    if term.name not in _OF_PREFILL:
+    # Where nobody is, the harm is what later arrivals wait, for the prefill.
+    is_of_prefill = term.name in _OF_PREFILL or (term.name == _HARM and not other.in_flight)
+    if not is_of_prefill:
         more = in_words(term.value) if term.unit == "s" else f"{term.value:,.0f} {term.unit}"
         return f"where {term.name} costs {more} more"
     if other.uncached_tokens == chosen.uncached_tokens:

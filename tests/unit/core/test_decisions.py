@@ -37,7 +37,7 @@ def test_says_what_tipped_the_balance(driver):
     driver.dispatched(id="it", **LONG_DETAILS)
     assert explain(driver, "it").reason == (
         "replica local-1: queue 0 ms + prefill 1 of 8,192 tokens 0.1 ms; "
-        "1.64 s less than local-0, which would prefill 8,192 tokens"
+        "1.73 s less than local-0, which would prefill 8,192 tokens"
     )
 
 
@@ -54,6 +54,7 @@ def test_says_that_a_replica_is_slower_where_the_work_is_the_same(driver):
     for _ in range(20):
         driver.serve(prefill_s=0.3, decode_s=0.1)
     driver.add("local-1")
+    driver.wait(20.0)  # idle again
     driver.dispatched(id="it")
     reason = explain(driver, "it").reason
     assert reason.startswith("replica local-1:")

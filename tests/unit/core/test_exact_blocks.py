@@ -35,6 +35,7 @@ class Exact:
     def __init__(self, *, kv_events: bool = False) -> None:
         blocks = PromptBlocks(BLOCK_TOKENS, kv_events=kv_events)
         self.dispatcher = Dispatcher(DispatcherSettings(), random.Random(1), blocks)
+        self.now = 100.0
         self.send(ConfigChanged((POOL,), ()))
         for name in "ab":
             self.send(ReplicaChanged(name, "pool", f"http://{name}", True))
@@ -42,7 +43,7 @@ class Exact:
         self._requests = 0
 
     def send(self, event):
-        return self.dispatcher.handle(event, 100.0)
+        return self.dispatcher.handle(event, self.now)
 
     def arrive(self, blocks: tuple[int, ...], tokens: int) -> Dispatch:
         self._requests += 1
@@ -57,6 +58,7 @@ class Exact:
         dispatch = self.arrive(blocks, tokens)
         self.send(FirstToken(dispatch.attempt))
         self.send(Ended(dispatch.attempt, Outcome.COMPLETED, Usage(tokens, 5), 5, 200))
+        self.now += 100.0  # it is idle again
         return dispatch
 
     def hit_tokens(self) -> int:

@@ -1,25 +1,56 @@
 """The replica on which a request costs the fewest seconds, its own and those of others.
 
-    cost = queue + slot wait + prefill + OTHERS_WEIGHT * prefill
-           + DECODE_WEIGHT * expected output tokens * step time in that company
+    cost    = queue + slot wait + prefill                 its own time to first token
+              + DECODE_WEIGHT * expected output tokens * step time in that company
+              + WORTH * TTFT target * (TTFT_RISK * risk(TTFT) + risk(TPOT))
+              + others
+    risk(t) = x^3 / (1 + x^3),  x = t / target            that a target is missed
+    TPOT    = step time / (1 - PREFILL_SHARE * busy)
+    busy    = share of the last seconds that prefills sent there take
+    others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
+              + WORTH * TTFT target * streams there * (risk(TPOT after) - risk(TPOT before))
+              - what of the prefill is shared with those who need the same prefix
 
-`queue` is the prefill backlog ahead, `prefill` that of the uncached tokens; the second `prefill`
-is what later arrivals wait for it. It is charged whatever is in flight now, since they are yet to
-come: this is what keeps conversations where their prefix is cached. The step time includes the
-sequences and KV tokens already there, so that decoding streams are not piled up where prefixes are
-hit.
+Targets first, then seconds: a target that is surely met or surely missed adds the same everywhere,
+so that the rest decides; near a target, it is what decides. Streams are slowed by what a request
+makes them read in each step, and by its prefill, which interrupts them.
+
+A prefix that N requests run with at this moment will be asked for again soon: a copy of it on
+another replica is an investment, of which 1 / (1 + COPY_WEIGHT * N) is charged to the request.
 
 While a pool has no latency profile yet, the cost is the uncached tokens of all requests in flight
 there plus those of this one.
+
+Inputs: own requests in flight and tokens relayed, the prefix index, the latency profile as learned,
+the targets of the request's tier.
+
+Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 """
 
 from __future__ import annotations
 
+from math import exp
+
+from headrace.core.attempts import RECENT_S
 from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
 from headrace.core.model import Replica
 
-OTHERS_WEIGHT = 1.0
+WORTH = 1.5
+"""What a missed target weighs, in TTFT targets."""
+TTFT_RISK = 0.5
+"""The wait counts in seconds already."""
+PREFILL_SHARE = 0.6
+"""How much of the recent share of prefills a stream is taken to meet. With 1 a replica where the
+targets are lost draws all that would lose them elsewhere: fewer misses yet, and long waits."""
+MOST_BUSY = 0.9
+LATER_WEIGHT = 2.0
+"""In a queue that is busy for a share b of the time, work holds up those who come later by
+b / (1 - b) of itself."""
 DECODE_WEIGHT = 0.3
+"""A second of decoding hurts less than one of waiting for the first token."""
+COPY_WEIGHT = 0.5
+COPY_TOKENS = 8192
+"""Prompts shorter than this are not worth a look at who shares them."""
 
 
 class Seconds:
@@ -33,11 +64,32 @@ class Seconds:
         if predictions is None:
             return _price_in_tokens(ask, replicas)
         rows: list[Row] = []
-        prefill_weight = 1.0 + OTHERS_WEIGHT
+        worth_s = WORTH * ask.ttft_target_s
+        per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
         decode_weight = DECODE_WEIGHT * ask.output_tokens
+        copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
+        share = 1.0 / (1.0 + COPY_WEIGHT * copies)
         for replica, seen in zip(replicas, predictions, strict=True):
-            cost_s = seen[5] + seen[6] + seen[7] * prefill_weight + seen[8] * decode_weight
-            rows.append((cost_s, replica.in_flight, replica.last_attempt, replica.name, *seen))
+            queue_s, slot_wait_s, prefill_s, tpot_s = seen[5], seen[6], seen[7], seen[8]
+            streams = replica.in_flight
+            busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
+            idle = 1.0 - PREFILL_SHARE * busy
+            before = (step_s * per_tpot / idle) ** 3
+            after = (tpot_s * per_tpot / max(0.1, idle - PREFILL_SHARE * prefill_s / RECENT_S)) ** 3
+            risk = after / (1.0 + after)
+            late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** 3
+            others_s = prefill_s * (
+                share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy)) - 1.0
+            ) + worth_s * streams * (risk - before / (1.0 + before))
+            cost_s = (
+                queue_s
+                + slot_wait_s
+                + prefill_s
+                + decode_weight * tpot_s
+                + worth_s * (TTFT_RISK * late / (1.0 + late) + risk)
+                + others_s
+            )
+            rows.append((cost_s, streams, replica.last_attempt, replica.name, *seen[:-1], others_s))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -57,16 +109,37 @@ class Seconds:
                 CostTerm("uncached", own, "tokens"),
             )
         decoding_s = DECODE_WEIGHT * candidate.output_tokens * tpot_s
+        known_s = queue_s + slot_wait_s + prefill_s + decoding_s + candidate.others_s
         return (
             CostTerm("queue", queue_s, "s"),
             CostTerm("slot wait", slot_wait_s, "s"),
             CostTerm("prefill", prefill_s, "s"),
-            CostTerm("wait of later arrivals", OTHERS_WEIGHT * prefill_s, "s"),
             CostTerm("decoding", decoding_s, "s"),
+            CostTerm("risk of missing a target", candidate.cost - known_s, "s"),
+            CostTerm("harm to others", candidate.others_s, "s"),
         )
 
 
 POLICY = Seconds
+
+
+def _company(
+    replica: Replica, prompt_tokens: int, tpot_s: float, now: float
+) -> tuple[float, float]:
+    """The share of its time that a replica lately spent on prefills, and the seconds of a step of
+    those that are there, without the request.
+    """
+    latency = replica.latency
+    profile = latency.pool.profile
+    assert profile is not None
+    kept = exp((replica.recent_marked_s - now) / RECENT_S)
+    prefill_s = latency.prefill_factor * (
+        profile.per_prefill_token_s * replica.recent_prefill_tokens
+        + profile.per_attended_token_s * replica.recent_prefill_pairs
+    )
+    busy = min(MOST_BUSY, kept * prefill_s / RECENT_S)
+    own_s = profile.per_sequence_s + profile.per_kv_token_s * prompt_tokens
+    return busy, tpot_s - latency.decode_factor * own_s
 
 
 def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:
@@ -94,6 +167,7 @@ def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:
                 None,
                 None,
                 output_tokens,
+                0.0,
             )
         )
     return rows
