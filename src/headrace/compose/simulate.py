@@ -59,7 +59,7 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
         document = {"runs": [run.scores.document() for run in runs], "seed": settings.seed}
         terminal.result(json.dumps(document, indent=2))
     else:
-        terminal.page(scoreboard([run.scores for run in runs], settings.slo))
+        terminal.page(scoreboard([run.scores for run in runs], settings.slo, terminal.width))
     return 0
 
 

@@ -33,6 +33,11 @@ class Terminal:
             self._out.width = _PIPE_COLUMNS
         self._status = Console(stderr=True, highlight=False, soft_wrap=True)
 
+    @property
+    def width(self) -> int:
+        """Characters of a line of results."""
+        return self._out.width
+
     def status(self, line: str) -> None:
         """One line about what happens now."""
         self._status.print(line, markup=False)

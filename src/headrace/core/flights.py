@@ -49,5 +49,11 @@ class Flight:
         return [attempt.replica.name for attempt in self.attempts]
 
     def land(self) -> None:
-        """Nothing more will be tried."""
+        """Nothing more will be tried. Its attempts forget it, so that no cycle is left behind."""
         self.request = LANDED
+        for attempt in self.attempts:
+            attempt.flight = OVER
+
+
+OVER = Flight(LANDED, (), 0.0)
+"""Stands for the flight of an attempt when it is over."""

@@ -41,10 +41,10 @@ COLUMNS = (
     Column("TTFT s mean", lambda s: s.ttft_s.mean, _seconds),
     Column("p50", lambda s: s.ttft_s.p50, _seconds),
     Column("p90", lambda s: s.ttft_s.p90, _seconds),
-    Column("p99", lambda s: s.ttft_s.p99, _seconds),
+    Column("TTFT s p99", lambda s: s.ttft_s.p99, _seconds),
     Column("TPOT ms mean", lambda s: s.tpot_s.mean, _milliseconds),
-    Column("p99", lambda s: s.tpot_s.p99, _milliseconds),
-    Column("output tokens/s", lambda s: s.output_tokens_per_s, _rate, more_is_better=True),
+    Column("TPOT ms p99", lambda s: s.tpot_s.p99, _milliseconds),
+    Column("output tok/s", lambda s: s.output_tokens_per_s, _rate, more_is_better=True),
 )
 
 

@@ -185,7 +185,7 @@ class Simulation:
             self._at(trace.arrival_s, lambda: self._arrive(trace))
 
     def _arrive(self, trace: TraceRequest) -> None:
-        row = self.results.arrive(self.now)
+        row, slo = self.results.arrive(self.now), self._settings.slo
         request = Request(
             f"r{row}",
             MODEL,
@@ -193,6 +193,9 @@ class Simulation:
             streamed=True,
             prompt_tokens=trace.input_tokens,
             blocks=trace.blocks,
+            # What goodput will be judged by is what is promised, as a client says in its headers.
+            ttft_target_s=slo.ttft_s,
+            tpot_target_s=slo.tpot_s,
         )
         self._flights[request.id] = _Flight(row, trace)
         self._expect_arrival()

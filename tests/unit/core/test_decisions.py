@@ -1,5 +1,7 @@
 """Explanations: what is kept, for how long, and how it reads."""
 
+import gc
+
 import msgspec
 import pytest
 
@@ -210,3 +212,22 @@ def test_is_plain_data(driver):
     driver.complete(driver.dispatched(id="it").attempt)
     encoded = msgspec.json.encode(explain(driver, "it"))
     assert msgspec.json.decode(encoded, type=Explanation) == explain(driver, "it")
+
+
+def test_what_is_forgotten_leaves_no_cycle_behind():
+    driver = Driver(settings=DispatcherSettings(decisions=1))
+    driver.add("a", "b")
+
+    def use():
+        driver.serve(text_bytes=2000)
+        driver.fail(driver.dispatched().attempt, Outcome.REFUSED)
+
+    use()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(40):
+            use()
+        assert gc.collect() < 40
+    finally:
+        gc.enable()

@@ -55,6 +55,7 @@ def test_what_the_core_hears_of_a_request(monkeypatch):
     request = arrived.request
     assert request.prompt_tokens == 700
     assert request.streamed
+    assert (request.ttft_target_s, request.tpot_target_s) == (2.0, 0.05)
     # The future: how long the answer will be.
     assert request.max_output_tokens is None
     ((_, first_s),) = of(heard, FirstToken)
