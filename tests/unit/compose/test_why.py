@@ -59,6 +59,10 @@ WHOLE = Explanation(
     attempts=(ATTEMPT,),
     rejected="",
     reason="least seconds",
+    held_s=0.0,
+    tier="default",
+    ttft_target_s=2.0,
+    tpot_target_s=0.05,
 )
 
 
