@@ -30,6 +30,7 @@ from headrace.core.events import (
     Event,
     FirstToken,
     KvChanged,
+    Left,
     Probe,
     Probed,
     Progress,
@@ -116,6 +117,7 @@ class Dispatcher:
         self._wake_at_s: float | None = None
         self._handlers: dict[type[Event], Callable[[Any, float], list[Effect]]] = {
             Arrived: self._arrived,
+            Left: self._left,
             FirstToken: self._first_token,
             Progress: self._progress,
             Ended: self._ended,
@@ -155,6 +157,9 @@ class Dispatcher:
         return self._dispatch(flight, _NONE, now) or _rejected(
             flight, rejections.none_ready(request, self._settings.retry_after_s), now
         )
+
+    def _left(self, _event: Left, _now: float) -> list[Effect]:
+        return []  # nothing is held yet
 
     def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect]:
         """Send the request to the best replica that is not excluded; no effects if none is left."""
