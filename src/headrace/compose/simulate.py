@@ -78,21 +78,21 @@ def _play(
     terminal: Terminal,
 ) -> list[PolicyRun]:
     runs: list[PolicyRun] = []
-    shown = set[str]()
+    begun, ended = set[str](), set[str]()
     with terminal.steps() as steps:
 
         def report(policy: str, over: int) -> None:
-            if policy not in shown and over:
-                shown.add(policy)
+            if policy in ended or not over:
+                return
+            if policy not in begun:
+                begun.add(policy)
                 steps.begin(policy, policy)
-            if policy in shown:
-                steps.advance(policy, over, workload.count)
+            steps.advance(policy, over, workload.count)
 
         for run in run_policies(settings, workload, policies, processes=processes, report=report):
             said = counted(run.scores.requests, "request")
             steps.finish(run.policy, f"{run.policy}: {said} in {run.wall_s:.1f} s")
-            # What still waits in the queue of others must not come back as a step of its own.
-            shown.add(run.policy)
+            ended.add(run.policy)
             runs.append(run)
     return runs
 

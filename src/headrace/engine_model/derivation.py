@@ -30,19 +30,22 @@ from headrace.engine_model.models import BYTES_PER_VALUE, ModelShape
 from headrace.engine_model.spec import EngineSpec
 
 MEMORY_UTILISATION = 0.9
-"""vLLM's default of `--gpu-memory-utilization` up to 0.1x versions."""
+"""vLLM's long-standing default of `--gpu-memory-utilization`."""
 RUNTIME_BYTES = 2.0 * 2**30
-"""CUDA context, NCCL buffers and CUDA graphs on each GPU: 1 to 3 GiB in vLLM's start-up logs."""
+"""CUDA context, NCCL buffers and CUDA graphs on each GPU: an estimate between 1 and 3 GiB."""
 KV_SHARE = 0.7
-"""Of the memory bandwidth, what paged attention gets while decoding: it gathers small blocks."""
+"""Of the memory bandwidth, what paged attention gets while decoding, since it gathers small blocks:
+an estimate."""
 HOST_STEP_S = 1.0e-3
-"""Scheduling, launching and sampling that the GPU waits for in each step (vLLM V1)."""
+"""Scheduling, launching and sampling that the GPU waits for in each step: an estimate for vLLM V1,
+of which a token of a small model alone shows little more."""
 HOST_SEQUENCE_S = 10e-6
-"""The same per decoding sequence: sampling, detokenising, streaming."""
+"""The same per decoding sequence (sampling, detokenising, streaming): an estimate."""
 ALL_REDUCES_PER_LAYER = 2
 """One behind attention, one behind the MLP (Megatron-LM's tensor parallelism)."""
 EXPERT_MATMUL_SHARE = 0.5
-"""Grouped products of many small experts get half of what dense ones of the same GPU get."""
+"""Grouped products of many small experts get half of what dense ones of the same GPU get: an
+estimate."""
 EXPERTS_BATCH = 16
 """Decoding sequences assumed for the experts that a step reads."""
 MAX_SEQUENCES = 256

@@ -49,13 +49,13 @@ class Gpu:
 
 
 NVLINK_SHARE = 0.7
-"""NCCL's bus bandwidth over the link's, for messages of tens of MB (nccl-tests on HGX boards)."""
+"""NCCL's bus bandwidth over the link's, for messages of tens of MB: an estimate."""
 NVLINK_LATENCY_S = 10e-6
-"""vLLM's custom all-reduce over NVLink, its launch in a CUDA graph included."""
+"""A custom all-reduce in a CUDA graph, as vLLM has it: an estimate."""
 PCIE_SHARE = 0.5
 """These cards have no NVLink, and most hosts no peer-to-peer: data goes through host memory."""
 PCIE_LATENCY_S = 30e-6
-"""NCCL through host memory."""
+"""NCCL through host memory: an estimate."""
 
 _GPUS = (
     Gpu(

@@ -7,6 +7,7 @@ there is nothing to route; the gap between a policy and it is the most that rout
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -120,6 +121,8 @@ _shared: tuple[SimulationSettings, Workload, Any] | None = None
 
 
 def _adopt(settings: SimulationSettings, workload: Workload, over: Any) -> None:  # noqa: ANN401 - an Array
+    # Ctrl-C reaches all processes of a terminal: who plays has nothing to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     global _shared  # noqa: PLW0603 - a worker process has no other place for what all its runs share
     _shared = (settings, workload, over)
 

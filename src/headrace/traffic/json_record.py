@@ -55,7 +55,7 @@ def json_record(name: str, line: int, text: str) -> JsonRecord:
         raise TraceError(name, line, _fault(text, error)) from None
     except (msgspec.DecodeError, UnicodeError) as error:
         reason = str(error).removeprefix("JSON is malformed: ").lower()
-        problem = f"expected a JSON object, found {shown(text)} ({reason})"
+        problem = f"expected a JSON object, found {shown(text.strip())} ({reason})"
         raise TraceError(name, line, problem) from None
 
 
@@ -67,7 +67,7 @@ def shown(text: str) -> str:
 def _fault(text: str, error: msgspec.ValidationError) -> str:
     """What is wrong with a line that is JSON but no record."""
     if not text.lstrip().startswith("{"):
-        return f"expected a JSON object, found {shown(text)}"
+        return f"expected a JSON object, found {shown(text.strip())}"
     fields = _FIELDS.decode(text)
     for field in REQUIRED:
         if field not in fields:

@@ -1,0 +1,81 @@
+"""`headrace simulate` as a person runs it: bars on a terminal, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.simulator.parts import trace
+
+COMMAND = (sys.executable, "-m", "headrace", "simulate", "--replicas", "3", "--jobs", "2")
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "made.jsonl"
+    lines = [
+        json.dumps(
+            {
+                "timestamp": request.arrival_s,
+                "input_length": request.input_tokens,
+                "output_length": request.output_tokens,
+            }
+        )
+        for request in trace(3000).requests
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_every_policy_gets_a_bar_and_a_line(file):
+    policies = ["seconds", "round_robin", "least_requests", "power_of_two"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "--trace", str(file), "--policies", ",".join(policies), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    ) as process:
+        os.close(theirs)
+        shown = read_all(ours)
+        assert process.stdout is not None
+        runs = json.loads(process.stdout.read())["runs"]
+    assert process.returncode == 0
+    assert [run["policy"] for run in runs] == policies
+    for policy in policies:
+        assert f"✓ {policy}: 3,000 requests in" in shown
+    assert "━" in shown
+
+
+def test_an_interrupt_ends_it_quietly(file):
+    with subprocess.Popen(
+        [*COMMAND, "--trace", str(file), "--speed", "0.01"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # the first step has begun
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert b"Traceback" not in first + rest
+
+
+def read_all(descriptor: int) -> str:
+    """What a terminal shows until its last writer is gone."""
+    shown = b""
+    try:
+        while piece := os.read(descriptor, 65536):
+            shown += piece
+    except OSError:  # how Linux tells the end
+        pass
+    os.close(descriptor)
+    return shown.decode()
