@@ -30,12 +30,15 @@ class HoldingCore(Dispatcher):
             if self.holds:
                 self.waiting[event.request.id] = event
                 self._count(event.request.model, 1)
-                return []
+                return self._after(event, [], now)
         if isinstance(event, Left) and event.request_id in self.waiting:
             self.left.append(event.request_id)
             self._let_go(event.request_id)
             return []
         effects = super().handle(event, now)
+        return self._after(event, effects, now)
+
+    def _after(self, event: Event, effects: list[Effect], now: float) -> list[Effect]:
         more = self.on.get(type(event))
         return effects if more is None else effects + more(now)
 
@@ -46,10 +49,12 @@ class HoldingCore(Dispatcher):
             effects += super().handle(self._let_go(request_id), now)
         return effects
 
-    def refuse(self, status: int, reason: str, retry_after_s: float | None = None) -> list[Effect]:
-        """Reject all that is held."""
+    def refuse(
+        self, status: int, reason: str, retry_after_s: float | None = None, *, most: int = 1000
+    ) -> list[Effect]:
+        """Reject what is held, the longest first."""
         rejects: list[Effect] = []
-        for request_id in tuple(self.waiting):
+        for request_id in tuple(self.waiting)[: max(0, most)]:
             self._let_go(request_id)
             rejects.append(Reject(request_id, status, reason, "too late", retry_after_s))
         return rejects

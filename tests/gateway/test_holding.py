@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
 
 import httpx
 import pytest
 
-from headrace.core.events import Arrived, Ended, FirstToken, Reject, Wake
+from headrace.core.events import Arrived, Effect, Ended, FirstToken, Wake
 from headrace.core.model import Endpoint, Request
 from headrace.gateway.exchange import Exchange
 from headrace.gateway.metrics.exporter import render, take_snapshot
@@ -287,33 +287,29 @@ async def test_one_that_leaves_before_it_hears_that_it_was_refused():
 
 
 async def test_requests_that_push_each_other_out_do_not_pile_up_on_the_stack():
-    """Each arrival pushes out the one that is held, whose connection has the next one ready."""
-    clients, deep = 60, 8
+    """Each arrival pushes out the one held longest, whose connection has another one ready."""
+    clients = 200
     body = b'{"model":"m","messages":[]}'
     asked = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
     async with holding(words) as (rig, core):
         core.holds = True
-        handle = core.handle
 
-        def push_out(event, now):
-            out: list[Reject] = []
-            if isinstance(event, Arrived):
-                out += cast("list[Reject]", core.refuse(429, "overloaded", 1.0))
-            return [*out, *handle(event, now)]
+        def push_out(_now: float) -> list[Effect]:
+            return core.refuse(429, "overloaded", 1.0, most=len(core.waiting) - clients)
 
-        core.handle = push_out
-        writers = []
-        for _ in range(clients):
-            _, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
-            writers.append(writer)
-            writer.write((asked % (len(body), body)) * deep)
-        # The last one to be held may have others behind it.
-        await until(lambda: len(core.seen) > (clients - 1) * deep)
-        await until(lambda: metric(rig, OVERLOADED) == len(core.seen) - 1)
-        assert rig.plane.held == 1
-        for writer in writers:
-            writer.close()
-            await writer.wait_closed()
+        core.on[Arrived] = push_out
+        async with AsyncExitStack() as stack:
+            for _ in range(clients):
+                _, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+                stack.push_async_callback(writer.wait_closed)
+                stack.callback(writer.close)
+                writer.write((asked % (len(body), body)) * 2)
+            await until(lambda: rig.plane.held == clients)
+            assert metric(rig, OVERLOADED) == 0
+            # It pushes out the first of the first; the last of the second pushes it out.
+            assert (await rig.chat()).status_code == 429
+            assert metric(rig, OVERLOADED) == clients + 1
+            assert rig.plane.held == clients
 
 
 # ---------------------------------------------------------------- faults
