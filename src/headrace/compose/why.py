@@ -74,6 +74,8 @@ def layout(document: Document) -> RenderableType:
         _sentence(_asked(document)),
         _sentence(_promised(document)),
     ]
+    if waited := _waited(document):
+        parts.append(_sentence(waited))
     for number, attempt in enumerate(document["attempts"], start=1):
         parts += [Text(), _sentence(_attempt_line(number, attempt))]
         if attempt["candidates"]:
@@ -102,11 +104,15 @@ def _asked(document: Document) -> str:
 
 def _promised(document: Document) -> str:
     ttft, tpot = _seconds(document["ttft_target_s"]), _seconds(document["tpot_target_s"])
-    words = f"tier {document['tier']}: TTFT within {ttft}, TPOT within {tpot}"
+    return f"tier {document['tier']}: TTFT within {ttft}, TPOT within {tpot}"
+
+
+def _waited(document: Document) -> str:
+    """How long it was held; "" if it was not."""
     held_s: float | None = document["held_s"]
     if held_s is None:
-        return f"{words}; held for {_seconds(document['age_s'])} so far"
-    return f"{words}; held for {_seconds(held_s)} at the gateway" if held_s else words
+        return f"held at the gateway for {_seconds(document['age_s'])} so far"
+    return f"held at the gateway for {_seconds(held_s)}" if held_s else ""
 
 
 def _attempt_line(number: int, attempt: Document) -> str:
