@@ -51,6 +51,8 @@ async def run_gateway(
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
     dispatcher: DispatcherSettings | None = None,
+    make_core: Callable[[DispatcherSettings, random.Random], Dispatcher] = Dispatcher,
+    tiers: tuple[str, ...] = ("default",),
     aliases: tuple[Alias, ...] = (),
     adapters: tuple[frozenset[str], ...] = (),
     keys: KeyRing | None = None,
@@ -64,8 +66,9 @@ async def run_gateway(
         limits=limits or Limits(),
         timeouts=timeouts or Timeouts(),
         upstreams={"p": UpstreamAccess(engine=engine, api_key=api_key)},
+        tiers=tiers,
     )
-    core = Dispatcher(dispatcher or DispatcherSettings(), random.Random(1))
+    core = make_core(dispatcher or DispatcherSettings(), random.Random(1))
     telemetry = Telemetry(TelemetrySettings(), time.monotonic, core.fleet)
     plane = DataPlane(settings, core, telemetry, keys=keys, tracer=tracer)
     async with AsyncExitStack() as stack:

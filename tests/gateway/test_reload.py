@@ -110,6 +110,27 @@ async def test_replicas_that_stay_never_stop_serving(tmp_path):
             assert await serve.metric(RELOADS % "applied") == 4
 
 
+async def test_tiers_come_and_go(tmp_path):
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}"
+        async with serving(tmp_path, text) as serve:
+            await until_served(serve, "m")
+            serve.client.headers["x-headrace-tier"] = "gold"
+            assert await ask(serve) == 400
+            gold = "tiers: {gold: {ttft: 500ms}}\n"
+            assert "changed: tiers" in await serve.reload(text + gold)
+            answer = await serve.client.post("/v1/chat/completions", json=STREAM)
+            assert answer.status_code == 200
+            request_id = answer.headers["x-headrace-request-id"]
+            told = (await serve.control_client.get(f"/api/v1/decisions/{request_id}")).json()
+            assert (told["tier"], told["ttft_target_s"], told["held_s"]) == ("gold", 0.5, 0.0)
+            assert "changed: admission" in await serve.reload(
+                f"{text}{gold}admission: {{max_held: 7}}\n"
+            )
+            await serve.reload(text)
+            assert await ask(serve) == 400
+
+
 async def test_a_bad_file_changes_nothing_and_says_what_check_says(tmp_path):
     async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
         text = f"pools:\n{pool(engine)}"

@@ -80,8 +80,8 @@ async def running(*coroutines):
 
 async def test_the_queries_people_scale_by_are_true_with_two_gateways(prometheus_binary, tmp_path):
     first, second = Gateway(engine_gauges=True), Gateway(engine_gauges=False)
-    first.telemetry.held["m"] = 2
-    second.telemetry.held["m"] = 1
+    first.telemetry.held = lambda: {"m": 2}
+    second.telemetry.held = lambda: {"m": 1}
     async with (
         running_control(ShownGateway(first.telemetry)) as one,
         running_control(ShownGateway(second.telemetry)) as two,

@@ -25,6 +25,7 @@ def plan_of(loaded: Loaded) -> GatewayPlan:
             drain_s=config.drain_s,
             grace_s=config.grace_s,
             upstreams={pool.name: _access(pool, loaded) for pool in config.pools},
+            tiers=tuple(config.tiers),
         ),
         control=ControlSettings(
             control.host,
@@ -34,7 +35,9 @@ def plan_of(loaded: Loaded) -> GatewayPlan:
         ),
         pools=tuple(spec_of(pool) for pool in config.pools),
         aliases=tuple(config.aliases.values()),
-        routing=config.routing,
+        routing=replace(
+            config.routing, tiers=tuple(config.tiers.values()), admission=config.admission
+        ),
         telemetry=replace(config.telemetry, external_pools=external),
         scrape=config.scrape,
         keys=loaded.keys,

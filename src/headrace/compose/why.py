@@ -69,7 +69,13 @@ def layout(document: Document) -> RenderableType:
     head = Text(f"request {document['request_id']}", style="bold")
     if document["client_id"]:
         head.append(f"  (x-request-id {document['client_id']})", style="none")
-    parts: list[RenderableType] = [head, _sentence(_asked(document))]
+    parts: list[RenderableType] = [
+        head,
+        _sentence(_asked(document)),
+        _sentence(_promised(document)),
+    ]
+    if waited := _waited(document):
+        parts.append(_sentence(waited))
     for number, attempt in enumerate(document["attempts"], start=1):
         parts += [Text(), _sentence(_attempt_line(number, attempt))]
         if attempt["candidates"]:
@@ -94,6 +100,19 @@ def _asked(document: Document) -> str:
     if document["attempts"]:
         words.append(f"about {counted(document['prompt_tokens'], 'prompt token')}")
     return f"{', '.join(words)}, {document['age_s']:.0f} s ago"
+
+
+def _promised(document: Document) -> str:
+    ttft, tpot = _seconds(document["ttft_target_s"]), _seconds(document["tpot_target_s"])
+    return f"tier {document['tier']}: TTFT within {ttft}, TPOT within {tpot}"
+
+
+def _waited(document: Document) -> str:
+    """How long it was held; "" if it was not."""
+    held_s: float | None = document["held_s"]
+    if held_s is None:
+        return f"held at the gateway for {_seconds(document['age_s'])} so far"
+    return f"held at the gateway for {_seconds(held_s)}" if held_s else ""
 
 
 def _attempt_line(number: int, attempt: Document) -> str:

@@ -18,7 +18,10 @@ from headrace.gateway.control import is_loopback
 Finding = tuple[str, str]
 """Path and message."""
 
-_POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAME_RULE = "use at most 63 letters, digits or . _ - and begin with a letter or digit"
+MAX_TIERS = 64
+"""More are a mistake: each has a series of its own in metrics."""
 _MAX_UNIX_PATH = 103
 """`sun_path` on macOS with its closing zero; Linux takes four more."""
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -30,6 +33,7 @@ def findings(config: Config) -> Iterator[Finding]:
     rules: tuple[Callable[[Config], Iterator[Finding]], ...] = (
         _pools,
         _aliases,
+        _tiers,
         _listeners,
         _control,
         _tracing,
@@ -60,14 +64,8 @@ def _pools(config: Config) -> Iterator[Finding]:
 
 
 def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
-    if not _POOL_NAME.fullmatch(pool.name):
-        yield (
-            f"{path}.name",
-            (
-                f"is {pool.name!r}; use at most 63 letters, digits or . _ - and begin with a "
-                "letter or digit"
-            ),
-        )
+    if not _NAME.fullmatch(pool.name):
+        yield f"{path}.name", f"is {pool.name!r}; {_NAME_RULE}"
     if not pool.model:
         yield f"{path}.model", "is empty; name the model as its engines list it in /v1/models"
     if pool.role is not Role.BOTH:
@@ -209,6 +207,17 @@ def _near(name: str, known: set[str]) -> str:
         f"pools serve: {', '.join(sorted(known))}. An adapter loaded later is declared under its "
         "pool's `adapters`"
     )
+
+
+def _tiers(config: Config) -> Iterator[Finding]:
+    if len(config.tiers) > MAX_TIERS:
+        yield (
+            "tiers",
+            f"are {len(config.tiers)}, with `default`; at most {MAX_TIERS} can be told apart",
+        )
+    for name in config.tiers:
+        if not _NAME.fullmatch(name):
+            yield join("tiers", name), f"is no name for a tier; {_NAME_RULE}"
 
 
 # ---------------------------------------------------------------- listeners

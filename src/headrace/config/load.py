@@ -15,6 +15,7 @@ from headrace.config.schema import Config, PoolSection
 from headrace.config.secret_values import SecretReader, Secrets
 from headrace.config.shapes import section_of
 from headrace.config.tls_files import check_certificates
+from headrace.core.admission import DEFAULT_TIER, Tier
 from headrace.core.latency import LatencyProfile
 from headrace.gateway.keys import KeyFileError, KeyRing
 
@@ -51,7 +52,11 @@ def load(
     findings: list[checks.Finding] = []
     if config is None:
         raise ConfigError(str(path), binder.problems)
-    config = replace(config, pools=tuple(_with_profiles(config.pools, path.parent, findings)))
+    config = replace(
+        config,
+        pools=tuple(_with_profiles(config.pools, path.parent, findings)),
+        tiers={DEFAULT_TIER: Tier()} | config.tiers,
+    )
     reader = SecretReader(path.parent, environ)
     secrets = reader.read(config)
     keys = _keys(config, path.parent, findings)

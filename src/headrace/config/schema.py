@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, PoolSpec
@@ -90,6 +91,11 @@ class Config:
     """The engines, pool by pool."""
     aliases: dict[str, Alias] = field(default_factory=dict[str, Alias])
     """Names that clients may use for models: one target, a weighted choice, and fall-backs."""
+    tiers: dict[str, Tier] = field(default_factory=dict[str, Tier])
+    """What may be promised to a request, which chooses by `x-headrace-tier`; at most 64. One named
+    `default` is there in any case, for requests that name none."""
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    """How requests wait for a replica with room."""
     limits: Limits = field(default=_GATEWAY.limits)
     """Bounds on what one gateway accepts."""
     timeouts: Timeouts = field(default=_GATEWAY.timeouts)

@@ -4,8 +4,8 @@ The house's naming rule carries the meaning: a float field `connect_s` is a dura
 `connect: 5s`, an int field `max_body_bytes` a size written `max_body: 64MiB` (in a file the unit
 stands with the value), `*_ratio` lies in 0-1, counts named `max_*` and `failures` are at least 1,
 intervals, timeouts and weights are above 0, and no number is negative.
-`metadata` of a field can say more: `choices`, `parameters`, `minimum`, `maximum`. The text under an
-attribute is its description.
+`metadata` of a field can say more: `choices`, `parameters`, `minimum`, `maximum`, `above`. The text
+under an attribute is its description.
 
 Binding, printing, the JSON Schema and the reference page all read these shapes.
 """
@@ -23,6 +23,8 @@ from enum import Enum, StrEnum
 from functools import cache
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from headrace.core.admission import Tier
+from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, Target
 from headrace.gateway.settings import Timeouts
@@ -114,9 +116,13 @@ Shape = Scalar | Several | Named | Either | Section
 
 _MEASURED = {LatencyProfile}
 """Written by a tool, read by a tool: names and numbers stay as they are, units in the name."""
-_DERIVED = {(TelemetrySettings, "external_pools")}
+_DERIVED = {
+    (TelemetrySettings, "external_pools"),
+    (DispatcherSettings, "tiers"),
+    (DispatcherSettings, "admission"),
+}
 """Follows from other parts of the file; cannot be set by itself."""
-_NAMED_BY = {Alias: "name"}
+_NAMED_BY = {Alias: "name", Tier: "name"}
 _COUNTS = {"failures", "concurrency", "decisions", "learn_from_streams"}
 _SPANS = ("interval_s", "timeout_s", "window_s", "backoff_s")
 _FIELD_NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
@@ -226,6 +232,8 @@ def _bounded(cls: type, kind: Kind, each: Field[Any]) -> Scalar:
         minimum = 1.0
     elif name == "weight" or name.endswith(_SPANS) or cls is Timeouts:
         minimum, above = None, 0.0
+    if "above" in each.metadata:
+        minimum, above = None, each.metadata["above"]
     minimum = each.metadata.get("minimum", minimum)
     return Scalar(kind, minimum, each.metadata.get("maximum", maximum), above)
 

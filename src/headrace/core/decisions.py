@@ -79,6 +79,9 @@ class Explanation:
 
     `model` is what the client asked for. `rejected` is the error's message if Headrace answered
     with one. `reason` is the last attempt's reason, or why there was none, in one line.
+    `held_s` is how long it waited at the gateway for a replica with room before it was sent for the
+    first time, or refused, or left by its client; None while it still waits. `tier` and the targets
+    are what it was promised.
     """
 
     request_id: str
@@ -89,6 +92,10 @@ class Explanation:
     attempts: tuple[ExplainedAttempt, ...]
     rejected: str
     reason: str
+    held_s: float | None
+    tier: str
+    ttft_target_s: float
+    tpot_target_s: float
 
 
 class Decisions:
@@ -134,8 +141,23 @@ def _explain(flight: Flight) -> Explanation:
         prompt_tokens=first.hit_tokens + first.uncached_tokens if first else 0,
         attempts=attempts,
         rejected=flight.rejected,
-        reason=attempts[-1].reason if attempts else flight.rejected,
+        reason=attempts[-1].reason if attempts else flight.rejected or _waited(flight),
+        held_s=_held_s(flight),
+        tier=flight.tier,
+        ttft_target_s=flight.ttft_target_s,
+        tpot_target_s=flight.tpot_target_s,
     )
+
+
+def _held_s(flight: Flight) -> float | None:
+    released_s = flight.attempts[0].began_s if flight.attempts else flight.released_s
+    return None if released_s is None else released_s - flight.arrived_s
+
+
+def _waited(flight: Flight) -> str:
+    if flight.released_s is None:
+        return "held at the gateway: no replica has had room for it yet"
+    return "its client went away while it was held at the gateway"
 
 
 def _explain_attempt(attempt: Attempt) -> ExplainedAttempt:

@@ -16,6 +16,7 @@ from typing import Any
 
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
+from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
 from headrace.core.attempts import Attempt
 from headrace.core.candidates import HIT_TOKENS, REPLICA, SLOT_WAIT_S, Candidate, Row
 from headrace.core.catalog import Catalog, Serving
@@ -29,6 +30,7 @@ from headrace.core.events import (
     Event,
     FirstToken,
     KvChanged,
+    Left,
     Probe,
     Probed,
     Progress,
@@ -80,6 +82,10 @@ class DispatcherSettings:
     """Requests kept in the decision log."""
     learn_from_streams: int = 50
     """Streams from which a pool without a profile learns one."""
+    tiers: tuple[Tier, ...] = (Tier(),)
+    """What may be promised. A request that names none of them gets `default`."""
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    """How requests wait for a replica with room."""
 
 
 class Dispatcher:
@@ -95,6 +101,9 @@ class Dispatcher:
     ) -> None:
         self.fleet = Fleet()
         self.decisions = Decisions(settings.decisions)
+        self.held: dict[str, int] = {}
+        """Requests that wait for a replica with room, by model."""
+        self._tiers = _by_name(settings.tiers)
         self._settings = settings
         self._rng = rng
         self._catalog = Catalog(self.fleet)
@@ -108,6 +117,7 @@ class Dispatcher:
         self._wake_at_s: float | None = None
         self._handlers: dict[type[Event], Callable[[Any, float], list[Effect]]] = {
             Arrived: self._arrived,
+            Left: self._left,
             FirstToken: self._first_token,
             Progress: self._progress,
             Ended: self._ended,
@@ -138,14 +148,18 @@ class Dispatcher:
             self._assume_first_tokens(now)
         self._budget.note_request(now)
         route = self._catalog.resolve(request, self._rng)
-        flight = Flight(request, route, now)
+        tier = self._tiers.get(request.tier) or self._tiers[DEFAULT_TIER]
+        flight = Flight(request, route, tier, now)
         self.decisions.note(flight)
         if not route and not request.replica:
             known = self._catalog.known_names()
-            return _rejected(flight, rejections.unknown_model(request, known))
+            return _rejected(flight, rejections.unknown_model(request, known), now)
         return self._dispatch(flight, _NONE, now) or _rejected(
-            flight, rejections.none_ready(request, self._settings.retry_after_s)
+            flight, rejections.none_ready(request, self._settings.retry_after_s), now
         )
+
+    def _left(self, _event: Left, _now: float) -> list[Effect]:
+        return []  # nothing is held yet
 
     def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect]:
         """Send the request to the best replica that is not excluded; no effects if none is left."""
@@ -317,7 +331,7 @@ class Dispatcher:
         reject = rejections.gave_up(
             flight.request, failure, tried[-1], why, retry_after_s=settings.busy_s
         )
-        return _rejected(flight, reject)
+        return _rejected(flight, reject, now)
 
     def _probed(self, event: Probed, now: float) -> list[Effect]:
         replica = self.fleet.replicas.get(event.replica)
@@ -343,6 +357,7 @@ class Dispatcher:
     def _tune(self, settings: DispatcherSettings) -> None:
         """Decide by these settings from now on; what has been counted and learned stays."""
         self._settings = settings
+        self._tiers = _by_name(settings.tiers)
         self._budget.settings = settings.retry
         self._roster.learn_from_streams = settings.learn_from_streams
         self.decisions.resize(settings.decisions)
@@ -405,7 +420,13 @@ class Dispatcher:
         return [WakeAt(at_s)]
 
 
-def _rejected(flight: Flight, reject: Reject) -> list[Effect]:
+def _by_name(tiers: Sequence[Tier]) -> dict[str, Tier]:
+    """Tiers by their names; the default one is there in any case."""
+    return {DEFAULT_TIER: Tier()} | {tier.name: tier for tier in tiers}
+
+
+def _rejected(flight: Flight, reject: Reject, now: float) -> list[Effect]:
     flight.rejected = reject.message
+    flight.released_s = now
     flight.land()
     return [reject]

@@ -178,6 +178,10 @@ class RejectReason:
     RETRIES_EXHAUSTED = "upstream_unavailable"
     TIMED_OUT = "upstream_timeout"
     OVERLOADED = "overloaded"
+    """Every replica is too busy for it: its engine said so, its tier would not be kept by far, or
+    too many are held already."""
+    HELD_TOO_LONG = "held_too_long"
+    """It was held for as long as its tier lets it wait."""
 
 
 @message

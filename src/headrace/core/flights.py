@@ -6,6 +6,7 @@ go of what is large (its blocks, its hold on a cache).
 
 from __future__ import annotations
 
+from headrace.core.admission import Tier
 from headrace.core.attempts import Attempt
 from headrace.core.model import Endpoint, Request
 
@@ -16,6 +17,9 @@ LANDED = Request("", "", Endpoint.OTHER, streamed=False)
 class Flight:
     """A request, the models that may answer it, in the order to try, and its attempts so far.
 
+    `tier` is what it was promised with, `ttft_target_s` and `tpot_target_s` the targets that hold
+    for it: its own where it brought some. `released_s` is when a request that never was sent
+    stopped waiting: refused, or left by its client.
     `error_answers` counts the replicas that answered with an error of their own. `rejected` is the
     message of the error that Headrace answered with, if it did.
     """
@@ -28,11 +32,15 @@ class Flight:
         "id",
         "model",
         "rejected",
+        "released_s",
         "request",
         "route",
+        "tier",
+        "tpot_target_s",
+        "ttft_target_s",
     )
 
-    def __init__(self, request: Request, route: tuple[str, ...], now: float) -> None:
+    def __init__(self, request: Request, route: tuple[str, ...], tier: Tier, now: float) -> None:
         self.id = request.id
         self.client_id = request.client_id
         self.model = request.model
@@ -40,6 +48,12 @@ class Flight:
         self.request = request
         self.route = route
         self.attempts: list[Attempt] = []
+        self.tier = tier.name
+        own_s = request.ttft_target_s
+        self.ttft_target_s = tier.ttft_s if own_s is None else own_s
+        own_s = request.tpot_target_s
+        self.tpot_target_s = tier.tpot_s if own_s is None else own_s
+        self.released_s: float | None = None
         self.error_answers = 0
         self.rejected = ""
 
@@ -55,5 +69,5 @@ class Flight:
             attempt.flight = OVER
 
 
-OVER = Flight(LANDED, (), 0.0)
+OVER = Flight(LANDED, (), Tier(), 0.0)
 """Stands for the flight of an attempt when it is over."""

@@ -18,7 +18,7 @@ from headrace.edges.http.ports import HttpRequest
 from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.form import boundary_of, model_span
 from headrace.gateway.large_body import MemberScanner, NotAnObject, Scan, Span, cut, replace
-from headrace.gateway.notes import RequestNotes, client_id
+from headrace.gateway.notes import RequestNotes
 from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
 from headrace.gateway.usual_chat import read_usual_chat
 
@@ -177,6 +177,7 @@ def _read_usual(http: HttpRequest, origin: Origin) -> Call | None:
         return None
     if not 0 < len(chat.model) <= MAX_MODEL_CHARS:
         return None
+    promise = notes.promise
     request = Request(
         origin.request_id,
         chat.model,
@@ -189,8 +190,10 @@ def _read_usual(http: HttpRequest, origin: Origin) -> Call | None:
         chat.max_output,
         "",
         origin.tenant,
-        "",
+        promise.tier,
         notes.client_id,
+        promise.ttft_s,
+        promise.tpot_s,
     )
     return Call(request, http, None, uncut=True)
 
@@ -244,6 +247,7 @@ def _opaque(http: HttpRequest, origin: Origin) -> Call:
         span = model_span(body, boundary)
         if span is not None and span[1] - span[0] <= MAX_MODEL_CHARS:
             model = body[slice(*span)].decode("utf-8", "replace")
+    notes = _notes_on(http)
     request = Request(
         id=origin.request_id,
         model=model,
@@ -251,7 +255,10 @@ def _opaque(http: HttpRequest, origin: Origin) -> Call:
         streamed=False,
         replica=origin.replica,
         tenant=origin.tenant,
-        client_id=client_id(http.headers),
+        tier=notes.promise.tier,
+        client_id=notes.client_id,
+        ttft_target_s=notes.promise.ttft_s,
+        tpot_target_s=notes.promise.tpot_s,
     )
     return Call(request, http, None, model_span=span)
 
@@ -270,6 +277,7 @@ def _routed(
     if stream not in {b"true", b"false", b"null"}:
         # Engines that take "true" or 1 for true would stream what we think is no stream.
         raise BadRequest("'stream' must be true or false.", param="stream")
+    notes = _notes_on(http)
     request = Request(
         id=origin.request_id,
         model=_read_model(members, endpoint) or model,
@@ -282,9 +290,18 @@ def _routed(
         max_output_tokens=_read_output_limit(members),
         replica=replica,
         tenant=origin.tenant,
-        client_id=client_id(http.headers),
+        tier=notes.promise.tier,
+        client_id=notes.client_id,
+        ttft_target_s=notes.promise.ttft_s,
+        tpot_target_s=notes.promise.tpot_s,
     )
     return Call(request, http, members, prompt.prompts, scan=scan)
+
+
+def _notes_on(http: HttpRequest) -> RequestNotes:
+    """The notes on its head; made for a request that came without."""
+    notes: RequestNotes | None = http.head.notes
+    return RequestNotes(http.head, None) if notes is None else notes
 
 
 def _read_members(http: HttpRequest, endpoint: Endpoint) -> Members | None:

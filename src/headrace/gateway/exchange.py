@@ -4,6 +4,7 @@
                   ▲          └──────────────┴─ answer_failed, an error, or a deadline
                   └── another replica, as long as the client has seen no byte
 
+Until its first dispatch a request is held; that may come with any event, also another exchange's.
 The exchange tells the core what happened and does what the core decides. Everything runs on the
 event loop's thread and nothing here awaits.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from headrace.core.events import Dispatch, Ended, Event, FirstToken, Reject, RejectReason
+from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Outcome, Replica
 from headrace.edges.http.address import Address, AddressBook
 from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
@@ -24,6 +25,7 @@ from headrace.edges.http.ports import AnswerHead
 from headrace.engines.registry import dialect
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
+from headrace.gateway.metrics.held import HeldResult
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.notes import AnswerNotes, RequestNotes
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
@@ -79,18 +81,23 @@ class ExchangeHost(Protocol):
         """Return the monotonic time in seconds."""
         ...
 
+    def released(self, exchange: Exchange) -> None:
+        """The exchange is held no more."""
+        ...
+
     def over(self, exchange: Exchange) -> None:
         """The exchange has ended."""
         ...
 
 
 class Phase(Enum):
-    """Where an attempt stands."""
+    """Where an exchange stands."""
 
-    CONNECTING = 0
-    WAITING = 1
-    RELAYING = 2
-    OVER = 3
+    HELD = 0
+    CONNECTING = 1
+    WAITING = 2
+    RELAYING = 3
+    OVER = 4
 
 
 class Exchange:
@@ -102,6 +109,7 @@ class Exchange:
         "_attempt_trace",
         "_call",
         "_connection",
+        "_held_since_s",
         "_host",
         "_last_byte_s",
         "_meter",
@@ -131,7 +139,8 @@ class Exchange:
         self._call = call
         self.id = call.request.id
         self._started_s = self._sent_s = self._last_byte_s = call.http.received_s
-        self._phase = Phase.WAITING
+        self._phase = Phase.HELD
+        self._held_since_s: float | None = None
         self._attempt = 0
         self._replica = ""
         self._model = ""
@@ -152,8 +161,33 @@ class Exchange:
 
     # ------------------------------------------------------------ what the core decides
 
+    @property
+    def undecided(self) -> bool:
+        """Whether it was neither dispatched yet nor ended."""
+        return self._phase is Phase.HELD
+
+    def hold(self) -> None:
+        """The core has not decided at once: the request waits."""
+        self._held_since_s = self._host.now()
+
+    def _release(self, result: HeldResult, model: str = "") -> None:
+        """The request waits no more, if it did."""
+        since_s, self._held_since_s = self._held_since_s, None
+        if since_s is not None:
+            request, held_s = self._call.request, self._host.now() - since_s
+            self._host.released(self)
+            self._host.telemetry.was_held(model or request.model, request.tier, result, held_s)
+
+    def _leave(self, result: HeldResult) -> None:
+        """The core shall not dispatch any more what it holds."""
+        if self._phase is Phase.HELD:
+            self._release(result)
+            self._host.apply(Left(self.id))
+
     def dispatch(self, effect: Dispatch, replica: Replica) -> None:
         """Send the request to this replica."""
+        if self._held_since_s is not None:
+            self._release(HeldResult.DISPATCHED, effect.model)
         host, call = self._host, self._call
         request = call.request
         now = host.now()
@@ -195,6 +229,9 @@ class Exchange:
 
     def reject(self, effect: Reject) -> None:
         """Answer with an error of ours, or with the engine's own where that tells more."""
+        if self._phase is Phase.OVER:
+            return
+        self._release(HeldResult.REJECTED)
         if effect.passes_answer and self._refused_with is not None:
             self._host.telemetry.reject(effect.reason, self._call.request.model)
             self._pass_error(self._refused_with)
@@ -322,6 +359,7 @@ class Exchange:
         """Nobody waits any more: the engine must stop at once."""
         if self._phase is Phase.OVER:
             return
+        self._leave(HeldResult.LEFT)
         self._cancel_upstream()
         self._end(Outcome.ABORTED, detail="the client closed its connection")
         self._over(self._status if self._sent else None)
@@ -372,6 +410,12 @@ class Exchange:
         """End at once: the gateway stops."""
         self._give_up(503, "gateway_stops", reason)
 
+    def fail(self, attempt: int) -> None:
+        """The attempt could not be begun, by a fault of ours."""
+        detail = "the gateway failed to send the request"
+        self._host.apply(Ended(attempt, Outcome.CUT, detail=detail))
+        self._give_up(500, "internal", detail)
+
     def _expire(self, reason: str) -> None:
         """The attempt took too long; as long as the client has seen nothing, another may follow."""
         self._cancel_upstream()
@@ -382,6 +426,7 @@ class Exchange:
 
     def _give_up(self, status: int, code: str, reason: str) -> None:
         """End the request for a reason that says nothing about its replica."""
+        self._leave(HeldResult.REJECTED)
         self._cancel_upstream()
         if self._sent:
             self._break_off(Outcome.CUT, reason)

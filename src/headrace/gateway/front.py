@@ -29,6 +29,7 @@ from headrace.gateway.exchange import JSON
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.models import render_model, render_models
 from headrace.gateway.notes import RequestNotes, client_id, notes_of
+from headrace.gateway.promise import TIER
 from headrace.gateway.settings import Limits
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
@@ -66,7 +67,17 @@ class FrontHost(Protocol):
 
     @property
     def in_flight(self) -> int:
-        """Requests being served."""
+        """Requests being served, and those held."""
+        ...
+
+    @property
+    def held(self) -> int:
+        """Of these, the ones that wait for a replica with room."""
+        ...
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """The tiers that a request may choose."""
         ...
 
     def begin(self, call: Call, connection: ClientConnection) -> InFlight:
@@ -146,6 +157,7 @@ class Front:
         try:
             if notes.is_call and request.body_bytes <= LARGE_BODY_BYTES:
                 self._check_room()
+                self._check_promise(notes)
                 origin = Origin(self._new_id(), notes.tenant or "", "", "", self._holder_of)
                 return self._host.begin(read_call(request, origin), connection)
             if request.path.startswith(b"/v1/"):
@@ -172,12 +184,24 @@ class Front:
             )
 
     def _check_room(self) -> None:
-        limit = self._host.limits.max_in_flight
-        if self._host.in_flight >= limit:
+        host, limit = self._host, self._host.limits.max_in_flight
+        if host.in_flight - host.held >= limit:
             raise BadRequest(
                 f"This gateway serves {limit} requests at once (limits.max_in_flight).",
                 status=429,
                 code="too_many_requests",
+            )
+
+    def _check_promise(self, notes: RequestNotes) -> None:
+        error = notes.bad_promise
+        if error is not None:
+            raise BadRequest(str(error), code="bad_slo", param=error.param)
+        tier, known = notes.promise.tier, self._host.tiers
+        if tier and tier not in known:
+            raise BadRequest(
+                f"{TIER.decode()!r} is {tier[:64]!a}; tiers here are: {', '.join(known)}.",
+                code="unknown_tier",
+                param=TIER.decode(),
             )
 
     def _handle_api(
@@ -191,6 +215,7 @@ class Front:
         _check_path(path)
         self._check_room()
         _check_method(request)
+        self._check_promise(notes)
         if path in ENGINE_ADMIN:
             raise BadRequest(
                 f"{_shown(path)} changes the engine for everybody; call the engine itself.",

@@ -16,6 +16,7 @@ from headrace.edges.http.heads import (
 from headrace.edges.http.ports import AnswerHead, RequestHead
 from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.keys import KeyRing
+from headrace.gateway.promise import NOTHING_ASKED, BadPromise, promise_of
 
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _EVENTS = b"text/event-stream"
@@ -28,9 +29,20 @@ class RequestNotes:
     the name of the caller's key in `keys`, "" where no keys are asked for and None for a stranger.
     `forwarded` is the request line and the fields that pass, rendered, and `passing` these fields.
     `is_call` says that this is a POST to an endpoint we know, with a body that is not compressed.
+    `promise` is what it asks to be promised, unless that is a `bad_promise`.
     """
 
-    __slots__ = ("_forwarded", "_head", "client_id", "endpoint", "is_call", "keys", "tenant")
+    __slots__ = (
+        "_forwarded",
+        "_head",
+        "bad_promise",
+        "client_id",
+        "endpoint",
+        "is_call",
+        "keys",
+        "promise",
+        "tenant",
+    )
 
     def __init__(self, head: RequestHead, keys: KeyRing | None) -> None:
         self._head = head
@@ -44,6 +56,12 @@ class RequestNotes:
             and self.endpoint is not Endpoint.OTHER
             and find(head.headers, b"content-encoding") is None
         )
+        self.promise = NOTHING_ASKED
+        self.bad_promise: BadPromise | None = None
+        try:
+            self.promise = promise_of(head.headers)
+        except BadPromise as error:
+            self.bad_promise = error
 
     @property
     def passing(self) -> list[Header]:

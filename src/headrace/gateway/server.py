@@ -17,6 +17,7 @@ from headrace.core.events import (
     Arrived,
     Dispatch,
     Effect,
+    Ended,
     Event,
     Probe,
     Probed,
@@ -24,7 +25,7 @@ from headrace.core.events import (
     Wake,
     WakeAt,
 )
-from headrace.core.model import Fleet, ReplicaState
+from headrace.core.model import Fleet, Outcome, ReplicaState
 from headrace.edges.http import fetch
 from headrace.edges.http.address import url_at
 from headrace.edges.http.client import UpstreamPool
@@ -85,6 +86,7 @@ class DataPlane:
         self._front = Front(self)
         self._server = HttpServer(self._front, _connection_limits(settings), _cors(settings))
         self._exchanges: dict[str, Exchange] = {}
+        self._held: dict[str, Exchange] = {}
         self._upstreams: dict[str, Upstream] = {}
         self.responses = StoredResponses(limits.stored_responses)
         self.created_s = int(time.time())
@@ -93,6 +95,7 @@ class DataPlane:
         self._idle.set()
         self.now = time.monotonic
         telemetry.connections = self._count_connections
+        telemetry.held = lambda: dispatcher.held
 
     # ------------------------------------------------------------ life
 
@@ -132,8 +135,13 @@ class DataPlane:
 
     @property
     def in_flight(self) -> int:
-        """Requests being served."""
+        """Requests being served, and those held."""
         return len(self._exchanges) + self._front.reading
+
+    @property
+    def held(self) -> int:
+        """Requests that wait for a replica with room."""
+        return len(self._held)
 
     def begin_drain(self) -> None:
         """`/ready` says 503 from now on; everything else goes on."""
@@ -151,7 +159,8 @@ class DataPlane:
         except TimeoutError:
             pass
         left = len(self._exchanges)
-        for exchange in tuple(self._exchanges.values()):
+        # Those held go first: room for one of them would come too late.
+        for exchange in (*self._held.values(), *self._exchanges.values()):
             exchange.cut("the gateway stops")
         return left
 
@@ -183,6 +192,7 @@ class DataPlane:
         except Exception:  # noqa: BLE001 - one faulty exchange must not stop the clock of all
             _log.exception("a deadline could not be enforced")
             self._exchanges.pop(exchange.id, None)
+            self._held.pop(exchange.id, None)
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run a task that ends with the data plane."""
@@ -197,14 +207,31 @@ class DataPlane:
         """Hand an event to the core and carry out its effects."""
         for effect in self.dispatcher.handle(event, self.now() if now is None else now):
             if isinstance(effect, Dispatch):
-                exchange = self._exchanges.get(effect.request_id)
-                if exchange is not None:
-                    exchange.dispatch(effect, self.dispatcher.fleet.replicas[effect.replica])
+                self._dispatch(effect)
             else:
                 self._run(effect)
 
+    def _dispatch(self, effect: Dispatch) -> None:
+        exchange = self._exchanges.get(effect.request_id)
+        if exchange is None:
+            # In a turn of its own, as with what is held: see `_run`.
+            ended = Ended(effect.attempt, Outcome.CUT, detail="nobody waits for the answer")
+            asyncio.get_running_loop().call_soon(self.apply, ended)
+            return
+        try:
+            exchange.dispatch(effect, self.dispatcher.fleet.replicas[effect.replica])
+        except Exception:  # noqa: BLE001 - it may be called by another exchange, which goes on
+            _log.exception("a request could not be sent")
+            exchange.fail(effect.attempt)
+
     def _run(self, effect: Effect) -> None:
         if isinstance(effect, Reject):
+            if effect.request_id in self._held:
+                # In a turn of its own: the next request of its connection begins with the answer,
+                # and may push out another one that is held, and so on.
+                held = self._held[effect.request_id]
+                asyncio.get_running_loop().call_soon(held.reject, effect)
+                return
             exchange = self._exchanges.get(effect.request_id)
             if exchange is not None:
                 exchange.reject(effect)
@@ -244,6 +271,10 @@ class DataPlane:
             known = self._upstreams[pool] = Upstream(access)
         return known
 
+    def released(self, exchange: Exchange) -> None:
+        """The exchange is held no more."""
+        self._held.pop(exchange.id, None)
+
     def over(self, exchange: Exchange) -> None:
         """The exchange has ended."""
         self._exchanges.pop(exchange.id, None)
@@ -263,6 +294,11 @@ class DataPlane:
         return self.settings.limits
 
     @property
+    def tiers(self) -> tuple[str, ...]:
+        """The tiers that a request may choose."""
+        return self.settings.tiers
+
+    @property
     def fleet(self) -> Fleet:
         """What can be routed to."""
         return self.dispatcher.fleet
@@ -276,6 +312,9 @@ class DataPlane:
         except Exception:
             self.over(exchange)
             raise
+        if exchange.undecided:
+            self._held[exchange.id] = exchange
+            exchange.hold()
         return exchange
 
     def _count_connections(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headrace.core.admission import DEFAULT_TIER
 from headrace.edges.http.tls import ClientTls, ServerTls
 
 
@@ -17,7 +18,8 @@ class Limits:
     """Client connections at once from one address. As high as the total by default, because a
     load balancer in front makes every client look alike."""
     max_in_flight: int = 2048
-    """Requests being served at once; above it 429 with Retry-After."""
+    """Requests being served at once, those held for a replica aside; above it 429 with
+    Retry-After."""
     max_body_bytes: int = 64 * 1024 * 1024
     """Request body; above it 413."""
     max_buffered_bytes: int = 1024 * 1024 * 1024
@@ -108,3 +110,5 @@ class GatewaySettings:
     load balancers notice first."""
     upstreams: dict[str, UpstreamAccess] = field(default_factory=dict[str, UpstreamAccess])
     """By pool name."""
+    tiers: tuple[str, ...] = (DEFAULT_TIER,)
+    """Names that `x-headrace-tier` may say."""

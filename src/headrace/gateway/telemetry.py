@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from headrace.core import kv_growth
+from headrace.core.admission import DEFAULT_TIER
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Fleet, Replica
 from headrace.engines.reading import EngineReading
 from headrace.gateway.metrics.external import EngineTotals, PushedReport
 from headrace.gateway.metrics.gauges import EngineGauges, PushedGauges, engine_gauges
+from headrace.gateway.metrics.held import HeldKey, HeldResult, HeldTimes
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.metrics.series import Series, SeriesKey, SeriesTable
 from headrace.gateway.metrics.tokens import ChunkRatio
@@ -52,8 +54,9 @@ class Telemetry:
         self.settings = settings
         self.clock = clock
         self.fleet = Fleet() if fleet is None else fleet
-        self.held: dict[str, int] = {}
-        """Requests held at this gateway, by model id."""
+        self.held: Callable[[], Mapping[str, int]] = dict
+        """Requests held at this gateway by model id, asked for when `/metrics` is read."""
+        self.held_times = HeldTimes()
         self.connections: Callable[[], Mapping[str, int]] = dict
         """Open connections by kind (`client`, `upstream_busy`, `upstream_idle`), asked for when
         `/metrics` is read."""
@@ -128,6 +131,15 @@ class Telemetry:
         """
         known = model_id if self._serves(model_id) else ""
         self.rejects[reason, known] = self.rejects.get((reason, known), 0) + 1
+
+    def was_held(self, model_id: str, tier: str, result: HeldResult, held_s: float) -> None:
+        """A request waited here for a replica with room; "" is the default tier.
+
+        `model_id` is counted as in `reject`.
+        """
+        known = model_id if self._serves(model_id) else ""
+        key = HeldKey(known, tier or DEFAULT_TIER, result)
+        self.held_times.observe(key, held_s, self.settings.max_series)
 
     def tick(self, now: float) -> list[Progress]:
         """Count what streams relayed since the last tick; return the core's progress events.

@@ -59,6 +59,10 @@ WHOLE = Explanation(
     attempts=(ATTEMPT,),
     rejected="",
     reason="least seconds",
+    held_s=0.0,
+    tier="default",
+    ttft_target_s=2.0,
+    tpot_target_s=0.05,
 )
 
 
@@ -112,6 +116,16 @@ def test_fits_a_terminal_of_eighty_columns(shown, name):
     assert "21.5 ms" in text
 
 
+def test_what_was_promised_and_how_long_it_waited(shown):
+    promised = "tier default: TTFT within 2.00 s, TPOT within 50.0 ms"
+    assert promised in shown(WHOLE)
+    assert "held" not in shown(WHOLE)
+    assert f"{promised}\nheld at the gateway for 1.25 s\n" in shown(replace(WHOLE, held_s=1.25))
+    text = shown(replace(WHOLE, attempts=(), held_s=None, reason="no replica had room"))
+    assert f"{promised}\nheld at the gateway for 3.00 s so far\n" in text
+    assert "no replica had room" in text
+
+
 def test_a_request_without_a_model(shown):
     text = shown(replace(WHOLE, model="", prompt_tokens=1))
     assert "no model named, about 1 prompt token, 3 s ago" in text
@@ -138,7 +152,9 @@ def test_without_a_profile_there_are_no_seconds(shown):
         replace(WHOLE, attempts=(replace(ATTEMPT, candidates=(unknown,), cost_unit="tokens"),))
     )
     assert "1,024 tokens" in text
-    assert " ms" not in text.partition("why:")[0]
+    told = text.partition("attempt 1")[2].partition("why:")[0]
+    assert told
+    assert " ms" not in told
 
 
 def test_a_request_that_is_still_running_and_one_that_was_refused(shown):

@@ -3,7 +3,9 @@
 import pytest
 import trustme
 
+from headrace.compose.plan import plan_of
 from headrace.config import ConfigError, load
+from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.latency import LatencyProfile
 from tests.certificates import write_certificate
 
@@ -142,6 +144,58 @@ class TestTls:
         file.write_text(text)
         (warning,) = load(file, {}).warnings
         assert "pool p: tls.verify is false" in warning
+
+
+class TestTiers:
+    def test_the_default_one_is_there_in_any_case(self, tmp_path):
+        file = tmp_path / "headrace.yaml"
+        file.write_text(ONE)
+        assert load(file, {}).config.tiers == {"default": Tier()}
+        file.write_text(f"{ONE}tiers: {{gold: {{ttft: 500ms, tpot: 25ms, priority: 7}}}}\n")
+        gold = Tier("gold", 0.5, 0.025, 7)
+        assert load(file, {}).config.tiers == {"default": Tier(), "gold": gold}
+
+    def test_the_default_one_can_be_changed(self, tmp_path):
+        file = tmp_path / "headrace.yaml"
+        text = "tiers: {default: {shed_after_factor: 5, ttl: 90s}}\n"
+        file.write_text(f"{ONE}{text}admission: {{max_held: 9, starved_after: 3s}}\n")
+        loaded = load(file, {})
+        tier = Tier(shed_after_factor=5.0, ttl_s=90.0)
+        assert loaded.config.tiers == {"default": tier}
+        plan = plan_of(loaded)
+        assert plan.routing.tiers == (tier,)
+        assert plan.routing.admission == AdmissionSettings(9, 3.0)
+        assert plan.gateway.tiers == ("default",)
+
+    @pytest.mark.parametrize(
+        ("tier", "said"),
+        [
+            ("gold: {ttft: 0}", "tiers.gold.ttft: is 0; must be above 0s"),
+            ("gold: {tpot: 0ms}", "tiers.gold.tpot: is '0ms'; must be above 0s"),
+            ("gold: {ttl: 0}", "tiers.gold.ttl: is 0; must be above 0s"),
+            ("gold: {priority: -101}", "tiers.gold.priority: is -101; must be at least -100"),
+            ("gold: {priority: 101}", "tiers.gold.priority: is 101; must be at most 100"),
+            ("gold: {priority: 1.5}", "tiers.gold.priority: is 1.5; expected a whole number"),
+            ("gold: {shed_after_factor: -1}", "must be at least 0"),
+            ("gold: {name: silver}", "tiers.gold.name: unknown key"),
+            ("'g old': {}", "is no name for a tier; use at most 63 letters, digits"),
+            (f"{'x' * 64}: {{}}", "is no name for a tier"),
+        ],
+    )
+    def test_what_is_wrong_with_one(self, problems, tier, said):
+        (found,) = problems(f"{ONE}tiers:\n  {tier}\n")
+        assert found.startswith("line 4: tiers")
+        assert said in found
+
+    def test_there_may_be_64(self, problems):
+        text = "".join(f"  t{number}: {{}}\n" for number in range(63))
+        assert problems(f"{ONE}tiers:\n{text}") == []
+        (found,) = problems(f"{ONE}tiers:\n{text}  one-more: {{}}\n")
+        assert found == "line 4: tiers: are 65, with `default`; at most 64 can be told apart"
+
+    def test_they_are_no_part_of_routing(self, problems):
+        (found,) = problems(f"{ONE}routing: {{tiers: {{}}}}\n")
+        assert "routing.tiers: unknown key" in found
 
 
 def test_a_unix_socket_is_not_exposed_and_has_a_path(problems):

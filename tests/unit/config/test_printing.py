@@ -145,6 +145,11 @@ class TestSchema:
             {"drain": "soon"},
             {"health": {"interval": 0}},
             {"telemetry": {"engine_gauges": "yes"}},
+            {"tiers": {"gold": {"ttft": 0}}},
+            {"tiers": {"gold": {"priority": 101}}},
+            {"tiers": {"gold": {"name": "silver"}}},
+            {"admission": {"max_held": 0}},
+            {"routing": {"tiers": []}},
         ],
     )
     def test_mistakes_do_not(self, wrong):

@@ -5,11 +5,13 @@ import gc
 import msgspec
 import pytest
 
-from headrace.core.decisions import MOST_CANDIDATES, Explanation
+from headrace.core.admission import Tier
+from headrace.core.decisions import MOST_CANDIDATES, Decisions, Explanation
 from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.events import Ended
+from headrace.core.flights import Flight
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import PROMPT_BLOCK_BYTES, Outcome, PoolSpec, Usage
+from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Outcome, PoolSpec, Request, Usage
 from tests.unit.core.driver import Driver, chain
 
 # 0.1 ms per token and nothing else, so that sentences can be checked by heart.
@@ -231,3 +233,57 @@ def test_what_is_forgotten_leaves_no_cycle_behind():
         assert gc.collect() < 40
     finally:
         gc.enable()
+
+
+class TestHeld:
+    """What the log tells of a request that was not sent at once."""
+
+    def flight(self, ttft_target_s: float | None = None) -> Flight:
+        request = Request("it", "model", Endpoint.CHAT, streamed=True, ttft_target_s=ttft_target_s)
+        return Flight(request, ("model",), Tier("gold", ttft_s=1.0, tpot_s=0.02), now=10.0)
+
+    def explain(self, flight: Flight) -> Explanation:
+        decisions = Decisions(1)
+        decisions.note(flight)
+        explanation = decisions.explain("it")
+        assert explanation is not None
+        return explanation
+
+    def test_one_that_waits(self):
+        told = self.explain(self.flight())
+        assert told.held_s is None
+        assert told.reason == "held at the gateway: no replica has had room for it yet"
+
+    def test_one_that_was_left(self):
+        flight = self.flight()
+        flight.released_s = 12.5
+        flight.land()
+        told = self.explain(flight)
+        assert told.held_s == 2.5
+        assert told.reason == "its client went away while it was held at the gateway"
+
+    def test_targets_are_the_tiers_but_for_those_it_brought(self):
+        told = self.explain(self.flight())
+        assert (told.tier, told.ttft_target_s, told.tpot_target_s) == ("gold", 1.0, 0.02)
+        told = self.explain(self.flight(ttft_target_s=0.25))
+        assert (told.tier, told.ttft_target_s, told.tpot_target_s) == ("gold", 0.25, 0.02)
+
+
+def test_tells_what_was_promised_and_that_it_was_sent_at_once():
+    gold = Tier("gold", ttft_s=1.0, tpot_s=0.02)
+    driver = Driver(settings=DispatcherSettings(tiers=(gold,)))
+    driver.add("a")
+    driver.dispatched(id="it", tier="gold")
+    told = explain(driver, "it")
+    assert (told.held_s, told.tier, told.ttft_target_s) == (0.0, "gold", 1.0)
+    driver.dispatched(id="other")
+    assert explain(driver, "other").tier == "default"
+    # A reload may take away a tier that a request under way has named.
+    driver.dispatched(id="third", tier="gone")
+    assert explain(driver, "third").tier == "default"
+
+
+def test_a_refused_request_did_not_wait(driver):
+    driver.rejected(id="it", model="unknown")
+    told = explain(driver, "it")
+    assert (told.held_s, told.attempts) == (0.0, ())

@@ -16,6 +16,7 @@ from tests.control_plane import ShownGateway, running_control
 from tests.fleet_parts import make_fleet, report
 
 NOW = 500.0
+PROMISE = (0.0, "default", 2.0, 0.05)
 PUSH = {"modelId": "m", "outputTokens": 3}
 
 
@@ -88,7 +89,7 @@ async def test_the_fleet(client, gateway):
 
 
 async def test_a_decision_by_its_id_even_one_with_slashes(client, gateway):
-    told = Explanation("r1", "mine/7", "m", NOW - 3, 40, (), "", "no replica was ready")
+    told = Explanation("r1", "mine/7", "m", NOW - 3, 40, (), "", "no replica was ready", *PROMISE)
     gateway.explanations = {"r1": told, "mine/7": told}
     for request_id in ("r1", "mine/7", "mine%2F7"):
         shown = (await client.get(f"/api/v1/decisions/{request_id}")).json()
@@ -106,7 +107,7 @@ async def test_the_last_decision_needs_no_id(gateway, client):
     before = await client.get("/api/v1/decisions/last")
     assert before.status_code == 404
     assert "no request was routed yet" in before.json()["error"]["message"]
-    gateway.explanations["a"] = Explanation("a", "", "m", 0.0, 1, (), "", "")
+    gateway.explanations["a"] = Explanation("a", "", "m", 0.0, 1, (), "", "", *PROMISE)
     assert (await client.get("/api/v1/decisions/last")).json()["request_id"] == "a"
 
 

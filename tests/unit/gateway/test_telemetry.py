@@ -204,7 +204,7 @@ def test_what_an_engine_does_not_tell_is_estimated_and_an_unknown_kv_size_is_not
 def test_a_gateway_without_engine_gauges_exports_only_its_own_facts(fleet):
     telemetry = make(fleet, engine_gauges=False)
     report(fleet.replicas["p-0"], NOW, queue_depth=4, running=3, kv_usage_ratio=0.5)
-    telemetry.held["m"] = 2
+    telemetry.held = lambda: {"m": 2}
     complete(telemetry)
     samples = read(telemetry)
     queue = {key: value for key, value in samples.items() if key[0] == "llm_queue_depth"}
@@ -219,7 +219,7 @@ def test_queue_depth_sums_to_waiting_in_engines_and_held_here(fleet):
     telemetry = make(fleet)
     for name, depth in (("p-0", 4), ("p-1", 1)):
         report(fleet.replicas[name], NOW, queue_depth=depth)
-    telemetry.held["m"] = 2
+    telemetry.held = lambda: {"m": 2}
     samples = read(telemetry)
     assert sum(value for (name, *_), value in samples.items() if name == "llm_queue_depth") == 7
 

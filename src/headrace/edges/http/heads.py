@@ -39,6 +39,8 @@ NOT_FORWARDED = HOP_BY_HOP | {
     b"accept-encoding",
     # Replaced by our own, unique id: engines use it as the id of the request.
     b"x-request-id",
+    # A gateway behind this one has tiers of its own.
+    b"x-headrace-tier",
 }
 """Request fields that stay at the gateway."""
 

@@ -123,11 +123,19 @@ def _own_replicas(telemetry: Telemetry) -> Iterator[Replica]:
 
 
 def _queue_depth(telemetry: Telemetry, now: float) -> Iterator[Row]:
-    held = {pool.spec.model: 0 for pool in telemetry.fleet.pools.values()} | telemetry.held
+    held = {pool.spec.model: 0 for pool in telemetry.fleet.pools.values()} | dict(telemetry.held())
     for model_id, count in held.items():
         yield (model_id, "", ""), count
     for replica in _own_replicas(telemetry):
         yield _replica_labels(replica), telemetry.gauges_of(replica, now).queue_depth
+
+
+def _held_times(telemetry: Telemetry, _now: float) -> Iterator[Row]:
+    for key, histogram in telemetry.held_times:
+        yield (
+            (key.model_id, key.tier, key.result.value),
+            Distribution(histogram.bounds, tuple(histogram.counts), histogram.total),
+        )
 
 
 def _running(telemetry: Telemetry, now: float) -> Iterator[Row]:
@@ -309,6 +317,15 @@ METRICS: tuple[Metric, ...] = (
         "Requests that the gateway itself answered with an error. model_id is empty for names "
         "that no pool serves.",
         _rejects,
+    ),
+    Metric(
+        "headrace_held_seconds",
+        "histogram",
+        ("model_id", "tier", "result"),
+        "How long requests waited at this gateway for a replica with room, by what came of it: "
+        "dispatched, rejected or left by the client. Requests that did not wait are not in it. "
+        "model_id as in headrace_rejects_total.",
+        _held_times,
     ),
     Metric(
         "headrace_decisions_total",
