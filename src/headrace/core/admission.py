@@ -7,7 +7,13 @@ order of priority bands, and within a band by what is left of the time promised.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush, nsmallest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.core.flights import Flight
 
 DEFAULT_TIER = "default"
 
@@ -37,6 +43,99 @@ class AdmissionSettings:
 
     max_held: int = 4096
     """Requests that may wait; above it 429."""
+    hold_above_s: float = 0.35
+    """A request is held while it would wait for longer than this at the replica that is best for
+    it. Less keeps the choice open for longer; but an engine must not run dry in between."""
     starved_after_s: float = 10.0
     """A request that has waited for so long goes before all that have not, whatever its priority:
     no band starves another."""
+
+
+class Held:
+    """One request in the queue.
+
+    `latest_s` is when it must be sent at the latest to meet its target, `prefill_s` what its
+    prompt takes, `expires_s` when it has waited for too long.
+    """
+
+    __slots__ = ("expires_s", "flight", "latest_s", "prefill_s", "priority")
+
+    def __init__(self, flight: Flight, tier: Tier, prefill_s: float) -> None:
+        self.flight = flight
+        self.priority = tier.priority
+        self.prefill_s = prefill_s
+        self.latest_s = flight.arrived_s + flight.ttft_target_s - prefill_s
+        self.expires_s = flight.arrived_s + tier.ttl_s
+
+
+class Queue:
+    """Requests held for one model, in the order in which they are to be sent.
+
+        starved (the oldest first)
+        ──► by priority: in time (the least slack first) ──► too late (the oldest first)
+
+    What cannot be in time any more goes behind all of its band that can: to hurry it would only
+    make others late as well.
+    """
+
+    __slots__ = ("_held", "_in_time", "_late", "_turn", "work_s")
+
+    def __init__(self) -> None:
+        self._held: dict[str, Held] = {}  # in the order of arrival
+        self._in_time: list[tuple[int, float, int, Held]] = []
+        self._late: list[tuple[int, int, Held]] = []
+        self._turn = 0
+        self.work_s = 0.0
+        """Seconds of prefill that wait, on one replica."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._held
+
+    def add(self, held: Held) -> None:
+        """Take in a request."""
+        self._turn += 1
+        self._held[held.flight.id] = held
+        self.work_s += held.prefill_s
+        heappush(self._in_time, (-held.priority, held.latest_s, self._turn, held))
+
+    def remove(self, request_id: str) -> Held | None:
+        """Take a request out, whatever its place; None if it is not here."""
+        held = self._held.pop(request_id, None)
+        if held is not None:
+            self.work_s = self.work_s - held.prefill_s if self._held else 0.0
+        return held
+
+    def first(self, now: float, starved_after_s: float, most: int) -> list[Held]:
+        """Those to be sent next, at most so many; they stay here until they are removed."""
+        if not self._held:
+            return []
+        in_time, late, held = self._in_time, self._late, self._held
+        oldest = next(iter(held.values()))
+        found = [oldest] if now - oldest.flight.arrived_s >= starved_after_s else []
+        while in_time and (in_time[0][3].flight.id not in held or in_time[0][1] < now):
+            priority, _, turn, gone = heappop(in_time)
+            if gone.flight.id in held:
+                heappush(late, (priority, turn, gone))
+        while late and late[0][2].flight.id not in held:
+            heappop(late)
+        found += [entry[3] for entry in nsmallest(most, in_time)]
+        found += [entry[2] for entry in nsmallest(most, late)]
+        waiting = {each.flight.id: each for each in found if each.flight.id in held}
+        return sorted(waiting.values(), key=_rank(now, starved_after_s))[:most]
+
+    def expired(self, now: float) -> list[Held]:
+        """Those that have waited for too long, the oldest first."""
+        return [held for held in self._held.values() if held.expires_s <= now]
+
+
+def _rank(now: float, starved_after_s: float) -> Callable[[Held], tuple[bool, int, bool, float]]:
+    def rank(held: Held) -> tuple[bool, int, bool, float]:
+        arrived_s = held.flight.arrived_s
+        is_late = held.latest_s < now
+        order_s = arrived_s if is_late else held.latest_s
+        return (now - arrived_s < starved_after_s, -held.priority, is_late, order_s)
+
+    return rank

@@ -132,7 +132,7 @@ Row: TypeAlias = tuple[
 need not look at it again while it lies in the decision log."""
 
 
-REPLICA, HIT_TOKENS, SLOT_WAIT_S = 3, 4, 10
+REPLICA, HIT_TOKENS, QUEUE_S, SLOT_WAIT_S, PREFILL_S = 3, 4, 9, 10, 11
 """Where a row has these fields of a `Candidate`."""
 
 
@@ -205,6 +205,8 @@ class Policy(Protocol):
 
     scope: Scope
     """What `price` is shown. Chance has its place here alone, so that a policy needs none."""
+    holds: bool
+    """Whether requests are held at the gateway while the best replica has no room for them."""
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price replicas for this request, at least the one to be picked.

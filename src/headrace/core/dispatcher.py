@@ -16,9 +16,18 @@ from typing import Any
 
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
-from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
+from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Held, Queue, Tier
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import HIT_TOKENS, REPLICA, SLOT_WAIT_S, Candidate, Row
+from headrace.core.candidates import (
+    HIT_TOKENS,
+    PREFILL_S,
+    QUEUE_S,
+    REPLICA,
+    SLOT_WAIT_S,
+    Candidate,
+    Policy,
+    Row,
+)
 from headrace.core.catalog import Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
@@ -60,6 +69,11 @@ from headrace.core.retries import (
 )
 from headrace.core.roster import Roster
 
+HELD_LOOKED_AT = 8
+"""Held requests, from the first on, for which room is looked for at a time: the one that is first
+may wait for a replica of its own choice, and must not hold up all the others."""
+HELD_LOOK_S = 0.25
+"""While requests are held, what time alone has changed is looked at this often."""
 _NONE: tuple[str, ...] = ()
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 
@@ -101,6 +115,7 @@ class Dispatcher:
     ) -> None:
         self.fleet = Fleet()
         self.decisions = Decisions(settings.decisions)
+        self._queues: dict[str, Queue] = {}
         self.held: dict[str, int] = {}
         """Requests that wait for a replica with room, by model."""
         self._tiers = _by_name(settings.tiers)
@@ -154,15 +169,18 @@ class Dispatcher:
         if not route and not request.replica:
             known = self._catalog.known_names()
             return _rejected(flight, rejections.unknown_model(request, known), now)
-        return self._dispatch(flight, _NONE, now) or _rejected(
-            flight, rejections.none_ready(request, self._settings.retry_after_s), now
-        )
+        effects = self._dispatch(flight, _NONE, now)
+        return self._none_ready(flight, now) if effects is None else effects
 
-    def _left(self, _event: Left, _now: float) -> list[Effect]:
-        return []  # nothing is held yet
+    def _none_ready(self, flight: Flight, now: float) -> list[Effect]:
+        reject = rejections.none_ready(flight.request, self._settings.retry_after_s)
+        return _rejected(flight, reject, now)
 
-    def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect]:
-        """Send the request to the best replica that is not excluded; no effects if none is left."""
+    def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect] | None:
+        """Send the request to the best replica that is not excluded; None if none is left.
+
+        One that was not tried yet may be held or shed instead.
+        """
         for model in flight.route:
             serving = self._catalog.serving(model)
             if serving is not None and flight.request.replica:
@@ -171,12 +189,13 @@ class Dispatcher:
                 serving = serving.without(excluded)
             if serving is not None:
                 return self._send(flight, model, serving, now)
-        return []
+        return None
 
     def _send(self, flight: Flight, model: str, serving: Serving, now: float) -> list[Effect]:
         request, index = flight.request, self._index
         policy = self._roster.policies[serving.pool.spec.name]
         ask = routing.ask_of(request, serving.pool, serving.adapter)
+        ask.ttft_target_s, ask.tpot_target_s = flight.ttft_target_s, flight.tpot_target_s
         if ask.prompt_tokens >= serving.shortest_context_tokens:
             serving = serving.fitting(routing.context_needed(request, ask))
         rows = routing.price(ask, serving, index, policy, rng=self._rng, now=now)
@@ -186,6 +205,10 @@ class Dispatcher:
             best = rows[0]
         else:
             best = min(rows)
+        if best[QUEUE_S] is not None and not flight.attempts:
+            instead = self._judge(flight, model, serving, policy, best, now)
+            if instead is not None:
+                return instead
         replica = self.fleet.replicas[best[REPLICA]]
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
@@ -208,6 +231,92 @@ class Dispatcher:
             effects += self._wake_by(now + self._settings.attempt_expiry_s)
         return effects
 
+    # ------------------------------------------------------------------ admission
+
+    def _judge(
+        self,
+        flight: Flight,
+        model: str,
+        serving: Serving,
+        policy: Policy,
+        best: Row,
+        now: float,
+    ) -> list[Effect] | None:
+        """Shed a request, hold it, or say None: it is to be sent."""
+        wait_s = (best[QUEUE_S] or 0.0) + (best[SLOT_WAIT_S] or 0.0)
+        prefill_s = best[PREFILL_S] or 0.0
+        tier = self._tiers.get(flight.tier) or self._tiers[DEFAULT_TIER]
+        queue = self._queues.get(model)
+        is_held = queue is not None and flight.id in queue
+        if tier.shed_after_factor and not is_held:
+            ahead_s = 0.0 if queue is None else queue.work_s / len(serving.replicas)
+            most_s = tier.shed_after_factor * flight.ttft_target_s
+            predicted_s = ahead_s + wait_s + prefill_s
+            if predicted_s > most_s:
+                reject = rejections.too_long(flight.request, predicted_s, most_s)
+                return _rejected(flight, reject, now)
+        if wait_s <= self._settings.admission.hold_above_s or not policy.holds:
+            return None
+        return [] if is_held else self._hold(flight, model, tier, prefill_s, now)
+
+    def _hold(
+        self, flight: Flight, model: str, tier: Tier, prefill_s: float, now: float
+    ) -> list[Effect]:
+        """Keep a request until a replica has room for it."""
+        if sum(self.held.values()) >= self._settings.admission.max_held:
+            return _rejected(flight, rejections.queue_full(flight.request, tier.ttft_s), now)
+        queue = self._queues.get(model)
+        if queue is None:
+            queue = self._queues[model] = Queue()
+        held = Held(flight, tier, prefill_s)
+        queue.add(held)
+        self.held[model] = len(queue)
+        return self._wake_by(now + HELD_LOOK_S)
+
+    def _release(self, now: float) -> list[Effect]:
+        """Send what is held, as far as there is room."""
+        effects = list[Effect]()
+        for model, queue in list(self._queues.items()):
+            starved_after_s = self._settings.admission.starved_after_s
+            for held in queue.first(now, starved_after_s, HELD_LOOKED_AT):
+                flight = held.flight
+                sent = self._dispatch(flight, _NONE, now)
+                if sent == []:
+                    continue  # no room for this one
+                queue.remove(flight.id)
+                effects += self._none_ready(flight, now) if sent is None else sent
+            self._count_held(model, queue)
+        return effects
+
+    def _count_held(self, model: str, queue: Queue) -> None:
+        if queue:
+            self.held[model] = len(queue)
+        else:
+            del self._queues[model], self.held[model]
+
+    def _left(self, event: Left, now: float) -> list[Effect]:
+        for model, queue in list(self._queues.items()):
+            held = queue.remove(event.request_id)
+            if held is not None:
+                held.flight.released_s = now
+                held.flight.land()
+                self._count_held(model, queue)
+        return []
+
+    def _expire_held(self, now: float) -> list[Effect]:
+        effects = list[Effect]()
+        for model, queue in list(self._queues.items()):
+            for held in queue.expired(now):
+                queue.remove(held.flight.id)
+                waited_s = now - held.flight.arrived_s
+                effects += _rejected(
+                    held.flight, rejections.held_too_long(held.flight.request, waited_s), now
+                )
+            self._count_held(model, queue)
+        return effects
+
+    # ------------------------------------------------------------------ attempts
+
     def _presume_first_token(self, row: Row, attempt: int, now: float) -> None:
         ttft_s = Candidate(*row).ttft_s if row[SLOT_WAIT_S] is not None else None
         if ttft_s is not None:
@@ -220,7 +329,7 @@ class Dispatcher:
             if attempt.flight.request.streamed:
                 attempt.is_timed = True
                 learning.learn_first_token(attempt, now)
-        return []
+        return self._release(now) if self._queues else []
 
     def _progress(self, event: Progress, now: float) -> list[Effect]:
         attempt = self._attempts.get(event.attempt)
@@ -251,7 +360,7 @@ class Dispatcher:
             effects += self._retry(flight, event, now)
         if flight.attempts[-1] is attempt:
             flight.land()
-        return effects
+        return effects + self._release(now) if self._queues else effects
 
     def _convict(self, flight: Flight, now: float) -> list[Effect]:
         """A request was served: those who answered it with an error before are at fault."""
@@ -323,10 +432,10 @@ class Dispatcher:
         else:
             why = "no other replica is ready"
             effects = self._dispatch(flight, tried, now)
-            if not effects and failure.status is None:
+            if effects is None and failure.status is None:
                 twice = [name for name in tried if tried.count(name) > 1]
                 effects = self._dispatch(flight, twice, now)
-            if effects:
+            if effects is not None:
                 return effects
         reject = rejections.gave_up(
             flight.request, failure, tried[-1], why, retry_after_s=settings.busy_s
@@ -409,6 +518,9 @@ class Dispatcher:
             attempt.expired = True
             attempt.let_go()
             attempt.flight.land()
+        if self._queues:
+            effects += self._expire_held(now) + self._release(now)
+            due += [now + HELD_LOOK_S for queue in self._queues.values() if queue]
         self._wake_at_s = None
         return effects + (self._wake_by(min(due)) if due else [])
 

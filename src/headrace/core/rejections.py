@@ -28,6 +28,27 @@ def none_ready(request: Request, retry_after_s: float) -> Reject:
     return Reject(request.id, 503, RejectReason.NO_REPLICA, message, retry_after_s)
 
 
+def too_long(request: Request, predicted_s: float, most_s: float) -> Reject:
+    """429: the wait would be longer than the request's tier tolerates."""
+    message = (
+        f"the first token would take {predicted_s:.0f} s, over the {most_s:.0f} s that tier "
+        f"{request.tier or 'default'!r} tolerates (tiers.shed_after_factor); try again later"
+    )
+    return Reject(request.id, 429, RejectReason.OVERLOADED, message, max(1.0, predicted_s - most_s))
+
+
+def queue_full(request: Request, retry_after_s: float) -> Reject:
+    """429: as many requests are held as may be."""
+    message = "as many requests wait here as may (admission.max_held); try again later"
+    return Reject(request.id, 429, RejectReason.OVERLOADED, message, max(1.0, retry_after_s))
+
+
+def held_too_long(request: Request, waited_s: float) -> Reject:
+    """503: no replica had room in time."""
+    message = f"no replica had room for the request within {waited_s:.0f} s (tiers.ttl)"
+    return Reject(request.id, 503, RejectReason.HELD_TOO_LONG, message, 1.0)
+
+
 def gave_up(
     request: Request, failure: Ended, replica: str, why: str, *, retry_after_s: float
 ) -> Reject:

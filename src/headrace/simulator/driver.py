@@ -17,6 +17,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import TypeAlias
 
+from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
 from headrace.core.dispatcher import Dispatcher, DispatcherSettings
 from headrace.core.events import (
     Arrived,
@@ -50,6 +51,7 @@ from headrace.traffic.trace import TraceRequest
 
 MODEL = "model"
 POOL = "pool"
+MOST_HELD = 1_000_000_000
 DECISIONS_KEPT = 1
 """In the core's log: nobody asks here why."""
 TURNS_PER_REPORT = 1024
@@ -121,7 +123,7 @@ class Simulation:
             for name, spec in zip(replica_names(len(specs)), specs, strict=True)
         }
         self._core = Dispatcher(
-            DispatcherSettings(decisions=DECISIONS_KEPT),
+            _dispatcher_settings(settings),
             random.Random(f"dispatcher {settings.seed}"),  # noqa: S311 - no secrets
             PromptBlocks(block_tokens, kv_events=settings.kv_events),
         )
@@ -303,6 +305,14 @@ class Simulation:
             self._at(self.now + self._settings.network_s, action)
         else:
             action()
+
+
+def _dispatcher_settings(settings: SimulationSettings) -> DispatcherSettings:
+    """The core knows the targets; nothing is shed, so that policies answer for all that came."""
+    slo = settings.slo
+    tier = Tier(DEFAULT_TIER, slo.ttft_s, slo.tpot_s, shed_after_factor=0.0, ttl_s=inf)
+    admission = AdmissionSettings(max_held=MOST_HELD, hold_above_s=settings.hold_above_s)
+    return DispatcherSettings(decisions=DECISIONS_KEPT, tiers=(tier,), admission=admission)
 
 
 def replica_names(count: int) -> list[str]:

@@ -41,6 +41,8 @@ class SimulationSettings:
     plain profile."""
     kv_events: bool = False
     """The prefix index follows KV events of the engines instead of the gateway's own dispatches."""
+    hold_above_s: float = 0.35
+    """See `AdmissionSettings`."""
     seed: int = 0
     """Of everything random: mismatch, and the choices of policies."""
     drain_limit_s: float = 3600.0

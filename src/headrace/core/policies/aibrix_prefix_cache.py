@@ -39,6 +39,7 @@ class AibrixPrefixCache:
     """Prices by requests in flight; remembers only how often it drew."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(self, imbalance: int = 16, sigmas: float = 2.0) -> None:
         self._imbalance = imbalance

@@ -43,6 +43,7 @@ class DynamoKv:
     """Prices in blocks; remembers only how often it drew."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class DynamoLmetric:
     """Prices by the product; stateless."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(self, overlap_weight: float = 1.0, block_tokens: int = 16) -> None:
         if block_tokens < 1:

@@ -26,6 +26,7 @@ class LeastKvCache:
     """Prices by the usage that was scraped last; remembers only how often it drew."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(self) -> None:
         self._ties = Ties()

@@ -27,6 +27,7 @@ class LeastRequests:
     """Prices by the requests in flight; stateless."""
 
     scope = Scope.ALL
+    holds = False
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price those with the fewest requests in flight, by these."""

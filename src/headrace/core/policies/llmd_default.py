@@ -40,6 +40,7 @@ class LlmdDefault:
     """Prices by the weighted scores, negated; remembers only how often it drew."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(
         self,

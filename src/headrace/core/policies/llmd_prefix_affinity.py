@@ -61,6 +61,7 @@ class LlmdPrefixAffinity:
     """Prices by scores, negated, with all but the kept ruled out."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(
         self,

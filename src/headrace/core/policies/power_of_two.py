@@ -21,6 +21,7 @@ class PowerOfTwo:
     """Prices the two that it is shown by their requests in flight; stateless."""
 
     scope = Scope.PAIR
+    holds = False
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price both by their requests in flight."""

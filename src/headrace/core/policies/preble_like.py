@@ -49,6 +49,7 @@ class PrebleLike:
     """Prices in seconds; remembers how much of past prompts was found cached."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(self, exploit_ratio: float = 1.0, eviction_weight: float = 1.0) -> None:
         self._exploit_ratio = exploit_ratio

@@ -54,6 +54,7 @@ class PrefixHash:
     """
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(self) -> None:
         self._ring = HashRing()

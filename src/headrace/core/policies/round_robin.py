@@ -19,6 +19,7 @@ class RoundRobin:
     """Prices by turn: 0 for the replica whose turn it is, 1 for the next one, and so on."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(self) -> None:
         self._last = ""

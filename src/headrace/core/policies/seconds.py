@@ -4,7 +4,7 @@
               + DECODE_WEIGHT * expected output tokens * step time in that company
               + WORTH * TTFT target * (TTFT_RISK * risk(TTFT) + risk(TPOT))
               + others
-    risk(t) = x^3 / (1 + x^3),  x = t / target            that a target is missed
+    risk(t) = x^5 / (1 + x^5),  x = t / target            that a target is missed
     TPOT    = step time / (1 - PREFILL_SHARE * busy)
     busy    = share of the last seconds that prefills sent there take
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
@@ -35,11 +35,11 @@ from headrace.core.attempts import RECENT_S
 from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
 from headrace.core.model import Replica
 
-WORTH = 1.5
+WORTH = 1.0
 """What a missed target weighs, in TTFT targets."""
 TTFT_RISK = 0.5
 """The wait counts in seconds already."""
-PREFILL_SHARE = 0.6
+PREFILL_SHARE = 0.7
 """How much of the recent share of prefills a stream is taken to meet. With 1 a replica where the
 targets are lost draws all that would lose them elsewhere: fewer misses yet, and long waits."""
 MOST_BUSY = 0.9
@@ -57,6 +57,7 @@ class Seconds:
     """Prices by predicted seconds; stateless."""
 
     scope = Scope.SHORTLIST
+    holds = True
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price each replica in seconds, or in tokens where a pool has no profile yet."""
@@ -74,10 +75,10 @@ class Seconds:
             streams = replica.in_flight
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
-            before = (step_s * per_tpot / idle) ** 3
-            after = (tpot_s * per_tpot / max(0.1, idle - PREFILL_SHARE * prefill_s / RECENT_S)) ** 3
+            before = (step_s * per_tpot / idle) ** 5
+            after = (tpot_s * per_tpot / max(0.1, idle - PREFILL_SHARE * prefill_s / RECENT_S)) ** 5
             risk = after / (1.0 + after)
-            late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** 3
+            late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** 5
             others_s = prefill_s * (
                 share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy)) - 1.0
             ) + worth_s * streams * (risk - before / (1.0 + before))

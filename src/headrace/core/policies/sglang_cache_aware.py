@@ -38,6 +38,7 @@ class SglangCacheAware:
     """Prices by requests in flight; stateless."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(
         self, cache_threshold: float = 0.3, balance_abs: int = 64, balance_rel: float = 1.5

@@ -36,6 +36,7 @@ class SmgLeastLoad:
     """Prices in seconds; remembers the tokens that it sent where since the last scrape."""
 
     scope = Scope.ALL
+    holds = False
 
     def __init__(
         self, kv_weight: float = 0.15, tokens_per_s: float = 2000.0, mean_tokens: int = 1024
