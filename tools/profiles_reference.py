@@ -11,19 +11,21 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "profiles
 PROMPT_TOKENS, CONTEXT_TOKENS, BATCH = 8192, 4096, 32
 EXAMPLE = "h100-llama-3.1-8b"
 
-_HEAD = f"""\
+_HEAD = """\
 # Profiles of engines
 
-What a GPU does with a model, for `headrace simulate --profile` and `headrace engine --profile`. This page
-is made from the code: `python -m tools.profiles_reference`.
+What a GPU does with a model, for `headrace simulate --profile` and `headrace engine --profile`.
+This page is made from the code: `python -m tools.profiles_reference`.
 
-A name is a GPU, a model and, of several GPUs, how many: `h100-llama-3.3-70b-tp4`. Those below are the
-pairs of each GPU and model with the GPUs that the model is usually served on, or as many as it takes to fit.
-Any other number up to 8 that it fits on can be asked for by its name: `h100-llama-3.1-8b-tp2`.
+A name is a GPU, a model and, of several GPUs, how many: `h100-llama-3.3-70b-tp4`. Those below are
+the pairs of each GPU and model with the GPUs that the model is usually served on, or as many as
+it takes to fit. Any other number up to 8 that it fits on can be asked for by its name:
+`h100-llama-3.1-8b-tp2`.
 
-No profile is measured. Each is derived from published figures of the GPU and the model's shape, by the
-formulas in `src/headrace/engine_model/derivation.py`, with a few shares that are estimates: they stand below
-beside each GPU. What the model leaves out: [engines without a GPU](../how-to/engine-without-gpu.md).
+No profile is measured. Each is derived from published figures of the GPU and the model's shape,
+by the formulas in `src/headrace/engine_model/derivation.py`, with a few shares that are
+estimates: they stand below beside each GPU. What the model leaves out: [engines without a
+GPU](../how-to/engine-without-gpu.md).
 
 ## Coefficients
 
@@ -37,18 +39,19 @@ beside each GPU. What the model leaves out: [engines without a GPU](../how-to/en
 _LIMITS = f"""
 ## What follows from them
 
-*Prefill* is a prompt of {PROMPT_TOKENS:,} tokens alone on the replica; a *token* is one step of sequences that
-have {CONTEXT_TOKENS:,} tokens of context each. KV blocks have 16 tokens.
+*Prefill* is a prompt of {PROMPT_TOKENS:,} tokens alone on the replica; a *token* is one step of
+sequences that have {CONTEXT_TOKENS:,} tokens of context each. KV blocks have 16 tokens.
 
-| profile | KV cache, tokens | step at most, tokens | sequences | prefill, ms | prefill, tokens/s | token alone, ms | among {BATCH}, ms |
+| profile | KV cache, tokens | step at most, tokens | sequences | prefill, ms |\
+ prefill, tokens/s | token alone, ms | among {BATCH}, ms |
 |---|---|---|---|---|---|---|---|
 """
 
 _GPU_HEAD = """
 ## GPUs
 
-Peaks are dense BF16, memory is what `nvidia-smi` reports. *Got* are the shares of the peaks that matrix
-products, attention and reading weights get: estimates.
+Peaks are dense BF16, memory is what `nvidia-smi` reports. *Got* are the shares of the peaks that
+matrix products, attention and reading weights get: estimates.
 
 | GPU | title | TFLOP/s | TB/s | MiB | link | got | source |
 |---|---|---|---|---|---|---|---|
@@ -66,8 +69,8 @@ BF16, decoder only, grouped-query attention.
 _POOL_HEAD = """
 ## As the prior of a pool
 
-A gateway learns the profile of a pool from its first 50 streams. To begin with one of these, give the pool
-its coefficients; streams correct them from then on.
+A gateway learns the profile of a pool from its first 50 streams. To begin with one of these, give
+the pool its coefficients; streams correct them from then on.
 
 ```yaml
 """

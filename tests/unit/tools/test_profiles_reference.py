@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace.config import load
+from headrace.core.latency import LatencyProfile
 from headrace.engine_model.profiles import profile, profile_names
 from tools import profiles_reference
 
@@ -22,11 +23,13 @@ def test_every_profile_is_in_both_tables():
 
 
 def test_the_example_gives_a_pool_the_profile(tmp_path: Path):
-    found = re.search(r"^```yaml\n(.*?)^```$", profiles_reference.render_page(), re.M | re.S)
+    page = profiles_reference.render_page()
+    found = re.search(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert found is not None
     file = tmp_path / "headrace.yaml"
     file.write_text(found[1])
     (pool,) = load(file).config.pools
+    assert isinstance(pool.profile, LatencyProfile)
     wanted = profile(profiles_reference.EXAMPLE).latency
     assert pool.profile.name == wanted.name
     assert pool.profile.prefill_s(8192) == pytest.approx(wanted.prefill_s(8192), rel=1e-3)
