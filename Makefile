@@ -8,6 +8,7 @@ ARGS ?=
 
 help:
 	@echo 'make up [ARGS="--replicas 3"]  real replicas of a real model behind the gateway'
+	@echo 'make env                       the environment alone, for .venv/bin/headrace'
 	@echo 'make test [ARGS="-k router"]   linters, types, layers and the test suite'
 	@echo 'make lint                      the checks alone'
 	@echo 'make acceptance                the slow tests: real vLLM, long runs'
