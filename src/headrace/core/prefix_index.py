@@ -35,6 +35,13 @@ MOST_BLOCKS_PER_REPLICA = 262_144
 EVERY_BLOCK = 1 << 60
 """As `fine_blocks`: more blocks than any prompt has."""
 
+SHRINK = 0.8
+"""What a false hit leaves of the capacity that a replica is taken to have: others may use it, or it
+told more than it keeps. Not less, for a hit is false after a restart, too."""
+GROW = 1.01
+"""By how much it grows again with each hit that was true."""
+LEAST_SHARE = 1 / 16
+
 _FNV_OFFSET = 0xCBF29CE484222325
 _FNV_PRIME = 0x100000001B3
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
@@ -70,12 +77,16 @@ class _ReplicaCache:
         "private_blocks",
         "resident_blocks",
         "shared",
+        "share",
         "shared_blocks",
         "stamp",
+        "told_blocks",
     )
 
     def __init__(self, bit: int, capacity_blocks: float) -> None:
         self.bit = bit
+        self.told_blocks = capacity_blocks
+        self.share = 1.0  # of what was told, as answers have shown
         self.capacity_blocks = capacity_blocks
         self.pinned: set[int] = set()
         self.shared: dict[int, int] = {}  # mark -> running requests that use it, beyond the first
@@ -151,7 +162,8 @@ class PrefixIndex:
     def set_capacity(self, index: int, capacity_blocks: float) -> None:
         """Take note of how many blocks fit into the KV cache of a replica."""
         cache = self._caches[index]
-        cache.capacity_blocks = min(capacity_blocks, MOST_BLOCKS_PER_REPLICA)
+        cache.told_blocks = min(capacity_blocks, MOST_BLOCKS_PER_REPLICA)
+        cache.capacity_blocks = cache.told_blocks * cache.share
         self._evict(cache)
 
     def lookup(self, marks: tuple[int, ...], replicas: int) -> list[tuple[int, int]]:
@@ -271,7 +283,8 @@ class PrefixIndex:
             self._evict(cache)
 
     def forget_older_than(self, lease: Lease) -> int:
-        """The lease's hit proved false, so whatever was idle for longer is gone from there too.
+        """The lease's hit proved false, so whatever was idle for longer is gone from there too, and
+        less fits in than was believed.
 
         Returns the number of marks forgotten. The lease's own chain stays: it was prefilled anew.
         """
@@ -287,7 +300,17 @@ class PrefixIndex:
         for mark in forgotten:
             del cache.idle[mark]
         self._drop(cache, forgotten)
+        kept = (cache.resident_blocks + cache.private_blocks) / max(1.0, cache.told_blocks)
+        cache.share = max(LEAST_SHARE, min(cache.share, max(kept, cache.share * SHRINK)))
+        cache.capacity_blocks = cache.told_blocks * cache.share
         return len(forgotten)
+
+    def confirm(self, lease: Lease) -> None:
+        """The lease's hit was true: the cache may be larger than it was taken to be."""
+        cache = lease.cache
+        if cache.share < 1.0:
+            cache.share = min(1.0, cache.share * GROW)
+            cache.capacity_blocks = cache.told_blocks * cache.share
 
     def _evict(self, cache: _ReplicaCache) -> None:
         """Least recently used idle marks leave until the rest fits, or none is idle."""
@@ -425,6 +448,9 @@ class KvEventIndex:
     def forget_older_than(self, lease: Lease) -> int:  # noqa: ARG002
         """Nothing here was guessed, so nothing is forgotten."""
         return 0
+
+    def confirm(self, lease: Lease) -> None:
+        """See `forget_older_than`."""
 
     def _drop(self, index: int, blocks: Iterable[int]) -> None:
         holders, others = self._holders, ~(1 << index)
