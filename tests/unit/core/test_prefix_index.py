@@ -3,12 +3,9 @@
 import pytest
 
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
-from headrace.core.prefix_index import (
-    Lease,
-    PrefixIndex,
-    blocks_covered,
-    mix_identity,
-)
+from headrace.core.prefix_index import PrefixIndex
+from headrace.core.prompt_marks import blocks_covered, mix_identity
+from headrace.core.replica_cache import Lease
 from tests.unit.core.driver import chain
 from tests.unit.core.marks import marks_of
 
