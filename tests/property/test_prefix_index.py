@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from headrace.core.model import FINE_BLOCKS
-from headrace.core.prefix_index import Lease, PrefixIndex, blocks_covered
+from headrace.core.prefix_index import PrefixIndex
+from headrace.core.prompt_marks import blocks_covered
+from headrace.core.replica_cache import Lease
 from tests.unit.core.marks import marks_of
 
 REPLICAS = 3

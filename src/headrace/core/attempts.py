@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from headrace.core.candidates import STEPS_MET, Ask, Policy, Row
 from headrace.core.latency import Work
 from headrace.core.model import Replica
-from headrace.core.prefix_index import RELEASED, Lease
+from headrace.core.replica_cache import RELEASED, Lease
 
 if TYPE_CHECKING:
     from headrace.core.events import Ended

@@ -8,8 +8,9 @@ from enum import Enum
 from heapq import nsmallest
 from typing import NamedTuple, Protocol, TypeAlias
 
-from headrace.core.model import Replica
-from headrace.core.prefix_index import FINE_BLOCKS, Index, blocks_covered
+from headrace.core.kv_event_index import Index
+from headrace.core.model import FINE_BLOCKS, Replica
+from headrace.core.prompt_marks import blocks_covered
 
 DEFAULT_TTFT_S = 2.0
 DEFAULT_TPOT_S = 0.05

@@ -387,7 +387,10 @@ class Dispatcher:
             # The answer is whole, so the prompt was read and is cached, whenever that was.
             self._index.arrived(attempt.lease, 0.0)
         self._close(attempt, now)
-        if learning.is_false_hit(attempt, event, pool):
+        was_hit = learning.was_hit(attempt, event, pool)
+        if was_hit:
+            self._index.confirm(attempt.lease)
+        elif was_hit is False:
             self._index.forget_older_than(attempt.lease)
         if timed:
             learner = self._roster.learners.get(pool.spec.name)

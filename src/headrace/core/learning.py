@@ -97,12 +97,11 @@ def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
         )
 
 
-def is_false_hit(attempt: Attempt, ended: Ended, pool: Pool) -> bool:
-    """Whether the engine had far less of the prompt cached than was believed."""
+def was_hit(attempt: Attempt, ended: Ended, pool: Pool) -> bool | None:
+    """Whether the engine had about as much of the prompt cached as was believed, False if it had
+    far less; None where that cannot be told.
+    """
     usage = ended.usage
-    return (
-        usage is not None
-        and pool.reports_cached
-        and attempt.hit_tokens >= FALSE_HIT_TOKENS
-        and usage.cached_tokens < attempt.hit_tokens / 2
-    )
+    if usage is None or not pool.reports_cached or attempt.hit_tokens < FALSE_HIT_TOKENS:
+        return None
+    return usage.cached_tokens >= attempt.hit_tokens / 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from headrace.core.candidates import Policy
 from headrace.core.events import ReplicaChanged
+from headrace.core.kv_event_index import Index, KvEventIndex
 from headrace.core.latency import PoolLatency, ReplicaLatency
 from headrace.core.model import (
     PROMPT_BLOCK_BYTES,
@@ -21,15 +22,9 @@ from headrace.core.model import (
     ReplicaState,
 )
 from headrace.core.policies import make_policy
-from headrace.core.prefix_index import (
-    DEFAULT_KV_CAPACITY_TOKENS,
-    EVERY_BLOCK,
-    FINE_BLOCKS,
-    Index,
-    KvEventIndex,
-    PrefixIndex,
-)
+from headrace.core.prefix_index import DEFAULT_KV_CAPACITY_TOKENS, FINE_BLOCKS, PrefixIndex
 from headrace.core.profile_fit import ProfileLearner
+from headrace.core.prompt_marks import EVERY_BLOCK
 
 
 class Roster:

@@ -6,7 +6,9 @@ from heapq import nsmallest
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
 from headrace.core.catalog import Serving, load_of
+from headrace.core.kv_event_index import Index
 from headrace.core.model import (
+    FINE_BLOCKS,
     PROMPT_BLOCK_BYTES,
     TEMPLATED,
     Endpoint,
@@ -15,13 +17,7 @@ from headrace.core.model import (
     Request,
     Rng,
 )
-from headrace.core.prefix_index import (
-    EVERY_BLOCK,
-    FINE_BLOCKS,
-    Index,
-    blocks_covered,
-    mix_identity,
-)
+from headrace.core.prompt_marks import EVERY_BLOCK, blocks_covered, mix_identity
 
 MOST_SCORED = 32
 """Replicas that are all scored; of more, a shortlist is."""

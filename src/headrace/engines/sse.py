@@ -22,12 +22,14 @@ class SseSplitter:
     Where the bytes happen to be cut on the wire makes no difference to the events.
     """
 
-    __slots__ = ("_held", "_in_fragment", "_max_event_bytes")
+    __slots__ = ("_held", "_in_fragment", "_max_event_bytes", "is_within_event")
 
     def __init__(self, max_event_bytes: int = 4 * 1024 * 1024) -> None:
         self._max_event_bytes = max_event_bytes
         self._held = bytearray()
         self._in_fragment = False
+        self.is_within_event = False
+        """Whether what came so far ends within an event."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes, return the events they complete, each with its closing blank line.
@@ -38,16 +40,11 @@ class SseSplitter:
             return self._split(data)
         return [data] if is_one_event(data, 0, len(data)) else self._split(data)
 
-    @property
-    def is_holding(self) -> bool:
-        """Whether the stream stands within an event."""
-        return bool(self._held) or self._in_fragment
-
     def flush(self) -> bytes:
         """Return what is held when the stream has ended: an event without its blank line."""
         rest = bytes(self._held)
         self._held.clear()
-        self._in_fragment = False
+        self._in_fragment = self.is_within_event = False
         return rest
 
     def _split(self, data: bytes) -> list[bytes]:
@@ -66,6 +63,7 @@ class SseSplitter:
         del held[:start]
         if len(held) > self._max_event_bytes or self._in_fragment:
             self._let_go(events)
+        self.is_within_event = bool(held) or self._in_fragment
         return events
 
     def _piece(self, piece: bytearray) -> bytes:

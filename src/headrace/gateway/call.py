@@ -153,11 +153,11 @@ class Origin:
 
 def read_call(http: HttpRequest, origin: Origin) -> Call:
     """Understand a request. Raises `BadRequest`."""
-    endpoint = endpoint_of(http.path)
-    if endpoint is Endpoint.CHAT and not origin.replica:
+    if not origin.replica:
         usual = _read_usual(http, origin)
         if usual is not None:
             return usual
+    endpoint = endpoint_of(http.path)
     _check_encoding(http)
     members = _read_members(http, endpoint)
     if members is None:
@@ -167,9 +167,11 @@ def read_call(http: HttpRequest, origin: Origin) -> Call:
 
 def _read_usual(http: HttpRequest, origin: Origin) -> Call | None:
     """A chat like most, read in one pass; None for any other, and for what is to be refused."""
-    read = read_usual_chat(http.body)
     notes: RequestNotes | None = http.head.notes
-    if read is None or notes is None or not notes.is_call:
+    if notes is None or notes.endpoint is not Endpoint.CHAT or not notes.is_call:
+        return None
+    read = read_usual_chat(http.body)
+    if read is None:
         return None
     chat, text_bytes, blocks = read
     options = chat.stream_options

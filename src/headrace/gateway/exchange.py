@@ -12,6 +12,7 @@ event loop's thread and nothing here awaits.
 from __future__ import annotations
 
 from enum import Enum
+from time import monotonic
 from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
@@ -125,6 +126,7 @@ class Exchange:
         "_settings",
         "_started_s",
         "_status",
+        "_steady",
         "_tokens_started",
         "_trace",
         "_upstream",
@@ -154,6 +156,7 @@ class Exchange:
         self._out: list[bytes] = []
         self._sent = False
         self._tokens_started = False
+        self._steady: StreamRelay | None = None  # its chunks may pass as they come
         self._paused = False
         tracer = host.tracer
         self._trace = None if tracer is None else tracer.begin(call.http, call.request)
@@ -293,16 +296,11 @@ class Exchange:
 
     def answer_chunk(self, chunk: bytes, start: int) -> None:
         """Read a piece that came alone; one with an ordinary event passes in the chunk it is in."""
-        relay, connection = self._relay, self._connection
-        if (
-            self._tokens_started
-            and connection.passes_chunks
-            and isinstance(relay, StreamRelay)
-            and relay.passes(chunk, start)
-        ):
-            now = self._last_byte_s = self._host.now()
-            relay.count(now)
-            connection.write_chunk(chunk)
+        steady = self._steady
+        if steady is not None and steady.passes(chunk, start):
+            now = self._last_byte_s = monotonic()
+            steady.count(now)
+            self._connection.write_chunk(chunk)
             return
         self.answer_body(chunk[start:-2])
         self.answer_flush()
@@ -318,6 +316,8 @@ class Exchange:
         if not self._tokens_started and meter is not None and meter.first_s is not None:
             # Not before it was sent: from here on the core knows that a retry is too late.
             self._tokens_started = True
+            if isinstance(self._relay, StreamRelay) and self._connection.passes_chunks:
+                self._steady = self._relay
             self._remember()
             self._host.apply(FirstToken(self._attempt), meter.first_s)
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from headrace.core.model import Endpoint, Usage
 from headrace.engines.dialect import Dialect
-from headrace.engines.sse import Fragment, SseSplitter, is_one_event
+from headrace.engines.sse import Fragment, SseSplitter
 from headrace.engines.usage import StreamReader
 from headrace.gateway.metrics.meter import Meter
 
@@ -78,9 +78,11 @@ class StreamRelay:
 
         Then the caller sends it on as it is and calls `count`.
         """
+        end = len(chunk) - 2
         return (
-            not self._splitter.is_holding
-            and is_one_event(chunk, start, len(chunk) - 2)
+            chunk.find(b"\n\n", start) == end - 2
+            and chunk.find(b"\r", start) == end
+            and not self._splitter.is_within_event
             and self._reader.passes(chunk, start)
         )
 

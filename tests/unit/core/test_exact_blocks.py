@@ -20,8 +20,10 @@ from headrace.core.events import (
     ReplicaGone,
     Scraped,
 )
+from headrace.core.kv_event_index import KvEventIndex
 from headrace.core.model import Endpoint, EngineReport, Outcome, PromptBlocks, Request, Usage
-from headrace.core.prefix_index import EVERY_BLOCK, KvEventIndex, PrefixIndex
+from headrace.core.prefix_index import PrefixIndex
+from headrace.core.prompt_marks import EVERY_BLOCK
 from tests.unit.core.driver import POOL, chain
 
 BLOCK_TOKENS = 512

@@ -3,12 +3,9 @@
 import pytest
 
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
-from headrace.core.prefix_index import (
-    Lease,
-    PrefixIndex,
-    blocks_covered,
-    mix_identity,
-)
+from headrace.core.prefix_index import PrefixIndex
+from headrace.core.prompt_marks import blocks_covered, mix_identity
+from headrace.core.replica_cache import Lease
 from tests.unit.core.driver import chain
 from tests.unit.core.marks import marks_of
 
@@ -189,3 +186,44 @@ def test_an_adapter_has_a_cache_of_its_own():
     assert mix_identity((0,), "a") == (0xAF63DC4C8601EC8C,)  # FNV-1a's own test vector
     assert not set(mixed) & set(mix_identity(marks, "lora-2"))
     assert not set(mixed) & set(marks)
+
+
+def fill(index: PrefixIndex, prompts: int) -> list[tuple[int, ...]]:
+    chains = [chain(f"p{number}") for number in range(prompts)]
+    for marks in chains:
+        run(index, 0, marks)
+    return chains
+
+
+def test_a_false_hit_shows_a_smaller_cache_and_true_ones_let_it_grow_again():
+    index = index_of(80)
+    chains = fill(index, 10)  # 8 blocks each: full
+    assert held(index, 0, chains[0]) == 8
+    it = lease(index, 0, chains[5])
+    index.arrived(it, 0.0)
+    index.release(it)
+    index.forget_older_than(it)  # its engine had none of it, so nothing older is there
+    assert [held(index, 0, marks) for marks in chains] == [0] * 5 + [8] * 5
+    more = fill(index, 20)[10:]
+    kept = sum(held(index, 0, marks) for marks in more)
+    assert 0.8 * 80 - 8 <= kept <= 0.8 * 80
+    index.set_capacity(0, 80)  # the next scrape says what it always said
+    assert sum(held(index, 0, marks) for marks in more) == kept
+    for _ in range(30):
+        it = lease(index, 0, more[-1])
+        index.arrived(it, 0.0)
+        index.release(it)
+        index.confirm(it)
+    fill(index, 20)
+    assert sum(held(index, 0, marks) for marks in more) == 80
+
+
+def test_a_cache_is_never_taken_to_be_next_to_nothing():
+    index = index_of(1600)
+    for _ in range(50):
+        it = lease(index, 0, chain("p"))
+        index.arrived(it, 0.0)
+        index.release(it)
+        index.forget_older_than(it)
+    chains = fill(index, 12)
+    assert sum(held(index, 0, marks) for marks in chains) >= 1600 / 16 - 8

@@ -1,0 +1,112 @@
+"""What one replica is taken to hold, and one request's hold on it: the books of both indices."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+
+class ReplicaCache:
+    """The marks of one replica and the room, in blocks, that they and running requests take."""
+
+    __slots__ = (
+        "arriving",
+        "bit",
+        "capacity_blocks",
+        "gone",
+        "idle",
+        "leases",
+        "pinned",
+        "private_blocks",
+        "resident_blocks",
+        "share",
+        "shared",
+        "shared_blocks",
+        "stamp",
+        "told_blocks",
+    )
+
+    def __init__(self, bit: int, capacity_blocks: float) -> None:
+        self.bit = bit
+        self.told_blocks = capacity_blocks
+        self.share = 1.0  # of what was told, as answers have shown
+        self.capacity_blocks = capacity_blocks
+        self.pinned: set[int] = set()
+        self.shared: dict[int, int] = {}  # mark -> running requests that use it, beyond the first
+        self.shared_blocks = 0  # these uses, in blocks
+        self.arriving: set[int] = set()
+        # mark -> (stamp of its release, blocks it stands for); oldest first
+        self.idle: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self.leases = 0
+        self.resident_blocks = 0  # idle, or pinned and not arriving
+        self.private_blocks = 0.0
+        self.stamp = 0
+        self.gone = False
+
+    def is_overfull(self) -> bool:
+        """Whether more is there than there is room for."""
+        return self.resident_blocks + self.private_blocks > self.capacity_blocks
+
+
+class Lease:
+    """One request's hold on the marks of its prompt on one replica.
+
+    `hit_stamp` is the age of the deepest hit at the time of the lease (comparable within one
+    replica, larger is younger), or None if that mark was in use or nothing was hit.
+    """
+
+    __slots__ = ("arrived", "cache", "hit_stamp", "marks", "private_blocks")
+
+    def __init__(self, cache: ReplicaCache, marks: tuple[int, ...], hit_stamp: int | None) -> None:
+        self.cache = cache
+        self.marks = marks
+        self.hit_stamp = hit_stamp
+        self.arrived = False
+        self.private_blocks = 0.0
+
+
+def _released() -> Lease:
+    cache = ReplicaCache(0, 0.0)
+    cache.gone = True
+    return Lease(cache, (), None)
+
+
+RELEASED = _released()
+"""The lease of a request that has none any more."""
+
+
+def users(cache: ReplicaCache, mark: int) -> int:
+    """Running requests that hold a mark."""
+    return 1 + cache.shared.get(mark, 0) if mark in cache.pinned else 0
+
+
+def marks_in_use(cache: ReplicaCache, marks: tuple[int, ...]) -> int:
+    """What is pinned of a chain is its beginning."""
+    pinned = cache.pinned
+    if not marks or marks[0] not in pinned:
+        return 0
+    low, high = 1, len(marks)
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if marks[middle - 1] in pinned:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def unshare(shared: dict[int, int], marks: tuple[int, ...]) -> int:
+    """End one request's use of the marks that others use as well; how many these are.
+
+    What is shared of a chain is its beginning.
+    """
+    if not shared:
+        return 0
+    for position, mark in enumerate(marks):
+        others = shared.get(mark, 0)
+        if others > 1:
+            shared[mark] = others - 1
+        elif others:
+            del shared[mark]
+        else:
+            return position
+    return len(marks)
