@@ -17,6 +17,7 @@ from headrace.config.shapes import section_of
 from headrace.config.tls_files import check_certificates
 from headrace.core.admission import DEFAULT_TIER, Tier
 from headrace.core.latency import LatencyProfile
+from headrace.engine_model import profiles
 from headrace.gateway.keys import KeyFileError, KeyRing
 
 Settings = TypeVar("Settings")
@@ -77,6 +78,9 @@ def load(
     return Loaded(str(path), config, secrets, keys, warnings)
 
 
+_PROFILE_FILES = frozenset((".json", ".yaml", ".yml"))
+
+
 def load_profile(path: Path) -> LatencyProfile:
     """Read a latency profile, YAML or JSON. Raises ConfigError."""
     binder = Binder()
@@ -106,18 +110,21 @@ def _bind(binder: Binder, cls: type[Settings], text: str, source: str) -> Settin
 def _with_profiles(
     pools: Iterable[PoolSection], folder: Path, findings: list[checks.Finding]
 ) -> Iterable[PoolSection]:
-    """Read the profiles that are given as files."""
+    """Read the profiles that are given as files or by the names of shipped ones."""
     for index, pool in enumerate(pools):
         if not isinstance(pool.profile, str):
             yield pool
             continue
-        profile = None
+        profile, where = None, f"pools[{index}].profile"
         try:
-            profile = load_profile(folder / pool.profile)
+            if Path(pool.profile).suffix in _PROFILE_FILES:
+                profile = load_profile(folder / pool.profile)
+            else:
+                profile = profiles.profile(pool.profile).latency
         except ConfigError as error:
-            findings += [
-                (f"pools[{index}].profile", f"{pool.profile}: {each}") for each in error.problems
-            ]
+            findings += [(where, f"{pool.profile}: {each}") for each in error.problems]
+        except ValueError as error:
+            findings.append((where, f"{error}; or name a file, *.yaml or *.json"))
         yield replace(pool, profile=profile)
 
 

@@ -38,8 +38,9 @@ class PoolSection(PoolSpec):
     others. The others are baselines, plain ones and the rules of other routers; what they compute,
     and their parameters (`dynamo_kv:overlap_weight=4`), is in docs/reference/policies.md."""
     profile: str | LatencyProfile | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - the name of a file until it is read
-    """Prior of the latency model: a file written by a measurement, or its content. Without one
-    it is learned from the first streams."""
+    """Prior of the latency model: the name of a shipped profile, as `h100-llama-3.1-8b` (see
+    docs/reference/profiles.md), a file (`*.yaml`, `*.json`) written by a measurement, or its
+    content. Without one it is learned from the first streams."""
     engine: str = field(default="openai", metadata={"choices": tuple(sorted(DIALECTS))})
     """What the replicas run; it decides which metrics are read and how usage is obtained."""
     replicas: tuple[str, ...] = ()

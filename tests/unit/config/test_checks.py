@@ -344,6 +344,22 @@ class TestProfiles:
             "pools[0].profile: gpu.json: line 2: per_stap_s: unknown key" in f for f in found
         )
 
+    def test_a_shipped_one_by_its_name(self, tmp_path):
+        (tmp_path / "c.yaml").write_text(
+            "pools:\n  - {name: a, model: m, replicas: [http://h:1], profile: h100-llama-3.1-8b}\n"
+        )
+        profile = load(tmp_path / "c.yaml", {}).config.pools[0].profile
+        assert isinstance(profile, LatencyProfile)
+        assert profile.name == "h100-llama-3.1-8b"
+
+    def test_a_name_that_none_has(self, problems):
+        found = problems(
+            "pools:\n  - {name: a, model: m, replicas: [http://h:1], profile: h100-lama-3.1-8b}\n"
+        )
+        assert any(
+            "pools[0].profile" in f and "h100-llama-3.1-8b" in f and "*.json" in f for f in found
+        )
+
     def test_rules_of_the_profile_itself(self, problems):
         profile = "{name: p, source: s, per_step_s: 1, per_prefill_token_s: 0}"
         found = problems(
