@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
     Arrived,
     ConfigChanged,
@@ -22,6 +22,7 @@ from headrace.core.events import (
 )
 from headrace.core.model import Endpoint, EngineReport, Outcome, PromptBlocks, Request, Usage
 from headrace.core.prefix_index import EVERY_BLOCK, KvEventIndex, PrefixIndex
+from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import POOL, chain
 
 BLOCK_TOKENS = 512
