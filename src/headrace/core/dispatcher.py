@@ -43,7 +43,6 @@ from headrace.core.events import (
     ReplicaGone,
     Scraped,
     Wake,
-    WakeAt,
 )
 from headrace.core.flights import Flight
 from headrace.core.model import (
@@ -63,9 +62,8 @@ from headrace.core.retries import (
 from headrace.core.roster import Roster
 from headrace.core.settings import DispatcherSettings
 from headrace.core.waiting import LOOK_S, WaitingRoom
+from headrace.core.wakes import Wakes
 
-WAKE_EARLY_S = 0.001
-"""A timer may go off so much too early."""
 _NONE: tuple[str, ...] = ()
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 _MAKES_ROOM = frozenset(
@@ -100,7 +98,7 @@ class Dispatcher:
         self._last_attempt = 0
         # Attempts that are not streamed, by the time at which their prefill should be done.
         self._silent: list[tuple[float, int]] = []
-        self._wakes: list[float] = []  # asked for and still to come, the soonest first
+        self._wakes = Wakes()
         self._handlers: dict[type[Event], Callable[[Any, float], list[Effect]]] = {
             Arrived: self._arrived,
             Left: self._left,
@@ -203,7 +201,7 @@ class Dispatcher:
                 holds=policy.holds,
             )
             if instead is not None:
-                return instead or self._wake_by(now + LOOK_S)
+                return instead or self._wakes.by(now + LOOK_S)
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
         self._last_attempt = number = self._last_attempt + 1
@@ -222,7 +220,7 @@ class Dispatcher:
             Dispatch(request.id, number, pool, replica.name, model, ask.prompt_tokens)
         ]
         if not self._wakes:
-            effects += self._wake_by(now + self._settings.attempt_expiry_s)
+            effects += self._wakes.by(now + self._settings.attempt_expiry_s)
         return effects
 
     # ------------------------------------------------------------------ attempts
@@ -362,7 +360,7 @@ class Dispatcher:
 
     def _state_changed(self, replica: Replica) -> list[Effect]:
         self._catalog.changed()
-        return [] if replica.probe_at_s is None else self._wake_by(replica.probe_at_s)
+        return [] if replica.probe_at_s is None else self._wakes.by(replica.probe_at_s)
 
     # ------------------------------------------------------------------ fleet
 
@@ -407,8 +405,7 @@ class Dispatcher:
 
     def _wake(self, _event: Wake, now: float) -> list[Effect]:
         """Do what is due by time alone, and ask for the next wake."""
-        while self._wakes and self._wakes[0] <= now + WAKE_EARLY_S:
-            del self._wakes[0]
+        self._wakes.passed(now)
         due = list[float]()
         effects = self._probe(due, now)
         self._forget_attempts(due, now)
@@ -416,7 +413,7 @@ class Dispatcher:
             effects += self._waiting.expire(now) + self._release(now)
         if self.held:
             due.append(now + LOOK_S)
-        return effects + (self._wake_by(min(due)) if due else [])
+        return effects + (self._wakes.by(min(due)) if due else [])
 
     def _probe(self, due: list[float], now: float) -> list[Effect]:
         """Have ejected replicas probed that are due; `due` gets the times of the next probes."""
@@ -445,14 +442,3 @@ class Dispatcher:
             attempt.expired = True
             attempt.let_go()
             attempt.flight.land()
-
-    def _wake_by(self, at_s: float) -> list[Effect]:
-        """Ask for a wake at this time, unless an earlier one is coming.
-
-        Those that are coming are all kept: to ask twice for one time would double what each of
-        them asks for in turn, and so on.
-        """
-        if self._wakes and self._wakes[0] <= at_s:
-            return []
-        self._wakes.insert(0, at_s)
-        return [WakeAt(at_s)]
