@@ -95,16 +95,18 @@ class Driver:
         adapters: tuple[str, ...] = (),
         max_context_tokens: int | None = None,
         draining: bool = False,
-    ) -> None:
+    ) -> list[Effect]:
+        effects = list[Effect]()
         for name in names:
             address = url or f"http://{name}"
             held = frozenset(adapters)
-            self.send(
+            effects += self.send(
                 ReplicaChanged(name, pool, address, ready, held, max_context_tokens, draining)
             )
+        return effects
 
-    def gone(self, name: str) -> None:
-        self.send(ReplicaGone(name))
+    def gone(self, name: str) -> list[Effect]:
+        return self.send(ReplicaGone(name))
 
     def scrape(self, name: str, **report: float) -> None:
         self.send(Scraped(name, EngineReport(**report)))
@@ -126,8 +128,8 @@ class Driver:
     def rejected(self, model: str = "model", **details: Any) -> Reject:
         return only(self.arrive(model, **details), Reject)
 
-    def first_token(self, attempt: int) -> None:
-        self.send(FirstToken(attempt))
+    def first_token(self, attempt: int) -> list[Effect]:
+        return self.send(FirstToken(attempt))
 
     def progress(self, attempt: int, output_tokens: int) -> None:
         self.send(Progress(attempt, output_tokens))
