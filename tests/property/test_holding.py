@@ -14,7 +14,7 @@ from headrace.core.waiting import LOOK_S
 from tests.unit.core.driver import PROFILE, Driver
 
 NAMES = ["a", "b", "c"]
-POOL_OF = {"a": "pool", "b": "pool", "c": "spare"}
+POOL_OF = {"a": "pool", "b": "spare", "c": "spare"}
 ALIASES = (Alias("chat", (Target("model"),), fallbacks=("spare",)),)
 TIERS = (
     Tier(ttl_s=20.0, shed_after_factor=10.0),

@@ -262,6 +262,18 @@ def test_while_something_is_held_a_wake_is_coming(driver):
     assert sent(driver.wake()) == ["x"]
 
 
+def test_a_wake_is_coming_also_when_all_that_were_looked_at_were_sent(driver):
+    (attempt,) = occupy(driver, "a")
+    for number in range(2 * LOOKED_AT + 1):
+        hold(driver, f"x{number}")
+    assert len(sent(driver.first_token(attempt))) == LOOKED_AT
+    driver.wait(LOOK_S)
+    effects = driver.wake()
+    assert len(sent(effects)) == LOOKED_AT
+    assert driver.dispatcher.held == {"model": 1}
+    assert only(effects, WakeAt).at_s == driver.now + LOOK_S
+
+
 def test_a_timer_that_goes_off_a_little_early_is_no_harm(driver):
     occupy(driver, "a")
     wake = only(driver.arrive(id="x"), WakeAt)
