@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import Arrived, Effect, Event, Left, Reject
 from headrace.core.model import Request
+from headrace.core.settings import DispatcherSettings
 
 
 class HoldingCore(Dispatcher):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.events import ConfigChanged, Dispatch, Effect, Reject
 from headrace.core.model import Endpoint, Outcome, PoolSpec, Replica
 from headrace.core.policies import POLICIES
-from tests.unit.core.driver import POOL, Driver, chain
+from tests.unit.core.driver import AT_ONCE, POOL, Driver, chain
 
 NAMES = ["a", "b", "c"]
 EXPIRY_S = 60.0
@@ -36,7 +35,7 @@ class SumsAgainstNaive(RuleBasedStateMachine):
     @initialize(profile=st.booleans())
     def begin(self, profile: bool) -> None:
         pool = POOL if profile else PoolSpec("pool", "model")
-        settings = DispatcherSettings(attempt_expiry_s=EXPIRY_S, learn_from_streams=3)
+        settings = replace(AT_ONCE, attempt_expiry_s=EXPIRY_S, learn_from_streams=3)
         self.driver = Driver(pool, settings=settings)
         self.pool = pool
         self.live: dict[int, Live] = {}

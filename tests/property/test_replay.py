@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
     Arrived,
     ConfigChanged,
@@ -41,6 +41,7 @@ from headrace.core.model import (
     Target,
     Usage,
 )
+from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import PROFILE, chain
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from headrace.compose.invocation import other_port
 from headrace.core.decisions import Explanation
-from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
 from headrace.core.model import Alias, EngineReport, PoolSpec, Replica
+from headrace.core.settings import DispatcherSettings
 from headrace.edges.http.address import UNIX
 from headrace.edges.http.heads import Header
 from headrace.edges.http.tls import (

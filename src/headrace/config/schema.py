@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from headrace.core.admission import AdmissionSettings, Tier
-from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, PoolSpec
 from headrace.core.policies import POLICIES
+from headrace.core.settings import DispatcherSettings
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.readiness import HealthSettings
 from headrace.edges.http.tls import ServerTls, UpstreamTls

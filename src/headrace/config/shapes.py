@@ -24,9 +24,9 @@ from functools import cache
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from headrace.core.admission import Tier
-from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, Target
+from headrace.core.settings import DispatcherSettings
 from headrace.gateway.settings import Timeouts
 from headrace.gateway.telemetry import TelemetrySettings
 

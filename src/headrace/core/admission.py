@@ -7,9 +7,9 @@ order of priority bands, and within a band by what is left of the time promised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from heapq import heappop, heappush, nsmallest
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Tier:
     """Of held requests, those of a higher priority go first."""
     shed_after_factor: float = 30.0
     """A request is answered 429 at once when its predicted TTFT is more than so many times
-    `ttft_s`. 0 sheds none."""
-    ttl_s: float = field(default=60.0, metadata={"above": 0})
+    `ttft_s` and waiting is to blame, not its own length. 0 sheds none."""
+    ttl_s: float = field(default=120.0, metadata={"above": 0})
     """A request that was held for so long is answered 503."""
 
 
@@ -78,12 +78,11 @@ class Queue:
     make others late as well.
     """
 
-    __slots__ = ("_held", "_in_time", "_late", "_turn", "work_s")
+    __slots__ = ("_bands", "_held", "_turn", "work_s")
 
     def __init__(self) -> None:
-        self._held: dict[str, Held] = {}  # in the order of arrival
-        self._in_time: list[tuple[int, float, int, Held]] = []
-        self._late: list[tuple[int, int, Held]] = []
+        self._held: dict[str, tuple[Held, int]] = {}  # with their turns, in the order of these
+        self._bands: dict[int, _Band] = {}  # by priority
         self._turn = 0
         self.work_s = 0.0
         """Seconds of prefill that wait, on one replica."""
@@ -91,51 +90,66 @@ class Queue:
     def __len__(self) -> int:
         return len(self._held)
 
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._held
-
     def add(self, held: Held) -> None:
         """Take in a request."""
         self._turn += 1
-        self._held[held.flight.id] = held
+        self._held[held.flight.id] = (held, self._turn)
         self.work_s += held.prefill_s
-        heappush(self._in_time, (-held.priority, held.latest_s, self._turn, held))
+        band = self._bands.get(held.priority)
+        if band is None:
+            band = self._bands[held.priority] = _Band()
+        insort(band.in_time, (held.latest_s, self._turn, held))
 
     def remove(self, request_id: str) -> Held | None:
         """Take a request out, whatever its place; None if it is not here."""
-        held = self._held.pop(request_id, None)
-        if held is not None:
-            self.work_s = self.work_s - held.prefill_s if self._held else 0.0
+        if request_id not in self._held:
+            return None
+        held, turn = self._held.pop(request_id)
+        self.work_s = self.work_s - held.prefill_s if self._held else 0.0
+        band = self._bands[held.priority]
+        band.remove(held, turn)
+        if not band.in_time and not band.late:
+            del self._bands[held.priority]
         return held
 
     def first(self, now: float, starved_after_s: float, most: int) -> list[Held]:
         """Those to be sent next, at most so many; they stay here until they are removed."""
-        if not self._held:
-            return []
-        in_time, late, held = self._in_time, self._late, self._held
-        oldest = next(iter(held.values()))
-        found = [oldest] if now - oldest.flight.arrived_s >= starved_after_s else []
-        while in_time and (in_time[0][3].flight.id not in held or in_time[0][1] < now):
-            priority, _, turn, gone = heappop(in_time)
-            if gone.flight.id in held:
-                heappush(late, (priority, turn, gone))
-        while late and late[0][2].flight.id not in held:
-            heappop(late)
-        found += [entry[3] for entry in nsmallest(most, in_time)]
-        found += [entry[2] for entry in nsmallest(most, late)]
-        waiting = {each.flight.id: each for each in found if each.flight.id in held}
-        return sorted(waiting.values(), key=_rank(now, starved_after_s))[:most]
+        found = {
+            id_: held
+            for id_, (held, _) in islice(self._held.items(), most)
+            if now - held.flight.arrived_s >= starved_after_s
+        }
+        for priority in sorted(self._bands, reverse=True):
+            if len(found) >= most:
+                break
+            found |= {held.flight.id: held for held in self._bands[priority].first(now, most)}
+        return list(found.values())[:most]
 
     def expired(self, now: float) -> list[Held]:
         """Those that have waited for too long, the oldest first."""
-        return [held for held in self._held.values() if held.expires_s <= now]
+        return [held for held, _ in self._held.values() if held.expires_s <= now]
 
 
-def _rank(now: float, starved_after_s: float) -> Callable[[Held], tuple[bool, int, bool, float]]:
-    def rank(held: Held) -> tuple[bool, int, bool, float]:
-        arrived_s = held.flight.arrived_s
-        is_late = held.latest_s < now
-        order_s = arrived_s if is_late else held.latest_s
-        return (now - arrived_s < starved_after_s, -held.priority, is_late, order_s)
+class _Band:
+    """Requests of one priority: those in time by slack, those too late by age."""
 
-    return rank
+    __slots__ = ("in_time", "late")
+
+    def __init__(self) -> None:
+        self.in_time: list[tuple[float, int, Held]] = []  # latest_s, turn
+        self.late: list[tuple[int, Held]] = []  # turn
+
+    def first(self, now: float, most: int) -> list[Held]:
+        overdue = bisect_left(self.in_time, (now,))
+        for _, turn, held in self.in_time[:overdue]:
+            insort(self.late, (turn, held))
+        del self.in_time[:overdue]
+        found = [held for _, _, held in self.in_time[:most]]
+        return found + [held for _, held in self.late[: most - len(found)]]
+
+    def remove(self, held: Held, turn: int) -> None:
+        place = bisect_left(self.in_time, (held.latest_s, turn))
+        if place < len(self.in_time) and self.in_time[place][1] == turn:
+            del self.in_time[place]
+        else:
+            del self.late[bisect_left(self.late, (turn,))]

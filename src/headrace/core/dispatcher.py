@@ -1,6 +1,6 @@
 """The request path: an event comes in, effects go out.
 
-    Arrived ──► resolve the name ──► price the replicas ──► Dispatch
+    Arrived ──► resolve the name ──► price the replicas ──► Dispatch, or hold or shed (waiting.py)
                      └─ unknown: Reject 404      └─ none ready: Reject 503
     Ended(unavailable, timed out) ──► Dispatch elsewhere, within limits, or Reject 502/503/504
 
@@ -10,22 +10,18 @@ A request is forgotten with the end of its last attempt; what is in flight lives
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
-from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Held, Queue, Tier
 from headrace.core.attempts import Attempt
 from headrace.core.candidates import (
     HIT_TOKENS,
-    PREFILL_S,
     QUEUE_S,
     REPLICA,
     SLOT_WAIT_S,
     Candidate,
-    Policy,
     Row,
 )
 from headrace.core.catalog import Catalog, Serving
@@ -43,15 +39,12 @@ from headrace.core.events import (
     Probe,
     Probed,
     Progress,
-    Reject,
     ReplicaChanged,
     ReplicaGone,
     Scraped,
     Wake,
-    WakeAt,
 )
 from headrace.core.flights import Flight
-from headrace.core.health import EjectionSettings
 from headrace.core.model import (
     Endpoint,
     Fleet,
@@ -64,42 +57,19 @@ from headrace.core.model import (
 from headrace.core.retries import (
     MOST_ERROR_ANSWERS,
     RetryBudget,
-    RetrySettings,
     is_error_answer,
 )
 from headrace.core.roster import Roster
+from headrace.core.settings import DispatcherSettings
+from headrace.core.waiting import LOOK_S, WaitingRoom
+from headrace.core.wakes import Wakes
 
-HELD_LOOKED_AT = 8
-"""Held requests, from the first on, for which room is looked for at a time: the one that is first
-may wait for a replica of its own choice, and must not hold up all the others."""
-HELD_LOOK_S = 0.25
-"""While requests are held, what time alone has changed is looked at this often."""
 _NONE: tuple[str, ...] = ()
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
-
-
-@dataclass(frozen=True, slots=True)
-class DispatcherSettings:
-    """What the request path may be tuned in."""
-
-    retry: RetrySettings = field(default_factory=RetrySettings)
-    """When a failed attempt is tried again on another replica."""
-    ejection: EjectionSettings = field(default_factory=EjectionSettings)
-    """When a failing replica is taken out, and for how long."""
-    attempt_expiry_s: float = 7200.0
-    """An attempt of which no end was heard for this long is forgotten."""
-    busy_s: float = 1.0
-    """How long a replica is believed to be full after it answered 503."""
-    retry_after_s: float = 2.0
-    """What a client is told to wait when no replica is ready."""
-    decisions: int = 10_000
-    """Requests kept in the decision log."""
-    learn_from_streams: int = 50
-    """Streams from which a pool without a profile learns one."""
-    tiers: tuple[Tier, ...] = (Tier(),)
-    """What may be promised. A request that names none of them gets `default`."""
-    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
-    """How requests wait for a replica with room."""
+_MAKES_ROOM = frozenset(
+    (FirstToken, Ended, ReplicaChanged, ReplicaGone, Probed, ConfigChanged),
+)
+"""After these a held request may be sent, or has nobody left that could serve it."""
 
 
 class Dispatcher:
@@ -115,10 +85,9 @@ class Dispatcher:
     ) -> None:
         self.fleet = Fleet()
         self.decisions = Decisions(settings.decisions)
-        self._queues: dict[str, Queue] = {}
-        self.held: dict[str, int] = {}
+        self._waiting = WaitingRoom(settings.admission, settings.tiers, self._try)
+        self.held = self._waiting.held
         """Requests that wait for a replica with room, by model."""
-        self._tiers = _by_name(settings.tiers)
         self._settings = settings
         self._rng = rng
         self._catalog = Catalog(self.fleet)
@@ -129,7 +98,7 @@ class Dispatcher:
         self._last_attempt = 0
         # Attempts that are not streamed, by the time at which their prefill should be done.
         self._silent: list[tuple[float, int]] = []
-        self._wake_at_s: float | None = None
+        self._wakes = Wakes()
         self._handlers: dict[type[Event], Callable[[Any, float], list[Effect]]] = {
             Arrived: self._arrived,
             Left: self._left,
@@ -153,7 +122,10 @@ class Dispatcher:
         Raises:
             ValueError: a `ConfigChanged` names an unknown policy.
         """
-        return self._handlers[type(event)](event, now)
+        effects = self._handlers[type(event)](event, now)
+        if self.held and type(event) in _MAKES_ROOM:
+            effects = effects + self._release(now)
+        return effects
 
     # ------------------------------------------------------------------ requests
 
@@ -163,18 +135,30 @@ class Dispatcher:
             self._assume_first_tokens(now)
         self._budget.note_request(now)
         route = self._catalog.resolve(request, self._rng)
-        tier = self._tiers.get(request.tier) or self._tiers[DEFAULT_TIER]
-        flight = Flight(request, route, tier, now)
+        flight = Flight(request, route, self._waiting.tier(request.tier), now)
         self.decisions.note(flight)
         if not route and not request.replica:
             known = self._catalog.known_names()
-            return _rejected(flight, rejections.unknown_model(request, known), now)
-        effects = self._dispatch(flight, _NONE, now)
-        return self._none_ready(flight, now) if effects is None else effects
+            return flight.refuse(rejections.unknown_model(request, known), now)
+        return self._try(flight, now)
 
-    def _none_ready(self, flight: Flight, now: float) -> list[Effect]:
-        reject = rejections.none_ready(flight.request, self._settings.retry_after_s)
-        return _rejected(flight, reject, now)
+    def _left(self, event: Left, now: float) -> list[Effect]:
+        self._waiting.leave(event.request_id, now)
+        return []
+
+    def _try(self, flight: Flight, now: float) -> list[Effect]:
+        """Send a request that was not sent yet, hold it, or refuse it."""
+        effects = self._dispatch(flight, _NONE, now)
+        if effects is None:
+            reject = rejections.none_ready(flight.request, self._settings.retry_after_s)
+            return flight.refuse(reject, now)
+        return effects
+
+    def _release(self, now: float) -> list[Effect]:
+        """Send what is held, as far as there is room."""
+        if self._silent:
+            self._assume_first_tokens(now)
+        return self._waiting.release(now)
 
     def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect] | None:
         """Send the request to the best replica that is not excluded; None if none is left.
@@ -205,11 +189,19 @@ class Dispatcher:
             best = rows[0]
         else:
             best = min(rows)
-        if best[QUEUE_S] is not None and not flight.attempts:
-            instead = self._judge(flight, model, serving, policy, best, now)
-            if instead is not None:
-                return instead
         replica = self.fleet.replicas[best[REPLICA]]
+        if best[QUEUE_S] is not None and not flight.attempts:
+            instead = self._waiting.judge(
+                flight,
+                model,
+                best,
+                now,
+                replica=replica,
+                replicas=len(serving.replicas),
+                holds=policy.holds,
+            )
+            if instead is not None:
+                return instead or self._wakes.by(now + LOOK_S)
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
         self._last_attempt = number = self._last_attempt + 1
@@ -227,92 +219,8 @@ class Dispatcher:
         effects: list[Effect] = [
             Dispatch(request.id, number, pool, replica.name, model, ask.prompt_tokens)
         ]
-        if self._wake_at_s is None:
-            effects += self._wake_by(now + self._settings.attempt_expiry_s)
-        return effects
-
-    # ------------------------------------------------------------------ admission
-
-    def _judge(
-        self,
-        flight: Flight,
-        model: str,
-        serving: Serving,
-        policy: Policy,
-        best: Row,
-        now: float,
-    ) -> list[Effect] | None:
-        """Shed a request, hold it, or say None: it is to be sent."""
-        wait_s = (best[QUEUE_S] or 0.0) + (best[SLOT_WAIT_S] or 0.0)
-        prefill_s = best[PREFILL_S] or 0.0
-        tier = self._tiers.get(flight.tier) or self._tiers[DEFAULT_TIER]
-        queue = self._queues.get(model)
-        is_held = queue is not None and flight.id in queue
-        if tier.shed_after_factor and not is_held:
-            ahead_s = 0.0 if queue is None else queue.work_s / len(serving.replicas)
-            most_s = tier.shed_after_factor * flight.ttft_target_s
-            predicted_s = ahead_s + wait_s + prefill_s
-            if predicted_s > most_s:
-                reject = rejections.too_long(flight.request, predicted_s, most_s)
-                return _rejected(flight, reject, now)
-        if wait_s <= self._settings.admission.hold_above_s or not policy.holds:
-            return None
-        return [] if is_held else self._hold(flight, model, tier, prefill_s, now)
-
-    def _hold(
-        self, flight: Flight, model: str, tier: Tier, prefill_s: float, now: float
-    ) -> list[Effect]:
-        """Keep a request until a replica has room for it."""
-        if sum(self.held.values()) >= self._settings.admission.max_held:
-            return _rejected(flight, rejections.queue_full(flight.request, tier.ttft_s), now)
-        queue = self._queues.get(model)
-        if queue is None:
-            queue = self._queues[model] = Queue()
-        held = Held(flight, tier, prefill_s)
-        queue.add(held)
-        self.held[model] = len(queue)
-        return self._wake_by(now + HELD_LOOK_S)
-
-    def _release(self, now: float) -> list[Effect]:
-        """Send what is held, as far as there is room."""
-        effects = list[Effect]()
-        for model, queue in list(self._queues.items()):
-            starved_after_s = self._settings.admission.starved_after_s
-            for held in queue.first(now, starved_after_s, HELD_LOOKED_AT):
-                flight = held.flight
-                sent = self._dispatch(flight, _NONE, now)
-                if sent == []:
-                    continue  # no room for this one
-                queue.remove(flight.id)
-                effects += self._none_ready(flight, now) if sent is None else sent
-            self._count_held(model, queue)
-        return effects
-
-    def _count_held(self, model: str, queue: Queue) -> None:
-        if queue:
-            self.held[model] = len(queue)
-        else:
-            del self._queues[model], self.held[model]
-
-    def _left(self, event: Left, now: float) -> list[Effect]:
-        for model, queue in list(self._queues.items()):
-            held = queue.remove(event.request_id)
-            if held is not None:
-                held.flight.released_s = now
-                held.flight.land()
-                self._count_held(model, queue)
-        return []
-
-    def _expire_held(self, now: float) -> list[Effect]:
-        effects = list[Effect]()
-        for model, queue in list(self._queues.items()):
-            for held in queue.expired(now):
-                queue.remove(held.flight.id)
-                waited_s = now - held.flight.arrived_s
-                effects += _rejected(
-                    held.flight, rejections.held_too_long(held.flight.request, waited_s), now
-                )
-            self._count_held(model, queue)
+        if not self._wakes:
+            effects += self._wakes.by(now + self._settings.attempt_expiry_s)
         return effects
 
     # ------------------------------------------------------------------ attempts
@@ -329,7 +237,7 @@ class Dispatcher:
             if attempt.flight.request.streamed:
                 attempt.is_timed = True
                 learning.learn_first_token(attempt, now)
-        return self._release(now) if self._queues else []
+        return []
 
     def _progress(self, event: Progress, now: float) -> list[Effect]:
         attempt = self._attempts.get(event.attempt)
@@ -360,7 +268,7 @@ class Dispatcher:
             effects += self._retry(flight, event, now)
         if flight.attempts[-1] is attempt:
             flight.land()
-        return effects + self._release(now) if self._queues else effects
+        return effects
 
     def _convict(self, flight: Flight, now: float) -> list[Effect]:
         """A request was served: those who answered it with an error before are at fault."""
@@ -443,7 +351,7 @@ class Dispatcher:
         reject = rejections.gave_up(
             flight.request, failure, tried[-1], why, retry_after_s=settings.busy_s
         )
-        return _rejected(flight, reject, now)
+        return flight.refuse(reject, now)
 
     def _probed(self, event: Probed, now: float) -> list[Effect]:
         replica = self.fleet.replicas.get(event.replica)
@@ -455,7 +363,7 @@ class Dispatcher:
 
     def _state_changed(self, replica: Replica) -> list[Effect]:
         self._catalog.changed()
-        return [] if replica.probe_at_s is None else self._wake_by(replica.probe_at_s)
+        return [] if replica.probe_at_s is None else self._wakes.by(replica.probe_at_s)
 
     # ------------------------------------------------------------------ fleet
 
@@ -469,7 +377,7 @@ class Dispatcher:
     def _tune(self, settings: DispatcherSettings) -> None:
         """Decide by these settings from now on; what has been counted and learned stays."""
         self._settings = settings
-        self._tiers = _by_name(settings.tiers)
+        self._waiting.tune(settings.admission, settings.tiers)
         self._budget.settings = settings.retry
         self._roster.learn_from_streams = settings.learn_from_streams
         self.decisions.resize(settings.decisions)
@@ -499,8 +407,20 @@ class Dispatcher:
     # ------------------------------------------------------------------ time
 
     def _wake(self, _event: Wake, now: float) -> list[Effect]:
-        """Probe what is due, forget what never ended, and ask for the next wake."""
-        effects, due = list[Effect](), list[float]()
+        """Do what is due by time alone, and ask for the next wake."""
+        self._wakes.passed(now)
+        due = list[float]()
+        effects = self._probe(due, now)
+        self._forget_attempts(due, now)
+        if self.held:
+            effects += self._waiting.expire(now) + self._release(now)
+        if self.held:
+            due.append(now + LOOK_S)
+        return effects + (self._wakes.by(min(due)) if due else [])
+
+    def _probe(self, due: list[float], now: float) -> list[Effect]:
+        """Have ejected replicas probed that are due; `due` gets the times of the next probes."""
+        effects = list[Effect]()
         for replica in self.fleet.replicas.values():
             if replica.state is not ReplicaState.EJECTED or replica.probe_at_s is None:
                 continue
@@ -509,6 +429,10 @@ class Dispatcher:
                 # Should the answer get lost, the probe is repeated.
                 replica.probe_at_s = now + health.backoff_s(replica, self._settings.ejection)
             due.append(replica.probe_at_s)
+        return effects
+
+    def _forget_attempts(self, due: list[float], now: float) -> None:
+        """Forget attempts that never ended; `due` gets the time when the next one is so old."""
         expiry_s = self._settings.attempt_expiry_s
         while self._attempts:
             # Attempts are in the order of their dispatch: the first is the oldest.
@@ -521,27 +445,3 @@ class Dispatcher:
             attempt.expired = True
             attempt.let_go()
             attempt.flight.land()
-        if self._queues:
-            effects += self._expire_held(now) + self._release(now)
-            due += [now + HELD_LOOK_S for queue in self._queues.values() if queue]
-        self._wake_at_s = None
-        return effects + (self._wake_by(min(due)) if due else [])
-
-    def _wake_by(self, at_s: float) -> list[Effect]:
-        """Ask for a wake at this time, unless an earlier one is coming."""
-        if self._wake_at_s is not None and self._wake_at_s <= at_s:
-            return []
-        self._wake_at_s = at_s
-        return [WakeAt(at_s)]
-
-
-def _by_name(tiers: Sequence[Tier]) -> dict[str, Tier]:
-    """Tiers by their names; the default one is there in any case."""
-    return {DEFAULT_TIER: Tier()} | {tier.name: tier for tier in tiers}
-
-
-def _rejected(flight: Flight, reject: Reject, now: float) -> list[Effect]:
-    flight.rejected = reject.message
-    flight.released_s = now
-    flight.land()
-    return [reject]

@@ -16,7 +16,7 @@ from headrace.core.message import message
 from headrace.core.model import Alias, EngineReport, Outcome, PoolSpec, Request, Usage
 
 if TYPE_CHECKING:
-    from headrace.core.dispatcher import DispatcherSettings
+    from headrace.core.settings import DispatcherSettings
 
 # ---------------------------------------------------------------- events
 

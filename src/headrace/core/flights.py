@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from headrace.core.admission import Tier
 from headrace.core.attempts import Attempt
+from headrace.core.events import Effect, Reject
 from headrace.core.model import Endpoint, Request
 
 LANDED = Request("", "", Endpoint.OTHER, streamed=False)
@@ -61,6 +62,13 @@ class Flight:
     def tried(self) -> list[str]:
         """The replicas it was sent to, in order."""
         return [attempt.replica.name for attempt in self.attempts]
+
+    def refuse(self, reject: Reject, now: float) -> list[Effect]:
+        """It is over, and this is the answer."""
+        self.rejected = reject.message
+        self.released_s = now
+        self.land()
+        return [reject]
 
     def land(self) -> None:
         """Nothing more will be tried. Its attempts forget it, so that no cycle is left behind."""

@@ -18,7 +18,7 @@ from math import inf
 from typing import TypeAlias
 
 from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
-from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
     Arrived,
     ConfigChanged,
@@ -43,6 +43,7 @@ from headrace.core.model import (
     Request,
     Usage,
 )
+from headrace.core.settings import DispatcherSettings
 from headrace.engine_model import EngineModel, EngineSpec, Happening, Job
 from headrace.engine_model import jobs as happenings
 from headrace.simulator.results import FAILED, SHED, Results

@@ -54,9 +54,7 @@ def json_record(name: str, line: int, text: str) -> JsonRecord:
     except msgspec.ValidationError as error:
         raise TraceError(name, line, _fault(text, error)) from None
     except (msgspec.DecodeError, UnicodeError) as error:
-        reason = str(error).removeprefix("JSON is malformed: ").lower()
-        problem = f"expected a JSON object, found {shown(text.strip())} ({reason})"
-        raise TraceError(name, line, problem) from None
+        raise TraceError(name, line, _no_json(text, error)) from None
 
 
 def shown(text: str) -> str:
@@ -64,11 +62,19 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…")
 
 
+def _no_json(text: str, error: Exception) -> str:
+    reason = str(error).removeprefix("JSON is malformed: ").lower()
+    return f"expected a JSON object, found {shown(text.strip())} ({reason})"
+
+
 def _fault(text: str, error: msgspec.ValidationError) -> str:
-    """What is wrong with a line that is JSON but no record."""
+    """What is wrong with a line that is JSON but no record, as far as it was read."""
     if not text.lstrip().startswith("{"):
         return f"expected a JSON object, found {shown(text.strip())}"
-    fields = _FIELDS.decode(text)
+    try:
+        fields = _FIELDS.decode(text)
+    except (msgspec.DecodeError, UnicodeError) as malformed:
+        return _no_json(text, malformed)
     for field in REQUIRED:
         if field not in fields:
             present = ", ".join(fields) or "no fields"

@@ -158,13 +158,14 @@ class TestTiers:
     def test_the_default_one_can_be_changed(self, tmp_path):
         file = tmp_path / "headrace.yaml"
         text = "tiers: {default: {shed_after_factor: 5, ttl: 90s}}\n"
-        file.write_text(f"{ONE}{text}admission: {{max_held: 9, starved_after: 3s}}\n")
+        text += "admission: {max_held: 9, hold_above: 50ms, starved_after: 3s}\n"
+        file.write_text(f"{ONE}{text}")
         loaded = load(file, {})
         tier = Tier(shed_after_factor=5.0, ttl_s=90.0)
         assert loaded.config.tiers == {"default": tier}
         plan = plan_of(loaded)
         assert plan.routing.tiers == (tier,)
-        assert plan.routing.admission == AdmissionSettings(9, 3.0)
+        assert plan.routing.admission == AdmissionSettings(9, 0.05, 3.0)
         assert plan.gateway.tiers == ("default",)
 
     @pytest.mark.parametrize(

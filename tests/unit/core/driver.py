@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from math import inf
 from typing import Any, TypeVar
 
-from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.admission import AdmissionSettings
+from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
     Arrived,
     ConfigChanged,
@@ -33,6 +35,7 @@ from headrace.core.model import (
     Request,
     Usage,
 )
+from headrace.core.settings import DispatcherSettings
 
 PROFILE = LatencyProfile(
     name="test-8b",
@@ -44,6 +47,8 @@ PROFILE = LatencyProfile(
     per_kv_token_s=3e-8,
 )
 POOL = PoolSpec("pool", "model", profile=PROFILE)
+AT_ONCE = DispatcherSettings(admission=AdmissionSettings(hold_above_s=inf))
+"""Nothing is held: each arrival is dispatched or refused at once."""
 
 
 def chain(*parts: str, blocks_each: int = 8) -> tuple[int, ...]:
@@ -68,7 +73,7 @@ class Driver:
         seed: int = 1,
     ) -> None:
         self.now = 100.0
-        self.dispatcher = Dispatcher(settings or DispatcherSettings(), random.Random(seed))
+        self.dispatcher = Dispatcher(settings or AT_ONCE, random.Random(seed))
         self._requests = 0
         self.send(ConfigChanged(pools or (POOL,), aliases))
 
@@ -90,16 +95,18 @@ class Driver:
         adapters: tuple[str, ...] = (),
         max_context_tokens: int | None = None,
         draining: bool = False,
-    ) -> None:
+    ) -> list[Effect]:
+        effects = list[Effect]()
         for name in names:
             address = url or f"http://{name}"
             held = frozenset(adapters)
-            self.send(
+            effects += self.send(
                 ReplicaChanged(name, pool, address, ready, held, max_context_tokens, draining)
             )
+        return effects
 
-    def gone(self, name: str) -> None:
-        self.send(ReplicaGone(name))
+    def gone(self, name: str) -> list[Effect]:
+        return self.send(ReplicaGone(name))
 
     def scrape(self, name: str, **report: float) -> None:
         self.send(Scraped(name, EngineReport(**report)))
@@ -121,8 +128,8 @@ class Driver:
     def rejected(self, model: str = "model", **details: Any) -> Reject:
         return only(self.arrive(model, **details), Reject)
 
-    def first_token(self, attempt: int) -> None:
-        self.send(FirstToken(attempt))
+    def first_token(self, attempt: int) -> list[Effect]:
+        return self.send(FirstToken(attempt))
 
     def progress(self, attempt: int, output_tokens: int) -> None:
         self.send(Progress(attempt, output_tokens))

@@ -7,11 +7,11 @@ import pytest
 
 from headrace.core.admission import Tier
 from headrace.core.decisions import MOST_CANDIDATES, Decisions, Explanation
-from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.events import Ended
 from headrace.core.flights import Flight
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Outcome, PoolSpec, Request, Usage
+from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import Driver, chain
 
 # 0.1 ms per token and nothing else, so that sentences can be checked by heart.
@@ -41,7 +41,7 @@ def test_says_what_tipped_the_balance(driver):
     driver.dispatched(id="it", **LONG_DETAILS)
     assert explain(driver, "it").reason == (
         "replica local-1: queue 0 ms + prefill 1 of 8,192 tokens 0.1 ms; "
-        "1.73 s less than local-0, which would prefill 8,192 tokens"
+        "1.65 s less than local-0, which would prefill 8,192 tokens"
     )
 
 

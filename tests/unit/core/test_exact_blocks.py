@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
     Arrived,
     ConfigChanged,
@@ -24,6 +24,7 @@ from headrace.core.kv_event_index import KvEventIndex
 from headrace.core.model import Endpoint, EngineReport, Outcome, PromptBlocks, Request, Usage
 from headrace.core.prefix_index import PrefixIndex
 from headrace.core.prompt_marks import EVERY_BLOCK
+from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import POOL, chain
 
 BLOCK_TOKENS = 512

@@ -2,11 +2,11 @@
 
 import pytest
 
-from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.events import Dispatch, Probe, Reject, RejectReason, WakeAt
 from headrace.core.health import EjectionSettings
 from headrace.core.model import Outcome, ReplicaState
 from headrace.core.retries import RetryBudget, RetrySettings
+from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import Driver, only
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from headrace.core.dispatcher import DispatcherSettings
 from headrace.core.events import ConfigChanged, Dispatch, Reject, RejectReason
 from headrace.core.model import PROMPT_BLOCK_BYTES, Alias, Endpoint, PoolSpec, Role, Target
 from headrace.core.retries import RetrySettings
+from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import POOL, PROFILE, Driver, chain, only
 
 LONG = chain("long", blocks_each=64)

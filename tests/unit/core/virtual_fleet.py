@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from headrace.core.dispatcher import Dispatcher, DispatcherSettings
+from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
     Arrived,
     ConfigChanged,
@@ -24,6 +24,7 @@ from headrace.core.events import (
 )
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Endpoint, Outcome, PoolSpec, Request, Usage
+from tests.unit.core.driver import AT_ONCE
 
 Slowness = Callable[[str, float], float]
 """How many times slower a replica is at a time than its profile says."""
@@ -51,7 +52,7 @@ class VirtualFleet:
         self.now = 0.0
         self.dispatched: list[tuple[float, str]] = []
         """When, and to which replica."""
-        self.dispatcher = Dispatcher(DispatcherSettings(), random.Random(7))
+        self.dispatcher = Dispatcher(AT_ONCE, random.Random(7))
         self._true = true
         self._slow = slow
         self._rng = random.Random(11)

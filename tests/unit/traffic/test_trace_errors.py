@@ -76,6 +76,7 @@ def test_a_missing_field_is_named_with_those_that_stand_there(field: str):
         ("[1, 2]", "expected a JSON object, found '[1, 2]'"),
         ("7", "expected a JSON object, found '7'"),
         (json.dumps(GOOD)[:-9], "expected a JSON object"),
+        ('{"timestamp": null, "input_length": Infinity}', "expected a JSON object"),
         (json.dumps(GOOD) * 2, "trailing characters"),
         ('{"timestamp": NaN, "input_length": 1, "output_length": 1}', "expected a JSON object"),
         ('{"timestamp": 1e999, "input_length": 1, "output_length": 1}', "a finite number"),

@@ -1,0 +1,169 @@
+"""Requests at the gateway: who is refused, who is held, and who is sent when there is room.
+
+    judge    ──► refuse: the wait is longer than the tier tolerates, or too many are held
+             ──► hold: it would wait for too long at the replica that is best for it
+             ──► send
+    release  ──► the first few of each queue are tried again: at a first token, at an end, when the
+                 fleet or the configuration changes, and as time goes by
+
+A held request is in one queue, that of the model it would be sent for. What becomes of it when it
+is tried again is not said here: it is sent by the same way as one that has just arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from headrace.core import rejections
+from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Held, Queue, Tier
+from headrace.core.candidates import PREFILL_S, QUEUE_S, SLOT_WAIT_S, Row
+from headrace.core.events import Effect
+from headrace.core.flights import Flight
+from headrace.core.model import Replica
+
+LOOKED_AT = 8
+"""Held requests, from the first on, for which room is looked for at a time: the one that is first
+may wait for a replica of its own choice, and must not hold up all the others."""
+LOOK_S = 0.25
+"""While requests are held, what time alone has changed is looked at this often."""
+
+
+class WaitingRoom:
+    """The queues of held requests and the rules that fill and empty them.
+
+    `held` counts what waits, by model; models for which nothing waits are not in it. `send` tries
+    to send a request, by way of `judge`, and returns the effects. Whoever drives it looks again
+    within `LOOK_S` while something is held.
+    """
+
+    __slots__ = ("_model_of", "_queues", "_send", "_settings", "_tiers", "held")
+
+    def __init__(
+        self,
+        settings: AdmissionSettings,
+        tiers: Sequence[Tier],
+        send: Callable[[Flight, float], list[Effect]],
+    ) -> None:
+        self.held: dict[str, int] = {}
+        self._queues: dict[str, Queue] = {}
+        self._model_of: dict[str, str] = {}  # by request id
+        self._send = send
+        self.tune(settings, tiers)
+
+    def tune(self, settings: AdmissionSettings, tiers: Sequence[Tier]) -> None:
+        """Decide by these from now on; what is held keeps its place and its time."""
+        self._settings = settings
+        self._tiers = {DEFAULT_TIER: Tier()} | {tier.name: tier for tier in tiers}
+
+    def tier(self, name: str) -> Tier:
+        """The tier of this name, or else the default one."""
+        return self._tiers.get(name) or self._tiers[DEFAULT_TIER]
+
+    def judge(
+        self,
+        flight: Flight,
+        model: str,
+        row: Row,
+        now: float,
+        *,
+        replica: Replica,
+        replicas: int,
+        holds: bool,
+    ) -> list[Effect] | None:
+        """Refuse a request, hold it (no effects), or say None: it is to be sent to this replica.
+
+        `row` is how the policy sees it there, `replicas` how many serve the model, `holds` whether
+        the policy has requests held. Without predicted seconds there is nothing to go by.
+        """
+        queue_s, slot_wait_s, prefill_s = row[QUEUE_S], row[SLOT_WAIT_S], row[PREFILL_S]
+        if queue_s is None or slot_wait_s is None or prefill_s is None:
+            return None
+        wait_s, held_for = queue_s + slot_wait_s, self._model_of.get(flight.id)
+        if held_for is None:
+            refused = self._shed(flight, model, wait_s, prefill_s, replicas=replicas, now=now)
+            if refused:
+                return refused
+        if not holds or wait_s <= self._settings.hold_above_s:
+            return None
+        if not replica.prefilling and not slot_wait_s:
+            return None  # Only its streams make its steps so long: it has nothing else to do.
+        return [] if held_for == model else self._hold(flight, model, prefill_s, now)
+
+    def _shed(
+        self,
+        flight: Flight,
+        model: str,
+        wait_s: float,
+        prefill_s: float,
+        *,
+        replicas: int,
+        now: float,
+    ) -> list[Effect]:
+        """Refuse a request whose first token would come too late, behind all that is held.
+
+        One whose prompt alone takes so long would not fare better later: it is served.
+        """
+        factor = self.tier(flight.tier).shed_after_factor
+        if not factor:
+            return []
+        queue = self._queues.get(model)
+        if queue is not None:
+            wait_s += queue.work_s / replicas
+        most_s, ttft_s = factor * flight.ttft_target_s, wait_s + prefill_s
+        if ttft_s <= most_s or wait_s <= flight.ttft_target_s:
+            return []
+        return flight.refuse(rejections.too_long(flight.request, ttft_s, most_s), now)
+
+    def release(self, now: float) -> list[Effect]:
+        """Send what is held, as far as there is room, and refuse what nobody can serve any more."""
+        effects = list[Effect]()
+        for queue in list(self._queues.values()):
+            for held in queue.first(now, self._settings.starved_after_s, LOOKED_AT):
+                flight = held.flight
+                effects += self._send(flight, now)
+                if flight.attempts or flight.released_s is not None:
+                    self._remove(flight.id)
+        return effects
+
+    def expire(self, now: float) -> list[Effect]:
+        """Refuse what has waited for too long."""
+        effects = list[Effect]()
+        for queue in list(self._queues.values()):
+            for held in queue.expired(now):
+                flight = held.flight
+                self._remove(flight.id)
+                waited_s = now - flight.arrived_s
+                effects += flight.refuse(rejections.held_too_long(flight.request, waited_s), now)
+        return effects
+
+    def leave(self, request_id: str, now: float) -> None:
+        """The client of a request is gone; a no-op if it is not held."""
+        held = self._remove(request_id)
+        if held is not None:
+            held.flight.released_s = now
+            held.flight.land()
+
+    def _hold(self, flight: Flight, model: str, prefill_s: float, now: float) -> list[Effect]:
+        """Put it into the queue of this model, out of another one if its route has changed."""
+        tier = self.tier(flight.tier)
+        if self._remove(flight.id) is None and len(self._model_of) >= self._settings.max_held:
+            return flight.refuse(rejections.queue_full(flight.request, tier.ttft_s), now)
+        queue = self._queues.get(model)
+        if queue is None:
+            queue = self._queues[model] = Queue()
+        queue.add(Held(flight, tier, prefill_s))
+        self._model_of[flight.id] = model
+        self.held[model] = len(queue)
+        return []
+
+    def _remove(self, request_id: str) -> Held | None:
+        model = self._model_of.pop(request_id, None)
+        if model is None:
+            return None
+        queue = self._queues[model]
+        held = queue.remove(request_id)
+        if queue:
+            self.held[model] = len(queue)
+        else:
+            del self._queues[model], self.held[model]
+        return held

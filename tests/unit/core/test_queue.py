@@ -1,0 +1,120 @@
+"""The order in which held requests are to be sent."""
+
+from __future__ import annotations
+
+from headrace.core.admission import Held, Queue, Tier
+from headrace.core.flights import Flight
+from headrace.core.model import Endpoint, Request
+
+STARVED_AFTER_S = 10.0
+HIGH, LOW = Tier("high", priority=5), Tier("low", priority=-5)
+
+
+def held(
+    name: str, *, arrived_s: float = 0.0, tier: Tier | None = None, ttft_s: float = 2.0
+) -> Held:
+    """A request that takes a second to prefill."""
+    tier = tier or Tier()
+    request = Request(name, "model", Endpoint.CHAT, streamed=True, ttft_target_s=ttft_s)
+    return Held(Flight(request, ("model",), tier, arrived_s), tier, 1.0)
+
+
+def queue_of(*requests: Held) -> Queue:
+    queue = Queue()
+    for each in requests:
+        queue.add(each)
+    return queue
+
+
+def order(queue: Queue, now: float, most: int = 100) -> list[str]:
+    return [each.flight.id for each in queue.first(now, STARVED_AFTER_S, most)]
+
+
+def test_a_higher_priority_goes_first():
+    queue = queue_of(held("low", tier=LOW), held("plain"), held("high", tier=HIGH))
+    assert order(queue, 0.0) == ["high", "plain", "low"]
+
+
+def test_among_equals_the_least_slack_goes_first():
+    queue = queue_of(held("much", ttft_s=5.0), held("little", ttft_s=3.0), held("some", ttft_s=4.0))
+    assert order(queue, 0.0) == ["little", "some", "much"]
+
+
+def test_slack_counts_from_the_arrival():
+    queue = queue_of(held("long ago", arrived_s=1.0, ttft_s=5.5), held("now", arrived_s=4.0))
+    assert order(queue, 4.0) == ["now", "long ago"]
+
+
+def test_what_comes_too_late_anyway_goes_behind_its_band_the_oldest_first():
+    queue = queue_of(
+        held("late 1", ttft_s=2.5),
+        held("late 2", ttft_s=2.0),
+        held("in time", ttft_s=9.0),
+        held("low", tier=LOW, ttft_s=9.0),
+    )
+    assert order(queue, 1.0) == ["late 2", "late 1", "in time", "low"]
+    assert order(queue, 3.0) == ["in time", "late 1", "late 2", "low"]
+
+
+def test_late_ones_of_a_lower_band_do_not_hide_who_is_in_time_there():
+    late = [held(f"late {number}", tier=LOW, ttft_s=2.0) for number in range(5)]
+    queue = queue_of(
+        held("high", tier=HIGH, ttft_s=9.0), *late, held("in time", tier=LOW, ttft_s=9)
+    )
+    assert order(queue, 3.0, most=3) == ["high", "in time", "late 0"]
+
+
+def test_who_starves_goes_first_whatever_its_priority():
+    queue = queue_of(
+        held("old low", tier=LOW),
+        held("old", arrived_s=1.0),
+        held("old high", arrived_s=2.0, tier=HIGH),
+        held("high", arrived_s=9.0, tier=HIGH, ttft_s=9.0),
+    )
+    assert order(queue, 9.5) == ["high", "old high", "old", "old low"]
+    assert order(queue, 10.0)[:2] == ["old low", "high"]
+    assert order(queue, 11.0)[:3] == ["old low", "old", "high"]
+    assert order(queue, 12.0) == ["old low", "old", "old high", "high"]
+    assert order(queue, 12.0, most=2) == ["old low", "old"]
+
+
+def test_who_was_taken_out_is_not_there_wherever_it_stood():
+    names = [f"r{number}" for number in range(20)]
+    queue = queue_of(*(held(name, ttft_s=5.0 + place) for place, name in enumerate(names)))
+    queue.first(12.5, 100.0, 1)  # the first of them are late by now
+    for name in ("r1", "r3", "r12", "r0"):
+        taken = queue.remove(name)
+        assert taken is not None
+        assert taken.flight.id == name
+        assert queue.remove(name) is None
+    left = [name for name in names if name not in ("r1", "r3", "r12", "r0")]
+    assert len(queue) == len(left)
+    assert sorted(order(queue, 0.0)) == sorted(left)
+    assert queue.remove("unknown") is None
+
+
+def test_those_that_were_sent_do_not_hide_who_stands_behind_them():
+    """The first waits for a replica of its own, those behind it come and go."""
+    queue = queue_of(*(held(f"r{number:02}", ttft_s=50.0 + number) for number in range(20)))
+    for number in range(1, 12):
+        queue.remove(f"r{number:02}")
+    assert order(queue, 0.0, most=4) == ["r00", "r12", "r13", "r14"]
+
+
+def test_work_is_that_of_all_who_wait():
+    queue = queue_of(held("a"), held("b"), held("c"))
+    assert queue.work_s == 3.0
+    queue.remove("b")
+    assert queue.work_s == 2.0
+    queue.remove("a")
+    queue.remove("c")
+    assert queue.work_s == 0.0
+    assert not queue
+
+
+def test_what_expired_is_said_by_its_tier():
+    brief = Tier("brief", ttl_s=3.0)
+    queue = queue_of(held("a"), held("b", tier=brief), held("c", arrived_s=1.0, tier=brief))
+    assert [each.flight.id for each in queue.expired(2.9)] == []
+    assert [each.flight.id for each in queue.expired(3.0)] == ["b"]
+    assert [each.flight.id for each in queue.expired(60.0)] == ["a", "b", "c"]
