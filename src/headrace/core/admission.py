@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from headrace.core.flights import Flight
 
 DEFAULT_TIER = "default"
+STARVED_FIRST = 2
+"""Starved requests that go first at a time. If all did, a long overload would make all of them wait
+in line, and none would be in time; if one did, it could wait for a replica that never has room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class AdmissionSettings:
     """A request is held while it would wait for longer than this at the replica that is best for
     it. Less keeps the choice open for longer; but an engine must not run dry in between."""
     starved_after_s: float = 10.0
-    """A request that has waited for so long goes before all that have not, whatever its priority:
-    no band starves another."""
+    """A request that has waited for so long goes before all others, whatever its priority, the
+    oldest first and two at a time: no band starves another."""
 
 
 class Held:
@@ -71,7 +74,7 @@ class Held:
 class Queue:
     """Requests held for one model, in the order in which they are to be sent.
 
-        starved (the oldest first)
+        starved (the oldest, at most STARVED_FIRST of them)
         ──► by priority: in time (the least slack first) ──► too late (the oldest first)
 
     What cannot be in time any more goes behind all of its band that can: to hurry it would only
@@ -116,7 +119,7 @@ class Queue:
         """Those to be sent next, at most so many; they stay here until they are removed."""
         found = {
             id_: held
-            for id_, (held, _) in islice(self._held.items(), most)
+            for id_, (held, _) in islice(self._held.items(), STARVED_FIRST)
             if now - held.flight.arrived_s >= starved_after_s
         }
         for priority in sorted(self._bands, reverse=True):

@@ -74,8 +74,16 @@ def test_who_starves_goes_first_whatever_its_priority():
     assert order(queue, 9.5) == ["high", "old high", "old", "old low"]
     assert order(queue, 10.0)[:2] == ["old low", "high"]
     assert order(queue, 11.0)[:3] == ["old low", "old", "high"]
-    assert order(queue, 12.0) == ["old low", "old", "old high", "high"]
-    assert order(queue, 12.0, most=2) == ["old low", "old"]
+    assert order(queue, 11.0, most=1) == ["old low"]
+
+
+def test_only_a_few_of_those_who_starve_go_first():
+    """In a long overload all do, and those that can still be in time must have a chance."""
+    old = [held(f"old {number}") for number in range(5)]
+    queue = queue_of(*old, held("in time", arrived_s=19.0))
+    assert order(queue, 20.0, most=4) == ["old 0", "old 1", "in time", "old 2"]
+    queue.remove("old 0")
+    assert order(queue, 20.0, most=3) == ["old 1", "old 2", "in time"]
 
 
 def test_who_was_taken_out_is_not_there_wherever_it_stood():
