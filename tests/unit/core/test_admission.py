@@ -329,15 +329,21 @@ def test_what_waits_counts_by_the_replicas_that_share_it():
 
 
 def test_a_target_of_its_own_is_what_it_is_shed_by():
-    driver = fleet("a", tier=Tier(ttft_s=2.0, shed_after_factor=1.0))
+    driver = fleet("a", tier=Tier(ttft_s=0.5, shed_after_factor=1.0))
     occupy(driver, "a")
     assert driver.rejected(prompt_tokens=2 * SECOND).status == 429
     hold(driver, "x", prompt_tokens=2 * SECOND, ttft_target_s=4.0)
 
 
+def test_a_prompt_that_is_long_by_itself_is_not_shed():
+    driver = fleet("a", tier=Tier(ttft_s=2.0, shed_after_factor=1.0))
+    # It would take as long at any time.
+    assert driver.dispatched(prompt_tokens=50 * SECOND).replica == "a"
+
+
 def test_policies_that_hold_nothing_shed_too():
     pool = replace(POOL, policy="least_requests")
-    driver = fleet("a", pools=(pool,), tier=Tier(ttft_s=2.0, shed_after_factor=1.0))
+    driver = fleet("a", pools=(pool,), tier=Tier(ttft_s=1.5, shed_after_factor=1.0))
     driver.dispatched(prompt_tokens=SECOND)
     driver.dispatched(prompt_tokens=SECOND)
     assert driver.rejected(prompt_tokens=SECOND).status == 429
