@@ -23,9 +23,10 @@ h2 { font-size: 16px; margin: 0; }
 p { margin: 0; } .soft { color: var(--soft); }
 .facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
 .fact { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
-  padding: 12px 18px; min-width: 170px; flex: 1; }
-.fact b { display: block; font-size: 24px; line-height: 1.25; font-weight: 650; }
-.fact span { color: var(--soft); font-size: 13px; }
+  padding: 12px 18px; min-width: max-content; flex: 1; }
+.fact b { display: block; font-size: 22px; line-height: 1.25; font-weight: 650;
+  white-space: nowrap; }
+.fact span { color: var(--soft); font-size: 13px; white-space: nowrap; }
 .cast { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 0 0 16px; font-size: 13px; }
 .cast span { cursor: default; } .cast i { display: inline-block; width: 18px; height: 4px;
   border-radius: 2px; margin-right: 7px; vertical-align: middle; background: var(--p); }
