@@ -100,16 +100,22 @@ def _nginx(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Map
     return [str(program.path), "-p", str(folder), "-c", str(config), "-e", "stderr"], program.env
 
 
-def _headrace(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Mapping[str, str]]:
-    pool = {"name": "pool", "model": MODEL, "engine": "vllm", "policy": "seconds"}
-    config = {
-        "listen": {"port": port},
-        "control": {"port": free_port()},
-        "pools": [{**pool, "replicas": list(urls)}],
-    }
-    file = folder / "headrace.yaml"
-    file.write_text(json.dumps(config))  # JSON is YAML
-    return [*HEADRACE, "serve", "-c", str(file)], {}
+def gateway(pool_keys: Mapping[str, object] | None = None, **keys: object) -> Contender:
+    """`headrace serve` with these keys in its file too, and `pool_keys` in that of its pool."""
+
+    def start(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+        pool = {"name": "pool", "model": MODEL, "engine": "vllm", "policy": "seconds"}
+        config = {
+            "listen": {"port": port},
+            "control": {"port": free_port()},
+            "pools": [{**pool, "replicas": list(urls), **(pool_keys or {})}],
+            **keys,
+        }
+        file = folder / "headrace.yaml"
+        file.write_text(json.dumps(config))  # JSON is YAML
+        return [*HEADRACE, "serve", "-c", str(file)], {}
+
+    return Contender("headrace", "/ready", start)
 
 
 def _router(
@@ -141,13 +147,16 @@ def _environment(pin: str) -> Path:
     return folder
 
 
-GATEWAY = Contender("headrace", "/ready", _headrace)
+GATEWAY = gateway()
 FLOOR = Contender("nginx", "/health", _nginx)
 _VLLM = ("vllm-router",)
 _SGLANG = ("python", "-m", "sglang_router.launch_router")
+SGLANG_CACHE_AWARE = Contender(
+    "sglang-router cache", "/v1/models", _router(SGLANG_ROUTER, _SGLANG, "cache_aware")
+)
 ROUTERS = (
     Contender("vllm-router rr", "/v1/models", _router(VLLM_ROUTER, _VLLM, "round_robin")),
     Contender("vllm-router cache", "/v1/models", _router(VLLM_ROUTER, _VLLM, "cache_aware")),
     Contender("sglang-router rr", "/v1/models", _router(SGLANG_ROUTER, _SGLANG, "round_robin")),
-    Contender("sglang-router cache", "/v1/models", _router(SGLANG_ROUTER, _SGLANG, "cache_aware")),
+    SGLANG_CACHE_AWARE,
 )
