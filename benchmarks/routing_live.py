@@ -27,7 +27,7 @@ from statistics import fmean
 
 import uvloop
 
-from benchmarks.contenders import SGLANG_CACHE_AWARE, Contender, gateway, proxy
+from benchmarks.contenders import SGLANG_CACHE_AWARE, Contender, gateway_of_modelled, proxy
 from benchmarks.engines import MODEL, modelled_engines
 from benchmarks.routing_workloads import TRACES
 from benchmarks.trace_load import Answer, play, results_of
@@ -144,17 +144,10 @@ def _warm_up(port: int, replicas: int) -> None:
 
 
 def _gateway(options: argparse.Namespace) -> Contender:
-    """Targets, and the profile unless it is to be learned, in seconds of this machine."""
-    scale: float = options.time_scale
-    target = {"ttft": SLO.ttft_s / scale, "tpot": SLO.tpot_s / scale}
-    pool: dict[str, object] = {}
-    if not options.learned:
-        known = asdict(profile(PROFILE).latency)
-        pool["profile"] = {
-            key: value / scale if key.endswith("_s") else value for key, value in known.items()
-        }
-    # Nothing is shed: each contender answers for all that came.
-    return gateway(pool, tiers={"default": {**target, "shed_after_factor": 0}})
+    latency, scale = profile(PROFILE).latency, options.time_scale
+    return gateway_of_modelled(
+        latency, SLO, time_scale=scale, policy="seconds", learned=options.learned
+    )
 
 
 # ---------------------------------------------------------------- figures
