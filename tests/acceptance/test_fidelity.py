@@ -62,7 +62,7 @@ LONG_TURNS = MultiTurn(
     pause=LognormalSeconds(10, 1.0),
     block_tokens=SETTINGS.engine.kv_block_tokens,
 )
-"""Prompts of 9,000 tokens; many begin as an earlier one did."""
+"""Prompts of 8,500 tokens; many begin as an earlier one did."""
 
 
 @pytest.mark.parametrize("policy", ["round_robin", "seconds"])
