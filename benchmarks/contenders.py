@@ -11,11 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.engines import MODEL
 from benchmarks.processes import HEADRACE, ROOT, Running, free_port, running, wait_until_served
+from headrace.core.admission import AdmissionSettings
+from headrace.core.latency import LatencyProfile
+from headrace.simulator.settings import Slo
 from tools import bootstrap, debian_tools
 
 PEERS = ROOT / ".cache" / "peers"
@@ -100,16 +103,46 @@ def _nginx(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Map
     return [str(program.path), "-p", str(folder), "-c", str(config), "-e", "stderr"], program.env
 
 
-def _headrace(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Mapping[str, str]]:
-    pool = {"name": "pool", "model": MODEL, "engine": "vllm", "policy": "seconds"}
-    config = {
-        "listen": {"port": port},
-        "control": {"port": free_port()},
-        "pools": [{**pool, "replicas": list(urls)}],
+def gateway(pool_keys: Mapping[str, object] | None = None, **keys: object) -> Contender:
+    """`headrace serve` with these keys in its file too, and `pool_keys` in that of its pool."""
+
+    def start(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+        pool = {"name": "pool", "model": MODEL, "engine": "vllm", "policy": "seconds"}
+        config = {
+            "listen": {"port": port},
+            "control": {"port": free_port()},
+            "pools": [{**pool, "replicas": list(urls), **(pool_keys or {})}],
+            **keys,
+        }
+        file = folder / "headrace.yaml"
+        file.write_text(json.dumps(config))  # JSON is YAML
+        return [*HEADRACE, "serve", "-c", str(file)], {}
+
+    return Contender("headrace", "/ready", start)
+
+
+def gateway_of_modelled(
+    latency: LatencyProfile, slo: Slo, *, time_scale: float, policy: str, learned: bool = False
+) -> Contender:
+    """The gateway in front of engines with this profile that run `time_scale` times as fast.
+
+    What it is told in seconds is meant in the engines' and so divided by it. It sheds nothing, as
+    the simulator does not: it answers for all that came. With `learned` it is not told the profile.
+    """
+    pool: dict[str, object] = {"policy": policy}
+    if not learned:
+        pool["profile"] = {
+            key: value / time_scale if key.endswith("_s") else value
+            for key, value in asdict(latency).items()
+        }
+    default = AdmissionSettings()
+    times = {
+        "hold_above": default.hold_above_s / time_scale,
+        "starved_after": default.starved_after_s / time_scale,
     }
-    file = folder / "headrace.yaml"
-    file.write_text(json.dumps(config))  # JSON is YAML
-    return [*HEADRACE, "serve", "-c", str(file)], {}
+    targets = {"ttft": slo.ttft_s / time_scale, "tpot": slo.tpot_s / time_scale}
+    tier = {**targets, "shed_after_factor": 0, "ttl": "1h"}
+    return gateway(pool, tiers={"default": tier}, admission=times)
 
 
 def _router(
@@ -141,13 +174,16 @@ def _environment(pin: str) -> Path:
     return folder
 
 
-GATEWAY = Contender("headrace", "/ready", _headrace)
+GATEWAY = gateway()
 FLOOR = Contender("nginx", "/health", _nginx)
 _VLLM = ("vllm-router",)
 _SGLANG = ("python", "-m", "sglang_router.launch_router")
+SGLANG_CACHE_AWARE = Contender(
+    "sglang-router cache", "/v1/models", _router(SGLANG_ROUTER, _SGLANG, "cache_aware")
+)
 ROUTERS = (
     Contender("vllm-router rr", "/v1/models", _router(VLLM_ROUTER, _VLLM, "round_robin")),
     Contender("vllm-router cache", "/v1/models", _router(VLLM_ROUTER, _VLLM, "cache_aware")),
     Contender("sglang-router rr", "/v1/models", _router(SGLANG_ROUTER, _SGLANG, "round_robin")),
-    Contender("sglang-router cache", "/v1/models", _router(SGLANG_ROUTER, _SGLANG, "cache_aware")),
+    SGLANG_CACHE_AWARE,
 )
