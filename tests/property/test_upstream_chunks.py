@@ -103,3 +103,15 @@ def test_only_one_whole_chunk_is_taken_for_one(data):
     if start:
         assert data == b"%b\r\n%b\r\n" % (data[: start - 2], data[start:-2])
         assert int(data[: start - 2], 16) == len(data[start:-2]) > 0
+
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
+
+
+def test_a_connection_on_which_another_answer_has_begun_is_not_used_again():
+    sink, pool = Sink(), UpstreamPool(max_idle=1, idle_s=10.0)
+    connection = begin(sink, pool)
+    connection.data_received(ANSWER + b"HTTP/1.1 200 OK\r\nx: ")
+    assert sink.ends == ["complete True"]
+    assert sink.body == b"hi"
+    assert pool.take_idle(connection.address) is None

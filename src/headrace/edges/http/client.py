@@ -168,7 +168,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status == 0 and self._head_bytes > MAX_ANSWER_HEAD_BYTES:
             self._fail(f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes")
         elif self.complete:
-            self._finish(reusable=self._keep_alive)
+            self._finish(reusable=self._keep_alive and not self._surplus)
         elif self.sink is not None:
             self._between_chunks = self._between_chunks and data.endswith(b"\r\n")
             self.sink.answer_flush()
@@ -203,6 +203,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     # ------------------------------------------------------------ parser callbacks
 
+    def on_message_begin(self) -> None:
+        if self.complete:  # nobody asked for a second answer
+            self._surplus = True
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._status == 0 and not self.complete:
             self._headers.append((name.lower(), value))
@@ -213,8 +217,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._headers = []
             self._first_read = b""  # begins with another head than the answer's
             return
-        if self.complete:  # nobody asked for a second answer
-            self._surplus = True
+        if self.complete:  # of a surplus answer
             return
         self._status = status
         self._framed = (
@@ -257,7 +260,7 @@ class UpstreamConnection(asyncio.Protocol):
         # Interim answers are messages too, for the parser.
         self.complete = self._status != 0
         # The parser answers this rightly only in here.
-        self._keep_alive = self._parser.should_keep_alive() and not self._surplus
+        self._keep_alive = self._parser.should_keep_alive()
 
     # ------------------------------------------------------------ ends
 
