@@ -83,7 +83,11 @@ def test_the_body_is_the_same_however_it_is_cut(chunks, cuts, by_chunk):
 
 
 @settings(max_examples=300)
-@given(pieces, st.integers(0, 6), st.sampled_from([b"zz\r\n", b"+1\r\na\r\n", b"1_0\r\n", b"1;\0"]))
+@given(
+    pieces,
+    st.integers(0, 6),
+    st.sampled_from([b"zz\r\n", b"+1\r\na\r\n", b"1_0\r\n", b"0x1\r\na\r\n", b"1;\0"]),
+)
 def test_what_is_no_chunk_fails_the_answer(chunks, at, damage):
     sink, pool = Sink(), UpstreamPool(max_idle=1, idle_s=10.0)
     connection = begin(sink, pool)

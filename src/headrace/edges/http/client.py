@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 MOST_SIZE_DIGITS = 8
 """Digits of a chunk's size that are read without the parser."""
+_NO_DIGIT = frozenset((b"x", b"X"))
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
 
@@ -297,8 +298,8 @@ def chunk_start(data: bytes) -> int:
     if line_end < 0 or not data.endswith(b"\r\n"):
         return 0
     digits = data[:line_end]
-    # `int` would take a sign, blanks and underscores as well.
-    if not digits.isalnum():
+    # `int` would take a sign, blanks, underscores and "0x" as well.
+    if not digits.isalnum() or digits[1:2] in _NO_DIGIT:
         return 0
     try:
         size = int(digits, 16)
