@@ -346,3 +346,19 @@ async def test_draining_waits_for_a_large_body_that_is_being_read():
                 await asyncio.sleep(0)
         assert await rig.plane.drain(20) == 0
         assert (await asking).status_code == 200
+
+
+async def test_a_lower_limit_holds_for_heads_that_came_before():
+    body = b'{"model":"m","messages":[]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    async with run_gateway(plain) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        for status in (b"200", b"200", b"431"):
+            if status == b"431":
+                limits = Limits(max_head_bytes=16)
+                rig.plane.configure(replace(rig.plane.settings, limits=limits), None)
+            writer.write(head + body)
+            assert (await reader.readline()).split()[1] == status
+            if status == b"200":
+                await reader.readuntil(b'{"ok":true}')
+        writer.close()
