@@ -362,3 +362,34 @@ async def test_a_lower_limit_holds_for_heads_that_came_before():
             if status == b"200":
                 await reader.readuntil(b'{"ok":true}')
         writer.close()
+
+
+async def test_a_request_that_waited_behind_another_needs_a_key_that_is_still_known(tmp_path):
+    key, other = new_key("a"), new_key("b")
+    rings = list[KeyRing]()
+    for made in (key, other):
+        (tmp_path / "keys").write_text(made.line)
+        rings.append(KeyRing.load(tmp_path / "keys"))
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(received, peer):
+        arrived.set()
+        await go.wait()
+        await peer.json({"ok": True})
+
+    body = b'{"model":"m","messages":[]}'
+    request = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: %b\r\n"
+        b"content-length: %d\r\n\r\n%b" % (key.key.encode(), len(body), body)
+    )
+    async with run_gateway(wait, keys=rings[0]) as rig:
+        answers = asyncio.create_task(
+            raw(
+                rig.plane.port, 2 * request + request.replace(b"host", b"connection: close\r\nhost")
+            )
+        )
+        await arrived.wait()
+        rig.plane.configure(rig.plane.settings, rings[1])
+        go.set()
+        assert (await answers).count(b"HTTP/1.1 401") == 2
+        assert len(rig.engines[0].received) == 1
