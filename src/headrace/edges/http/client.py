@@ -185,6 +185,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._finish(reusable=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.transport is None:
+            return  # it was told before
         self.transport = None
         self._pool.discard(self)
         if self.call is None:
@@ -391,9 +393,11 @@ class UpstreamCall:
         try:
             await self.address.connect(lambda: connection)
         except asyncio.CancelledError:
-            # The connection may have been made in the same turn of the loop.
+            # The connection may have been made in the same turn of the loop. uvloop has closed it
+            # then, and never says that it is lost.
             if connection.transport is not None:
                 connection.transport.abort()
+                connection.connection_lost(None)
             raise
         except OSError as error:
             self._task = None
