@@ -12,6 +12,7 @@ from headrace.edges.http.address import Address
 from headrace.edges.http.client import UpstreamConnection, UpstreamPool
 from headrace.gateway.settings import Limits, Timeouts
 from tests.gateway.conftest import run_gateway
+from tests.property.test_upstream_chunks import Sink
 from tests.scripted import chat_chunk, stream_words, usage_chunk
 
 
@@ -449,8 +450,9 @@ async def test_a_connection_that_comes_as_its_call_is_cancelled_is_not_counted_f
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        call = pool.open(Address("127.0.0.1", port, b"x"), [b"GET / HTTP/1.1\r\n\r\n"], None)
+        call = pool.open(Address("127.0.0.1", port, b"x"), [b"GET / HTTP/1.1\r\n\r\n"], Sink())
         task = call._task
+        assert task is not None
         await asyncio.wait([task])
         await asyncio.sleep(0.01)
     assert task.cancelled()
