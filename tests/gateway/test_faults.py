@@ -8,8 +8,11 @@ import pytest
 
 from headrace.core.events import ReplicaGone
 from headrace.core.model import Endpoint, Outcome, ReplicaState
+from headrace.edges.http.address import Address
+from headrace.edges.http.client import UpstreamConnection, UpstreamPool
 from headrace.gateway.settings import Limits, Timeouts
 from tests.gateway.conftest import run_gateway
+from tests.property.test_upstream_chunks import Sink
 from tests.scripted import chat_chunk, stream_words, usage_chunk
 
 
@@ -431,3 +434,26 @@ async def test_a_fault_of_ours_ends_its_request_and_no_other():
         assert (await rig.chat()).status_code == 500
         assert rig.plane.in_flight == 0
         assert (await rig.client.get("/health")).status_code == 200
+
+
+async def test_a_connection_that_comes_as_its_call_is_cancelled_is_not_counted_for_ever(
+    monkeypatch,
+):
+    pool = UpstreamPool(max_idle=1, idle_s=10.0)
+    made = UpstreamConnection.connection_made
+
+    def cancel_when_made(self, transport):
+        made(self, transport)
+        call.cancel()
+
+    monkeypatch.setattr(UpstreamConnection, "connection_made", cancel_when_made)
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        call = pool.open(Address("127.0.0.1", port, b"x"), [b"GET / HTTP/1.1\r\n\r\n"], Sink())
+        task = call._task
+        assert task is not None
+        await asyncio.wait([task])
+        await asyncio.sleep(0.01)
+    assert task.cancelled()
+    assert pool.count() == {"upstream_busy": 0, "upstream_idle": 0}

@@ -346,3 +346,50 @@ async def test_draining_waits_for_a_large_body_that_is_being_read():
                 await asyncio.sleep(0)
         assert await rig.plane.drain(20) == 0
         assert (await asking).status_code == 200
+
+
+async def test_a_lower_limit_holds_for_heads_that_came_before():
+    body = b'{"model":"m","messages":[]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 27\r\n\r\n"
+    async with run_gateway(plain) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        for status in (b"200", b"200", b"431"):
+            if status == b"431":
+                limits = Limits(max_head_bytes=16)
+                rig.plane.configure(replace(rig.plane.settings, limits=limits), None)
+            writer.write(head + body)
+            assert (await reader.readline()).split()[1] == status
+            if status == b"200":
+                await reader.readuntil(b'{"ok":true}')
+        writer.close()
+
+
+async def test_a_request_that_waited_behind_another_needs_a_key_that_is_still_known(tmp_path):
+    key, other = new_key("a"), new_key("b")
+    rings = list[KeyRing]()
+    for made in (key, other):
+        (tmp_path / "keys").write_text(made.line)
+        rings.append(KeyRing.load(tmp_path / "keys"))
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(received, peer):
+        arrived.set()
+        await go.wait()
+        await peer.json({"ok": True})
+
+    body = b'{"model":"m","messages":[]}'
+    request = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: %b\r\n"
+        b"content-length: %d\r\n\r\n%b" % (key.key.encode(), len(body), body)
+    )
+    async with run_gateway(wait, keys=rings[0]) as rig:
+        answers = asyncio.create_task(
+            raw(
+                rig.plane.port, 2 * request + request.replace(b"host", b"connection: close\r\nhost")
+            )
+        )
+        await arrived.wait()
+        rig.plane.configure(rig.plane.settings, rings[1])
+        go.set()
+        assert (await answers).count(b"HTTP/1.1 401") == 2
+        assert len(rig.engines[0].received) == 1

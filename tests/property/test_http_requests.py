@@ -224,3 +224,26 @@ def _compare(ours: HttpRequest, our_body: bytes, data: bytes) -> None:
     assert (ours.method, ours.target, our_body) == (method, target, body)
     if b"pgrade" not in data:  # an offer of another protocol is taken out
         assert ours.headers == headers
+
+
+A_REQUEST = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+BEGINNING = b"POST /odd HTTP/1.1\r\nX-Headrace-Tier: gold\r\nX: "
+USUAL = b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_goes_on_with_a_head_is_no_message(known):
+    """The next head began behind a request in the same read, and what follows looks like one."""
+    recorder = Recorder()
+    server = HttpServer(recorder, LIMITS)
+    if known:
+        read(server, recorder, USUAL)
+        del recorder.seen[:]
+    connection = ClientConnection(server)
+    connection.connection_made(Wire())
+    for data in (A_REQUEST + BEGINNING, USUAL):
+        connection.data_received(data)
+    assert [request.target for request, _ in recorder.seen] == [b"/a", b"/odd"]
+    # Nor does it stand for anybody else's.
+    seen, _, _ = read(server, recorder, USUAL)
+    assert [target for _, target, *_ in seen] == [b"/v1/x"]

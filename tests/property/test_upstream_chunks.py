@@ -83,7 +83,11 @@ def test_the_body_is_the_same_however_it_is_cut(chunks, cuts, by_chunk):
 
 
 @settings(max_examples=300)
-@given(pieces, st.integers(0, 6), st.sampled_from([b"zz\r\n", b"+1\r\na\r\n", b"1_0\r\n", b"1;\0"]))
+@given(
+    pieces,
+    st.integers(0, 6),
+    st.sampled_from([b"zz\r\n", b"+1\r\na\r\n", b"1_0\r\n", b"0x1\r\na\r\n", b"1;\0"]),
+)
 def test_what_is_no_chunk_fails_the_answer(chunks, at, damage):
     sink, pool = Sink(), UpstreamPool(max_idle=1, idle_s=10.0)
     connection = begin(sink, pool)
@@ -103,3 +107,15 @@ def test_only_one_whole_chunk_is_taken_for_one(data):
     if start:
         assert data == b"%b\r\n%b\r\n" % (data[: start - 2], data[start:-2])
         assert int(data[: start - 2], 16) == len(data[start:-2]) > 0
+
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
+
+
+def test_a_connection_on_which_another_answer_has_begun_is_not_used_again():
+    sink, pool = Sink(), UpstreamPool(max_idle=1, idle_s=10.0)
+    connection = begin(sink, pool)
+    connection.data_received(ANSWER + b"HTTP/1.1 200 OK\r\nx: ")
+    assert sink.ends == ["complete True"]
+    assert sink.body == b"hi"
+    assert pool.take_idle(connection.address) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,3 +65,15 @@ def test_the_quick_way_is_taken_for_a_usual_chat():
     call = read(body, usual=True)
     assert isinstance(call, Call)
     assert call.uncut
+
+
+@pytest.mark.parametrize("member", [b'"\xff":1', b'"stream_options":{"\xff":1}'])
+def test_a_name_that_is_no_text_is_no_fault_of_ours(member):
+    body = b'{"model":"m","messages":[],%b}' % member
+    quick, slow = read(body, usual=True), read(body, usual=False)
+    if isinstance(slow, str):
+        assert quick == slow
+    else:
+        assert slow.body_for("m", ask_usage=True) == ([body], False)
+        assert isinstance(quick, Call)
+        assert quick.body_for("m", ask_usage=True) == ([body], False)

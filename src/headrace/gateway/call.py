@@ -129,7 +129,7 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw | None:
         return _ASK_USAGE
     try:
         members = _decode_members(options)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None  # the engine will say what is wrong with it
     if bytes(members.get("include_usage", b"")) == b"true":
         return None

@@ -155,6 +155,8 @@ class Front:
         """Answer a request, or start its exchange."""
         notes = notes_of(request.head, self._host.keys)
         try:
+            if notes.tenant is None:  # the keys may have changed since its head was judged
+                self._check_key(request.head)
             if notes.is_call and request.body_bytes <= LARGE_BODY_BYTES:
                 self._check_room()
                 self._check_promise(notes)
@@ -182,6 +184,11 @@ class Front:
                 status=404,
                 code="not_found",
             )
+
+    def _check_key(self, head: RequestHead) -> None:
+        refusal = self.refusal_of(head)
+        if refusal is not None:
+            raise BadRequest(refusal.message, status=refusal.status, code=refusal.code)
 
     def _check_room(self) -> None:
         host, limit = self._host, self._host.limits.max_in_flight

@@ -34,7 +34,8 @@ class RequestNotes:
 
     __slots__ = (
         "_forwarded",
-        "_head",
+        "_headers",
+        "_line",
         "bad_promise",
         "client_id",
         "endpoint",
@@ -45,7 +46,9 @@ class RequestNotes:
     )
 
     def __init__(self, head: RequestHead, keys: KeyRing | None) -> None:
-        self._head = head
+        # Not the head itself: it holds these notes, and a cycle waits for the collector.
+        self._headers = head.headers
+        self._line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
         self._forwarded = b""
         self.endpoint = endpoint_of(head.path)
         self.client_id = client_id(head.headers)
@@ -66,14 +69,13 @@ class RequestNotes:
     @property
     def passing(self) -> list[Header]:
         """The fields that go on to the engine."""
-        return passing(self._head.headers, NOT_FORWARDED)
+        return passing(self._headers, NOT_FORWARDED)
 
     @property
     def forwarded(self) -> bytes:
         """The request line and the fields that go on to the engine, rendered."""
         if not self._forwarded:
-            line = b"%b %b HTTP/1.1\r\n" % (self._head.method, self._head.target)
-            self._forwarded = line + render_fields(self.passing)
+            self._forwarded = self._line + render_fields(self.passing)
         return self._forwarded
 
 

@@ -32,6 +32,7 @@ from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.cors import CorsPolicy
 from headrace.edges.http.heads import Header
+from headrace.edges.http.known_heads import KnownHeads
 from headrace.edges.http.ports import ConnectionLimits
 from headrace.edges.http.server import HttpServer
 from headrace.edges.http.tls import ServerCertificate
@@ -123,6 +124,7 @@ class DataPlane:
         self.pool.max_idle = settings.limits.idle_connections_per_replica
         self.pool.idle_s = settings.timeouts.upstream_idle_s
         self._server.limits = _connection_limits(settings)
+        self._server.known_heads = KnownHeads()  # accepted under the old limits, with old keys
         self._server.cors = _cors(settings)
         self.responses.limit = settings.limits.stored_responses
         self._upstreams.clear()

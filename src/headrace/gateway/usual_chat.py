@@ -53,6 +53,8 @@ _UNSET = msgspec.UNSET
 def read_usual_chat(body: bytes) -> tuple[UsualChat, int, tuple[int, ...]] | None:
     """Return the body, its prompt's bytes and the prompt's blocks; None if it is not usual."""
     try:
+        if not body.isascii():
+            body.decode()  # names that are not looked for are not checked otherwise
         chat = _decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None

@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 MOST_SIZE_DIGITS = 8
 """Digits of a chunk's size that are read without the parser."""
+_NO_DIGIT = frozenset((b"x", b"X"))
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
 
@@ -168,7 +169,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status == 0 and self._head_bytes > MAX_ANSWER_HEAD_BYTES:
             self._fail(f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes")
         elif self.complete:
-            self._finish(reusable=self._keep_alive)
+            self._finish(reusable=self._keep_alive and not self._surplus)
         elif self.sink is not None:
             self._between_chunks = self._between_chunks and data.endswith(b"\r\n")
             self.sink.answer_flush()
@@ -184,6 +185,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._finish(reusable=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.transport is None:
+            return  # it was told before
         self.transport = None
         self._pool.discard(self)
         if self.call is None:
@@ -203,6 +206,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     # ------------------------------------------------------------ parser callbacks
 
+    def on_message_begin(self) -> None:
+        if self.complete:  # nobody asked for a second answer
+            self._surplus = True
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._status == 0 and not self.complete:
             self._headers.append((name.lower(), value))
@@ -213,8 +220,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._headers = []
             self._first_read = b""  # begins with another head than the answer's
             return
-        if self.complete:  # nobody asked for a second answer
-            self._surplus = True
+        if self.complete:  # of a surplus answer
             return
         self._status = status
         self._framed = (
@@ -257,7 +263,7 @@ class UpstreamConnection(asyncio.Protocol):
         # Interim answers are messages too, for the parser.
         self.complete = self._status != 0
         # The parser answers this rightly only in here.
-        self._keep_alive = self._parser.should_keep_alive() and not self._surplus
+        self._keep_alive = self._parser.should_keep_alive()
 
     # ------------------------------------------------------------ ends
 
@@ -294,8 +300,8 @@ def chunk_start(data: bytes) -> int:
     if line_end < 0 or not data.endswith(b"\r\n"):
         return 0
     digits = data[:line_end]
-    # `int` would take a sign, blanks and underscores as well.
-    if not digits.isalnum():
+    # `int` would take a sign, blanks, underscores and "0x" as well.
+    if not digits.isalnum() or digits[1:2] in _NO_DIGIT:
         return 0
     try:
         size = int(digits, 16)
@@ -387,9 +393,11 @@ class UpstreamCall:
         try:
             await self.address.connect(lambda: connection)
         except asyncio.CancelledError:
-            # The connection may have been made in the same turn of the loop.
+            # The connection may have been made in the same turn of the loop. uvloop has closed it
+            # then, and never says that it is lost.
             if connection.transport is not None:
                 connection.transport.abort()
+                connection.connection_lost(None)
             raise
         except OSError as error:
             self._task = None

@@ -23,7 +23,12 @@ import httptools
 from headrace.edges.http.cors import CorsPolicy
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header, find, render, render_fields, status_line
-from headrace.edges.http.known_heads import KnownHeads, is_plain, without_length
+from headrace.edges.http.known_heads import (
+    MAX_HEAD_BYTES,
+    KnownHeads,
+    is_plain,
+    without_length,
+)
 from headrace.edges.http.ports import (
     ConnectionLimits,
     Exchange,
@@ -155,7 +160,7 @@ class ClientConnection(asyncio.Protocol):
         if self._head_bytes == 0:
             if self._current is None and not self._slow and self._take_known(data):
                 return
-            self._first_read = data
+            self._first_read = data[:MAX_HEAD_BYTES]  # the body would be held twice
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes == len(data) and self._current is None and not self._slow:
@@ -192,6 +197,10 @@ class ClientConnection(asyncio.Protocol):
             self._start_next()
 
     # ------------------------------------------------------------ parser callbacks
+
+    def on_message_begin(self) -> None:
+        # It may begin behind another one in a read: what comes next does not begin a message then.
+        self._head_bytes = self._head_bytes or 1
 
     def on_url(self, url: bytes) -> None:
         self._target += url
