@@ -294,6 +294,7 @@ class Dispatcher:
         elif attempt.first_token_s is None:
             # The answer is whole, so the prompt was read and is cached, whenever that was.
             self._index.arrived(attempt.lease, 0.0)
+            learning.learn_at_most(attempt, now)
         self._close(attempt, now)
         was_hit = learning.was_hit(attempt, event, pool)
         if was_hit:

@@ -35,6 +35,20 @@ def learn_first_token(attempt: Attempt, now: float) -> None:
         latency.observe_prefill(now - attempt.head_since_s, predicted_s, now)
 
 
+def learn_at_most(attempt: Attempt, now: float) -> None:
+    """Correct the replica's prefill by an answer that was not streamed but came, whole, before its
+    first token was predicted. Without it nothing would show a pool without streams that its
+    prefills are thought to be too long, and requests would be held for nothing.
+    """
+    latency = attempt.replica.latency
+    profile = latency.pool.profile
+    if profile is None or attempt.waits_for_slot:
+        return
+    observed_s, predicted_s = now - attempt.head_since_s, profile.seconds(attempt.work_ahead)
+    if observed_s < latency.prefill_factor * predicted_s:
+        latency.observe_prefill(observed_s, predicted_s, now)
+
+
 def learn_decoding(attempt: Attempt, output_tokens: int, now: float) -> None:
     """Correct the replica's decoding by a finished stream."""
     latency = attempt.replica.latency

@@ -381,3 +381,28 @@ def test_a_retry_may_go_where_the_context_is_too_short(driver):
     first = driver.dispatched(text_bytes=40_000)
     assert first.replica == "c"
     assert only(driver.fail(first.attempt), Dispatch).replica in {"a", "b"}
+
+
+def test_answers_that_are_not_streamed_show_that_prefills_are_shorter_than_thought():
+    driver = Driver(PoolSpec("pool", "model", profile=SLOW_PREFILL))
+    driver.add("a")
+    for _ in range(40):
+        attempt = driver.dispatched(streamed=False, prompt_tokens=1000).attempt
+        driver.wait(0.1)  # 2 s were predicted
+        driver.complete(attempt, input_tokens=1000, output_tokens=1)
+    driver.dispatched(id="it", prompt_tokens=1000)
+    explanation = driver.dispatcher.decisions.explain("it")
+    assert explanation is not None
+    ttft_s = explanation.attempts[0].candidates[0].ttft_s
+    assert ttft_s is not None
+    assert ttft_s < 0.7, "as far down as a factor goes"
+
+
+def test_a_long_answer_that_is_not_streamed_says_nothing_of_its_prefill():
+    driver = Driver(PoolSpec("pool", "model", profile=SLOW_PREFILL))
+    driver.add("a")
+    for _ in range(40):
+        attempt = driver.dispatched(streamed=False, prompt_tokens=1000).attempt
+        driver.wait(30.0)
+        driver.complete(attempt, input_tokens=1000, output_tokens=300)
+    assert driver.replica("a").latency.prefill_factor == 1.0
