@@ -67,4 +67,5 @@ def test_each_request_gets_its_answer_or_its_error():
         )
     assert [answer.output_tokens for answer in answers] == [3, 0, 1]
     assert [answer.error[:10] for answer in answers] == ["", "status 400", ""]
-    assert all(each.first_s >= each.sent_s >= each.intended_s for each in answers[::2])
+    # uvloop's timers fire up to 1.5 ms early.
+    assert all(each.first_s >= each.sent_s >= each.intended_s - 0.005 for each in answers[::2])
