@@ -1,0 +1,50 @@
+"""The command line: reads flags, calls one function per command, turns errors into exit codes.
+
+One file per command. What a command needs is imported when it runs, so that `--help` and
+`--version` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import headrace
+from headrace.cli.check import add_check
+from headrace.cli.engine import add_engine
+from headrace.cli.flags import FAILED, Parser
+from headrace.cli.keys import add_keys
+from headrace.cli.serve import add_serve
+from headrace.cli.simulate import add_simulate
+from headrace.cli.up import add_up
+from headrace.cli.why import add_why
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `headrace check FILE | head`
+        sys.stderr.close()
+        return FAILED
+
+
+def parser() -> Parser:
+    """The whole command line; the reference page is made from it."""
+    root = Parser(
+        prog="headrace",
+        description="A gateway for LLM serving: it measures and routes by the token, and says why.",
+    )
+    root.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_up(commands)
+    add_serve(commands)
+    add_check(commands)
+    add_why(commands)
+    add_keys(commands)
+    add_engine(commands)
+    add_simulate(commands)
+    return root

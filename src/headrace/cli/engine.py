@@ -1,0 +1,77 @@
+"""`headrace engine`: emulated engines."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from headrace.cli import flags
+from headrace.cli.flags import Commands, refuse
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_engine(commands: Commands) -> None:
+    """Adds the command and its flags."""
+    engine = commands.add_parser(
+        "engine",
+        help="emulated engines, for tests and for machines without a GPU",
+        description="Serves vLLM's API and metrics; the answers are made up, their timing is not.",
+    )
+    add = engine.add_argument
+    add(
+        "--script",
+        metavar="TIMES",
+        help="every request alike: time to the first token and between tokens (ttft=50ms,itl=10ms)",
+    )
+    add(
+        "--profile",
+        metavar="NAME",
+        help="as an engine on this GPU with this model would, such as h100-llama-3.1-8b: batching, "
+        "KV cache, prefix caching",
+    )
+    add(
+        "--time-scale",
+        type=flags.above_zero,
+        metavar="X",
+        help="with --profile: X times as fast (1)",
+    )
+    add(
+        "--kv-events",
+        type=flags.port,
+        metavar="PORT",
+        help="with --profile: publish what is cached over ZMQ here, replay on the next port, the "
+        "other engines on those that follow; 0 takes free ones. Needs the extra kv-events",
+    )
+    add("--count", type=flags.count, default=1, metavar="N", help="how many engines (1)")
+    add(
+        "--port",
+        type=flags.port,
+        default=8000,
+        metavar="PORT",
+        help="of the first one, the others follow (8000); 0 takes free ones",
+    )
+    add("--tokens", type=flags.count, default=128, metavar="N", help="tokens of an answer (128)")
+    add("--model", default="emulated", metavar="NAME", help="the model's name (emulated)")
+    engine.set_defaults(run=_engine)
+
+
+def _engine(options: argparse.Namespace) -> int:
+    from headrace.compose.engine import run_engines, timing_of
+    from headrace.compose.terminal import Terminal
+    from headrace.compose.wiring import StartError
+    from headrace.emulator.script import Script
+    from headrace.emulator.settings import EngineSettings
+
+    try:
+        timing = timing_of(options.script, options.profile, options.time_scale, options.kv_events)
+        if isinstance(timing, Script):
+            settings = EngineSettings(model=options.model, output_tokens=options.tokens)
+        else:
+            settings = timing.settings(options.model, options.tokens)
+        return run_engines(
+            settings, timing, count=options.count, port=options.port, terminal=Terminal()
+        )
+    except (ValueError, StartError) as error:
+        return refuse(str(error))

@@ -1,0 +1,93 @@
+"""What all commands have in common: readers of flags, exit codes, endings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
+from urllib.parse import urlsplit
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - no public name
+
+USAGE_ERROR = 2
+"""Exit code for wrong flags, a wrong configuration, or an address that cannot be had."""
+FAILED = 1
+"""Exit code for a command that ran and could not do what was asked."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the whole usage is one `--help` away."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with `USAGE_ERROR`."""
+        self.exit(USAGE_ERROR, f"headrace: {message}; see `{self.prog} --help`\n")
+
+
+def policy(text: str) -> str:
+    """A policy, with parameters if wanted, as `make_policy` reads it."""
+    from headrace.core.policies import make_policy
+
+    try:
+        make_policy(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A reader of whole numbers in this range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {least:,} to {most:,}"
+            )
+        return number
+
+    return read
+
+
+count = whole(1, 1_000_000)
+port = whole(0, 65535)
+seed = whole(0, 2**63 - 1)
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def url(text: str) -> str:
+    """An http or https URL with a host."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; write it as http://host:port")
+    return text
+
+
+def print_json(value: object) -> None:
+    """Writes indented JSON to stdout."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def refuse(message: str, *, code: int = USAGE_ERROR) -> int:
+    """Writes the message to stderr, each line with our name, and returns the exit code."""
+    for line in message.splitlines():
+        sys.stderr.write(f"headrace: {line}\n")
+    return code

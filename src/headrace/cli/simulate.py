@@ -1,0 +1,90 @@
+"""`headrace simulate`: routing policies side by side on a trace."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.cli import flags
+from headrace.cli.flags import Commands, refuse
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_simulate(commands: Commands) -> None:
+    """Adds the command and its flags."""
+    simulate = commands.add_parser(
+        "simulate",
+        help="routing policies side by side on your trace, without GPUs",
+        description="Plays a trace against modelled engines, with the code that routes live. A "
+        "policy sees what a gateway sees, no more. pooled_reference is all replicas as one engine.",
+    )
+    add = simulate.add_argument
+    arriving = simulate.add_mutually_exclusive_group(required=True)
+    arriving.add_argument(
+        "--trace", type=Path, metavar="FILE", help="Mooncake or simple JSON lines, or Azure's CSV"
+    )
+    arriving.add_argument(
+        "--traffic",
+        metavar="KIND",
+        help="made up instead: multi_turn, agentic, code_completion, single_shots or "
+        "shared_system_prompts, as in multi_turn:rate=20,requests=5000",
+    )
+    add(
+        "--speed",
+        type=flags.above_zero,
+        default=1.0,
+        metavar="X",
+        help="times as fast as it is (1)",
+    )
+    add("--duration", metavar="S", help="only its first seconds, counted before --speed")
+    add("--replicas", type=flags.count, default=8, metavar="N", help="how many engines (8)")
+    add(
+        "--profile", default="h100-llama-3.1-8b", metavar="NAME", help="what they are (%(default)s)"
+    )
+    add(
+        "--policies",
+        default="",
+        metavar="A,B",
+        help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
+    )
+    add(
+        "--sweep",
+        action="store_true",
+        help="try other parameters too, and show each policy also at its best",
+    )
+    add("--slo", default="ttft=2s,tpot=50ms", metavar="TIMES", help="of goodput (%(default)s)")
+    add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
+    add(
+        "--mismatch",
+        type=float,
+        default=0.0,
+        metavar="M",
+        help="share by which each engine may be off what the policy believes of it (0)",
+    )
+    add(
+        "--index",
+        choices=("approximate", "exact"),
+        default="approximate",
+        help="the prefix index guesses, or knows by KV events (approximate)",
+    )
+    add("--seed", type=flags.seed, default=0, metavar="N", help="of all that is random (0)")
+    add("--jobs", type=flags.count, metavar="N", help="policies played at once (one per core)")
+    add("--json", action="store_true", help="the figures as JSON instead of a table")
+    add("--timing", type=Path, metavar="FILE", help="write how long each run took, as JSON")
+    add("--report", type=Path, metavar="FILE.html", help="write a page with plots")
+    simulate.set_defaults(run=_simulate)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from headrace.compose.simulate import simulate
+    from headrace.compose.simulation_input import SimulateError, SimulateOptions
+    from headrace.compose.terminal import Terminal
+
+    given = {name: value for name, value in vars(options).items() if name != "run"}
+    try:
+        return simulate(SimulateOptions(**given), Terminal())
+    except SimulateError as error:
+        return refuse(str(error))
