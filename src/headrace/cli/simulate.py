@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.cli import flags
-from headrace.cli.flags import Commands, refuse
+from headrace.cli.flags import Commands, Parser, refuse
 
 if TYPE_CHECKING:
     pass
@@ -21,25 +21,8 @@ def add_simulate(commands: Commands) -> None:
         description="Plays a trace against modelled engines, with the code that routes live. A "
         "policy sees what a gateway sees, no more. pooled_reference is all replicas as one engine.",
     )
+    _add_traffic(simulate)
     add = simulate.add_argument
-    arriving = simulate.add_mutually_exclusive_group(required=True)
-    arriving.add_argument(
-        "--trace", type=Path, metavar="FILE", help="Mooncake or simple JSON lines, or Azure's CSV"
-    )
-    arriving.add_argument(
-        "--traffic",
-        metavar="KIND",
-        help="made up instead: multi_turn, agentic, code_completion, single_shots or "
-        "shared_system_prompts, as in multi_turn:rate=20,requests=5000",
-    )
-    add(
-        "--speed",
-        type=flags.above_zero,
-        default=1.0,
-        metavar="X",
-        help="times as fast as it is (1)",
-    )
-    add("--duration", metavar="S", help="only its first seconds, counted before --speed")
     add("--replicas", type=flags.count, default=8, metavar="N", help="how many engines (8)")
     add(
         "--profile", default="h100-llama-3.1-8b", metavar="NAME", help="what they are (%(default)s)"
@@ -76,6 +59,28 @@ def add_simulate(commands: Commands) -> None:
     add("--timing", type=Path, metavar="FILE", help="write how long each run took, as JSON")
     add("--report", type=Path, metavar="FILE.html", help="write a page with plots")
     simulate.set_defaults(run=_simulate)
+
+
+def _add_traffic(simulate: Parser) -> None:
+    add = simulate.add_argument
+    arriving = simulate.add_mutually_exclusive_group(required=True)
+    arriving.add_argument(
+        "--trace", type=Path, metavar="FILE", help="Mooncake or simple JSON lines, or Azure's CSV"
+    )
+    arriving.add_argument(
+        "--traffic",
+        metavar="KIND",
+        help="made up instead: multi_turn, agentic, code_completion, single_shots or "
+        "shared_system_prompts, as in multi_turn:rate=20,requests=5000",
+    )
+    add(
+        "--speed",
+        type=flags.above_zero,
+        default=1.0,
+        metavar="X",
+        help="times as fast as it is (1)",
+    )
+    add("--duration", metavar="S", help="only its first seconds, counted before --speed")
 
 
 def _simulate(options: argparse.Namespace) -> int:
