@@ -12,7 +12,6 @@ event loop's thread and nothing here awaits.
 from __future__ import annotations
 
 from enum import Enum
-from time import monotonic
 from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
@@ -31,6 +30,7 @@ from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.notes import AnswerNotes, RequestNotes
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
+from headrace.gateway.steady import Steady
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import AttemptTrace, Tracer
@@ -156,7 +156,7 @@ class Exchange:
         self._out: list[bytes] = []
         self._sent = False
         self._tokens_started = False
-        self._steady: StreamRelay | None = None  # its chunks may pass as they come
+        self._steady: Steady | None = None
         self._paused = False
         tracer = host.tracer
         self._trace = None if tracer is None else tracer.begin(call.http, call.request)
@@ -289,6 +289,8 @@ class Exchange:
         relay, meter = self._relay, self._meter
         if relay is None or meter is None:
             return
+        if self._steady is not None:
+            self._steady.forget()
         now = self._last_byte_s = self._host.now()
         out = relay.feed(data, now)
         if out:
@@ -298,9 +300,6 @@ class Exchange:
         """Read a piece that came alone; one with an ordinary event passes in the chunk it is in."""
         steady = self._steady
         if steady is not None and steady.passes(chunk, start):
-            now = self._last_byte_s = monotonic()
-            steady.count(now)
-            self._connection.write_chunk(chunk)
             return
         self.answer_body(chunk[start:-2])
         self.answer_flush()
@@ -316,10 +315,16 @@ class Exchange:
         if not self._tokens_started and meter is not None and meter.first_s is not None:
             # Not before it was sent: from here on the core knows that a retry is too late.
             self._tokens_started = True
-            if isinstance(self._relay, StreamRelay) and self._connection.passes_chunks:
-                self._steady = self._relay
+            self._flow(meter)
             self._remember()
             self._host.apply(FirstToken(self._attempt), meter.first_s)
+
+    def _flow(self, meter: Meter) -> None:
+        """From its first token on, ordinary chunks of a stream may pass as they come."""
+        relay, call, write = self._relay, self._upstream_call, self._connection.write_chunk
+        if isinstance(relay, StreamRelay) and call is not None and write is not None:
+            self._steady = Steady(relay, meter, write)
+            call.let_pass(self._steady.takes)
 
     def answer_complete(self, framed: bool) -> None:
         """The answer is whole."""
@@ -402,9 +407,16 @@ class Exchange:
         elif (
             self._phase is Phase.RELAYING
             and not self._paused
-            and now - self._last_byte_s > timeouts.between_bytes_s
+            and now - self._heard_s > timeouts.between_bytes_s
         ):
             self._expire(f"the answer stalled for {timeouts.between_bytes_s:g} s")
+
+    @property
+    def _heard_s(self) -> float:
+        """When the engine said something last."""
+        if self._steady is None or self._meter is None:
+            return self._last_byte_s
+        return max(self._last_byte_s, self._meter.latest_s)
 
     def cut(self, reason: str) -> None:
         """End at once: the gateway stops."""

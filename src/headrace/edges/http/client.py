@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
@@ -79,6 +80,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_pool",
         "_status",
         "_surplus",
+        "_takes",
         "address",
         "answered",
         "call",
@@ -104,6 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._first_read = b""
         self._between_chunks = False
+        self._takes: Callable[[bytes], bool] | None = None
         self._framed = True
         self._keep_alive = False
         self._surplus = False
@@ -126,6 +129,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Forget the call: whatever still comes is of no interest."""
         self.call = None
         self.sink = None
+        self._takes = None
+
+    def let_pass(self, takes: Callable[[bytes], bool]) -> None:
+        """Offer what comes between two chunks to `takes` before it is looked at."""
+        self._takes = takes
 
     # ------------------------------------------------------------ transport callbacks
 
@@ -135,13 +143,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.opened()
 
     def data_received(self, data: bytes) -> None:
+        if self._between_chunks and self._takes is not None and self._takes(data):
+            return  # the parser goes on standing between two chunks
         if self.call is None:
             # An engine that talks without being asked cannot be trusted with the next request.
             self._drop()
             return
         if self._between_chunks and self.sink is not None:
             start = chunk_start(data)
-            if start:  # the parser goes on standing between two chunks
+            if start:
                 self.sink.answer_chunk(data, start)
                 return
         elif not self.answered:
@@ -374,6 +384,11 @@ class UpstreamCall:
         """Read on."""
         if self.connection is not None and self.connection.transport is not None:
             self.connection.transport.resume_reading()
+
+    def let_pass(self, takes: Callable[[bytes], bool]) -> None:
+        """See `UpstreamConnection.let_pass`."""
+        if self.connection is not None:
+            self.connection.let_pass(takes)
 
     def lost(self, reason: str, *, answered: bool) -> None:
         """The connection failed under this call."""

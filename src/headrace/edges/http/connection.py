@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, cast
 
@@ -337,14 +338,14 @@ class ClientConnection(asyncio.Protocol):
         self._pending_head = b"%b%b%b\r\n" % (status_line(status), fields, framing)
 
     @property
-    def passes_chunks(self) -> bool:
-        """Whether what follows may be written with `write_chunk`: chunked, its head sent."""
-        return self._chunked and not self._pending_head and not self._head_only
+    def write_chunk(self) -> Callable[[bytes], None] | None:
+        """Sends a piece of the body in the chunk that it came in, framing and all.
 
-    def write_chunk(self, chunk: bytes) -> None:
-        """Send a piece of the body in the chunk that it came in, framing and all."""
-        if self._transport is not None:
-            self._transport.write(chunk)
+        None where the answer is not chunked, or its head was not sent yet. Not to be called any
+        more once the exchange was told that the client is gone, or the answer is finished.
+        """
+        passes = self._chunked and not self._pending_head and not self._head_only
+        return self._transport.write if passes and self._transport is not None else None
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body, not empty."""
