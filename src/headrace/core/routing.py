@@ -41,10 +41,10 @@ def prompt_tokens(request: Request, pool: Pool) -> int:
 
 def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     """Sizes a request by what was learned of its pool; `adapter` is "" for the base model."""
-    tokens = prompt_tokens(request, pool)
     length, overhead_tokens = pool.prompt_length, 0.0
     tokens_per_block = PROMPT_BLOCK_BYTES * length.tokens_per_byte
     fine_blocks = FINE_BLOCKS
+    tokens = prompt_tokens(request, pool)
     if pool.block_tokens is not None:
         tokens_per_block, fine_blocks = pool.block_tokens, EVERY_BLOCK
     elif request.prompt_tokens is None:

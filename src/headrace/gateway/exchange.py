@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
-from headrace.core.model import Outcome, Replica
+from headrace.core.model import Outcome, Replica, Usage
 from headrace.edges.http.address import Address, AddressBook
 from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
@@ -210,11 +210,11 @@ class Exchange:
             effect.model,
             effect.pool,
             effect.replica,
-            attempt=effect.attempt,
-            received_s=self._started_s,
-            streamed=streamed,
-            endpoint=endpoint,
-            input_tokens_estimate=effect.prompt_tokens,
+            effect.attempt,
+            self._started_s,
+            streamed,
+            endpoint,
+            effect.prompt_tokens,
         )
         self._relay = None
         if streamed:
@@ -349,6 +349,30 @@ class Exchange:
         if not self._sent:
             self._start(length=len(last) if isinstance(relay, BodyRelay) else None)
         self._connection.finish(last)
+
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """A whole answer came at once."""
+        notes = head.notes
+        if notes is None:
+            notes = head.notes = AnswerNotes(head)
+        limit = self._settings.limits.max_answer_read_bytes
+        if head.status >= 400 or notes.streams or len(body) > limit:
+            self.answer_head(head)
+            self.answer_body(body)
+            self.answer_complete(framed=True)
+            return
+        upstream = self._upstream
+        assert upstream is not None
+        self._upstream_call = self._relay = None
+        self._phase = Phase.RELAYING
+        self._answer, self._status = notes, head.status
+        reading = upstream.dialect.read_body(self._call.request.endpoint, body)
+        if reading.response_id:
+            self._host.responses.remember(reading.response_id, self._replica, self._model)
+        self._end(Outcome.COMPLETED, status=head.status, usage=reading.usage)
+        self._over(head.status)
+        self._start(length=len(body))
+        self._connection.finish(body)
 
     def answer_failed(self, reason: str) -> None:
         """The connection could not be made, or broke."""
@@ -493,13 +517,21 @@ class Exchange:
         else:
             self._connection.abort()
 
-    def _end(self, outcome: Outcome, *, status: int | None = None, detail: str = "") -> None:
+    def _end(
+        self,
+        outcome: Outcome,
+        *,
+        status: int | None = None,
+        detail: str = "",
+        usage: Usage | None = None,
+    ) -> None:
         """Close the attempt's accounts. The core's effects may dispatch or reject at once."""
         meter, self._meter = self._meter, None
         if meter is None:
             return
         now = self._host.now()
-        usage = self._relay.usage if self._relay is not None else None
+        if self._relay is not None:
+            usage = self._relay.usage
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
         ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
         if self._attempt_trace is not None:

@@ -61,6 +61,10 @@ class AnswerSink(Protocol):
         """The answer is whole. `framed` False: only the closed connection says so."""
         ...
 
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """All of an answer at once, in place of head, body and completion."""
+        ...
+
     def answer_failed(self, reason: str) -> None:
         """The answer cannot be had, or not to its end."""
         ...
@@ -81,6 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_status",
         "_surplus",
         "_takes",
+        "_used",
         "address",
         "answered",
         "call",
@@ -101,6 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._begin()
 
     def _begin(self) -> None:
+        self._used = False  # whether anything below has changed
         self._headers: list[Header] = []
         self._status = 0
         self._head_bytes = 0
@@ -115,7 +121,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def start(self, call: UpstreamCall) -> None:
         """Send a call's request; its answer goes to the call's sink."""
-        self._begin()
+        if self._used:
+            self._begin()
         self.call = call
         self.sink = call.sink
         assert self.transport is not None
@@ -154,12 +161,13 @@ class UpstreamConnection(asyncio.Protocol):
             if start:
                 self.sink.answer_chunk(data, start)
                 return
-        elif not self.answered:
-            self.answered = True
+        elif not self._used:
+            self._used = True
             found = self._pool.known_heads.match(data)
             if found is not None:
                 self._take_known(found[0], data[found[1] :])
                 return
+            self.answered = True
             self._first_read = data
         self._parse(data)
 
@@ -185,14 +193,17 @@ class UpstreamConnection(asyncio.Protocol):
             self.sink.answer_flush()
 
     def _take_known(self, head: AnswerHead, body: bytes) -> None:
-        """Hand a whole answer over that the parser need not see."""
-        sink = self.sink
+        """Hand a whole answer over that the parser need not see; the connection is free again."""
+        call, sink = self.call, self.sink
+        assert call is not None
         assert sink is not None
-        self._status = head.status
-        sink.answer_head(head)
-        if body and self.sink is not None:
-            sink.answer_body(body)
-        self._finish(reusable=True)
+        self.call = self.sink = call.connection = None
+        self._used = False
+        if call.reusable:
+            self._pool.release(self)
+        else:
+            self._drop()
+        sink.answer_whole(head, body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None:
@@ -341,7 +352,7 @@ class UpstreamCall:
         self._pool = pool
         self._task: asyncio.Task[None] | None = None
         self._reused = False
-        self.begun_s = time.monotonic()
+        self.begun_s = 0.0
         self.address = address
         self.payload = payload
         self.sink = sink
@@ -351,7 +362,8 @@ class UpstreamCall:
 
     def begin(self) -> None:
         """Send on a kept-alive connection, else open one."""
-        idle = self._pool.take_idle(self.address)
+        self.begun_s = now = time.monotonic()
+        idle = self._pool.take_idle(self.address, now)
         if idle is None:
             self._connect()
         else:
@@ -450,10 +462,10 @@ class UpstreamPool:
         idle = sum(len(connections) for connections in self._idle.values())
         return {"upstream_busy": self._open - idle, "upstream_idle": idle}
 
-    def take_idle(self, address: Address) -> UpstreamConnection | None:
+    def take_idle(self, address: Address, now: float) -> UpstreamConnection | None:
         """Return a connection that is still open, or None."""
         idle = self._idle.get(address)
-        oldest_s = time.monotonic() - self.idle_s
+        oldest_s = now - self.idle_s
         while idle:
             connection = idle.pop()
             transport = connection.transport
@@ -468,7 +480,9 @@ class UpstreamPool:
         transport = connection.transport
         if transport is None:
             return
-        idle = self._idle.setdefault(connection.address, [])
+        idle = self._idle.get(connection.address)
+        if idle is None:
+            idle = self._idle[connection.address] = []
         if len(idle) >= self.max_idle:
             transport.abort()
             return

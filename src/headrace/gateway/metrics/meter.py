@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
 
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Outcome, Usage
@@ -20,7 +19,6 @@ class Meter:
     """
 
     __slots__ = (
-        "_close",
         "_counted_tokens",
         "_endpoint",
         "_input_tokens_estimate",
@@ -39,14 +37,13 @@ class Meter:
         "ended",
         "first_s",
         "last_s",
+        "streams",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each request comes by here, and keywords cost
         self,
         series: Series,
         ratio: ChunkRatio,
-        close: Callable[[Meter], None],
-        *,
         attempt: int,
         received_s: float,
         streamed: bool,
@@ -58,9 +55,10 @@ class Meter:
         self.first_s: float | None = None
         self.last_s = received_s
         self.ended = False
+        self.streams: dict[Meter, None] | None = None
+        """The running streams, which it leaves at its end."""
         self._series = series
         self._ratio = ratio
-        self._close = close
         self._received_s = received_s
         self._streamed = streamed
         self._endpoint = endpoint
@@ -171,7 +169,8 @@ class Meter:
         self.ended = True
         if self._passed:
             self._count_passed()
-        self._close(self)
+        if self.streams is not None:
+            self.streams.pop(self, None)
         series = self._series
         series.in_flight -= 1
         if retried:
@@ -179,7 +178,13 @@ class Meter:
         else:
             ending = (self._endpoint, outcome)
             series.requests[ending] = series.requests.get(ending, 0) + 1
-        output_tokens = self._settle(outcome, usage, now)
+        if self._streamed or usage is None or outcome is not Outcome.COMPLETED:
+            output_tokens = self._settle(outcome, usage, now)
+        else:  # a whole answer and its engine's count, of which nothing was counted before
+            output_tokens = usage.output_tokens
+            series.input_tokens += usage.input_tokens
+            series.cached_tokens += usage.cached_tokens
+            series.count_output(output_tokens, now)
         if outcome is not Outcome.COMPLETED:
             series.aborted_output_tokens += output_tokens
         elif usage is not None and self.chunks > 1:
