@@ -289,6 +289,8 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
     None if a pool has no profile yet. The formulas are those of `LatencyProfile`, inline in one
     loop, because this runs for every replica of every request.
     """
+    if replicas[0].latency.pool.profile is None:
+        return None
     predictions: list[Prediction] = []
     prompt_tokens, output_tokens = ask.prompt_tokens, ask.output_tokens
     profile = None

@@ -371,8 +371,7 @@ class Exchange:
             self._host.responses.remember(reading.response_id, self._replica, self._model)
         self._end(Outcome.COMPLETED, status=head.status, usage=reading.usage)
         self._over(head.status)
-        self._start(length=len(body))
-        self._connection.finish(body)
+        self._connection.respond_rendered(head.status, notes.fields + self._identity(), body)
 
     def answer_failed(self, reason: str) -> None:
         """The connection could not be made, or broke."""
@@ -568,12 +567,8 @@ class Exchange:
         head, upstream = self._call.http.head, self._upstream
         assert upstream is not None
         # The id is unique per attempt: engines use it as the id of the request.
-        own = b"host: %b\r\nx-request-id: %b-%d\r\n%b" % (
-            address.host_header,
-            self.id.encode(),
-            self._attempt,
-            upstream.fields,
-        )
+        id_line = f"\r\nx-request-id: {self.id}-{self._attempt}\r\n".encode()
+        own = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
         notes: RequestNotes = head.notes
         if self._attempt_trace is None:
             begin = notes.forwarded
@@ -582,7 +577,8 @@ class Exchange:
             begin = line + render_fields(self._attempt_trace.continued(notes.passing))
         if len(body) == 1:
             # One piece is joined to its head, for one system call; many are large, not copied.
-            return [b"%b%bcontent-length: %d\r\n\r\n%b" % (begin, own, len(body[0]), body[0])]
+            length = b"content-length: %d\r\n\r\n" % len(body[0])
+            return [b"".join((begin, own, length, body[0]))]
         if body or head.method == b"POST":
             own += b"content-length: %d\r\n" % sum(map(len, body))
         return [b"%b%b\r\n" % (begin, own), *body]

@@ -352,7 +352,7 @@ class UpstreamCall:
         self._pool = pool
         self._task: asyncio.Task[None] | None = None
         self._reused = False
-        self.begun_s = 0.0
+        self.begun_s = time.monotonic()
         self.address = address
         self.payload = payload
         self.sink = sink
@@ -360,10 +360,8 @@ class UpstreamCall:
         self.reusable = True
         """Set to False when the engine is known to close after this answer."""
 
-    def begin(self) -> None:
+    def begin(self, idle: UpstreamConnection | None) -> None:
         """Send on a kept-alive connection, else open one."""
-        self.begun_s = now = time.monotonic()
-        idle = self._pool.take_idle(self.address, now)
         if idle is None:
             self._connect()
         else:
@@ -454,7 +452,8 @@ class UpstreamPool:
         The answer, or the failure to connect, reaches the sink later, never within this call.
         """
         call = UpstreamCall(self, address, payload, sink)
-        call.begin()
+        idle = self.take_idle(address, call.begun_s)
+        call.begin(idle)
         return call
 
     def count(self) -> dict[str, int]:

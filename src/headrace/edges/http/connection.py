@@ -378,6 +378,10 @@ class ClientConnection(asyncio.Protocol):
                 last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
             if head or last:
                 transport.write(head + last)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """The answer was written whole: go on with the next request."""
         request = self._current
         if request is not None and request.body_bytes:
             self.forget_body()
@@ -394,6 +398,22 @@ class ClientConnection(asyncio.Protocol):
     def respond(self, status: int, headers: list[Header], body: bytes) -> None:
         """Send a whole answer."""
         self.start_response(status, headers, length=len(body))
+        self.finish(body)
+
+    def respond_rendered(self, status: int, fields: bytes, body: bytes) -> None:
+        """Send a whole answer with fields that are written out already."""
+        request, server, transport = self._current, self._server, self._transport
+        assert request is not None
+        head = request.head
+        lasts = head.keep_alive and not head.http_1_0 and not self._close_after
+        plain = lasts and head.method == b"POST" and status == 200
+        if plain and server.cors is None and transport is not None and not server.closing:
+            # As `start_rendered` would have it; most answers are of this kind.
+            length = b"content-length: %d\r\n\r\n" % len(body)
+            transport.write(b"".join((status_line(status), fields, length, body)))
+            self._conclude()
+            return
+        self.start_rendered(status, fields, length=len(body))
         self.finish(body)
 
     def abort(self) -> None:
