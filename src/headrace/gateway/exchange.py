@@ -198,14 +198,12 @@ class Exchange:
         streamed, endpoint = request.streamed, request.endpoint
         ask_usage = streamed and upstream.dialect.usage_rule(endpoint).inject_usage
         body, injected = call.body_for(effect.model, ask_usage=ask_usage)
+        if self._attempt:
+            self._begin_anew()
         self._upstream = upstream
         self._attempt = effect.attempt
         self._replica = effect.replica
         self._model = effect.model
-        self._tokens_started = False
-        self._status = 0
-        self._refused_with = None
-        self._out.clear()
         self._meter = meter = host.telemetry.begin(
             effect.model,
             effect.pool,
@@ -216,7 +214,6 @@ class Exchange:
             endpoint,
             effect.prompt_tokens,
         )
-        self._relay = None
         if streamed:
             reader = upstream.dialect.stream_reader(
                 endpoint, injected=injected, prompts=call.prompts
@@ -229,6 +226,13 @@ class Exchange:
             engine = upstream.dialect.name
             self._attempt_trace = self._trace.attempt(effect, engine, address, now)
         self._upstream_call = host.pool.open(address, self._payload(body, address), self)
+
+    def _begin_anew(self) -> None:
+        """Another attempt follows: nothing of the one before is left."""
+        self._tokens_started = False
+        self._status = 0
+        self._refused_with = self._relay = None
+        self._out.clear()
 
     def reject(self, effect: Reject) -> None:
         """Answer with an error of ours, or with the engine's own where that tells more."""
