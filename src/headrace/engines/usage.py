@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from headrace.core.message import message
 from headrace.core.model import Usage
 
 
@@ -30,7 +31,7 @@ class ContentKind(StrEnum):
     TOOL_CALL = "tool_call"
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class BodyReading:
     """What a whole, not streamed answer tells."""
 
