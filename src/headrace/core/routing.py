@@ -21,7 +21,7 @@ from headrace.core.prompt_marks import EVERY_BLOCK, blocks_covered, mix_identity
 
 MOST_SCORED = 32
 """Replicas that are all scored; of more, a shortlist is."""
-BEST_HOLDERS = 4
+BEST_HOLDERS = 8
 MOST_ALIKE = 16
 """Holders of equally much of a prompt that are looked at, from a random one on."""
 LEAST_LOADED = 8
