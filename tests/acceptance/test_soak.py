@@ -12,7 +12,7 @@ from benchmarks.engines import engines
 from tests.acceptance.serving import figures, running_serve
 from tests.live.up import Up
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.soak, pytest.mark.timeout(1500)]
 
 WARM_UP = 20_000
 """Requests until every bounded memory of the gateway is full, the decision log the longest."""

@@ -37,6 +37,11 @@ class Sink:
     def answer_complete(self, framed: bool) -> None:
         self.ends.append(f"complete {framed}")
 
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        self.answer_head(head)
+        self.answer_body(body)
+        self.answer_complete(framed=True)
+
     def answer_failed(self, reason: str) -> None:
         self.ends.append(reason)
 
@@ -118,4 +123,4 @@ def test_a_connection_on_which_another_answer_has_begun_is_not_used_again():
     connection.data_received(ANSWER + b"HTTP/1.1 200 OK\r\nx: ")
     assert sink.ends == ["complete True"]
     assert sink.body == b"hi"
-    assert pool.take_idle(connection.address) is None
+    assert pool.take_idle(connection.address, 0.0) is None

@@ -115,6 +115,12 @@ class _Listener:
         elif not self.answer.done():
             self.answer.set_result(self._whole(self._reader.usage))
 
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """Take all of it at once."""
+        self.answer_head(head)
+        self.answer_body(body)
+        self.answer_complete(framed=True)
+
     def answer_failed(self, reason: str) -> None:
         self._fail(reason)
 

@@ -97,11 +97,31 @@ class Ask:
         """
         for marks, replicas in self.hits:
             if replicas >> index & 1:
-                blocks = blocks_covered(marks, self.fine_blocks)
-                tokens = int(self.overhead_tokens + blocks * self.tokens_per_block)
-                most = self.prompt_tokens - 1
-                return tokens if tokens < most else max(0, most)
+                return self._tokens_behind(marks)
         return 0
+
+    def hits_of(self, replicas: list[Replica]) -> list[int]:
+        """`hit_tokens` of each replica."""
+        if not self.hits:
+            return [0] * len(replicas)
+        held = [(self._tokens_behind(marks), holders) for marks, holders in self.hits]
+        found: list[int] = []
+        for replica in replicas:
+            index, hit_tokens = replica.index, 0
+            for tokens, holders in held:
+                if holders >> index & 1:
+                    hit_tokens = tokens
+                    break
+            found.append(hit_tokens)
+        return found
+
+    def _tokens_behind(self, marks: int) -> int:
+        blocks = marks
+        if marks > self.fine_blocks:
+            blocks = blocks_covered(marks, self.fine_blocks)
+        tokens = int(self.overhead_tokens + blocks * self.tokens_per_block)
+        most = self.prompt_tokens - 1
+        return tokens if tokens < most else max(0, most)
 
 
 Prediction: TypeAlias = tuple[
@@ -269,12 +289,13 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
     None if a pool has no profile yet. The formulas are those of `LatencyProfile`, inline in one
     loop, because this runs for every replica of every request.
     """
+    if replicas[0].latency.pool.profile is None:
+        return None
     predictions: list[Prediction] = []
-    prompt_tokens, output_tokens, any_hit = ask.prompt_tokens, ask.output_tokens, bool(ask.hits)
-    hit_tokens, uncached = 0, prompt_tokens
+    prompt_tokens, output_tokens = ask.prompt_tokens, ask.output_tokens
     profile = None
     step_s = token_s = pair_s = sequence_s = kv_token_s = 0.0
-    for replica in replicas:
+    for replica, hit_tokens in zip(replicas, ask.hits_of(replicas), strict=True):
         latency, report, in_flight = replica.latency, replica.report, replica.in_flight
         if latency.pool.profile is not profile or profile is None:
             profile = latency.pool.profile
@@ -283,9 +304,7 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             step_s, token_s = profile.per_step_s, profile.per_prefill_token_s
             pair_s = profile.per_attended_token_s
             sequence_s, kv_token_s = profile.per_sequence_s, profile.per_kv_token_s
-        if any_hit:
-            hit_tokens = ask.hit_tokens(replica.index)
-            uncached = prompt_tokens - hit_tokens
+        uncached = prompt_tokens - hit_tokens
         if now >= latency.stale_s:
             latency.refresh(now)
         factor = latency.prefill_factor

@@ -86,11 +86,13 @@ class Catalog:
         self._fleet = fleet
         self._serving: dict[str, Serving | None] = {}
         self._known: frozenset[str] | None = None
+        self._plain: dict[str, tuple[str, ...]] = {}  # names that stand for themselves
 
     def changed(self) -> None:
         """A pool, an alias, a replica's state or its adapters have changed."""
         self._serving = {}
         self._known = None
+        self._plain = {}
 
     def resolve(self, request: Request, rng: Rng) -> tuple[str, ...]:
         """The models or adapters that may answer a request, in the order to try; empty if unknown.
@@ -101,7 +103,7 @@ class Catalog:
         """
         if request.replica:
             return self._resolve_pinned(request, rng)
-        return self._resolve_name(request.model, rng)
+        return self._plain.get(request.model) or self._resolve_name(request.model, rng)
 
     def serving(self, name: str) -> Serving | None:
         """Who can serve a model or adapter now; None if nobody can.
@@ -143,7 +145,10 @@ class Catalog:
         if not name:
             models = self._models()
             return (models[0],) if len(models) == 1 else ()
-        return (name,) if name in self._known_names() else ()
+        if name not in self._known_names():
+            return ()
+        route = self._plain[name] = (name,)
+        return route
 
     def _models(self) -> list[str]:
         return sorted({pool.spec.model for pool in self._fleet.pools.values()})

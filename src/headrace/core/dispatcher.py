@@ -18,10 +18,10 @@ from headrace.core import health, learning, rejections, routing
 from headrace.core.attempts import Attempt
 from headrace.core.candidates import (
     HIT_TOKENS,
+    PREFILL_S,
     QUEUE_S,
     REPLICA,
     SLOT_WAIT_S,
-    Candidate,
     Row,
 )
 from headrace.core.catalog import Catalog, Serving
@@ -226,9 +226,9 @@ class Dispatcher:
     # ------------------------------------------------------------------ attempts
 
     def _presume_first_token(self, row: Row, attempt: int, now: float) -> None:
-        ttft_s = Candidate(*row).ttft_s if row[SLOT_WAIT_S] is not None else None
-        if ttft_s is not None:
-            heappush(self._silent, (now + ttft_s, attempt))
+        queue_s, slot_wait_s, prefill_s = row[QUEUE_S], row[SLOT_WAIT_S], row[PREFILL_S]
+        if queue_s is not None and slot_wait_s is not None and prefill_s is not None:
+            heappush(self._silent, (now + queue_s + slot_wait_s + prefill_s, attempt))
 
     def _first_token(self, event: FirstToken, now: float) -> list[Effect]:
         attempt = self._attempts.get(event.attempt)

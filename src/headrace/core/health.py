@@ -38,6 +38,9 @@ def note_end(
     `first` tells whether it was the request's first attempt: failures of others do not count.
     A success on an ejected replica (it was tried because nothing else was left) brings it back.
     """
+    if ended.outcome is Outcome.COMPLETED and replica.state is ReplicaState.READY:
+        replica.consecutive_failures = replica.ejections = 0
+        return False
     if _answered(ended):
         replica.consecutive_failures = 0
         if ended.outcome is Outcome.COMPLETED:

@@ -137,7 +137,8 @@ class PrefixIndex:
                     used += 1
                 else:
                     idle.pop(mark, None)
-            cache.shared_blocks += blocks_covered(used, self._fine_blocks)
+            if used:
+                cache.shared_blocks += blocks_covered(used, self._fine_blocks)
         if hit_marks < len(marks):
             fresh = marks[hit_marks:]
             cache.arriving.update(fresh)
@@ -156,9 +157,10 @@ class PrefixIndex:
         before = len(cache.arriving)
         cache.arriving.difference_update(marks)
         came = before - len(cache.arriving)
-        total = len(marks)
-        fine = self._fine_blocks
-        cache.resident_blocks += blocks_covered(total, fine) - blocks_covered(total - came, fine)
+        total, fine = len(marks), self._fine_blocks
+        if total > fine:
+            came = blocks_covered(total, fine) - blocks_covered(total - came, fine)
+        cache.resident_blocks += came
         self.grow(lease, private_blocks)
 
     def grow(self, lease: Lease, private_blocks: float) -> None:
@@ -166,7 +168,8 @@ class PrefixIndex:
         cache = lease.cache
         cache.private_blocks += private_blocks - lease.private_blocks
         lease.private_blocks = private_blocks
-        if not cache.gone and cache.is_overfull():
+        over = cache.resident_blocks + cache.private_blocks > cache.capacity_blocks
+        if over and not cache.gone:
             self._evict(cache)
 
     def release(self, lease: Lease) -> None:
@@ -178,8 +181,10 @@ class PrefixIndex:
         # Fractions of blocks need not cancel out in floating point; no request holds none.
         cache.private_blocks -= lease.private_blocks if cache.leases else cache.private_blocks
         marks = lease.marks
-        first = replica_cache.unshare(cache.shared, marks)
-        cache.shared_blocks -= blocks_covered(first, self._fine_blocks)
+        first = 0
+        if cache.shared:
+            first = replica_cache.unshare(cache.shared, marks)
+            cache.shared_blocks -= blocks_covered(first, self._fine_blocks)
         own = marks[first:]
         cache.pinned.difference_update(own)
         end = len(marks)
@@ -189,7 +194,7 @@ class PrefixIndex:
             end -= before - len(cache.arriving)
             self._drop(cache, marks[end:])
         _lay_idle(cache, marks, first, end, self._fine_blocks)
-        if cache.is_overfull():
+        if cache.resident_blocks + cache.private_blocks > cache.capacity_blocks:
             self._evict(cache)
 
     def forget_older_than(self, lease: Lease) -> int:
@@ -255,9 +260,11 @@ def _lay_idle(
     """Marks `first` to `end` of a chain are used by nobody any more; the deepest leaves first."""
     cache.stamp += 1
     idle = cache.idle
-    entry = (cache.stamp, COARSE_BLOCKS)
-    for mark in reversed(marks[max(first, fine_blocks) : end]):
-        idle[mark] = entry
+    if end > fine_blocks:
+        entry = (cache.stamp, COARSE_BLOCKS)
+        for mark in reversed(marks[max(first, fine_blocks) : end]):
+            idle[mark] = entry
+        end = fine_blocks
     entry = (cache.stamp, 1)
-    for mark in reversed(marks[first : min(end, fine_blocks)]):
+    for mark in reversed(marks[first:end]):
         idle[mark] = entry

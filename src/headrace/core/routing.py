@@ -21,7 +21,7 @@ from headrace.core.prompt_marks import EVERY_BLOCK, blocks_covered, mix_identity
 
 MOST_SCORED = 32
 """Replicas that are all scored; of more, a shortlist is."""
-BEST_HOLDERS = 4
+BEST_HOLDERS = 8
 MOST_ALIKE = 16
 """Holders of equally much of a prompt that are looked at, from a random one on."""
 LEAST_LOADED = 8
@@ -31,28 +31,23 @@ CONTEXT_MARGIN = 1.1
 """How far an estimated prompt must exceed a context before it counts as too long for it."""
 
 
-def prompt_tokens(request: Request, pool: Pool) -> int:
-    """The length of a prompt: exact where it came as token ids, else estimated from its bytes."""
-    if request.prompt_tokens is not None:
-        return max(1, request.prompt_tokens)
-    tokens = pool.prompt_length.estimate(request.text_bytes, request.endpoint in TEMPLATED)
-    return max(1, round(tokens) + request.media_items * pool.spec.media_tokens)
-
-
 def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     """Sizes a request by what was learned of its pool; `adapter` is "" for the base model."""
-    tokens = prompt_tokens(request, pool)
-    length, overhead_tokens = pool.prompt_length, 0.0
+    length, overhead_tokens, fine_blocks = pool.prompt_length, 0.0, FINE_BLOCKS
     tokens_per_block = PROMPT_BLOCK_BYTES * length.tokens_per_byte
-    fine_blocks = FINE_BLOCKS
-    if pool.block_tokens is not None:
-        tokens_per_block, fine_blocks = pool.block_tokens, EVERY_BLOCK
-    elif request.prompt_tokens is None:
-        if request.endpoint in TEMPLATED:
+    if request.prompt_tokens is not None:
+        tokens = max(1, request.prompt_tokens)
+        if request.blocks:
+            # What was hashed is the ids: the chain's length tells how many are a block.
+            tokens_per_block = tokens / (blocks_covered(len(request.blocks)) + 0.5)
+    else:
+        templated = request.endpoint in TEMPLATED
+        if templated:
             overhead_tokens = length.overhead_tokens
-    elif request.blocks:
-        # What was hashed is the ids, not the text: the chain's length tells how many are a block.
-        tokens_per_block = tokens / (blocks_covered(len(request.blocks)) + 0.5)
+        text_tokens = length.estimate(request.text_bytes, templated)
+        tokens = max(1, round(text_tokens) + request.media_items * pool.spec.media_tokens)
+    if pool.block_tokens is not None:
+        tokens_per_block, fine_blocks, overhead_tokens = pool.block_tokens, EVERY_BLOCK, 0.0
     output_tokens = pool.output_tokens_mean
     if request.endpoint is Endpoint.EMBEDDINGS:
         output_tokens = 0.0

@@ -98,6 +98,15 @@ class ChunkReader(StreamReader):
         self.content_chunks += 1
         return True
 
+    def words_in(self, data: bytes, start: int) -> tuple[int, int]:
+        """See `StreamReader.words_in`."""
+        at = data.find(self._shape, start)
+        if at < 0 or not self._shape.endswith(b'"'):
+            return 0, 0
+        begin = at + self._shape_bytes
+        end = data.find(b'"', begin)
+        return (0, 0) if end < 0 or data.find(b"\\", begin, end) >= 0 else (begin, end)
+
     def _read(self, event: bytes) -> bytes | None:
         payload = event_data(event)
         if payload == b"[DONE]":

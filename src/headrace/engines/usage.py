@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from headrace.core.message import message
 from headrace.core.model import Usage
 
 
@@ -30,7 +31,7 @@ class ContentKind(StrEnum):
     TOOL_CALL = "tool_call"
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class BodyReading:
     """What a whole, not streamed answer tells."""
 
@@ -82,6 +83,13 @@ class StreamReader:
         If so it is counted, as if `feed` had returned it untouched. False may mean anything.
         """
         return False
+
+    def words_in(self, data: bytes, start: int) -> tuple[int, int]:  # noqa: ARG002 - as `passes`
+        """Where the model's words begin and end in an event that passes; (0, 0) if nobody knows.
+
+        They are the inside of one JSON string, of which nothing is escaped.
+        """
+        return 0, 0
 
     def _count_content(self, kind: ContentKind) -> None:
         self.content_chunks += 1

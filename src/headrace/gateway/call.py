@@ -153,10 +153,16 @@ class Origin:
 
 def read_call(http: HttpRequest, origin: Origin) -> Call:
     """Understand a request. Raises `BadRequest`."""
-    if not origin.replica:
-        usual = _read_usual(http, origin)
+    notes: RequestNotes | None = http.head.notes
+    if notes is not None and not origin.replica:
+        usual = read_usual_call(http, notes, origin.request_id, origin.tenant)
         if usual is not None:
             return usual
+    return read_other_call(http, origin)
+
+
+def read_other_call(http: HttpRequest, origin: Origin) -> Call:
+    """Understand a request that is not a usual chat. Raises `BadRequest`."""
     endpoint = endpoint_of(http.path)
     _check_encoding(http)
     members = _read_members(http, endpoint)
@@ -165,10 +171,11 @@ def read_call(http: HttpRequest, origin: Origin) -> Call:
     return _routed(http, members, _read_prompt(endpoint, members), origin)
 
 
-def _read_usual(http: HttpRequest, origin: Origin) -> Call | None:
+def read_usual_call(
+    http: HttpRequest, notes: RequestNotes, request_id: str, tenant: str
+) -> Call | None:
     """A chat like most, read in one pass; None for any other, and for what is to be refused."""
-    notes: RequestNotes | None = http.head.notes
-    if notes is None or notes.endpoint is not Endpoint.CHAT or not notes.is_call:
+    if notes.endpoint is not Endpoint.CHAT or not notes.is_call:
         return None
     read = read_usual_chat(http.body)
     if read is None:
@@ -181,7 +188,7 @@ def _read_usual(http: HttpRequest, origin: Origin) -> Call | None:
         return None
     promise = notes.promise
     request = Request(
-        origin.request_id,
+        request_id,
         chat.model,
         Endpoint.CHAT,
         chat.stream,
@@ -189,9 +196,9 @@ def _read_usual(http: HttpRequest, origin: Origin) -> Call | None:
         None,
         0,
         blocks,
-        chat.max_output,
+        chat.max_output(),
         "",
-        origin.tenant,
+        tenant,
         promise.tier,
         notes.client_id,
         promise.ttft_s,

@@ -12,11 +12,10 @@ event loop's thread and nothing here awaits.
 from __future__ import annotations
 
 from enum import Enum
-from time import monotonic
 from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
-from headrace.core.model import Outcome, Replica
+from headrace.core.model import Outcome, Replica, Usage
 from headrace.edges.http.address import Address, AddressBook
 from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
@@ -31,6 +30,7 @@ from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.notes import AnswerNotes, RequestNotes
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
+from headrace.gateway.steady import Steady
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import AttemptTrace, Tracer
@@ -156,7 +156,7 @@ class Exchange:
         self._out: list[bytes] = []
         self._sent = False
         self._tokens_started = False
-        self._steady: StreamRelay | None = None  # its chunks may pass as they come
+        self._steady: Steady | None = None
         self._paused = False
         tracer = host.tracer
         self._trace = None if tracer is None else tracer.begin(call.http, call.request)
@@ -198,25 +198,22 @@ class Exchange:
         streamed, endpoint = request.streamed, request.endpoint
         ask_usage = streamed and upstream.dialect.usage_rule(endpoint).inject_usage
         body, injected = call.body_for(effect.model, ask_usage=ask_usage)
+        if self._attempt:
+            self._begin_anew()
         self._upstream = upstream
         self._attempt = effect.attempt
         self._replica = effect.replica
         self._model = effect.model
-        self._tokens_started = False
-        self._status = 0
-        self._refused_with = None
-        self._out.clear()
         self._meter = meter = host.telemetry.begin(
             effect.model,
             effect.pool,
             effect.replica,
-            attempt=effect.attempt,
-            received_s=self._started_s,
-            streamed=streamed,
-            endpoint=endpoint,
-            input_tokens_estimate=effect.prompt_tokens,
+            effect.attempt,
+            self._started_s,
+            streamed,
+            endpoint,
+            effect.prompt_tokens,
         )
-        self._relay = None
         if streamed:
             reader = upstream.dialect.stream_reader(
                 endpoint, injected=injected, prompts=call.prompts
@@ -229,6 +226,13 @@ class Exchange:
             engine = upstream.dialect.name
             self._attempt_trace = self._trace.attempt(effect, engine, address, now)
         self._upstream_call = host.pool.open(address, self._payload(body, address), self)
+
+    def _begin_anew(self) -> None:
+        """Another attempt follows: nothing of the one before is left."""
+        self._tokens_started = False
+        self._status = 0
+        self._refused_with = self._relay = None
+        self._out.clear()
 
     def reject(self, effect: Reject) -> None:
         """Answer with an error of ours, or with the engine's own where that tells more."""
@@ -289,6 +293,8 @@ class Exchange:
         relay, meter = self._relay, self._meter
         if relay is None or meter is None:
             return
+        if self._steady is not None:
+            self._steady.forget()
         now = self._last_byte_s = self._host.now()
         out = relay.feed(data, now)
         if out:
@@ -298,9 +304,6 @@ class Exchange:
         """Read a piece that came alone; one with an ordinary event passes in the chunk it is in."""
         steady = self._steady
         if steady is not None and steady.passes(chunk, start):
-            now = self._last_byte_s = monotonic()
-            steady.count(now)
-            self._connection.write_chunk(chunk)
             return
         self.answer_body(chunk[start:-2])
         self.answer_flush()
@@ -316,10 +319,16 @@ class Exchange:
         if not self._tokens_started and meter is not None and meter.first_s is not None:
             # Not before it was sent: from here on the core knows that a retry is too late.
             self._tokens_started = True
-            if isinstance(self._relay, StreamRelay) and self._connection.passes_chunks:
-                self._steady = self._relay
+            self._flow(meter)
             self._remember()
             self._host.apply(FirstToken(self._attempt), meter.first_s)
+
+    def _flow(self, meter: Meter) -> None:
+        """From its first token on, ordinary chunks of a stream may pass as they come."""
+        relay, call, write = self._relay, self._upstream_call, self._connection.write_chunk
+        if isinstance(relay, StreamRelay) and call is not None and write is not None:
+            self._steady = Steady(relay, meter, write)
+            call.let_pass(self._steady.takes)
 
     def answer_complete(self, framed: bool) -> None:
         """The answer is whole."""
@@ -344,6 +353,29 @@ class Exchange:
         if not self._sent:
             self._start(length=len(last) if isinstance(relay, BodyRelay) else None)
         self._connection.finish(last)
+
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """A whole answer came at once."""
+        notes = head.notes
+        if notes is None:
+            notes = head.notes = AnswerNotes(head)
+        limit = self._settings.limits.max_answer_read_bytes
+        if head.status >= 400 or notes.streams or len(body) > limit:
+            self.answer_head(head)
+            self.answer_body(body)
+            self.answer_complete(framed=True)
+            return
+        upstream = self._upstream
+        assert upstream is not None
+        self._upstream_call = self._relay = None
+        self._phase = Phase.RELAYING
+        self._answer, self._status = notes, head.status
+        reading = upstream.dialect.read_body(self._call.request.endpoint, body)
+        if reading.response_id:
+            self._host.responses.remember(reading.response_id, self._replica, self._model)
+        self._end(Outcome.COMPLETED, status=head.status, usage=reading.usage)
+        self._over(head.status)
+        self._connection.respond_rendered(head.status, notes.fields + self._identity(), body)
 
     def answer_failed(self, reason: str) -> None:
         """The connection could not be made, or broke."""
@@ -402,9 +434,16 @@ class Exchange:
         elif (
             self._phase is Phase.RELAYING
             and not self._paused
-            and now - self._last_byte_s > timeouts.between_bytes_s
+            and now - self._heard_s > timeouts.between_bytes_s
         ):
             self._expire(f"the answer stalled for {timeouts.between_bytes_s:g} s")
+
+    @property
+    def _heard_s(self) -> float:
+        """When the engine said something last."""
+        if self._steady is None or self._meter is None:
+            return self._last_byte_s
+        return max(self._last_byte_s, self._meter.latest_s)
 
     def cut(self, reason: str) -> None:
         """End at once: the gateway stops."""
@@ -481,13 +520,21 @@ class Exchange:
         else:
             self._connection.abort()
 
-    def _end(self, outcome: Outcome, *, status: int | None = None, detail: str = "") -> None:
+    def _end(
+        self,
+        outcome: Outcome,
+        *,
+        status: int | None = None,
+        detail: str = "",
+        usage: Usage | None = None,
+    ) -> None:
         """Close the attempt's accounts. The core's effects may dispatch or reject at once."""
         meter, self._meter = self._meter, None
         if meter is None:
             return
         now = self._host.now()
-        usage = self._relay.usage if self._relay is not None else None
+        if self._relay is not None:
+            usage = self._relay.usage
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
         ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
         if self._attempt_trace is not None:
@@ -524,12 +571,8 @@ class Exchange:
         head, upstream = self._call.http.head, self._upstream
         assert upstream is not None
         # The id is unique per attempt: engines use it as the id of the request.
-        own = b"host: %b\r\nx-request-id: %b-%d\r\n%b" % (
-            address.host_header,
-            self.id.encode(),
-            self._attempt,
-            upstream.fields,
-        )
+        id_line = f"\r\nx-request-id: {self.id}-{self._attempt}\r\n".encode()
+        own = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
         notes: RequestNotes = head.notes
         if self._attempt_trace is None:
             begin = notes.forwarded
@@ -538,7 +581,8 @@ class Exchange:
             begin = line + render_fields(self._attempt_trace.continued(notes.passing))
         if len(body) == 1:
             # One piece is joined to its head, for one system call; many are large, not copied.
-            return [b"%b%bcontent-length: %d\r\n\r\n%b" % (begin, own, len(body[0]), body[0])]
+            length = b"content-length: %d\r\n\r\n" % len(body[0])
+            return [b"".join((begin, own, length, body[0]))]
         if body or head.method == b"POST":
             own += b"content-length: %d\r\n" % sum(map(len, body))
         return [b"%b%b\r\n" % (begin, own), *body]

@@ -23,6 +23,8 @@ from headrace.gateway.call import (
     is_large,
     read_call,
     read_large_call,
+    read_other_call,
+    read_usual_call,
 )
 from headrace.gateway.endpoints import ENGINE_ADMIN, endpoint_of, stored_response_id
 from headrace.gateway.exchange import JSON
@@ -66,13 +68,8 @@ class FrontHost(Protocol):
         ...
 
     @property
-    def in_flight(self) -> int:
-        """Requests being served, and those held."""
-        ...
-
-    @property
-    def held(self) -> int:
-        """Of these, the ones that wait for a replica with room."""
+    def full(self) -> bool:
+        """Whether as many requests are being served as may be; those held do not count."""
         ...
 
     @property
@@ -136,7 +133,9 @@ class Front:
 
     def refusal_of(self, head: RequestHead) -> Refusal | None:
         """Strangers are refused before their bodies are taken in."""
-        notes = notes_of(head, self._host.keys)
+        notes, keys = head.notes, self._host.keys
+        if notes is None or notes.keys is not keys:
+            notes = notes_of(head, keys)
         if notes.tenant is None and head.path.startswith(b"/v1/"):
             return Refusal(
                 401,
@@ -153,15 +152,23 @@ class Front:
 
     def handle(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
         """Answer a request, or start its exchange."""
-        notes = notes_of(request.head, self._host.keys)
+        notes, keys = request.head.notes, self._host.keys
+        if notes is None or notes.keys is not keys:
+            notes = notes_of(request.head, keys)
         try:
             if notes.tenant is None:  # the keys may have changed since its head was judged
                 self._check_key(request.head)
             if notes.is_call and request.body_bytes <= LARGE_BODY_BYTES:
-                self._check_room()
-                self._check_promise(notes)
-                origin = Origin(self._new_id(), notes.tenant or "", "", "", self._holder_of)
-                return self._host.begin(read_call(request, origin), connection)
+                if self._host.full:
+                    self._check_room()
+                if notes.asks:
+                    self._check_promise(notes)
+                id_, tenant = self._new_id(), notes.tenant or ""
+                call = read_usual_call(request, notes, id_, tenant)
+                if call is None:
+                    origin = Origin(id_, tenant, "", "", self._holder_of)
+                    call = read_other_call(request, origin)
+                return self._host.begin(call, connection)
             if request.path.startswith(b"/v1/"):
                 return self._handle_api(request, connection, notes)
             self._handle_own(request, connection)
@@ -191,8 +198,8 @@ class Front:
             raise BadRequest(refusal.message, status=refusal.status, code=refusal.code)
 
     def _check_room(self) -> None:
-        host, limit = self._host, self._host.limits.max_in_flight
-        if host.in_flight - host.held >= limit:
+        limit = self._host.limits.max_in_flight
+        if self._host.full:
             raise BadRequest(
                 f"This gateway serves {limit} requests at once (limits.max_in_flight).",
                 status=429,

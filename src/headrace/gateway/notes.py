@@ -29,13 +29,15 @@ class RequestNotes:
     the name of the caller's key in `keys`, "" where no keys are asked for and None for a stranger.
     `forwarded` is the request line and the fields that pass, rendered, and `passing` these fields.
     `is_call` says that this is a POST to an endpoint we know, with a body that is not compressed.
-    `promise` is what it asks to be promised, unless that is a `bad_promise`.
+    `promise` is what it asks to be promised, unless that is a `bad_promise`; `asks` tells whether
+    it asks for anything.
     """
 
     __slots__ = (
         "_forwarded",
         "_headers",
         "_line",
+        "asks",
         "bad_promise",
         "client_id",
         "endpoint",
@@ -65,6 +67,7 @@ class RequestNotes:
             self.promise = promise_of(head.headers)
         except BadPromise as error:
             self.bad_promise = error
+        self.asks = self.bad_promise is not None or self.promise is not NOTHING_ASKED
 
     @property
     def passing(self) -> list[Header]:

@@ -43,15 +43,13 @@ class Relay(Protocol):
 class StreamRelay:
     """Server-sent events: whole events only, content counted, usage read."""
 
-    __slots__ = ("_meter", "_reader", "_splitter", "_usage_seen", "count")
+    __slots__ = ("_meter", "_reader", "_splitter", "_usage_seen")
 
     def __init__(self, reader: StreamReader, meter: Meter, max_event_bytes: int) -> None:
         self._reader = reader
         self._meter = meter
         self._splitter = SseSplitter(max_event_bytes)
         self._usage_seen: Usage | None = None
-        self.count = meter.content
-        """Counts a piece that passes."""
 
     @property
     def usage(self) -> Usage | None:
@@ -76,7 +74,7 @@ class StreamRelay:
     def passes(self, chunk: bytes, start: int) -> bool:
         """Whether `chunk[start:-2]` is one ordinary event with content, nothing being held.
 
-        Then the caller sends it on as it is and calls `count`.
+        Then the caller sends it on as it is and counts it.
         """
         end = len(chunk) - 2
         return (
@@ -85,6 +83,10 @@ class StreamRelay:
             and not self._splitter.is_within_event
             and self._reader.passes(chunk, start)
         )
+
+    def words_in(self, chunk: bytes, start: int) -> tuple[int, int]:
+        """See `StreamReader.words_in`."""
+        return self._reader.words_in(chunk, start)
 
     def feed(self, data: bytes, now: float) -> bytes:
         """Take bytes as they come, return the whole events among them."""

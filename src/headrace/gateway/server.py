@@ -141,6 +141,12 @@ class DataPlane:
         return len(self._exchanges) + self._front.reading
 
     @property
+    def full(self) -> bool:
+        """Whether as many requests are being served as may be; those held do not count."""
+        served = len(self._exchanges) - len(self._held) + self._front.reading
+        return served >= self.settings.limits.max_in_flight
+
+    @property
     def held(self) -> int:
         """Requests that wait for a replica with room."""
         return len(self._held)

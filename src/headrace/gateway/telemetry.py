@@ -76,12 +76,11 @@ class Telemetry:
 
     # ------------------------------------------------------------ requests
 
-    def begin(
+    def begin(  # noqa: PLR0917 - each request comes by here, and keywords cost
         self,
         model_id: str,
         pool: str,
         replica: str,
-        *,
         attempt: int,
         received_s: float,
         streamed: bool,
@@ -95,33 +94,25 @@ class Telemetry:
         the client waits. `input_tokens_estimate` counts as the input of a stream that ends
         early, without its engine's usage.
         """
-        series = self.series.get(SeriesKey(model_id, pool, replica))
+        series = self.series.known.get((model_id, pool, replica))
+        if series is None:
+            series = self.series.get(SeriesKey(model_id, pool, replica))
         series.dispatched += 1
         series.in_flight += 1
         ratio = self.ratios.get(pool)
         if ratio is None:
             ratio = self.ratios[pool] = ChunkRatio()
-        meter = Meter(
-            series,
-            ratio,
-            self._close,
-            attempt=attempt,
-            received_s=received_s,
-            streamed=streamed,
-            endpoint=endpoint,
-            input_tokens_estimate=input_tokens_estimate,
-        )
+        meter = Meter(series, ratio, attempt, received_s, streamed, endpoint, input_tokens_estimate)
         if streamed:
+            meter.streams = self._streams
             self._streams[meter] = None
         return meter
 
     def stream_begun(self, meter: Meter) -> None:
         """An answer turned out to be a stream, though its request had not asked for one."""
         meter.begin_stream()
+        meter.streams = self._streams
         self._streams[meter] = None
-
-    def _close(self, meter: Meter) -> None:
-        self._streams.pop(meter, None)
 
     def reject(self, reason: str, model_id: str = "") -> None:
         """A request was answered by the gateway itself with an error.

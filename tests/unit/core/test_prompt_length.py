@@ -25,7 +25,7 @@ def answer(driver: Driver, input_tokens: int, **details) -> None:
 
 def estimate(driver: Driver, endpoint: Endpoint = Endpoint.CHAT, **details) -> int:
     request = Request("asked", "model", endpoint, True, **details)
-    return routing.prompt_tokens(request, driver.dispatcher.fleet.pools["pool"])
+    return routing.ask_of(request, driver.dispatcher.fleet.pools["pool"], "").prompt_tokens
 
 
 def test_before_any_answer_there_are_four_bytes_to_a_token():

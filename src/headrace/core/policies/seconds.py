@@ -146,11 +146,8 @@ def _company(
 def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:
     """Seconds of different pools cannot be compared while one of them has none: all in tokens."""
     rows: list[Row] = []
-    prompt_tokens, output_tokens, any_hit = ask.prompt_tokens, ask.output_tokens, bool(ask.hits)
-    hit_tokens = 0
-    for replica in replicas:
-        if any_hit:
-            hit_tokens = ask.hit_tokens(replica.index)
+    prompt_tokens, output_tokens = ask.prompt_tokens, ask.output_tokens
+    for replica, hit_tokens in zip(replicas, ask.hits_of(replicas), strict=True):
         uncached = prompt_tokens - hit_tokens
         rows.append(
             (

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
@@ -60,6 +61,10 @@ class AnswerSink(Protocol):
         """The answer is whole. `framed` False: only the closed connection says so."""
         ...
 
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """All of an answer at once, in place of head, body and completion."""
+        ...
+
     def answer_failed(self, reason: str) -> None:
         """The answer cannot be had, or not to its end."""
         ...
@@ -79,6 +84,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_pool",
         "_status",
         "_surplus",
+        "_takes",
+        "_used",
         "address",
         "answered",
         "call",
@@ -99,11 +106,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._begin()
 
     def _begin(self) -> None:
+        self._used = False  # whether anything below has changed
         self._headers: list[Header] = []
         self._status = 0
         self._head_bytes = 0
         self._first_read = b""
         self._between_chunks = False
+        self._takes: Callable[[bytes], bool] | None = None
         self._framed = True
         self._keep_alive = False
         self._surplus = False
@@ -112,7 +121,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def start(self, call: UpstreamCall) -> None:
         """Send a call's request; its answer goes to the call's sink."""
-        self._begin()
+        if self._used:
+            self._begin()
         self.call = call
         self.sink = call.sink
         assert self.transport is not None
@@ -126,6 +136,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Forget the call: whatever still comes is of no interest."""
         self.call = None
         self.sink = None
+        self._takes = None
+
+    def let_pass(self, takes: Callable[[bytes], bool]) -> None:
+        """Offer what comes between two chunks to `takes` before it is looked at."""
+        self._takes = takes
 
     # ------------------------------------------------------------ transport callbacks
 
@@ -135,21 +150,24 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.opened()
 
     def data_received(self, data: bytes) -> None:
+        if self._between_chunks and self._takes is not None and self._takes(data):
+            return  # the parser goes on standing between two chunks
         if self.call is None:
             # An engine that talks without being asked cannot be trusted with the next request.
             self._drop()
             return
         if self._between_chunks and self.sink is not None:
             start = chunk_start(data)
-            if start:  # the parser goes on standing between two chunks
+            if start:
                 self.sink.answer_chunk(data, start)
                 return
-        elif not self.answered:
-            self.answered = True
+        elif not self._used:
+            self._used = True
             found = self._pool.known_heads.match(data)
             if found is not None:
                 self._take_known(found[0], data[found[1] :])
                 return
+            self.answered = True
             self._first_read = data
         self._parse(data)
 
@@ -175,14 +193,17 @@ class UpstreamConnection(asyncio.Protocol):
             self.sink.answer_flush()
 
     def _take_known(self, head: AnswerHead, body: bytes) -> None:
-        """Hand a whole answer over that the parser need not see."""
-        sink = self.sink
+        """Hand a whole answer over that the parser need not see; the connection is free again."""
+        call, sink = self.call, self.sink
+        assert call is not None
         assert sink is not None
-        self._status = head.status
-        sink.answer_head(head)
-        if body and self.sink is not None:
-            sink.answer_body(body)
-        self._finish(reusable=True)
+        self.call = self.sink = call.connection = None
+        self._used = False
+        if call.reusable:
+            self._pool.release(self)
+        else:
+            self._drop()
+        sink.answer_whole(head, body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None:
@@ -339,9 +360,8 @@ class UpstreamCall:
         self.reusable = True
         """Set to False when the engine is known to close after this answer."""
 
-    def begin(self) -> None:
+    def begin(self, idle: UpstreamConnection | None) -> None:
         """Send on a kept-alive connection, else open one."""
-        idle = self._pool.take_idle(self.address)
         if idle is None:
             self._connect()
         else:
@@ -374,6 +394,11 @@ class UpstreamCall:
         """Read on."""
         if self.connection is not None and self.connection.transport is not None:
             self.connection.transport.resume_reading()
+
+    def let_pass(self, takes: Callable[[bytes], bool]) -> None:
+        """See `UpstreamConnection.let_pass`."""
+        if self.connection is not None:
+            self.connection.let_pass(takes)
 
     def lost(self, reason: str, *, answered: bool) -> None:
         """The connection failed under this call."""
@@ -427,7 +452,8 @@ class UpstreamPool:
         The answer, or the failure to connect, reaches the sink later, never within this call.
         """
         call = UpstreamCall(self, address, payload, sink)
-        call.begin()
+        idle = self.take_idle(address, call.begun_s)
+        call.begin(idle)
         return call
 
     def count(self) -> dict[str, int]:
@@ -435,10 +461,10 @@ class UpstreamPool:
         idle = sum(len(connections) for connections in self._idle.values())
         return {"upstream_busy": self._open - idle, "upstream_idle": idle}
 
-    def take_idle(self, address: Address) -> UpstreamConnection | None:
+    def take_idle(self, address: Address, now: float) -> UpstreamConnection | None:
         """Return a connection that is still open, or None."""
         idle = self._idle.get(address)
-        oldest_s = time.monotonic() - self.idle_s
+        oldest_s = now - self.idle_s
         while idle:
             connection = idle.pop()
             transport = connection.transport
@@ -453,7 +479,9 @@ class UpstreamPool:
         transport = connection.transport
         if transport is None:
             return
-        idle = self._idle.setdefault(connection.address, [])
+        idle = self._idle.get(connection.address)
+        if idle is None:
+            idle = self._idle[connection.address] = []
         if len(idle) >= self.max_idle:
             transport.abort()
             return

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, cast
 
@@ -199,8 +200,10 @@ class ClientConnection(asyncio.Protocol):
     # ------------------------------------------------------------ parser callbacks
 
     def on_message_begin(self) -> None:
-        # It may begin behind another one in a read: what comes next does not begin a message then.
-        self._head_bytes = self._head_bytes or 1
+        if not self._head_bytes:
+            # It begins behind another one in a read: what comes next does not begin a message.
+            self._head_bytes = 1
+            self._rest()
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -287,7 +290,12 @@ class ClientConnection(asyncio.Protocol):
             return False
         self._held_bytes += size
         server.buffered_bytes += size
-        self._start(HttpRequest(head, [data[start:]], size, time.monotonic()))
+        # Nothing is waiting before it.
+        self._starting = True
+        self._serve(HttpRequest(head, [data[start:]], size, time.monotonic()))
+        self._starting = False
+        if self._current is None:
+            self._rest()
         return True
 
     # ------------------------------------------------------------ answering
@@ -337,14 +345,14 @@ class ClientConnection(asyncio.Protocol):
         self._pending_head = b"%b%b%b\r\n" % (status_line(status), fields, framing)
 
     @property
-    def passes_chunks(self) -> bool:
-        """Whether what follows may be written with `write_chunk`: chunked, its head sent."""
-        return self._chunked and not self._pending_head and not self._head_only
+    def write_chunk(self) -> Callable[[bytes], None] | None:
+        """Sends a piece of the body in the chunk that it came in, framing and all.
 
-    def write_chunk(self, chunk: bytes) -> None:
-        """Send a piece of the body in the chunk that it came in, framing and all."""
-        if self._transport is not None:
-            self._transport.write(chunk)
+        None where the answer is not chunked, or its head was not sent yet. Not to be called any
+        more once the exchange was told that the client is gone, or the answer is finished.
+        """
+        passes = self._chunked and not self._pending_head and not self._head_only
+        return self._transport.write if passes and self._transport is not None else None
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body, not empty."""
@@ -370,17 +378,42 @@ class ClientConnection(asyncio.Protocol):
                 last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
             if head or last:
                 transport.write(head + last)
-        self.forget_body()
-        self._current = None
-        self._exchange = None
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """The answer was written whole: go on with the next request."""
+        request = self._current
+        if request is not None and request.body_bytes:
+            self.forget_body()
+        self._current = self._exchange = None
         if self._close_after:
             self.close()
-        elif not self._starting:
+        elif self._starting:
+            pass  # the caller goes on with the next one
+        elif self._queue:
             self._start_next()
+        else:
+            self._rest()
 
     def respond(self, status: int, headers: list[Header], body: bytes) -> None:
         """Send a whole answer."""
         self.start_response(status, headers, length=len(body))
+        self.finish(body)
+
+    def respond_rendered(self, status: int, fields: bytes, body: bytes) -> None:
+        """Send a whole answer with fields that are written out already."""
+        request, server, transport = self._current, self._server, self._transport
+        assert request is not None
+        head = request.head
+        lasts = head.keep_alive and not head.http_1_0 and not self._close_after
+        plain = lasts and head.method == b"POST" and status == 200
+        if plain and server.cors is None and transport is not None and not server.closing:
+            # As `start_rendered` would have it; most answers are of this kind.
+            length = b"content-length: %d\r\n\r\n" % len(body)
+            transport.write(b"".join((status_line(status), fields, length, body)))
+            self._conclude()
+            return
+        self.start_rendered(status, fields, length=len(body))
         self.finish(body)
 
     def abort(self) -> None:
@@ -426,47 +459,33 @@ class ClientConnection(asyncio.Protocol):
             self._starting = False
         self._rest()
 
-    def _start(self, request: HttpRequest) -> None:
-        """Serve a request that nothing is waiting before."""
-        self._starting = True
-        try:
-            self._serve(request)
-        finally:
-            self._starting = False
-        if self._current is None:
-            self._rest()
-
     def _serve(self, request: HttpRequest) -> None:
+        """Have a request answered; never raises."""
         self._current = request
         self.deadline_s = math.inf
-        exchange = self._handle(request)
+        exchange, cors = None, self._server.cors
+        try:
+            if cors is None or not self._is_preflight(request, cors):
+                exchange = self._server.handler.handle(request, self)
+        except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
+            _log.exception("a request could not be handled")
+            self.fail(request)
         # The exchange may have answered within `handle`.
         self._exchange = exchange if self._current is request else None
 
     def _rest(self) -> None:
-        """Nothing is being answered: the next request may take its time."""
-        if self._current is None and not self._close_after and not self._slow:
-            self.deadline_s = time.monotonic() + self._server.limits.idle_s
+        """Nothing is being answered: the next request may take its time, unless it has begun."""
+        if self._current is not None or self._close_after or self._slow:
+            return
+        limits = self._server.limits
+        span_s = limits.idle_s
+        if self._head_bytes:
+            span_s = limits.head_s if self._in_head else limits.body_s
+        self.deadline_s = time.monotonic() + span_s
 
     def _can_start(self) -> bool:
         """A client that does not read what it asked for gets no further answers."""
         return self._current is None and not self._close_after and not self._slow
-
-    def _handle(self, request: HttpRequest) -> Exchange | None:
-        cors = self._server.cors
-        try:
-            if (
-                cors is not None
-                and request.method == b"OPTIONS"
-                and request.header(b"access-control-request-method") is not None
-            ):
-                self._answer_preflight(request, cors)
-                return None
-            return self._server.handler.handle(request, self)
-        except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
-            _log.exception("a request could not be handled")
-            self.fail(request)
-            return None
 
     def fail(self, request: HttpRequest) -> None:
         """A fault of ours ends this request, with an error answer if none has begun."""
@@ -480,7 +499,10 @@ class ClientConnection(asyncio.Protocol):
         body = error_body(refusal.status, refusal.message, code=refusal.code)
         self.respond(500, [_JSON, *headers], body)
 
-    def _answer_preflight(self, request: HttpRequest, cors: CorsPolicy) -> None:
+    def _is_preflight(self, request: HttpRequest, cors: CorsPolicy) -> bool:
+        """Answer a browser's question; False if it is none."""
+        if request.method != b"OPTIONS" or request.header(b"access-control-request-method") is None:
+            return False
         asked = request.header(b"access-control-request-headers")
         headers = cors.preflight(request.header(b"origin"), asked)
         if headers is None:
@@ -488,6 +510,7 @@ class ClientConnection(asyncio.Protocol):
             self.respond(403, [_JSON], error_body(403, message, code="cors_refused"))
         else:
             self.respond(204, headers, b"")
+        return True
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read a request that offers another protocol as if it did not.

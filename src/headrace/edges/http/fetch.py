@@ -64,6 +64,12 @@ class _Collector:
         if not self._done.done():
             self._done.set_result(FetchResult(self._status, self._headers, b"".join(self._pieces)))
 
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """Take all of it at once."""
+        self.answer_head(head)
+        self.answer_body(body)
+        self.answer_complete(framed=True)
+
     def answer_failed(self, reason: str) -> None:
         if not self._done.done():
             self._done.set_exception(FetchError(reason))

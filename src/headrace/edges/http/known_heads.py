@@ -21,8 +21,11 @@ head fills it with useless ones, and then all heads are parsed, as if there were
 MAX_HEAD_BYTES = 4096
 """Longest head that is kept: one table holds a megabyte at most."""
 
+MOST_DIGITS = 9
+"""Of a length that is read without the parser."""
+
 _END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,9})\r\n")
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,%d})\r\n" % MOST_DIGITS)
 
 Known = TypeVar("Known")
 
@@ -30,10 +33,12 @@ Known = TypeVar("Known")
 class KnownHeads(Generic[Known]):
     """What was made of each head, by its bytes."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_latest")
 
     def __init__(self) -> None:
         self._known: dict[bytes, Known] = {}
+        # The head found last, before and after its digits, and what is known of it.
+        self._latest: tuple[bytes, bytes, Known] | None = None
 
     def __len__(self) -> int:
         return len(self._known)
@@ -43,13 +48,29 @@ class KnownHeads(Generic[Known]):
 
         None unless `data` is exactly one message with a known head.
         """
+        if self._latest is not None:
+            before, after, known = self._latest
+            if data.startswith(before):
+                start = len(before)
+                end = data.find(b"\r", start, start + MOST_DIGITS + 1)
+                if data.startswith(after, end):
+                    body, digits = end + len(after), data[start:end]
+                    if digits.isdigit() and len(data) - body == int(digits):
+                        return known, body
+                    return None
+        return self._search(data)
+
+    def _search(self, data: bytes) -> tuple[Known, int] | None:
         end = data.find(_END, 0, MAX_HEAD_BYTES)
         found = _LENGTH.search(data, 0, end + 2) if end > 0 else None
         if found is None or len(data) - end - 4 != int(found[1]):
             return None
         start, after = found.span(1)
         known = self._known.get(data[:start] + data[after:end])
-        return None if known is None else (known, end + 4)
+        if known is None:
+            return None
+        self._latest = (data[:start], data[after : end + 4], known)
+        return known, end + 4
 
     def keep(self, data: bytes, known: Known) -> None:
         """Remember what was made of the head that `data` begins with.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
 
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Outcome, Usage
@@ -15,16 +14,17 @@ from headrace.gateway.metrics.tokens import ChunkRatio
 class Meter:
     """One attempt: clock of its chunks, estimate of its tokens, settled when it ends.
 
-    Made by `Telemetry.begin`. `content` is on the path of every relayed chunk.
+    Made by `Telemetry.begin`. Of a chunk that passes as it comes only the time is noted, see
+    `passed`; it is counted a few times a second, before anybody reads a figure.
     """
 
     __slots__ = (
-        "_close",
         "_counted_tokens",
         "_endpoint",
         "_input_tokens_estimate",
         "_itl",
         "_itl_counts",
+        "_passed",
         "_ratio",
         "_received_s",
         "_reported_tokens",
@@ -37,14 +37,13 @@ class Meter:
         "ended",
         "first_s",
         "last_s",
+        "streams",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each request comes by here, and keywords cost
         self,
         series: Series,
         ratio: ChunkRatio,
-        close: Callable[[Meter], None],
-        *,
         attempt: int,
         received_s: float,
         streamed: bool,
@@ -56,15 +55,17 @@ class Meter:
         self.first_s: float | None = None
         self.last_s = received_s
         self.ended = False
+        self.streams: dict[Meter, None] | None = None
+        """The running streams, which it leaves at its end."""
         self._series = series
         self._ratio = ratio
-        self._close = close
         self._received_s = received_s
         self._streamed = streamed
         self._endpoint = endpoint
         self._input_tokens_estimate = input_tokens_estimate
         self._itl = series.itl
         self._itl_counts = series.itl.counts
+        self._passed: list[float] | None = None
         self._counted_tokens = 0
         self._reported_tokens = 0
         self._usage_tokens = 0
@@ -81,6 +82,8 @@ class Meter:
         and none between the others, and so does the ITL histogram. The first call of a streamed
         request observes its TTFT. Calls for an answer that is not streamed are no-ops.
         """
+        if self._passed:
+            self._count_passed()
         if self.first_s is None:
             if not self._streamed:
                 return
@@ -95,12 +98,38 @@ class Meter:
         self.last_s = now
         self.chunks += chunks
 
+    def passed(self) -> list[float]:
+        """Where to put the time of each chunk of content that is sent on after the first."""
+        if self._passed is None:
+            self._passed = []
+        return self._passed
+
+    def _count_passed(self) -> None:
+        passed, last_s = self._passed, self.last_s
+        if not passed:
+            return
+        counts = self._itl_counts
+        for now in passed:
+            counts[bisect_left(ITL_BOUNDS_S, now - last_s)] += 1
+            last_s = now
+        self._itl.total += last_s - self.last_s
+        self.last_s = last_s
+        self.chunks += len(passed)
+        passed.clear()
+
+    @property
+    def latest_s(self) -> float:
+        """When content was sent on last."""
+        return self._passed[-1] if self._passed else self.last_s
+
     def running_usage(self, output_tokens: int) -> None:
         """The engine said how many output tokens the chunks so far hold, this one included.
 
         Only streams whose client asked for continuous usage bring it. What an engine says before
         the first content (`message_start` of `/v1/messages`) is about no chunk and is not used.
         """
+        if self._passed:
+            self._count_passed()
         if self.chunks:
             self._usage_tokens = output_tokens
             self._usage_chunks = self.chunks
@@ -108,6 +137,8 @@ class Meter:
     @property
     def estimated_output_tokens(self) -> int:
         """Output tokens relayed so far, rounded down."""
+        if self._passed:
+            self._count_passed()
         return self._usage_tokens + self._ratio.at_most(self.chunks - self._usage_chunks)
 
     def flush(self, now: float) -> None:
@@ -136,7 +167,10 @@ class Meter:
         if self.ended:
             return
         self.ended = True
-        self._close(self)
+        if self._passed:
+            self._count_passed()
+        if self.streams is not None:
+            self.streams.pop(self, None)
         series = self._series
         series.in_flight -= 1
         if retried:
@@ -144,7 +178,13 @@ class Meter:
         else:
             ending = (self._endpoint, outcome)
             series.requests[ending] = series.requests.get(ending, 0) + 1
-        output_tokens = self._settle(outcome, usage, now)
+        if self._streamed or usage is None or outcome is not Outcome.COMPLETED:
+            output_tokens = self._settle(outcome, usage, now)
+        else:  # a whole answer and its engine's count, of which nothing was counted before
+            output_tokens = usage.output_tokens
+            series.input_tokens += usage.input_tokens
+            series.cached_tokens += usage.cached_tokens
+            series.count_output(output_tokens, now)
         if outcome is not Outcome.COMPLETED:
             series.aborted_output_tokens += output_tokens
         elif usage is not None and self.chunks > 1:

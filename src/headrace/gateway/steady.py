@@ -1,0 +1,98 @@
+"""A stream in full flow: chunks that differ from one read before in nothing but words.
+
+From one event of an engine's stream to the next only the model's words change. A chunk that has
+the bytes of one that passed, up to the string with the words and from its end on, with other words
+that need no escaping in between, is the same event with other words: it passes unread. Whatever
+differs in more (an end, a usage, an error, a quote or a line end in the words) is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from time import monotonic
+
+from headrace.gateway.metrics.meter import Meter
+from headrace.gateway.relay import StreamRelay
+
+_WORDS = re.compile(rb'[^"\\\x00-\x1f]+').fullmatch
+_LONGEST = 2048
+"""Bytes of a chunk that may pass; a longer one says many words at once, and there are few."""
+_MOST_TRIES = 8
+"""Shapes in a row that the next event did not have; such a stream is read to its end."""
+
+
+def _size_lines() -> dict[int, bytes]:
+    """The size line of a chunk by the length of the chunk, as engines write it."""
+    lines = (b"%x\r\n" % size for size in range(1, _LONGEST))
+    return {size + len(line) + 2: line for size, line in enumerate(lines, 1)}
+
+
+_SIZE_LINES = _size_lines()
+# A size with one digit more makes the chunk longer by two, so no length has two lines.
+
+
+_NO_END = b"\0"  # no chunk ends so
+
+
+class Steady:
+    """Passes the ordinary chunks of one stream on, and counts them."""
+
+    __slots__ = ("_begin", "_end", "_end_bytes", "_relay", "_seen", "_tries", "_write")
+
+    def __init__(self, relay: StreamRelay, meter: Meter, write: Callable[[bytes], None]) -> None:
+        self._relay = relay
+        self._write = write
+        self._seen = meter.passed().append
+        self._begin = b""
+        self._end = _NO_END
+        self._end_bytes = 0
+        self._tries = 0
+
+    def takes(self, chunk: bytes) -> bool:
+        """Send a chunk on that is as expected; any other is to be read, and nothing was done.
+
+        Called between two chunks, and not while a part of an event is held.
+        """
+        size = len(chunk)
+        line = _SIZE_LINES.get(size)
+        if (
+            line is None
+            or not chunk.endswith(self._end)
+            or not chunk.startswith(line)
+            or not chunk.startswith(self._begin, len(line))
+            or _WORDS(chunk, len(line) + len(self._begin), size - self._end_bytes) is None
+        ):
+            return False
+        self._tries = 0
+        self._seen(monotonic())
+        self._write(chunk)
+        return True
+
+    def passes(self, chunk: bytes, start: int) -> bool:
+        """Send a chunk on if `chunk[start:-2]` is one event with content, nothing being held.
+
+        Such chunks are expected from then on.
+        """
+        if not self._relay.passes(chunk, start):
+            return False
+        self._seen(monotonic())
+        self._write(chunk)
+        self._expect(chunk, start)
+        return True
+
+    def forget(self) -> None:
+        """Something else came: the next chunk is read."""
+        self._end = _NO_END
+
+    def _expect(self, chunk: bytes, start: int) -> None:
+        begin, end = self._relay.words_in(chunk, start)
+        if not begin:  # words with an escape: the next ones may be as before
+            return
+        if self._tries >= _MOST_TRIES:
+            self._end = _NO_END
+            return
+        self._tries += 1
+        self._begin = chunk[start:begin]
+        self._end = chunk[end:]
+        self._end_bytes = len(self._end)
