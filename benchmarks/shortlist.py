@@ -3,7 +3,7 @@
     python -m benchmarks.shortlist [--replicas 64,256] [--seeds 3] [--requests 100] [--json]
 
 Each run is played twice with the same seed: as it is, and with every replica priced. Engines are
-one H100 with Llama 3.1 8B each; traffic comes at about 90 % of what such a fleet carries. A
+one H100 with Llama 3.1 8B each; traffic comes at about 90 % of what such a fleet carries (`SPEEDS`). A
 difference in TTFT is (shortlist - all) / all, over the means of all seeds; `spread` is the
 half-width of what single seeds gave.
 """
@@ -33,7 +33,8 @@ from headrace.traffic.trace import Trace, TraceRequest
 PROFILE = "h100-llama-3.1-8b"
 SPEEDS = {"multi_turn": 2.3, "agentic": 0.32, "shared_system_prompts": 14.0}
 """Requests per second and replica: nine tenths of the capacity that `routing_grid` finds for 32
-replicas; of shared system prompts, where goodput is as high as there."""
+replicas. That of shared system prompts was not searched for: it is one at which they mostly meet their
+targets."""
 
 
 class Play(NamedTuple):
