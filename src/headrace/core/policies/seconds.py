@@ -45,7 +45,7 @@ WORTH = 0.5
 longer waits."""
 TTFT_RISK = 0.5
 """The wait counts in seconds already."""
-PREFILL_SHARE = 0.7
+PREFILL_SHARE = 0.75
 """How much of the recent share of prefills a stream is taken to meet. With 1 a replica where the
 targets are lost draws all that would lose them elsewhere: fewer misses yet, and long waits."""
 MOST_BUSY = 0.9
@@ -75,6 +75,8 @@ class Seconds:
         rows: list[Row] = []
         worth_s = WORTH * ask.ttft_target_s
         per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
+        answer_tokens = max(1.0, replicas[0].pool.output_tokens_mean)
+        least_spare_s = LEAST_SPARE * ask.tpot_target_s
         decode_weight = DECODE_WEIGHT * ask.output_tokens
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
         share = 1.0 / (1.0 + COPY_WEIGHT * copies)
@@ -84,16 +86,18 @@ class Seconds:
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
             before = (step_s * per_tpot / idle) ** 5
-            # Seconds of prefills that an answer of mean length can meet and still be in time.
-            spare_s = max(LEAST_SPARE * ask.tpot_target_s, ask.tpot_target_s - step_s / idle)
-            spare_s *= max(1.0, replica.pool.output_tokens_mean)
-            after = (tpot_s * per_tpot / max(0.1, idle - PREFILL_SHARE * prefill_s / RECENT_S)) ** 5
+            idle_after = idle - PREFILL_SHARE * prefill_s / RECENT_S
+            after = (tpot_s * per_tpot / max(0.1, idle_after)) ** 5
             risk = after / (1.0 + after)
-            ahead, with_it = queue_s / (spare_s + queue_s), queue_s + prefill_s
-            with_it /= spare_s + with_it
-            stalled = replica.prefilling * (with_it - ahead) + replica.decoding * (
-                with_it * with_it - ahead * ahead
-            )
+            stalled = 0.0
+            if streams:
+                # Seconds of prefills that an answer of mean length can meet and be in time yet.
+                spare_s = answer_tokens * max(least_spare_s, ask.tpot_target_s - step_s / idle)
+                short = queue_s / (spare_s + queue_s)
+                shorter = (queue_s + prefill_s) / (spare_s + queue_s + prefill_s)
+                stalled = (shorter - short) * (
+                    replica.prefilling + replica.decoding * (shorter + short)
+                )
             late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** 5
             others_s = prefill_s * (
                 share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy)) - 1.0
