@@ -41,7 +41,7 @@ def test_says_what_tipped_the_balance(driver):
     driver.dispatched(id="it", **LONG_DETAILS)
     assert explain(driver, "it").reason == (
         "replica local-1: queue 0 ms + prefill 1 of 8,192 tokens 0.1 ms; "
-        "1.65 s less than local-0, which would prefill 8,192 tokens"
+        "1.64 s less than local-0, which would prefill 8,192 tokens"
     )
 
 

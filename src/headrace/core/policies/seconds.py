@@ -9,7 +9,12 @@
     busy    = share of the last seconds that prefills sent there take
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
               + WORTH * TTFT target * streams there * (risk(TPOT after) - risk(TPOT before))
+              + WORTH * TTFT target * (1 - risk(TPOT)) * stalled
               - what of the prefill is shared with those who need the same prefix
+    stalled = prefilling * (short(queue + prefill) - short(queue))
+              + decoding * (short(queue + prefill)^2 - short(queue)^2)
+    short(s) = s / (s + spare)     that an answer is too short to make up for s seconds of prefills
+    spare   = mean answer * (TPOT target - step time / (1 - PREFILL_SHARE * busy))
 
 Targets first, then seconds: a target that is surely met or surely missed adds the same everywhere,
 so that the rest decides; near a target, it is what decides. Streams are slowed by what a request
@@ -35,11 +40,12 @@ from headrace.core.attempts import RECENT_S
 from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
 from headrace.core.model import Replica
 
-WORTH = 1.0
-"""What a missed target weighs, in TTFT targets."""
+WORTH = 0.5
+"""What a missed target weighs, in TTFT targets. More than this buys few fewer misses for much
+longer waits."""
 TTFT_RISK = 0.5
 """The wait counts in seconds already."""
-PREFILL_SHARE = 0.7
+PREFILL_SHARE = 0.75
 """How much of the recent share of prefills a stream is taken to meet. With 1 a replica where the
 targets are lost draws all that would lose them elsewhere: fewer misses yet, and long waits."""
 MOST_BUSY = 0.9
@@ -48,6 +54,8 @@ LATER_WEIGHT = 2.0
 b / (1 - b) of itself."""
 DECODE_WEIGHT = 0.3
 """A second of decoding hurts less than one of waiting for the first token."""
+LEAST_SPARE = 0.1
+"""Of the TPOT target: what a stream is taken to have left even where its limit is reached."""
 COPY_WEIGHT = 0.5
 COPY_TOKENS = 8192
 """Prompts shorter than this are not worth a look at who shares them."""
@@ -67,6 +75,8 @@ class Seconds:
         rows: list[Row] = []
         worth_s = WORTH * ask.ttft_target_s
         per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
+        answer_tokens = max(1.0, replicas[0].pool.output_tokens_mean)
+        least_spare_s = LEAST_SPARE * ask.tpot_target_s
         decode_weight = DECODE_WEIGHT * ask.output_tokens
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
         share = 1.0 / (1.0 + COPY_WEIGHT * copies)
@@ -76,12 +86,22 @@ class Seconds:
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
             before = (step_s * per_tpot / idle) ** 5
-            after = (tpot_s * per_tpot / max(0.1, idle - PREFILL_SHARE * prefill_s / RECENT_S)) ** 5
+            idle_after = idle - PREFILL_SHARE * prefill_s / RECENT_S
+            after = (tpot_s * per_tpot / max(0.1, idle_after)) ** 5
             risk = after / (1.0 + after)
+            stalled = 0.0
+            if streams:
+                # Seconds of prefills that an answer of mean length can meet and be in time yet.
+                spare_s = answer_tokens * max(least_spare_s, ask.tpot_target_s - step_s / idle)
+                short = queue_s / (spare_s + queue_s)
+                shorter = (queue_s + prefill_s) / (spare_s + queue_s + prefill_s)
+                stalled = (shorter - short) * (
+                    replica.prefilling + replica.decoding * (shorter + short)
+                )
             late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** 5
             others_s = prefill_s * (
                 share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy)) - 1.0
-            ) + worth_s * streams * (risk - before / (1.0 + before))
+            ) + worth_s * (streams * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled)
             cost_s = (
                 queue_s
                 + slot_wait_s
