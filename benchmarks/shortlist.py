@@ -3,9 +3,9 @@
     python -m benchmarks.shortlist [--replicas 64,256] [--seeds 3] [--requests 100] [--json]
 
 Each run is played twice with the same seed: as it is, and with every replica priced. Engines are
-one H100 with Llama 3.1 8B each; traffic comes at about 90 % of what such a fleet carries (`SPEEDS`). A
-difference in TTFT is (shortlist - all) / all, over the means of all seeds; `spread` is the
-half-width of what single seeds gave.
+one H100 with Llama 3.1 8B each; traffic comes at about 90 % of what such a fleet carries
+(`SPEEDS`). A difference in TTFT is (shortlist - all) / all, over the means of all seeds; `spread`
+is the half-width of what single seeds gave.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from headrace.traffic.trace import Trace, TraceRequest
 PROFILE = "h100-llama-3.1-8b"
 SPEEDS = {"multi_turn": 2.3, "agentic": 0.32, "shared_system_prompts": 14.0}
 """Requests per second and replica: nine tenths of the capacity that `routing_grid` finds for 32
-replicas. That of shared system prompts was not searched for: it is one at which they mostly meet their
-targets."""
+replicas. That of shared system prompts was not searched for: at this one most are in time."""
 
 
 class Play(NamedTuple):
