@@ -132,9 +132,9 @@ def dot(at: Point, radius: float, kind: str) -> str:
 
 
 def group(parts: Iterable[str], *, name: str, kind: str, tip: str) -> str:
-    """What belongs to one policy: `name` ties it to its other figures, `tip` shows on hover."""
+    """What belongs to one series: `name` ties it to its other figures, `tip` shows on hover."""
     return (
-        f'<g class="{kind}" data-policy="{escape(name)}"><title>{escape(tip)}</title>'
+        f'<g class="{kind}" data-series="{escape(name)}"><title>{escape(tip)}</title>'
         f"{''.join(parts)}</g>"
     )
 

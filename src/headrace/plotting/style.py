@@ -1,4 +1,4 @@
-"""How the report looks, light and dark, and what happens when a policy is pointed at."""
+"""How reports look, light and dark, and what happens when a series is pointed at."""
 
 STYLE = """
 :root {
@@ -20,7 +20,7 @@ body { margin: 0; background: var(--page); color: var(--ink);
 main { max-width: 1320px; margin: 0 auto; padding: 32px 24px 48px; }
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; }
 h2 { font-size: 16px; margin: 0; }
-p { margin: 0; } .soft { color: var(--soft); }
+p { margin: 0; } .soft { color: var(--soft); } .note { margin-top: 14px; }
 .facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
 .fact { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   padding: 12px 18px; min-width: max-content; flex: 1; }
@@ -55,24 +55,24 @@ th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid var(--ru
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; }
 td.best { color: var(--good); font-weight: 650; }
-tr.policy td:first-child::before { content: ""; display: inline-block; width: 10px; height: 10px;
+tr.series td:first-child::before { content: ""; display: inline-block; width: 10px; height: 10px;
   border-radius: 3px; background: var(--p); margin-right: 8px; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); gap: 8px 24px;
   margin: 10px 0 0; }
 dt { color: var(--soft); font-size: 13px; } dd { margin: 0; overflow-wrap: anywhere; }
-.pointing .policy:not(.on) { opacity: .25; }
-.pointing .policy.on.muted { --p: var(--ink); } .pointing .policy.on .line { stroke-width: 3; }
+.pointing .series:not(.on) { opacity: .25; }
+.pointing .series.on.muted { --p: var(--ink); } .pointing .series.on .line { stroke-width: 3; }
 @media (max-width: 560px) { .plots { grid-template-columns: 1fr; } main { padding: 20px 12px; } }
 """
 
 SCRIPT = """
-const every = [...document.querySelectorAll("[data-policy]")];
+const every = [...document.querySelectorAll("[data-series]")];
 for (const each of every) {
   each.addEventListener("mouseenter", () => {
     document.body.classList.add("pointing");
-    for (const one of every) one.classList.toggle("on", one.dataset.policy === each.dataset.policy);
+    for (const one of every) one.classList.toggle("on", one.dataset.series === each.dataset.series);
   });
   each.addEventListener("mouseleave", () => document.body.classList.remove("pointing"));
 }
 """
-"""Pointing at a policy anywhere brings it out everywhere; the page reads as well without."""
+"""Pointing at a series anywhere brings it out everywhere; the page reads as well without."""
