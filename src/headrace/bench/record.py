@@ -33,7 +33,8 @@ class Record:
     """Name of its SLO tier; empty where there is one SLO for all."""
     intended_s: float = 0.0
     sent_s: float = 0.0
-    """When its bytes were handed to a connected socket; `ended_s` if that never came."""
+    """When the generator took it in hand: wrote it to an open connection, or began to open one.
+    What opening takes is the engine's time, not the generator's."""
     first_token_s: float | None = None
     """First non-empty content, reasoning or tool-call delta; None: none came, or not streamed."""
     last_token_s: float | None = None
