@@ -20,12 +20,12 @@ NOT_SERVED = "(not served)"
 """The name of no replica."""
 
 
-def run_table(summary: Summary) -> RenderableType:
-    """Everything of a run."""
-    return Group(*_parts(summary))
+def run_table(summary: Summary, width: int) -> RenderableType:
+    """Everything of a run, in `width` characters."""
+    return Group(*_parts(summary, width))
 
 
-def _parts(summary: Summary) -> Iterator[RenderableType]:
+def _parts(summary: Summary, width: int) -> Iterator[RenderableType]:
     yield headline(summary)
     yield from (Text(f"  {line}") for line in summary.verdict.lines)
     yield _latencies(summary.all)
@@ -36,7 +36,7 @@ def _parts(summary: Summary) -> Iterator[RenderableType]:
         ("replica", summary.replicas),
     ):
         if groups:
-            yield _groups(title, groups)
+            yield _groups(title, groups, width)
             yield Padding(Text(f"{SHORT}.", "dim"), (0, 0, 0, 2))
     yield _amounts(summary)
     if summary.all.errors:
@@ -58,7 +58,7 @@ def definitions() -> RenderableType:
 
 def _table(*heads: str) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(heads[0], overflow="fold")
+    table.add_column(heads[0], overflow="fold", min_width=min(len(heads[0]), 12))
     for head in heads[1:]:
         table.add_column(head, justify="right", no_wrap=True)
     return table
@@ -90,13 +90,15 @@ GROUP_HEADS = (
     "goodput",
     "failed",
     "TTFT p50",
-    "p99",
+    "TTFT p99",
     "TPOT p50",
-    "p99",
-    "tokens/s in",
-    "out",
+    "TPOT p99",
+    "in tok/s",
+    "out tok/s",
     "cached",
 )
+_DISPENSABLE = (8, 10, 9, 6, 4, 3)
+"""Columns that a narrow terminal leaves out, this first; the name is column 0."""
 
 
 def group_cells(scores: Scores) -> tuple[str, ...]:
@@ -114,10 +116,18 @@ def group_cells(scores: Scores) -> tuple[str, ...]:
     )
 
 
-def _groups(title: str, groups: Mapping[str, Scores]) -> Table:
-    table = _table(title, *GROUP_HEADS)
-    for name, scores in groups.items():
-        table.add_row(name or NOT_SERVED, *group_cells(scores))
+def _groups(title: str, groups: Mapping[str, Scores], width: int) -> Table:
+    """In as many columns as there is room for; --json and the report have them all."""
+    rows = [(name or NOT_SERVED, *group_cells(scores)) for name, scores in groups.items()]
+    wide = [max(map(len, column)) + 2 for column in zip((title, *GROUP_HEADS), *rows, strict=True)]
+    shown = list(range(len(wide)))
+    for dispensable in _DISPENSABLE:
+        if sum(wide[place] for place in shown) <= width:
+            break
+        shown.remove(dispensable)
+    table = _table(*((title, *GROUP_HEADS)[place] for place in shown))
+    for row in rows:
+        table.add_row(*(row[place] for place in shown))
     return table
 
 
