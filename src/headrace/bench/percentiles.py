@@ -74,22 +74,24 @@ class GapCounts:
         total = self._counts.total()
         if not total:
             return Distribution()
-        gaps = sorted(self._counts)
-        upto = list(accumulate(self._counts[gap] for gap in gaps))  # `gaps[k]` fills places below
+        places = dict(zip(PERCENTILES, self._at(PERCENTILES.values()), strict=True))
         mean = sum(gap * count for gap, count in self._counts.items()) / total
+        longest = (max(self._counts) + _MIDDLE) / _PER_SECOND
+        return Distribution(total, (mean + _MIDDLE) / _PER_SECOND, **places, max=longest)
 
-        def at(share: float) -> float:
+    def spread(self, points: int) -> list[float]:
+        """So many of them, from the shortest to the longest, evenly spread over their ranks."""
+        return self._at(number / (points - 1) for number in range(points)) if self._counts else []
+
+    def _at(self, shares: Iterable[float]) -> list[float]:
+        """The percentiles at these shares of all."""
+        total, gaps = self._counts.total(), sorted(self._counts)
+        upto = list(accumulate(self._counts[gap] for gap in gaps))  # `gaps[k]` fills places below
+        found: list[float] = []
+        for share in shares:
             place = share * (total - 1)
             below = gaps[bisect_right(upto, int(place))]
             above = gaps[bisect_right(upto, min(int(place) + 1, total - 1))]
-            return (below + (above - below) * (place - int(place)) + _MIDDLE) / _PER_SECOND
-
-        places = {name: at(share) for name, share in PERCENTILES.items()}
-        longest = (gaps[-1] + _MIDDLE) / _PER_SECOND
-        return Distribution(total, (mean + _MIDDLE) / _PER_SECOND, **places, max=longest)
-
-    def ranked(self) -> list[tuple[float, int]]:
-        """Every gap that occurred, in seconds, with its count; the shortest first."""
-        return [
-            ((gap + _MIDDLE) / _PER_SECOND, count) for gap, count in sorted(self._counts.items())
-        ]
+            at = below + (above - below) * (place - int(place))
+            found.append((at + _MIDDLE) / _PER_SECOND)
+        return found

@@ -53,7 +53,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer; `lines` are its reasons, one for each tier, and what casts doubt on them."""
+    """The answer; `lines` are the tiers that it does not name, and what casts doubt on it."""
 
     met: bool
     valid: bool
@@ -70,16 +70,15 @@ def verdict_of(tiers: Sequence[Judged], info: RunInfo) -> Verdict:
     """Judge a run by its tiers; there is one at least."""
     met = all(tier.is_met for tier in tiers)
     lines = [tier.in_words() for tier in tiers]
-    doubts = _doubts(info)
     if not info.valid:
         headline = f"INVALID RUN: {info.invalid_reason or 'the generator was at fault'}"
     else:
         worst = min(tiers, key=lambda tier: tier.margin)
         headline = f"{'MET' if met else 'NOT MET'}: {worst.in_words()}"
-        lines = lines if len(lines) > 1 else []
+        lines.remove(worst.in_words())
     if info.interrupted:
         headline += " (interrupted: so far)"
-    return Verdict(met, info.valid, headline, (*lines, *doubts))
+    return Verdict(met, info.valid, headline, (*lines, *_doubts(info)))
 
 
 def _doubts(info: RunInfo) -> list[str]:

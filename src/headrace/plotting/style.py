@@ -5,13 +5,13 @@ STYLE = """
   color-scheme: light dark;
   --page: #f7f8fa; --card: #ffffff; --ink: #1b2430; --soft: #5b6775; --rule: #e3e7ec;
   --c0: #1f6feb; --c1: #d9480f; --c2: #0a7f62; --c3: #9c36b5; --c4: #a86b00;
-  --muted: #c3cad3; --reference: #1b2430; --good: #0a7f62;
+  --muted: #c3cad3; --reference: #1b2430; --good: #0a7f62; --bad: #c92a2a;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #10151c; --card: #18202a; --ink: #e6ebf1; --soft: #9aa7b5; --rule: #2a3542;
     --c0: #58a6ff; --c1: #ff8a4c; --c2: #3ecf9f; --c3: #d88be8; --c4: #e3b341;
-    --muted: #3d4a59; --reference: #e6ebf1; --good: #3ecf9f;
+    --muted: #3d4a59; --reference: #e6ebf1; --good: #3ecf9f; --bad: #ff8787;
   }
 }
 * { box-sizing: border-box; }
@@ -46,6 +46,14 @@ svg text.name, svg text.value { fill: var(--ink); font-size: 13px; }
 .c4 { --p: var(--c4); } .muted { --p: var(--muted); } .reference { --p: var(--reference); }
 .muted .line { stroke-width: 1.3; } .reference .line { stroke-dasharray: 6 4; }
 .reference .bar { fill: none; stroke: var(--p); stroke-dasharray: 4 3; }
+.dots { fill: none; stroke: var(--p); stroke-width: 3; stroke-linecap: round; opacity: .35; }
+.area { fill: var(--p); opacity: .14; } .whisker { fill: none; stroke: var(--p); opacity: .7; }
+.failed { fill: none; stroke: var(--bad); stroke-width: 1.5; } .bad { --p: var(--bad); }
+.good { --p: var(--good); } .second .line { stroke-dasharray: 5 3; }
+.verdict { background: var(--card); border: 1px solid var(--rule); border-left: 5px solid var(--p);
+  border-radius: 10px; margin-top: 16px; padding: 12px 18px; }
+.verdict b { color: var(--p); font-weight: 650; }
+.verdict p { color: var(--soft); font-size: 14px; }
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--rule);
   border-radius: 10px; margin-top: 16px; padding: 16px 18px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
