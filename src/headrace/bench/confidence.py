@@ -2,17 +2,25 @@
 
     Wilson interval = (p + z²/2n ± z·√(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
 
-Wilson (1927). It counts requests as if each were drawn alone. Those of one run wait in the same
-queue, so the true interval is wider: runs with other seeds show by how much.
+Wilson (1927), for n requests that are drawn alone. Those of one run wait in the same queue and are
+late together, so that n of them tell as much as fewer would. How many fewer is measured:
+
+    design effect = variance of the shares of batches · size of a batch / p(1 − p),  1 or more
+
+with the run cut into consecutive batches (the method of batch means); n / design effect is what
+counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
-from statistics import NormalDist
+from statistics import NormalDist, variance
 
 CONFIDENCE = 0.95
+BATCHES = 20
+"""Of a run: enough to measure their variance, long enough to differ by chance alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,7 @@ class Interval:
     high: float
 
 
-def wilson(met: int, total: int, confidence: float = CONFIDENCE) -> Interval:
+def wilson(met: float, total: float, confidence: float = CONFIDENCE) -> Interval:
     """Of `met` among `total`; from 0 to 1 where nothing was counted."""
     if not total:
         return Interval(0.0, 1.0)
@@ -32,6 +40,15 @@ def wilson(met: int, total: int, confidence: float = CONFIDENCE) -> Interval:
     around = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     return Interval(max((middle - around) / scale, 0.0), min((middle + around) / scale, 1.0))
+
+
+def design_effect(met: Sequence[bool]) -> float:
+    """How many requests of a run tell as much as one that is drawn alone; they are in order."""
+    size, share = len(met) // BATCHES, sum(met) / len(met) if met else 0.0
+    if size < 2 or share in {0.0, 1.0}:
+        return 1.0
+    shares = [sum(met[size * place : size * (place + 1)]) / size for place in range(BATCHES)]
+    return max(variance(shares) * size / (share * (1 - share)), 1.0)
 
 
 def least_requests(share: float, confidence: float = CONFIDENCE) -> int:
