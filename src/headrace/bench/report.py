@@ -39,14 +39,11 @@ def report_page(records: Sequence[Record], summary: Summary) -> str:
         records: all of the run, in any order.
         summary: of the same run.
     """
-    span_s = max(
-        summary.run.duration_s, max((record.ended_s for record in records), default=0.0), 1e-3
-    )
     body = (
         html.heading("headrace bench", f"{summary.run.traffic} → {summary.run.url}"),
         verdict(summary),
         html.facts(_facts(summary.all)),
-        html.figures(_figures(records, summary, span_s)),
+        html.figures(run_figures(records, summary)),
         tables(summary),
         html.wide("The run", html.parameters(_parameters(summary)) + html.note(_DUE_AND_GOODPUT)),
     )
@@ -75,7 +72,10 @@ def _facts(scores: Scores) -> Iterator[html.Fact]:
         yield f"{scores.failed:,}", "requests failed"
 
 
-def _figures(records: Sequence[Record], summary: Summary, span_s: float) -> Iterator[str]:
+def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
+    """The plots of a run, each with its title."""
+    last_s = max((record.ended_s for record in records), default=0.0)
+    span_s = max(summary.run.duration_s, last_s, 1e-3)
     targets = targets_s(summary.slos, "ttft_s")
     dotted = "; dotted: the target" if targets else ""
     failed = "; red strokes: failed" if summary.all.failed else ""

@@ -19,6 +19,7 @@ body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 1320px; margin: 0 auto; padding: 32px 24px 48px; }
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; }
+h1.part { font-size: 20px; margin: 36px 0 14px; }
 h2 { font-size: 16px; margin: 0; }
 p { margin: 0; } .soft { color: var(--soft); } .note { margin-top: 14px; }
 .facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }

@@ -158,6 +158,11 @@ def whisker(x: float, from_y: float, to_y: float, kind: str) -> str:
     return f'<path class="{kind}" d="M{x:.1f},{from_y:.1f}V{to_y:.1f}{bars}"/>'
 
 
+def tipped(part: str, tip: str) -> str:
+    """A part that shows words on hover."""
+    return f"<g><title>{escape(tip)}</title>{part}</g>"
+
+
 def group(parts: Iterable[str], *, name: str, kind: str, tip: str) -> str:
     """What belongs to one series: `name` ties it to its other figures, `tip` shows on hover."""
     return (
