@@ -1,0 +1,92 @@
+"""`headrace bench`: plays a load against an endpoint, judges and shows what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headrace.bench.pool import Run, measure
+from headrace.bench.record import info_to_json_line, to_json_line
+from headrace.bench.scores import Summary, summarise
+from headrace.bench.settings import BenchError
+from headrace.bench.slo import Slos
+from headrace.bench.table import run_table
+from headrace.bench.target import Target, reach
+from headrace.compose.bench_display import BenchDisplay
+from headrace.compose.bench_input import BenchOptions, load_of, settings_of
+from headrace.compose.bench_slo import BenchSloError, parse_slos
+from headrace.compose.terminal import Terminal
+from headrace.traffic.load import Load
+
+
+def bench(options: BenchOptions, terminal: Terminal) -> int:
+    """Run the command; return its exit code: 0 targets met, 1 not met or not to be trusted.
+
+    Raises:
+        BenchError: a flag or the endpoint cannot be used.
+    """
+    for path in (options.raw, options.report):
+        if path is not None and not path.parent.is_dir():
+            # Found out now rather than after a long run.
+            raise BenchError(f"{path}: cannot write: {path.parent} is no directory")
+    try:
+        slos = parse_slos(options.slo)
+    except BenchSloError as error:
+        raise BenchError(str(error)) from None
+    settings = settings_of(options)
+    load, notes = load_of(options)
+    for note in notes:
+        terminal.status(note)
+    target = reach(settings)
+    return _tell(options, one_run(target, load, terminal), slos, terminal)
+
+
+def one_run(target: Target, load: Load, terminal: Terminal) -> Run:
+    """Play a load and show how it goes.
+
+    Raises:
+        BenchError: a worker process died.
+    """
+    terminal.status(f"{load.words} → {target.settings.url} ({target.model})")
+    with _display(terminal, load.requests) as display:
+        return measure(target, load, display.show)
+
+
+@contextmanager
+def _display(terminal: Terminal, planned: int) -> Iterator[BenchDisplay]:
+    with terminal.board() as board:
+        yield BenchDisplay(board, terminal, planned)
+
+
+def _tell(options: BenchOptions, run: Run, slos: Slos, terminal: Terminal) -> int:
+    summary = summarise(run.records, run.info, slos)
+    if options.raw is not None:
+        _write_raw(options.raw, run)
+    if options.report is not None:
+        _write_report(options.report, run, summary)
+    if options.json:
+        terminal.result(json.dumps(summary.document(), indent=2))
+    else:
+        terminal.page(run_table(summary, terminal.width))
+    return summary.verdict.exit_code
+
+
+def _write_raw(path: Path, run: Run) -> None:
+    try:
+        with path.open("wb") as file:
+            file.write(info_to_json_line(run.info))
+            file.writelines(to_json_line(record) for record in run.records)
+    except OSError as error:
+        raise BenchError(f"{path}: cannot write: {error.strerror}") from None
+
+
+def _write_report(path: Path, run: Run, summary: Summary) -> None:
+    # Imported once there is something to draw: the first request is not to wait for it.
+    from headrace.bench.report import report_page  # noqa: PLC0415 - see above
+
+    try:
+        path.write_text(report_page(run.records, summary), encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"{path}: cannot write: {error.strerror}") from None
