@@ -1,0 +1,142 @@
+"""Which experiments: spread so that each term of the model moves while the others stand still.
+
+Lengths are geometric, since a term of the square and one of the length itself differ at the ends;
+prompts that are extended see pairs of cached tokens; batches are crossed with short and long
+contexts, so that a sequence is not mistaken for what it holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from headrace.core.latency import LatencyProfile
+
+SHORTEST_TOKENS = 48
+ANSWER_TOKENS = 4
+"""Of a prompt's experiment: the first may be a piece of a character and not show."""
+FEWEST_STEPS, MOST_STEPS = 24, 64
+WINDOW_S = 1.0
+"""Streams are watched for so long, within the steps above."""
+_MOST_LENGTHS = 9
+_KV_SHARE = 0.8
+"""Of the KV cache, at most this much is filled: no preemption, no eviction."""
+_DEEP_SHARE = 0.12
+"""Of a round, at most so much goes to filling the contexts of one experiment."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptExperiment:
+    """A new prompt, then the same with so many tokens more, each time."""
+
+    tokens: int
+    extensions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsExperiment:
+    """Streams side by side, each with a context of its own."""
+
+    batch: int
+    context_tokens: int
+    steps: int
+
+
+Experiment = PromptExperiment | StreamsExperiment
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What can be asked of the engine. `kv_tokens` None: it does not say."""
+
+    prompt_tokens: int
+    batch: int
+    kv_tokens: int | None = None
+
+    def context_tokens(self, batch: int) -> int:
+        """The longest context of each of so many streams."""
+        if self.kv_tokens is None:
+            return self.prompt_tokens
+        share = int(_KV_SHARE * self.kv_tokens / batch) - MOST_STEPS
+        return max(SHORTEST_TOKENS, min(self.prompt_tokens, share))
+
+
+def design(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:
+    """One round, as long prompts as fit in `round_s` by what is known of the engine's pace."""
+    while True:
+        experiments = (*_prompts(limits.prompt_tokens), *_streams(limits, pace, round_s))
+        longest = limits.prompt_tokens
+        if longest <= 2 * SHORTEST_TOKENS or cost_s(experiments, pace) <= round_s:
+            return experiments
+        limits = replace(limits, prompt_tokens=max(longest * 3 // 4, 2 * SHORTEST_TOKENS))
+
+
+def few(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:
+    """A round that looks at each term once, for a check."""
+    longest = limits.prompt_tokens
+    while longest > 4 * SHORTEST_TOKENS and pace.prefill_s(longest) > round_s / 5:
+        longest = longest * 3 // 4
+    limits = replace(limits, prompt_tokens=longest)
+    middle = max(SHORTEST_TOKENS, longest // 8)
+    streams = _streams(limits, pace, round_s)
+    some = (streams[0], streams[1], *streams[-2:])
+    return (
+        PromptExperiment(middle),
+        PromptExperiment(longest // 3),
+        PromptExperiment(longest * 3 // 4, (longest // 5,)),
+        *dict.fromkeys(some),
+    )
+
+
+def steps_watched(pace: LatencyProfile, batch: int, context_tokens: float) -> int:
+    """Steps that take about `WINDOW_S`."""
+    step_s = max(pace.step_s(batch, context_tokens), 1e-4)
+    return max(FEWEST_STEPS, min(MOST_STEPS, round(WINDOW_S / step_s)))
+
+
+def cost_s(experiments: tuple[Experiment, ...], pace: LatencyProfile) -> float:
+    """Seconds that they take together."""
+    return sum(_cost_s(each, pace) for each in experiments)
+
+
+def _cost_s(experiment: Experiment, pace: LatencyProfile) -> float:
+    if isinstance(experiment, PromptExperiment):
+        seconds = pace.prefill_s(experiment.tokens)
+        before = experiment.tokens
+        for more in experiment.extensions:
+            seconds += pace.prefill_s(more, before)
+            before += more
+        return seconds + ANSWER_TOKENS * pace.step_s(1, before) * (1 + len(experiment.extensions))
+    batch, context = experiment.batch, experiment.context_tokens
+    step_s = pace.step_s(batch, batch * context)
+    return batch * pace.prefill_s(context) + 1.2 * experiment.steps * step_s
+
+
+def _prompts(longest: int) -> list[PromptExperiment]:
+    count = _MOST_LENGTHS
+    factor = max((longest / SHORTEST_TOKENS) ** (1 / (count - 1)), 1.0)
+    lengths = dict.fromkeys(round(SHORTEST_TOKENS * factor**k) for k in range(count))
+    prompts = [PromptExperiment(tokens) for tokens in lengths]
+    for share, more in ((0.75, (0.04, 0.2)), (0.4, (0.25,)), (0.15, (0.02,))):
+        extensions = tuple(max(16, int(longest * each)) for each in more)
+        prompts.append(PromptExperiment(int(longest * share), extensions))
+    return prompts
+
+
+def _streams(limits: Limits, pace: LatencyProfile, round_s: float) -> list[StreamsExperiment]:
+    streams: list[StreamsExperiment] = []
+    for batch in batches(limits.batch):
+        deepest = limits.context_tokens(batch)
+        while (
+            deepest > 4 * SHORTEST_TOKENS
+            and batch * pace.prefill_s(deepest) > _DEEP_SHARE * round_s
+        ):
+            deepest = deepest * 3 // 4
+        for context in dict.fromkeys((min(SHORTEST_TOKENS, deepest), deepest)):
+            steps = steps_watched(pace, batch, batch * context)
+            streams.append(StreamsExperiment(batch, context, steps))
+    return streams
+
+
+def batches(most: int) -> list[int]:
+    """1 to `most`, geometric, four of them where that goes."""
+    return list(dict.fromkeys(round(most ** (k / 3)) for k in range(4)))

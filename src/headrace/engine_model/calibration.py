@@ -1,0 +1,370 @@
+"""The latency model fitted to designed experiments, with the means to say what they do not show.
+
+    TTFT of a prompt alone = overhead + per_step * steps + per_prefill_token * uncached
+                           + per_attended_token * pairs,      steps = ceil(uncached / step tokens)
+    a decoding step        = per_step + per_sequence * batch + per_kv_token * context tokens
+
+All rows are solved together (`least_squares`), so `per_step_s` is what both phases agree on, and
+what a request takes besides steps does not pass for one. `step tokens`, the engine's budget of a
+step, is the candidate that leaves the least error.
+
+A term whose 95 % interval reaches 0 is left out, the least sure one first, and the others are
+fitted anew. Then each term is asked what it could do at the engine's own limits, not at those of
+the experiments: half its interval, times the most work of its kind that one prompt or one step can
+bring, as a share of the seconds predicted there. Above `MOST_DOUBT` the data do not support it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from statistics import quantiles
+
+from headrace.core.latency import LatencyProfile, attended_pairs
+from headrace.core.profile_fit import TERMS
+from headrace.engine_model.least_squares import Solution, robust_sigma, solve
+from headrace.engine_model.measured import Interval, Residuals, prefill_steps
+
+OVERHEAD = len(TERMS)
+"""The column of what a request takes besides steps."""
+MOST_DOUBT = 0.25
+"""Share of a prediction at the engine's limits by which a term may be off and still be written."""
+MOST_MEDIAN_ERROR = 0.25
+"""A fit that misses half of its own experiments by more describes another engine."""
+NOISE_RATIO = 0.01
+NOISE_S = 0.0005
+"""A measured time is taken to be off by its share and by this, the tick of event loops."""
+_STEP_TOKENS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillPoint:
+    """A prompt alone on the engine: the median of its repetitions."""
+
+    uncached_tokens: int
+    cached_tokens: int
+    ttft_s: float
+
+    @property
+    def title(self) -> str:
+        """What was done, in words."""
+        if self.cached_tokens:
+            return f"prefill {self.uncached_tokens:,} behind {self.cached_tokens:,} cached"
+        return f"prefill {self.uncached_tokens:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePoint:
+    """Streams side by side: the median of its repetitions.
+
+    `context_tokens` is the sum over the streams in the middle of the time measured, `steps` how
+    many steps that were.
+    """
+
+    batch: int
+    context_tokens: float
+    step_s: float
+    steps: int
+
+    @property
+    def title(self) -> str:
+        """What was done, in words."""
+        return f"decode {self.batch} × {self.context_tokens / self.batch:,.0f} of context"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The most that one prompt or one step can bring at this engine."""
+
+    context_tokens: int
+    """Of one request."""
+    sequences: int
+    """In one step."""
+    kv_tokens: int
+    """Read by one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A term that the data do not support: what is known, and what would show it."""
+
+    term: str
+    known: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.term}: {self.known}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The model with its intervals. It may be written if `doubts` is empty."""
+
+    coefficients: tuple[float, float, float, float, float]
+    """In the order of `TERMS`."""
+    overhead_s: float
+    prefill_step_tokens: int | None
+    intervals: dict[str, Interval]
+    residuals: Residuals
+    errors: tuple[tuple[str, float, float], ...]
+    """Of each experiment: its title, measured and fitted seconds."""
+    doubts: tuple[Doubt, ...]
+
+
+def fit(
+    prefills: Sequence[PrefillPoint], decodes: Sequence[DecodePoint], extent: Extent
+) -> Fit | tuple[Doubt, ...]:
+    """Fit what was measured; doubts alone where no fit can be made at all."""
+    lacking = tuple(_lacking(prefills, decodes, extent))
+    if lacking:
+        return lacking
+    table = _Table(prefills, decodes, extent)
+    best: _Reduced | None = None
+    for step_tokens in (None, *_STEP_TOKENS):
+        if step_tokens is not None and step_tokens >= table.longest:
+            continue
+        reduced = _reduced(table, step_tokens)
+        if reduced is not None and (best is None or reduced.misfit < best.misfit):
+            best = reduced
+    if best is None:
+        return (
+            Doubt(
+                "per_prefill_token_s",
+                "the time to the first token does not grow with the prompt",
+                "measure longer prompts, each with a text of its own so that none is cached",
+            ),
+        )
+    return _judged(table, best)
+
+
+class _Table:
+    """Rows of the least squares, without the column that depends on the step's budget."""
+
+    def __init__(
+        self, prefills: Sequence[PrefillPoint], decodes: Sequence[DecodePoint], extent: Extent
+    ) -> None:
+        self.prefills, self.decodes, self.extent = prefills, decodes, extent
+        self.longest = max(point.uncached_tokens for point in prefills)
+        self.observed = [p.ttft_s for p in prefills] + [d.step_s for d in decodes]
+        self.titles = [p.title for p in prefills] + [d.title for d in decodes]
+        self.sigma = [_sigma(p.ttft_s, NOISE_S) for p in prefills]
+        # The slope of a line through so many ticks.
+        self.sigma += [_sigma(d.step_s, NOISE_S * 12**0.5 / d.steps**1.5) for d in decodes]
+
+    def rows(self, step_tokens: int | None) -> list[list[float]]:
+        """All columns: the terms, then the overhead."""
+        rows = [
+            [
+                float(prefill_steps(p.uncached_tokens, step_tokens)),
+                float(p.uncached_tokens),
+                attended_pairs(p.uncached_tokens, p.cached_tokens),
+                *(0.0, 0.0, 1.0),
+            ]
+            for p in self.prefills
+        ]
+        rows += [[1.0, 0.0, 0.0, float(d.batch), d.context_tokens, 0.0] for d in self.decodes]
+        return rows
+
+    def misfit(self, rows: list[list[float]], values: list[float]) -> float:
+        """Deviations in sum, not squared: a few rows that are far off do not decide."""
+        fitted = (sum(x * b for x, b in zip(row, values, strict=True)) for row in rows)
+        seen = zip(fitted, self.observed, self.sigma, strict=True)
+        return sum(abs(there - measured) / sigma for there, measured, sigma in seen)
+
+    @property
+    def terms(self) -> list[int]:
+        """Columns worth a coefficient: with one sequence at a time, a step is its sequence."""
+        return [i for i in range(OVERHEAD + 1) if i != 3 or self.extent.sequences > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduced:
+    """A solution without the terms that are not told from 0."""
+
+    step_tokens: int | None
+    rows: list[list[float]]
+    values: list[float]
+    """By column; 0 for what was left out."""
+    bounds: list[tuple[float, float]]
+    """By column; of what was left out as it was when it left."""
+    misfit: float
+
+
+def _reduced(table: _Table, step_tokens: int | None) -> _Reduced | None:
+    rows, kept = table.rows(step_tokens), table.terms
+    bounds = [(0.0, 0.0)] * (OVERHEAD + 1)
+    sigma = robust_sigma([[row[i] for i in kept] for row in rows], table.observed, table.sigma)
+    while True:
+        solution = solve([[row[i] for i in kept] for row in rows], table.observed, sigma)
+        if solution is None:
+            return None
+        unsure = _least_sure(solution, kept)
+        for place, i in enumerate(kept):
+            value, margin = solution.values[place], solution.margins[place]
+            bounds[i] = (max(value - margin, 0.0), max(value + margin, 0.0))
+        if unsure is None:
+            values = [0.0] * (OVERHEAD + 1)
+            for place, i in enumerate(kept):
+                values[i] = solution.values[place]
+            return _Reduced(step_tokens, rows, values, bounds, table.misfit(rows, values))
+        kept = [i for i in kept if i != unsure]
+        if 1 not in kept and 2 not in kept:
+            return None
+
+
+def _least_sure(solution: Solution, kept: Sequence[int]) -> int | None:
+    """The column whose interval reaches 0, the furthest from being told from it first."""
+    found, least = None, 1.0
+    for value, margin, i in zip(solution.values, solution.margins, kept, strict=True):
+        sureness = value / margin if margin > 0.0 else inf if value > 0.0 else -inf
+        if sureness <= least:
+            found, least = i, sureness
+    return found
+
+
+def _judged(table: _Table, reduced: _Reduced) -> Fit:
+    values = reduced.values
+    fitted = [sum(x * b for x, b in zip(row, values, strict=True)) for row in reduced.rows]
+    errors = tuple(zip(table.titles, table.observed, fitted, strict=True))
+    residuals = _residuals(errors)
+    coefficients = (values[0], values[1], values[2], values[3], values[4])
+    doubts = list(_doubts(table, reduced, coefficients))
+    if residuals.median_error > MOST_MEDIAN_ERROR:
+        doubts.append(
+            Doubt(
+                "all terms",
+                f"half of the experiments are off by {residuals.median_error:.0%} or more, as "
+                f"{residuals.worst}",
+                "measure again while nothing else uses the machine; an engine that stays like "
+                "this does not follow the model",
+            )
+        )
+    return Fit(
+        coefficients,
+        values[OVERHEAD],
+        reduced.step_tokens,
+        _intervals(table, reduced),
+        residuals,
+        errors,
+        tuple(doubts),
+    )
+
+
+def _residuals(errors: Sequence[tuple[str, float, float]]) -> Residuals:
+    off = sorted((abs(fitted - seen) / seen, title) for title, seen, fitted in errors)
+    sizes = [size for size, _ in off]
+    tenths = quantiles(sizes, n=10, method="inclusive")
+    worst_error, worst = off[-1]
+    return Residuals(len(off), tenths[4], tenths[8], worst_error, worst)
+
+
+def _intervals(table: _Table, reduced: _Reduced) -> dict[str, Interval]:
+    intervals: dict[str, Interval] = {}
+    for i, term in enumerate((*TERMS, "request_overhead_s")):
+        low, high = reduced.bounds[i]
+        note = ""
+        if i not in table.terms:
+            note = "one sequence at a time: it is a part of per_step_s"
+        elif reduced.values[i] == 0.0:
+            note = "not told from 0: taken for 0"
+        intervals[term] = Interval(low, high, note)
+    return intervals
+
+
+def _doubts(
+    table: _Table, reduced: _Reduced, coefficients: tuple[float, float, float, float, float]
+) -> list[Doubt]:
+    """The terms that could be off by too much at the engine's limits."""
+    extent = table.extent
+    pairs = attended_pairs(extent.context_tokens, 0)
+    most = (1.0, float(extent.context_tokens), pairs, float(extent.sequences), extent.kv_tokens)
+    works = (
+        (1.0, 0.0, 0.0, 1.0, 0.0),
+        (1.0, most[1], pairs, 0.0, 0.0),
+        (1.0, most[1], pairs, 0.0, 0.0),
+        (1.0, 0.0, 0.0, most[3], 0.0),
+        (1.0, 0.0, 0.0, most[3], most[4]),
+    )
+    doubts: list[Doubt] = []
+    for i, (amount, work) in enumerate(zip(most, works, strict=True)):
+        if i not in table.terms:
+            continue
+        low, high = reduced.bounds[i]
+        value = coefficients[i]
+        off_s = max(high - value, value - low) * amount
+        there_s = sum(b * x for b, x in zip(coefficients, work, strict=True))
+        if off_s > MOST_DOUBT * there_s:
+            share = off_s / there_s if there_s > 0.0 else inf
+            doubts.append(Doubt(TERMS[i], *_reason(table, i, low, high, share)))
+    return doubts
+
+
+def _reason(table: _Table, term: int, low: float, high: float, share: float) -> tuple[str, str]:
+    extent = table.extent
+    widest = max(table.decodes, key=lambda point: point.batch).batch
+    deepest = max(point.context_tokens for point in table.decodes)
+    where = (
+        "a step alone",
+        f"a prompt of {extent.context_tokens:,} tokens",
+        f"a prompt of {extent.context_tokens:,} tokens",
+        f"a step of {extent.sequences:,} sequences",
+        f"a step that reads {extent.kv_tokens:,} tokens of KV cache",
+    )[term]
+    known = f"it lies between {low:.3g} and {high:.3g} s, which is {share:.0%} of {where}"
+    prompts = (
+        f"prompts went up to {table.longest:,} tokens: measure longer ones (a larger --budget)"
+        if table.longest < 0.7 * extent.context_tokens
+        else f"the context limit of {extent.context_tokens:,} tokens is too short to show it: "
+        "start the engine with a longer one"
+    )
+    remedy = (
+        "measure again while nothing else uses the machine",
+        prompts,
+        prompts,
+        f"up to {widest:,} streams ran side by side: measure more of them (--max-batch)",
+        f"steps read up to {deepest:,.0f} tokens: measure longer contexts (a larger --budget)",
+    )[term]
+    return known, remedy
+
+
+def _lacking(
+    prefills: Sequence[PrefillPoint], decodes: Sequence[DecodePoint], extent: Extent
+) -> list[Doubt]:
+    """What must be there for any fit."""
+    lacking: list[Doubt] = []
+    lengths = [point.uncached_tokens for point in prefills if not point.cached_tokens]
+    if not lengths or max(lengths) < 4 * min(lengths):
+        lacking.append(
+            Doubt(
+                "per_prefill_token_s",
+                f"{len(lengths)} prompts, none four times as long as another",
+                "measure prompts from short to the context limit",
+            )
+        )
+    if not decodes:
+        lacking.append(
+            Doubt(
+                "per_step_s",
+                "no decoding step was seen",
+                "the engine must stream its tokens one by one",
+            )
+        )
+    elif extent.sequences > 1 and max(point.batch for point in decodes) < 2:
+        lacking.append(
+            Doubt(
+                "per_sequence_s",
+                "no two streams ran side by side",
+                "measure with --max-batch 4 or more",
+            )
+        )
+    return lacking
+
+
+def _sigma(seconds: float, tick_s: float) -> float:
+    return ((NOISE_RATIO * seconds) ** 2 + tick_s**2) ** 0.5
+
+
+def profile_of(found: Fit, name: str, source: str) -> LatencyProfile:
+    """The fit as the latency model of a pool."""
+    return LatencyProfile(name, source, *found.coefficients)
