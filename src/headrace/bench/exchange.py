@@ -102,7 +102,7 @@ class Exchange:
         record.status = head.status
         replica = find(head.headers, b"x-headrace-replica")
         if replica is not None:
-            record.replica = replica.decode("latin-1")
+            record.replica = _in_a_line(replica.decode("latin-1"))
         if head.status != 200:
             return
         kind = find(head.headers, b"content-type") or b""
@@ -265,7 +265,7 @@ class Exchange:
             return
         self.over = True
         record, times_s = self.record, self._chunk_s
-        record.error, record.error_detail = error, " ".join(detail.split())[:MAX_DETAIL]
+        record.error, record.error_detail = error, _in_a_line(detail)
         record.ended_s = now - self._origin_s
         record.chunks = len(times_s)
         if times_s:
@@ -291,6 +291,12 @@ class _Whole(msgspec.Struct):
     """What an answer that is not streamed has at the least."""
 
     choices: list[msgspec.Raw]
+
+
+def _in_a_line(text: str) -> str:
+    """What a server said, short and without anything that a terminal would obey."""
+    line = " ".join(text.split())[:MAX_DETAIL]
+    return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _tells_cached(text: bytes) -> bool:
