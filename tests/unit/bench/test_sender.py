@@ -185,8 +185,7 @@ async def test_what_the_answer_tells_is_kept():
 async def test_requests_say_what_they_are_to_say():
     async with ScriptedEngine(lambda _, peer: stream_words(peer, 1)) as scripted:
         load = load_of(2, lengths="16/4", tiers=(("gold", 1.0),), shared=SharedPrefix(32))
-        settings = {"extra_body": '{"temperature": 0}', "api_key": "k"}
-        await play(scripted.url, load, **settings)
+        await play(scripted.url, load, extra_body='{"temperature": 0}', api_key="k")
         first, second = scripted.received
     assert first.target == "/v1/chat/completions"
     assert first.headers["authorization"] == "Bearer k"
