@@ -7,6 +7,7 @@ contexts, so that a sequence is not mistaken for what it holds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from headrace.core.latency import LatencyProfile
@@ -14,13 +15,13 @@ from headrace.core.latency import LatencyProfile
 SHORTEST_TOKENS = 48
 ANSWER_TOKENS = 4
 """Of a prompt's experiment: the first may be a piece of a character and not show."""
-FEWEST_STEPS, MOST_STEPS = 24, 64
-WINDOW_S = 1.0
+FEWEST_STEPS, MOST_STEPS = 12, 64
+WINDOW_S = 0.6
 """Streams are watched for so long, within the steps above."""
 _MOST_LENGTHS = 9
 _KV_SHARE = 0.8
 """Of the KV cache, at most this much is filled: no preemption, no eviction."""
-_DEEP_SHARE = 0.12
+_DEEP_SHARE = 0.1
 """Of a round, at most so much goes to filling the contexts of one experiment."""
 
 
@@ -61,13 +62,18 @@ class Limits:
 
 
 def design(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:
-    """One round, as long prompts as fit in `round_s` by what is known of the engine's pace."""
+    """One round, as long prompts as fit in `round_s` by what is known of the engine's pace.
+
+    Half of it is for streams; what these leave is for prompts.
+    """
+    streams = _streams(limits, pace, round_s)
+    left_s = round_s - min(cost_s(streams, pace), 0.5 * round_s)
+    longest = limits.prompt_tokens
     while True:
-        experiments = (*_prompts(limits.prompt_tokens), *_streams(limits, pace, round_s))
-        longest = limits.prompt_tokens
-        if longest <= 2 * SHORTEST_TOKENS or cost_s(experiments, pace) <= round_s:
-            return experiments
-        limits = replace(limits, prompt_tokens=max(longest * 3 // 4, 2 * SHORTEST_TOKENS))
+        prompts = _prompts(longest)
+        if longest <= 4 * SHORTEST_TOKENS or cost_s(prompts, pace) <= left_s:
+            return (*prompts, *streams)
+        longest = max(longest * 7 // 8, 4 * SHORTEST_TOKENS)
 
 
 def few(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:
@@ -93,7 +99,7 @@ def steps_watched(pace: LatencyProfile, batch: int, context_tokens: float) -> in
     return max(FEWEST_STEPS, min(MOST_STEPS, round(WINDOW_S / step_s)))
 
 
-def cost_s(experiments: tuple[Experiment, ...], pace: LatencyProfile) -> float:
+def cost_s(experiments: Sequence[Experiment], pace: LatencyProfile) -> float:
     """Seconds that they take together."""
     return sum(_cost_s(each, pace) for each in experiments)
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from headrace.calibration.design import ANSWER_TOKENS, PromptExperiment, StreamsExperiment
 from headrace.calibration.prompts import Prompt, Prompts
 from headrace.calibration.replica import Replica
-from headrace.calibration.stream import StreamClient, StreamError, TimedAnswer
+from headrace.calibration.stream import Asker, StreamError, TimedAnswer
 from headrace.engine_model.calibration import DecodePoint, PrefillPoint
 
 FEWEST_STEPS = 8
@@ -29,7 +29,7 @@ class NotSideBySide(Exception):
 class Laboratory:
     """One replica and what has been learned about asking it."""
 
-    def __init__(self, replica: Replica, client: StreamClient, rng: random.Random) -> None:
+    def __init__(self, replica: Replica, client: Asker, rng: random.Random) -> None:
         self._replica = replica
         self._client = client
         self._prompts = Prompts(rng)
@@ -78,7 +78,7 @@ class Laboratory:
             NotSideBySide: some waited until others were over.
             StreamError: an answer failed, or they were too short.
         """
-        batch = experiment.batch
+        batch, at_once = experiment.batch, 0
         for _ in range(2):
             prompts = [self._prompts.fresh(experiment.context_tokens) for _ in range(batch)]
             # The first decode while the last are prefilled, a step's budget at a time.
@@ -93,10 +93,13 @@ class Laboratory:
                 point = _decode_point(answers, begun, ended)
                 if point.steps >= FEWEST_STEPS:
                     return point
-            elif prefill_steps <= _SPARE_STEPS:
+            else:
                 at_once = sum(answer.content_s[0] <= ended for answer in answers)
-                raise NotSideBySide(at_once)
+                if prefill_steps <= _SPARE_STEPS:
+                    break
             self._step_tokens = max(16, self._step_tokens // 8)
+        if at_once:
+            raise NotSideBySide(at_once)
         raise StreamError(f"{batch} streams were too short to be watched side by side")
 
     async def _ask(self, prompt: Prompt) -> TimedAnswer:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from headrace.calibration.design import (
+    FEWEST_STEPS,
     SHORTEST_TOKENS,
     Experiment,
     Limits,
@@ -25,7 +26,7 @@ from headrace.calibration.design import (
 )
 from headrace.calibration.experiments import Laboratory, NotSideBySide
 from headrace.calibration.replica import CalibrationError, Replica
-from headrace.calibration.stream import StreamClient, StreamError
+from headrace.calibration.stream import Asker, StreamError
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import fit_profile
 from headrace.engine_model.calibration import DecodePoint, Extent, PrefillPoint
@@ -85,14 +86,20 @@ class Session:
     """One run against one replica. Raises CalibrationError where it cannot go on."""
 
     def __init__(
-        self, replica: Replica, client: StreamClient, settings: Settings, progress: Progress
+        self,
+        replica: Replica,
+        client: Asker,
+        settings: Settings,
+        progress: Progress,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._replica = replica
         self._settings = settings
         self._rng = random.Random(settings.seed)  # noqa: S311 - order and texts, no secrets
         self._laboratory = Laboratory(replica, client, self._rng)
         self._progress = progress
-        self._began_s = time.monotonic()
+        self._clock = clock
+        self._began_s = clock()
         self._prefills: dict[tuple[Experiment, int], list[PrefillPoint]] = {}
         self._decodes: dict[StreamsExperiment, list[DecodePoint]] = {}
         self._notes: list[str] = []
@@ -101,7 +108,7 @@ class Session:
     @property
     def gone_s(self) -> float:
         """Seconds since the session began."""
-        return time.monotonic() - self._began_s
+        return self._clock() - self._began_s
 
     async def calibrate(self) -> Measured:
         """Learn the pace, design the experiments, do them."""
@@ -159,9 +166,15 @@ class Session:
                 longest = tokens
                 break
             tokens = min(2 * tokens, limits.prompt_tokens)
-        one = await self._streams_at_most(1)
-        many = await self._streams_at_most(limits.batch)
-        decodes = [(each.batch, each.context_tokens, each.step_s) for each in (one, many)]
+        # Apart in batch and in context, or one would pass for the other.
+        tried = [(1, SHORTEST_TOKENS), (1, longest // 2)]
+        tried += [(batch, SHORTEST_TOKENS) for batch in _wider(limits.batch)]
+        points: list[DecodePoint] = []
+        for batch, context_tokens in tried:
+            points.append(await self._streams_at_most(batch, context_tokens))
+            if points[-1].batch < batch:
+                break  # more than this it does not run at once
+        decodes = [(each.batch, each.context_tokens, each.step_s) for each in points]
         try:
             pace = fit_profile(samples, decodes, "pace", "ladder")
         except ValueError as error:
@@ -169,10 +182,10 @@ class Session:
         told = self.limits()
         return Limits(min(longest, told.prompt_tokens), told.batch, told.kv_tokens), pace
 
-    async def _streams_at_most(self, batch: int) -> DecodePoint:
-        """So many streams with short prompts, or as many as the engine runs at once."""
+    async def _streams_at_most(self, batch: int, context_tokens: int) -> DecodePoint:
+        """So many streams, or as many as the engine runs at once."""
         for _ in range(3):
-            experiment = StreamsExperiment(batch, 2 * SHORTEST_TOKENS, 24)
+            experiment = StreamsExperiment(batch, context_tokens, 2 * FEWEST_STEPS)
             try:
                 return await self._guarded(self._laboratory.streams(experiment))
             except NotSideBySide as found:
@@ -194,7 +207,7 @@ class Session:
     ) -> Measured:
         ours_before = self._laboratory.output_tokens if tokens_before is None else 0
         # By the pace at first, then by what a round took.
-        round_s = max(cost_s(tuple(experiments), pace), 0.1)
+        round_s = max(cost_s(experiments, pace), 0.1)
         rounds = 0
         while rounds < most_rounds and not self._is_over(rounds, round_s):
             await self._replica.check_idle()
@@ -229,7 +242,7 @@ class Session:
     ) -> None:
         order = [each for each in experiments for _ in range(repeats(each, pace))]
         self._rng.shuffle(order)
-        begun_s, total = self.gone_s, cost_s(tuple(order), pace)
+        begun_s, total = self.gone_s, cost_s(order, pace)
         done = 0.0
         failed: list[str] = []
         rounds_left = max(ROUNDS - number - 1, 0)
@@ -249,7 +262,7 @@ class Session:
                         f"{self._replica.url}: {MOST_FAILURES} experiments in a row failed; "
                         f"{failed[-1]}"
                     ) from None
-            done += cost_s((experiment,), pace)
+            done += cost_s([experiment], pace)
 
     async def _do(self, experiment: Experiment) -> None:
         if isinstance(experiment, StreamsExperiment):
@@ -290,9 +303,17 @@ class Session:
             raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
 
 
+def _wider(most: int) -> list[int]:
+    """Batches up to `most`: where nobody tells how many run at once, the first that do not."""
+    found = [min(4, most)]
+    while found[-1] < most:
+        found.append(min(4 * found[-1], most))
+    return found
+
+
 def repeats(experiment: Experiment, pace: LatencyProfile) -> int:
     """How often a round does this one."""
-    return max(1, min(MOST_REPEATS, int(CHEAP_S / max(cost_s((experiment,), pace), 1e-3))))
+    return max(1, min(MOST_REPEATS, int(CHEAP_S / max(cost_s([experiment], pace), 1e-3))))
 
 
 def _title(experiment: Experiment) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -58,6 +58,22 @@ class TimedAnswer:
     def tokens_per_event(self) -> float:
         """Above 1 where an engine sends several tokens in one event."""
         return self.usage.output_tokens / len(self.content_s)
+
+
+class Asker(Protocol):
+    """How an engine is asked. All raise StreamError."""
+
+    async def settle(self, prompt: str) -> TimedAnswer:
+        """Find out how this engine is asked, and warm it up."""
+        ...
+
+    async def ask(self, prompt: str, output_tokens: int) -> TimedAnswer:
+        """One answer of so many tokens."""
+        ...
+
+    async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+        """Answers side by side, of so many tokens each."""
+        ...
 
 
 class StreamClient:

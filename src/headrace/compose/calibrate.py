@@ -202,10 +202,8 @@ async def _watched(
             session = Session(replica, client, settings, show)
             measured = await work(session)
             done = counted(len(measured.prefills) + len(measured.decodes), "experiment")
-            steps.finish(
-                "calibrate",
-                f"{done}, {measured.rounds} times each, in {in_words(measured.seconds)}",
-            )
+            rounds = counted(measured.rounds, "round")
+            steps.finish("calibrate", f"{done} in {rounds}, {in_words(measured.seconds)}")
             return measured
     finally:
         client.close()

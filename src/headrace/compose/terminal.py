@@ -60,7 +60,9 @@ class Terminal:
     def details(self, lines: Iterable[str]) -> None:
         """More about a problem, each line laid out for the width there is."""
         for line in lines:
-            self._status.print(Padding(line, (0, 0, 0, 2)), markup=False, soft_wrap=False)
+            self._status.print(
+                Padding(line, (0, 0, 0, 2), expand=False), markup=False, soft_wrap=False
+            )
 
     @contextmanager
     def steps(self) -> Iterator[Steps]:

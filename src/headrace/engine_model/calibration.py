@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from math import inf
 from statistics import quantiles
 
+from headrace.core.durations import small_in_words
 from headrace.core.latency import LatencyProfile, attended_pairs
 from headrace.core.profile_fit import TERMS
 from headrace.engine_model.least_squares import Solution, robust_sigma, solve
@@ -311,7 +312,8 @@ def _reason(table: _Table, term: int, low: float, high: float, share: float) -> 
         f"a step of {extent.sequences:,} sequences",
         f"a step that reads {extent.kv_tokens:,} tokens of KV cache",
     )[term]
-    known = f"it lies between {low:.3g} and {high:.3g} s, which is {share:.0%} of {where}"
+    ends = f"{small_in_words(low)} and {small_in_words(high)}"
+    known = f"it lies between {ends}, and could change {where} by {_times(share)}"
     prompts = (
         f"prompts went up to {table.longest:,} tokens: measure longer ones (a larger --budget)"
         if table.longest < 0.7 * extent.context_tokens
@@ -326,6 +328,10 @@ def _reason(table: _Table, term: int, low: float, high: float, share: float) -> 
         f"steps read up to {deepest:,.0f} tokens: measure longer contexts (a larger --budget)",
     )[term]
     return known, remedy
+
+
+def _times(share: float) -> str:
+    return f"{share:.0%}" if share < 2 else f"{share:.0f} times" if share < inf else "all of it"
 
 
 def _lacking(
