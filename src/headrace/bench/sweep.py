@@ -10,8 +10,9 @@
     4. The two rates of the answer must have held with a second seed: requests of one run wait in
        one queue, so its interval is too narrow, and a lucky draw looks like capacity.
 
-Run number k of any rate has seed + k: rates are compared by the same draws. A rate at which the
-generator was late is *invalid*: it bounds the search, and the answer says whose limit it is.
+Run number k of the sweep has seed + k: no run may send what another one left in the engine's prefix
+cache, so no two have the same draws. A rate at which the generator was late is *invalid*: it bounds
+the search, and the answer says whose limit it is.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class SweepSettings:
     confidence: float = CONFIDENCE
     """Of the intervals."""
     seed: int = 0
-    """Of the first run at each rate."""
+    """Of the first run; each one that follows has the next."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.least_rps <= self.start_rps <= self.most_rps:
@@ -234,7 +235,7 @@ class _Search:
     def _run(self, rate: float) -> None:
         """Once more at this rate; then judge it anew."""
         trials = self._trials.setdefault(rate, [])
-        seed = self._settings.seed + len(trials)
+        seed = self._settings.seed + self._settings.most_runs - self._runs_left
         run = self._run_at_rate(rate, seed)
         self._runs_left -= 1
         if run.info.interrupted:

@@ -135,6 +135,26 @@ def _add_outcome(bench: Parser) -> None:
         help="ttft=2s,tpot=50ms,e2e=30s,share=99%%; of one tier: gold:ttft=1s; may be repeated "
         "(ttft=2s,tpot=50ms)",
     )
+    add(
+        "--sweep",
+        action="store_true",
+        help="find the highest rate that meets the targets, from --rate on (1), each run of "
+        "--duration or of as many requests as show it",
+    )
+    add(
+        "--precision",
+        type=flags.above_zero,
+        default=0.05,
+        metavar="X",
+        help="--sweep: share that the lowest rate not met may lie above the highest met (0.05)",
+    )
+    add(
+        "--repeats",
+        type=flags.count,
+        default=3,
+        metavar="N",
+        help="--sweep: runs with other seeds until a rate is called undecided (3)",
+    )
     add("--json", action="store_true", help="the figures as JSON instead of tables")
     add("--raw", type=Path, metavar="FILE.jsonl", help="write every request, a line each")
     add("--report", type=Path, metavar="FILE.html", help="write a page with plots")

@@ -17,6 +17,7 @@ from headrace.bench.target import Target, reach
 from headrace.compose.bench_display import BenchDisplay
 from headrace.compose.bench_input import BenchOptions, load_of, settings_of
 from headrace.compose.bench_slo import BenchSloError, parse_slos
+from headrace.compose.bench_sweep import check_sweep, run_sweep
 from headrace.compose.terminal import Terminal
 from headrace.traffic.load import Load
 
@@ -36,6 +37,12 @@ def bench(options: BenchOptions, terminal: Terminal) -> int:
     except BenchSloError as error:
         raise BenchError(str(error)) from None
     settings = settings_of(options)
+    if options.sweep:
+        check_sweep(options)
+        target = reach(settings)
+        return run_sweep(
+            options, target, slos, lambda load: one_run(target, load, terminal), terminal
+        )
     load, notes = load_of(options)
     for note in notes:
         terminal.status(note)

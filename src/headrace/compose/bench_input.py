@@ -59,6 +59,8 @@ class BenchOptions:
     workers: int | None = None
     slo: tuple[str, ...] = ()
     sweep: bool = False
+    precision: float = 0.05
+    repeats: int = 3
     json: bool = False
     raw: Path | None = None
     report: Path | None = None
