@@ -2,12 +2,13 @@
 
     answer_head ─► answer_chunk / answer_body + answer_flush … ─► answer_complete | answer_failed
 
-The clock is read once for each piece that arrives, before anything is parsed. An event that is
-surely one more token like the one before costs two searches (`StreamReader.passes`).
+The clock is read once for each piece that arrives, before anything is parsed. An event that looks
+like the one before it but for its text is one more token, and is not parsed.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from array import array
 from itertools import pairwise
@@ -23,13 +24,21 @@ from headrace.edges.http.heads import find
 from headrace.edges.http.ports import AnswerHead
 from headrace.engines.answers import read_body
 from headrace.engines.chunks import ChunkReader
-from headrace.engines.sse import Fragment, SseSplitter, is_one_event
+from headrace.engines.sse import Fragment, SseSplitter
 
 MAX_DETAIL = 200
 """Characters kept of what an engine says of an error."""
 _JSON = b"application/json"
 _EVENTS = b"text/event-stream"
 _CACHED = b'"cached_tokens":'
+_NO_SHAPE = b"\n\0"
+"""Never in an event: what looks for it goes the long way."""
+_SHAPE = re.compile(
+    rb'data: \{[^\n]*?"(?:content|reasoning_content|reasoning|text)":"'
+    rb'((?:[^"\\\n]|\\.)+)'
+    rb'"[^\n]*\n\n\r\n\Z'
+)
+"""An event with one text, its text as the group; other kinds of content go the long way."""
 
 
 class Ended(Protocol):
@@ -53,13 +62,16 @@ class Exchange:
     __slots__ = (
         "_body_bytes",
         "_chunk_s",
+        "_head",
         "_host",
         "_leave_after",
+        "_most_bytes",
         "_origin_s",
         "_pieces",
         "_reader",
         "_settings",
         "_splitter",
+        "_tail",
         "_tells_cached",
         "call",
         "deadline_s",
@@ -88,6 +100,8 @@ class Exchange:
         self._body_bytes = 0
         self._chunk_s = array("d")
         self._tells_cached = False
+        self._most_bytes = settings.max_answer_bytes
+        self._head = self._tail = _NO_SHAPE
         self.record = record
         self.user = user
         self.call: UpstreamCall | None = None
@@ -115,19 +129,36 @@ class Exchange:
     def answer_chunk(self, chunk: bytes, start: int) -> None:
         """See `AnswerSink`. The usual case: one event with one token, alone in its read."""
         now = time.monotonic()
-        splitter = self._splitter
+        head, tail = self._head, self._tail
+        text_bytes = len(chunk) - start - len(head) - len(tail)
         if (
-            splitter is not None
-            and not splitter.is_within_event
-            and self._body_bytes < self._settings.max_answer_bytes
-            and is_one_event(chunk, start, len(chunk) - 2)
-            and self._reader.passes(chunk, start)
+            text_bytes > 0
+            and chunk.startswith(head, start)
+            and chunk.endswith(tail)
+            and chunk.find(b"\n", start, -len(tail)) < 0
+            and self._body_bytes < self._most_bytes
         ):
             self._body_bytes += len(chunk)
             self._token(now)
             return
-        self.answer_body(chunk[start:-2])
+        self._body_bytes += len(chunk) - start - 2
+        self._pieces.append(chunk[start:-2])
+        tokens = len(self._chunk_s)
         self._read(now)
+        if len(self._chunk_s) == tokens + 1 and not self.over:
+            self._learn_shape(chunk, start)
+
+    def _learn_shape(self, chunk: bytes, start: int) -> None:
+        """Keep what stands before and behind the text of an event that came alone.
+
+        Of the events that follow, those that have both, and something in between, carry one token
+        more: inside a JSON string every quote is escaped, so neither can be a model's words.
+        """
+        if self._splitter is None or self._splitter.is_within_event:
+            return
+        found = _SHAPE.match(chunk, start)
+        if found is not None and not _tells_usage(chunk):
+            self._head, self._tail = chunk[start : found.start(1)], chunk[found.end(1) :]
 
     def answer_body(self, data: bytes) -> None:
         """See `AnswerSink`. What comes in one read is kept until its flush, for one time."""
@@ -297,6 +328,10 @@ def _in_a_line(text: str) -> str:
     """What a server said, short and without anything that a terminal would obey."""
     line = " ".join(text.split())[:MAX_DETAIL]
     return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
+
+
+def _tells_usage(event: bytes) -> bool:
+    return b'"usage"' in event and b'"usage":null' not in event
 
 
 def _tells_cached(text: bytes) -> bool:
