@@ -227,6 +227,7 @@ def _info(
         without_usage=sum(not each.tokens_exact for each in whole),
         valid=not reason,
         invalid_reason=reason,
+        text_seed=target.text_seed,
         interrupted=crew.interrupted,
         python=platform.python_version(),
         headrace=__version__,

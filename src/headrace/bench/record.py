@@ -152,6 +152,8 @@ class RunInfo:
     """Whole answers that had no usage: their output tokens are chunks counted."""
     valid: bool = True
     invalid_reason: str = ""
+    text_seed: int = 0
+    """Of the prompts' words: with it and `seed` the very same requests are sent again."""
     interrupted: bool = False
     python: str = ""
     headrace: str = ""

@@ -35,6 +35,7 @@ READY_BYTES = 32 * 1024 * 1024
 SWEEP_S = 0.1
 """Timeouts are looked for this often."""
 _MAX_IDLE = 65_536
+_SEED_BITS = 64
 
 
 @dataclass(slots=True)
@@ -73,7 +74,9 @@ class Sender:
         self._worker = worker
         self._address = target.address()
         self._pool = UpstreamPool(max_idle=_MAX_IDLE, idle_s=self._settings.idle_s)
-        texts = Texts(target.sizing, seed=load.seed, block_tokens=load.block_tokens)
+        # Two loads of a sweep have different seeds and so different words, too.
+        words = (target.text_seed << _SEED_BITS) + load.seed
+        texts = Texts(target.sizing, seed=words, block_tokens=load.block_tokens)
         self._writer = RequestWriter(
             self._settings,
             host=self._address.host_header,

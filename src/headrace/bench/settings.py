@@ -26,6 +26,9 @@ class BenchSettings:
     """Let the model end its answer; else `ignore_eos` makes it as long as planned."""
     extra_body: str = ""
     """A JSON object whose members are added to each request."""
+    text_seed: int | None = None
+    """Of the prompts' words; None: another one for each target that is reached, so that no prompt
+    is in a cache from an earlier run."""
     tokenizer: Path | None = None
     """A `tokenizer.json`; needs the extra `tokenizer`."""
     workers: int | None = None

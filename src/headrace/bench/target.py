@@ -6,6 +6,7 @@ Everything here happens once, before the clock runs.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from headrace.edges.http.address import Address
 from headrace.edges.http.fetch import FetchError, get
 from headrace.engines.answers import list_models
 from headrace.traffic.texts import Sizing
+
+_TEXT_SEED_BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Target:
     """What stands before `/v1`; mostly empty."""
     ip: str
     sizing: Sizing
+    text_seed: int = 0
+    """Of the prompts' words."""
 
     def address(self) -> Address:
         """Where to connect; without TLS no name is looked up any more."""
@@ -53,7 +58,11 @@ def reach(settings: BenchSettings) -> Target:
 async def _learn(settings: BenchSettings, origin: str, base_path: str, ip: str) -> Target:
     model = settings.model or await _first_model(settings, origin + base_path)
     asker = Asker(settings, origin + base_path, model)
-    return Target(settings, model, origin, base_path, ip, await size_prompts(settings, asker))
+    sizing = await size_prompts(settings, asker)
+    text_seed = settings.text_seed
+    if text_seed is None:
+        text_seed = secrets.randbits(_TEXT_SEED_BITS)
+    return Target(settings, model, origin, base_path, ip, sizing, text_seed)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -66,6 +66,12 @@ def _add_arrivals(bench: Parser) -> None:
     add("--duration", metavar="S", help="how long to send; of a trace, before --speed (30s)")
     add("--requests", type=flags.count, metavar="N", help="at most so many")
     add("--seed", type=flags.seed, default=0, metavar="N", help="of all that is random (0)")
+    add(
+        "--text-seed",
+        type=flags.seed,
+        metavar="N",
+        help="of the prompts' words (another each time, so that none is cached from a run before)",
+    )
 
 
 def _add_requests(bench: Parser) -> None:

@@ -48,6 +48,7 @@ class BenchOptions:
     leave: float = 0.0
     tiers: str | None = None
     seed: int = 0
+    text_seed: int | None = None
     model: str = ""
     endpoint: str = "chat"
     no_stream: bool = False
@@ -82,6 +83,7 @@ def settings_of(options: BenchOptions) -> BenchSettings:
         stream=not options.no_stream,
         natural_ends=options.natural_ends,
         extra_body=options.extra_body,
+        text_seed=options.text_seed,
         tokenizer=options.tokenizer,
         workers=options.workers,
         timeout_s=_duration("--timeout", options.timeout),

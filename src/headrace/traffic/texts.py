@@ -59,7 +59,10 @@ class Sizing:
 
 
 class Texts:
-    """Makes prompts; the same ones from the same sizing and seed, in any process."""
+    """Makes prompts; the same ones from the same sizing and seed, in any process.
+
+    With another seed all texts are others: nothing is in a cache from an earlier run.
+    """
 
     def __init__(self, sizing: Sizing, *, seed: int, block_tokens: int) -> None:
         words = [b" " + word.encode() for word in sizing.words]
@@ -85,7 +88,7 @@ class Texts:
         for place, block in enumerate(planned.blocks, 1):
             bound = round((place * self._block_tokens - template) / per_word)
             bound = min(words, max(0, bound))
-            pieces.append(self._text(b"block %d" % block, bound - done))
+            pieces.append(self._text(b"block %d %d" % (self._seed, block), bound - done))
             done = bound
         if done < words:
             pieces.append(self._text(b"request %d %d" % (self._seed, index), words - done))

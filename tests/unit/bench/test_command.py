@@ -1,18 +1,23 @@
 """`headrace bench` as a user runs it: exit codes, one line for what is wrong, Ctrl-C, files."""
 
+import asyncio
 import json
 import os
 import pty
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headrace.bench.record import from_json_line, info_from_json_line
 from headrace.cli import main
+from tests.scripted import Peer, Received, ScriptedEngine, stream_words
 from tests.unit.bench.engine_process import HEADRACE, EngineProcess, engine_process
 
 HANG_S = 60.0
@@ -158,6 +163,45 @@ def test_a_trace_is_replayed(run, engine: EngineProcess, tmp_path: Path):
     records = [from_json_line(line) for line in raw.read_bytes().splitlines()[1:]]
     assert [record.input_tokens for record in records] == [1100 + n for n in range(10)]
     assert [record.intended_s for record in records] == pytest.approx([n / 40 for n in range(10)])
+
+
+def test_no_two_runs_send_the_same_prompts_unless_they_are_to():
+    def prompts(*text_seed: str) -> list[str]:
+        with _recording() as (url, bodies):
+            arriving = ("--rate", "50", "--requests", "3", "--model", "m")
+            assert main(["bench", url, *arriving, *text_seed, "--slo", "e2e=60s"]) in {0, 1}
+            sent = [body["messages"][-1]["content"] for body in bodies if body.get("stream")]
+        assert len(sent) == 3
+        return sent
+
+    assert not set(prompts()) & set(prompts())
+    assert prompts("--text-seed", "5") == prompts("--text-seed", "5")
+
+
+@contextmanager
+def _recording() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server in a thread that answers everything with one token."""
+    bodies: list[dict[str, Any]] = []
+
+    async def script(received: Received, peer: Peer) -> None:
+        bodies.append(received.json)
+        if received.json.get("stream"):
+            await stream_words(peer, 1)
+        else:
+            await peer.json({"error": "busy"}, status=503)
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    scripted = ScriptedEngine(script)
+    asyncio.run_coroutine_threadsafe(scripted.__aenter__(), loop).result(HANG_S)
+    try:
+        yield scripted.url, bodies
+    finally:
+        asyncio.run_coroutine_threadsafe(scripted.__aexit__(), loop).result(HANG_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def test_ctrl_c_reports_what_there_is(engine: EngineProcess, tmp_path: Path):
