@@ -109,7 +109,7 @@ class _Crew:
     def _take(self, line: Connection) -> None:
         try:
             told = line.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             raise BenchError("a worker process died; nothing can be said of this run") from None
         match told:
             case Ready():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -100,6 +101,8 @@ async def _run(job: Job, line: Connection) -> None:
             running.cancel()
 
     loop.add_reader(line.fileno(), told)
+    # uvloop makes it non-blocking, and then a send that finds the line full would fail.
+    os.set_blocking(line.fileno(), True)
     try:
         while not running.done():
             line.send(sender.progress())
