@@ -219,25 +219,31 @@ def _read(options: BenchOptions) -> Trace:
 
 
 def _generated(options: BenchOptions) -> Trace:
-    """Read `multi_turn:rate=20` and make its requests."""
+    """Read `multi_turn:rate=20,requests=5000` and make its requests."""
     assert options.traffic is not None
-    kind, colon, rest = options.traffic.partition(":")
-    name, _, value = rest.partition("=")
+    kind, _, rest = options.traffic.partition(":")
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is not known; known are {', '.join(KINDS)}")
+    given = dict(part.strip().partition("=")[::2] for part in rest.split(",") if part)
     try:
-        rate = float(value) if colon else DEFAULT_RATE
+        rate = float(given.pop("rate", DEFAULT_RATE))
+        most = int(given.pop("requests", options.requests or 0))
     except ValueError:
-        rate = 0.0
-    if (colon and name != "rate") or not 0 < rate < inf:
-        raise ValueError(f"{options.traffic!r} is not KIND:rate=R, as in multi_turn:rate=20")
+        rate, most = 0.0, 0
+    if given or not 0 < rate < inf or most < 0:
+        raise ValueError(
+            f"{options.traffic!r} is not KIND:rate=R,requests=N, as in multi_turn:rate=20"
+        )
     duration_s = _duration_or_none(options)
     if duration_s is None:
-        duration_s = inf if options.requests else DEFAULT_DURATION_S
+        duration_s = inf if most else DEFAULT_DURATION_S
     block_tokens, stream = KINDS[kind]
     requests = takewhile(lambda request: request.arrival_s < duration_s, stream(rate, options.seed))
-    taken = list(islice(requests, options.requests or None))
-    return Trace(f"generated {kind}, {rate:g} requests/s", block_tokens, taken)
+    return Trace(
+        f"generated {kind}, {rate:g} requests/s",
+        block_tokens,
+        list(islice(requests, most or None)),
+    )
 
 
 def _process(options: BenchOptions) -> Process:

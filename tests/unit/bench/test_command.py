@@ -64,7 +64,7 @@ def run(capsys):
         ((NOBODY, "--rate", "1", "--raw", "/none/x"), "/none/x: cannot write: /none is no direc"),
         ((NOBODY, "--trace", "/none"), "/none: cannot read the trace: No such file"),
         ((NOBODY, "--traffic", "tides"), "--traffic: 'tides' is not known; known are agentic"),
-        ((NOBODY, "--traffic", "agentic:speed=2"), "is not KIND:rate=R, as in multi_turn:rate=20"),
+        ((NOBODY, "--traffic", "agentic:speed=2"), "is not KIND:rate=R,requests=N, as in multi"),
         ((NOBODY, "--rate", "1"), f"{NOBODY}: cannot connect: Connection refused"),
         (("localhost:8000", "--rate", "1"), "'localhost:8000' is not a URL"),
     ],
@@ -136,7 +136,7 @@ def test_a_late_generator_says_so_first_and_fails(run, engine: EngineProcess):
     [
         ("--users", "3", "--think", "10ms", "--requests", "9"),
         ("--rates", "20@0.2s,20..60@0.2s"),
-        ("--traffic", "single_shots:rate=50", "--requests", "9"),
+        ("--traffic", "single_shots:rate=50,requests=9"),
         ("--rate", "50", "--requests", "9", "--no-stream"),
         ("--rate", "50", "--requests", "9", "--endpoint", "completions"),
         ("--rate", "50", "--requests", "9", "--workers", "2"),
