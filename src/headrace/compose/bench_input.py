@@ -224,7 +224,10 @@ def _generated(options: BenchOptions) -> Trace:
     kind, _, rest = options.traffic.partition(":")
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is not known; known are {', '.join(KINDS)}")
-    given = dict(part.strip().partition("=")[::2] for part in rest.split(",") if part)
+    given: dict[str, str] = {}
+    for part in rest.split(",") if rest else ():
+        name, _, value = part.strip().partition("=")
+        given[name] = value
     try:
         rate = float(given.pop("rate", DEFAULT_RATE))
         most = int(given.pop("requests", options.requests or 0))
