@@ -8,6 +8,8 @@ like the one before it but for its text is one more token, and is not parsed.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
 from array import array
@@ -28,6 +30,8 @@ from headrace.engines.sse import Fragment, SseSplitter
 
 MAX_DETAIL = 200
 """Characters kept of what an engine says of an error."""
+NO_SOCKET = "no_socket"
+_OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 _JSON = b"application/json"
 _EVENTS = b"text/event-stream"
 _CACHED = b'"cached_tokens":'
@@ -284,7 +288,8 @@ class Exchange:
 
     def _kind_of(self, reason: str) -> str:
         if reason.startswith("cannot connect"):
-            return "refused"
+            ours = any(os.strerror(number) in reason for number in _OURS)
+            return NO_SOCKET if ours else "refused"
         if "not valid HTTP" in reason:
             return "bad_http"
         if "head is over" in reason:

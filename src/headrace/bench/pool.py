@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from headrace import __version__
+from headrace.bench.exchange import NO_SOCKET
 from headrace.bench.percentiles import percentile
 from headrace.bench.record import Lag, Record, RunInfo
 from headrace.bench.sender import Progress
@@ -200,7 +201,7 @@ def _info(
 ) -> RunInfo:
     settings = target.settings
     lag = lag_of(records, settings.late_after_s)
-    reason = _doubt(lag, settings, bool(records))
+    reason = _doubt(lag, settings, records)
     first_s = min((each.intended_s for each in records), default=0.0)
     last_s = max((each.intended_s for each in records), default=0.0)
     ended_s = max((each.ended_s for each in records), default=0.0)
@@ -249,10 +250,16 @@ def lag_of(records: Sequence[Record], late_after_s: float) -> Lag:
     )
 
 
-def _doubt(lag: Lag, settings: BenchSettings, has_records: bool) -> str:
+def _doubt(lag: Lag, settings: BenchSettings, records: Sequence[Record]) -> str:
     """Why the run cannot be trusted, or nothing."""
-    if not has_records:
+    if not records:
         return "nothing was sent"
+    without = sum(record.error == NO_SOCKET for record in records)
+    if without:
+        return (
+            f"the generator had no socket left for {without:,} requests; raise `ulimit -n`, or run "
+            "it on more machines"
+        )
     if lag.late_share <= settings.max_late_share:
         return ""
     return (

@@ -93,6 +93,7 @@ class Record:
 
 ERROR_KINDS = {
     "refused": "no connection could be made",
+    "no_socket": "this machine had no file or port left for a connection: the generator's limit",
     "reset": "the connection was lost before an answer began",
     "timeout": "no first byte, or no end, within the limits",
     "cut": "the answer began and did not reach its end",

@@ -12,8 +12,10 @@ parent                      worker
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import resource
 import signal
 import time
 from collections.abc import Sequence
@@ -71,6 +73,7 @@ def work(job: Job, line: Connection, others: Sequence[Connection]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in others:
         other.close()
+    _allow_many_files()
     gc.collect()
     # A request leaves no cycle behind, and a search for cycles would stop the clock for all.
     gc.freeze()
@@ -81,6 +84,13 @@ def work(job: Job, line: Connection, others: Sequence[Connection]) -> None:
         pass  # the parent is gone: nobody wants to know
     finally:
         line.close()
+
+
+def _allow_many_files() -> None:
+    """As many open connections as the system lets us have: usually it is told to allow 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(job: Job, line: Connection) -> None:

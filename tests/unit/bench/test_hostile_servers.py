@@ -1,10 +1,13 @@
 """Servers that do what they should not: each is an error of a kind, and the run goes on."""
 
 import asyncio
+import os
+import resource
 from collections import Counter
 
 import pytest
 
+from headrace.bench.sender import Sender
 from tests.scripted import Peer, Received, ScriptedEngine, chat_chunk, stream_words
 from tests.unit.bench.runs import load_of, play
 
@@ -209,3 +212,22 @@ async def test_faults_in_between_do_not_disturb_the_others():
     async with ScriptedEngine(script) as scripted:
         records = await play(scripted.url, load_of(30))
     assert Counter(record.error for record in records) == {"": 10, "cut": 10, "http_429": 10}
+
+
+async def test_no_file_left_is_our_own_fault():
+    """The limit is lowered for this process until a connection cannot be opened any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with ScriptedEngine(silence) as scripted:
+
+        async def lower(_: Sender) -> None:
+            free = os.open(os.devnull, os.O_RDONLY)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            await asyncio.sleep(0.1)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        try:
+            records = await play(scripted.url, load_of(1), lower, timeout_s=0.5)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [record.error for record in records] == ["no_socket"]
