@@ -225,7 +225,7 @@ class _Search:
     def _try(self, rate: float) -> None:
         """Run at this rate once, and again until it is decided or may not run again."""
         self._run(rate)
-        while self._may_run() and self._steps[rate].state == UNDECIDED:
+        while self._may_run() and self._steps[rate].state in {UNDECIDED, INVALID}:
             if len(self._trials[rate]) >= self._settings.repeats:
                 break
             self._run(rate)
@@ -244,7 +244,7 @@ class _Search:
         trials.append(trial_of(seed, run, self._slos))
         step = step_of(rate, trials, self._slos, self._settings.confidence)
         self._steps[rate] = step
-        if step.state == MET and (self._best is None or rate >= self._best[0]):
+        if step.state == MET and run.info.valid and (self._best is None or rate >= self._best[0]):
             self._best = (rate, run)
 
     def _unconfirmed(self) -> float | None:

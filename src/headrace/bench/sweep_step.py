@@ -14,7 +14,7 @@ from headrace.bench.scores import Scores, Summary, summarise
 from headrace.bench.slo import Slo, Slos
 
 MET, NOT_MET, UNDECIDED, INVALID = "met", "not met", "undecided", "invalid"
-"""INVALID: the generator was late, so nothing was learned of the engine."""
+"""INVALID: the generator was late in every run, so nothing was learned of the engine."""
 GROWTH_SHARE = 0.25
 """Of the target of TTFT: if the median grew by more in the second half, a queue was building up."""
 GROWTH_REQUESTS = 40
@@ -90,14 +90,22 @@ class Step:
     @property
     def scores(self) -> Scores:
         """Of the run whose goodput is the middle one."""
-        ranked = sorted(self.trials, key=lambda trial: trial.summary.all.goodput_share)
+        valid = [trial for trial in self.trials if trial.summary.verdict.valid] or self.trials
+        ranked = sorted(valid, key=lambda trial: trial.summary.all.goodput_share)
         return ranked[len(ranked) // 2].summary.all
 
 
 def step_of(rate_rps: float, trials: Sequence[Trial], slos: Slos, confidence: float) -> Step:
-    """Judge a rate by its runs; there is one at least."""
-    counts = _counts(trials)
-    state, reason = _judge(trials, counts, slos, confidence)
+    """Judge a rate by its runs, of which there is one at least.
+
+    Runs in which the generator was late say nothing of the engine; they count only where there
+    are no others.
+    """
+    valid = [trial for trial in trials if trial.summary.verdict.valid]
+    counts = _counts(valid or trials)
+    state, reason = _judge(valid, counts, slos, confidence)
+    if not valid:
+        state, reason = INVALID, trials[-1].summary.verdict.headline
     every = [count for tier in counts.values() for count in tier]
     judged = sum(count.judged for count in every)
     return Step(
@@ -129,8 +137,6 @@ def _interval(counts: Sequence[Count], confidence: float) -> Interval:
 def _judge(
     trials: Sequence[Trial], counts: Mapping[str, Sequence[Count]], slos: Slos, confidence: float
 ) -> tuple[str, str]:
-    if late := next((trial for trial in trials if not trial.summary.verdict.valid), None):
-        return INVALID, late.summary.verdict.headline
     if not counts:
         return UNDECIDED, "no request to judge"
     found = [_judge_tier(tier, slos.of(tier), each, confidence) for tier, each in counts.items()]
