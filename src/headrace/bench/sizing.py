@@ -48,7 +48,11 @@ class Asker:
     model: str
 
     async def post(self, path: str, body: dict[str, Any]) -> FetchResult | None:
-        """The answer, None if there was none."""
+        """The answer, None if there was none in time.
+
+        Raises:
+            BenchError: no connection can be made.
+        """
         settings = self.settings
         headers = authorization(settings)
         payload = msgspec.json.encode(body)
@@ -56,7 +60,9 @@ class Asker:
             return await post(
                 self.url + path, payload, timeout_s=settings.connect_s, headers=headers
             )
-        except FetchError:
+        except FetchError as error:
+            if str(error).startswith("cannot connect"):
+                raise BenchError(f"{self.settings.url}: {error}") from None
             return None
 
 

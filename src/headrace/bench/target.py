@@ -40,7 +40,7 @@ class Target:
     def address(self) -> Address:
         """Where to connect; without TLS no name is looked up any more."""
         address = Address.parse(self.origin)
-        return replace(address, host=self.ip) if address.tls is None else address
+        return replace(address, host=self.ip)
 
 
 def reach(settings: BenchSettings) -> Target:
@@ -74,11 +74,16 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _connectable(settings: BenchSettings, origin: str) -> str:
-    """The IP address that answers: the first that does, of a name that has several."""
+    """The IP address that answers: the first that does, of a name that has several.
+
+    Under TLS the name stays: it is what the certificate is for.
+    """
     try:
         address = Address.parse(origin)
     except (ValueError, UnicodeError) as error:
         raise BenchError(f"{settings.url}: {error}") from None
+    if address.tls is not None:
+        return address.host
     where = (address.host, address.port)
     try:
         with socket.create_connection(where, timeout=settings.connect_s) as made:
