@@ -16,12 +16,16 @@ SHORTEST_TOKENS = 48
 ANSWER_TOKENS = 4
 """Of a prompt's experiment: the first may be a piece of a character and not show."""
 FEWEST_STEPS, MOST_STEPS = 12, 64
+CHEAP_S, CHEAP_SHARE, MOST_REPEATS = 0.15, 0.01, 3
+"""What fits three times in so many seconds, or in so much of a round, is done up to three times."""
 WINDOW_S = 0.6
 """Streams are watched for so long, within the steps above."""
 _MOST_LENGTHS = 9
+_SHORT_ROUND_S = 6.0
+"""Below it there is time for three batches, not four."""
 _KV_SHARE = 0.8
 """Of the KV cache, at most this much is filled: no preemption, no eviction."""
-_DEEP_SHARE = 0.1
+_DEEP_SHARE = 0.16
 """Of a round, at most so much goes to filling the contexts of one experiment."""
 
 
@@ -70,7 +74,7 @@ def design(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experi
     left_s = round_s - min(cost_s(streams, pace), 0.5 * round_s)
     longest = limits.prompt_tokens
     while True:
-        prompts = _prompts(longest)
+        prompts = [each for each in _prompts(longest) for _ in range(repeats(each, pace, round_s))]
         if longest <= 4 * SHORTEST_TOKENS or cost_s(prompts, pace) <= left_s:
             return (*prompts, *streams)
         longest = max(longest * 7 // 8, 4 * SHORTEST_TOKENS)
@@ -97,6 +101,12 @@ def steps_watched(pace: LatencyProfile, batch: int, context_tokens: float) -> in
     """Steps that take about `WINDOW_S`."""
     step_s = max(pace.step_s(batch, context_tokens), 1e-4)
     return max(FEWEST_STEPS, min(MOST_STEPS, round(WINDOW_S / step_s)))
+
+
+def repeats(experiment: Experiment, pace: LatencyProfile, round_s: float) -> int:
+    """How often a round does this one: a tick weighs most on what is short, and that is cheap."""
+    cheap_s = min(CHEAP_S, CHEAP_SHARE * round_s)
+    return max(1, min(MOST_REPEATS, int(cheap_s / max(_cost_s(experiment, pace), 1e-3))))
 
 
 def cost_s(experiments: Sequence[Experiment], pace: LatencyProfile) -> float:
@@ -130,19 +140,23 @@ def _prompts(longest: int) -> list[PromptExperiment]:
 
 def _streams(limits: Limits, pace: LatencyProfile, round_s: float) -> list[StreamsExperiment]:
     streams: list[StreamsExperiment] = []
-    for batch in batches(limits.batch):
+    for batch in batches(limits.batch, 4 if round_s > _SHORT_ROUND_S else 3):
         deepest = limits.context_tokens(batch)
         while (
             deepest > 4 * SHORTEST_TOKENS
             and batch * pace.prefill_s(deepest) > _DEEP_SHARE * round_s
         ):
             deepest = deepest * 3 // 4
-        for context in dict.fromkeys((min(SHORTEST_TOKENS, deepest), deepest)):
+        shallow = min(SHORTEST_TOKENS, deepest)
+        contexts = dict.fromkeys((shallow, deepest))
+        if batch not in {1, limits.batch}:  # between the ends one look is enough, deep first
+            contexts = (deepest,) if len(streams) == 2 else (shallow,)
+        for context in contexts:
             steps = steps_watched(pace, batch, batch * context)
             streams.append(StreamsExperiment(batch, context, steps))
     return streams
 
 
-def batches(most: int) -> list[int]:
-    """1 to `most`, geometric, four of them where that goes."""
-    return list(dict.fromkeys(round(most ** (k / 3)) for k in range(4)))
+def batches(most: int, number: int) -> list[int]:
+    """1 to `most`, geometric, so many of them where that goes."""
+    return list(dict.fromkeys(round(most ** (k / (number - 1))) for k in range(number)))

@@ -39,16 +39,17 @@ class Laboratory:
         self.output_tokens = 0
         """Generated for us so far."""
 
-    async def warm_up(self) -> None:
-        """Find out how it is asked, and have it compile and allocate what it needs.
+    async def warm_up(self) -> PrefillPoint:
+        """Find out how it is asked, have it compile and allocate what it needs; a first look.
 
         Raises:
             StreamError: it gives no streamed answer with usage.
         """
         prompt = self._prompts.fresh(64)
         self._note(prompt, await self._client.settle(prompt.text))
-        for tokens in (64, 256):
-            await self._ask(self._prompts.fresh(tokens))
+        await self._ask(self._prompts.fresh(64))
+        answer = await self._ask(self._prompts.fresh(128))
+        return _point(answer, answer.usage.cached_tokens)
 
     async def prompt(self, experiment: PromptExperiment) -> list[PrefillPoint]:
         """A new prompt, then its extensions: one point each. Raises StreamError."""

@@ -9,9 +9,8 @@ meanwhile does so for all of them alike, and does not pass for the cost of a lon
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from headrace.calibration.design import (
@@ -23,12 +22,13 @@ from headrace.calibration.design import (
     StreamsExperiment,
     cost_s,
     design,
+    few,
 )
 from headrace.calibration.experiments import Laboratory, NotSideBySide
 from headrace.calibration.replica import CalibrationError, Replica
 from headrace.calibration.stream import Asker, StreamError
 from headrace.core.latency import LatencyProfile
-from headrace.core.profile_fit import fit_profile
+from headrace.core.profile_fit import TERMS, fit_profile
 from headrace.engine_model.calibration import DecodePoint, Extent, PrefillPoint
 
 Found = TypeVar("Found")
@@ -36,8 +36,6 @@ Found = TypeVar("Found")
 ROUNDS = 3
 MOST_ROUNDS = 5
 """Where time is left, more repetitions are worth more than none."""
-CHEAP_S, MOST_REPEATS = 0.15, 3
-"""An experiment shorter than this is done several times a round: a tick weighs most on it."""
 MOST_FAILURES = 3
 """Experiments that may fail in a row."""
 _LADDER_SHARE = 0.04
@@ -91,15 +89,14 @@ class Session:
         client: Asker,
         settings: Settings,
         progress: Progress,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._replica = replica
         self._settings = settings
         self._rng = random.Random(settings.seed)  # noqa: S311 - order and texts, no secrets
         self._laboratory = Laboratory(replica, client, self._rng)
         self._progress = progress
-        self._clock = clock
-        self._began_s = clock()
+        self._clock = client.clock
+        self._began_s = client.clock()
         self._prefills: dict[tuple[Experiment, int], list[PrefillPoint]] = {}
         self._decodes: dict[StreamsExperiment, list[DecodePoint]] = {}
         self._notes: list[str] = []
@@ -118,12 +115,17 @@ class Session:
         experiments = design(limits, pace, max(left_s, 0.0) / ROUNDS)
         return await self._measure(experiments, limits, pace, before.output_tokens_total)
 
-    async def check(self, experiments: Sequence[Experiment], pace: LatencyProfile) -> Measured:
-        """Do these experiments, `ROUNDS` times; `pace` is what they are expected to take."""
+    async def check(self, expected: LatencyProfile) -> Measured:
+        """Look at each term, `ROUNDS` times, at an engine that should be as `expected`."""
         before = await self._replica.check_idle()
-        await self._guarded(self._laboratory.warm_up())
+        seen = await self._guarded(self._laboratory.warm_up())
+        # It may be slower by far: what is done must fit in the budget all the same.
+        slower = seen.ttft_s / expected.prefill_s(seen.uncached_tokens, seen.cached_tokens)
+        pace = _times(expected, max(1.0, slower))
+        limits = self.limits()
+        experiments = few(limits, pace, self._settings.budget_s / ROUNDS)
         return await self._measure(
-            experiments, self.limits(), pace, before.output_tokens_total, most_rounds=ROUNDS
+            experiments, limits, pace, before.output_tokens_total, most_rounds=ROUNDS
         )
 
     def limits(self) -> Limits:
@@ -155,7 +157,7 @@ class Session:
         limits = self.limits()
         self._progress("finding the pace", self.gone_s, budget_s)
         samples: list[tuple[float, float, float]] = []
-        tokens, longest = 2 * SHORTEST_TOKENS, limits.prompt_tokens
+        tokens, longest = SHORTEST_TOKENS, limits.prompt_tokens
         while True:
             (point,) = await self._guarded(self._laboratory.prompt(PromptExperiment(tokens)))
             samples.append((point.uncached_tokens, point.cached_tokens, point.ttft_s))
@@ -240,7 +242,7 @@ class Session:
     async def _round(
         self, experiments: Sequence[Experiment], number: int, round_s: float, pace: LatencyProfile
     ) -> None:
-        order = [each for each in experiments for _ in range(repeats(each, pace))]
+        order = list(experiments)
         self._rng.shuffle(order)
         begun_s, total = self.gone_s, cost_s(order, pace)
         done = 0.0
@@ -303,17 +305,18 @@ class Session:
             raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
 
 
+def _times(profile: LatencyProfile, factor: float) -> LatencyProfile:
+    """An engine so many times as slow."""
+    slower = {term: factor * getattr(profile, term) for term in TERMS}
+    return replace(profile, **slower)
+
+
 def _wider(most: int) -> list[int]:
     """Batches up to `most`: where nobody tells how many run at once, the first that do not."""
     found = [min(4, most)]
     while found[-1] < most:
         found.append(min(4 * found[-1], most))
     return found
-
-
-def repeats(experiment: Experiment, pace: LatencyProfile) -> int:
-    """How often a round does this one."""
-    return max(1, min(MOST_REPEATS, int(CHEAP_S / max(cost_s([experiment], pace), 1e-3))))
 
 
 def _title(experiment: Experiment) -> str:

@@ -61,7 +61,11 @@ class TimedAnswer:
 
 
 class Asker(Protocol):
-    """How an engine is asked. All raise StreamError."""
+    """How an engine is asked. All but `clock` raise StreamError."""
+
+    def clock(self) -> float:
+        """Seconds of the time that answers are measured in."""
+        ...
 
     async def settle(self, prompt: str) -> TimedAnswer:
         """Find out how this engine is asked, and warm it up."""
@@ -87,6 +91,10 @@ class StreamClient:
         self._pool = UpstreamPool(max_idle=_CONNECTIONS if keeps else 0, idle_s=_IDLE_S)
         self.endpoint = Endpoint.COMPLETIONS
         self.ignores_eos = True
+
+    def clock(self) -> float:
+        """See `Asker.clock`."""
+        return _clock()
 
     async def settle(self, prompt: str) -> TimedAnswer:
         """Find out how this engine is asked, and warm it up.

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import headrace
 from headrace.calibration.comparison import Comparison, compare
-from headrace.calibration.design import few
 from headrace.calibration.replica import CalibrationError, Replica, identify
-from headrace.calibration.session import ROUNDS, Measured, Session, Settings
+from headrace.calibration.session import Measured, Session, Settings
 from headrace.calibration.stream import StreamClient
 from headrace.compose.calibration_tables import (
     comparison_page,
@@ -32,6 +31,8 @@ from headrace.engine_model.measured import MeasuredProfile, Provenance
 
 BUDGET_S = 90.0
 CHECK_BUDGET_S = 20.0
+_CHECK_BATCH = 8
+"""Streams side by side in a check, where nobody knows how many the engine runs at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +123,11 @@ async def _check(
     options: CalibrateOptions, profile: MeasuredProfile, api_key: str | None, terminal: Terminal
 ) -> int:
     replica = await _identified(options, api_key, terminal)
-    settings = _settings(options, CHECK_BUDGET_S, profile.max_sequences)
+    settings = _settings(options, CHECK_BUDGET_S, profile.max_sequences or _CHECK_BATCH)
 
-    async def few_experiments(session: Session) -> Measured:
-        round_s = settings.budget_s / ROUNDS
-        experiments = few(session.limits(), profile.latency, round_s)
-        return await session.check(experiments, profile.latency)
-
-    measured = await _watched(replica, settings, terminal, few_experiments)
+    measured = await _watched(
+        replica, settings, terminal, lambda session: session.check(profile.latency)
+    )
     for note in measured.notes:
         terminal.status(f"note: {note}")
     try:

@@ -54,9 +54,9 @@ def _sentences(found: Fit, profile: MeasuredProfile) -> Iterable[str]:
     batch = profile.max_sequences or _USUAL_BATCH
     latency = profile.latency
     yield (
-        f"so: a prompt of {prompt:,} tokens alone {in_words(profile.ttft_s(prompt))}, a token "
-        f"{in_words(latency.step_s(1, 512))} alone, {in_words(latency.step_s(batch, 512 * batch))} "
-        f"among {batch}"
+        f"so: {prompt:,} prompt tokens {in_words(profile.ttft_s(prompt))}, an output token "
+        f"{in_words(latency.step_s(1, 512))}, among {batch} "
+        f"{in_words(latency.step_s(batch, 512 * batch))}"
     )
 
 

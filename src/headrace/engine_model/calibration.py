@@ -33,7 +33,7 @@ MOST_DOUBT = 0.25
 """Share of a prediction at the engine's limits by which a term may be off and still be written."""
 MOST_MEDIAN_ERROR = 0.25
 """A fit that misses half of its own experiments by more describes another engine."""
-NOISE_RATIO = 0.01
+NOISE_RATIO = 0.004
 NOISE_S = 0.0005
 """A measured time is taken to be off by its share and by this, the tick of event loops."""
 _STEP_TOKENS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -196,14 +196,18 @@ def _reduced(table: _Table, step_tokens: int | None) -> _Reduced | None:
     rows, kept = table.rows(step_tokens), table.terms
     bounds = [(0.0, 0.0)] * (OVERHEAD + 1)
     sigma = robust_sigma([[row[i] for i in kept] for row in rows], table.observed, table.sigma)
+    alone = sum(wide == narrow for wide, narrow in zip(sigma, table.sigma, strict=True))
+    agreeing = max(alone / len(sigma), 0.5)
     while True:
-        solution = solve([[row[i] for i in kept] for row in rows], table.observed, sigma)
+        columns = [[row[i] for i in kept] for row in rows]
+        solution = solve(columns, table.observed, sigma, agreeing)
         if solution is None:
             return None
         unsure = _least_sure(solution, kept)
         for place, i in enumerate(kept):
             value, margin = solution.values[place], solution.margins[place]
-            bounds[i] = (max(value - margin, 0.0), max(value + margin, 0.0))
+            # Below 0 it is noise, and of 0 no more is known than the margin.
+            bounds[i] = (max(value - margin, 0.0), max(value, 0.0) + margin)
         if unsure is None:
             values = [0.0] * (OVERHEAD + 1)
             for place, i in enumerate(kept):

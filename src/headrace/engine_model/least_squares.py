@@ -37,9 +37,17 @@ class Solution:
 
 
 def solve(
-    rows: Sequence[Sequence[float]], observed: Sequence[float], sigma: Sequence[float]
+    rows: Sequence[Sequence[float]],
+    observed: Sequence[float],
+    sigma: Sequence[float],
+    agreeing: float = 1.0,
 ) -> Solution | None:
-    """Fit; None if there are no more rows than columns, or if columns cannot be told apart."""
+    """Fit; None if there are no more rows than columns, or if columns cannot be told apart.
+
+    `agreeing` is the share of rows that `robust_sigma` has left alone: the others were pulled in,
+    so that what is left of them says less of how sure the coefficients are (Huber, Robust
+    Statistics, ch. 7).
+    """
     count, width = len(rows), len(rows[0]) if rows else 0
     if not width or count <= width:
         return None
@@ -62,7 +70,7 @@ def solve(
         for row, y in zip(scaled, target, strict=True)
     )
     freedom = count - width
-    spread = student_975(freedom) * (error / freedom) ** 0.5
+    spread = student_975(freedom) * (error / freedom) ** 0.5 / agreeing
     margins = [spread * max(inverse[j][j], 0.0) ** 0.5 for j in range(width)]
     return Solution(
         tuple(value / s for value, s in zip(values, scale, strict=True)),

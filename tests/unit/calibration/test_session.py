@@ -3,7 +3,6 @@
 import pytest
 
 from headrace.calibration.comparison import Comparison, compare
-from headrace.calibration.design import few
 from headrace.calibration.replica import CalibrationError
 from headrace.calibration.session import ROUNDS, Measured, Session, Settings
 from headrace.core.latency import LatencyProfile
@@ -47,7 +46,7 @@ async def calibrated(
         tells_sequences=tells_sequences and engine_spec.max_sequences <= 64,
     )
     settings = Settings(budget_s=budget_s, seed=seed)
-    session = Session(replica, engine, settings, lambda *_: None, engine.clock)
+    session = Session(replica, engine, settings, lambda *_: None)
     return await session.calibrate(), engine
 
 
@@ -87,7 +86,7 @@ async def test_how_many_run_at_once_is_found_out_where_nobody_tells():
 async def session_of(engine_spec: EngineSpec, settings: Settings, context_tokens: int) -> Session:
     engine = VirtualEngine(engine_spec, overhead_s=OVERHEAD_S, tick_s=TICK_S)
     replica = replica_of(engine_spec, max_context_tokens=context_tokens, tells_sequences=True)
-    return Session(replica, engine, settings, lambda *_: None, engine.clock)
+    return Session(replica, engine, settings, lambda *_: None)
 
 
 async def test_prompts_too_short_for_what_the_engine_may_be_asked_are_refused_by_term():
@@ -144,8 +143,7 @@ async def checked(engine_spec: EngineSpec, **other: float) -> Comparison:
         request_overhead_s=OVERHEAD_S,
         prefill_step_tokens=engine_spec.max_batched_tokens,
     )
-    experiments = few(session.limits(), known.latency, 20.0 / ROUNDS)
-    measured = await session.check(experiments, known.latency)
+    measured = await session.check(known.latency)
     return compare(known, measured.prefills, measured.decodes, 0.2)
 
 

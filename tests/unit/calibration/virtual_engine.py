@@ -32,6 +32,9 @@ class VirtualEngine:
     def clock(self) -> float:
         return self.now
 
+    def close(self) -> None:
+        pass
+
     async def settle(self, prompt: str) -> TimedAnswer:
         return await self.ask(prompt, 8)
 
