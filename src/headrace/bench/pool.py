@@ -257,8 +257,8 @@ def _doubt(lag: Lag, settings: BenchSettings, records: Sequence[Record]) -> str:
     without = sum(record.error == NO_SOCKET for record in records)
     if without:
         return (
-            f"the generator had no socket left for {without:,} of its requests; raise `ulimit -n`, or run "
-            "it on more machines"
+            f"the generator had no socket left for {without:,} of its requests; raise `ulimit -n`, "
+            "or run it on more machines"
         )
     if lag.late_share <= settings.max_late_share:
         return ""
