@@ -41,6 +41,8 @@ SCHEMA = "headrace-bench-sweep/1"
 
 MARGIN = 1.25
 FEWEST_REQUESTS = 100
+KEPT_RATES = 4
+"""Of the rates that met, the highest, whose records stay in memory."""
 
 RunAtRate = Callable[[float, int], Run]
 """Runs at a rate in requests per second, with a seed."""
@@ -171,7 +173,7 @@ class _Search:
         self._trials: dict[float, list[Trial]] = {}
         self._steps: dict[float, Step] = {}
         self._runs_left = settings.most_runs
-        self._best: tuple[float, Run] | None = None
+        self._kept: dict[float, Run] = {}
         self._interrupted = False
 
     def search(self) -> bool:
@@ -219,7 +221,7 @@ class _Search:
             undecided_rps=undecided,
             limited_by_generator=bool(above) and above[0].state == INVALID,
             finished=finished and not self._interrupted,
-            best=self._best[1] if self._best is not None and self._best[0] == met else None,
+            best=None if met is None else self._kept.get(met),
         )
 
     def _try(self, rate: float) -> None:
@@ -244,8 +246,15 @@ class _Search:
         trials.append(trial_of(seed, run, self._slos))
         step = step_of(rate, trials, self._slos, self._settings.confidence)
         self._steps[rate] = step
-        if step.state == MET and run.info.valid and (self._best is None or rate >= self._best[0]):
-            self._best = (rate, run)
+        if run.info.valid and step.state != NOT_MET:
+            self._keep(rate, run)
+
+    def _keep(self, rate: float, run: Run) -> None:
+        """One run is shown if this is the answer; the answer may still fall to a lower rate."""
+        self._kept[rate] = run
+        met = [step.rate_rps for step in self._in_order() if step.state == MET]
+        least = met[-KEPT_RATES] if len(met) > KEPT_RATES else 0.0
+        self._kept = {each: kept for each, kept in self._kept.items() if each >= least}
 
     def _unconfirmed(self) -> float | None:
         """A rate of the answer that rests on one run, where there may be more."""

@@ -100,12 +100,11 @@ def output_tokens_per_s(records: Iterable[Record], span_s: float) -> list[Point]
         if not record.output_tokens:
             continue
         first_s, last_s = record.first_token_s, record.last_token_s
-        if first_s is None or last_s is None:
-            steps.add(record.ended_s, record.output_tokens)
+        if first_s is None or last_s is None or last_s <= first_s:
+            steps.add(record.ended_s if first_s is None else first_s, record.output_tokens)
             continue
         steps.add(first_s, 1)
-        if last_s > first_s:
-            steps.ramp(first_s, last_s, record.output_tokens - 1, slopes)
+        steps.ramp(first_s, last_s, record.output_tokens - 1, slopes)
     return steps.rates(slopes)
 
 
