@@ -45,8 +45,8 @@ UNUSUAL = MeasuredProfile(
 """No GPU has these."""
 CONTEXT_TOKENS = 1024
 """Of a slot: what a CPU prefills in seconds."""
-LIVE_BUDGET_S = 240
-REQUESTS, REQUESTS_PER_S = 60, 0.35
+LIVE_BUDGET_S = 180
+REQUESTS, REQUESTS_PER_S = 48, 0.4
 MOST_MEDIAN_ERROR = 0.20
 
 

@@ -34,6 +34,7 @@ class Laboratory:
         self._client = client
         self._prompts = Prompts(rng)
         self._step_tokens = _FIRST_STEP_TOKENS
+        self._usage_tells = False  # what was cached; else the metrics must
         self.hits_verified: bool | None = None
         """Whether the engine was seen to say what it found in its cache; None: not asked yet."""
         self.output_tokens = 0
@@ -58,10 +59,12 @@ class Laboratory:
         points = [_point(answer, answer.usage.cached_tokens)]
         for tokens in experiment.extensions:
             prompt = self._prompts.extended(prompt, tokens)
-            cached_before = None if self.hits_verified else await self._cached_total()
+            cached_before = None if self._usage_tells else await self._cached_total()
             answer = await self._ask(prompt)
             cached = answer.usage.cached_tokens
-            if not cached and cached_before is not None:
+            if cached:
+                self._usage_tells = True
+            elif cached_before is not None:
                 cached = int((await self._cached_total() or cached_before) - cached_before)
             if cached:
                 self.hits_verified = True

@@ -1,7 +1,11 @@
 """What an engine says of itself, and whether others use it."""
 
+import random
+
 import pytest
 
+from headrace.calibration.design import PromptExperiment
+from headrace.calibration.experiments import Laboratory
 from headrace.calibration.replica import CalibrationError, identify
 from headrace.calibration.session import Session, Settings
 from headrace.calibration.stream import StreamClient
@@ -13,6 +17,7 @@ METRICS = """\
 vllm:num_requests_running{{engine="0"}} {running}
 vllm:num_requests_waiting{{engine="0"}} 0
 vllm:generation_tokens_total{{engine="0"}} {generated}
+vllm:prefix_cache_hits_total{{engine="0"}} {hits}
 vllm:cache_config_info{{block_size="16",num_gpu_blocks="101",engine="0"}} 1
 """
 MODELS: tuple[dict[str, object], ...] = (
@@ -28,10 +33,14 @@ class Engine:
         self.running = 0
         self.generated = 0
         self.others_tokens = 0
+        self.hits = 0
+        self.last_prompt = ""
 
     async def __call__(self, received: Received, peer: Peer) -> None:
         if received.target == "/metrics":
-            text = METRICS.format(running=self.running, generated=self.generated).encode()
+            text = METRICS.format(
+                running=self.running, generated=self.generated, hits=self.hits
+            ).encode()
             head = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
             await peer.send(head % len(text) + text)
         elif received.target == "/version":
@@ -42,7 +51,11 @@ class Engine:
             await peer.json({"detail": "Not Found"}, 404)
 
     async def complete(self, received: Received, peer: Peer) -> None:
-        words, tokens = len(received.json["prompt"].split()), received.json["max_tokens"]
+        prompt, tokens = received.json["prompt"], received.json["max_tokens"]
+        words = len(prompt.split())
+        if self.last_prompt and prompt.startswith(self.last_prompt):
+            self.hits += len(self.last_prompt.split())
+        self.last_prompt = prompt
         self.generated += tokens + self.others_tokens
         await peer.start_stream()
         for _ in range(tokens):
@@ -78,6 +91,34 @@ async def session(engine: ScriptedEngine) -> Session:
     replica = await identify(engine.url, None, None)
     client = StreamClient(replica, timeout_s=30.0)
     return Session(replica, client, Settings(budget_s=1.0), lambda *_: None)
+
+
+async def test_hits_that_usage_does_not_tell_are_read_from_the_metrics():
+    async with ScriptedEngine(Engine(), models=MODELS) as engine:
+        replica = await identify(engine.url, None, None)
+        client = StreamClient(replica, timeout_s=30.0)
+        laboratory = Laboratory(replica, client, random.Random(1))
+        await laboratory.warm_up()
+        points = await laboratory.prompt(PromptExperiment(64, (16, 32)))
+        tokens = [(point.uncached_tokens, point.cached_tokens) for point in points]
+        assert tokens == [(64, 0), (16, 64), (32, 80)]
+        assert laboratory.hits_verified
+        client.close()
+
+
+async def test_what_nobody_says_was_cached_is_no_experiment():
+    async def silent(received: Received, peer: Peer) -> None:
+        await stream_words(peer, received.json["max_tokens"], input_tokens=100)
+
+    async with ScriptedEngine(silent, models=({"id": "m"},)) as engine:
+        replica = await identify(engine.url, None, None)
+        assert replica.dialect.name == "openai"
+        client = StreamClient(replica, timeout_s=30.0)
+        laboratory = Laboratory(replica, client, random.Random(1))
+        points = await laboratory.prompt(PromptExperiment(64, (16,)))
+        assert len(points) == 1
+        assert laboratory.hits_verified is False
+        client.close()
 
 
 async def test_a_replica_that_works_for_others_is_not_measured():

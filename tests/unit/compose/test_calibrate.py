@@ -30,15 +30,18 @@ URL = "http://virtual"
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine as `HIDDEN` is where the command looks for one."""
+    stand_in(monkeypatch, HIDDEN)
 
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, spec: EngineSpec) -> None:
     async def identify(*_: object):
-        return replica_of(HIDDEN, max_context_tokens=2048, tells_sequences=True)
+        return replica_of(spec, max_context_tokens=2048, tells_sequences=True)
 
     monkeypatch.setattr(calibrating, "identify", identify)
     monkeypatch.setattr(
         calibrating,
         "StreamClient",
-        lambda *_, **__: VirtualEngine(HIDDEN, overhead_s=0.001, tick_s=0.001),
+        lambda *_, **__: VirtualEngine(spec, overhead_s=0.001, tick_s=0.001),
     )
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -101,9 +104,12 @@ def test_a_profile_of_another_engine_fails_its_check(
 
 
 def test_what_the_data_do_not_support_is_not_written(
-    engine: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     file = tmp_path / "measured.yaml"
+    stand_in(
+        monkeypatch, replace(HIDDEN, latency=replace(HIDDEN.latency, per_attended_token_s=1e-8))
+    )
     short = ("--max-prompt", "100", "--max-batch", "2", "--budget", "20", "--json")
     assert main(["calibrate", URL, "-o", str(file), *short]) == 1
     shown = capsys.readouterr()
