@@ -34,6 +34,10 @@ READY_BYTES = 32 * 1024 * 1024
 """The same in bytes: long prompts are large."""
 AT_ONCE = 4
 """Written in one go: a prompt of 32,000 tokens takes half a millisecond."""
+SENT_AT_ONCE = 64
+"""After so many, answers are read again: at a rate that cannot be held they would never be."""
+ERROR_PAUSE_S = 0.1
+"""A user who got an error comes back after this and his pause, or a closed loop would spin."""
 SWEEP_S = 0.1
 """Timeouts are looked for this often."""
 _MAX_IDLE = 65_536
@@ -151,9 +155,10 @@ class Sender:
 
     def _send_due(self) -> float:
         origin_s, ready = self._origin_s, self._ready
+        last = self._now.sent + SENT_AT_ONCE
         while ready:
             at_s = origin_s + ready[0].planned.at_s
-            if at_s > time.monotonic():
+            if at_s > time.monotonic() or self._now.sent >= last:
                 return at_s
             self._send(ready.popleft(), at_s)
             if not ready:
@@ -165,9 +170,10 @@ class Sender:
 
     def _send_users(self) -> float:
         thinking = self._thinking
+        last = self._now.sent + SENT_AT_ONCE
         while thinking:
             at_s, user = thinking[0]
-            if at_s > time.monotonic():
+            if at_s > time.monotonic() or self._now.sent >= last:
                 return at_s
             heappop(thinking)
             self._send(self._ready.popleft(), at_s, user)
@@ -258,7 +264,8 @@ class Sender:
             if tpot_s is not None:
                 told.tpot_s.append(tpot_s)
         if exchange.user >= 0 and not self._is_stopped:
-            self._think(exchange.user, self._origin_s + record.ended_s)
+            pause_s = ERROR_PAUSE_S if record.error else 0.0
+            self._think(exchange.user, self._origin_s + record.ended_s + pause_s)
             # Not from within the answer of another: a chain of users would nest.
             self._loop.call_soon(self._ring)
         else:

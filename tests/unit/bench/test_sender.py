@@ -85,6 +85,24 @@ async def test_users_wait_for_their_answers(engine: EmulatedEngine):
     assert all(record.intended_s in ends for record in records[4:])
 
 
+async def test_users_come_back_after_an_error_but_do_not_spin():
+    async with ScriptedEngine(lambda _, peer: stream_words(peer, 0)) as scripted:
+        load = Load.closed(2, parse_lengths("16/2"), seed=1, duration_s=0.35)
+        records = await play(scripted.url, load)
+    assert 2 < len(records) <= 8
+    assert {record.error for record in records} == {"no_tokens"}
+
+
+async def test_a_rate_that_cannot_be_held_is_told_and_answers_are_read_all_the_same(
+    engine: EmulatedEngine,
+):
+    records = await play(url_of(engine), load_of(1500, rate=1e6, lengths="16/2"))
+    assert {record.error for record in records} == {""}
+    first_answer_s = min(record.ended_s for record in records)
+    assert first_answer_s < max(record.sent_s for record in records)
+    assert max(record.lag_s for record in records) > 0.01
+
+
 async def test_users_stop_when_their_time_is_over(engine: EmulatedEngine):
     load = Load.closed(2, parse_lengths("16/2"), seed=1, duration_s=0.2, think_s=0.01)
     records = await play(url_of(engine), load)
