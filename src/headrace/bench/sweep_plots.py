@@ -63,8 +63,12 @@ def _dot(at: Point, step: Step, times: Callable[[Scores], Distribution]) -> str:
 
 
 def goodput_curve(steps: Sequence[Step], highest_met_rps: float | None) -> str:
-    """Goodput in requests/s against the rate; the dashes are where all requests are good."""
-    most = max((step.rate_rps for step in steps), default=1.0)
+    """Goodput in requests/s against the rate; the dashes are where all requests are good.
+
+    A rate is drawn where its run was: that of so many Poisson arrivals is not quite the one asked.
+    """
+    offered = [step.summary.run.offered_rps or step.rate_rps for step in steps]
+    most = max([*offered, highest_met_rps or 0.0], default=1.0)
     tallest = max((step.scores.goodput_rps for step in steps), default=1.0)
     x = Scale(0.0, most * 1.03, _FRAME.x_from, _FRAME.x_to)
     y = Scale(0.0, max(tallest * 1.15, 1e-9), _FRAME.y_from, _FRAME.y_to)
@@ -74,10 +78,12 @@ def goodput_curve(steps: Sequence[Step], highest_met_rps: float | None) -> str:
     ideal = svg.curve([(x.place(0), y.place(0)), (x.place(top), y.place(top))], "line")
     parts.append(svg.group([ideal], name="all good", kind="series reference", tip="all good"))
     parts += _answer(x, highest_met_rps)
-    points = [(x.place(step.rate_rps), y.place(step.scores.goodput_rps)) for step in steps]
-    parts.append(
-        svg.group([svg.curve(points, "line")], name="goodput", kind="series c0", tip="goodput")
-    )
+    points = [
+        (x.place(rate), y.place(step.scores.goodput_rps))
+        for rate, step in zip(offered, steps, strict=True)
+    ]
+    line = svg.curve(sorted(points), "line")
+    parts.append(svg.group([line], name="goodput", kind="series c0", tip="goodput"))
     parts += [_state_dot(at, step) for at, step in zip(points, steps, strict=True)]
     return svg.drawing(_FRAME, "Goodput against the rate", parts)
 

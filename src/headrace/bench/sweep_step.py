@@ -89,10 +89,15 @@ class Step:
 
     @property
     def scores(self) -> Scores:
+        """Of `summary`."""
+        return self.summary.all
+
+    @property
+    def summary(self) -> Summary:
         """Of the run whose goodput is the middle one."""
         valid = [trial for trial in self.trials if trial.summary.verdict.valid] or self.trials
         ranked = sorted(valid, key=lambda trial: trial.summary.all.goodput_share)
-        return ranked[len(ranked) // 2].summary.all
+        return ranked[len(ranked) // 2].summary
 
 
 def step_of(rate_rps: float, trials: Sequence[Trial], slos: Slos, confidence: float) -> Step:
