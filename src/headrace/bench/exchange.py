@@ -79,6 +79,7 @@ class Exchange:
         "_tells_cached",
         "call",
         "deadline_s",
+        "kept",
         "over",
         "record",
         "user",
@@ -106,6 +107,8 @@ class Exchange:
         self._tells_cached = False
         self._most_bytes = settings.max_answer_bytes
         self._head = self._tail = _NO_SHAPE
+        self.kept: list[bytes] | None = None if settings.tokenizer is None else []
+        """Events with content, as long as they may be needed to count tokens by a tokenizer."""
         self.record = record
         self.user = user
         self.call: UpstreamCall | None = None
@@ -143,7 +146,7 @@ class Exchange:
             and self._body_bytes < self._most_bytes
         ):
             self._body_bytes += len(chunk)
-            self._token(now)
+            self._token(now, chunk)
             return
         self._body_bytes += len(chunk) - start - 2
         self._pieces.append(chunk[start:-2])
@@ -238,7 +241,7 @@ class Exchange:
             before = reader.content_chunks
             reader.feed(event)
             if reader.content_chunks > before:
-                self._token(now)
+                self._token(now, event)
             self._tells_cached = self._tells_cached or _tells_cached(event)
             if reader.error:
                 text = event[:MAX_DETAIL].decode("utf-8", "replace")
@@ -246,8 +249,10 @@ class Exchange:
             if self.over:
                 return
 
-    def _token(self, now: float) -> None:
+    def _token(self, now: float, event: bytes) -> None:
         self._chunk_s.append(now)
+        if self.kept is not None:
+            self.kept.append(event)
         self._host.tokens_out += 1
         count = len(self._chunk_s)
         if count == 1:
@@ -318,6 +323,7 @@ class Exchange:
             record.output_tokens = record.chunks
             return
         record.tokens_exact = True
+        self.kept = None
         record.input_tokens = usage.input_tokens
         record.output_tokens = usage.output_tokens
         record.cached_tokens = usage.cached_tokens if self._tells_cached else None

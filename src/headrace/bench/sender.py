@@ -24,6 +24,7 @@ from headrace.bench.record import Record
 from headrace.bench.requests import RequestWriter
 from headrace.bench.settings import BenchSettings
 from headrace.bench.target import Target
+from headrace.bench.tokenizer import count_output, open_tokenizer
 from headrace.edges.http.client import UpstreamPool
 from headrace.traffic.load import Load, PlannedRequest
 from headrace.traffic.texts import Texts
@@ -104,6 +105,7 @@ class Sender:
         self._over = self._loop.create_future()
         self._alarm = Alarm(self._loop, self._ring)
         self._now = Progress()
+        self._untold: list[tuple[Record, list[bytes]]] = []
         self.records: list[Record] = []
         self.tokens_out = 0
         self._fill()
@@ -131,6 +133,19 @@ class Sender:
         for exchange in tuple(self._running):
             exchange.stop(now)
         self._end_if_over()
+
+    def count_untold(self) -> None:
+        """Count tokens of answers without usage, where there is a tokenizer; after the run.
+
+        Raises:
+            BenchError: the tokenizer cannot be used any more.
+        """
+        path = self._settings.tokenizer
+        if path is None or not self._untold:
+            return
+        count = open_tokenizer(path)
+        for record, events in self._untold:
+            count_output(record, events, count)
 
     def progress(self) -> Progress:
         """What happened so far; the next one begins with empty samples."""
@@ -254,6 +269,8 @@ class Sender:
         del self._running[exchange]
         record, told = exchange.record, self._now
         self.records.append(record)
+        if exchange.kept and not record.error and not record.left:
+            self._untold.append((record, exchange.kept))
         if record.left:
             told.left += 1
         elif record.error:

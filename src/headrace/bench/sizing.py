@@ -21,6 +21,7 @@ import msgspec
 
 from headrace.bench.requests import PATHS, authorization
 from headrace.bench.settings import BenchError, BenchSettings
+from headrace.bench.tokenizer import open_tokenizer
 from headrace.core.model import Endpoint
 from headrace.edges.http.fetch import FetchError, FetchResult, post
 from headrace.engines.answers import read_body
@@ -108,21 +109,10 @@ async def _known_words(count: Count) -> tuple[str, ...]:
 
 
 def _file_counter(path: Path) -> Count:
-    try:
-        # Imported where it is asked for: an extra.
-        from tokenizers import Tokenizer  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise BenchError(
-            "--tokenizer needs tokenizers, which is not installed; install the extra, as in "
-            "`pip install 'headrace[tokenizer]'`"
-        ) from None
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - the library raises plain Exception
-        raise BenchError(f"--tokenizer {path}: cannot be read: {error}") from None
+    count_tokens = open_tokenizer(path)
 
     async def count(text: str) -> int | None:
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+        return count_tokens(text)
 
     return count
 

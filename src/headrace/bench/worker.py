@@ -124,6 +124,7 @@ async def _run(job: Job, line: Connection) -> None:
         loop.remove_reader(line.fileno())
     cpu_s = time.process_time() - cpu_s
     line.send(sender.progress())
+    sender.count_untold()
     records = sender.records
     for first in range(0, len(records), RECORDS_AT_ONCE):
         line.send(records[first : first + RECORDS_AT_ONCE])

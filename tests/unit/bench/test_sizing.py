@@ -1,6 +1,7 @@
 """Prompts are sized by the best source there is, and end up as long as planned."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from headrace.bench.sender import Sender
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.sizing import Asker, size_prompts
 from headrace.bench.target import reach
@@ -16,7 +18,8 @@ from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.settings import EngineSettings
 from headrace.traffic.load import PlannedRequest
 from headrace.traffic.texts import WORDS, Texts
-from tests.scripted import Peer, Received, ScriptedEngine
+from tests.scripted import Peer, Received, ScriptedEngine, chat_chunk
+from tests.unit.bench.runs import load_of, target_at
 
 
 @pytest.fixture
@@ -130,6 +133,33 @@ async def test_a_tokenizer_file_knows_which_words_are_one_token(engine: str, tmp
     texts = Texts(sizing, seed=0, block_tokens=512)
     _, own = texts.prompt(PlannedRequest(0.0, 700, 1), 0)
     assert len(tokenizer.encode(own.decode()).ids) == 700 - sizing.template_tokens
+
+
+async def test_with_a_tokenizer_answers_without_usage_are_counted_by_it(tmp_path: Path):
+    """Two tokens in each chunk, one of them an escape in JSON."""
+    tokenizer = Tokenizer(models.WordLevel({"a": 1, "\n": 2, "?": 3}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    file = tmp_path / "tokenizer.json"
+    tokenizer.save(str(file))
+
+    async def script(_: Received, peer: Peer) -> None:
+        await peer.start_stream()
+        for _number in range(4):
+            await peer.event(chat_chunk("a\n"))
+            await asyncio.sleep(0.01)
+        await peer.end_stream()
+
+    async with ScriptedEngine(script) as scripted:
+        target = target_at(scripted.url, tokenizer=file)
+        sender = Sender(target, load_of(3), worker=0, workers=1)
+        await sender.run(time.monotonic())
+    assert {(each.output_tokens, each.tokens_exact) for each in sender.records} == {(4, False)}
+    sender.count_untold()
+    for record in sender.records:
+        assert (record.output_tokens, record.tokens_exact, record.chunks) == (8, True, 4)
+        tpot_s = record.tpot_s
+        assert tpot_s is not None
+        assert sum(record.itl_s) / 3 == pytest.approx(tpot_s, rel=1e-3)
 
 
 async def test_a_file_that_is_no_tokenizer_is_one_line(engine: str, tmp_path: Path):
