@@ -16,6 +16,7 @@ from headrace.core.profile_fit import TERMS
 from headrace.engine_model.calibration import Fit
 from headrace.engine_model.measured import Interval, MeasuredProfile
 
+_DIGITS = 4
 _USUAL_BATCH = 32
 _MOST_SHOWN = 3
 """Of the experiments that fit worst."""
@@ -30,13 +31,14 @@ def fit_page(found: Fit, profile: MeasuredProfile) -> RenderableType:
     table.add_column("")
     for term in (*TERMS, "request_overhead_s"):
         interval = found.intervals[term]
-        value = small_in_words(getattr(profile, term))
+        value = small_in_words(getattr(profile, term), _DIGITS)
         table.add_row(term, value, _interval(interval), interval.note)
     return Group(table, *_sentences(found, profile))
 
 
 def _interval(interval: Interval) -> str:
-    return f"{small_in_words(interval.low_s)} – {small_in_words(interval.high_s)}"
+    ends = (small_in_words(end, _DIGITS) for end in (interval.low_s, interval.high_s))
+    return " – ".join(ends)
 
 
 def _sentences(found: Fit, profile: MeasuredProfile) -> Iterable[str]:

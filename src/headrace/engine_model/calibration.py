@@ -24,7 +24,7 @@ from statistics import quantiles
 from headrace.core.durations import small_in_words
 from headrace.core.latency import LatencyProfile, attended_pairs
 from headrace.core.profile_fit import TERMS
-from headrace.engine_model.least_squares import Solution, robust_sigma, solve
+from headrace.engine_model.least_squares import robust_sigma, solve, student_975
 from headrace.engine_model.measured import Interval, Residuals, prefill_steps
 
 OVERHEAD = len(TERMS)
@@ -36,6 +36,12 @@ MOST_MEDIAN_ERROR = 0.25
 NOISE_RATIO = 0.004
 NOISE_S = 0.0005
 """A measured time is taken to be off by its share and by this, the tick of event loops."""
+_DECODE_TERMS = frozenset({0, 3, 4})
+_COLUMNS_OF_A_PHASE = 3
+_LEAST_SCALE = 0.05
+_PASSES = 4
+_WORTH_STEPS = 0.8
+"""Share of the deviations that several steps for a prompt must leave, or it was one."""
 _STEP_TOKENS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -126,7 +132,11 @@ def fit(
         if step_tokens is not None and step_tokens >= table.longest:
             continue
         reduced = _reduced(table, step_tokens)
-        if reduced is not None and (best is None or reduced.misfit < best.misfit):
+        if reduced is None:
+            continue
+        # Of nine candidates one is a little better by chance.
+        needed = _WORTH_STEPS if best is not None and best.step_tokens is None else 1.0
+        if best is None or reduced.misfit < needed * best.misfit:
             best = reduced
     if best is None:
         return (
@@ -173,6 +183,11 @@ class _Table:
         seen = zip(fitted, self.observed, self.sigma, strict=True)
         return sum(abs(there - measured) / sigma for there, measured, sigma in seen)
 
+    def students(self, term: int) -> float:
+        """Student's quantile for a term: so many rows of its phase are more than needed."""
+        rows = self.decodes if term in _DECODE_TERMS else self.prefills
+        return student_975(max(len(rows) - _COLUMNS_OF_A_PHASE, 3))
+
     @property
     def terms(self) -> list[int]:
         """Columns worth a coefficient: with one sequence at a time, a step is its sequence."""
@@ -195,17 +210,18 @@ class _Reduced:
 def _reduced(table: _Table, step_tokens: int | None) -> _Reduced | None:
     rows, kept = table.rows(step_tokens), table.terms
     bounds = [(0.0, 0.0)] * (OVERHEAD + 1)
-    sigma = robust_sigma([[row[i] for i in kept] for row in rows], table.observed, table.sigma)
-    alone = sum(wide == narrow for wide, narrow in zip(sigma, table.sigma, strict=True))
-    agreeing = max(alone / len(sigma), 0.5)
+    sigma, agreeing = _learned_sigma(table, [[row[i] for i in kept] for row in rows])
     while True:
         columns = [[row[i] for i in kept] for row in rows]
         solution = solve(columns, table.observed, sigma, agreeing)
         if solution is None:
             return None
-        unsure = _least_sure(solution, kept)
+        margins = [
+            table.students(i) * spread for i, spread in zip(kept, solution.spreads, strict=True)
+        ]
+        unsure = _least_sure(solution.values, margins, kept)
         for place, i in enumerate(kept):
-            value, margin = solution.values[place], solution.margins[place]
+            value, margin = solution.values[place], margins[place]
             # Below 0 it is noise, and of 0 no more is known than the margin.
             bounds[i] = (max(value - margin, 0.0), max(value, 0.0) + margin)
         if unsure is None:
@@ -218,10 +234,37 @@ def _reduced(table: _Table, step_tokens: int | None) -> _Reduced | None:
             return None
 
 
-def _least_sure(solution: Solution, kept: Sequence[int]) -> int | None:
+def _learned_sigma(table: _Table, columns: list[list[float]]) -> tuple[list[float], float]:
+    """What each row is off, learned for each phase by itself, and the share that agrees.
+
+    A time to the first token is noisier than the slope through the tokens of many streams.
+    """
+    count, prefills = len(table.observed), len(table.prefills)
+    sigma = wider = table.sigma
+    agreeing = 1.0
+    for _ in range(_PASSES):
+        wider = robust_sigma(columns, table.observed, sigma)
+        solution = solve(columns, table.observed, wider)
+        if solution is None:
+            break
+        fitted = (sum(x * b for x, b in zip(row, solution.values, strict=True)) for row in columns)
+        off = [(y - f) / w for y, f, w in zip(table.observed, fitted, wider, strict=True)]
+        pulled = [w > 1.0001 * s for w, s in zip(wider, sigma, strict=True)]
+        agreeing = max(1 - sum(pulled) / count, 0.5)
+        for first, end in ((0, prefills), (prefills, count)):
+            freedom = max(end - first - _COLUMNS_OF_A_PHASE, 1)
+            scale = (sum(each**2 for each in off[first:end]) / freedom) ** 0.5 / agreeing
+            scale = min(max(scale, _LEAST_SCALE), 1 / _LEAST_SCALE)
+            sigma = [*sigma[:first], *(scale * s for s in sigma[first:end]), *sigma[end:]]
+    return wider, agreeing
+
+
+def _least_sure(
+    values: Sequence[float], margins: Sequence[float], kept: Sequence[int]
+) -> int | None:
     """The column whose interval reaches 0, the furthest from being told from it first."""
     found, least = None, 1.0
-    for value, margin, i in zip(solution.values, solution.margins, kept, strict=True):
+    for value, margin, i in zip(values, margins, kept, strict=True):
         sureness = value / margin if margin > 0.0 else inf if value > 0.0 else -inf
         if sureness <= least:
             found, least = i, sureness

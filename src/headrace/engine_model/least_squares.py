@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import median
 
 _NORMAL_975 = 1.959964
-_HUBER = 1.5
+_HUBER = 2.0
 """Deviations up to so many usual ones count in full."""
 _MAD_TO_SIGMA = 1.4826
 _PASSES = 8
@@ -28,11 +28,11 @@ SINGULAR = 1e-9
 class Solution:
     """Coefficients in the order of the columns, and how sure they are.
 
-    `margins` are half the 95 % intervals. `error` is the weighted sum of squares that is left.
+    `spreads` are their standard errors; `error` is the weighted sum of squares that is left.
     """
 
     values: tuple[float, ...]
-    margins: tuple[float, ...]
+    spreads: tuple[float, ...]
     error: float
 
 
@@ -70,11 +70,11 @@ def solve(
         for row, y in zip(scaled, target, strict=True)
     )
     freedom = count - width
-    spread = student_975(freedom) * (error / freedom) ** 0.5 / agreeing
-    margins = [spread * max(inverse[j][j], 0.0) ** 0.5 for j in range(width)]
+    spread = (error / freedom) ** 0.5 / agreeing
+    spreads = [spread * max(inverse[j][j], 0.0) ** 0.5 for j in range(width)]
     return Solution(
         tuple(value / s for value, s in zip(values, scale, strict=True)),
-        tuple(margin / s for margin, s in zip(margins, scale, strict=True)),
+        tuple(each / s for each, s in zip(spreads, scale, strict=True)),
         error,
     )
 
@@ -95,7 +95,9 @@ def robust_sigma(
             abs(y - sum(x * b for x, b in zip(row, solution.values, strict=True))) / s
             for row, y, s in zip(rows, observed, sigma, strict=True)
         ]
-        usual = _HUBER * max(_MAD_TO_SIGMA * median(off), 1e-12)
+        # What is left of few rows behind many columns is less than what they are off.
+        fitted_away = (len(rows) / (len(rows) - len(rows[0]))) ** 0.5
+        usual = _HUBER * max(_MAD_TO_SIGMA * median(off) * fitted_away, 1e-12)
         wider = [s * max(each / usual, 1.0) ** 0.5 for s, each in zip(sigma, off, strict=True)]
     return wider
 
