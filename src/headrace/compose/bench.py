@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 from headrace.bench.pool import Run, measure
@@ -22,6 +23,10 @@ from headrace.compose.terminal import Terminal
 from headrace.traffic.load import Load
 
 
+USUAL_WHOLE = "ttft=2s"
+"""Targets of whole answers where nothing is said: all of an answer comes with its first token."""
+
+
 def bench(options: BenchOptions, terminal: Terminal) -> int:
     """Run the command; return its exit code: 0 targets met, 1 not met or not to be trusted.
 
@@ -32,10 +37,7 @@ def bench(options: BenchOptions, terminal: Terminal) -> int:
         if path is not None and not path.parent.is_dir():
             # Found out now rather than after a long run.
             raise BenchError(f"{path}: cannot write: {path.parent} is no directory")
-    try:
-        slos = parse_slos(options.slo)
-    except BenchSloError as error:
-        raise BenchError(str(error)) from None
+    slos = _slos_of(options)
     settings = settings_of(options)
     if options.sweep:
         check_sweep(options)
@@ -48,6 +50,27 @@ def bench(options: BenchOptions, terminal: Terminal) -> int:
         terminal.status(note)
     target = reach(settings)
     return _tell(options, one_run(target, load, terminal), slos, terminal)
+
+
+def _slos_of(options: BenchOptions) -> Slos:
+    """The targets; a whole answer has no TPOT that could be judged.
+
+    Raises:
+        BenchError: a target cannot be read, or cannot be judged.
+    """
+    usual = (USUAL_WHOLE,) if options.no_stream else ()
+    try:
+        slos = parse_slos(options.slo or usual)
+    except BenchSloError as error:
+        raise BenchError(str(error)) from None
+    if options.no_stream and any(
+        each.tpot_s < inf for each in (slos.default, *slos.tiers.values())
+    ):
+        raise BenchError(
+            "--slo tpot: whole answers (--no-stream) have no TPOT; give what they have, as in "
+            "--slo e2e=10s"
+        )
+    return slos
 
 
 def one_run(target: Target, load: Load, terminal: Terminal) -> Run:

@@ -60,6 +60,7 @@ def run(capsys):
         ((NOBODY, "--rate", "1", "--shared-prefix", "x"), "--shared-prefix x: not TOKENS[:GROUPS]"),
         ((NOBODY, "--rate", "1", "--timeout", "0"), "--timeout: '0' is not above 0"),
         ((NOBODY, "--rate", "1", "--slo", "speed=1"), "--slo speed=1: 'speed=1' is no target"),
+        ((NOBODY, "--rate", "1", "--no-stream", "--slo", "tpot=1s"), "--slo tpot: whole answers"),
         ((NOBODY, "--rate", "1", "--extra-body", "[]"), "--extra-body []: not a JSON object"),
         ((NOBODY, "--rate", "1", "--raw", "/none/x"), "/none/x: cannot write: /none is no direc"),
         ((NOBODY, "--trace", "/none"), "/none: cannot read the trace: No such file"),
@@ -251,3 +252,10 @@ def test_a_terminal_shows_what_moves(engine: EngineProcess):
     assert b"of 40" in shown
     assert b"generator lag" in shown
     assert b"Traceback" not in shown
+
+
+def test_whole_answers_are_not_said_to_keep_a_tpot(run, engine: EngineProcess):
+    code, out, _ = run(engine.url, "--rate", 50, "--requests", 5, "--no-stream", "--max-lag", "60s")
+    assert code == 0
+    assert "TTFT 2.00 s" in out.splitlines()[0]
+    assert "TPOT" not in out.splitlines()[0]
