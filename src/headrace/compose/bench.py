@@ -22,7 +22,6 @@ from headrace.compose.bench_sweep import check_sweep, run_sweep
 from headrace.compose.terminal import Terminal
 from headrace.traffic.load import Load
 
-
 USUAL_WHOLE = "ttft=2s"
 """Targets of whole answers where nothing is said: all of an answer comes with its first token."""
 
