@@ -43,6 +43,7 @@ SWEEP_S = 0.1
 """Timeouts are looked for this often."""
 _MAX_IDLE = 65_536
 _SEED_BITS = 64
+_NO_MORE = (0, None)
 
 
 @dataclass(slots=True)
@@ -65,11 +66,12 @@ class Progress:
 
 @dataclass(slots=True)
 class _Ready:
-    """A request that is written and waits for its time."""
+    """A request that waits for its time; `payload` is empty as long as it is not written."""
 
     planned: PlannedRequest
     index: int
     payload: bytes
+    user: int = -1
 
 
 class Sender:
@@ -96,7 +98,7 @@ class Sender:
         self._ready_bytes = 0
         self._is_filling = False
         self._users = len(range(worker, load.users, workers))
-        self._thinking: list[tuple[float, int]] = []
+        self._thinking: list[tuple[float, int, _Ready]] = []
         self._running: dict[Exchange, None] = {}
         self._origin_s = 0.0
         self._until_s = inf
@@ -108,7 +110,8 @@ class Sender:
         self._untold: list[tuple[Record, list[bytes]]] = []
         self.records: list[Record] = []
         self.tokens_out = 0
-        self._fill()
+        if not load.users:
+            self._fill()
 
     async def run(self, origin_s: float) -> None:
         """Send everything, return when the last answer has ended."""
@@ -125,6 +128,11 @@ class Sender:
             sweeper.cancel()
             self._alarm.close()
             self._pool.close()
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with an error of our own: `run` raises it."""
+        if not self._over.done():
+            self._over.set_exception(error)
 
     def stop(self) -> None:
         """Send no more and end what runs: the report is made of what there is."""
@@ -187,23 +195,22 @@ class Sender:
         thinking = self._thinking
         last = self._now.sent + SENT_AT_ONCE
         while thinking:
-            at_s, user = thinking[0]
+            at_s, _, ready = thinking[0]
             if at_s > time.monotonic() or self._now.sent >= last:
                 return at_s
             heappop(thinking)
-            self._send(self._ready.popleft(), at_s, user)
+            self._send(ready, at_s)
         return inf
 
     def _think(self, user: int, now: float) -> None:
         """Give a user his next request, if there is one in the time that is left."""
-        ahead = len(self._thinking)  # each who thinks has one of those that are ready
-        if len(self._ready) <= ahead:
-            self._fill(1)
-        if len(self._ready) <= ahead:
+        index, planned = next(self._plan, _NO_MORE)
+        if planned is None or now + planned.at_s >= self._until_s:
             return
-        at_s = now + self._ready[ahead].planned.at_s
-        if at_s < self._until_s:
-            heappush(self._thinking, (at_s, user))
+        ready = _Ready(planned, index, b"", user)
+        if self._ready_bytes <= READY_BYTES:
+            self._write(ready)
+        heappush(self._thinking, (now + planned.at_s, index, ready))
 
     # ------------------------------------------------------------ sending
 
@@ -219,15 +226,20 @@ class Sender:
         if len(ready) >= READY_REQUESTS or self._ready_bytes > READY_BYTES:
             return False
         for index, planned in self._plan:
-            payload = self._writer.write(planned, index)
-            ready.append(_Ready(planned, index, payload))
-            self._ready_bytes += len(payload)
+            ready.append(_Ready(planned, index, b""))
+            self._write(ready[-1])
             most -= 1
             if not most or len(ready) >= READY_REQUESTS or self._ready_bytes > READY_BYTES:
                 return not most
         return False
 
-    def _send(self, ready: _Ready, at_s: float, user: int = -1) -> None:
+    def _write(self, ready: _Ready) -> None:
+        ready.payload = self._writer.write(ready.planned, ready.index)
+        self._ready_bytes += len(ready.payload)
+
+    def _send(self, ready: _Ready, at_s: float) -> None:
+        if not ready.payload:
+            self._write(ready)
         self._ready_bytes -= len(ready.payload)
         planned = ready.planned
         record = Record(
@@ -244,7 +256,7 @@ class Sender:
             record,
             origin_s=self._origin_s,
             leave_after=planned.leave_after,
-            user=user,
+            user=ready.user,
         )
         now = time.monotonic()
         record.sent_s = now - self._origin_s

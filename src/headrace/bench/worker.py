@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import uvloop
 
@@ -86,6 +87,19 @@ def work(job: Job, line: Connection, others: Sequence[Connection]) -> None:
         line.close()
 
 
+def _on_error(sender: Sender, context: dict[str, Any]) -> None:
+    """A fault of ours in a callback would only be logged, and the run would wait for ever.
+
+    What goes wrong with a connection ends that request, and is counted there.
+    """
+    error = context.get("exception")
+    of_a_connection = isinstance(error, OSError) or not {"transport", "protocol"}.isdisjoint(
+        context
+    )
+    if isinstance(error, Exception) and not of_a_connection:
+        sender.fail(error)
+
+
 def _allow_many_files() -> None:
     """As many open connections as the system lets us have: usually it is told to allow 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -100,6 +114,7 @@ async def _run(job: Job, line: Connection) -> None:
     assert isinstance(begin, Begin)
     cpu_s = time.process_time()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: _on_error(sender, context))
     running = asyncio.ensure_future(sender.run(begin.origin_s))
 
     def told() -> None:

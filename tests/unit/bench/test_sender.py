@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import islice
 
 import pytest
 
@@ -83,6 +84,24 @@ async def test_users_wait_for_their_answers(engine: EmulatedEngine):
     # Who ended sends the next one at that very moment.
     ends = {record.ended_s for record in records}
     assert all(record.intended_s in ends for record in records[4:])
+
+
+async def test_more_users_than_are_written_ahead_all_come(engine: EmulatedEngine):
+    load = Load.closed(700, parse_lengths("16/2"), seed=1, requests=1400, think_s=0.3)
+    records = await play(url_of(engine), load)
+    assert len(records) == 1400
+    assert {record.error for record in records} == {""}
+    # All of them think at once at first, and none is forgotten.
+    for record, planned in zip(records, islice(load.stream(), 700), strict=False):
+        assert record.intended_s == pytest.approx(planned.at_s)
+
+
+async def test_a_fault_of_our_own_ends_the_run(engine: EmulatedEngine):
+    async def fail(sender: Sender) -> None:
+        sender.fail(RuntimeError("ours"))
+
+    with pytest.raises(RuntimeError, match="ours"):
+        await play(url_of(engine), load_of(100, rate=10.0), fail)
 
 
 async def test_users_come_back_after_an_error_but_do_not_spin():
