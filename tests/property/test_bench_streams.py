@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from headrace.bench.exchange import Exchange
 from headrace.bench.record import Record
 from headrace.bench.settings import BenchSettings
+from headrace.edges.http.address import Address
+from headrace.edges.http.client import UpstreamCall, UpstreamConnection, UpstreamPool
 from headrace.edges.http.ports import AnswerHead
 
 HEAD = AnswerHead(200, [(b"content-type", b"text/event-stream")])
@@ -115,3 +117,74 @@ def _has_text(event: bytes) -> bool:
     delta = choice.get("delta", {})
     parts = (choice.get("text"), delta.get("content"), delta.get("reasoning_content"))
     return any(parts) or "tool_calls" in delta
+
+
+class Wire:
+    """A transport that swallows everything."""
+
+    closed = False
+
+    def write(self, data: bytes) -> None:
+        """Nobody reads it."""
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def resume_reading(self) -> None:
+        """It never pauses."""
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+PIECES = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from(
+        [
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"content-type: text/event-stream\r\n",
+            b"content-type: application/json\r\n",
+            b"transfer-encoding: chunked\r\n",
+            b"content-length: 30\r\n",
+            b"\r\n",
+            b"5\r\ndata:\r\n",
+            b'2c\r\ndata: {"choices":[{"delta":{"content":"a"}}]}\n\n\r\n',
+            b"data: [DONE]\n\n",
+            b'data: {"error":{"message":"no"}}\n\n',
+            b"0\r\n\r\n",
+            b"ffffffffffffffff\r\n",
+        ]
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=12), st.booleans(), st.sampled_from([0, 1]))
+def test_whatever_a_server_sends_is_an_end_and_no_exception(
+    pieces: list[bytes], stream: bool, leave_after: int
+):
+    host = Host()
+    pool = UpstreamPool(max_idle=1, idle_s=60.0)
+    address = Address.parse("http://127.0.0.1:1")
+    connection = UpstreamConnection(pool, address)
+    connection.connection_made(Wire())  # type: ignore[arg-type]
+    exchange = Exchange(
+        host,
+        BenchSettings("http://x", stream=stream),
+        Record(0),
+        origin_s=0.0,
+        leave_after=leave_after,
+    )
+    # It is not taken from the pool: a call on a used connection would be sent once more.
+    call = UpstreamCall(pool, address, [b"x"], exchange)
+    call.connection = connection
+    exchange.call = call
+    connection.start(call)
+    for piece in pieces:
+        if piece:
+            connection.data_received(piece)
+    connection.connection_lost(None)
+    assert (exchange.over, host.ends) == (True, 1)
+    assert exchange.record.error_detail.isprintable()
+    assert exchange.record.ok == (exchange.record.error == "")
