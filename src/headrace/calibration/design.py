@@ -18,8 +18,8 @@ ANSWER_TOKENS = 4
 FEWEST_STEPS, MOST_STEPS = 12, 64
 CHEAP_S, CHEAP_SHARE, MOST_REPEATS = 0.15, 0.01, 3
 """What fits three times in so many seconds, or in so much of a round, is done up to three times."""
-WINDOW_S = 0.6
-"""Streams are watched for so long, within the steps above."""
+WINDOW_S, WINDOW_SHARE = 1.5, 0.06
+"""Streams are watched for so long or for so much of a round, within the steps above."""
 _MOST_LENGTHS = 9
 _SHORT_ROUND_S = 6.0
 """Below it there is time for three batches, not four."""
@@ -97,10 +97,11 @@ def few(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experimen
     )
 
 
-def steps_watched(pace: LatencyProfile, batch: int, context_tokens: float) -> int:
-    """Steps that take about `WINDOW_S`."""
+def steps_watched(pace: LatencyProfile, batch: int, context_tokens: float, round_s: float) -> int:
+    """Steps to look at: a line through twice as many points is three times as sure."""
+    window_s = min(WINDOW_S, WINDOW_SHARE * round_s)
     step_s = max(pace.step_s(batch, context_tokens), 1e-4)
-    return max(FEWEST_STEPS, min(MOST_STEPS, round(WINDOW_S / step_s)))
+    return max(FEWEST_STEPS, min(MOST_STEPS, round(window_s / step_s)))
 
 
 def repeats(experiment: Experiment, pace: LatencyProfile, round_s: float) -> int:
@@ -152,7 +153,7 @@ def _streams(limits: Limits, pace: LatencyProfile, round_s: float) -> list[Strea
         if batch not in {1, limits.batch}:  # between the ends one look is enough, deep first
             contexts = (deepest,) if len(streams) == 2 else (shallow,)
         for context in contexts:
-            steps = steps_watched(pace, batch, batch * context)
+            steps = steps_watched(pace, batch, batch * context, round_s)
             streams.append(StreamsExperiment(batch, context, steps))
     return streams
 

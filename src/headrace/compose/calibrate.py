@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from headrace.compose.terminal import Terminal, counted
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import load_measured, save
 from headrace.core.durations import in_words
+from headrace.edges.http.address import Address
 from headrace.engine_model.calibration import Doubt, Fit, fit
 from headrace.engine_model.measured import MeasuredProfile, Provenance
 
@@ -65,6 +66,11 @@ def calibrate(options: CalibrateOptions, terminal: Terminal) -> int:
         CalibrateUsage: a flag or the profile to check cannot be used.
         CalibrationError: the engine cannot be measured, or not now.
     """
+    options = replace(options, url=options.url.rstrip("/").removesuffix("/v1"))
+    try:
+        Address.parse(options.url)
+    except ValueError as error:
+        raise CalibrateUsage(str(error)) from None
     api_key = None
     if options.api_key_env is not None:
         api_key = os.environ.get(options.api_key_env)
@@ -154,7 +160,7 @@ def _verdict(comparison: Comparison, options: CalibrateOptions) -> str:
 async def _identified(
     options: CalibrateOptions, api_key: str | None, terminal: Terminal
 ) -> Replica:
-    replica = await identify(options.url.rstrip("/"), options.model, api_key)
+    replica = await identify(options.url, options.model, api_key)
     facts = [f"{replica.dialect.title} {replica.version}".rstrip(), f"model {replica.model}"]
     if replica.max_context_tokens is not None:
         facts.append(f"context {replica.max_context_tokens:,}")
