@@ -159,10 +159,16 @@ PIECES = st.one_of(
 )
 
 
+STATUS = st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 429 No\r\n", b""])
+KINDS = st.sampled_from([b"content-type: text/event-stream\r\n", b"content-type: text/html\r\n"])
+FRAMES = st.sampled_from([b"transfer-encoding: chunked\r\n\r\n", b"\r\n"])
+HEADS = st.tuples(STATUS, KINDS, FRAMES).map(b"".join)
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.lists(PIECES, max_size=12), st.booleans(), st.sampled_from([0, 1]))
+@given(HEADS, st.lists(PIECES, max_size=12), st.booleans(), st.sampled_from([0, 1]))
 def test_whatever_a_server_sends_is_an_end_and_no_exception(
-    pieces: list[bytes], stream: bool, leave_after: int
+    head: bytes, pieces: list[bytes], stream: bool, leave_after: int
 ):
     host = Host()
     pool = UpstreamPool(max_idle=1, idle_s=60.0)
@@ -181,7 +187,7 @@ def test_whatever_a_server_sends_is_an_end_and_no_exception(
     call.connection = connection
     exchange.call = call
     connection.start(call)
-    for piece in pieces:
+    for piece in (head, *pieces):
         if piece:
             connection.data_received(piece)
     connection.connection_lost(None)
