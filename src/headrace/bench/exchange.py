@@ -75,6 +75,7 @@ class Exchange:
         "_reader",
         "_settings",
         "_splitter",
+        "_stays",
         "_tail",
         "_tells_cached",
         "call",
@@ -99,6 +100,7 @@ class Exchange:
         self._settings = settings
         self._origin_s = origin_s
         self._leave_after = leave_after
+        self._stays = not leave_after and settings.tokenizer is None
         self._reader = ChunkReader(injected=False, usage_per_choice=False, prompts=1)
         self._splitter: SseSplitter | None = None
         self._pieces: list[bytes] = []
@@ -142,11 +144,15 @@ class Exchange:
             text_bytes > 0
             and chunk.startswith(head, start)
             and chunk.endswith(tail)
-            and chunk.find(b"\n", start, -len(tail)) < 0
+            and chunk.find(b'"', start + len(head), -len(tail)) < 0
             and self._body_bytes < self._most_bytes
         ):
             self._body_bytes += len(chunk)
-            self._token(now, chunk)
+            if self._stays:  # and this is not the first token, which goes the long way
+                self._chunk_s.append(now)
+                self._host.tokens_out += 1
+            else:
+                self._token(now, chunk)
             return
         self._body_bytes += len(chunk) - start - 2
         self._pieces.append(chunk[start:-2])
@@ -158,8 +164,8 @@ class Exchange:
     def _learn_shape(self, chunk: bytes, start: int) -> None:
         """Keep what stands before and behind the text of an event that came alone.
 
-        Of the events that follow, those that have both, and something in between, carry one token
-        more: inside a JSON string every quote is escaped, so neither can be a model's words.
+        Of the events that follow, those that have both, and in between something without a quote,
+        carry one token more: a quote would be the end of the text, or escaped within it.
         """
         if self._splitter is None or self._splitter.is_within_event:
             return
