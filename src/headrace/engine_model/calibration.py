@@ -47,7 +47,7 @@ _STEP_TOKENS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 @dataclass(frozen=True, slots=True)
 class PrefillPoint:
-    """A prompt alone on the engine: the median of its repetitions."""
+    """A prompt alone on the engine, as it is when nothing else disturbs it."""
 
     uncached_tokens: int
     cached_tokens: int

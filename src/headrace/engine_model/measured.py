@@ -53,7 +53,7 @@ class Provenance:
     headrace_version: str = ""
     """Who measured."""
     rounds: int = 0
-    """How often each experiment was made; the median counts."""
+    """How often each experiment was made, at least."""
     seconds: float = 0.0
     """How long it took."""
 
