@@ -46,12 +46,19 @@ def test_it_rings_once_at_the_time_set_last(timers):
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        alarm = Alarm(loop, lambda: rings.append(time.monotonic()))
+        rung = asyncio.Event()
+
+        def ring() -> None:
+            rings.append(time.monotonic())
+            rung.set()
+
+        alarm = Alarm(loop, ring)
         now = time.monotonic()
         alarm.set(now + 60)
         alarm.set(now + 0.01)
         alarm.set(now + 0.05)
-        await asyncio.sleep(0.15)
+        await rung.wait()
+        await asyncio.sleep(0.05)
         assert len(rings) == 1
         assert rings[0] >= now + 0.05
         alarm.set(time.monotonic() + 0.02)
