@@ -66,26 +66,34 @@ def main() -> None:
     options = _options()
     become_subreaper()
     measured = _prepared(options.only)
-    tokenizer = peer_envs.vllm().model
-    say = bootstrap.say
-    if options.llamacpp:
-        with llamacpp() as (url, model):
-            load = Workload(url, model, options.agree_rate or 0.5, 30, 64, 16, tokenizer, 1)
-            _agree(measured, load, options.rounds, say)
-    else:
-        with engines(f"ttft={TTFT_S * 1e3:g}ms,itl={ITL_S * 1e3:g}ms", count=1) as fleet:
-            load = Workload(fleet.urls[0], MODEL, WARM_RATE, WARM_REQUESTS, 256, 32, tokenizer, 1)
-            _climb(measured, load, options, say)
-            least = min(options.rates)
-            slowest = min((each.highest_right() or least for each in measured), default=least)
-            rate = options.agree_rate or AGREE_SHARE * slowest
-            requests = max(round(rate * options.seconds), options.agree_requests)
-            _agree(measured, replace(load, rate=rate, requests=requests), options.rounds, say)
+    try:
+        _measure(measured, options, bootstrap.say)
+    except KeyboardInterrupt:
+        bootstrap.say("ended early: what was measured so far")
     rows = [_row(each, options.cpu_rate) for each in measured]
     if options.json:
         print(json.dumps([row.document() for row in rows], indent=2))
     else:
         print(as_tables(rows, cpu_rate=options.cpu_rate, truth=not options.llamacpp))
+
+
+def _measure(
+    measured: Sequence[Measured], options: argparse.Namespace, say: Callable[[str], None]
+) -> None:
+    tokenizer = peer_envs.vllm().model
+    if options.llamacpp:
+        with llamacpp() as (url, model):
+            load = Workload(url, model, options.agree_rate or 0.5, 30, 64, 16, tokenizer, 1)
+            _agree(measured, load, options.rounds, say)
+        return
+    with engines(f"ttft={TTFT_S * 1e3:g}ms,itl={ITL_S * 1e3:g}ms", count=1) as fleet:
+        load = Workload(fleet.urls[0], MODEL, WARM_RATE, WARM_REQUESTS, 256, 32, tokenizer, 1)
+        _climb(measured, load, options, say)
+        least = min(options.rates)
+        slowest = min((each.highest_right() or least for each in measured), default=least)
+        rate = options.agree_rate or AGREE_SHARE * slowest
+        requests = max(round(rate * options.seconds), options.agree_requests)
+        _agree(measured, replace(load, rate=rate, requests=requests), options.rounds, say)
 
 
 def _options() -> argparse.Namespace:

@@ -94,11 +94,14 @@ def _run(command: list[str], env: dict[str, str], folder: Path) -> tuple[int, st
             stderr=err,
             start_new_session=True,
         )
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             process.wait(LONGEST_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        except subprocess.TimeoutExpired:
+            pass  # what it printed so far says why
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     _reap_orphans()
     out_text, err_text = ((folder / name).read_text(errors="replace") for name in ("out", "err"))
     return process.returncode, out_text, err_text
