@@ -43,8 +43,8 @@ UNUSUAL = MeasuredProfile(
     max_sequences=48,
 )
 """No GPU has these."""
-CONTEXT_TOKENS = 1024
-"""Of a slot: what a CPU prefills in seconds."""
+SLOTS, CONTEXT_TOKENS = 2, 512
+"""What a CPU prefills in seconds."""
 LIVE_BUDGET_S = 180
 REQUESTS, REQUESTS_PER_S = 48, 0.4
 MOST_MEDIAN_ERROR = 0.20
@@ -90,6 +90,7 @@ def replica(path_without_compilers: str, tmp_path_factory: pytest.TempPathFactor
         unavailable(str(error))
     settings = LocalFleetSettings(
         model_path=model,
+        slots=SLOTS,
         context_per_slot_tokens=CONTEXT_TOKENS,
         log_dir=tmp_path_factory.mktemp("replica-logs"),
     )
@@ -169,10 +170,10 @@ async def _mixed_load(gateway: Up) -> list[str]:
     async with httpx.AsyncClient(timeout=600, trust_env=False) as client:
         asked: list[asyncio.Task[str]] = []
         for _ in range(REQUESTS):
-            low, high = rng.choice(((10, 60), (100, 250), (300, 600)))
+            low, high = rng.choice(((10, 50), (60, 140), (150, 300)))
             text = " ".join(rng.choices(words, k=rng.randint(low, high)))
             if earlier and rng.random() < 0.3:
-                text = f"{rng.choice(earlier[-6:])} {text}"[:2500]
+                text = f"{rng.choice(earlier[-6:])} {text}"[:1500]
             earlier.append(text)
             asked.append(asyncio.create_task(ask(client, text, rng.randint(4, 24))))
             await asyncio.sleep(rng.expovariate(REQUESTS_PER_S))

@@ -25,8 +25,9 @@ _SHORT_ROUND_S = 6.0
 """Below it there is time for three batches, not four."""
 _KV_SHARE = 0.8
 """Of the KV cache, at most this much is filled: no preemption, no eviction."""
-_DEEP_SHARE = 0.16
-"""Of a round, at most so much goes to filling the contexts of one experiment."""
+_DEEP_SHARES = (0.3, 0.22, 0.16, 0.12, 0.08)
+"""Of a round, at most so much goes to filling the contexts of one experiment; the first that
+fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ def few(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experimen
     limits = replace(limits, prompt_tokens=longest)
     middle = max(SHORTEST_TOKENS, longest // 8)
     streams = _streams(limits, pace, round_s)
-    some = (streams[0], streams[1], *streams[-2:])
+    ends = [each for each in streams if each.batch in {1, limits.batch}]
+    some = (ends[0], ends[1], *ends[-2:])
     return (
         PromptExperiment(middle),
         PromptExperiment(longest // 3),
@@ -140,19 +142,31 @@ def _prompts(longest: int) -> list[PromptExperiment]:
 
 
 def _streams(limits: Limits, pace: LatencyProfile, round_s: float) -> list[StreamsExperiment]:
+    """Contexts as deep as half of a round allows."""
     streams: list[StreamsExperiment] = []
-    for batch in batches(limits.batch, 4 if round_s > _SHORT_ROUND_S else 3):
+    for share in _DEEP_SHARES:
+        streams = _streams_of(limits, pace, round_s, share * round_s)
+        if cost_s(streams, pace) <= 0.5 * round_s:
+            break
+    return streams
+
+
+def _streams_of(
+    limits: Limits, pace: LatencyProfile, round_s: float, deep_s: float
+) -> list[StreamsExperiment]:
+    streams: list[StreamsExperiment] = []
+    several = batches(limits.batch, 4 if round_s > _SHORT_ROUND_S else 3)
+    for batch in several:
         deepest = limits.context_tokens(batch)
-        while (
-            deepest > 4 * SHORTEST_TOKENS
-            and batch * pace.prefill_s(deepest) > _DEEP_SHARE * round_s
-        ):
+        while deepest > 4 * SHORTEST_TOKENS and batch * pace.prefill_s(deepest) > deep_s:
             deepest = deepest * 3 // 4
         shallow = min(SHORTEST_TOKENS, deepest)
-        contexts = dict.fromkeys((shallow, deepest))
+        contexts = [shallow, deepest]
         if batch not in {1, limits.batch}:  # between the ends one look is enough, deep first
-            contexts = (deepest,) if len(streams) == 2 else (shallow,)
-        for context in contexts:
+            contexts = [deepest] if streams[-1].batch == 1 else [shallow]
+        elif len(several) < 3:  # few batches: more contexts, or nothing is left to be wrong by
+            contexts = [shallow, (shallow + deepest) // 2, deepest]
+        for context in dict.fromkeys(contexts):
             steps = steps_watched(pace, batch, batch * context, round_s)
             streams.append(StreamsExperiment(batch, context, steps))
     return streams

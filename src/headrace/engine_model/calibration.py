@@ -9,9 +9,9 @@ what a request takes besides steps does not pass for one. `step tokens`, the eng
 step, is the candidate that leaves the least error.
 
 A term whose 95 % interval reaches 0 is left out, the least sure one first, and the others are
-fitted anew. Then each term is asked what it could do at the engine's own limits, not at those of
-the experiments: half its interval, times the most work of its kind that one prompt or one step can
-bring, as a share of the seconds predicted there. Above `MOST_DOUBT` the data do not support it.
+fitted anew. Then predictions are made at the engine's own limits, not at those of the experiments:
+for the longest prompt, for a step alone, of all sequences, and of a full KV cache. Where one may be
+off by more than `MOST_DOUBT`, the data do not support the term that brings the most of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from math import inf
 from statistics import quantiles
 
 from headrace.core.durations import small_in_words
-from headrace.core.latency import LatencyProfile, attended_pairs
+from headrace.core.latency import LatencyProfile, Work, attended_pairs
 from headrace.core.profile_fit import TERMS
 from headrace.engine_model.least_squares import robust_sigma, solve, student_975
 from headrace.engine_model.measured import Interval, Residuals, prefill_steps
@@ -204,6 +204,8 @@ class _Reduced:
     """By column; 0 for what was left out."""
     bounds: list[tuple[float, float]]
     """By column; of what was left out as it was when it left."""
+    covariance: dict[tuple[int, int], float]
+    """Of all terms, before one was left out."""
     misfit: float
 
 
@@ -211,11 +213,17 @@ def _reduced(table: _Table, step_tokens: int | None) -> _Reduced | None:
     rows, kept = table.rows(step_tokens), table.terms
     bounds = [(0.0, 0.0)] * (OVERHEAD + 1)
     sigma, agreeing = _learned_sigma(table, [[row[i] for i in kept] for row in rows])
+    covariance: dict[tuple[int, int], float] = {}
     while True:
         columns = [[row[i] for i in kept] for row in rows]
         solution = solve(columns, table.observed, sigma, agreeing)
         if solution is None:
             return None
+        covariance = covariance or {
+            (i, j): solution.covariance[a][b]
+            for a, i in enumerate(kept)
+            for b, j in enumerate(kept)
+        }
         margins = [
             table.students(i) * spread for i, spread in zip(kept, solution.spreads, strict=True)
         ]
@@ -228,7 +236,8 @@ def _reduced(table: _Table, step_tokens: int | None) -> _Reduced | None:
             values = [0.0] * (OVERHEAD + 1)
             for place, i in enumerate(kept):
                 values[i] = solution.values[place]
-            return _Reduced(step_tokens, rows, values, bounds, table.misfit(rows, values))
+            misfit = table.misfit(rows, values)
+            return _Reduced(step_tokens, rows, values, bounds, covariance, misfit)
         kept = [i for i in kept if i != unsure]
         if 1 not in kept and 2 not in kept:
             return None
@@ -323,44 +332,67 @@ def _intervals(table: _Table, reduced: _Reduced) -> dict[str, Interval]:
 def _doubts(
     table: _Table, reduced: _Reduced, coefficients: tuple[float, float, float, float, float]
 ) -> list[Doubt]:
-    """The terms that could be off by too much at the engine's limits."""
+    """The terms for which a prediction at the engine's limits could be off by too much."""
     extent = table.extent
-    pairs = attended_pairs(extent.context_tokens, 0)
-    most = (1.0, float(extent.context_tokens), pairs, float(extent.sequences), extent.kv_tokens)
-    works = (
-        (1.0, 0.0, 0.0, 1.0, 0.0),
-        (1.0, most[1], pairs, 0.0, 0.0),
-        (1.0, most[1], pairs, 0.0, 0.0),
-        (1.0, 0.0, 0.0, most[3], 0.0),
-        (1.0, 0.0, 0.0, most[3], most[4]),
+    context, sequences = float(extent.context_tokens), float(extent.sequences)
+    works: tuple[tuple[Work, str], ...] = (
+        ((1.0, 0.0, 0.0, 1.0, 0.0), "a step alone"),
+        (
+            (1.0, context, attended_pairs(context, 0), 0.0, 0.0),
+            f"a prompt of {extent.context_tokens:,} tokens",
+        ),
+        ((1.0, 0.0, 0.0, sequences, 0.0), f"a step of {extent.sequences:,} sequences"),
+        (
+            (1.0, 0.0, 0.0, sequences, float(extent.kv_tokens)),
+            f"a step that reads {extent.kv_tokens:,} tokens of KV cache",
+        ),
     )
-    doubts: list[Doubt] = []
-    for i, (amount, work) in enumerate(zip(most, works, strict=True)):
-        if i not in table.terms:
-            continue
-        low, high = reduced.bounds[i]
-        value = coefficients[i]
-        off_s = max(high - value, value - low) * amount
+    doubts: dict[int, Doubt] = {}
+    for work, where in works:
         there_s = sum(b * x for b, x in zip(coefficients, work, strict=True))
+        off_s = _off_s(table, reduced, work)
         if off_s > MOST_DOUBT * there_s:
+            term = _most_doubtful(reduced, work)
             share = off_s / there_s if there_s > 0.0 else inf
-            doubts.append(Doubt(TERMS[i], *_reason(table, i, low, high, share)))
-    return doubts
+            doubts.setdefault(
+                term, Doubt(TERMS[term], *_reason(table, reduced, term, where, share))
+            )
+    return list(doubts.values())
 
 
-def _reason(table: _Table, term: int, low: float, high: float, share: float) -> tuple[str, str]:
+def _off_s(table: _Table, reduced: _Reduced, work: Work) -> float:
+    """By how much the prediction for `work` may be off, with 95 %.
+
+    Terms may be off against each other and still predict well together. What was left out is in
+    doubt as it was before.
+    """
+    variance = sum(
+        work[i] * work[j] * c
+        for (i, j), c in reduced.covariance.items()
+        if i < OVERHEAD and j < OVERHEAD
+    )
+    return table.students(1 if work[1] else 0) * max(variance, 0.0) ** 0.5
+
+
+def _most_doubtful(reduced: _Reduced, work: Work) -> int:
+    """The term that brings the most of it."""
+
+    def brings(term: int) -> float:
+        low, high = reduced.bounds[term]
+        return (high - low) * work[term]
+
+    return max(range(OVERHEAD), key=brings)
+
+
+def _reason(
+    table: _Table, reduced: _Reduced, term: int, where: str, share: float
+) -> tuple[str, str]:
     extent = table.extent
+    low, high = reduced.bounds[term]
     widest = max(table.decodes, key=lambda point: point.batch).batch
     deepest = max(point.context_tokens for point in table.decodes)
-    where = (
-        "a step alone",
-        f"a prompt of {extent.context_tokens:,} tokens",
-        f"a prompt of {extent.context_tokens:,} tokens",
-        f"a step of {extent.sequences:,} sequences",
-        f"a step that reads {extent.kv_tokens:,} tokens of KV cache",
-    )[term]
     ends = f"{small_in_words(low)} and {small_in_words(high)}"
-    known = f"it lies between {ends}, and could change {where} by {_times(share)}"
+    known = f"it lies between {ends}, and {where} may be off by {_times(share)}"
     prompts = (
         f"prompts went up to {table.longest:,} tokens: measure longer ones (a larger --budget)"
         if table.longest < 0.7 * extent.context_tokens

@@ -28,12 +28,18 @@ SINGULAR = 1e-9
 class Solution:
     """Coefficients in the order of the columns, and how sure they are.
 
-    `spreads` are their standard errors; `error` is the weighted sum of squares that is left.
+    `spreads` are their standard errors, `covariance` what these are the roots of the diagonal of;
+    `error` is the weighted sum of squares that is left.
     """
 
     values: tuple[float, ...]
-    spreads: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
     error: float
+
+    @property
+    def spreads(self) -> tuple[float, ...]:
+        """Standard errors of the coefficients."""
+        return tuple(row[i] ** 0.5 for i, row in enumerate(self.covariance))
 
 
 def solve(
@@ -70,11 +76,13 @@ def solve(
         for row, y in zip(scaled, target, strict=True)
     )
     freedom = count - width
-    spread = (error / freedom) ** 0.5 / agreeing
-    spreads = [spread * max(inverse[j][j], 0.0) ** 0.5 for j in range(width)]
+    variance = error / freedom / agreeing**2
     return Solution(
         tuple(value / s for value, s in zip(values, scale, strict=True)),
-        tuple(each / s for each, s in zip(spreads, scale, strict=True)),
+        tuple(
+            tuple(variance * inverse[i][j] / (scale[i] * scale[j]) for j in range(width))
+            for i in range(width)
+        ),
         error,
     )
 

@@ -95,7 +95,7 @@ async def test_prompts_too_short_for_what_the_engine_may_be_asked_are_refused_by
     found = fit(measured.prefills, measured.decodes, measured.extent)
     assert isinstance(found, Fit)
     doubts = {doubt.term: str(doubt) for doubt in found.doubts}
-    assert "could change a prompt of 32,768 tokens by" in doubts["per_attended_token_s"]
+    assert "a prompt of 32,768 tokens may be off by" in doubts["per_attended_token_s"]
     assert "measure longer ones" in doubts["per_attended_token_s"]
     assert "per_prefill_token_s" not in doubts
 
