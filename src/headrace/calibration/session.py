@@ -5,9 +5,8 @@
 Every round does every experiment once, in an order of its own, so that a machine that gets slower
 meanwhile does so for all of them alike, and does not pass for the cost of a longer prompt.
 
-Of the repetitions of a prompt the lower quartile counts: whatever else a machine does only ever
-makes a first token later. The pace of streams is a slope, which a late token may tilt either way:
-there it is the median.
+Of the repetitions the lower quartile counts: whatever else a machine does only ever makes a token
+later.
 """
 
 from __future__ import annotations
@@ -228,7 +227,7 @@ class Session:
             )
         return Measured(
             tuple(_undisturbed(points) for points in self._prefills.values()),
-            tuple(_median_decode(points) for points in self._decodes.values()),
+            tuple(_undisturbed_step(points) for points in self._decodes.values()),
             self._extent(limits),
             self._replica.max_sequences or self._most_side_by_side,
             rounds,
@@ -334,6 +333,6 @@ def _undisturbed(points: list[PrefillPoint]) -> PrefillPoint:
     return sorted(points, key=lambda point: point.ttft_s)[(len(points) - 1) // 4]
 
 
-def _median_decode(points: list[DecodePoint]) -> DecodePoint:
-    """The repetition in the middle; of two the faster one."""
-    return sorted(points, key=lambda point: point.step_s)[(len(points) - 1) // 2]
+def _undisturbed_step(points: list[DecodePoint]) -> DecodePoint:
+    """The same of streams."""
+    return sorted(points, key=lambda point: point.step_s)[(len(points) - 1) // 4]

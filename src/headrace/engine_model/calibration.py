@@ -63,7 +63,7 @@ class PrefillPoint:
 
 @dataclass(frozen=True, slots=True)
 class DecodePoint:
-    """Streams side by side: the median of its repetitions.
+    """Streams side by side, as they are when nothing else disturbs them.
 
     `context_tokens` is the sum over the streams in the middle of the time measured, `steps` how
     many steps that were.
