@@ -170,10 +170,10 @@ async def _mixed_load(gateway: Up) -> list[str]:
     async with httpx.AsyncClient(timeout=600, trust_env=False) as client:
         asked: list[asyncio.Task[str]] = []
         for _ in range(REQUESTS):
-            low, high = rng.choice(((10, 50), (60, 140), (150, 300)))
+            low, high = rng.choice(((40, 110), (120, 220), (220, 330)))
             text = " ".join(rng.choices(words, k=rng.randint(low, high)))
             if earlier and rng.random() < 0.3:
-                text = f"{rng.choice(earlier[-6:])} {text}"[:1500]
+                text = f"{rng.choice(earlier[-6:])} {text}"[:1900]
             earlier.append(text)
             asked.append(asyncio.create_task(ask(client, text, rng.randint(4, 24))))
             await asyncio.sleep(rng.expovariate(REQUESTS_PER_S))
