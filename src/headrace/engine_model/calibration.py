@@ -22,7 +22,7 @@ from math import inf
 from statistics import quantiles
 
 from headrace.core.durations import small_in_words
-from headrace.core.latency import LatencyProfile, Work, attended_pairs
+from headrace.core.latency import Work, attended_pairs
 from headrace.core.profile_fit import TERMS
 from headrace.engine_model.least_squares import robust_sigma, solve, student_975
 from headrace.engine_model.measured import Interval, Residuals, prefill_steps
@@ -448,8 +448,3 @@ def _lacking(
 
 def _sigma(seconds: float, tick_s: float) -> float:
     return ((NOISE_RATIO * seconds) ** 2 + tick_s**2) ** 0.5
-
-
-def profile_of(found: Fit, name: str, source: str) -> LatencyProfile:
-    """The fit as the latency model of a pool."""
-    return LatencyProfile(name, source, *found.coefficients)
