@@ -185,8 +185,10 @@ def _row(each: Measured, cpu_rate: float) -> Row:
     found = [outcome.figures for outcome in each.agreement if outcome.figures is not None]
     start, at_rate = each.start, each.at_cpu_rate
     cpu_ms = None
-    if start is not None and at_rate is not None and at_rate.figures is not None:
-        cpu_ms = (at_rate.cpu_s - start.cpu_s) / (at_rate.requests - start.requests) * 1e3
+    if start is not None and start.figures and at_rate is not None and at_rate.figures:
+        # Counted as they were sent: inference-perf rounds its runs to whole seconds.
+        more = max(at_rate.figures.completed - start.figures.completed, 1)
+        cpu_ms = (at_rate.cpu_s - start.cpu_s) / more * 1e3
     warned = next((o.figures.warning for _, o in each.climb if o.figures and o.figures.warning), "")
     best = each.highest_right()
     outcome = next((outcome for rate, outcome in each.climb if rate == best), None)
