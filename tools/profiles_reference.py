@@ -22,8 +22,9 @@ the pairs of each GPU and model with the GPUs that the model is usually served o
 it takes to fit. Any other number up to 8 that it fits on can be asked for by its name:
 `h100-llama-3.1-8b-tp2`.
 
-No profile is measured. Each is derived from published figures of the GPU and the model's shape,
-by the formulas in `src/headrace/engine_model/derivation.py`, with a few shares that are
+None of these is measured; one that is comes from [`headrace calibrate`](../how-to/calibrate.md) and
+is [a file](latency-profile.md). Each is derived from published figures of the GPU and the model's
+shape, by the formulas in `src/headrace/engine_model/derivation.py`, with a few shares that are
 estimates: they stand below beside each GPU. What the model leaves out: [engines without a
 GPU](../how-to/engine-without-gpu.md).
 

@@ -1,20 +1,19 @@
 """Real llama.cpp replicas with the real model, for tests that only talk to them."""
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from headrace.edges.fleets.local import FleetEvent, LocalFleet, LocalFleetSettings, ReplicaUp
+from headrace.edges.fleets.local import LocalFleetSettings
 from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID, fetch_default_model
 from headrace.edges.package_index import PackageIndexError
+from tests.live.replicas import HANG_GUARD_S, running_replicas
 from tests.real_tools import unavailable
 
 REPLICAS = 2
-HANG_GUARD_S = 240.0
+__all__ = ["HANG_GUARD_S", "LlamaReplicas"]
 
 
 @dataclass(frozen=True)
@@ -42,29 +41,5 @@ def llamacpp_replicas(
     settings = LocalFleetSettings(
         model_path=model_path, embeddings=True, log_dir=tmp_path_factory.mktemp("replica-logs")
     )
-    urls: dict[str, str] = {}
-
-    def note(event: FleetEvent) -> None:
-        if isinstance(event, ReplicaUp):
-            urls[event.name] = event.url
-
-    fleet = LocalFleet(settings, note)
-
-    async def start() -> None:
-        fleet.start(REPLICAS)
-        await fleet.wait_ready()
-
-    # A loop in a thread of its own, because each test brings another loop.
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="llamacpp-replicas")
-    thread.start()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PATH", path_without_compilers)
-            asyncio.run_coroutine_threadsafe(start(), loop).result(HANG_GUARD_S)
-        yield LlamaReplicas(tuple(urls[name] for name in sorted(urls)), DEFAULT_MODEL_ID)
-    finally:
-        asyncio.run_coroutine_threadsafe(fleet.stop(), loop).result(HANG_GUARD_S)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with running_replicas(settings, REPLICAS, path_without_compilers) as urls:
+        yield LlamaReplicas(tuple(urls), DEFAULT_MODEL_ID)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 
 import headrace
+from headrace.cli.bench import add_bench
+from headrace.cli.calibrate import add_calibrate
 from headrace.cli.check import add_check
 from headrace.cli.engine import add_engine
 from headrace.cli.flags import FAILED, Parser
@@ -46,5 +48,7 @@ def parser() -> Parser:
     add_why(commands)
     add_keys(commands)
     add_engine(commands)
+    add_bench(commands)
     add_simulate(commands)
+    add_calibrate(commands)
     return root

@@ -29,7 +29,13 @@ def add_engine(commands: Commands) -> None:
         "--profile",
         metavar="NAME",
         help="as an engine on this GPU with this model would, such as h100-llama-3.1-8b: batching, "
-        "KV cache, prefix caching",
+        "KV cache, prefix caching; or the file of a measured one, *.yaml",
+    )
+    add(
+        "--kv-tokens",
+        type=flags.count,
+        metavar="N",
+        help="with --profile: tokens of KV cache (as the profile says)",
     )
     add(
         "--time-scale",
@@ -61,11 +67,18 @@ def _engine(options: argparse.Namespace) -> int:
     from headrace.compose.engine import run_engines, timing_of
     from headrace.compose.terminal import Terminal
     from headrace.compose.wiring import StartError
+    from headrace.config.document import ConfigError
     from headrace.emulator.script import Script
     from headrace.emulator.settings import EngineSettings
 
     try:
-        timing = timing_of(options.script, options.profile, options.time_scale, options.kv_events)
+        timing = timing_of(
+            options.script,
+            options.profile,
+            options.time_scale,
+            options.kv_events,
+            kv_tokens=options.kv_tokens,
+        )
         if isinstance(timing, Script):
             settings = EngineSettings(model=options.model, output_tokens=options.tokens)
         else:
@@ -73,5 +86,5 @@ def _engine(options: argparse.Namespace) -> int:
         return run_engines(
             settings, timing, count=options.count, port=options.port, terminal=Terminal()
         )
-    except (ValueError, StartError) as error:
+    except (ValueError, StartError, ConfigError) as error:
         return refuse(str(error))

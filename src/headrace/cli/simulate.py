@@ -25,7 +25,16 @@ def add_simulate(commands: Commands) -> None:
     add = simulate.add_argument
     add("--replicas", type=flags.count, default=8, metavar="N", help="how many engines (8)")
     add(
-        "--profile", default="h100-llama-3.1-8b", metavar="NAME", help="what they are (%(default)s)"
+        "--profile",
+        default="h100-llama-3.1-8b",
+        metavar="NAME",
+        help="what they are (%(default)s), or the file of a measured one, *.yaml",
+    )
+    add(
+        "--kv-tokens",
+        type=flags.count,
+        metavar="N",
+        help="tokens of KV cache of each (as the profile says)",
     )
     add(
         "--policies",

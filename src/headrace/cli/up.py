@@ -58,6 +58,12 @@ def add_up(commands: Commands) -> None:
         metavar="NAME[:PARAMETER=NUMBER,…]",
         help="how a replica is chosen (seconds); docs/reference/policies.md has them all",
     )
+    add(
+        "--profile",
+        metavar="FILE.yaml",
+        help="latency profile of the replicas, by headrace calibrate, instead of measuring one for "
+        "5 s; a shipped one's name does, too",
+    )
     add("--port", type=flags.port, metavar="PORT", help="of the gateway (8080); 0 takes a free one")
     add("--control-port", type=flags.port, metavar="PORT", help="of the control plane (9091)")
     add("--prompt", metavar="TEXT", help="ask once, show the answer with its figures, and exit")

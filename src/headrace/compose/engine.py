@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from headrace.compose.lifecycle import StopSignals, run_loop
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import StartError
+from headrace.config.profile_file import engine_of
 from headrace.config.quantities import parse_duration
 from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.modelled import ModelledTiming
 from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.settings import EngineSettings
 from headrace.engine_model import EngineSpec
-from headrace.engine_model.profiles import profile
 
 if TYPE_CHECKING:
     from headrace.emulator.kv_events import KvEventPublisher
@@ -51,20 +51,26 @@ def _not_negative(seconds: float) -> float:
 
 
 def timing_of(
-    script: str | None, profile_name: str | None, speed: float | None, kv_events_port: int | None
+    script: str | None,
+    profile: str | None,
+    speed: float | None,
+    kv_events_port: int | None,
+    *,
+    kv_tokens: int | None = None,
 ) -> Script | Modelled:
-    """What the options of the command line say of timing.
+    """What the options of the command line say of timing; `profile` is a name or a file.
 
-    Raises ValueError with what is wrong and what is expected.
+    Raises ValueError with what is wrong and what is expected, ConfigError for the file.
     """
-    if profile_name is None:
-        for option, given in (("--time-scale", speed), ("--kv-events", kv_events_port)):
+    if profile is None:
+        modelled = {"--time-scale": speed, "--kv-events": kv_events_port, "--kv-tokens": kv_tokens}
+        for option, given in modelled.items():
             if given is not None:
                 raise ValueError(f"{option} needs an engine that is modelled; give --profile too")
         return Script() if script is None else parse_script(script)
     if script is not None:
         raise ValueError("--script and --profile are two ways to time answers; give one of them")
-    return Modelled(profile(profile_name), speed or 1.0, kv_events_port)
+    return Modelled(engine_of(profile, kv_tokens), speed or 1.0, kv_events_port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields, replace
 from math import gcd
 from pathlib import Path
 
+from headrace.config.document import ConfigError
+from headrace.config.profile_file import engine_of
 from headrace.config.quantities import parse_duration
 from headrace.core.policies import POLICIES, make_policy, split_policies
-from headrace.engine_model.profiles import profile
 from headrace.simulator.runs import POOLED_REFERENCE
 from headrace.simulator.settings import SimulationSettings, Slo
 from headrace.simulator.workloads import FileWorkload, GeneratedWorkload
@@ -44,6 +45,7 @@ class SimulateOptions:
     duration: str | None = None
     replicas: int = 8
     profile: str = "h100-llama-3.1-8b"
+    kv_tokens: int | None = None
     policies: str = ""
     sweep: bool = False
     slo: str = "ttft=2s,tpot=50ms"
@@ -64,7 +66,9 @@ def settings_of(options: SimulateOptions, block_tokens: int) -> SimulationSettin
         SimulateError: a flag cannot be used.
     """
     try:
-        engine = profile(options.profile)
+        engine = engine_of(options.profile, options.kv_tokens)
+    except ConfigError as error:
+        raise SimulateError(f"--profile {error}") from None
     except ValueError as error:
         raise SimulateError(f"--profile: {error}") from None
     # A prefix block of the trace is a whole number of the engine's: of 16 tokens where that goes.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     Progress,
@@ -55,6 +57,13 @@ class Terminal:
         """Tables and sentences, laid out for the width there is."""
         self._out.print(content, markup=False, soft_wrap=False)
 
+    def details(self, lines: Iterable[str]) -> None:
+        """More about a problem, each line laid out for the width there is."""
+        for line in lines:
+            self._status.print(
+                Padding(line, (0, 0, 0, 2), expand=False), markup=False, soft_wrap=False
+            )
+
     @contextmanager
     def steps(self) -> Iterator[Steps]:
         """Show steps that take a while, side by side, until each is over."""
@@ -70,6 +79,33 @@ class Terminal:
         # What is over stays as a line of its own; what still turns when it ends tells nothing.
         with Progress(*columns, console=self._status, transient=True) as progress:
             yield Steps(self, progress)
+
+    @contextmanager
+    def board(self) -> Iterator[Board]:
+        """A few lines that change in place; gone when the work is over."""
+        if not self._status.is_terminal:
+            yield Board(None)
+            return
+        # No thread of its own refreshes it: whoever shows something new says so.
+        with Live(console=self._status, auto_refresh=False, transient=True) as live:
+            yield Board(live)
+
+
+class Board:
+    """What `Terminal.board` gives; without a terminal nothing can move."""
+
+    def __init__(self, live: Live | None) -> None:
+        self._live = live
+
+    @property
+    def moves(self) -> bool:
+        """Whether `show` shows anything."""
+        return self._live is not None
+
+    def show(self, content: RenderableType) -> None:
+        """Put this in the place of what is shown."""
+        if self._live is not None:
+            self._live.update(content, refresh=True)
 
 
 class _KnownBar(ProgressColumn):
@@ -97,6 +133,16 @@ class Steps:
             self._terminal.status(f"{text} …")
         else:
             self._tasks[name] = self._progress.add_task(text, total=None)
+
+    def describe(self, name: str, text: str) -> None:
+        """Say what the step does now; without a terminal nobody watches it."""
+        if self._progress is not None:
+            self._progress.update(self._tasks[name], description=text)
+
+    def remark(self, text: str) -> None:
+        """A line where there is no terminal to show a moving one."""
+        if self._progress is None:
+            self._terminal.status(text)
 
     def advance(self, name: str, done: float, total: float) -> None:
         """So much of it is done; `total` 0 where that is not known."""

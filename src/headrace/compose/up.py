@@ -15,6 +15,8 @@ from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.probe import probe
 from headrace.compose.terminal import Steps, Terminal, cut_off
 from headrace.compose.wiring import Gateway, GatewayPlan, StartError, nobody
+from headrace.config.document import ConfigError
+from headrace.config.profile_file import latency_of
 from headrace.core.durations import in_words
 from headrace.core.events import ReplicaChanged
 from headrace.core.latency import LatencyProfile
@@ -57,6 +59,7 @@ class UpOptions:
     slots: int = 4
     context: int = 4096
     policy: str = "seconds"
+    profile: str | None = None
     json: bool = False
     verbose: bool = False
 
@@ -74,6 +77,7 @@ def up(options: UpOptions, terminal: Terminal) -> int:
     """
     if options.model is not None:
         _check_model(options.model)
+    profile = None if options.profile is None else _given_profile(options.profile)
     model_path = options.model or _default_model(terminal)
     fleet = LocalFleetSettings(
         model_path=model_path,
@@ -83,7 +87,14 @@ def up(options: UpOptions, terminal: Terminal) -> int:
         embeddings=options.embeddings,
         log_dir=cache_dir() / "logs",
     )
-    return run_loop(_Up(options, fleet, terminal).run())
+    return run_loop(_Up(options, fleet, terminal, profile).run())
+
+
+def _given_profile(text: str) -> LatencyProfile:
+    try:
+        return latency_of(text)
+    except (ConfigError, ValueError) as error:
+        raise StartError(f"--profile: {error}") from None
 
 
 def _check_model(path: Path) -> None:
@@ -125,9 +136,15 @@ class _Up:
     """One run of the command."""
 
     def __init__(
-        self, options: UpOptions, settings: LocalFleetSettings, terminal: Terminal
+        self,
+        options: UpOptions,
+        settings: LocalFleetSettings,
+        terminal: Terminal,
+        profile: LatencyProfile | None,
     ) -> None:
+        """`profile` is what the replicas are known to be; None has one of them measured."""
         self._options = options
+        self._profile = profile
         self._settings = settings
         self._terminal = terminal
         self._detail = terminal.status if options.verbose else nobody
@@ -192,7 +209,7 @@ class _Up:
             steps.begin(f"local-{index}", f"starting replica local-{index}")
         self._fleet.start(self._options.replicas)
         await self._fleet.wait_ready()
-        return await self._probe(steps)
+        return self._profile or await self._probe(steps)
 
     async def _probe(self, steps: Steps) -> LatencyProfile | None:
         name, url = min(self._urls.items())

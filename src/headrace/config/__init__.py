@@ -6,7 +6,8 @@
 """
 
 from headrace.config.document import ConfigError, Problem
-from headrace.config.load import Loaded, load, load_profile
+from headrace.config.load import Loaded, load
+from headrace.config.profile_file import load_profile
 from headrace.config.schema import Config, ControlSection, PoolSection
 from headrace.config.secret_values import Secrets
 

@@ -10,14 +10,13 @@ from typing import TypeVar
 
 from headrace.config import checks
 from headrace.config.binding import MISSING_VALUE, Binder
-from headrace.config.document import MAX_DOCUMENT_BYTES, ConfigError, Problem, parse
+from headrace.config.document import ConfigError, Problem, parse
+from headrace.config.profile_file import latency_of, read_text
 from headrace.config.schema import Config, PoolSection
 from headrace.config.secret_values import SecretReader, Secrets
 from headrace.config.shapes import section_of
 from headrace.config.tls_files import check_certificates
 from headrace.core.admission import DEFAULT_TIER, Tier
-from headrace.core.latency import LatencyProfile
-from headrace.engine_model import profiles
 from headrace.gateway.keys import KeyFileError, KeyRing
 
 Settings = TypeVar("Settings")
@@ -49,7 +48,7 @@ def load(
     """
     path = Path(path)
     binder = Binder()
-    config = _bind(binder, Config, _read(path), str(path))
+    config = _bind(binder, Config, read_text(path), str(path))
     findings: list[checks.Finding] = []
     if config is None:
         raise ConfigError(str(path), binder.problems)
@@ -78,30 +77,6 @@ def load(
     return Loaded(str(path), config, secrets, keys, warnings)
 
 
-_PROFILE_FILES = frozenset((".json", ".yaml", ".yml"))
-
-
-def load_profile(path: Path) -> LatencyProfile:
-    """Read a latency profile, YAML or JSON. Raises ConfigError."""
-    binder = Binder()
-    profile = _bind(binder, LatencyProfile, _read(path), str(path))
-    if profile is None or binder.problems:
-        raise ConfigError(str(path), binder.problems)
-    return profile
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_DOCUMENT_BYTES + 1)
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), [Problem(0, "", "is not UTF-8 text")]) from None
-    except OSError as error:
-        problem = Problem(0, "", f"cannot be read: {error.strerror}")
-        raise ConfigError(str(path), [problem]) from None
-
-
 def _bind(binder: Binder, cls: type[Settings], text: str, source: str) -> Settings | None:
     value = binder.bind(section_of(cls), parse(text, source), "")
     return None if value is MISSING_VALUE else value
@@ -117,14 +92,11 @@ def _with_profiles(
             continue
         profile, where = None, f"pools[{index}].profile"
         try:
-            if Path(pool.profile).suffix in _PROFILE_FILES:
-                profile = load_profile(folder / pool.profile)
-            else:
-                profile = profiles.profile(pool.profile).latency
+            profile = latency_of(pool.profile, folder)
         except ConfigError as error:
             findings += [(where, f"{pool.profile}: {each}") for each in error.problems]
         except ValueError as error:
-            findings.append((where, f"{error}; or name a file, *.yaml or *.json"))
+            findings.append((where, str(error)))
         yield replace(pool, profile=profile)
 
 

@@ -27,6 +27,7 @@ from headrace.core.admission import Tier
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, Target
 from headrace.core.settings import DispatcherSettings
+from headrace.engine_model.measured import Interval, MeasuredProfile, Provenance, Residuals
 from headrace.gateway.settings import Timeouts
 from headrace.gateway.telemetry import TelemetrySettings
 
@@ -114,7 +115,7 @@ Hint: TypeAlias = Any
 
 Shape = Scalar | Several | Named | Either | Section
 
-_MEASURED = {LatencyProfile}
+_MEASURED = {LatencyProfile, MeasuredProfile, Interval, Residuals, Provenance}
 """Written by a tool, read by a tool: names and numbers stay as they are, units in the name."""
 _DERIVED = {
     (TelemetrySettings, "external_pools"),

@@ -10,6 +10,14 @@ def in_words(seconds: float) -> str:
     return f"{_three_digits(seconds, most_decimals=2)} s"
 
 
+def small_in_words(seconds: float, digits: int = 3) -> str:
+    """Digits of a coefficient in the unit it suits: `6.97 ms`, `22.8 µs`, `1.06 ns`, `0`."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= 0.9995 * size:
+            return f"{seconds / size:.{digits}g} {unit}"
+    return f"{seconds / 1e-9:.{digits}g} ns" if seconds > 0.0 else "0"
+
+
 def _three_digits(value: float, *, most_decimals: int) -> str:
     if value < 0.05:
         return "0"

@@ -10,10 +10,10 @@ from array import array
 from collections.abc import Callable, Sequence
 from math import isnan
 
-from headrace.simulator import svg
+from headrace.plotting import svg
+from headrace.plotting.svg import Frame, Point, Scale
 from headrace.simulator.results import Distribution, Results, Scores, percentile
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun
-from headrace.simulator.svg import Frame, Point, Scale
 
 COLOURS = 5
 """Policies in colour; more could not be told apart."""
@@ -207,7 +207,7 @@ def _target(frame: Frame, x: Scale, at: float) -> list[str]:
 
 
 def _group(parts: list[str], policy: str, cast: Cast, tip: str) -> str:
-    return svg.group(parts, name=policy, kind=f"policy {cast.kind(policy)}", tip=tip)
+    return svg.group(parts, name=policy, kind=f"series {cast.kind(policy)}", tip=tip)
 
 
 def _percentiles(times: Distribution) -> tuple[float, float, float]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
+from headrace.plotting import page as html
 from headrace.simulator import plots
 from headrace.simulator.columns import COLUMNS, best_of
 from headrace.simulator.plots import Cast, ranked_runs
-from headrace.simulator.report_style import SCRIPT, STYLE
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun
 from headrace.simulator.settings import SimulationSettings
 
@@ -28,46 +28,42 @@ def report_page(
     cast, slo = Cast(runs), settings.slo
     ttft_target = f"dotted: the target of {slo.ttft_s:g} s"
     figures = (
-        _figure(
+        html.figure(
             "Goodput share",
             f"met TTFT of {slo.ttft_s:g} s and TPOT of {slo.tpot_s * 1e3:g} ms, of all that "
             "arrived; longer is better",
             plots.share_bars(runs, cast, "Goodput share", lambda scores: scores.goodput_share),
         ),
-        _figure(
+        html.figure(
             "Prefix hits",
             "input tokens that were cached, of all, as the engines counted",
             plots.share_bars(runs, cast, "Hit ratio", lambda scores: scores.hit_ratio),
         ),
-        _figure(
+        html.figure(
             "Time to first token",
             f"share of requests that had it by then; further left is better; {ttft_target}",
             plots.ttft_cdf(runs, cast, slo.ttft_s),
         ),
-        _figure(
+        html.figure(
             "Time to first token over the run",
             f"p90 of the requests that arrived in each window; lower is better; {ttft_target}",
             plots.ttft_over_time(runs, cast, slo.ttft_s),
         ),
-        _figure(
+        html.figure(
             "Time to first token, by policy",
             f"further left is better; {ttft_target}",
             plots.ranges(runs, cast, lambda scores: scores.ttft_s, slo.ttft_s, "s"),
         ),
-        _figure(
+        html.figure(
             "Time per output token",
             f"further left is better; dotted: the target of {slo.tpot_s * 1e3:g} ms",
             plots.ranges(runs, cast, lambda scores: scores.tpot_s, slo.tpot_s, "ms"),
         ),
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>headrace simulate</title><style>{STYLE}</style></head><body><main>"
+    return html.page(
+        "headrace simulate",
         f"{_heading(runs, parameters)}{_facts(runs)}{_legend(runs, cast)}"
-        f'<div class="plots">{"".join(figures)}</div>'
-        f"{_table(runs, cast)}{_parameters(parameters)}"
-        f"</main><script>{SCRIPT}</script></body></html>\n"
+        f"{html.figures(figures)}{_table(runs, cast)}{_parameters(parameters)}",
     )
 
 
@@ -75,10 +71,9 @@ def _heading(runs: Sequence[PolicyRun], parameters: Sequence[tuple[str, str]]) -
     shown = dict(parameters)
     count = runs[0].scores.requests
     where = f"{shown.get('replicas', '?')} × {shown.get('profile', 'engine')}"
-    return (
-        "<h1>Routing policies side by side</h1>"
-        f'<p class="soft">{count:,} requests of {escape(shown.get("trace", "a trace"))} '
-        f"over {escape(where)}</p>"
+    trace = shown.get("trace", "a trace")
+    return html.heading(
+        "Routing policies side by side", f"{count:,} requests of {trace} over {where}"
     )
 
 
@@ -95,17 +90,13 @@ def _facts(runs: Sequence[PolicyRun]) -> str:
     pooled = next((run.scores for run in runs if run.policy == POOLED_REFERENCE), None)
     if pooled is not None:
         facts.append((f"{pooled.goodput_share * 100:.1f} %", "goodput if all were one engine"))
-    return '<div class="facts">' + "".join(_fact(*fact) for fact in facts) + "</div>"
-
-
-def _fact(figure: str, said: str) -> str:
-    return f'<div class="fact"><b>{escape(figure)}</b><span>{escape(said)}</span></div>'
+    return html.facts(facts)
 
 
 def _legend(runs: Sequence[PolicyRun], cast: Cast) -> str:
     """Of the lines in colour; all others are named where they are pointed at."""
     entries = [
-        f'<span class="policy {cast.kind(run.policy)}" data-policy="{escape(run.policy)}">'
+        f'<span class="series {cast.kind(run.policy)}" data-series="{escape(run.policy)}">'
         f"<i></i>{escape(run.policy)}</span>"
         for run in ranked_runs(runs)
         if cast.kind(run.policy) != plots.MUTED
@@ -117,15 +108,10 @@ def _legend(runs: Sequence[PolicyRun], cast: Cast) -> str:
     return f'<div class="cast">{"".join(entries)}</div>'
 
 
-def _figure(title: str, said: str, drawing: str) -> str:
-    caption = f"<figcaption><h2>{escape(title)}</h2><p>{escape(said)}</p></figcaption>"
-    return f"<figure>{caption}{drawing}</figure>"
-
-
 def _table(runs: Sequence[PolicyRun], cast: Cast) -> str:
     scores = [run.scores for run in ranked_runs(runs)]
     best = [best_of(column, scores) for column in COLUMNS]
-    heads = _cells("th", ["policy", *(column.title for column in COLUMNS), "not served"])
+    heads = html.cells("th", ["policy", *(column.title for column in COLUMNS), "not served"])
     rows: list[str] = []
     for each in scores:
         cells = [
@@ -134,30 +120,20 @@ def _table(runs: Sequence[PolicyRun], cast: Cast) -> str:
             for column, winners in zip(COLUMNS, best, strict=True)
         ]
         rows.append(
-            f'<tr class="policy {cast.kind(each.policy)}" data-policy="{escape(each.policy)}">'
+            f'<tr class="series {cast.kind(each.policy)}" data-series="{escape(each.policy)}">'
             f"<td>{escape(each.policy)}</td>{''.join(cells)}"
             f"<td>{each.requests - each.completed:,}</td></tr>"
         )
-    return (
-        f'<div class="wide"><h2>All figures</h2><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    return html.wide(
+        "All figures",
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>",
     )
 
 
 def _parameters(parameters: Sequence[tuple[str, str]]) -> str:
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in parameters
-    )
     note = (
         "Each policy saw what a gateway sees: its own dispatches, relayed tokens, and metrics "
         "scraped with the lag. Requests that were shed, failed or unfinished are misses, and count "
         "into TTFT with the time until the end of the run."
     )
-    return (
-        f'<div class="wide"><h2>What was simulated</h2><dl>{items}</dl>'
-        f'<p class="soft" style="margin-top:14px">{note}</p></div>'
-    )
-
-
-def _cells(kind: str, contents: Iterable[str]) -> str:
-    return "".join(f"<{kind}>{escape(content)}</{kind}>" for content in contents)
+    return html.wide("What was simulated", html.parameters(parameters) + html.note(note))

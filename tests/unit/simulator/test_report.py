@@ -6,13 +6,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from headrace.simulator import svg
+from headrace.plotting import svg
+from headrace.plotting.svg import Scale
 from headrace.simulator.plots import Cast, p90_by_window, ranked_runs
 from headrace.simulator.report import report_page
 from headrace.simulator.results import Results
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun, run_policy
 from headrace.simulator.settings import Slo
-from headrace.simulator.svg import Scale
 from tests.unit.simulator.parts import settings, trace
 from tests.unit.simulator.test_results import ended
 
@@ -41,7 +41,7 @@ def test_every_drawing_shows_every_policy(page):
     found = drawings(page)
     assert len(found) == 6
     for drawing in found:
-        groups = {each.get("data-policy") for each in drawing.iter("g")}
+        groups = {each.get("data-series") for each in drawing.iter("g")}
         assert groups == set(POLICIES)
 
 

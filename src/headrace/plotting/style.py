@@ -1,17 +1,17 @@
-"""How the report looks, light and dark, and what happens when a policy is pointed at."""
+"""How reports look, light and dark, and what happens when a series is pointed at."""
 
 STYLE = """
 :root {
   color-scheme: light dark;
   --page: #f7f8fa; --card: #ffffff; --ink: #1b2430; --soft: #5b6775; --rule: #e3e7ec;
   --c0: #1f6feb; --c1: #d9480f; --c2: #0a7f62; --c3: #9c36b5; --c4: #a86b00;
-  --muted: #c3cad3; --reference: #1b2430; --good: #0a7f62;
+  --muted: #c3cad3; --reference: #1b2430; --good: #0a7f62; --bad: #c92a2a;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #10151c; --card: #18202a; --ink: #e6ebf1; --soft: #9aa7b5; --rule: #2a3542;
     --c0: #58a6ff; --c1: #ff8a4c; --c2: #3ecf9f; --c3: #d88be8; --c4: #e3b341;
-    --muted: #3d4a59; --reference: #e6ebf1; --good: #3ecf9f;
+    --muted: #3d4a59; --reference: #e6ebf1; --good: #3ecf9f; --bad: #ff8787;
   }
 }
 * { box-sizing: border-box; }
@@ -19,8 +19,9 @@ body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 1320px; margin: 0 auto; padding: 32px 24px 48px; }
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; }
+h1.part { font-size: 20px; margin: 36px 0 14px; }
 h2 { font-size: 16px; margin: 0; }
-p { margin: 0; } .soft { color: var(--soft); }
+p { margin: 0; } .soft { color: var(--soft); } .note { margin-top: 14px; }
 .facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
 .fact { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   padding: 12px 18px; min-width: max-content; flex: 1; }
@@ -46,6 +47,14 @@ svg text.name, svg text.value { fill: var(--ink); font-size: 13px; }
 .c4 { --p: var(--c4); } .muted { --p: var(--muted); } .reference { --p: var(--reference); }
 .muted .line { stroke-width: 1.3; } .reference .line { stroke-dasharray: 6 4; }
 .reference .bar { fill: none; stroke: var(--p); stroke-dasharray: 4 3; }
+.dots { fill: none; stroke: var(--p); stroke-width: 3; stroke-linecap: round; opacity: .35; }
+.area { fill: var(--p); opacity: .14; } .whisker { fill: none; stroke: var(--p); opacity: .7; }
+.failed { fill: none; stroke: var(--bad); stroke-width: 1.5; } .bad { --p: var(--bad); }
+.good { --p: var(--good); } .second .line { stroke-dasharray: 5 3; }
+.verdict { background: var(--card); border: 1px solid var(--rule); border-left: 5px solid var(--p);
+  border-radius: 10px; margin-top: 16px; padding: 12px 18px; }
+.verdict b { color: var(--p); font-weight: 650; }
+.verdict p { color: var(--soft); font-size: 14px; }
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--rule);
   border-radius: 10px; margin-top: 16px; padding: 16px 18px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
@@ -55,24 +64,24 @@ th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid var(--ru
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; }
 td.best { color: var(--good); font-weight: 650; }
-tr.policy td:first-child::before { content: ""; display: inline-block; width: 10px; height: 10px;
+tr.series td:first-child::before { content: ""; display: inline-block; width: 10px; height: 10px;
   border-radius: 3px; background: var(--p); margin-right: 8px; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); gap: 8px 24px;
   margin: 10px 0 0; }
 dt { color: var(--soft); font-size: 13px; } dd { margin: 0; overflow-wrap: anywhere; }
-.pointing .policy:not(.on) { opacity: .25; }
-.pointing .policy.on.muted { --p: var(--ink); } .pointing .policy.on .line { stroke-width: 3; }
+.pointing .series:not(.on) { opacity: .25; }
+.pointing .series.on.muted { --p: var(--ink); } .pointing .series.on .line { stroke-width: 3; }
 @media (max-width: 560px) { .plots { grid-template-columns: 1fr; } main { padding: 20px 12px; } }
 """
 
 SCRIPT = """
-const every = [...document.querySelectorAll("[data-policy]")];
+const every = [...document.querySelectorAll("[data-series]")];
 for (const each of every) {
   each.addEventListener("mouseenter", () => {
     document.body.classList.add("pointing");
-    for (const one of every) one.classList.toggle("on", one.dataset.policy === each.dataset.policy);
+    for (const one of every) one.classList.toggle("on", one.dataset.series === each.dataset.series);
   });
   each.addEventListener("mouseleave", () => document.body.classList.remove("pointing"));
 }
 """
-"""Pointing at a policy anywhere brings it out everywhere; the page reads as well without."""
+"""Pointing at a series anywhere brings it out everywhere; the page reads as well without."""

@@ -131,10 +131,42 @@ def dot(at: Point, radius: float, kind: str) -> str:
     return f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius:g}" class="{kind}"/>'
 
 
+def dots(places: Sequence[Point], kind: str) -> str:
+    """Many small dots in one path; how large is up to the style sheet's width of a line."""
+    path = "".join(f"M{x:.1f},{y:.1f}h0" for x, y in places)
+    return f'<path class="{kind}" d="{path}"/>' if path else ""
+
+
+def ticks(places: Iterable[float], y: float, height: float, kind: str) -> str:
+    """Short upright strokes at these x, from `y` upwards, in one path."""
+    path = "".join(f"M{x:.1f},{y:.1f}v{-height:.1f}" for x in places)
+    return f'<path class="{kind}" d="{path}"/>' if path else ""
+
+
+def area(points: Sequence[Point], floor_y: float, kind: str) -> str:
+    """What lies between a line through these points and a level below it."""
+    if not points:
+        return ""
+    path = "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    start, end = points[0][0], points[-1][0]
+    return f'<path class="{kind}" d="M{start:.1f},{floor_y:.1f}L{path}L{end:.1f},{floor_y:.1f}z"/>'
+
+
+def whisker(x: float, from_y: float, to_y: float, kind: str) -> str:
+    """An upright range with a short bar at either end."""
+    bars = "".join(f"M{x - 3:.1f},{y:.1f}h6" for y in (from_y, to_y))
+    return f'<path class="{kind}" d="M{x:.1f},{from_y:.1f}V{to_y:.1f}{bars}"/>'
+
+
+def tipped(part: str, tip: str) -> str:
+    """A part that shows words on hover."""
+    return f"<g><title>{escape(tip)}</title>{part}</g>"
+
+
 def group(parts: Iterable[str], *, name: str, kind: str, tip: str) -> str:
-    """What belongs to one policy: `name` ties it to its other figures, `tip` shows on hover."""
+    """What belongs to one series: `name` ties it to its other figures, `tip` shows on hover."""
     return (
-        f'<g class="{kind}" data-policy="{escape(name)}"><title>{escape(tip)}</title>'
+        f'<g class="{kind}" data-series="{escape(name)}"><title>{escape(tip)}</title>'
         f"{''.join(parts)}</g>"
     )
 

@@ -1,0 +1,365 @@
+"""One request on its way: reads its answer as it comes and fills its record.
+
+    answer_head ─► answer_chunk / answer_body + answer_flush … ─► answer_complete | answer_failed
+
+The clock is read once for each piece that arrives, before anything is parsed. An event that looks
+like the one before it but for its text is one more token, and is not parsed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from array import array
+from itertools import pairwise
+from typing import Protocol
+
+import msgspec
+
+from headrace.bench.record import Record
+from headrace.bench.settings import BenchSettings
+from headrace.core.model import Endpoint, Usage
+from headrace.edges.http.client import UpstreamCall
+from headrace.edges.http.heads import find
+from headrace.edges.http.ports import AnswerHead
+from headrace.engines.answers import read_body
+from headrace.engines.chunks import ChunkReader
+from headrace.engines.sse import Fragment, SseSplitter
+
+MAX_DETAIL = 200
+"""Characters kept of what an engine says of an error."""
+NO_SOCKET = "no_socket"
+_OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
+_JSON = b"application/json"
+_EVENTS = b"text/event-stream"
+_CACHED = b'"cached_tokens":'
+_NO_SHAPE = b"\n\0"
+"""Never in an event: what looks for it goes the long way."""
+_SHAPE = re.compile(
+    rb'data: \{[^\n]*?"(?:content|reasoning_content|reasoning|text)":"'
+    rb'((?:[^"\\\n]|\\.)+)'
+    rb'"[^\n]*\n\n\r\n\Z'
+)
+"""An event with one text, its text as the group; other kinds of content go the long way."""
+
+
+class Ended(Protocol):
+    """Whoever counts."""
+
+    tokens_out: int
+    """Content chunks so far, of all requests."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """The record is complete."""
+        ...
+
+    def first_token(self, exchange: Exchange) -> None:
+        """A first token came."""
+        ...
+
+
+class Exchange:
+    """An `AnswerSink`. Times in it are `time.monotonic`; `origin_s` makes them the run's."""
+
+    __slots__ = (
+        "_body_bytes",
+        "_chunk_s",
+        "_head",
+        "_host",
+        "_leave_after",
+        "_most_bytes",
+        "_origin_s",
+        "_pieces",
+        "_reader",
+        "_settings",
+        "_splitter",
+        "_stays",
+        "_tail",
+        "_tells_cached",
+        "call",
+        "deadline_s",
+        "kept",
+        "over",
+        "record",
+        "user",
+    )
+
+    def __init__(
+        self,
+        host: Ended,
+        settings: BenchSettings,
+        record: Record,
+        *,
+        origin_s: float,
+        leave_after: int,
+        user: int = -1,
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._origin_s = origin_s
+        self._leave_after = leave_after
+        self._stays = not leave_after and settings.tokenizer is None
+        self._reader = ChunkReader(injected=False, usage_per_choice=False, prompts=1)
+        self._splitter: SseSplitter | None = None
+        self._pieces: list[bytes] = []
+        self._body_bytes = 0
+        self._chunk_s = array("d")
+        self._tells_cached = False
+        self._most_bytes = settings.max_answer_bytes
+        self._head = self._tail = _NO_SHAPE
+        self.kept: list[bytes] | None = None if settings.tokenizer is None else []
+        """Events with content, as long as they may be needed to count tokens by a tokenizer."""
+        self.record = record
+        self.user = user
+        self.call: UpstreamCall | None = None
+        self.deadline_s = 0.0
+        self.over = False
+
+    # ------------------------------------------------------------ AnswerSink
+
+    def answer_head(self, head: AnswerHead) -> None:
+        """See `AnswerSink`."""
+        record = self.record
+        record.status = head.status
+        replica = find(head.headers, b"x-headrace-replica")
+        if replica is not None:
+            record.replica = _in_a_line(replica.decode("latin-1"))
+        if head.status != 200:
+            return
+        kind = find(head.headers, b"content-type") or b""
+        wanted = _EVENTS if self._settings.stream else _JSON
+        if not kind.strip().lower().startswith(wanted):
+            self._give_up("bad_content_type", f"content-type: {kind.decode('latin-1')}")
+        elif self._settings.stream:
+            self._splitter = SseSplitter(self._settings.max_event_bytes)
+
+    def answer_chunk(self, chunk: bytes, start: int) -> None:
+        """See `AnswerSink`. The usual case: one event with one token, alone in its read."""
+        now = time.monotonic()
+        head, tail = self._head, self._tail
+        text_bytes = len(chunk) - start - len(head) - len(tail)
+        if (
+            text_bytes > 0
+            and chunk.startswith(head, start)
+            and chunk.endswith(tail)
+            and chunk.find(b'"', start + len(head), -len(tail)) < 0
+            and self._body_bytes < self._most_bytes
+        ):
+            self._body_bytes += len(chunk)
+            if self._stays:  # and this is not the first token, which goes the long way
+                self._chunk_s.append(now)
+                self._host.tokens_out += 1
+            else:
+                self._token(now, chunk)
+            return
+        self._body_bytes += len(chunk) - start - 2
+        self._pieces.append(chunk[start:-2])
+        tokens = len(self._chunk_s)
+        self._read(now)
+        if len(self._chunk_s) == tokens + 1 and not self.over:
+            self._learn_shape(chunk, start)
+
+    def _learn_shape(self, chunk: bytes, start: int) -> None:
+        """Keep what stands before and behind the text of an event that came alone.
+
+        Of the events that follow, those that have both, and in between something without a quote,
+        carry one token more: a quote would be the end of the text, or escaped within it.
+        """
+        if self._splitter is None or self._splitter.is_within_event:
+            return
+        found = _SHAPE.match(chunk, start)
+        if found is not None and not _tells_usage(chunk):
+            self._head, self._tail = chunk[start : found.start(1)], chunk[found.end(1) :]
+
+    def answer_body(self, data: bytes) -> None:
+        """See `AnswerSink`. What comes in one read is kept until its flush, for one time."""
+        if not self.over:
+            self._pieces.append(data)
+            self._body_bytes += len(data)
+
+    def answer_flush(self) -> None:
+        """See `AnswerSink`."""
+        if not self.over:
+            self._read(time.monotonic())
+
+    def answer_complete(self, framed: bool) -> None:
+        """See `AnswerSink`. Without framing only `[DONE]` shows that nothing is missing."""
+        if self.over:
+            return
+        now = time.monotonic()
+        self._read(now)
+        if self.over:
+            return
+        if self.record.status != 200:
+            detail = b"".join(self._pieces)[:MAX_DETAIL].decode("utf-8", "replace")
+            self._end(f"http_{self.record.status}", detail, now)
+        elif not self._settings.stream:
+            self._end_whole(now)
+        elif not framed and not self._reader.done:
+            self._end("cut", "the connection closed within the stream", now)
+        else:
+            self._end_stream(now)
+
+    def answer_failed(self, reason: str) -> None:
+        """See `AnswerSink`."""
+        if self.over:
+            return
+        now = time.monotonic()
+        if self._reader.done:  # all was there; only the framing's end is missing
+            self._end_stream(now)
+            return
+        self._end(self._kind_of(reason), reason, now)
+
+    # ------------------------------------------------------------ ends that we make
+
+    def time_out(self, now: float) -> None:
+        """It took too long."""
+        self._drop()
+        began = "no answer" if not self.record.status else "no end"
+        self._end("timeout", f"{began} within {self._settings.timeout_s:g} s", now)
+
+    def stop(self, now: float) -> None:
+        """The run is over before it is."""
+        self._drop()
+        self._end("unfinished", "", now)
+
+    # ------------------------------------------------------------ reading
+
+    def _read(self, now: float) -> None:
+        """Take in all that arrived together."""
+        if self._body_bytes > self._settings.max_answer_bytes:
+            detail = f"over {self._settings.max_answer_bytes:,} bytes"
+            self._give_up("too_large", detail)
+            return
+        splitter = self._splitter
+        if splitter is None or not self._pieces:
+            return
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        reader = self._reader
+        for event in splitter.feed(data):
+            if isinstance(event, Fragment):
+                detail = f"an event over {self._settings.max_event_bytes:,} bytes"
+                self._give_up("too_large", detail)
+                return
+            before = reader.content_chunks
+            reader.feed(event)
+            if reader.content_chunks > before:
+                self._token(now, event)
+            self._tells_cached = self._tells_cached or _tells_cached(event)
+            if reader.error:
+                text = event[:MAX_DETAIL].decode("utf-8", "replace")
+                self._give_up("stream_error", text.strip())
+            if self.over:
+                return
+
+    def _token(self, now: float, event: bytes) -> None:
+        self._chunk_s.append(now)
+        if self.kept is not None:
+            self.kept.append(event)
+        self._host.tokens_out += 1
+        count = len(self._chunk_s)
+        if count == 1:
+            self.record.first_token_s = now - self._origin_s
+            self._host.first_token(self)
+        if count == self._leave_after:
+            self.record.left = True
+            self._drop()
+            self._end("", "", now)
+
+    # ------------------------------------------------------------ the end
+
+    def _end_stream(self, now: float) -> None:
+        if not self._chunk_s:
+            self._end("no_tokens", "the stream ended without any content", now)
+        else:
+            self._end("", "", now)
+
+    def _end_whole(self, now: float) -> None:
+        body = b"".join(self._pieces)
+        try:
+            msgspec.json.decode(body, type=_Whole)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            shown = body[:MAX_DETAIL].decode("utf-8", "replace")
+            self._end("bad_json", shown, now)
+            return
+        self._reader.usage = read_body(Endpoint.CHAT, body).usage
+        self._tells_cached = _tells_cached(body)
+        self._end("", "", now)
+
+    def _give_up(self, kind: str, detail: str) -> None:
+        self._drop()
+        self._end(kind, detail, time.monotonic())
+
+    def _drop(self) -> None:
+        if self.call is not None:
+            self.call.cancel()
+
+    def _kind_of(self, reason: str) -> str:
+        if reason.startswith("cannot connect"):
+            ours = any(os.strerror(number) in reason for number in _OURS)
+            return NO_SOCKET if ours else "refused"
+        if "not valid HTTP" in reason:
+            return "bad_http"
+        if "head is over" in reason:
+            return "too_large"
+        return "cut" if self.record.status else "reset"
+
+    def _end(self, error: str, detail: str, now: float) -> None:
+        if self.over:
+            return
+        self.over = True
+        record, times_s = self.record, self._chunk_s
+        record.error, record.error_detail = error, _in_a_line(detail)
+        record.ended_s = now - self._origin_s
+        record.chunks = len(times_s)
+        if times_s:
+            record.last_token_s = times_s[-1] - self._origin_s
+        self._take_usage(self._reader.usage)
+        record.itl_s = _per_token(times_s, record.output_tokens)
+        self._pieces.clear()
+        self.call = None  # breaks the ring: nobody collects garbage during a run
+        self._host.ended(self)
+
+    def _take_usage(self, usage: Usage | None) -> None:
+        record = self.record
+        if usage is None or record.error or record.left:
+            record.output_tokens = record.chunks
+            return
+        record.tokens_exact = True
+        self.kept = None
+        record.input_tokens = usage.input_tokens
+        record.output_tokens = usage.output_tokens
+        record.cached_tokens = usage.cached_tokens if self._tells_cached else None
+
+
+class _Whole(msgspec.Struct):
+    """What an answer that is not streamed has at the least."""
+
+    choices: list[msgspec.Raw]
+
+
+def _in_a_line(text: str) -> str:
+    """What a server said, short and without anything that a terminal would obey."""
+    line = " ".join(text.split())[:MAX_DETAIL]
+    return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
+
+
+def _tells_usage(event: bytes) -> bool:
+    return b'"usage"' in event and b'"usage":null' not in event
+
+
+def _tells_cached(text: bytes) -> bool:
+    at = text.find(_CACHED)
+    return at >= 0 and not text.startswith(b"null", at + len(_CACHED))
+
+
+def _per_token(times_s: array[float], output_tokens: int) -> array[float]:
+    """Gaps between chunks, scaled to tokens (see `record`)."""
+    gaps = array("f", [later - earlier for earlier, later in pairwise(times_s)])
+    if output_tokens > 1 and len(gaps) not in {0, output_tokens - 1}:
+        scale = len(gaps) / (output_tokens - 1)
+        return array("f", [gap * scale for gap in gaps])
+    return gaps

@@ -1,0 +1,102 @@
+"""The page of a sweep: the answer, its curves, every rate, and the run at the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from headrace.bench import sweep_plots as plots
+from headrace.bench.definitions import DEFINITIONS, DUE, GOODPUT, PERCENTILES
+from headrace.bench.report import run_figures, tables, targets_s
+from headrace.bench.scores import summarise
+from headrace.bench.sweep import SweepResult
+from headrace.bench.sweep_step import INVALID, UNDECIDED
+from headrace.bench.sweep_table import INTERVAL, STEP_HEADS, step_cells, step_line
+from headrace.core.durations import in_words
+from headrace.plotting import page as html
+
+
+def sweep_page(result: SweepResult, traffic: str, url: str) -> str:
+    """The page as HTML; `traffic` says in words what was sent at each rate."""
+    body = [
+        html.heading("headrace bench --sweep", f"{traffic} → {url}"),
+        _verdict(result),
+        html.facts(_facts(result)),
+        html.figures(_figures(result)),
+        _steps(result),
+    ]
+    if result.best is not None:
+        summary = summarise(result.best.records, result.best.info, result.slos)
+        body += [
+            f'<h1 class="part">A run at {result.highest_met_rps:.4g} requests/s</h1>',
+            html.figures(run_figures(result.best.records, summary)),
+            tables(summary),
+        ]
+    return html.page("headrace bench --sweep", "".join(body))
+
+
+def _verdict(result: SweepResult) -> str:
+    kind = "good" if result.exit_code == 0 else "bad"
+    lines = "".join(
+        f"<p>{escape(step_line(step))}</p>"
+        for step in result.steps
+        if step.state in {UNDECIDED, INVALID}
+    )
+    return f'<div class="verdict {kind}"><b>{escape(result.headline)}</b>{lines}</div>'
+
+
+def _facts(result: SweepResult) -> Iterator[html.Fact]:
+    best = next((s for s in result.steps if s.rate_rps == result.highest_met_rps), None)
+    if best is not None:
+        scores = best.scores
+        yield f"{best.rate_rps:.4g}/s", "highest rate found to meet the targets"
+        yield f"{scores.output_tokens_per_s:,.0f}", "output tokens/s there"
+        yield in_words(scores.ttft_s.p50), f"TTFT p50 there, p99 {in_words(scores.ttft_s.p99)}"
+        yield in_words(scores.tpot_s.p50), f"TPOT p50 there, p99 {in_words(scores.tpot_s.p99)}"
+    if result.lowest_not_met_rps is not None:
+        yield f"{result.lowest_not_met_rps:.4g}/s", "lowest rate found not to meet them"
+
+
+def _figures(result: SweepResult) -> Iterator[str]:
+    steps, slos = result.steps, result.slos
+    lines = html.legend([("p50", "c0"), ("p95", "c1"), ("p99", "c3")])
+    states = html.legend(list(plots.KINDS.items()))
+    yield html.figure(
+        "Goodput",
+        "requests/s that met every target; dashes: where all of them would",
+        plots.goodput_curve(steps, result.highest_met_rps),
+        legend=states,
+    )
+    yield html.figure(
+        "Goodput share",
+        "with its interval; dotted: the share that is wanted, and the answer",
+        plots.share_curve(steps, result.highest_met_rps, slos.highest_share()),
+        legend=states,
+    )
+    yield html.figure(
+        "Time to first token against throughput",
+        "a dot for each rate; dotted: the target",
+        plots.throughput_latency(steps, lambda scores: scores.ttft_s, targets_s(slos, "ttft_s")),
+        legend=lines,
+    )
+    yield html.figure(
+        "Time per output token against throughput",
+        "a dot for each rate; dotted: the target",
+        plots.throughput_latency(steps, lambda scores: scores.tpot_s, targets_s(slos, "tpot_s")),
+        legend=lines,
+    )
+
+
+def _steps(result: SweepResult) -> str:
+    rows = [step_cells(step) for step in result.steps]
+    wanted = [
+        f"{f'{tier}: ' if tier else ''}{slo.in_words()}, by {slo.share * 100:g} %"
+        for tier, slo in (("", result.slos.default), *result.slos.tiers.items())
+    ]
+    said = " ".join(f"{name}: {meaning}." for name, meaning in DEFINITIONS)
+    note = (
+        f"Targets: {'; '.join(wanted)}. {GOODPUT.capitalize()}. {DUE.capitalize()}. "
+        f"{INTERVAL.capitalize()}. {said} {PERCENTILES.capitalize()}. Latencies are those of the "
+        f"run with the middle goodput."
+    )
+    return html.wide("Every rate", html.table(STEP_HEADS, rows) + html.note(note))

@@ -1,0 +1,92 @@
+"""A sweep in the terminal: the answer, a line for each rate, and why it is judged so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from headrace.bench.definitions import DUE, GOODPUT, SHORT
+from headrace.bench.sweep import SweepResult
+from headrace.bench.sweep_step import INVALID, MET, NOT_MET, UNDECIDED, Step
+from headrace.bench.table import percent
+from headrace.core.durations import in_words
+
+STEP_HEADS = (
+    "requests/s",
+    "targets",
+    "runs",
+    "goodput",
+    "between",
+    "goodput/s",
+    "TTFT p50",
+    "TTFT p99",
+    "TPOT p50",
+    "TPOT p99",
+    "out tok/s",
+)
+_DISPENSABLE = (8, 10, 6, 5, 2)
+"""Columns that a narrow terminal leaves out, this first."""
+_STYLES = {MET: "green", NOT_MET: "red", UNDECIDED: "yellow", INVALID: "magenta"}
+INTERVAL = (
+    "between: the 95 % interval of the goodput share, of as many requests as would tell as much "
+    "if each were drawn alone"
+)
+
+
+def sweep_table(result: SweepResult, width: int) -> RenderableType:
+    """Everything of a sweep, in `width` characters."""
+    return Group(*_parts(result, width))
+
+
+def step_line(step: Step) -> str:
+    """A rate that was judged, as a line of progress."""
+    return f"{step.rate_rps:.4g} requests/s: {step.state} ({step.reason})"
+
+
+def step_cells(step: Step) -> tuple[str, ...]:
+    """A rate's figures, as `STEP_HEADS` names them."""
+    scores, interval = step.scores, step.goodput_interval
+    ttft, tpot = scores.ttft_s, scores.tpot_s
+    return (
+        f"{step.rate_rps:.4g}",
+        step.state,
+        f"{len(step.trials)}",
+        percent(step.goodput_share),
+        f"{interval.low * 100:.1f}–{interval.high * 100:.1f} %",
+        f"{scores.goodput_rps:.4g}",
+        *(in_words(each) if ttft.count else "–" for each in (ttft.p50, ttft.p99)),
+        *(in_words(each) if tpot.count else "–" for each in (tpot.p50, tpot.p99)),
+        f"{scores.output_tokens_per_s:,.0f}",
+    )
+
+
+def _parts(result: SweepResult, width: int) -> Iterator[RenderableType]:
+    yield Text(result.headline, "bold green" if result.exit_code == 0 else "bold red")
+    yield _table(result, width)
+    note = f"{SHORT}. {GOODPUT.capitalize()}. {DUE.capitalize()}. {INTERVAL.capitalize()}."
+    yield Padding(Text(note, "dim"), (0, 0, 0, 2))
+    for step in result.steps:
+        if step.state in {UNDECIDED, INVALID}:
+            yield Padding(Text(step_line(step)), (0, 0, 0, 2))
+
+
+def _table(result: SweepResult, width: int) -> Table:
+    rows = [step_cells(step) for step in result.steps]
+    wide = [max(map(len, column)) + 2 for column in zip(STEP_HEADS, *rows, strict=True)]
+    shown = list(range(len(STEP_HEADS)))
+    for dispensable in _DISPENSABLE:
+        if sum(wide[place] for place in shown) <= width:
+            break
+        shown.remove(dispensable)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for place in shown:
+        table.add_column(STEP_HEADS[place], justify="left" if place == 1 else "right", no_wrap=True)
+    for step, row in zip(result.steps, rows, strict=True):
+        bold = "bold " if step.rate_rps == result.highest_met_rps else ""
+        table.add_row(*(row[place] for place in shown), style=f"{bold}{_STYLES[step.state]}")
+    return table

@@ -1,0 +1,104 @@
+"""Whether the targets were met, in a line, and the exit code that says the same.
+
+A run is judged only if it can be trusted. Where the generator itself was late, its delay is in
+every figure, so the headline says that first, and the exit code is that of a run that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.bench.confidence import wilson
+from headrace.bench.record import RunInfo
+from headrace.bench.slo import Slo
+from headrace.core.durations import in_words
+
+MET_CODE, NOT_MET_CODE = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How the requests of one tier did."""
+
+    tier: str
+    slo: Slo
+    met: int
+    judged: int
+    failed: int
+
+    @property
+    def is_met(self) -> bool:
+        """Enough of them met every target."""
+        return self.margin >= 0.0
+
+    @property
+    def margin(self) -> float:
+        """By how much the share is above the one wanted; below it, negative."""
+        return (self.met / self.judged if self.judged else -1.0) - self.slo.share
+
+    def in_words(self) -> str:
+        """`interactive: 98.2 % of 1,200 within TTFT 1.00 s (99 % wanted), 3 failed`."""
+        name = f"{self.tier}: " if self.tier else ""
+        if not self.judged:
+            return f"{name}no request to judge"
+        near = wilson(self.met, self.judged)
+        said = (
+            f"{name}{_percent(self.met / self.judged)} of {self.judged:,} requests met "
+            f"{self.slo.in_words()} ({self.slo.share * 100:g} % wanted; "
+            f"95 % interval {_percent(near.low)} to {_percent(near.high)})"
+        )
+        return f"{said}, {self.failed:,} failed" if self.failed else said
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer; `lines` are the tiers that it does not name, and what casts doubt on it."""
+
+    met: bool
+    valid: bool
+    headline: str
+    lines: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: met, in a run that can be trusted. 1: anything else."""
+        return MET_CODE if self.met and self.valid else NOT_MET_CODE
+
+
+def verdict_of(tiers: Sequence[Judged], info: RunInfo) -> Verdict:
+    """Judge a run by its tiers; there is one at least."""
+    met = all(tier.is_met for tier in tiers)
+    lines = [tier.in_words() for tier in tiers]
+    if not info.valid:
+        headline = f"INVALID RUN: {info.invalid_reason or 'the generator was at fault'}"
+    else:
+        worst = min(tiers, key=lambda tier: tier.margin)
+        headline = f"{'MET' if met else 'NOT MET'}: {worst.in_words()}"
+        lines.remove(worst.in_words())
+    if info.interrupted:
+        headline += " (interrupted: so far)"
+    return Verdict(met, info.valid, headline, (*lines, *_doubts(info)))
+
+
+def _doubts(info: RunInfo) -> list[str]:
+    """What a reader of the figures must know."""
+    lag, doubts = info.lag, list[str]()
+    if not info.valid and lag.late_share > 0:
+        doubts.append(
+            f"the generator sent {_percent(lag.late_share)} of its requests more than "
+            f"{in_words(lag.late_after_s)} late (p99 {in_words(lag.p99_s)}, "
+            f"longest {in_words(lag.max_s)}): its own delay is in these figures"
+        )
+    if info.without_usage:
+        doubts.append(
+            f"{info.without_usage:,} answers had no usage: their output tokens are chunks counted"
+        )
+    return doubts
+
+
+def _percent(share: float) -> str:
+    """Two decimals near a whole, where a tenth of a per cent is many requests."""
+    if 0.9999 < share < 1.0:
+        return "over 99.99 %"
+    return f"{share * 100:.2f} %" if 0.99 <= share < 1.0 else f"{share * 100:.1f} %"

@@ -1,0 +1,177 @@
+"""Which experiments: spread so that each term of the model moves while the others stand still.
+
+Lengths are geometric, since a term of the square and one of the length itself differ at the ends;
+prompts that are extended see pairs of cached tokens; batches are crossed with short and long
+contexts, so that a sequence is not mistaken for what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from headrace.core.latency import LatencyProfile
+
+SHORTEST_TOKENS = 48
+ANSWER_TOKENS = 4
+"""Of a prompt's experiment: the first may be a piece of a character and not show."""
+FEWEST_STEPS, MOST_STEPS = 12, 64
+CHEAP_S, CHEAP_SHARE, MOST_REPEATS = 0.15, 0.01, 3
+"""What fits three times in so many seconds, or in so much of a round, is done up to three times."""
+WINDOW_S, WINDOW_SHARE = 1.5, 0.06
+"""Streams are watched for so long or for so much of a round, within the steps above."""
+_MOST_LENGTHS = 9
+_SHORT_ROUND_S = 6.0
+"""Below it there is time for three batches, not four."""
+_KV_SHARE = 0.8
+"""Of the KV cache, at most this much is filled: no preemption, no eviction."""
+_DEEP_SHARES = (0.3, 0.22, 0.16, 0.12, 0.08)
+"""Of a round, at most so much goes to filling the contexts of one experiment; the first that
+fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptExperiment:
+    """A new prompt, then the same with so many tokens more, each time."""
+
+    tokens: int
+    extensions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsExperiment:
+    """Streams side by side, each with a context of its own."""
+
+    batch: int
+    context_tokens: int
+    steps: int
+
+
+Experiment = PromptExperiment | StreamsExperiment
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What can be asked of the engine. `kv_tokens` None: it does not say."""
+
+    prompt_tokens: int
+    batch: int
+    kv_tokens: int | None = None
+
+    def context_tokens(self, batch: int) -> int:
+        """The longest context of each of so many streams."""
+        if self.kv_tokens is None:
+            return self.prompt_tokens
+        share = int(_KV_SHARE * self.kv_tokens / batch) - MOST_STEPS
+        return max(SHORTEST_TOKENS, min(self.prompt_tokens, share))
+
+
+def design(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:
+    """One round, as long prompts as fit in `round_s` by what is known of the engine's pace.
+
+    Half of it is for streams; what these leave is for prompts.
+    """
+    streams = _streams(limits, pace, round_s)
+    left_s = round_s - min(cost_s(streams, pace), 0.5 * round_s)
+    longest = limits.prompt_tokens
+    while True:
+        prompts = [each for each in _prompts(longest) for _ in range(repeats(each, pace, round_s))]
+        if longest <= 4 * SHORTEST_TOKENS or cost_s(prompts, pace) <= left_s:
+            return (*prompts, *streams)
+        longest = max(longest * 7 // 8, 4 * SHORTEST_TOKENS)
+
+
+def few(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:
+    """A round that looks at each term once, for a check."""
+    longest = limits.prompt_tokens
+    while longest > 4 * SHORTEST_TOKENS and pace.prefill_s(longest) > round_s / 5:
+        longest = longest * 3 // 4
+    limits = replace(limits, prompt_tokens=longest)
+    middle = max(SHORTEST_TOKENS, longest // 8)
+    streams = _streams(limits, pace, round_s)
+    ends = [each for each in streams if each.batch in {1, limits.batch}]
+    some = (ends[0], ends[1], *ends[-2:])
+    return (
+        PromptExperiment(middle),
+        PromptExperiment(longest // 3),
+        PromptExperiment(longest * 3 // 4, (longest // 5,)),
+        *dict.fromkeys(some),
+    )
+
+
+def steps_watched(pace: LatencyProfile, batch: int, context_tokens: float, round_s: float) -> int:
+    """Steps to look at: a line through twice as many points is three times as sure."""
+    window_s = min(WINDOW_S, WINDOW_SHARE * round_s)
+    step_s = max(pace.step_s(batch, context_tokens), 1e-4)
+    return max(FEWEST_STEPS, min(MOST_STEPS, round(window_s / step_s)))
+
+
+def repeats(experiment: Experiment, pace: LatencyProfile, round_s: float) -> int:
+    """How often a round does this one: a tick weighs most on what is short, and that is cheap."""
+    cheap_s = min(CHEAP_S, CHEAP_SHARE * round_s)
+    return max(1, min(MOST_REPEATS, int(cheap_s / max(_cost_s(experiment, pace), 1e-3))))
+
+
+def cost_s(experiments: Sequence[Experiment], pace: LatencyProfile) -> float:
+    """Seconds that they take together."""
+    return sum(_cost_s(each, pace) for each in experiments)
+
+
+def _cost_s(experiment: Experiment, pace: LatencyProfile) -> float:
+    if isinstance(experiment, PromptExperiment):
+        seconds = pace.prefill_s(experiment.tokens)
+        before = experiment.tokens
+        for more in experiment.extensions:
+            seconds += pace.prefill_s(more, before)
+            before += more
+        return seconds + ANSWER_TOKENS * pace.step_s(1, before) * (1 + len(experiment.extensions))
+    batch, context = experiment.batch, experiment.context_tokens
+    step_s = pace.step_s(batch, batch * context)
+    return batch * pace.prefill_s(context) + 1.2 * experiment.steps * step_s
+
+
+def _prompts(longest: int) -> list[PromptExperiment]:
+    count = _MOST_LENGTHS
+    factor = max((longest / SHORTEST_TOKENS) ** (1 / (count - 1)), 1.0)
+    lengths = dict.fromkeys(round(SHORTEST_TOKENS * factor**k) for k in range(count))
+    prompts = [PromptExperiment(tokens) for tokens in lengths]
+    for share, more in ((0.75, (0.04, 0.2)), (0.4, (0.25,)), (0.15, (0.02,))):
+        extensions = tuple(max(16, int(longest * each)) for each in more)
+        prompts.append(PromptExperiment(int(longest * share), extensions))
+    return prompts
+
+
+def _streams(limits: Limits, pace: LatencyProfile, round_s: float) -> list[StreamsExperiment]:
+    """Contexts as deep as half of a round allows."""
+    streams: list[StreamsExperiment] = []
+    for share in _DEEP_SHARES:
+        streams = _streams_of(limits, pace, round_s, share * round_s)
+        if cost_s(streams, pace) <= 0.5 * round_s:
+            break
+    return streams
+
+
+def _streams_of(
+    limits: Limits, pace: LatencyProfile, round_s: float, deep_s: float
+) -> list[StreamsExperiment]:
+    streams: list[StreamsExperiment] = []
+    several = batches(limits.batch, 4 if round_s > _SHORT_ROUND_S else 3)
+    for batch in several:
+        deepest = limits.context_tokens(batch)
+        while deepest > 4 * SHORTEST_TOKENS and batch * pace.prefill_s(deepest) > deep_s:
+            deepest = deepest * 3 // 4
+        shallow = min(SHORTEST_TOKENS, deepest)
+        contexts = [shallow, deepest]
+        if batch not in {1, limits.batch}:  # between the ends one look is enough, deep first
+            contexts = [deepest] if streams[-1].batch == 1 else [shallow]
+        elif len(several) < 3:  # few batches: more contexts, or nothing is left to be wrong by
+            contexts = [shallow, (shallow + deepest) // 2, deepest]
+        for context in dict.fromkeys(contexts):
+            steps = steps_watched(pace, batch, batch * context, round_s)
+            streams.append(StreamsExperiment(batch, context, steps))
+    return streams
+
+
+def batches(most: int, number: int) -> list[int]:
+    """1 to `most`, geometric, so many of them where that goes."""
+    return list(dict.fromkeys(round(most ** (k / (number - 1))) for k in range(number)))

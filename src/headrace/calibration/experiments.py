@@ -1,0 +1,164 @@
+"""Doing one experiment, and what it says."""
+
+from __future__ import annotations
+
+import random
+from statistics import fmean
+
+from headrace.calibration.design import ANSWER_TOKENS, PromptExperiment, StreamsExperiment
+from headrace.calibration.prompts import Prompt, Prompts
+from headrace.calibration.replica import Replica
+from headrace.calibration.stream import Asker, StreamError, TimedAnswer
+from headrace.engine_model.calibration import DecodePoint, PrefillPoint
+
+FEWEST_STEPS = 8
+"""In common to all streams; a shorter look says little."""
+_FIRST_STEP_TOKENS = 512
+"""Prompt tokens that a step is believed to take until the engine has shown it."""
+_SPARE_STEPS = 8
+
+
+class NotSideBySide(Exception):
+    """The engine did not run so many streams at once; `batch` is how many it did."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__(f"{batch} streams ran side by side, not more")
+        self.batch = batch
+
+
+class Laboratory:
+    """One replica and what has been learned about asking it."""
+
+    def __init__(self, replica: Replica, client: Asker, rng: random.Random) -> None:
+        self._replica = replica
+        self._client = client
+        self._prompts = Prompts(rng)
+        self._step_tokens = _FIRST_STEP_TOKENS
+        self._usage_tells = False  # what was cached; else the metrics must
+        self.hits_verified: bool | None = None
+        """Whether the engine was seen to say what it found in its cache; None: not asked yet."""
+        self.output_tokens = 0
+        """Generated for us so far."""
+
+    async def warm_up(self) -> PrefillPoint:
+        """Find out how it is asked, have it compile and allocate what it needs; a first look.
+
+        Raises:
+            StreamError: it gives no streamed answer with usage.
+        """
+        prompt = self._prompts.fresh(64)
+        self._note(prompt, await self._client.settle(prompt.text))
+        await self._ask(self._prompts.fresh(64))
+        answer = await self._ask(self._prompts.fresh(128))
+        return _point(answer, answer.usage.cached_tokens)
+
+    async def prompt(self, experiment: PromptExperiment) -> list[PrefillPoint]:
+        """A new prompt, then its extensions: one point each. Raises StreamError."""
+        prompt = self._prompts.fresh(experiment.tokens)
+        answer = await self._ask(prompt)
+        points = [_point(answer, answer.usage.cached_tokens)]
+        for tokens in experiment.extensions:
+            prompt = self._prompts.extended(prompt, tokens)
+            cached_before = None if self._usage_tells else await self._cached_total()
+            answer = await self._ask(prompt)
+            cached = answer.usage.cached_tokens
+            if cached:
+                self._usage_tells = True
+            elif cached_before is not None:
+                cached = int((await self._cached_total() or cached_before) - cached_before)
+            if cached:
+                self.hits_verified = True
+            elif self.hits_verified is None:
+                self.hits_verified = False
+            # Who does not say what was cached may have cached it: no experiment.
+            if cached or cached_before is not None:
+                points.append(_point(answer, cached))
+        return points
+
+    async def streams(self, experiment: StreamsExperiment) -> DecodePoint:
+        """Streams side by side: what a step costs while all of them decode.
+
+        Raises:
+            NotSideBySide: some waited until others were over.
+            StreamError: an answer failed, or they were too short.
+        """
+        batch, at_once = experiment.batch, 0
+        for _ in range(2):
+            prompts = [self._prompts.fresh(experiment.context_tokens) for _ in range(batch)]
+            # The first decode while the last are prefilled, a step's budget at a time.
+            prefill_steps = batch * experiment.context_tokens // self._step_tokens
+            output_tokens = experiment.steps + prefill_steps + _SPARE_STEPS
+            answers = await self._client.together([each.text for each in prompts], output_tokens)
+            for prompt, answer in zip(prompts, answers, strict=True):
+                self._note(prompt, answer)
+            begun, ended = _common(answers)
+            if begun < ended:
+                self._learn_step_tokens(answers, begun)
+                point = _decode_point(answers, begun, ended)
+                if point.steps >= FEWEST_STEPS:
+                    return point
+            else:
+                at_once = sum(answer.content_s[0] <= ended for answer in answers)
+                if prefill_steps <= _SPARE_STEPS:
+                    break
+            self._step_tokens = max(16, self._step_tokens // 8)
+        if at_once:
+            raise NotSideBySide(at_once)
+        raise StreamError(f"{batch} streams were too short to be watched side by side")
+
+    async def _ask(self, prompt: Prompt) -> TimedAnswer:
+        answer = await self._client.ask(prompt.text, ANSWER_TOKENS)
+        self._note(prompt, answer)
+        return answer
+
+    def _note(self, prompt: Prompt, answer: TimedAnswer) -> None:
+        self._prompts.learn(prompt, answer.usage.input_tokens)
+        self.output_tokens += answer.usage.output_tokens
+
+    def _learn_step_tokens(self, answers: list[TimedAnswer], begun: float) -> None:
+        prefilled = sum(answer.uncached_tokens for answer in answers)
+        earlier = max(sum(at_s < begun for at_s in answer.content_s) for answer in answers)
+        if prefilled >= 8 * self._step_tokens and earlier > 0:
+            self._step_tokens = max(16, prefilled // (2 * earlier))
+
+    async def _cached_total(self) -> float | None:
+        reading = await self._replica.reading()
+        found = reading.cached_input_tokens_total
+        return reading.prefix_hits_tokens_total if found is None else found
+
+
+def _point(answer: TimedAnswer, cached_tokens: int) -> PrefillPoint:
+    return PrefillPoint(answer.usage.input_tokens - cached_tokens, cached_tokens, answer.ttft_s)
+
+
+def _common(answers: list[TimedAnswer]) -> tuple[float, float]:
+    """When the last one began to decode, and when the first one ended."""
+    begun = max(answer.content_s[0] for answer in answers)
+    return begun, min(answer.content_s[-1] for answer in answers)
+
+
+def _decode_point(answers: list[TimedAnswer], begun: float, ended: float) -> DecodePoint:
+    """The slope of the lines through all streams' tokens: no single tick decides it."""
+    slopes: list[float] = []
+    seen: list[float] = []
+    context_tokens = 0.0
+    for answer in answers:
+        within = [i for i, at_s in enumerate(answer.content_s) if begun <= at_s <= ended]
+        per_event = answer.tokens_per_event
+        middle = (within[0] + within[-1]) / 2 if within else 0.0
+        context_tokens += answer.usage.input_tokens + middle * per_event
+        if len(within) > 2:
+            times = [answer.content_s[i] for i in within]
+            slopes.append(_slope(times) / per_event)
+            seen.append((len(within) - 1) * per_event)
+    if not slopes:
+        return DecodePoint(len(answers), context_tokens, 0.0, 0)
+    return DecodePoint(len(answers), context_tokens, fmean(slopes), int(fmean(seen)))
+
+
+def _slope(times: list[float]) -> float:
+    """Seconds from one to the next, by least squares."""
+    middle = (len(times) - 1) / 2
+    mean = fmean(times)
+    over = sum((i - middle) * (at_s - mean) for i, at_s in enumerate(times))
+    return over / sum((i - middle) ** 2 for i in range(len(times)))

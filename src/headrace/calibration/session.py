@@ -1,0 +1,338 @@
+"""A calibration from the first question to a point for each experiment.
+
+    warm up ─► ladder of prompts, two batches: a rough pace ─► design ─► rounds, each shuffled anew
+
+Every round does every experiment once, in an order of its own, so that a machine that gets slower
+meanwhile does so for all of them alike, and does not pass for the cost of a longer prompt.
+
+Of the repetitions the lower quartile counts: whatever else a machine does only ever makes a token
+later.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from headrace.calibration.design import (
+    FEWEST_STEPS,
+    SHORTEST_TOKENS,
+    Experiment,
+    Limits,
+    PromptExperiment,
+    StreamsExperiment,
+    cost_s,
+    design,
+    few,
+)
+from headrace.calibration.experiments import Laboratory, NotSideBySide
+from headrace.calibration.replica import CalibrationError, Replica
+from headrace.calibration.stream import Asker, StreamError
+from headrace.core.latency import LatencyProfile
+from headrace.core.profile_fit import TERMS, fit_profile
+from headrace.engine_model.calibration import DecodePoint, Extent, PrefillPoint
+
+Found = TypeVar("Found")
+
+ROUNDS = 3
+MOST_ROUNDS = 5
+"""Where time is left, more repetitions are worth more than none."""
+MOST_FAILURES = 3
+"""Experiments that may fail in a row."""
+_LADDER_SHARE = 0.04
+"""Of the budget, for the longest prompt."""
+_UNTOLD_BATCH = 64
+_MARGIN = 0.95
+"""Share of the context limit that prompts aim at: their tokens are known when they are counted."""
+_OTHERS_SHARE, _OTHERS_TOKENS = 0.02, 64
+"""Output tokens that were not ours and are let pass: counters may be read a little late."""
+
+Progress = Callable[[str, float, float], None]
+"""Takes what is done now, the seconds gone and the seconds in all, as far as they are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much to measure."""
+
+    budget_s: float = 90.0
+    """Seconds that it may take, about."""
+    max_batch: int | None = None
+    """Streams side by side; as many as the engine says it runs, and at most 64, without it."""
+    max_prompt_tokens: int | None = None
+    """The longest prompt; by the context limit and the budget without it."""
+    timeout_s: float = 300.0
+    """For one answer."""
+    seed: int = 0
+    """Of the texts and of the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What came out: a point for each experiment, and what is to be said about them."""
+
+    prefills: tuple[PrefillPoint, ...]
+    decodes: tuple[DecodePoint, ...]
+    extent: Extent
+    max_sequences: int | None
+    """Sequences that run at once, as the engine says or showed."""
+    rounds: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+class Session:
+    """One run against one replica. Raises CalibrationError where it cannot go on."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        client: Asker,
+        settings: Settings,
+        progress: Progress,
+    ) -> None:
+        self._replica = replica
+        self._settings = settings
+        self._rng = random.Random(settings.seed)  # noqa: S311 - order and texts, no secrets
+        self._laboratory = Laboratory(replica, client, self._rng)
+        self._progress = progress
+        self._clock = client.clock
+        self._began_s = client.clock()
+        self._prefills: dict[tuple[Experiment, int], list[PrefillPoint]] = {}
+        self._decodes: dict[StreamsExperiment, list[DecodePoint]] = {}
+        self._notes: list[str] = []
+        self._most_side_by_side: int | None = None
+
+    @property
+    def gone_s(self) -> float:
+        """Seconds since the session began."""
+        return self._clock() - self._began_s
+
+    async def calibrate(self) -> Measured:
+        """Learn the pace, design the experiments, do them."""
+        before = await self._replica.check_idle()
+        limits, pace = await self._pace()
+        left_s = self._settings.budget_s - self.gone_s
+        experiments = design(limits, pace, max(left_s, 0.0) / ROUNDS)
+        return await self._measure(experiments, limits, pace, before.output_tokens_total)
+
+    async def check(self, expected: LatencyProfile) -> Measured:
+        """Look at each term, `ROUNDS` times, at an engine that should be as `expected`."""
+        before = await self._replica.check_idle()
+        seen = await self._guarded(self._laboratory.warm_up())
+        # It may be slower by far: what is done must fit in the budget all the same.
+        slower = seen.ttft_s / expected.prefill_s(seen.uncached_tokens, seen.cached_tokens)
+        pace = _times(expected, max(1.0, slower))
+        limits = self.limits()
+        experiments = few(limits, pace, self._settings.budget_s / ROUNDS)
+        return await self._measure(
+            experiments, limits, pace, before.output_tokens_total, most_rounds=ROUNDS
+        )
+
+    def limits(self) -> Limits:
+        """What the engine says that it can take, within the settings."""
+        replica, settings = self._replica, self._settings
+        longest = replica.max_context_tokens or replica.kv_capacity_tokens or 8192
+        longest = int(_MARGIN * min(longest, replica.kv_capacity_tokens or longest)) - 96
+        if settings.max_prompt_tokens is not None:
+            longest = min(longest, settings.max_prompt_tokens)
+        batch = settings.max_batch or _UNTOLD_BATCH
+        if self._most_side_by_side is not None:
+            batch = min(batch, self._most_side_by_side)
+        if replica.max_sequences is not None:
+            batch = min(batch, replica.max_sequences)
+        if longest < 2 * SHORTEST_TOKENS:
+            raise CalibrationError(
+                f"prompts of {longest} tokens are too short to measure: start the engine with a "
+                "context of 512 tokens or more"
+            )
+        return Limits(longest, batch, replica.kv_capacity_tokens)
+
+    # ------------------------------------------------------------ how fast is it
+
+    async def _pace(self) -> tuple[Limits, LatencyProfile]:
+        """Longer and longer prompts until one takes its share of the budget; then two batches."""
+        budget_s = self._settings.budget_s
+        self._progress("warming up", self.gone_s, budget_s)
+        await self._guarded(self._laboratory.warm_up())
+        limits = self.limits()
+        self._progress("finding the pace", self.gone_s, budget_s)
+        samples: list[tuple[float, float, float]] = []
+        tokens, longest = SHORTEST_TOKENS, limits.prompt_tokens
+        while True:
+            (point,) = await self._guarded(self._laboratory.prompt(PromptExperiment(tokens)))
+            samples.append((point.uncached_tokens, point.cached_tokens, point.ttft_s))
+            self._progress("finding the pace", self.gone_s, budget_s)
+            if tokens == limits.prompt_tokens:
+                break
+            if point.ttft_s * 3 > _LADDER_SHARE * budget_s and len(samples) > 2:
+                longest = tokens
+                break
+            tokens = min(2 * tokens, limits.prompt_tokens)
+        # Apart in batch and in context, or one would pass for the other.
+        tried = [(1, SHORTEST_TOKENS), (1, longest // 2)]
+        tried += [(batch, SHORTEST_TOKENS) for batch in _wider(limits.batch)]
+        points: list[DecodePoint] = []
+        for batch, context_tokens in tried:
+            points.append(await self._streams_at_most(batch, context_tokens))
+            if points[-1].batch < batch:
+                break  # more than this it does not run at once
+        decodes = [(each.batch, each.context_tokens, each.step_s) for each in points]
+        try:
+            pace = fit_profile(samples, decodes, "pace", "ladder")
+        except ValueError as error:
+            raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
+        told = self.limits()
+        return Limits(min(longest, told.prompt_tokens), told.batch, told.kv_tokens), pace
+
+    async def _streams_at_most(self, batch: int, context_tokens: int) -> DecodePoint:
+        """So many streams, or as many as the engine runs at once."""
+        for _ in range(3):
+            experiment = StreamsExperiment(batch, context_tokens, 2 * FEWEST_STEPS)
+            try:
+                return await self._guarded(self._laboratory.streams(experiment))
+            except NotSideBySide as found:
+                batch = self._most_side_by_side = max(1, found.batch)
+        raise CalibrationError(
+            f"{self._replica.url}: streams do not run side by side for long enough; is it idle?"
+        )
+
+    # ------------------------------------------------------------ rounds
+
+    async def _measure(
+        self,
+        experiments: Sequence[Experiment],
+        limits: Limits,
+        pace: LatencyProfile,
+        tokens_before: float | None,
+        *,
+        most_rounds: int = MOST_ROUNDS,
+    ) -> Measured:
+        ours_before = self._laboratory.output_tokens if tokens_before is None else 0
+        # By the pace at first, then by what a round took.
+        round_s = max(cost_s(experiments, pace), 0.1)
+        rounds = 0
+        while rounds < most_rounds and not self._is_over(rounds, round_s):
+            await self._replica.check_idle()
+            begun_s = self.gone_s
+            await self._round(experiments, rounds, round_s, pace)
+            rounds += 1
+            round_s = self.gone_s - begun_s
+        await self._check_alone(tokens_before, ours_before)
+        if self._laboratory.hits_verified is False:
+            self._notes.append(
+                "no prompt was seen to hit the prefix cache: the engine has none, or does not tell"
+            )
+        return Measured(
+            tuple(_undisturbed(points) for points in self._prefills.values()),
+            tuple(_undisturbed_step(points) for points in self._decodes.values()),
+            self._extent(limits),
+            self._replica.max_sequences or self._most_side_by_side,
+            rounds,
+            self.gone_s,
+            tuple(dict.fromkeys(self._notes)),
+        )
+
+    def _is_over(self, rounds: int, round_s: float) -> bool:
+        """Whether to leave it at so many rounds."""
+        budget_s = self._settings.budget_s
+        if rounds < ROUNDS:  # an engine slower than its ladder gets its rounds, within reason
+            return rounds > 0 and self.gone_s + round_s > 2 * budget_s
+        return self.gone_s + round_s > budget_s
+
+    async def _round(
+        self, experiments: Sequence[Experiment], number: int, round_s: float, pace: LatencyProfile
+    ) -> None:
+        order = list(experiments)
+        self._rng.shuffle(order)
+        begun_s, total = self.gone_s, cost_s(order, pace)
+        done = 0.0
+        failed: list[str] = []
+        rounds_left = max(ROUNDS - number - 1, 0)
+        for experiment in order:
+            spent_s = self.gone_s - begun_s
+            ends_s = begun_s + max(round_s, spent_s) + rounds_left * round_s
+            title = f"round {number + 1} of {max(ROUNDS, number + 1)}: {_title(experiment)}"
+            self._progress(title, begun_s + round_s * done / total, ends_s)
+            try:
+                await self._do(experiment)
+                failed.clear()
+            except (StreamError, NotSideBySide) as error:
+                failed.append(f"{_title(experiment)}: {error}")
+                self._notes.append(f"failed: {failed[-1]}")
+                if len(failed) >= MOST_FAILURES:
+                    raise CalibrationError(
+                        f"{self._replica.url}: {MOST_FAILURES} experiments in a row failed; "
+                        f"{failed[-1]}"
+                    ) from None
+            done += cost_s([experiment], pace)
+
+    async def _do(self, experiment: Experiment) -> None:
+        if isinstance(experiment, StreamsExperiment):
+            found = await self._laboratory.streams(experiment)
+            self._decodes.setdefault(experiment, []).append(found)
+            return
+        points = await self._laboratory.prompt(experiment)
+        for place, point in enumerate(points):
+            self._prefills.setdefault((experiment, place), []).append(point)
+
+    async def _check_alone(self, tokens_before: float | None, ours_before: int) -> None:
+        """Raise CalibrationError if the engine has worked for others meanwhile."""
+        after = (await self._replica.reading()).output_tokens_total
+        if tokens_before is None or after is None:
+            self._notes.append("the engine has no metrics: whether it was idle is not known")
+            return
+        ours = self._laboratory.output_tokens - ours_before
+        others = after - tokens_before - ours
+        if others > max(_OTHERS_TOKENS, _OTHERS_SHARE * ours):
+            raise CalibrationError(
+                f"{self._replica.url} generated {others:,.0f} tokens for others meanwhile, so the "
+                "times are not its own; take it out of the gateway and measure again"
+            )
+
+    def _extent(self, limits: Limits) -> Extent:
+        """What the engine may have to do one day; where it does not tell, what was measured."""
+        replica = self._replica
+        context = replica.max_context_tokens or limits.prompt_tokens
+        kv = replica.kv_capacity_tokens or context * limits.batch
+        sequences = replica.max_sequences or limits.batch
+        return Extent(min(context, kv), sequences, min(kv, context * sequences))
+
+    async def _guarded(self, work: Awaitable[Found]) -> Found:
+        """Do what must not fail."""
+        try:
+            return await work
+        except StreamError as error:
+            raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
+
+
+def _times(profile: LatencyProfile, factor: float) -> LatencyProfile:
+    """An engine so many times as slow."""
+    slower = {term: factor * getattr(profile, term) for term in TERMS}
+    return replace(profile, **slower)
+
+
+def _wider(most: int) -> list[int]:
+    """Batches up to `most`: where nobody tells how many run at once, the first that do not."""
+    found = [min(4, most)]
+    while found[-1] < most:
+        found.append(min(4 * found[-1], most))
+    return found
+
+
+def _title(experiment: Experiment) -> str:
+    if isinstance(experiment, StreamsExperiment):
+        return f"decode {experiment.batch} × {experiment.context_tokens:,}"
+    return f"prefill {experiment.tokens:,}"
+
+
+def _undisturbed(points: list[PrefillPoint]) -> PrefillPoint:
+    """The repetition at the lower quartile, with its own tokens: of three the fastest."""
+    return sorted(points, key=lambda point: point.ttft_s)[(len(points) - 1) // 4]
+
+
+def _undisturbed_step(points: list[DecodePoint]) -> DecodePoint:
+    """The same of streams."""
+    return sorted(points, key=lambda point: point.step_s)[(len(points) - 1) // 4]

@@ -1,0 +1,92 @@
+"""`headrace bench --sweep`: one load at many rates, and the highest that meets the targets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+from headrace.bench.pool import Run
+from headrace.bench.settings import BenchError
+from headrace.bench.slo import Slos
+from headrace.bench.sweep import SweepResult, SweepSettings, requests_per_run, sweep
+from headrace.bench.sweep_table import step_line, sweep_table
+from headrace.bench.target import Target
+from headrace.compose.bench_input import BenchOptions, duration_of, load_at
+from headrace.compose.terminal import Terminal
+from headrace.traffic.load import Load
+
+FIRST_RPS = 1.0
+"""Where --rate says nothing."""
+
+PlayLoad = Callable[[Load], Run]
+
+
+def check_sweep(options: BenchOptions) -> SweepSettings:
+    """What a sweep is to do.
+
+    Raises:
+        BenchError: a flag cannot be used.
+    """
+    for flag in ("rates", "users", "trace", "traffic"):
+        if getattr(options, flag) is not None:
+            raise BenchError(f"--sweep tries rates by itself: leave out --{flag}")
+    if options.raw is not None:
+        raise BenchError("--sweep makes many runs and --raw writes one: leave one of them out")
+    try:
+        return SweepSettings(
+            start_rps=options.rate or FIRST_RPS,
+            precision=options.precision,
+            repeats=options.repeats,
+            seed=options.seed,
+        )
+    except ValueError as error:
+        raise BenchError(f"--sweep: {error}") from None
+
+
+def run_sweep(
+    options: BenchOptions, target: Target, slos: Slos, play: PlayLoad, terminal: Terminal
+) -> int:
+    """Search and tell; return the exit code.
+
+    Raises:
+        BenchError: a flag cannot be used, or the page cannot be written.
+    """
+    settings = check_sweep(options)
+    result = sweep(
+        lambda rate, seed: play(load_of_step(options, slos, rate, seed)),
+        settings,
+        slos,
+        on_step=lambda step: terminal.status(step_line(step)),
+    )
+    if options.report is not None:
+        _write_page(options.report, result, options, target)
+    if options.json:
+        terminal.result(json.dumps(result.document(), indent=2))
+    else:
+        terminal.page(sweep_table(result, terminal.width))
+    return result.exit_code
+
+
+def load_of_step(options: BenchOptions, slos: Slos, rate: float, seed: int) -> Load:
+    """One run: as long as --duration, and longer where that were too few requests to show it.
+
+    Raises:
+        BenchError: a flag cannot be used.
+    """
+    requests = options.requests or max(round(rate * duration_of(options)), requests_per_run(slos))
+    return load_at(replace(options, requests=requests), rate, seed, inf)
+
+
+def _write_page(path: Path, result: SweepResult, options: BenchOptions, target: Target) -> None:
+    # Imported once there is something to draw: the first request is not to wait for it.
+    from headrace.bench.report_sweep import sweep_page  # noqa: PLC0415 - see above
+
+    traffic = f"{options.arrivals}, {options.lengths} tokens in/out, at many rates"
+    page = sweep_page(result, traffic, f"{target.settings.url} ({target.model})")
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"{path}: cannot write: {error.strerror}") from None

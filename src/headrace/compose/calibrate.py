@@ -1,0 +1,251 @@
+"""`headrace calibrate`: measures one engine, writes its latency profile, or checks one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import headrace
+from headrace.calibration.comparison import Comparison, compare
+from headrace.calibration.replica import CalibrationError, Replica, identify
+from headrace.calibration.session import Measured, Session, Settings
+from headrace.calibration.stream import StreamClient
+from headrace.compose.calibration_tables import (
+    comparison_page,
+    document_of_comparison,
+    document_of_fit,
+    fit_page,
+)
+from headrace.compose.lifecycle import run_loop
+from headrace.compose.machine import machine_of
+from headrace.compose.terminal import Terminal, counted
+from headrace.config.document import ConfigError
+from headrace.config.profile_file import load_measured, save
+from headrace.core.durations import in_words
+from headrace.edges.http.address import Address
+from headrace.engine_model.calibration import Doubt, Fit, fit
+from headrace.engine_model.measured import MeasuredProfile, Provenance
+
+BUDGET_S = 90.0
+CHECK_BUDGET_S = 20.0
+_CHECK_BATCH = 8
+"""Streams side by side in a check, where nobody knows how many the engine runs at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrateOptions:
+    """The flags as they were given; `check` names a profile to compare instead of writing one."""
+
+    url: str
+    model: str | None = None
+    output: Path = Path("profile.yaml")
+    check: Path | None = None
+    tolerance: float = 0.2
+    budget: float | None = None
+    max_batch: int | None = None
+    max_prompt: int | None = None
+    api_key_env: str | None = None
+    machine: str | None = None
+    name: str | None = None
+    seed: int = 0
+    json: bool = False
+
+
+class CalibrateUsage(Exception):
+    """A flag or a file that cannot be used, in one line."""
+
+
+def calibrate(options: CalibrateOptions, terminal: Terminal) -> int:
+    """Run the command; return its exit code: 1 if nothing was written or the check failed.
+
+    Raises:
+        CalibrateUsage: a flag or the profile to check cannot be used.
+        CalibrationError: the engine cannot be measured, or not now.
+    """
+    options = replace(options, url=options.url.rstrip("/").removesuffix("/v1"))
+    try:
+        Address.parse(options.url)
+    except ValueError as error:
+        raise CalibrateUsage(str(error)) from None
+    api_key = None
+    if options.api_key_env is not None:
+        api_key = os.environ.get(options.api_key_env)
+        if not api_key:
+            raise CalibrateUsage(f"--api-key-env: {options.api_key_env} is not set")
+    if options.check is None:
+        folder = options.output.parent
+        if not folder.is_dir():
+            # Found out now rather than after the measurement.
+            raise CalibrateUsage(f"--output {options.output}: {folder} is no directory")
+        return run_loop(_calibrate(options, api_key, terminal))
+    try:
+        profile = load_measured(options.check)
+    except ConfigError as error:
+        raise CalibrateUsage(str(error)) from None
+    return run_loop(_check(options, profile, api_key, terminal))
+
+
+async def _calibrate(options: CalibrateOptions, api_key: str | None, terminal: Terminal) -> int:
+    replica = await _identified(options, api_key, terminal)
+    settings = _settings(options, BUDGET_S)
+    measured = await _watched(replica, settings, terminal, Session.calibrate)
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    for note in measured.notes:
+        terminal.status(f"note: {note}")
+    if not isinstance(found, Fit):
+        return _refused(options, found, terminal)
+    profile = _profile(options, replica, measured, found)
+    if options.json:
+        document = document_of_fit(found, profile, measured.notes)
+        terminal.result(json.dumps(document, indent=2))
+    else:
+        terminal.page(fit_page(found, profile))
+    if found.doubts:
+        return _refused(options, found.doubts, terminal, shown=True)
+    try:
+        save(options.output, profile)
+    except OSError as error:
+        raise CalibrationError(f"{options.output}: cannot write: {error.strerror}") from None
+    terminal.status(f"wrote {options.output}")
+    return 0
+
+
+def _refused(
+    options: CalibrateOptions, doubts: tuple[Doubt, ...], terminal: Terminal, *, shown: bool = False
+) -> int:
+    if options.json and not shown:
+        document = {"written": False, "doubts": [str(doubt) for doubt in doubts]}
+        terminal.result(json.dumps(document, indent=2))
+    terminal.problem(f"{options.output} is not written: the data do not support it")
+    terminal.details(str(doubt) for doubt in doubts)
+    return 1
+
+
+async def _check(
+    options: CalibrateOptions, profile: MeasuredProfile, api_key: str | None, terminal: Terminal
+) -> int:
+    replica = await _identified(options, api_key, terminal)
+    settings = _settings(options, CHECK_BUDGET_S, profile.max_sequences or _CHECK_BATCH)
+
+    measured = await _watched(
+        replica, settings, terminal, lambda session: session.check(profile.latency)
+    )
+    for note in measured.notes:
+        terminal.status(f"note: {note}")
+    try:
+        comparison = compare(profile, measured.prefills, measured.decodes, options.tolerance)
+    except ValueError as error:
+        raise CalibrationError(str(error)) from None
+    if options.json:
+        terminal.result(json.dumps(document_of_comparison(comparison), indent=2))
+    else:
+        terminal.page(comparison_page(comparison))
+    terminal.status(_verdict(comparison, options))
+    return 0 if comparison.holds else 1
+
+
+def _verdict(comparison: Comparison, options: CalibrateOptions) -> str:
+    if comparison.holds:
+        return f"{options.check} describes the engine"
+    return (
+        f"{options.check} does not describe the engine any more: measure it again with "
+        f"`headrace calibrate {options.url}`"
+    )
+
+
+async def _identified(
+    options: CalibrateOptions, api_key: str | None, terminal: Terminal
+) -> Replica:
+    replica = await identify(options.url, options.model, api_key)
+    facts = [f"{replica.dialect.title} {replica.version}".rstrip(), f"model {replica.model}"]
+    if replica.max_context_tokens is not None:
+        facts.append(f"context {replica.max_context_tokens:,}")
+    if replica.kv_capacity_tokens is not None:
+        facts.append(f"KV cache {replica.kv_capacity_tokens:,} tokens")
+    if replica.max_sequences is not None:
+        facts.append(counted(replica.max_sequences, "sequence"))
+    terminal.status(", ".join(facts))
+    return replica
+
+
+def _settings(options: CalibrateOptions, budget_s: float, max_batch: int | None = None) -> Settings:
+    return Settings(
+        budget_s=options.budget or budget_s,
+        max_batch=options.max_batch or max_batch,
+        max_prompt_tokens=options.max_prompt,
+        seed=options.seed,
+    )
+
+
+async def _watched(
+    replica: Replica,
+    settings: Settings,
+    terminal: Terminal,
+    work: Callable[[Session], Awaitable[Measured]],
+) -> Measured:
+    """Do the work of a session and show how far it is."""
+    client = StreamClient(replica, timeout_s=settings.timeout_s)
+    try:
+        with terminal.steps() as steps:
+            steps.begin("calibrate", f"measuring {replica.url}")
+            told: list[str] = []
+
+            def show(what: str, gone_s: float, total_s: float) -> None:
+                left = f"{what}, about {max(total_s - gone_s, 0):.0f} s left"
+                steps.describe("calibrate", left)
+                steps.advance("calibrate", min(gone_s, total_s), total_s)
+                part = what.partition(":")[0]
+                if part not in told:  # without a terminal a line each is enough
+                    told.append(part)
+                    steps.remark(f"{part}, about {max(total_s - gone_s, 0):.0f} s left")
+
+            session = Session(replica, client, settings, show)
+            measured = await work(session)
+            done = counted(len(measured.prefills) + len(measured.decodes), "experiment")
+            rounds = counted(measured.rounds, "round")
+            steps.finish("calibrate", f"{done} in {rounds}, {in_words(measured.seconds)}")
+            return measured
+    finally:
+        client.close()
+
+
+def _profile(
+    options: CalibrateOptions, replica: Replica, measured: Measured, found: Fit
+) -> MeasuredProfile:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    name = options.name or options.output.stem
+    if name == "profile":
+        name = f"{replica.model}-{now[:10]}"
+    step, token, pair, sequence, kv_token = found.coefficients
+    machine = machine_of(replica.url) if options.machine is None else options.machine
+    return MeasuredProfile(
+        name=name,
+        source=f"calibrated {now[:10]}",
+        per_step_s=step,
+        per_prefill_token_s=token,
+        per_attended_token_s=pair,
+        per_sequence_s=sequence,
+        per_kv_token_s=kv_token,
+        request_overhead_s=found.overhead_s,
+        prefill_step_tokens=found.prefill_step_tokens,
+        max_context_tokens=replica.max_context_tokens,
+        kv_capacity_tokens=replica.kv_capacity_tokens,
+        kv_block_tokens=replica.kv_block_tokens,
+        max_sequences=measured.max_sequences,
+        intervals=found.intervals,
+        residuals=found.residuals,
+        measured=Provenance(
+            date=now,
+            model=replica.model,
+            engine=replica.dialect.name,
+            engine_version=replica.version,
+            machine=machine,
+            headrace_version=headrace.__version__,
+            rounds=measured.rounds,
+            seconds=round(measured.seconds, 1),
+        ),
+    )

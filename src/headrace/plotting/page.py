@@ -1,0 +1,87 @@
+"""A page that stands alone: style, script and drawings inside, nothing to fetch.
+
+Whatever text is handed in is escaped here; `body`, `drawing` and `note` are HTML already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from headrace.plotting.style import SCRIPT, STYLE
+
+Fact = tuple[str, str]
+"""A figure, and what it says."""
+
+
+def page(title: str, body: str) -> str:
+    """The whole page as HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"{body}</main><script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def heading(title: str, said: str) -> str:
+    """The title, and one line under it."""
+    return f'<h1>{escape(title)}</h1><p class="soft">{escape(said)}</p>'
+
+
+def facts(entries: Iterable[Fact]) -> str:
+    """The answer first: a few large figures in a row."""
+    cards = "".join(
+        f'<div class="fact"><b>{escape(figure)}</b><span>{escape(said)}</span></div>'
+        for figure, said in entries
+    )
+    return f'<div class="facts">{cards}</div>'
+
+
+def figure(title: str, said: str, drawing: str, *, legend: str = "") -> str:
+    """A plot with its title, and what to read in it."""
+    caption = f"<figcaption><h2>{escape(title)}</h2><p>{escape(said)}</p>{legend}</figcaption>"
+    return f"<figure>{caption}{drawing}</figure>"
+
+
+def figures(entries: Iterable[str]) -> str:
+    """Plots side by side, as many as there is room for."""
+    return f'<div class="plots">{"".join(entries)}</div>'
+
+
+def legend(entries: Iterable[tuple[str, str]]) -> str:
+    """Names with their colours; an entry is a name and the class of its colour."""
+    spans = "".join(
+        f'<span class="series {kind}" data-series="{escape(name)}"><i></i>{escape(name)}</span>'
+        for name, kind in entries
+    )
+    return f'<div class="cast">{spans}</div>'
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Plain rows under heads; the first column is a name."""
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{cells('th', heads)}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def cells(kind: str, contents: Iterable[str]) -> str:
+    """Cells of a row; `kind` is `th` or `td`."""
+    return "".join(f"<{kind}>{escape(content)}</{kind}>" for content in contents)
+
+
+def wide(title: str, content: str) -> str:
+    """A card over the whole width."""
+    return f'<div class="wide"><h2>{escape(title)}</h2>{content}</div>'
+
+
+def parameters(entries: Iterable[tuple[str, str]]) -> str:
+    """Names and values, side by side."""
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in entries
+    )
+    return f"<dl>{items}</dl>"
+
+
+def note(said: str) -> str:
+    """A paragraph in small print."""
+    return f'<p class="soft note">{escape(said)}</p>'

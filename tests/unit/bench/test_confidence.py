@@ -1,0 +1,49 @@
+"""Intervals are Wilson's, and narrower only where requests are independent."""
+
+import random
+
+import pytest
+
+from headrace.bench.confidence import design_effect, least_requests, wilson
+
+
+def test_known_intervals():
+    # Computed by hand from the formula with z = 1.96.
+    found = wilson(95, 100)
+    assert found.low == pytest.approx(0.8883, abs=2e-4)
+    assert found.high == pytest.approx(0.9785, abs=2e-4)
+    assert wilson(0, 0).low == 0.0
+    assert wilson(0, 0).high == 1.0
+
+
+def test_it_holds_the_true_share_about_as_often_as_it_says():
+    rng, held = random.Random(1), 0
+    for _ in range(1000):
+        near = wilson(sum(rng.random() < 0.97 for _ in range(300)), 300)
+        held += near.low <= 0.97 <= near.high
+    assert 920 <= held <= 985
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.95, 0.99, 0.999])
+def test_the_least_requests_just_show_a_share(share):
+    least = least_requests(share)
+    assert wilson(least, least).low >= share
+    assert wilson(least - 1, least - 1).low < share
+
+
+def test_independent_requests_tell_as_much_as_they_are():
+    rng = random.Random(2)
+    effects = [design_effect([rng.random() < 0.9 for _ in range(2000)]) for _ in range(50)]
+    assert sum(effects) / len(effects) < 1.5
+
+
+def test_requests_that_fail_together_tell_less():
+    together = [number % 200 >= 40 for number in range(2000)]  # 40 in a row, ten times
+    apart = [number % 5 != 0 for number in range(2000)]
+    assert design_effect(together) > 10
+    assert design_effect(apart) == 1.0
+
+
+@pytest.mark.parametrize("met", [[], [True] * 500, [False] * 500, [True, False] * 10])
+def test_where_nothing_can_be_said_it_is_one(met):
+    assert design_effect(met) == 1.0

@@ -1,0 +1,147 @@
+"""Pages stand alone, draw what happened, and are well formed."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from headrace.bench.report import report_page
+from headrace.bench.report_plots import middle_by_length
+from headrace.bench.report_sweep import sweep_page
+from headrace.bench.scores import summarise
+from headrace.bench.slo import Slo, Slos
+from headrace.bench.sweep import SweepSettings, sweep
+from tests.unit.bench.virtual_engine import Run, VirtualEngine
+
+SLOS = Slos(Slo(ttft_s=1.0, tpot_s=0.05, share=0.95), {"<gold>": Slo(ttft_s=0.5)})
+MIXED = VirtualEngine(
+    requests=300,
+    classes={"short": (64, 16), "long": (512, 64)},
+    tiers=("", "<gold>"),
+    stall=(20.0, 5.0),
+    failing=0.05,
+)
+
+
+def page_of(run: Run) -> str:
+    return report_page(run.records, summarise(run.records, run.info, SLOS))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return page_of(MIXED.run(4.0))
+
+
+@pytest.fixture(scope="module")
+def swept() -> str:
+    engine = replace(MIXED, stall=None, failing=0.0)
+    return sweep_page(sweep(engine.run, SweepSettings(most_runs=9), SLOS), "traffic", "http://e")
+
+
+@pytest.fixture(params=["page", "swept"])
+def either(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(request.param)
+
+
+def drawings(page: str) -> list[ET.Element]:
+    return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+
+
+def names(page: str) -> set[str]:
+    return {each.get("aria-label") or "" for each in drawings(page)}
+
+
+def test_it_needs_no_network(either):
+    assert not re.search(r"src=|@import|url\(|<link", either)
+
+
+def test_tags_are_closed_and_names_escaped(either):
+    assert "&lt;gold&gt;" in either
+    assert "<gold>" not in either
+    opened: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag != "meta":
+                opened.append(tag)
+
+        def handle_startendtag(self, tag, attrs):
+            pass
+
+        def handle_endtag(self, tag):
+            assert opened.pop() == tag
+
+    Reader().feed(either)
+    assert opened == []
+
+
+def test_nothing_is_drawn_outside_the_picture(either):
+    for drawing in drawings(either):
+        _, _, width, height = map(float, (drawing.get("viewBox") or "").split())
+        places = [
+            tuple(map(float, pair.split(",")))
+            for curve in drawing.iter("polyline")
+            for pair in (curve.get("points") or "").split()
+        ]
+        for path in drawing.iter("path"):
+            places += [
+                (float(x), float(y))
+                for x, y in re.findall(r"([\d.-]+),([\d.-]+)", path.get("d") or "")
+            ]
+        assert places
+        for x, y in places:
+            assert -0.1 <= x <= width + 0.1
+            assert -0.1 <= y <= height + 0.1
+
+
+def test_a_run_has_its_plots(page):
+    assert names(page) == {
+        "TTFT over time", "TPOT over time", "CDF of TTFT", "CDF of TPOT and ITL",
+        "TTFT against prompt length", "Output tokens/s", "Requests open and waiting",
+        "The generator's own lag over time",
+    }  # fmt: skip
+
+
+def test_a_sweep_has_its_curves_and_the_run_at_the_answer(swept):
+    assert {"Goodput against the rate", "Goodput share against the rate"} <= names(swept)
+    assert "Latency against throughput" in names(swept)
+    assert "TTFT over time" in names(swept)
+
+
+def test_failed_requests_are_marked(page):
+    over_time = next(each for each in drawings(page) if each.get("aria-label") == "TTFT over time")
+    marks = [path for path in over_time.iter("path") if path.get("class") == "failed"]
+    assert len(marks) == 1
+    failed = sum(bool(record.error) for record in MIXED.run(4.0).records)
+    assert (marks[0].get("d") or "").count("M") == failed
+
+
+def test_a_page_of_many_requests_stays_small():
+    run = replace(MIXED, requests=20_000, stall=None).run(4.0)
+    assert len(page_of(run)) < 400_000
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_run_of_almost_nothing_has_a_page(count):
+    run = MIXED.run(4.0)
+    assert "<h1>headrace bench</h1>" in page_of(Run(run.records[:count], run.info))
+
+
+def test_a_run_where_everything_failed_has_a_page():
+    run = replace(MIXED, failing=1.0).run(4.0)
+    assert "TTFT over time" not in names(page_of(run))
+    assert "the answer had status 503" in page_of(run)
+
+
+def test_definitions_stand_under_the_tables(either):
+    assert "(last − first token) / (tokens − 1)" in either
+    assert "inter-token latency" in either
+
+
+def test_the_middle_of_one_length_is_its_median():
+    same = [(100.0, float(ttft)) for ttft in range(1, 102)]
+    assert middle_by_length(same) == [(100.0, 51.0)]
+    two = [*same, *((200.0, float(ttft)) for ttft in range(1, 4))]
+    assert middle_by_length(two) == [(100.0, 51.0), (200.0, 2.0)]

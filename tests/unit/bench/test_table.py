@@ -1,0 +1,51 @@
+"""What a terminal shows, at any width."""
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from headrace.bench.scores import summarise
+from headrace.bench.slo import Slo, Slos
+from headrace.bench.sweep import SweepSettings, sweep
+from headrace.bench.sweep_table import sweep_table
+from headrace.bench.table import run_table
+from tests.unit.bench.virtual_engine import VirtualEngine
+
+SLOS = Slos(Slo(ttft_s=1.0, tpot_s=0.05, share=0.95))
+ENGINE = VirtualEngine(requests=200, classes={"short": (64, 16), "long": (512, 64)}, failing=0.02)
+
+
+def lines(content, width: int) -> list[str]:
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as captured:
+        console.print(content)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_run_fits(width):
+    run = ENGINE.run(4.0)
+    shown = lines(run_table(summarise(run.records, run.info, SLOS), width), width)
+    text = "\n".join(shown)
+    assert max(map(len, shown)) <= width
+    assert shown[0].startswith("MET: ")
+    for wanted in ("TTFT", "TPOT", "ITL", "E2E", "http_503", "short", "goodput", "generator"):
+        assert wanted in text
+    assert "…" not in text  # nothing is cut off
+    assert "length class" in text
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_sweep_fits(width):
+    engine = replace(ENGINE, failing=0.0)
+    shown = lines(sweep_table(sweep(engine.run, SweepSettings(), SLOS), width), width)
+    assert max(map(len, shown)) <= width
+    assert "is the highest rate found to meet the targets" in " ".join(shown[:2])
+
+
+def test_nothing_at_all_is_shown_as_nothing():
+    run = ENGINE.run(4.0)
+    text = "\n".join(lines(run_table(summarise([], run.info, SLOS), 100), 100))
+    assert "no request to judge" in text
+    assert "–" in text

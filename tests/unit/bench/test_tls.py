@@ -1,0 +1,51 @@
+"""Endpoints behind TLS: trusted as the system trusts, else one clear word before the run."""
+
+import asyncio
+import gc
+import ssl
+import warnings
+from pathlib import Path
+
+import pytest
+import trustme
+
+from headrace.bench.sender import Sender
+from headrace.bench.settings import BenchError, BenchSettings
+from headrace.bench.target import reach
+from tests.certificates import write_certificate
+from tests.scripted import ScriptedEngine, stream_words
+from tests.unit.bench.runs import load_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_certificate(trustme.CA(), tmp_path, "localhost")
+    return tmp_path
+
+
+def served(folder: Path) -> ScriptedEngine:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return ScriptedEngine(lambda _, peer: stream_words(peer, 3), tls=context)
+
+
+async def test_a_certificate_that_the_system_trusts(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    async with served(folder) as engine:
+        url = f"https://localhost:{engine.port}"
+        target = await asyncio.to_thread(reach, BenchSettings(url, model="m"))
+        sender = Sender(target, load_of(3), worker=0, workers=1)
+        async with asyncio.timeout(30):
+            await sender.run(0.0)
+    assert [record.error for record in sender.records] == [""] * 3
+
+
+async def test_one_that_it_does_not_ends_the_run_before_it_begins(folder: Path):
+    async with served(folder) as engine:
+        url = f"https://localhost:{engine.port}"
+        with pytest.raises(BenchError, match="certificate is not accepted"):
+            await asyncio.to_thread(reach, BenchSettings(url, model="m"))
+    with warnings.catch_warnings():
+        # asyncio's server (3.11) leaves the socket of a failed handshake to the collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

@@ -1,0 +1,167 @@
+"""A whole calibration against an engine whose coefficients are known, in virtual time."""
+
+import pytest
+
+from headrace.calibration.comparison import Comparison, compare
+from headrace.calibration.replica import CalibrationError
+from headrace.calibration.session import ROUNDS, Measured, Session, Settings
+from headrace.core.latency import LatencyProfile
+from headrace.core.profile_fit import TERMS
+from headrace.engine_model import EngineSpec
+from headrace.engine_model.calibration import Fit, fit
+from headrace.engine_model.measured import MeasuredProfile
+from headrace.engine_model.profiles import profile
+from tests.unit.calibration.virtual_engine import VirtualEngine, replica_of
+
+OVERHEAD_S = 0.0012
+TICK_S = 0.001
+"""What a loop that wakes by the millisecond adds, anything from nothing to this."""
+
+
+def spec(*coefficients: float, **limits: int) -> EngineSpec:
+    latency = LatencyProfile("hidden", "made up", *coefficients)
+    return EngineSpec(latency, limits.pop("kv_capacity_tokens", 400_000), **limits)
+
+
+HIDDEN = {
+    "h100": profile("h100-llama-3.1-8b"),
+    "l4": profile("l4-llama-3.1-8b"),
+    "70b on a100": profile("a100-80g-llama-3.3-70b-tp4"),
+    "dear sequences": spec(0.003, 5e-5, 4e-9, 2.5e-3, 2e-9 * 5, max_sequences=16),
+    "dear context": spec(0.02, 1e-5, 2e-8, 1e-4, 6e-7),
+    "laptop": spec(0.004, 2e-3, 1.5e-6, 9e-3, 1.2e-6, kv_capacity_tokens=16_384, max_sequences=4),
+    "small steps": spec(0.012, 8e-5, 1e-9, 3e-4, 8e-8, max_batched_tokens=512),
+}
+CONTEXT_TOKENS = {"laptop": 4096}
+
+
+async def calibrated(
+    name: str, *, budget_s: float = 90.0, seed: int = 0, tells_sequences: bool = True
+) -> tuple[Measured, VirtualEngine]:
+    engine_spec = HIDDEN[name]
+    engine = VirtualEngine(engine_spec, overhead_s=OVERHEAD_S, tick_s=TICK_S, seed=seed)
+    replica = replica_of(
+        engine_spec,
+        max_context_tokens=CONTEXT_TOKENS.get(name, 32_768),
+        tells_sequences=tells_sequences and engine_spec.max_sequences <= 64,
+    )
+    settings = Settings(budget_s=budget_s, seed=seed)
+    session = Session(replica, engine, settings, lambda *_: None)
+    return await session.calibrate(), engine
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+async def test_hidden_coefficients_are_recovered_within_3_percent(name: str):
+    measured, engine = await calibrated(name, budget_s=400.0 if name == "laptop" else 90.0)
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert isinstance(found, Fit)
+    assert found.doubts == ()
+    for term, value in zip(TERMS, found.coefficients, strict=True):
+        hidden = getattr(HIDDEN[name].latency, term)
+        assert value == pytest.approx(hidden, rel=0.03), term
+        interval = found.intervals[term]
+        assert interval.low_s <= value <= interval.high_s
+    assert found.overhead_s == pytest.approx(OVERHEAD_S + TICK_S / 2, abs=0.001)
+    if HIDDEN[name].max_batched_tokens < 8192:
+        assert found.prefill_step_tokens == HIDDEN[name].max_batched_tokens
+    assert measured.rounds >= ROUNDS
+    assert engine.now < 2 * 400.0 if name == "laptop" else 2 * 90.0
+
+
+async def test_the_same_seed_measures_the_same():
+    first, _ = await calibrated("small steps", seed=3)
+    again, _ = await calibrated("small steps", seed=3)
+    assert first == again
+    other, _ = await calibrated("small steps", seed=4)
+    assert first != other
+
+
+async def test_how_many_run_at_once_is_found_out_where_nobody_tells():
+    measured, _ = await calibrated("laptop", budget_s=400.0, tells_sequences=False)
+    assert measured.max_sequences == 4
+    assert measured.extent.sequences == 4
+    assert max(point.batch for point in measured.decodes) == 4
+
+
+async def session_of(engine_spec: EngineSpec, settings: Settings, context_tokens: int) -> Session:
+    engine = VirtualEngine(engine_spec, overhead_s=OVERHEAD_S, tick_s=TICK_S)
+    replica = replica_of(engine_spec, max_context_tokens=context_tokens, tells_sequences=True)
+    return Session(replica, engine, settings, lambda *_: None)
+
+
+async def test_prompts_too_short_for_what_the_engine_may_be_asked_are_refused_by_term():
+    session = await session_of(HIDDEN["h100"], Settings(max_prompt_tokens=200), 32_768)
+    measured = await session.calibrate()
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert isinstance(found, Fit)
+    doubts = {doubt.term: str(doubt) for doubt in found.doubts}
+    assert "a prompt of 32,768 tokens may be off by" in doubts["per_attended_token_s"]
+    assert "measure longer ones" in doubts["per_attended_token_s"]
+    assert "per_prefill_token_s" not in doubts
+
+
+async def test_a_term_that_is_zero_is_said_to_be_not_told_from_it():
+    hidden = spec(0.008, 1e-4, 0.0, 1e-3, 0.0, max_sequences=16)
+    session = await session_of(hidden, Settings(), 8192)
+    measured = await session.calibrate()
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert isinstance(found, Fit)
+    assert found.doubts == ()
+    for term in ("per_attended_token_s", "per_kv_token_s"):
+        assert found.coefficients[TERMS.index(term)] == 0.0
+        assert found.intervals[term].low_s == 0.0
+        assert "taken for 0" in found.intervals[term].note
+
+
+async def test_one_sequence_at_a_time_is_a_part_of_the_step():
+    hidden = spec(0.008, 1e-4, 2e-8, 1e-3, 1e-7, max_sequences=1)
+    session = await session_of(hidden, Settings(), 8192)
+    measured = await session.calibrate()
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert isinstance(found, Fit)
+    assert "one sequence at a time" in found.intervals["per_sequence_s"].note
+    assert found.coefficients[0] == pytest.approx(0.009, rel=0.01)
+
+
+async def test_a_context_too_short_for_anything_is_refused_before_it_is_measured():
+    session = await session_of(HIDDEN["laptop"], Settings(), 128)
+    with pytest.raises(CalibrationError, match="context of 512 tokens or more"):
+        await session.calibrate()
+
+
+async def checked(engine_spec: EngineSpec, **other: float) -> Comparison:
+    """The engine against a profile that says what it is but for `other`."""
+    session = await session_of(engine_spec, Settings(budget_s=20.0), 8192)
+    values = {term: getattr(engine_spec.latency, term) for term in TERMS} | other
+    known = MeasuredProfile(
+        "known",
+        values["per_step_s"],
+        values["per_prefill_token_s"],
+        values["per_attended_token_s"],
+        values["per_sequence_s"],
+        values["per_kv_token_s"],
+        request_overhead_s=OVERHEAD_S,
+        prefill_step_tokens=engine_spec.max_batched_tokens,
+    )
+    measured = await session.check(known.latency)
+    return compare(known, measured.prefills, measured.decodes, 0.2)
+
+
+async def test_a_check_holds_for_the_engine_itself():
+    comparison = await checked(HIDDEN["small steps"])
+    assert comparison.holds
+    assert comparison.decode_error < 0.01
+    assert max(row.measured_s for row in comparison.prefills) < 20.0 / ROUNDS
+
+
+@pytest.mark.parametrize("term", ["per_prefill_token_s", "per_step_s"])
+async def test_a_check_fails_in_the_phase_that_has_changed(term: str):
+    was = getattr(HIDDEN["small steps"].latency, term)
+    comparison = await checked(HIDDEN["small steps"], **{term: was / 2})
+    assert not comparison.holds
+    slower, same = comparison.prefill_error, comparison.decode_error
+    if term == "per_step_s":
+        slower, same = same, slower
+    else:
+        assert same < 0.2
+    assert slower > 0.2

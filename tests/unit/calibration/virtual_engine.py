@@ -1,0 +1,105 @@
+"""An engine in virtual time behind the calibration's port: no sockets, no waiting."""
+
+from __future__ import annotations
+
+import random
+from itertools import count
+
+from headrace.calibration.replica import Replica
+from headrace.calibration.stream import TimedAnswer
+from headrace.core.model import Usage
+from headrace.emulator.modelled import block_hashes
+from headrace.emulator.prompt import BYTES_PER_TOKEN
+from headrace.engine_model import EngineModel, EngineSpec, Finished, FirstToken, Job
+from headrace.engines.registry import dialect
+
+
+class VirtualEngine:
+    """Answers as the model has it; whoever asks sees each token late by a tick or so."""
+
+    def __init__(
+        self, spec: EngineSpec, *, overhead_s: float = 0.0, tick_s: float = 0.0, seed: int = 0
+    ) -> None:
+        self.now = 0.0
+        self.asked = 0
+        self._model = EngineModel(spec)
+        self._spec = spec
+        self._overhead_s = overhead_s
+        self._tick_s = tick_s
+        self._rng = random.Random(seed)
+        self._numbers = count()
+
+    def clock(self) -> float:
+        return self.now
+
+    def close(self) -> None:
+        pass
+
+    async def settle(self, prompt: str) -> TimedAnswer:
+        return await self.ask(prompt, 8)
+
+    async def ask(self, prompt: str, output_tokens: int) -> TimedAnswer:
+        (answer,) = await self.together([prompt], output_tokens)
+        return answer
+
+    async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+        asked_s = self.now
+        self.asked += len(prompts)
+        size = self._spec.kv_block_tokens
+        jobs: list[Job] = []
+        for prompt in prompts:
+            text = prompt.encode()
+            tokens = max(1, len(text) // BYTES_PER_TOKEN)
+            blocks = block_hashes(text, size)
+            jobs.append(Job(next(self._numbers), tokens, output_tokens, blocks, size))
+        begin_s = asked_s + self._overhead_s
+        for job in jobs:
+            self._model.submit(job, begin_s)
+        times, cached = self._played(jobs, begin_s)
+        return [
+            TimedAnswer(
+                asked_s,
+                tuple(self._seen(at_s) for at_s in times[job.id]),
+                Usage(job.prompt_tokens, output_tokens, cached[job.id]),
+            )
+            for job in jobs
+        ]
+
+    def _played(self, jobs: list[Job], now: float) -> tuple[dict[int, list[float]], dict[int, int]]:
+        model = self._model
+        times: dict[int, list[float]] = {job.id: [] for job in jobs}
+        cached: dict[int, int] = {}
+        decoding: dict[int, Job] = {}
+        left = len(jobs)
+        while left:
+            now = model.next_step_s(now)
+            for happening in model.advance(now):
+                if isinstance(happening, FirstToken):
+                    cached[happening.job.id] = happening.cached_tokens
+                    decoding[happening.job.id] = happening.job
+                    times[happening.job.id].append(happening.at_s)
+                elif isinstance(happening, Finished):
+                    left -= 1
+                    del decoding[happening.job.id]
+                    if len(times[happening.job.id]) < happening.job.output_tokens:
+                        times[happening.job.id].append(happening.at_s)
+            for job in decoding.values():
+                if model.decoded_tokens(job, now) > len(times[job.id]):
+                    times[job.id].append(now)
+        self.now = now
+        return times, cached
+
+    def _seen(self, at_s: float) -> float:
+        return at_s + self._rng.uniform(0.0, self._tick_s)
+
+
+def replica_of(spec: EngineSpec, *, max_context_tokens: int, tells_sequences: bool) -> Replica:
+    """What such an engine would tell of itself; it has no metrics."""
+    return Replica(
+        "http://virtual",
+        "m",
+        dialect("openai"),
+        max_context_tokens=max_context_tokens,
+        kv_capacity_tokens=spec.kv_capacity_tokens,
+        max_sequences=spec.max_sequences if tells_sequences else None,
+    )
