@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.core.model import Endpoint, Request
-from headrace.core.routing import prompt_tokens
+from headrace.core.routing import ask_of
 from tests.unit.core.driver import Driver
 
 OVERHEAD_TOKENS = 29
@@ -42,6 +42,6 @@ def test_thirty_answers_teach_the_length_of_prompts(short, long, others, order, 
         driver.complete(attempt, input_tokens=true_tokens(endpoint, text_bytes))
     endpoint, text_bytes = asked
     request = Request("asked", "model", endpoint, True, text_bytes)
-    estimated = prompt_tokens(request, driver.dispatcher.fleet.pools["pool"])
+    estimated = ask_of(request, driver.dispatcher.fleet.pools["pool"], "").prompt_tokens
     expected = true_tokens(endpoint, text_bytes)
     assert abs(estimated - expected) <= max(1.0, 0.05 * expected)

@@ -21,7 +21,7 @@ import msgspec
 from headrace.bench.record import Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
-from headrace.edges.http.client import UpstreamCall
+from headrace.edges.http.client import InParts, UpstreamCall
 from headrace.edges.http.heads import find
 from headrace.edges.http.ports import AnswerHead
 from headrace.engines.answers import read_body
@@ -60,7 +60,7 @@ class Ended(Protocol):
         ...
 
 
-class Exchange:
+class Exchange(InParts):
     """An `AnswerSink`. Times in it are `time.monotonic`; `origin_s` makes them the run's."""
 
     __slots__ = (

@@ -16,7 +16,7 @@ import msgspec
 from headrace.calibration.replica import Replica
 from headrace.core.model import Endpoint, Usage
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http.client import InParts, UpstreamPool
 from headrace.edges.http.heads import Header, render
 from headrace.edges.http.ports import AnswerHead
 from headrace.engines.sse import SseSplitter, event_data
@@ -175,7 +175,7 @@ class StreamClient:
                 sink.drop()
 
 
-class _Sink:
+class _Sink(InParts):
     """An `AnswerSink` that keeps what comes with the time it came."""
 
     def __init__(self, replica: Replica, endpoint: Endpoint) -> None:

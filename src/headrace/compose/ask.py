@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.core.model import Endpoint, Usage
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http.client import InParts, UpstreamPool
 from headrace.edges.http.heads import Header, find, render
 from headrace.edges.http.ports import AnswerHead
 from headrace.engines.registry import dialect
@@ -74,7 +74,7 @@ async def ask(
         call.cancel()
 
 
-class _Listener:
+class _Listener(InParts):
     """An `AnswerSink` that notes when tokens come."""
 
     def __init__(self, endpoint: Endpoint, on_text: Callable[[str], None]) -> None:
@@ -114,12 +114,6 @@ class _Listener:
             self._fail("the stream ended without a token or without its usage")
         elif not self.answer.done():
             self.answer.set_result(self._whole(self._reader.usage))
-
-    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
-        """Take all of it at once."""
-        self.answer_head(head)
-        self.answer_body(body)
-        self.answer_complete(framed=True)
 
     def answer_failed(self, reason: str) -> None:
         self._fail(reason)

@@ -70,6 +70,18 @@ class AnswerSink(Protocol):
         ...
 
 
+class InParts:
+    """For a sink that takes a whole answer as it takes one that comes in parts."""
+
+    __slots__ = ()
+
+    def answer_whole(self: AnswerSink, head: AnswerHead, body: bytes) -> None:
+        """See `AnswerSink`."""
+        self.answer_head(head)
+        self.answer_body(body)
+        self.answer_complete(framed=True)
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an engine; serves one call at a time."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from headrace.edges.http.address import Address, AddressBook, split_url
-from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http.client import InParts, UpstreamPool
 from headrace.edges.http.heads import Header, render
 from headrace.edges.http.ports import AnswerHead
 from headrace.edges.http.tls import ClientTls
@@ -33,7 +33,7 @@ class FetchResult:
     body: bytes
 
 
-class _Collector:
+class _Collector(InParts):
     """An `AnswerSink` that keeps everything, up to a bound."""
 
     def __init__(self, done: asyncio.Future[FetchResult], max_bytes: int) -> None:
@@ -63,12 +63,6 @@ class _Collector:
     def answer_complete(self, framed: bool) -> None:  # noqa: ARG002 - the interface
         if not self._done.done():
             self._done.set_result(FetchResult(self._status, self._headers, b"".join(self._pieces)))
-
-    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
-        """Take all of it at once."""
-        self.answer_head(head)
-        self.answer_body(body)
-        self.answer_complete(framed=True)
 
     def answer_failed(self, reason: str) -> None:
         if not self._done.done():
