@@ -4,6 +4,7 @@ import asyncio
 import gc
 import ssl
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,18 @@ import trustme
 from headrace.bench.sender import Sender
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.target import reach
+from headrace.edges.http.tls import system_tls
 from tests.certificates import write_certificate
 from tests.scripted import ScriptedEngine, stream_words
 from tests.unit.bench.runs import load_of
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
     write_certificate(trustme.CA(), tmp_path, "localhost")
-    return tmp_path
+    system_tls.cache_clear()  # it is read once per process: not by a test before this one
+    yield tmp_path
+    system_tls.cache_clear()
 
 
 def served(folder: Path) -> ScriptedEngine:
