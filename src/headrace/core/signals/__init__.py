@@ -1,0 +1,1 @@
+"""Opinions on how many replicas are wanted, one file each."""
