@@ -1,0 +1,1 @@
+"""KEDA's external scaler protocol: what KEDA asks over gRPC, answered from a scaler's plans."""
