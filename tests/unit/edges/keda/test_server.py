@@ -64,9 +64,12 @@ async def serving(plans: Plans, settings: KedaSettings | None = None) -> AsyncIt
 
 
 @contextlib.asynccontextmanager
-async def asking(plans: Plans, **settings: int) -> AsyncIterator[KedaClient]:
+async def asking(
+    plans: Plans, *, max_message_bytes: int = KedaSettings().max_message_bytes
+) -> AsyncIterator[KedaClient]:
+    settings = KedaSettings(port=0, max_message_bytes=max_message_bytes)
     async with (
-        serving(plans, KedaSettings(port=0, **settings)) as server,
+        serving(plans, settings) as server,
         KedaClient(f"127.0.0.1:{server.port}") as client,
     ):
         yield client
@@ -151,13 +154,11 @@ async def test_a_stream_that_is_gone_leaves_room_for_another():
             code, _ = await code_of(anext(other.pushes(ref)))
             assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         async with KedaClient(address) as third, asyncio.timeout(HANG_GUARD_S):
-            while True:
-                try:
-                    assert await anext(third.pushes(ref)) is True
-                    break
-                except grpc.aio.AioRpcError as error:
-                    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                    await asyncio.sleep(0.02)
+            pushed = None
+            while pushed is None:
+                with contextlib.suppress(grpc.aio.AioRpcError):  # the server has not noticed yet
+                    pushed = await anext(third.pushes(ref))
+            assert pushed is True
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ async def test_a_renewed_certificate_is_used_by_the_next_connection(ca: trustme.
 
 async def test_a_certificate_that_is_not_there_is_said_at_the_start(tmp_path: Path):
     tls = ServerTls(str(tmp_path / "none.pem"), str(tmp_path / "none.key"))
-    with pytest.raises(TlsError, match="none.pem"):
+    with pytest.raises(TlsError, match=r"none\.pem"):
         await KedaServer(KedaSettings(port=0, tls=tls), Plans()).start()
 
 
