@@ -19,10 +19,10 @@ from headrace.core.durations import in_words
 from headrace.core.events import ReplicaChanged
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Endpoint, PoolSpec
+from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.local import (
     FleetEvent,
     LocalFleet,
-    LocalFleetError,
     LocalFleetSettings,
     ReplicaDown,
     ReplicaUp,

@@ -30,8 +30,8 @@ class Gateway:
             self.core.dispatcher, self.telemetry, gateway="here", epoch_s=EPOCH_S
         )
 
-    def add(self, name: str, **facts: bool) -> None:
-        self.core.add(name, **facts)
+    def add(self, name: str, *, ready: bool = True, draining: bool = False) -> None:
+        self.core.add(name, ready=ready, draining=draining)
         self.view.note()
 
     def pool(self):
@@ -128,6 +128,7 @@ def test_latency_is_the_profile_as_corrected():
         here.core.serve(prefill_s=0.2)  # slower than the profile says
     corrected = here.pool().latency
     assert SCALED.profile is not None
+    assert corrected is not None
     assert corrected.per_prefill_token_s > 1.5 * SCALED.profile.per_prefill_token_s
 
 
