@@ -45,6 +45,8 @@ class Capacity:
     step_s: float
     decoding: float
     kv_ratio: float
+    spread: float
+    """What one replica alone keeps free for chance, as a share; n of them keep spread / sqrt(n)."""
 
 
 def request_work(figures: EngineFigures, lengths: LengthSketch) -> RequestWork:
@@ -80,7 +82,7 @@ def replica_capacity(
     """What one replica of an endless pool carries: no margin for chance."""
     work = request_work(figures, lengths)
     if work.work_s <= 0.0:
-        return Capacity(inf, "compute", figures.latency.per_step_s, 0.0, 0.0)
+        return Capacity(inf, "compute", figures.latency.per_step_s, 0.0, 0.0, 0.0)
     fixed_s = figures.latency.per_step_s
     limits = [((1.0 - min(fixed_s / target.tpot_s, 0.99)) / work.work_s, "tpot")]
     limits.append((0.98 / work.work_s, "compute"))
@@ -95,7 +97,7 @@ def replica_capacity(
     step_s = fixed_s / max(1.0 - rate * work.work_s, 1e-3)
     decoding = rate * work.decode_steps * step_s
     kv_ratio = decoding * work.context_tokens / figures.kv_capacity_tokens
-    return Capacity(rate, limit, step_s, decoding, kv_ratio)
+    return Capacity(rate, limit, step_s, decoding, kv_ratio, 1.0 / sqrt(max(decoding, 1.0)))
 
 
 def pool_requests_per_s(
@@ -107,7 +109,7 @@ def pool_requests_per_s(
 ) -> float:
     """Requests/s that a pool of so many ready replicas carries with the target's attainment."""
     one = replica_capacity(figures, target, lengths, kv_target)
-    return replicas * one.requests_per_s * _usable(one, replicas)
+    return load_carried(one, replicas) * one.requests_per_s
 
 
 def replicas_for(
@@ -124,26 +126,29 @@ def replicas_for(
     if requests_per_s <= 0.0 or not lengths.cells:
         return 0.0
     one = replica_capacity(figures, target, lengths, kv_target)
-    if one.requests_per_s == inf:
+    return replicas_for_load(one, requests_per_s / one.requests_per_s)
+
+
+def load_carried(one: Capacity, replicas: float) -> float:
+    """The load, in replicas fully used, that so many replicas carry: square-root staffing."""
+    if replicas <= 0.0:
         return 0.0
-    low, high = 0.0, max(2.0 * requests_per_s / one.requests_per_s + 2.0, 1.0)
-    while high * one.requests_per_s * _usable(one, high) < requests_per_s:
-        high *= 2.0
-    for _ in range(40):
-        middle = (low + high) / 2.0
-        if middle * one.requests_per_s * _usable(one, middle) < requests_per_s:
-            low = middle
-        else:
-            high = middle
-    return high
+    return replicas / (1.0 + one.spread / sqrt(replicas))
+
+
+def replicas_for_load(one: Capacity, load: float) -> float:
+    """Replicas, in parts, that carry `load`: inverse of `load_carried`, by Newton's method."""
+    if load <= 0.0:
+        return 0.0
+    replicas = load + one.spread * sqrt(load)
+    for _ in range(6):
+        root = sqrt(replicas)
+        carried = replicas * root / (root + one.spread)
+        slope = (root + 1.5 * one.spread) * root / (root + one.spread) ** 2
+        replicas = max(replicas + (load - carried) / slope, load)
+    return replicas
 
 
 def whole_replicas(replicas: float) -> int:
     """The next whole number, a rounding error aside."""
     return ceil(replicas - 1e-6)
-
-
-def _usable(one: Capacity, replicas: float) -> float:
-    """Share of the mean capacity that chance leaves: square-root staffing."""
-    servers = max(one.decoding, 1.0) * max(replicas, 1e-9)
-    return 1.0 / (1.0 + 1.0 / sqrt(servers))

@@ -1,44 +1,263 @@
-"""Demand from the totals that gateways report."""
+"""Demand of a pool, from the totals that its gateways report.
+
+    load = requests/s * replica-seconds per request           1.0: one replica fully used
+    requests/s = the rate over 5 minutes, brought within the noise of that over half a minute
+
+The lengths of a request are known when it ends, so its cost is that of requests that have ended
+lately. For the forecast, load is averaged over minutes of the clock, so that two scalers that look
+at different moments keep the same history.
+"""
 
 from __future__ import annotations
 
-from headrace.core.length_sketch import LengthCounter, LengthSketch, since
-from headrace.core.scaling_observation import GatewayReport, PoolObservation
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import ceil, exp, sqrt
+from typing import Any
 
-WINDOW_S = 60.0
+from headrace.core.capacity import Capacity, replica_capacity
+from headrace.core.demand_history import DemandSample
+from headrace.core.gateway_totals import GatewayTotals
+from headrace.core.length_sketch import LengthCounter, LengthSketch, sketch_from, sketch_of
+from headrace.core.scaling_observation import PoolObservation
+from headrace.core.scaling_settings import EngineFigures, ScalingSettings
+
+MINUTE_S = 60.0
+SHORT_S = 30.0
+LONG_S = 300.0
+ENOUGH_REQUESTS = 500.0
+"""Lengths are those of the last minute, or of so many requests where that takes longer."""
+LONGEST_MEMORY_S = 3600.0
+EXPECTED_OUTPUT_TOKENS = 350.0
+"""Of an answer, before any has ended."""
+LEAST_COVER = 0.5
+"""Of a minute, for it to count as seen."""
+NOISE_SIGMAS = 2.0
+FORGET_GATEWAY_S = 900.0
+"""A gateway that nobody expects is forgotten so long after its last word."""
+
+
+_PLAIN = (
+    "_minute_begin_s",
+    "_minute_cover_s",
+    "_minute_load_s",
+    "_seen_s",
+    "idle_since_s",
+    "known_since_s",
+    "load",
+    "requests_per_s",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteLoad:
+    """The mean load of one minute."""
+
+    begin_s: float
+    load: float
 
 
 class DemandMeter:
-    """Requests/s over the last minute and the lengths seen lately."""
+    """Load of a pool now, its history by the minute, and what is not known of it.
 
-    __slots__ = ("_last", "_lengths", "_rates", "_seen_s", "requests_per_s")
+    After `observe`: `load` in replicas fully used, `requests_per_s`, `capacity` of one replica at
+    the lengths seen lately, `troubles` in words (empty: complete), `minutes` completed just now.
+    """
+
+    __slots__ = (
+        "_gateways",
+        "_lengths",
+        "_minute_begin_s",
+        "_minute_cover_s",
+        "_minute_load_s",
+        "_seen_s",
+        "capacity",
+        "idle_since_s",
+        "known_since_s",
+        "lengths",
+        "load",
+        "minutes",
+        "requests_per_s",
+        "troubles",
+    )
 
     def __init__(self) -> None:
-        self._last: dict[str, GatewayReport] = {}
+        self._gateways: dict[str, GatewayTotals] = {}
         self._lengths = LengthCounter()
-        self._rates: list[tuple[float, float]] = []
+        self._minute_begin_s = 0.0
+        self._minute_cover_s = 0.0
+        self._minute_load_s = 0.0
         self._seen_s: float | None = None
+        self.capacity: Capacity | None = None
+        self.known_since_s: float | None = None
+        self.idle_since_s: float | None = None
+        self.lengths = LengthSketch()
+        self.load = 0.0
         self.requests_per_s = 0.0
+        self.minutes: list[MinuteLoad] = []
+        self.troubles: list[str] = []
 
-    def observe(self, observation: PoolObservation, now: float) -> None:
-        """Take what came since the last observation."""
-        arrived = 0.0
+    def observe(
+        self,
+        observation: PoolObservation,
+        settings: ScalingSettings,
+        figures: EngineFigures,
+        now: float,
+    ) -> None:
+        """Take an observation made at `now`."""
+        elapsed_s = 0.0 if self._seen_s is None else max(now - self._seen_s, 0.0)
+        self._read(observation, settings.stale_s, now)
+        self._fade_lengths(elapsed_s)
+        if self.lengths.cells:
+            one = replica_capacity(figures, settings.target, self.lengths, settings.kv_target)
+            self.capacity = one
+        self._measure(now)
+        self._fill_minutes(now)
+        self._seen_s = now
+
+    @property
+    def held_requests(self) -> float:
+        """Requests that wait at gateways."""
+        return sum(gateway.held_requests for gateway in self._gateways.values())
+
+    def state(self) -> dict[str, Any]:
+        """All that `observe` builds on, as JSON can hold it."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        gateways = {name: totals.state() for name, totals in self._gateways.items()}
+        rows = self._lengths.sketch().rows()
+        return {"plain": plain, "gateways": gateways, "lengths": rows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` said; capacity comes with the next observation."""
+        for name in _PLAIN:
+            setattr(self, name, state["plain"][name])
+        for name, totals in state["gateways"].items():
+            self._gateways[name] = GatewayTotals()
+            self._gateways[name].restore(totals)
+        self._lengths = LengthCounter()
+        self._lengths.add_sketch(sketch_from(state["lengths"]))
+
+    # ---- reports
+
+    def _read(self, observation: PoolObservation, stale_s: float, now: float) -> None:
         for report in observation.gateways:
-            last = self._last.get(report.gateway)
-            if last is None or last.started_at_s != report.started_at_s:
-                last = GatewayReport(report.gateway, report.started_at_s)
-            arrived += max(report.requests - last.requests, 0.0)
-            self._lengths.add_sketch(since(report.lengths, last.lengths))
-            self._last[report.gateway] = report
-        if self._seen_s is not None:
-            self._rates.append((now, arrived))
-        begin_s = now - WINDOW_S if self._seen_s is None else max(now - WINDOW_S, 0.0)
-        self._rates = [(at, n) for at, n in self._rates if at > begin_s]
-        self._seen_s = now if self._seen_s is None else self._seen_s
-        covered_s = min(WINDOW_S, now - self._seen_s)
-        if covered_s > 0.0:
-            self.requests_per_s = sum(n for _, n in self._rates) / covered_s
+            gateway = self._gateways.get(report.gateway)
+            if gateway is None:
+                gateway = self._gateways[report.gateway] = GatewayTotals()
+            gateway.observe(report, now)
+            ended = gateway.lengths.requests
+            if ended > 0.0:
+                # What came before this scaler did may be millions, and is to be forgotten soon.
+                most = 1.0 if self._seen_s is not None else min(1.0, ENOUGH_REQUESTS / ended)
+                self._lengths.add_sketch(gateway.lengths, most)
+        self._judge(observation, stale_s, now)
 
-    def lengths(self) -> LengthSketch:
-        """Lengths of requests that have ended lately."""
-        return self._lengths.sketch()
+    def _judge(self, observation: PoolObservation, stale_s: float, now: float) -> None:
+        """Say which gateways' part of the demand is not known, and forget who has long gone."""
+        here = {report.gateway for report in observation.gateways}
+        expected = observation.expected_gateways
+        told = {name: "no report" for name in expected if name not in here}
+        for name, gateway in list(self._gateways.items()):
+            if name in here:
+                told[name] = gateway.trouble_at(now, stale_s)
+            elif name not in expected and now - gateway.true_at_s > FORGET_GATEWAY_S:
+                del self._gateways[name]
+            elif name not in expected:
+                told[name] = "reports no more"
+        self.troubles = [f"gateway {name}: {trouble}" for name, trouble in told.items() if trouble]
+        if not self._gateways:
+            self.troubles.append("no gateway has reported")
+
+    def _fade_lengths(self, elapsed_s: float) -> None:
+        rate = max(self.requests_per_s, 1e-9)
+        memory_s = min(max(MINUTE_S, ENOUGH_REQUESTS / rate), LONGEST_MEMORY_S)
+        self._lengths.fade(exp(-elapsed_s / memory_s))
+        self.lengths = self._lengths.sketch()
+        if not self.lengths.cells:
+            self.lengths = self._expected_lengths()
+
+    def _expected_lengths(self) -> LengthSketch:
+        """Before any request has ended: the mean prompt of those that have arrived."""
+        requests = tokens = 0.0
+        for gateway in self._gateways.values():
+            if gateway.last is not None:
+                requests += gateway.last.requests
+                tokens += gateway.last.input_tokens
+        if requests <= 0.0:
+            return LengthSketch()
+        return sketch_of([(tokens / requests, 0.0, EXPECTED_OUTPUT_TOKENS)])
+
+    # ---- load
+
+    def _measure(self, now: float) -> None:
+        short = self._rate(SHORT_S)
+        if short is None:
+            return
+        if self.known_since_s is None:
+            self.known_since_s = now
+        long = self._rate(LONG_S)
+        assert long is not None
+        # Requests vary in cost, which is more noise than their count alone has.
+        noise = NOISE_SIGMAS * sqrt(2.0 * max(short, 0.0) / SHORT_S)
+        self.requests_per_s = min(max(long, short - noise), short + noise)
+        if short > 0.0 or self.held_requests > 0.0:
+            self.idle_since_s = None
+        elif self.idle_since_s is None:
+            self.idle_since_s = now
+        if self.capacity is not None:
+            self.load = self.requests_per_s / self.capacity.requests_per_s
+
+    def _rate(self, window_s: float) -> float | None:
+        rates = [gateway.requests_per_s(window_s) for gateway in self._gateways.values()]
+        known = [rate for rate in rates if rate is not None]
+        return sum(known) if known else None
+
+    def _fill_minutes(self, now: float) -> None:
+        """Spread the load since the last look over the minutes of the clock."""
+        self.minutes = []
+        begin_s = self._seen_s
+        if begin_s is None or self.known_since_s is None or self.capacity is None:
+            self._minute_begin_s = now // MINUTE_S * MINUTE_S
+            return
+        if now - begin_s > 2.0 * MINUTE_S:
+            # A gap: nobody looked, and what was is not to be guessed.
+            begin_s = now - MINUTE_S
+            self._start_minute(begin_s // MINUTE_S * MINUTE_S)
+        rate = self._rate(max(now - begin_s, 1.0))
+        load = self.load if rate is None else rate / self.capacity.requests_per_s
+        while now >= self._minute_begin_s + MINUTE_S:
+            end_s = self._minute_begin_s + MINUTE_S
+            self._add(load, max(end_s - begin_s, 0.0))
+            begin_s = max(begin_s, end_s)
+            if self._minute_cover_s >= LEAST_COVER * MINUTE_S:
+                mean = self._minute_load_s / self._minute_cover_s
+                self.minutes.append(MinuteLoad(self._minute_begin_s, mean))
+            self._start_minute(end_s)
+        self._add(load, now - begin_s)
+
+    def _start_minute(self, begin_s: float) -> None:
+        self._minute_begin_s = begin_s
+        self._minute_cover_s = self._minute_load_s = 0.0
+
+    def _add(self, load: float, seconds: float) -> None:
+        self._minute_cover_s += seconds
+        self._minute_load_s += load * seconds
+
+
+def minutes_of(
+    samples: Iterable[DemandSample], settings: ScalingSettings, figures: EngineFigures
+) -> Iterator[MinuteLoad]:
+    """History by the minute, in load: what is known of a step is its mean."""
+    for sample in samples:
+        if sample.lasts_s <= 0.0 or sample.requests < 0.0:
+            continue
+        load = 0.0
+        if sample.requests > 0.0:
+            prompt = sample.input_tokens / sample.requests
+            lengths = sketch_of([(prompt, 0.0, sample.output_tokens / sample.requests)])
+            one = replica_capacity(figures, settings.target, lengths, settings.kv_target)
+            load = sample.requests / sample.lasts_s / one.requests_per_s
+        begin_s = ceil(sample.begins_s / MINUTE_S) * MINUTE_S
+        while begin_s + MINUTE_S / 2 <= sample.begins_s + sample.lasts_s:
+            yield MinuteLoad(begin_s, load)
+            begin_s += MINUTE_S

@@ -35,6 +35,13 @@ class LengthSketch:
 
     cells: tuple[LengthCell, ...] = ()
 
+    def rows(self) -> list[list[float]]:
+        """The cells as JSON can hold them; `sketch_from` reads them."""
+        return [
+            [*cell.key, cell.requests, cell.input_tokens, cell.hit_tokens, cell.output_tokens]
+            for cell in self.cells
+        ]
+
     @property
     def requests(self) -> float:
         """Requests in all cells."""
@@ -108,6 +115,13 @@ def cell_key(input_tokens: float, hit_tokens: float, output_tokens: float) -> Ce
         max(int(input_tokens), 1).bit_length() - 1,
         max(int(output_tokens), 1).bit_length() - 1,
         quarter,
+    )
+
+
+def sketch_from(rows: Iterable[list[float]]) -> LengthSketch:
+    """The sketch whose `rows` these are."""
+    return LengthSketch(
+        tuple(LengthCell((int(row[0]), int(row[1]), int(row[2])), *row[3:]) for row in rows)
     )
 
 

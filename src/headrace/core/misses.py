@@ -1,0 +1,88 @@
+"""How fast the error budget is used: burn rates over windows, of misses that load causes.
+
+    burn = (misses by load / judged) / (1 - attainment)        1.0: exactly on budget
+
+Two pairs of a long and a short window (Site Reliability Workbook, ch. 5): the long one says that it
+matters, the short one that it still goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.core.scaling_observation import GatewayReport
+
+MINUTE_S = 60.0
+LONGEST_S = 6 * 3600.0
+PAIRS = ((14.4, 3600.0, 300.0), (6.0, 6 * 3600.0, 1800.0))
+"""(burn rate, long window in seconds, short window in seconds)"""
+_KEPT = ("started_at_s", "judged", "ttft_misses", "tpot_misses")
+FEWEST_JUDGED = 20.0
+"""Fewer requests in a window prove nothing."""
+
+
+@dataclass(slots=True)
+class _Minute:
+    begin_s: float
+    judged: float = 0.0
+    misses: float = 0.0
+
+
+class MissLog:
+    """Judged requests and misses by the minute, summed over gateways, for six hours."""
+
+    __slots__ = ("_last", "_minutes")
+
+    def __init__(self) -> None:
+        self._last: dict[str, GatewayReport] = {}
+        self._minutes: deque[_Minute] = deque()
+
+    def observe(self, reports: tuple[GatewayReport, ...], now: float) -> None:
+        """Take the totals of gateways as read at `now`."""
+        judged = misses = 0.0
+        for report in reports:
+            last = self._last.get(report.gateway)
+            self._last[report.gateway] = report
+            if last is None:
+                continue
+            restarted = report.started_at_s > last.started_at_s
+            before = GatewayReport(report.gateway, 0.0) if restarted else last
+            late = report.ttft_misses + report.tpot_misses
+            judged += max(report.judged - before.judged, 0.0)
+            misses += max(late - before.ttft_misses - before.tpot_misses, 0.0)
+        begin_s = now // MINUTE_S * MINUTE_S
+        if not self._minutes or self._minutes[-1].begin_s < begin_s:
+            self._minutes.append(_Minute(begin_s))
+        self._minutes[-1].judged += judged
+        self._minutes[-1].misses += min(misses, judged)
+        while self._minutes[0].begin_s < begin_s - LONGEST_S:
+            self._minutes.popleft()
+
+    def burn_rate(self, window_s: float, attainment: float, now: float) -> float:
+        """Of the last `window_s`; 0 where too little was judged."""
+        judged = misses = 0.0
+        for minute in reversed(self._minutes):
+            if minute.begin_s + MINUTE_S <= now - window_s:
+                break
+            judged += minute.judged
+            misses += minute.misses
+        if judged < FEWEST_JUDGED:
+            return 0.0
+        return misses / judged / (1.0 - attainment)
+
+    def state(self) -> dict[str, Any]:
+        """The minutes and the last totals, as JSON can hold them."""
+        return {
+            "minutes": [[m.begin_s, m.judged, m.misses] for m in self._minutes],
+            "last": {name: [getattr(r, each) for each in _KEPT] for name, r in self._last.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` said."""
+        self._minutes = deque(_Minute(*row) for row in state["minutes"])
+        self._last = {
+            name: GatewayReport(name, **dict(zip(_KEPT, values, strict=True)))
+            for name, values in state["last"].items()
+        }
