@@ -122,7 +122,7 @@ def make_control_app(
         ],
         exception_handlers={HTTPException: _http_error},
     )
-    return _HostCheck(app, settings) if settings.is_loopback else app
+    return HostCheck(app, settings) if settings.is_loopback else app
 
 
 class _ControlPlane:
@@ -150,7 +150,9 @@ class _ControlPlane:
         async with self._rendering:
             snapshot = take_snapshot(telemetry, telemetry.clock())
             accept = request.headers.get("accept", "")
-            body, content_type = await asyncio.to_thread(render, snapshot, accept)
+            body, content_type = await asyncio.to_thread(
+                render, snapshot, accept, telemetry.collectors
+            )
         return Response(body, headers={"content-type": content_type, "vary": "accept"})
 
     async def fleet(self, _request: Request) -> Response:
@@ -252,7 +254,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-class _HostCheck:
+class HostCheck:
     """Answers 403 to a Host that is not a loopback name."""
 
     def __init__(self, app: ASGIApp, settings: ControlSettings) -> None:
@@ -260,6 +262,7 @@ class _HostCheck:
         self._host = settings.host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what names this machine."""
         if scope["type"] == "http":
             hosts = [value for name, value in scope["headers"] if name == b"host"]
             if len(hosts) != 1 or not self._is_own(hosts[0].decode("latin-1")):

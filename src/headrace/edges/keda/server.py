@@ -14,12 +14,11 @@ Another method, such as a newer KEDA's StreamMetricSpec, is answered UNIMPLEMENT
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import grpc
 from grpc import aio
 
-from headrace.edges.http.tls import ServerCertificate, ServerTls
+from headrace.edges.http.tls import ServerCertificate
 from headrace.edges.keda.credentials import server_credentials
 from headrace.edges.keda.messages.externalscaler_pb2 import (
     GetMetricSpecResponse,
@@ -37,6 +36,7 @@ from headrace.edges.keda.ports import (
     WrongReference,
     read_reference,
 )
+from headrace.edges.keda.settings import KedaSettings
 
 SERVICE = "externalscaler.ExternalScaler"
 METRIC = "headrace-replicas"
@@ -45,24 +45,6 @@ TARGET = 1
 UNKNOWN = "the demand is not known now: no gateway has told it lately"
 
 Context = aio.ServicerContext
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KedaSettings:
-    """Where KEDA asks, and how much it may ask."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on. One that other machines reach needs `tls`, or `--insecure`."""
-    port: int = 9092
-    """Port to listen on; 0 takes a free one."""
-    tls: ServerTls | None = None
-    """With it only TLS is spoken; with its `client_ca_file` KEDA must show a certificate, too."""
-    max_streams: int = 256
-    """ScaledObjects that may wait for a push at a time; what comes above is refused."""
-    max_calls: int = 1024
-    """Calls that are answered at a time, those that wait for a push among them."""
-    max_message_bytes: int = 64 * 1024
-    """The largest message that is read. A real one has a few hundred bytes."""
 
 
 class KedaServer:

@@ -16,7 +16,8 @@ import trustme
 from headrace.edges.http.tls import ServerTls, TlsError
 from headrace.edges.keda.messages.externalscaler_pb2 import GetMetricsRequest, ScaledObjectRef
 from headrace.edges.keda.ports import Published
-from headrace.edges.keda.server import METRIC, KedaServer, KedaSettings
+from headrace.edges.keda.server import METRIC, KedaServer
+from headrace.edges.keda.settings import KedaSettings
 from tests.certificates import write_certificate
 from tests.keda_client import KedaClient, calls_of, reference
 

@@ -1,0 +1,134 @@
+"""One pool under the autoscaler: its scaler, what was decided last, and what is published of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from headrace.autoscaler.gathering import Gathering
+from headrace.autoscaler.orders import Orders
+from headrace.autoscaler.ports import Actuator
+from headrace.autoscaler.settings import DEFAULT_KV_CAPACITY_TOKENS, DEFAULT_MAX_SEQUENCES
+from headrace.autoscaler.tolerance import HpaValue, hpa_value
+from headrace.core.latency import LatencyProfile
+from headrace.core.scaling import PoolScaler
+from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
+from headrace.core.scaling_plan import ScalePlan
+from headrace.core.scaling_report import PoolReport
+from headrace.core.scaling_settings import EngineFigures
+
+MOST_KEPT = 240
+"""Plans that are remembered for `headrace why --scaling`."""
+NOT_LEARNED = LatencyProfile("unknown", "not learned yet", 1e-6, 1e-9)
+"""Stands for a profile until one is learned: so fast that only floors and held requests count."""
+
+_ORDERED = (Phase.STARTING, Phase.UNSCHEDULABLE, Phase.READY, Phase.FAILING)
+
+
+class ScaledPool:
+    """Decides for one pool whenever it is due.
+
+    Without an `actuator`, somebody else (KEDA) makes the replicas. `figures` are what the
+    configuration says of an engine; None takes what gateways have learned.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scaler: PoolScaler,
+        *,
+        figures: EngineFigures | None = None,
+        actuator: Actuator | None = None,
+    ) -> None:
+        self.name = name
+        self.scaler = scaler
+        self.actuator = actuator
+        self.plan: ScalePlan | None = None
+        self.plans: deque[ScalePlan] = deque(maxlen=MOST_KEPT)
+        """Those that differ from the one before, the newest last."""
+        self.changes = 0
+        """How many differed."""
+        self.observation: PoolObservation | None = None
+        self._figures = figures
+        self._orders = Orders()
+
+    @property
+    def min_replicas(self) -> int:
+        """Never fewer."""
+        return self.scaler.settings.min_replicas
+
+    def look(self, gathering: Gathering, now: float) -> PoolObservation:
+        """What is known of the pool now."""
+        actuator = self.actuator
+        own, refused = (None, "") if actuator is None else (actuator.observed(), actuator.refused)
+        seen = gathering.observation(self.name, now, own=own, refused=refused)
+        if actuator is None and seen.replicas_known:
+            seen = replace(seen, replicas=self._orders.observed(seen.replicas, now))
+        self._learn(gathering.latest(self.name))
+        self.observation = seen
+        return seen
+
+    def is_due(self, seen: PoolObservation, now: float) -> bool:
+        """Whether it should be decided now: it is time, or requests wait and nobody comes."""
+        if self.plan is None or now >= self.plan.next_tick_s:
+            return True
+        waiting = any(each.held_requests > 0.0 for each in seen.gateways)
+        return waiting and self.plan.replicas == 0
+
+    def decide(self, seen: PoolObservation, now: float) -> bool:
+        """Decide and carry it out; whether what is wanted is another thing than before."""
+        before, plan = self.plan, self.scaler.tick(seen, now)
+        self.plan = plan
+        if self.actuator is not None:
+            self.actuator.carry_out(plan)
+        elif plan.complete:
+            self._orders.want(plan.replicas, seen_by_gateways(seen), now)
+        changed = before is None or _decision(before) != _decision(plan)
+        if changed:
+            self.plans.append(plan)
+            self.changes += 1
+        return changed
+
+    def published(self, tolerance: float) -> tuple[ScalePlan, HpaValue] | None:
+        """The plan, and the value for an HPA with this tolerance; None while it is not known."""
+        plan, seen = self.plan, self.observation
+        if plan is None or seen is None or not plan.complete:
+            return None
+        return plan, hpa_value(plan.replicas, self.present(), tolerance)
+
+    def present(self) -> int:
+        """Replicas that are there or ordered and do not leave."""
+        return 0 if self.observation is None else count(self.observation.replicas, _ORDERED)
+
+    def _learn(self, reports: Sequence[PoolReport]) -> None:
+        """Use what gateways believe of the engines now, where the configuration does not say."""
+        if self._figures is None:
+            self.scaler.figures = _figures_of(reports)
+
+
+def seen_by_gateways(seen: PoolObservation) -> int:
+    """Replicas that are there, without those that we only wait for."""
+    present = [each for each in seen.replicas if not each.name.startswith("ordered-")]
+    return count(present, _ORDERED)
+
+
+def count(replicas: Sequence[ReplicaObservation], phases: Sequence[Phase]) -> int:
+    """How many are in one of these phases."""
+    return sum(each.phase in phases for each in replicas)
+
+
+def _decision(plan: ScalePlan) -> tuple[object, ...]:
+    return plan.replicas, plan.active, plan.complete, plan.standby, plan.decided_by, plan.holds
+
+
+def _figures_of(reports: Sequence[PoolReport]) -> EngineFigures:
+    """The first profile that any gateway has, and the largest limits."""
+    latency = next((each.latency for each in reports if each.latency is not None), NOT_LEARNED)
+    kv_tokens = [each.kv_capacity_tokens for each in reports if each.kv_capacity_tokens]
+    places = [int(each.max_sequences) for each in reports if each.max_sequences]
+    return EngineFigures(
+        latency=latency,
+        kv_capacity_tokens=max(kv_tokens, default=DEFAULT_KV_CAPACITY_TOKENS),
+        max_sequences=max(places, default=DEFAULT_MAX_SEQUENCES),
+    )
