@@ -1,0 +1,2 @@
+"""stub"""
+def scaling_report(runs, settings, workload, parameters): return ""
