@@ -9,14 +9,12 @@ from dataclasses import replace
 from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.ports import Actuator
-from headrace.autoscaler.settings import DEFAULT_KV_CAPACITY_TOKENS, DEFAULT_MAX_SEQUENCES
 from headrace.autoscaler.tolerance import HpaValue, hpa_value
 from headrace.core.latency import LatencyProfile
 from headrace.core.scaling import PoolScaler
 from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import PoolReport
-from headrace.core.scaling_settings import EngineFigures
 
 MOST_KEPT = 240
 """Plans that are remembered for `headrace why --scaling`."""
@@ -29,8 +27,8 @@ _ORDERED = (Phase.STARTING, Phase.UNSCHEDULABLE, Phase.READY, Phase.FAILING)
 class ScaledPool:
     """Decides for one pool whenever it is due.
 
-    Without an `actuator`, somebody else (KEDA) makes the replicas. `figures` are what the
-    configuration says of an engine; None takes what gateways have learned.
+    Without an `actuator`, somebody else (KEDA) makes the replicas. The scaler's own figures hold
+    until gateways tell what they believe of the engines.
     """
 
     def __init__(
@@ -38,7 +36,6 @@ class ScaledPool:
         name: str,
         scaler: PoolScaler,
         *,
-        figures: EngineFigures | None = None,
         actuator: Actuator | None = None,
     ) -> None:
         self.name = name
@@ -50,7 +47,7 @@ class ScaledPool:
         self.changes = 0
         """How many differed."""
         self.observation: PoolObservation | None = None
-        self._figures = figures
+        self._figures = scaler.figures
         self._orders = Orders()
 
     @property
@@ -102,9 +99,19 @@ class ScaledPool:
         return 0 if self.observation is None else count(self.observation.replicas, _ORDERED)
 
     def _learn(self, reports: Sequence[PoolReport]) -> None:
-        """Use what gateways believe of the engines now, where the configuration does not say."""
-        if self._figures is None:
-            self.scaler.figures = _figures_of(reports)
+        """Use what gateways believe of the engines now: the first profile that any of them has,
+        and the largest limits.
+        """
+        given = self._figures
+        latencies = [each.latency for each in reports if each.latency is not None]
+        kv_tokens = [each.kv_capacity_tokens for each in reports if each.kv_capacity_tokens]
+        places = [int(each.max_sequences) for each in reports if each.max_sequences]
+        self.scaler.figures = replace(
+            given,
+            latency=latencies[0] if latencies else given.latency,
+            kv_capacity_tokens=max(kv_tokens, default=given.kv_capacity_tokens),
+            max_sequences=max(places, default=given.max_sequences),
+        )
 
 
 def seen_by_gateways(seen: PoolObservation) -> int:
@@ -120,15 +127,3 @@ def count(replicas: Sequence[ReplicaObservation], phases: Sequence[Phase]) -> in
 
 def _decision(plan: ScalePlan) -> tuple[object, ...]:
     return plan.replicas, plan.active, plan.complete, plan.standby, plan.decided_by, plan.holds
-
-
-def _figures_of(reports: Sequence[PoolReport]) -> EngineFigures:
-    """The first profile that any gateway has, and the largest limits."""
-    latency = next((each.latency for each in reports if each.latency is not None), NOT_LEARNED)
-    kv_tokens = [each.kv_capacity_tokens for each in reports if each.kv_capacity_tokens]
-    places = [int(each.max_sequences) for each in reports if each.max_sequences]
-    return EngineFigures(
-        latency=latency,
-        kv_capacity_tokens=max(kv_tokens, default=DEFAULT_KV_CAPACITY_TOKENS),
-        max_sequences=max(places, default=DEFAULT_MAX_SEQUENCES),
-    )

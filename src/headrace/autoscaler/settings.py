@@ -8,7 +8,7 @@ from headrace.core.scaling_settings import ColdStart, ScalingSettings
 from headrace.edges.keda.settings import KedaSettings
 
 DEFAULT_KV_CAPACITY_TOKENS = 100_000
-DEFAULT_MAX_SEQUENCES = 256
+"""Of an engine that does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

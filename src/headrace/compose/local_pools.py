@@ -8,7 +8,7 @@ from collections.abc import Callable
 from headrace.compose.wiring import Gateway, StartError
 from headrace.config import Loaded
 from headrace.edges.fleets.command import CommandReplicas
-from headrace.edges.fleets.keep_alive import LocalFleetError, LocalReplicas
+from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
 
 
@@ -23,20 +23,6 @@ def in_flight_of(gateway: Gateway) -> Callable[[str], int]:
     return in_flight
 
 
-def scaled_fleet(
-    gateway: Gateway, replicas: LocalReplicas, pool: ScaledPool, notice: Callable[[str], None]
-) -> ScaledFleet:
-    """A fleet of processes for one pool of a gateway."""
-    return ScaledFleet(
-        replicas,
-        pool,
-        emit=gateway.apply,
-        in_flight=in_flight_of(gateway),
-        notice=notice,
-        clock=time.time,
-    )
-
-
 class LocalPools:
     """The pools of a configuration that a command starts; empty if there are none."""
 
@@ -45,11 +31,14 @@ class LocalPools:
         """By pool name."""
         for pool in loaded.config.pools:
             if pool.start is not None:
-                self.fleets[pool.name] = scaled_fleet(
-                    gateway,
+                self.fleets[pool.name] = ScaledFleet(
                     CommandReplicas(pool.start),
                     ScaledPool(pool=pool.name, drain_s=loaded.config.timeouts.total_s),
-                    notice,
+                    emit=gateway.apply,
+                    in_flight=in_flight_of(gateway),
+                    notice=lambda _replica, line: notice(line),
+                    clock=time.time,
+                    trouble=gateway.trouble,
                 )
 
     def start(self) -> None:

@@ -24,7 +24,7 @@ from headrace.compose.lifecycle import StopSignals, run_loop
 from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
 from headrace.config import Loaded
-from headrace.core.scaling_settings import EngineFigures
+from headrace.core.scaling_settings import EngineFigures, ScalingTarget
 from headrace.edges.http.tls import TlsError, within
 from headrace.edges.state_file import StateFile, StateFileError
 from headrace.forecasting import pool_scaler
@@ -89,6 +89,11 @@ class ScalerHost:
             self.autoscaler.store()
         if self._keda is not None:
             await self._keda.stop()
+
+    def aim(self, pool: str, target: ScalingTarget) -> None:
+        """Keep other targets from now on."""
+        scaler = self.autoscaler.scaled[pool].scaler
+        scaler.settings = replace(scaler.settings, target=target)
 
     @property
     def keda_address(self) -> str | None:

@@ -22,6 +22,7 @@ Document: TypeAlias = dict[str, Any]
 
 MOST_STEPS = 12
 """Changes that are shown, the newest last."""
+_NOBODY = "nothing asks for any"
 _PHASES = ("ready", "starting", "standby", "draining", "failing", "unschedulable")
 
 
@@ -48,12 +49,11 @@ def scaling(control_url: str) -> Document:
 
 def layout_scaling(document: Document) -> RenderableType:
     """Each pool: what is there, what is wanted and why, and the steps that led there."""
-    parts: list[RenderableType] = []
-    for gateway in document["gateways"]:
-        if gateway["failure"]:
-            parts.append(
-                _sentence(f"gateway {gateway['name']} tells nothing: {gateway['failure']}")
-            )
+    parts: list[RenderableType] = [
+        _sentence(f"gateway {each['name']} tells nothing: {each['failure']}")
+        for each in document["gateways"]
+        if each["failure"]
+    ]
     for pool in document["pools"]:
         if parts:
             parts.append(Text())
@@ -129,7 +129,7 @@ def _steps(plans: list[Document], now: float) -> Table:
     table.add_column("why", overflow="fold", max_width=WIDTH - 28)
     for plan in _telling(plans)[-MOST_STEPS:]:
         at = time.strftime("%H:%M:%S", time.localtime(plan["at_s"]))
-        why = "; ".join([plan["decided_by"], *plan["holds"]])
+        why = "; ".join([plan["decided_by"] or _NOBODY, *plan["holds"]])
         cells = (at, in_words(max(0.0, now - plan["at_s"])), str(plan["replicas"]), why)
         table.add_row(*cells)
     return table

@@ -26,7 +26,10 @@ from headrace.edges.fleets.local import (
     ReplicaLost,
     ReplicaUp,
 )
-from headrace.edges.fleets.readiness import Emit, Notice
+from headrace.edges.fleets.readiness import Emit, Trouble, nobody
+
+Notice = Callable[[str, str], None]
+"""Takes the name of a replica and one line about it, for the operator."""
 
 _DRAIN_LOOK_S = 0.05
 """A draining replica is looked at so often."""
@@ -70,6 +73,7 @@ class ScaledFleet:
         in_flight: How many requests a replica has now, by name.
         notice: Takes lines for the operator.
         clock: Unix time in seconds, the clock of observations.
+        trouble: Takes what was wrong with a replica just now.
     """
 
     def __init__(
@@ -81,12 +85,14 @@ class ScaledFleet:
         in_flight: Callable[[str], int],
         notice: Notice,
         clock: Callable[[], float],
+        trouble: Trouble = nobody,
     ) -> None:
         self._pool = pool
         self._emit = emit
         self._in_flight = in_flight
         self._notice = notice
         self._clock = clock
+        self._trouble = trouble
         self._fleet = LocalFleet(replicas, self._on_event, prefix=pool.prefix or pool.pool)
         self._members: dict[str, _Member] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -98,6 +104,15 @@ class ScaledFleet:
         self._fleet.start(0)
         for _ in range(replicas):
             self._order(joins=True)
+
+    async def wait_ready(self) -> None:
+        """Return when all that were ordered were ready once. Raises LocalFleetError."""
+        await self._fleet.wait_ready()
+
+    def urls(self) -> dict[str, str]:
+        """Where each replica that is ready listens, by name."""
+        members = self._members.values()
+        return {each.name: each.url for each in members if each.phase is Phase.READY}
 
     async def close(self) -> None:
         """End every process. Nothing is reported any more."""
@@ -132,13 +147,14 @@ class ScaledFleet:
             self._leave(name)
         for _ in range(max(0, missing)):
             if not self._stay():
-                self._order(joins=True)
+                name = self._order(joins=True)
+                self._notice(name, f"replica {name} is started")
         self._keep_standby(plan.standby)
 
-    def _order(self, *, joins: bool) -> None:
+    def _order(self, *, joins: bool) -> str:
         name = self._fleet.order()
         self._members[name] = _Member(name, self._clock(), joins=joins)
-        self._notice(f"replica {name} is started" + ("" if joins else " as a standby"))
+        return name
 
     def _wake(self, name: str) -> bool:
         """Have a standby join; whether it could."""
@@ -147,7 +163,7 @@ class ScaledFleet:
             return False
         member.joins = True
         self._join(member)
-        self._notice(f"replica {name} joins from standby")
+        self._notice(name, f"replica {name} joins from standby")
         return True
 
     def _stay(self) -> bool:
@@ -157,7 +173,7 @@ class ScaledFleet:
                 member.drain.cancel()
                 member.drain = None
                 self._join(member)
-                self._notice(f"replica {member.name} stays: it is wanted again")
+                self._notice(member.name, f"replica {member.name} stays: it is wanted again")
                 return True
         return False
 
@@ -168,7 +184,8 @@ class ScaledFleet:
         if member.phase is Phase.READY:
             member.phase = Phase.DRAINING
             self._report(member, ready=True)
-            self._notice(f"replica {name} drains: {self._in_flight(name)} in flight")
+            running = self._in_flight(name)
+            self._notice(name, f"replica {name} drains: {running} in flight")
             member.drain = asyncio.create_task(self._drain(member), name=f"drain {name}")
         else:  # it has nothing to finish
             self._retire(member)
@@ -185,7 +202,7 @@ class ScaledFleet:
         del self._members[member.name]
         if member.url:
             self._emit(ReplicaGone(member.name))
-        self._notice(f"replica {member.name} is gone")
+        self._notice(member.name, f"replica {member.name} is gone")
         task = asyncio.create_task(self._fleet.retire(member.name))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
@@ -200,7 +217,8 @@ class ScaledFleet:
         for member in standby[wanted:]:
             self._retire(member)
         for _ in range(wanted - len(standby)):
-            self._order(joins=False)
+            name = self._order(joins=False)
+            self._notice(name, f"replica {name} is started as a standby")
 
     # ------------------------------------------------------------ what the processes do
 
@@ -216,10 +234,10 @@ class ScaledFleet:
                 took = f"ready at {url} after {in_words(cold_start_s)}"
                 if member.joins:
                     self._join(member)
-                    self._notice(f"replica {name} is {took}")
+                    self._notice(name, f"replica {name} is {took}")
                 else:
                     member.phase = Phase.STANDBY
-                    self._notice(f"replica {name} is {took}, and stands by")
+                    self._notice(name, f"replica {name} is {took}, and stands by")
             case ReplicaDown(name, reason):
                 self._down(member, reason)
             case ReplicaLost(name, reason):
@@ -233,7 +251,8 @@ class ScaledFleet:
                 member.drain = None
             self._retire(member)
             return
-        self._notice(f"replica {member.name} is down: {reason}; it is started again")
+        self._trouble(member.name, reason)
+        self._notice(member.name, f"replica {member.name} is down: {reason}; it is started again")
         if member.phase is Phase.READY:
             self._report(member, ready=False)
         member.phase = Phase.STARTING if member.ready_s is None else Phase.FAILING

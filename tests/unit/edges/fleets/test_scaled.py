@@ -52,7 +52,7 @@ class Pool:
             ScaledPool(pool="emu"),
             emit=self.told.append,
             in_flight=lambda name: self.in_flight.get(name, 0),
-            notice=self.lines.append,
+            notice=lambda _name, line: self.lines.append(line),
             clock=time.time,
         )
 
