@@ -1,43 +1,62 @@
 """Tokens to replicas: the request rate that replicas carry within their targets.
 
-The latency model is linear, so the mean of a replica under a steady stream of requests has a closed
-form. With λ requests/s at a replica, D the mean answer tokens behind the first, c the mean context
-of a decoding sequence, P the mean seconds of prefill, all over the joint lengths:
+The latency model is linear, so the mean of a replica under a steady stream of λ requests/s has a
+closed form (`request_work` has w and its parts):
 
-    w = P + D * (per_sequence + per_kv_token * c)          seconds of work that a request adds
-    step_s = per_step / (1 - λ w)                          mean step, prefill share included
-    decoding = λ * D * step_s                              Little's law
-    kv_tokens = decoding * c + λ * E[(input + output) * prefill time]
+    step_s = per_step / (1 - λ w)               mean step, prefill share included; the mean TPOT
+    decoding = λ * decode_steps * step_s        Little's law
+    most = min(max_sequences, KV target * KV tokens / context)
 
-A replica is full when the first of these is reached: step_s = TPOT, λ w = 1, decoding =
-max_sequences, kv_tokens = the KV target.
+Requests differ around the mean. The share of them in time is
+
+    TPOT    Φ((target - step_s) / sd),  over the answers' lengths d,
+            sd² = 1.5 λ E[prefill²] step_s / (d (1 - λ prefill)²)       prompts that came in between
+                + decoding * (sequence_step_s / (1 - λ prefill))²       uneven batches
+    TTFT    P(1.5 steps + own prefill + W <= target),  W: wait behind other prompts, with an
+            exponential tail  P(W > x) = r exp(-x/t),  r = λ E[v],  t = E[v²] / (2 E[v] (1 - r))
+            (M/G/1, Pollaczek-Khinchine), v = prefill stretched by the decoding in its steps
+    room    of what comes when `decoding` would be over `most`, only what fits is in time
+
+and demand of a pool of n replicas varies by chance over the life of its requests:
+
+    variation of λ over a life of T = decode_steps * step_s seconds:  sqrt(E[work²] / w² / (λ n T))
+
+`Capacity.requests_per_s` is what one of endlessly many replicas carries with `CHANCE` of the misses
+that the target allows; `spread` is what a small pool must keep free beyond that, as
+spread / sqrt(n), measured at n = 4. The constants 1.5 and 1 were checked against the event
+simulator (docs/explanation/scaling.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, erf, exp, inf, sqrt
 
-from headrace.core.latency import attended_pairs
 from headrace.core.length_sketch import LengthSketch
+from headrace.core.request_work import RequestWork, request_work
 from headrace.core.scaling_settings import EngineFigures, ScalingTarget
 
-
-@dataclass(frozen=True, slots=True)
-class RequestWork:
-    """What a request of the mix costs on average. Seconds are of one replica."""
-
-    prefill_s: float
-    decode_steps: float
-    context_tokens: float
-    """Mean context of a decoding sequence, weighted by how long it decodes."""
-    work_s: float
-    """All the replica's time that it takes, steps' fixed part aside."""
+PROMPT_NOISE = 1.5
+BATCH_NOISE = 1.0
+STEPS_TO_FIRST_TOKEN = 1.5
+"""Half a step until the next one begins, and that step."""
+CHANCE = 0.5
+"""Of the misses that the target allows, so many may come from chance in a replica that is full.
+Few replicas are ever full, so in all it is far fewer."""
+ALONE = 0.005
+"""A replica that is used so little is as good as idle."""
+LEAST_SHARE = 0.4
+"""Of what a replica carries in the mean: it is used so far at least, whatever chance does."""
+SMALL_POOL = 4.0
+_QUADRATURE = ((1 / 6, -sqrt(3.0)), (2 / 3, 0.0), (1 / 6, sqrt(3.0)))
+"""Weights and places for a normal variable (Gauss-Hermite, three points)."""
+_HALVINGS = 22
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What one replica of a pool carries."""
+    """What one replica of a pool carries, and how it is then."""
 
     requests_per_s: float
     limit: str
@@ -49,55 +68,43 @@ class Capacity:
     """What one replica alone keeps free for chance, as a share; n of them keep spread / sqrt(n)."""
 
 
-def request_work(figures: EngineFigures, lengths: LengthSketch) -> RequestWork:
-    """The mean work of a request of these lengths; zeros where there are none."""
-    latency = figures.latency
-    count = prefill_s = steps = context_steps = 0.0
-    for cell in lengths.cells:
-        n = cell.requests
-        if n <= 0.0:
-            continue
-        prompt, hit, output = cell.input_tokens / n, cell.hit_tokens / n, cell.output_tokens / n
-        uncached = max(prompt - hit, 1.0)
-        count += n
-        prefill_s += n * (
-            latency.per_prefill_token_s * uncached
-            + latency.per_attended_token_s * attended_pairs(uncached, hit)
-        )
-        decoded = max(output - 1.0, 0.0)
-        steps += n * decoded
-        context_steps += n * decoded * (prompt + output / 2.0)
-    if count <= 0.0:
-        return RequestWork(0.0, 0.0, 0.0, 0.0)
-    context = context_steps / steps if steps > 0.0 else 0.0
-    steps /= count
-    prefill_s /= count
-    per_token_s = latency.per_sequence_s + latency.per_kv_token_s * context
-    return RequestWork(prefill_s, steps, context, prefill_s + steps * per_token_s)
-
-
 def replica_capacity(
     figures: EngineFigures, target: ScalingTarget, lengths: LengthSketch, kv_target: float = 0.75
 ) -> Capacity:
-    """What one replica of an endless pool carries: no margin for chance."""
-    work = request_work(figures, lengths)
+    """What one replica carries of requests of these lengths."""
+    replica = _Replica(figures, target, request_work(figures, lengths), kv_target)
+    work = replica.work
     if work.work_s <= 0.0:
         return Capacity(inf, "compute", figures.latency.per_step_s, 0.0, 0.0, 0.0)
-    fixed_s = figures.latency.per_step_s
-    limits = [((1.0 - min(fixed_s / target.tpot_s, 0.99)) / work.work_s, "tpot")]
-    limits.append((0.98 / work.work_s, "compute"))
-    sequences = min(
-        (float(figures.max_sequences), "sequences"),
-        (kv_target * figures.kv_capacity_tokens / max(work.context_tokens, 1.0), "kv"),
-    )
-    most = sequences[0]
-    if work.decode_steps > 0.0:
-        limits.append((most / (work.decode_steps * fixed_s + most * work.work_s), sequences[1]))
-    rate, limit = min(limits)
-    step_s = fixed_s / max(1.0 - rate * work.work_s, 1e-3)
+    # Prompts too long for their target even on an idle replica are missed by none.
+    alone = replica.share(ALONE / work.work_s)[0]
+    goal = (1.0 - CHANCE * (1.0 - target.attainment)) * alone
+    rate = replica.rate(lambda each: replica.share(each)[0] >= goal)
+    # Where targets are so tight that chance alone breaks them, more replicas hardly help.
+    rate = max(rate, LEAST_SHARE * replica.rate(replica.is_within))
+    few = replica.rate(lambda each: _share_of_few(replica, each) >= goal)
+    step_s = replica.step_s(rate)
     decoding = rate * work.decode_steps * step_s
-    kv_ratio = decoding * work.context_tokens / figures.kv_capacity_tokens
-    return Capacity(rate, limit, step_s, decoding, kv_ratio, 1.0 / sqrt(max(decoding, 1.0)))
+    return Capacity(
+        rate,
+        replica.share(rate * 1.001)[1],
+        step_s,
+        decoding,
+        decoding * work.context_tokens / figures.kv_capacity_tokens,
+        min(max(rate / few - 1.0, 0.0), 1.0) * sqrt(SMALL_POOL),
+    )
+
+
+def attainment(
+    figures: EngineFigures,
+    target: ScalingTarget,
+    lengths: LengthSketch,
+    requests_per_s: float,
+    kv_target: float = 0.75,
+) -> float:
+    """The share of requests in time at one replica of many, at a steady rate of its own."""
+    replica = _Replica(figures, target, request_work(figures, lengths), kv_target)
+    return replica.share(requests_per_s)[0] if replica.work.work_s > 0.0 else 1.0
 
 
 def pool_requests_per_s(
@@ -152,3 +159,100 @@ def replicas_for_load(one: Capacity, load: float) -> float:
 def whole_replicas(replicas: float) -> int:
     """The next whole number, a rounding error aside."""
     return ceil(replicas - 1e-6)
+
+
+class _Replica:
+    """One replica under a steady rate."""
+
+    __slots__ = ("figures", "fixed_s", "most", "most_of", "target", "work")
+
+    def __init__(
+        self, figures: EngineFigures, target: ScalingTarget, work: RequestWork, kv_target: float
+    ) -> None:
+        self.figures, self.target, self.work = figures, target, work
+        self.fixed_s = figures.latency.per_step_s
+        room = kv_target * figures.kv_capacity_tokens / max(work.context_tokens, 1.0)
+        self.most, self.most_of = min((float(figures.max_sequences), "sequences"), (room, "kv"))
+
+    def step_s(self, rate: float) -> float:
+        return self.fixed_s / max(1.0 - rate * self.work.work_s, 1e-6)
+
+    def is_within(self, rate: float) -> bool:
+        """Whether the means are within the targets."""
+        step_s = self.step_s(rate)
+        return (
+            rate * self.work.work_s < 0.98
+            and step_s <= self.target.tpot_s
+            and rate * self.work.decode_steps * step_s <= self.most
+        )
+
+    def rate(self, in_time: Callable[[float], bool]) -> float:
+        """The highest rate that is in time; a little where none is, for it must be positive."""
+        low, high = 0.0, 1.0 / self.work.work_s
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2.0
+            if in_time(middle):
+                low = middle
+            else:
+                high = middle
+        return max(low, 4.0 * ALONE / self.work.work_s)
+
+    def share(self, rate: float) -> tuple[float, str]:
+        """The share of requests in time, and what most of the others miss."""
+        work = self.work
+        if rate * work.work_s >= 1.0:
+            return 0.0, "compute"
+        step_s = self.step_s(rate)
+        room, tpot = 1.0, self._tpot_share(rate, step_s)
+        if rate * work.decode_steps * step_s > self.most:
+            fits = self.most / (work.decode_steps * self.fixed_s + self.most * work.work_s)
+            room = fits / rate
+            # Who waits for a place does not make steps longer.
+            step_s = self.step_s(fits)
+            tpot = self._tpot_share(fits, step_s)
+            rate = fits
+        ttft = self._ttft_share(rate, step_s)
+        worst = min((tpot, "tpot"), (ttft, "ttft"), (room, self.most_of))
+        return tpot * ttft * room, worst[1]
+
+    def _tpot_share(self, rate: float, step_s: float) -> float:
+        work = self.work
+        gap_s = self.target.tpot_s - step_s
+        free = max(1.0 - rate * work.prefill_s, 0.02)
+        prompts = PROMPT_NOISE * rate * work.prefill_sq * step_s / (free * free)
+        uneven = BATCH_NOISE * rate * work.decode_steps * step_s
+        uneven *= (work.sequence_step_s / free) ** 2
+        share = 1.0
+        for weight, steps in work.answers:
+            sd = sqrt(prompts / steps + uneven)
+            met = 0.5 + 0.5 * erf(gap_s / sd / sqrt(2.0)) if sd > 0.0 else float(gap_s >= 0.0)
+            share -= weight * (1.0 - met)
+        return max(share, 0.0)
+
+    def _ttft_share(self, rate: float, step_s: float) -> float:
+        work, budget = self.work, max(self.figures.max_batched_tokens, 1)
+        if work.prefill_s <= 0.0:
+            return 1.0
+        decoding_s = self.fixed_s + work.sequence_step_s * rate * work.decode_steps * step_s
+        stretch = 1.0 + decoding_s * work.uncached_tokens / (budget * work.prefill_s)
+        ratio = min(rate * work.prefill_s * stretch, 0.99)
+        tail_s = work.prefill_sq * stretch / (2.0 * work.prefill_s * (1.0 - ratio))
+        slack_s = self.target.ttft_s - STEPS_TO_FIRST_TOKEN * step_s
+        share = 0.0
+        for weight, prefill_s in work.prompts:
+            left_s = slack_s - prefill_s * stretch
+            if left_s > 0.0:
+                share += weight * (1.0 - ratio * exp(-left_s / tail_s))
+        return share
+
+
+def _share_of_few(replica: _Replica, rate: float) -> float:
+    """The share in time in a small pool, whose demand varies by chance over requests' lives."""
+    work = replica.work
+    life_s = max(work.decode_steps * replica.step_s(rate), replica.target.ttft_s)
+    unequal = work.work_sq / (work.work_s * work.work_s)
+    variation = sqrt(unequal / max(rate * SMALL_POOL * life_s, 1e-9))
+    return sum(
+        weight * replica.share(rate * max(1.0 + place * variation, 0.05))[0]
+        for weight, place in _QUADRATURE
+    )

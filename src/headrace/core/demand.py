@@ -20,7 +20,7 @@ from headrace.core.demand_history import DemandSample
 from headrace.core.gateway_totals import GatewayTotals
 from headrace.core.length_sketch import LengthCounter, LengthSketch, sketch_from, sketch_of
 from headrace.core.scaling_observation import PoolObservation
-from headrace.core.scaling_settings import EngineFigures, ScalingSettings
+from headrace.core.scaling_settings import EngineFigures, ScalingSettings, ScalingTarget
 
 MINUTE_S = 60.0
 SHORT_S = 30.0
@@ -28,6 +28,7 @@ LONG_S = 300.0
 ENOUGH_REQUESTS = 500.0
 """Lengths are those of the last minute, or of so many requests where that takes longer."""
 LONGEST_MEMORY_S = 3600.0
+PRICE_EVERY_S = 30.0
 EXPECTED_OUTPUT_TOKENS = 350.0
 """Of an answer, before any has ended."""
 LEAST_COVER = 0.5
@@ -41,6 +42,7 @@ _PLAIN = (
     "_minute_begin_s",
     "_minute_cover_s",
     "_minute_load_s",
+    "_priced_s",
     "_seen_s",
     "idle_since_s",
     "known_since_s",
@@ -51,10 +53,16 @@ _PLAIN = (
 
 @dataclass(frozen=True, slots=True)
 class MinuteLoad:
-    """The mean load of one minute."""
+    """The mean load of one minute; and, where known, what the ready replicas carried of it.
+
+    `carried` is the load that they have room for, `missed_share` the share of requests judged then
+    that load made late.
+    """
 
     begin_s: float
     load: float
+    carried: float | None = None
+    missed_share: float | None = None
 
 
 class DemandMeter:
@@ -65,11 +73,14 @@ class DemandMeter:
     """
 
     __slots__ = (
+        "_ended",
         "_gateways",
         "_lengths",
         "_minute_begin_s",
         "_minute_cover_s",
         "_minute_load_s",
+        "_priced_by",
+        "_priced_s",
         "_seen_s",
         "capacity",
         "idle_since_s",
@@ -84,6 +95,9 @@ class DemandMeter:
     def __init__(self) -> None:
         self._gateways: dict[str, GatewayTotals] = {}
         self._lengths = LengthCounter()
+        self._ended: list[LengthSketch] = []
+        self._priced_s = 0.0
+        self._priced_by: tuple[ScalingTarget, float, EngineFigures] | None = None
         self._minute_begin_s = 0.0
         self._minute_cover_s = 0.0
         self._minute_load_s = 0.0
@@ -105,12 +119,8 @@ class DemandMeter:
         now: float,
     ) -> None:
         """Take an observation made at `now`."""
-        elapsed_s = 0.0 if self._seen_s is None else max(now - self._seen_s, 0.0)
         self._read(observation, settings.stale_s, now)
-        self._fade_lengths(elapsed_s)
-        if self.lengths.cells:
-            one = replica_capacity(figures, settings.target, self.lengths, settings.kv_target)
-            self.capacity = one
+        self._price(settings, figures, now)
         self._measure(now)
         self._fill_minutes(now)
         self._seen_s = now
@@ -124,8 +134,12 @@ class DemandMeter:
         """All that `observe` builds on, as JSON can hold it."""
         plain = {name: getattr(self, name) for name in _PLAIN}
         gateways = {name: totals.state() for name, totals in self._gateways.items()}
-        rows = self._lengths.sketch().rows()
-        return {"plain": plain, "gateways": gateways, "lengths": rows}
+        return {
+            "plain": plain,
+            "gateways": gateways,
+            "lengths": self._lengths.sketch().rows(),
+            "ended": [sketch.rows() for sketch in self._ended],
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` said; capacity comes with the next observation."""
@@ -136,6 +150,7 @@ class DemandMeter:
             self._gateways[name].restore(totals)
         self._lengths = LengthCounter()
         self._lengths.add_sketch(sketch_from(state["lengths"]))
+        self._ended = [sketch_from(rows) for rows in state["ended"]]
 
     # ---- reports
 
@@ -145,11 +160,14 @@ class DemandMeter:
             if gateway is None:
                 gateway = self._gateways[report.gateway] = GatewayTotals()
             gateway.observe(report, now)
-            ended = gateway.lengths.requests
-            if ended > 0.0:
+            if not gateway.lengths.cells:
+                continue
+            if self._seen_s is None:
                 # What came before this scaler did may be millions, and is to be forgotten soon.
-                most = 1.0 if self._seen_s is not None else min(1.0, ENOUGH_REQUESTS / ended)
+                most = min(1.0, ENOUGH_REQUESTS / gateway.lengths.requests)
                 self._lengths.add_sketch(gateway.lengths, most)
+            else:
+                self._ended.append(gateway.lengths)
         self._judge(observation, stale_s, now)
 
     def _judge(self, observation: PoolObservation, stale_s: float, now: float) -> None:
@@ -168,13 +186,25 @@ class DemandMeter:
         if not self._gateways:
             self.troubles.append("no gateway has reported")
 
-    def _fade_lengths(self, elapsed_s: float) -> None:
+    def _price(self, settings: ScalingSettings, figures: EngineFigures, now: float) -> None:
+        """Bring lengths and capacity up to date; they move slowly and take the most time."""
+        priced_by = (settings.target, settings.kv_target, figures)
+        if now - self._priced_s < PRICE_EVERY_S and priced_by == self._priced_by:
+            return
         rate = max(self.requests_per_s, 1e-9)
         memory_s = min(max(MINUTE_S, ENOUGH_REQUESTS / rate), LONGEST_MEMORY_S)
-        self._lengths.fade(exp(-elapsed_s / memory_s))
+        elapsed_s = 0.0 if self._seen_s is None else now - self._priced_s
+        self._lengths.fade(exp(-max(elapsed_s, 0.0) / memory_s))
+        for sketch in self._ended:
+            self._lengths.add_sketch(sketch)
+        self._ended = []
         self.lengths = self._lengths.sketch()
         if not self.lengths.cells:
             self.lengths = self._expected_lengths()
+        if self.lengths.cells:
+            one = replica_capacity(figures, settings.target, self.lengths, settings.kv_target)
+            self.capacity = one
+            self._priced_s, self._priced_by = now, priced_by
 
     def _expected_lengths(self) -> LengthSketch:
         """Before any request has ended: the mean prompt of those that have arrived."""

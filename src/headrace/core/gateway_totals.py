@@ -17,6 +17,7 @@ from headrace.core.scaling_observation import GatewayReport
 
 KEPT_S = 360.0
 """How far back totals are kept: longer than any window a rate is taken over."""
+LEAST_WINDOW_S = 30.0
 SKEW_S = 30.0
 """A gateway's own clock may be off by so much before it is said."""
 
@@ -58,7 +59,10 @@ class GatewayTotals:
         self._mark(true_at_s)
 
     def requests_per_s(self, window_s: float) -> float | None:
-        """Requests/s over about the last `window_s`; None until two reports are known."""
+        """Requests/s over about the last `window_s`; None until two reports are known.
+
+        One request in the first seconds is not a rate: they count as `LEAST_WINDOW_S`.
+        """
         marks = self._marks
         if len(marks) < 2:
             return None
@@ -68,7 +72,8 @@ class GatewayTotals:
             begin_s, before = mark
             if end_s - begin_s >= window_s - 1e-6:
                 break
-        return (total - before) / (end_s - begin_s)
+        known_s = end_s - marks[0][0]
+        return (total - before) / (end_s - begin_s + max(LEAST_WINDOW_S - known_s, 0.0))
 
     def trouble_at(self, now: float, stale_s: float) -> str:
         """What is wrong with what is known of it; "" if nothing."""
@@ -108,7 +113,8 @@ class GatewayTotals:
     def _grow(self, report: GatewayReport, last: GatewayReport) -> None:
         arrived = report.requests + report.shed_requests
         self.offered += max(arrived - last.requests - last.shed_requests, 0.0)
-        self.lengths = since(report.lengths, last.lengths)
+        if report.lengths is not last.lengths:
+            self.lengths = since(report.lengths, last.lengths)
 
     def _mark(self, true_at_s: float) -> None:
         self.true_at_s = true_at_s

@@ -46,8 +46,11 @@ class Hysteresis:
             return 0.0
         return BAND_SIGMAS * median(self._differences) / MEDIAN_OF_DIFFERENCE
 
-    def decide(self, wish: float, now: float, window_s: float, *, may_lower: bool) -> str:
-        """Set `number`; the answer says why it is above the wish, "" if it is not."""
+    def decide(self, wish: float, now: float, window_s: float, forbidden: str = "") -> str:
+        """Set `number`; the answer says why it is above the wish, "" if it is not.
+
+        `forbidden` says why it must not be lowered, "" if it may.
+        """
         self._note(wish, now, window_s)
         need = _whole(wish)
         if self.number is None or need > self.number:
@@ -56,8 +59,8 @@ class Hysteresis:
             return ""
         if need == self.number:
             return ""
-        if not may_lower:
-            return f"not lowered to {need} while data are missing"
+        if forbidden:
+            return f"not lowered to {need} {forbidden}"
         if now - self._wishes[0][0] < window_s - 1e-6:
             return f"not lowered to {need} before {window_s:.0f} s of wishes are known"
         highest = max(each for _, each in self._wishes)

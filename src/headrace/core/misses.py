@@ -72,6 +72,13 @@ class MissLog:
             return 0.0
         return misses / judged / (1.0 - attainment)
 
+    def missed_share(self, begin_s: float) -> float | None:
+        """The share missed of those judged in the minute that began then; None if nobody was."""
+        for minute in reversed(self._minutes):
+            if minute.begin_s == begin_s:
+                return minute.misses / minute.judged if minute.judged > 0.0 else None
+        return None
+
     def state(self) -> dict[str, Any]:
         """The minutes and the last totals, as JSON can hold them."""
         return {

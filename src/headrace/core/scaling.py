@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
+from headrace.core.capacity import load_carried
 from headrace.core.cold_starts import ColdStarts
 from headrace.core.demand import DemandMeter, MinuteLoad, minutes_of
 from headrace.core.demand_history import DemandSample
@@ -29,8 +31,9 @@ from headrace.core.scaling_settings import EngineFigures, ScalingSettings
 from headrace.core.scaling_view import ORDERED, ScalingView, in_phase, with_fresh_figures
 from headrace.core.signals import opinions
 
-KNOWS_AFTER_S = 60.0
-"""A scaler that has just started does not lower anything before it has seen demand for so long."""
+KNOWS_AFTER_S = 300.0
+"""A scaler that has just started does not lower anything before it has seen demand for so long: a
+quiet minute is no reason to take down a fleet."""
 LOST_SHARE = 0.5
 """Of the ready replicas gone from one look to the next without an order: not to be believed."""
 
@@ -65,6 +68,7 @@ class PoolScaler:
         "_cold_starts",
         "_counts",
         "_demand",
+        "_fits_since_s",
         "_forecaster",
         "_hysteresis",
         "_kv_marks",
@@ -90,6 +94,7 @@ class PoolScaler:
         self._counts: deque[tuple[float, int]] = deque()
         self._kv_marks: deque[tuple[float, float]] = deque(maxlen=8)
         self._ready_before = 0
+        self._fits_since_s: float | None = None
 
     def tick(self, observation: PoolObservation, now: float) -> ScalePlan:
         """Decide anew. `now` is the observation's clock; it does not go back."""
@@ -102,11 +107,9 @@ class PoolScaler:
             wish, decided_by = floor.replicas, f"floor: {floor.why}"
         if self._hysteresis.number is None:
             self._adopt(view, floor)
+        forbidden = "while data are missing" if troubles else self._unknown(now)
         why = self._hysteresis.decide(
-            min(wish, ceiling.replicas),
-            now,
-            self.settings.scale_down_window_s,
-            may_lower=not troubles and self._knows(now),
+            min(wish, ceiling.replicas), now, self.settings.scale_down_window_s, forbidden
         )
         holds = [*troubles, why] if why else troubles
         if wish > ceiling.replicas:
@@ -138,6 +141,7 @@ class PoolScaler:
             "misses": self._misses.state(),
             "counts": [list(each) for each in self._counts],
             "ready_before": self._ready_before,
+            "fits_since_s": self._fits_since_s,
             "kv_marks": [list(each) for each in self._kv_marks],
             "demand": self._demand.state(),
             "forecast": None if self._forecaster is None else self._forecaster.state(),
@@ -150,6 +154,7 @@ class PoolScaler:
         self._misses.restore(state["misses"])
         self._counts = deque((at_s, count) for at_s, count in state["counts"])
         self._ready_before = state["ready_before"]
+        self._fits_since_s = state["fits_since_s"]
         self._kv_marks.extend((at_s, ratio) for at_s, ratio in state["kv_marks"])
         self._demand.restore(state["demand"])
         if self._forecaster is not None and state["forecast"] is not None:
@@ -162,8 +167,7 @@ class PoolScaler:
         self._demand.observe(observation, self.settings, self.figures, now)
         self._misses.observe(observation.gateways, now)
         if self._forecaster is not None:
-            for minute in self._demand.minutes:
-                self._forecaster.observe(minute, self.horizon_s)
+            self._teach(self._forecaster, observation)
         troubles = list(self._demand.troubles)
         ready = len(in_phase(observation, Phase.READY))
         if not observation.replicas_known:
@@ -184,14 +188,30 @@ class PoolScaler:
         self._mark_kv(fresh, now)
         return troubles
 
+    def _teach(self, forecaster: Forecaster, observation: PoolObservation) -> None:
+        """Hand the minutes that are complete to the forecaster, with how they were served."""
+        capacity = self._demand.capacity
+        for minute in self._demand.minutes:
+            told = minute
+            if capacity is not None and observation.replicas_known:
+                ready = len(in_phase(observation, Phase.READY))
+                missed_share = self._misses.missed_share(minute.begin_s)
+                told = replace(
+                    minute, carried=load_carried(capacity, ready), missed_share=missed_share
+                )
+            forecaster.observe(told, self.horizon_s)
+
     def _mark_kv(self, fresh: tuple[ReplicaObservation, ...], now: float) -> None:
         usages = [each.kv_usage_ratio for each in fresh if each.kv_usage_ratio is not None]
         if usages:
             self._kv_marks.append((now, sum(usages) / len(usages)))
 
-    def _knows(self, now: float) -> bool:
+    def _unknown(self, now: float) -> str:
+        """Why demand is not known well enough to lower anything; "" if it is."""
         since_s = self._demand.known_since_s
-        return since_s is not None and now - since_s >= KNOWS_AFTER_S
+        if since_s is not None and now - since_s >= KNOWS_AFTER_S:
+            return ""
+        return f"before demand is known for {KNOWS_AFTER_S:.0f} s"
 
     def _view(self, observation: PoolObservation, now: float) -> ScalingView:
         demand, settings = self._demand, self.settings
@@ -203,7 +223,7 @@ class PoolScaler:
             outlook = self._forecaster.outlook(demand.load, now, self.horizon_s)
         windows = sorted({window_s for _, *pair in PAIRS for window_s in pair})
         attainment = settings.target.attainment
-        return ScalingView(
+        view = ScalingView(
             now=now,
             observation=observation,
             settings=settings,
@@ -223,6 +243,12 @@ class PoolScaler:
             fresh=with_fresh_figures(ready, settings.stale_s),
             ordered=ordered,
         )
+        if view.staffed(view.load) > len(ready):
+            self._fits_since_s = None
+        elif self._fits_since_s is None:
+            self._fits_since_s = now
+        view.fits_s = 0.0 if self._fits_since_s is None else now - self._fits_since_s
+        return view
 
     def _ordered_before(self, ordered: int, now: float, ago_s: float) -> int:
         """How many were ordered so long ago, or when that was first known."""

@@ -94,7 +94,7 @@ class ScalingSettings:
     """Without any request for so long, a pool whose `min_replicas` is 0 goes to zero."""
     stale_s: float = 60.0
     """Figures older than this are taken for missing."""
-    scale_down_window_s: float = 300.0
+    scale_down_window_s: float = 60.0
     """The number goes down to the highest wish of so long, at the earliest."""
     group_replicas: int = 1
     """Replicas are ordered and removed in whole groups of so many."""

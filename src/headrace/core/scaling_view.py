@@ -17,8 +17,9 @@ ORDERED = (Phase.STARTING, Phase.UNSCHEDULABLE, Phase.READY, Phase.FAILING)
 class ScalingView:
     """Loads are in replicas fully used. `fresh` are ready replicas whose figures can be believed.
 
-    `burn_rates` are (window in seconds, burn rate) pairs. `steady_replicas` is how many were
-    ordered one cold start ago, the measure for rises that must be gradual.
+    `burn_rates` are by window in seconds. `steady_replicas` is how many were
+    ordered one cold start ago, the measure for rises that must be gradual. `fits_s` is for how long
+    ready replicas have had room for demand.
     """
 
     now: float
@@ -36,6 +37,7 @@ class ScalingView:
     kv_growth_per_s: float = 0.0
     steady_replicas: int = 0
     idle_s: float = 0.0
+    fits_s: float = 0.0
     ready: tuple[ReplicaObservation, ...] = ()
     fresh: tuple[ReplicaObservation, ...] = ()
     ordered: tuple[ReplicaObservation, ...] = ()

@@ -17,7 +17,7 @@ from typing import Any
 from headrace.core.demand import MINUTE_S, MinuteLoad
 from headrace.core.scaling_plan import DemandOutlook
 from headrace.forecasting.season import Season
-from headrace.forecasting.shadows import KEEP, Shadows
+from headrace.forecasting.shadows import KEEP, Contagion, Shadows
 from headrace.forecasting.signs import Faded, Signs
 
 RULES = ("restless", "marked", "share", "trend", "season", "marked_season")
@@ -37,6 +37,7 @@ class LearnedMargin:
     """A `Forecaster` for the scaler of one pool. `attainment` is what must be met."""
 
     __slots__ = (
+        "_contagion",
         "_demand",
         "_error",
         "_minute",
@@ -57,6 +58,7 @@ class LearnedMargin:
         self._signs = Signs()
         self._season = Season()
         self._shadows = {rule: Shadows() for rule in RULES}
+        self._contagion = Contagion()
         self._demand = 0.0
         self._minutes = 0.0
         self._minute: int | None = None
@@ -77,6 +79,8 @@ class LearnedMargin:
                 for missing in range(self._minute + 1, number):
                     self._take(missing, minute.load, horizon)
         self._take(number, minute.load, horizon)
+        if minute.carried is not None and minute.missed_share is not None:
+            self._contagion.observe(minute.load, minute.carried, minute.missed_share)
 
     def outlook(self, load: float, now: float, horizon_s: float) -> DemandOutlook:
         """The highest demand within `horizon_s`, where `load` is demand now."""
@@ -112,6 +116,7 @@ class LearnedMargin:
             "pending": [list(each) for each in self._pending],
             "signs": self._signs.state(),
             "season": self._season.state(),
+            "contagion": self._contagion.state(),
             "shadows": {rule: shadows.state() for rule, shadows in self._shadows.items()},
         }
 
@@ -124,6 +129,7 @@ class LearnedMargin:
         self._pending = [(int(due), expected, seen) for due, expected, seen in state["pending"]]
         self._signs.restore(state["signs"])
         self._season.restore(state["season"])
+        self._contagion.restore(state["contagion"])
         for rule, shadows in self._shadows.items():
             if rule in state["shadows"]:
                 shadows.restore(state["shadows"][rule])
@@ -162,8 +168,9 @@ class LearnedMargin:
     def _choose(self) -> None:
         """Take the cheapest rule, and its margin."""
         mean_load = self._demand / self._minutes
+        contagion = self._contagion.value(mean_load)
         found = {
-            rule: shadows.margin(self._demand, mean_load, self.target)
+            rule: shadows.margin(self._demand, mean_load, self.target, contagion)
             for rule, shadows in self._shadows.items()
         }
         if self._minutes >= LEAST_MINUTES:

@@ -3,7 +3,7 @@
     fires where both windows of a pair burn faster than its rate: 14.4 over 1 h and 5 min,
     6 over 6 h and 30 min; only misses that load causes count
     factor = 1 + 0.5 * min(short burn / (2 * rate), 1)
-    replicas = min(factor * latency's wish, 1.5 * those ordered one cold start ago)
+    replicas = min(factor * the wish of `slo_latency`, 1.5 * those ordered one cold start ago)
 
 So in one cold start it adds half at most, and what it ordered is awaited before it asks for more.
 """
@@ -13,14 +13,15 @@ from __future__ import annotations
 from headrace.core.misses import PAIRS
 from headrace.core.scaling_plan import Signal
 from headrace.core.scaling_view import ScalingView
-from headrace.core.signals.slo_latency import latency_factor
+from headrace.core.signals.slo_latency import slo_latency
 
 MOST_RISE = 0.5
 
 
 def burn_rate(view: ScalingView) -> Signal | None:
     """The lifted wish while a pair of windows fires; None otherwise."""
-    if not view.ready:
+    latency = slo_latency(view)
+    if latency is None or latency.replicas <= 0.0:
         return None
     lift, fired = 0.0, 0.0
     for rate, long_s, short_s in PAIRS:
@@ -30,9 +31,8 @@ def burn_rate(view: ScalingView) -> Signal | None:
             fired = max(fired, rate)
     if lift <= 0.0:
         return None
-    factor = latency_factor(view)[0]
     most = (1.0 + MOST_RISE) * max(view.steady_replicas, 1)
-    replicas = min((1.0 + lift) * factor * len(view.ready), most)
+    replicas = min((1.0 + lift) * latency.replicas, most)
     figures = (
         ("fired_rate", fired),
         ("burn_1h", view.burn_rates.get(3600.0, 0.0)),

@@ -35,7 +35,7 @@ def kv_occupancy(view: ScalingView) -> Signal | None:
             replicas, why = spread, "hot"
     growth = view.kv_growth_per_s
     exhaustion_s = (1.0 - mean) / growth if growth > 0.0 else NEVER_S
-    if exhaustion_s < view.cold_start_s:
+    if exhaustion_s < view.cold_start_s and view.fits_s > 0.0:
         ahead = min(ready * (mean + growth * view.cold_start_s) / target, MOST_RISE * ready)
         if ahead > replicas:
             replicas, why = ahead, "exhaustion_s"

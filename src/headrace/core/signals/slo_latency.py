@@ -1,11 +1,13 @@
-"""Replicas so that latencies come back to their targets.
+"""Replicas so that latencies come back to their targets, where tokens do not explain them.
 
     TPOT    step_s = per_step / (1 - u): from the measured step to the one wanted,
             replicas = ready * u / u_wanted
     TTFT    a late first token is a queue; half of what it is over its target, as a share of ready
-    both    at most half as many again as are ready, the multiple that a cold start can prove wrong
+    both    at most half as many again as are ready
 
-It is late by construction, so it only catches what forecast and tokens did not see.
+While there are fewer replicas than demand needs, latencies are over for a reason that others have
+told already, and what they ask for is on its way. They count once the replicas that are ready have
+had room for the demand, as it is reckoned, for two minutes: then the reckoning is wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from headrace.core.scaling_plan import Signal
 from headrace.core.scaling_view import ScalingView
 
 MOST_FACTOR = 1.5
+UNEXPLAINED_S = 120.0
 
 
 def latency_factor(view: ScalingView) -> tuple[float, str, float, float]:
@@ -40,7 +43,15 @@ def slo_latency(view: ScalingView) -> Signal | None:
     factor, why, ttft, tpot = latency_factor(view)
     if not view.ready or (ttft <= 0.0 and tpot <= 0.0):
         return None
-    figures = (("ttft_ratio", ttft), ("tpot_ratio", tpot), ("ready_replicas", len(view.ready)))
-    # Met targets say nothing of how many fewer would do: no wish.
-    replicas = factor * len(view.ready) if factor > 1.0 else 0.0
+    figures = (
+        ("ttft_ratio", ttft),
+        ("tpot_ratio", tpot),
+        ("ready_replicas", len(view.ready)),
+        ("fits_s", view.fits_s),
+    )
+    replicas = 0.0  # met targets say nothing of how many fewer would do: no wish
+    if factor > 1.0 and view.fits_s >= UNEXPLAINED_S:
+        replicas = factor * len(view.ready)
+    elif factor > 1.0:
+        why = f"{why} explained"
     return Signal("slo_latency", replicas, why, figures)
