@@ -49,9 +49,11 @@ ALONE = 0.005
 LEAST_SHARE = 0.4
 """Of what a replica carries in the mean: it is used so far at least, whatever chance does."""
 SMALL_POOL = 4.0
+CERTAIN_SQ = 16.0
+"""(Standard deviations)² beyond which nobody misses."""
 _QUADRATURE = ((1 / 6, -sqrt(3.0)), (2 / 3, 0.0), (1 / 6, sqrt(3.0)))
 """Weights and places for a normal variable (Gauss-Hermite, three points)."""
-_HALVINGS = 22
+_HALVINGS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ def replica_capacity(
     goal = (1.0 - CHANCE * (1.0 - target.attainment)) * alone
     rate = replica.rate(lambda each: replica.share(each)[0] >= goal)
     # Where targets are so tight that chance alone breaks them, more replicas hardly help.
-    rate = max(rate, LEAST_SHARE * replica.rate(replica.is_within))
-    few = replica.rate(lambda each: _share_of_few(replica, each) >= goal)
+    rate = max(rate, LEAST_SHARE * replica.mean_rate())
+    few = _highest(rate / 2.0, rate, 8, lambda each: _share_of_few(replica, each) >= goal)
     step_s = replica.step_s(rate)
     decoding = rate * work.decode_steps * step_s
     return Capacity(
@@ -177,25 +179,17 @@ class _Replica:
     def step_s(self, rate: float) -> float:
         return self.fixed_s / max(1.0 - rate * self.work.work_s, 1e-6)
 
-    def is_within(self, rate: float) -> bool:
-        """Whether the means are within the targets."""
-        step_s = self.step_s(rate)
-        return (
-            rate * self.work.work_s < 0.98
-            and step_s <= self.target.tpot_s
-            and rate * self.work.decode_steps * step_s <= self.most
-        )
+    def mean_rate(self) -> float:
+        """The highest rate at which the means are within the targets."""
+        work, fixed_s = self.work, self.fixed_s
+        by_tpot = (1.0 - min(fixed_s / self.target.tpot_s, 0.95)) / work.work_s
+        by_room = self.most / (work.decode_steps * fixed_s + self.most * work.work_s)
+        return min(by_tpot, by_room)
 
     def rate(self, in_time: Callable[[float], bool]) -> float:
         """The highest rate that is in time; a little where none is, for it must be positive."""
-        low, high = 0.0, 1.0 / self.work.work_s
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2.0
-            if in_time(middle):
-                low = middle
-            else:
-                high = middle
-        return max(low, 4.0 * ALONE / self.work.work_s)
+        found = _highest(0.0, 1.0 / self.work.work_s, _HALVINGS, in_time)
+        return max(found, 4.0 * ALONE / self.work.work_s)
 
     def share(self, rate: float) -> tuple[float, str]:
         """The share of requests in time, and what most of the others miss."""
@@ -222,6 +216,8 @@ class _Replica:
         prompts = PROMPT_NOISE * rate * work.prefill_sq * step_s / (free * free)
         uneven = BATCH_NOISE * rate * work.decode_steps * step_s
         uneven *= (work.sequence_step_s / free) ** 2
+        if gap_s > 0.0 and gap_s * gap_s > CERTAIN_SQ * (prompts / work.least_steps + uneven):
+            return 1.0
         share = 1.0
         for weight, steps in work.answers:
             sd = sqrt(prompts / steps + uneven)
@@ -244,6 +240,17 @@ class _Replica:
             if left_s > 0.0:
                 share += weight * (1.0 - ratio * exp(-left_s / tail_s))
         return share
+
+
+def _highest(low: float, high: float, halvings: int, holds: Callable[[float], bool]) -> float:
+    """The highest value between `low` and `high` for which it holds, as it does for `low`."""
+    for _ in range(halvings):
+        middle = (low + high) / 2.0
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _share_of_few(replica: _Replica, rate: float) -> float:

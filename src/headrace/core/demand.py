@@ -28,7 +28,7 @@ LONG_S = 300.0
 ENOUGH_REQUESTS = 500.0
 """Lengths are those of the last minute, or of so many requests where that takes longer."""
 LONGEST_MEMORY_S = 3600.0
-PRICE_EVERY_S = 30.0
+PRICE_EVERY_S = 60.0
 EXPECTED_OUTPUT_TOKENS = 350.0
 """Of an answer, before any has ended."""
 LEAST_COVER = 0.5

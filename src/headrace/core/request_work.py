@@ -36,6 +36,8 @@ class RequestWork:
     """Decode steps, of requests that have any."""
     prompts: tuple[tuple[float, float], ...] = ()
     """Seconds of prefill."""
+    least_steps: float = 1.0
+    """Of `answers`."""
 
 
 def request_work(figures: EngineFigures, lengths: LengthSketch) -> RequestWork:
@@ -63,6 +65,7 @@ def request_work(figures: EngineFigures, lengths: LengthSketch) -> RequestWork:
     context = sum(share * each * c for share, _, each, c in rows) / steps if steps > 0.0 else 0.0
     sequence_step_s = latency.per_sequence_s + latency.per_kv_token_s * context
     prefill_s = sum(share * w for share, w, _, _ in rows)
+    by_steps = tuple((share, total / share) for share, total in answers.values() if total > 0.0)
     return RequestWork(
         prefill_s,
         sum(share * w * w for share, w, _, _ in rows),
@@ -72,8 +75,9 @@ def request_work(figures: EngineFigures, lengths: LengthSketch) -> RequestWork:
         prefill_s + steps * sequence_step_s,
         sum(share * (w + each * sequence_step_s) ** 2 for share, w, each, _ in rows),
         uncached_tokens,
-        tuple((share, total / share) for share, total in answers.values() if total > 0.0),
+        by_steps,
         tuple((share, total / share) for share, total in prompts.values()),
+        min((steps for _, steps in by_steps), default=1.0),
     )
 
 

@@ -23,12 +23,12 @@ from headrace.core.demand import DemandMeter, MinuteLoad, minutes_of
 from headrace.core.demand_history import DemandSample
 from headrace.core.drain_choice import drain_order
 from headrace.core.hysteresis import Hysteresis
-from headrace.core.misses import PAIRS, MissLog
+from headrace.core.misses import MissLog
 from headrace.core.scaling_bounds import bounds, in_groups
-from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
+from headrace.core.scaling_observation import PoolObservation, ReplicaObservation
 from headrace.core.scaling_plan import DemandOutlook, ScalePlan, Signal
 from headrace.core.scaling_settings import EngineFigures, ScalingSettings
-from headrace.core.scaling_view import ORDERED, ScalingView, in_phase, with_fresh_figures
+from headrace.core.scaling_view import Phases, ScalingView
 from headrace.core.signals import opinions
 
 KNOWS_AFTER_S = 300.0
@@ -73,6 +73,7 @@ class PoolScaler:
         "_hysteresis",
         "_kv_marks",
         "_misses",
+        "_phases",
         "_ready_before",
         "figures",
         "settings",
@@ -93,6 +94,7 @@ class PoolScaler:
         self._hysteresis = Hysteresis()
         self._counts: deque[tuple[float, int]] = deque()
         self._kv_marks: deque[tuple[float, float]] = deque(maxlen=8)
+        self._phases = Phases((), 0.0)
         self._ready_before = 0
         self._fits_since_s: float | None = None
 
@@ -164,28 +166,30 @@ class PoolScaler:
 
     def _take(self, observation: PoolObservation, now: float) -> list[str]:
         """Learn from an observation; the answer says what is missing in it."""
+        if observation.replicas is not self._phases.replicas:
+            self._phases = Phases(observation.replicas, self.settings.stale_s)
+        phases = self._phases
         self._demand.observe(observation, self.settings, self.figures, now)
         self._misses.observe(observation.gateways, now)
         if self._forecaster is not None:
             self._teach(self._forecaster, observation)
         troubles = list(self._demand.troubles)
-        ready = len(in_phase(observation, Phase.READY))
+        ready = len(phases.ready)
         if not observation.replicas_known:
             troubles.append("the list of replicas could not be read")
             return troubles
         self._cold_starts.observe(observation.replicas)
         number = self._hysteresis.number
-        ordered = len(in_phase(observation, *ORDERED))
+        ordered = len(phases.ordered)
         if number and ordered < LOST_SHARE * min(number, self._ready_before):
             troubles.append(f"{ordered} replicas are told, {self._ready_before} were ready before")
         self._ready_before = ready
-        fresh = with_fresh_figures(in_phase(observation, Phase.READY), self.settings.stale_s)
-        if 2 * len(fresh) < ready and any(
+        if 2 * len(phases.fresh) < ready and any(
             replica.measured_age_s is not None for replica in observation.replicas
         ):
-            lost = ready - len(fresh)
+            lost = ready - len(phases.fresh)
             troubles.append(f"figures of {lost} of {ready} replicas are missing or old")
-        self._mark_kv(fresh, now)
+        self._mark_kv(phases.fresh, now)
         return troubles
 
     def _teach(self, forecaster: Forecaster, observation: PoolObservation) -> None:
@@ -194,7 +198,7 @@ class PoolScaler:
         for minute in self._demand.minutes:
             told = minute
             if capacity is not None and observation.replicas_known:
-                ready = len(in_phase(observation, Phase.READY))
+                ready = len(self._phases.ready)
                 missed_share = self._misses.missed_share(minute.begin_s)
                 told = replace(
                     minute, carried=load_carried(capacity, ready), missed_share=missed_share
@@ -216,13 +220,11 @@ class PoolScaler:
     def _view(self, observation: PoolObservation, now: float) -> ScalingView:
         demand, settings = self._demand, self.settings
         cold_start_s = self._cold_starts.expected_s(settings.cold_start)
-        ready = in_phase(observation, Phase.READY)
-        ordered = in_phase(observation, *ORDERED)
+        phases = self._phases
+        ready = phases.ready
         outlook = None
         if self._forecaster is not None and demand.known_since_s is not None:
             outlook = self._forecaster.outlook(demand.load, now, self.horizon_s)
-        windows = sorted({window_s for _, *pair in PAIRS for window_s in pair})
-        attainment = settings.target.attainment
         view = ScalingView(
             now=now,
             observation=observation,
@@ -235,13 +237,14 @@ class PoolScaler:
             held_requests=demand.held_requests,
             cold_start_s=cold_start_s,
             outlook=outlook,
-            burn_rates={w: self._misses.burn_rate(w, attainment, now) for w in windows},
+            burn_rates=self._misses.burn_rates(settings.target.attainment, now),
             kv_growth_per_s=_growth(self._kv_marks),
-            steady_replicas=self._ordered_before(len(ordered), now, cold_start_s),
+            steady_replicas=self._ordered_before(len(phases.ordered), now, cold_start_s),
             idle_s=self._idle_s(ready, now),
             ready=ready,
-            fresh=with_fresh_figures(ready, settings.stale_s),
-            ordered=ordered,
+            fresh=phases.fresh,
+            ordered=phases.ordered,
+            standby=phases.standby,
         )
         if view.staffed(view.load) > len(ready):
             self._fits_since_s = None
@@ -289,10 +292,10 @@ class PoolScaler:
         complete: bool,
     ) -> ScalePlan:
         observation, settings = view.observation, self.settings
-        asleep = tuple(replica.name for replica in in_phase(observation, Phase.STANDBY))
+        asleep = tuple(replica.name for replica in view.standby)
         missing = max(number - len(view.ordered), 0) if observation.replicas_known else 0
         surplus = max(len(view.ordered) - number, 0) if complete else 0
-        unplaced = len(in_phase(observation, Phase.UNSCHEDULABLE))
+        unplaced = len(self._phases.unplaced)
         if unplaced:
             holds = [*holds, f"{unplaced} ordered replicas have no place yet"]
         if observation.refused_order:
@@ -307,7 +310,7 @@ class PoolScaler:
             holds=tuple(holds),
             order=missing - len(wake),
             wake=wake,
-            drain=drain_order(view.ordered, view.now)[:surplus],
+            drain=drain_order(view.ordered, view.now)[:surplus] if surplus else (),
             standby=settings.standby_replicas if number else 0,
             active=number > 0 or view.held_requests > 0.0,
             complete=complete,

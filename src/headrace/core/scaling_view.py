@@ -41,6 +41,7 @@ class ScalingView:
     ready: tuple[ReplicaObservation, ...] = ()
     fresh: tuple[ReplicaObservation, ...] = ()
     ordered: tuple[ReplicaObservation, ...] = ()
+    standby: tuple[ReplicaObservation, ...] = ()
 
     def staffed(self, load: float) -> float:
         """Replicas that carry `load` within the targets, the margin for chance included."""
@@ -49,10 +50,19 @@ class ScalingView:
         return replicas_for_load(self.capacity, load)
 
 
-def in_phase(observation: PoolObservation, *phases: Phase) -> tuple[ReplicaObservation, ...]:
-    """The replicas in one of `phases`, in the order of their names."""
-    there = [replica for replica in observation.replicas if replica.phase in phases]
-    return tuple(sorted(there, key=lambda replica: replica.name))
+class Phases:
+    """The replicas of an observation by phase, in the order of their names."""
+
+    __slots__ = ("fresh", "ordered", "ready", "replicas", "standby", "unplaced")
+
+    def __init__(self, replicas: tuple[ReplicaObservation, ...], stale_s: float) -> None:
+        self.replicas = replicas
+        named = sorted(replicas, key=lambda replica: replica.name)
+        self.ordered = tuple(each for each in named if each.phase in ORDERED)
+        self.ready = tuple(each for each in self.ordered if each.phase is Phase.READY)
+        self.unplaced = tuple(each for each in self.ordered if each.phase is Phase.UNSCHEDULABLE)
+        self.standby = tuple(each for each in named if each.phase is Phase.STANDBY)
+        self.fresh = with_fresh_figures(self.ready, stale_s)
 
 
 def with_fresh_figures(

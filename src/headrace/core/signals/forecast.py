@@ -5,9 +5,8 @@ replicas = load `outlook.high`, with the margin for chance, less what wakes from
 
 from __future__ import annotations
 
-from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView, in_phase
+from headrace.core.scaling_view import ScalingView
 
 
 def forecast(view: ScalingView) -> Signal | None:
@@ -18,7 +17,7 @@ def forecast(view: ScalingView) -> Signal | None:
     outlook = view.outlook
     if outlook is None or view.capacity is None:
         return None
-    standby = len(in_phase(view.observation, Phase.STANDBY))
+    standby = len(view.standby)
     now = view.staffed(outlook.now)
     replicas = max(view.staffed(outlook.high) - standby, now)
     return Signal(
