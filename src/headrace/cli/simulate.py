@@ -84,9 +84,9 @@ def _add_traffic(simulate: Parser) -> None:
     add("--duration", metavar="S", help="only its first seconds, counted before --speed")
 
 
-def _simulate(simulate: Parser, options: argparse.Namespace) -> int:
+def _simulate(command: Parser, options: argparse.Namespace) -> int:
     if options.trace is None and options.traffic is None:
-        simulate.error("one of the arguments --trace --traffic is required")
+        command.error("one of the arguments --trace --traffic is required")
     from headrace.compose.simulate import simulate
     from headrace.compose.simulation_input import SimulateError, SimulateOptions
     from headrace.compose.terminal import Terminal

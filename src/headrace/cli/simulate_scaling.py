@@ -28,9 +28,7 @@ def add_simulate_scaling(commands: Commands) -> None:
     )
     add("--cold-start", default="240s", metavar="S", help="from ordered to ready (%(default)s)")
     add("--slo", default="ttft=2s,tpot=50ms", metavar="TIMES", help="(%(default)s)")
-    add(
-        "--profile", default="h100-llama-3.1-8b", metavar="NAME", help="of a replica (%(default)s)"
-    )
+    add("--profile", default="h100-llama-3.1-8b", metavar="NAME", help="of a replica (%(default)s)")
     add("--min", type=flags.whole(0, 100_000), default=1, metavar="N", help="replicas (1)")
     add("--max", type=flags.whole(1, 100_000), default=256, metavar="N", help="replicas (256)")
     add(

@@ -50,7 +50,8 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
     runs = defaults_and_best(scalers, every, settings.goal) if options.sweep else every
     scores = [run.scores for run in runs]
     if options.report is not None:
-        page = scaling_report(runs, settings, workload, _parameters(options, workload))
+        swept = [run.scores for run in every]
+        page = scaling_report(runs, settings, workload, _parameters(options, workload), swept)
         _write(options.report, page)
     if options.json:
         document: dict[str, object] = {"runs": [each.document() for each in scores]}

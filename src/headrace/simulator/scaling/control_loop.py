@@ -1,4 +1,4 @@
-"""What both modes share: the scaler is asked, its HPA decides, the fleet changes, and it is noted."""
+"""What both modes share: a scaler is asked, its HPA decides, the fleet changes, all is noted."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import isnan
 
 from headrace.simulator.driver import Simulation
 from headrace.simulator.results import percentile
@@ -37,6 +38,7 @@ def run_events(
     requests: Sequence[TraceRequest],
     written: str,
     on_progress: OnProgress | None = None,
+    *,
     block_tokens: int = 512,
 ) -> ScalingRun:
     """Play one scaler, given by name with parameters. `demand` sums up the same `requests`."""
@@ -100,7 +102,7 @@ class _ScaledSimulation(Simulation):
         super()._begin(policy)
         self._at(self._loop.next_look_s, self._look)
 
-    def _scrape_in_turn(self, engines: list) -> None:
+    def _scrape_in_turn(self, engines: list) -> None:  # noqa: ARG002 - who is there changes
         """As it is, of whoever is there at the time."""
         count = 0
 
@@ -165,7 +167,7 @@ class _ScaledSimulation(Simulation):
         totals.ttft_misses += late
         totals.tpot_misses += slow
         self._missed += late or slow
-        if tpot_s == tpot_s:  # not nan: it has a second token
+        if not isnan(tpot_s):
             self._tpots.append(tpot_s)
         self._lengths.append((job.prompt_tokens, job.output_tokens))
 

@@ -59,7 +59,12 @@ def run_scaler(
     if workload.requests is None:
         return run_fluid(settings, workload.demand, written, on_progress)
     return run_events(
-        settings, workload.demand, workload.requests, written, on_progress, workload.block_tokens
+        settings,
+        workload.demand,
+        workload.requests,
+        written,
+        on_progress,
+        block_tokens=workload.block_tokens,
     )
 
 
@@ -78,9 +83,7 @@ def run_scalers(
     processes = min(processes, len(scalers))
     if processes < 2:
         for written in scalers:
-            yield run_scaler(
-                settings, workload, written, lambda share, w=written: report(w, share)
-            )
+            yield run_scaler(settings, workload, written, lambda share, w=written: report(w, share))
         return
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
@@ -126,13 +129,13 @@ def _searched_oracle(
 
 def _raised(settings: ScalingSimulation, workload: ScalingWorkload, margin: float) -> ScalingRun:
     assert workload.requests is not None
-    for _ in range(MOST_RAISES):
-        written = f"{ORACLE}:margin={margin:.4f}"
+    raises = 0
+    while True:
+        written = f"{ORACLE}:margin={margin * RAISE**raises:.4f}"
         run = run_events(settings, workload.demand, workload.requests, written)
-        if run.scores.attainment >= settings.goal:
-            break
-        margin *= RAISE
-    return run
+        if run.scores.attainment >= settings.goal or raises == MOST_RAISES:
+            return run
+        raises += 1
 
 
 def _watch(
