@@ -246,6 +246,10 @@ class DemandMeter:
         """Spread the load since the last look over the minutes of the clock."""
         self.minutes = []
         begin_s = self._seen_s
+        if self.troubles:
+            # What is known in part is not what was: nobody learns from it.
+            self._start_minute(now // MINUTE_S * MINUTE_S + MINUTE_S)
+            return
         if begin_s is None or self.known_since_s is None or self.capacity is None:
             self._minute_begin_s = now // MINUTE_S * MINUTE_S
             return
@@ -257,19 +261,20 @@ class DemandMeter:
         load = self.load if rate is None else rate / self.capacity.requests_per_s
         while now >= self._minute_begin_s + MINUTE_S:
             end_s = self._minute_begin_s + MINUTE_S
-            self._add(load, max(end_s - begin_s, 0.0))
+            self._add(load, end_s - max(begin_s, self._minute_begin_s))
             begin_s = max(begin_s, end_s)
             if self._minute_cover_s >= LEAST_COVER * MINUTE_S:
                 mean = self._minute_load_s / self._minute_cover_s
                 self.minutes.append(MinuteLoad(self._minute_begin_s, mean))
             self._start_minute(end_s)
-        self._add(load, now - begin_s)
+        self._add(load, now - max(begin_s, self._minute_begin_s))
 
     def _start_minute(self, begin_s: float) -> None:
         self._minute_begin_s = begin_s
         self._minute_cover_s = self._minute_load_s = 0.0
 
     def _add(self, load: float, seconds: float) -> None:
+        seconds = max(seconds, 0.0)
         self._minute_cover_s += seconds
         self._minute_load_s += load * seconds
 

@@ -18,6 +18,8 @@ from headrace.core.scaling_observation import GatewayReport
 KEPT_S = 360.0
 """How far back totals are kept: longer than any window a rate is taken over."""
 LEAST_WINDOW_S = 30.0
+DISTRUST_S = 300.0
+"""So long after a contradiction a gateway is not believed."""
 SKEW_S = 30.0
 """A gateway's own clock may be off by so much before it is said."""
 
@@ -25,7 +27,7 @@ SKEW_S = 30.0
 class GatewayTotals:
     """`offered` only grows over restarts; `trouble` says what is wrong with the last report."""
 
-    __slots__ = ("_marks", "last", "lengths", "offered", "trouble", "true_at_s")
+    __slots__ = ("_distrusted_s", "_marks", "last", "lengths", "offered", "trouble", "true_at_s")
 
     def __init__(self) -> None:
         self.last: GatewayReport | None = None
@@ -33,6 +35,7 @@ class GatewayTotals:
         self.offered = 0.0
         self.lengths = LengthSketch()
         self.trouble = ""
+        self._distrusted_s = -DISTRUST_S
         self._marks: deque[tuple[float, float]] = deque()
 
     def observe(self, report: GatewayReport, now: float) -> None:
@@ -51,8 +54,10 @@ class GatewayTotals:
             return  # the same report as before, or one that overtook it
         if report.started_at_s > last.started_at_s:
             self._grow(report, GatewayReport(report.gateway, report.started_at_s))
-        elif _went_back(report, last):
-            self.trouble = "its totals went back though it did not restart"
+        elif _went_back(report, last) or now - self._distrusted_s < DISTRUST_S:
+            # Neither what came between nor the way back to the truth is demand.
+            if _went_back(report, last):
+                self._distrusted_s = now
             self._marks.clear()
         else:
             self._grow(report, last)
@@ -80,6 +85,8 @@ class GatewayTotals:
         age_s = now - self.true_at_s
         if age_s > stale_s:
             return f"its report is {age_s:.0f} s old"
+        if now - self._distrusted_s < DISTRUST_S:
+            return "its totals went back though it did not restart"
         return self.trouble
 
     @property
@@ -97,6 +104,7 @@ class GatewayTotals:
             "last": last,
             "true_at_s": self.true_at_s,
             "offered": self.offered,
+            "distrusted_s": self._distrusted_s,
             "marks": [list(mark) for mark in self._marks],
         }
 
@@ -108,6 +116,7 @@ class GatewayTotals:
             self.last = GatewayReport(**fields)
         self.true_at_s = state["true_at_s"]
         self.offered = state["offered"]
+        self._distrusted_s = state["distrusted_s"]
         self._marks = deque((at_s, total) for at_s, total in state["marks"])
 
     def _grow(self, report: GatewayReport, last: GatewayReport) -> None:

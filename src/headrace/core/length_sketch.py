@@ -71,6 +71,8 @@ class LengthCounter:
         self, input_tokens: float, hit_tokens: float, output_tokens: float, requests: float = 1.0
     ) -> None:
         """Count `requests` of these lengths each."""
+        if requests <= 0.0:
+            return
         key = cell_key(input_tokens, hit_tokens, output_tokens)
         sums = self._cells.get(key)
         if sums is None:

@@ -52,6 +52,8 @@ def request_work(figures: EngineFigures, lengths: LengthSketch) -> RequestWork:
     prompts: dict[int, list[float]] = {}
     for cell in lengths.cells:
         n = cell.requests
+        if n <= 0.0:
+            continue
         prompt, hit, output = cell.input_tokens / n, cell.hit_tokens / n, cell.output_tokens / n
         uncached = max(prompt - hit, 1.0)
         prefill_s = latency.per_prefill_token_s * uncached
