@@ -10,6 +10,7 @@ from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.ports import Actuator
 from headrace.autoscaler.tolerance import HpaValue, hpa_value
+from headrace.core.demand_history import DemandSample
 from headrace.core.latency import LatencyProfile
 from headrace.core.scaling import PoolScaler
 from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
@@ -47,6 +48,8 @@ class ScaledPool:
         self.changes = 0
         """How many differed."""
         self.observation: PoolObservation | None = None
+        self.history: Sequence[DemandSample] = ()
+        """Demand before the first decision; learned from with it, and then forgotten."""
         self._figures = scaler.figures
         self._orders = Orders()
 
@@ -75,6 +78,8 @@ class ScaledPool:
 
     def decide(self, seen: PoolObservation, now: float) -> bool:
         """Decide and carry it out; whether what is wanted is another thing than before."""
+        if self.history:
+            self._look_back()
         before, plan = self.plan, self.scaler.tick(seen, now)
         self.plan = plan
         if self.actuator is not None:
@@ -97,6 +102,14 @@ class ScaledPool:
     def present(self) -> int:
         """Replicas that are there or ordered and do not leave."""
         return 0 if self.observation is None else count(self.observation.replicas, _ORDERED)
+
+    def _look_back(self) -> None:
+        """Learn from history. It is told in requests and tokens; what load that was follows from
+        what an engine does, which must be known by now.
+        """
+        history, self.history = self.history, ()
+        if self.scaler.figures.latency is not NOT_LEARNED:
+            self.scaler.learn(history)
 
     def _learn(self, reports: Sequence[PoolReport]) -> None:
         """Use what gateways believe of the engines now: the first profile that any of them has,

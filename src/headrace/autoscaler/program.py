@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from headrace.autoscaler.gathering import Gathering
+from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.pool import ScaledPool
 from headrace.autoscaler.ports import ReportSource, SourceError
 from headrace.autoscaler.settings import GatheringSettings
@@ -34,6 +35,7 @@ class Autoscaler:
         clock: Unix time in seconds.
         store: Keeps what the scalers have learned, now and then and at the end.
         on_change: Called after each decision that changes something.
+        minutes: Keeps demand by the minute.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Autoscaler:
         clock: Callable[[], float],
         store: Store | None = None,
         on_change: Callable[[ScaledPool], None] | None = None,
+        minutes: MinuteLog | None = None,
     ) -> None:
         self.scaled = {pool.name: pool for pool in pools}
         self.gathering = Gathering([source.name for source in sources])
@@ -55,6 +58,7 @@ class Autoscaler:
         self._store = store
         self._stored_s = clock()
         self._on_change = on_change
+        self._minutes = minutes
         self._waiting: set[asyncio.Future[None]] = set()
 
     # ------------------------------------------------------------ the loop
@@ -106,6 +110,8 @@ class Autoscaler:
         if not any(self.gathering.latest(pool.name)) and pool.plan is None:
             return False  # nothing was ever told of it: there is nothing to decide by
         seen = pool.look(self.gathering, now)
+        if self._minutes is not None:
+            self._minutes.look(pool.name, seen.gateways, now)
         if not pool.is_due(seen, now):
             return False
         self.ticks += 1

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.autoscaler.app import make_scaler_app
+from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.keda import PlansForKeda
+from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
-from headrace.autoscaler.ports import Actuator, ReportSource
+from headrace.autoscaler.ports import Actuator, ReportSource, SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import (
     DEFAULT_KV_CAPACITY_TOKENS,
@@ -24,6 +26,7 @@ from headrace.compose.lifecycle import StopSignals, run_loop
 from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
 from headrace.config import Loaded
+from headrace.core.demand_history import DemandSample
 from headrace.core.scaling_settings import EngineFigures, ScalingTarget
 from headrace.edges.http.tls import TlsError, within
 from headrace.edges.state_file import StateFile, StateFileError
@@ -33,6 +36,10 @@ from headrace.gateway.control_server import ControlServer, reachable, serve_cont
 
 if TYPE_CHECKING:
     from headrace.edges.keda.server import KedaServer
+
+
+HISTORY_S = 60.0
+"""The demand of the past must be read within this time; then it is done without."""
 
 
 class ScalerHost:
@@ -70,16 +77,18 @@ class ScalerHost:
             clock=time.time,
             store=None if self._state is None else self._store,
             on_change=self._on_change,
+            minutes=self._minutes(),
         )
         self._keda: KedaServer | None = None
+        self._restored: frozenset[str] = frozenset()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Go on from what was kept, answer KEDA and begin. Raises StartError."""
-        self._restore()
+        self._restored = self._restore()
         if self._section.keda is not None:
             self._keda = await self._start_keda()
-        self._task = asyncio.create_task(self.autoscaler.run(), name="autoscaler")
+        self._task = asyncio.create_task(self._run(), name="autoscaler")
 
     async def stop(self) -> None:
         """Keep what was learned, and end."""
@@ -124,16 +133,54 @@ class ScalerHost:
             raise StartError(f"scaling.keda: {error}; choose another port") from None
         return server
 
+    async def _run(self) -> None:
+        await self._look_back()
+        await self.autoscaler.run()
+
     # ------------------------------------------------------------ what is kept
 
-    def _restore(self) -> None:
-        if self._state is None:
+    def _minutes(self) -> MinuteLog | None:
+        """Keeps the history file, if there is one."""
+        source = _history_of(self._section, self._folder)
+        if not isinstance(source, FileHistory):
+            return None
+
+        def keep(pool: str, sample: DemandSample) -> None:
+            try:
+                source.keep(pool, sample)
+            except SourceError as error:
+                self._terminal.problem(str(error))
+
+        return MinuteLog(keep)
+
+    async def _look_back(self) -> None:
+        """Read the demand of the past, for pools of which nothing else was kept."""
+        source = _history_of(self._section, self._folder)
+        if source is None:
             return
+        for name, pool in self.autoscaler.scaled.items():
+            if name in self._restored:
+                continue
+            try:
+                async with asyncio.timeout(HISTORY_S):
+                    pool.history = await source.read(name, time.time())
+            except (SourceError, TimeoutError) as error:
+                reason = str(error) or f"history: no answer within {HISTORY_S:g} s"
+                self._terminal.problem(f"{reason}; pool {name} begins without its past")
+            else:
+                told = counted(len(pool.history), "minute")
+                self._terminal.status(f"pool {name}: {told} of history read")
+
+    def _restore(self) -> frozenset[str]:
+        """Go on from what was kept; the names of the pools of which something was."""
+        if self._state is None:
+            return frozenset()
         try:
             kept = self._state.read()
-            for name, pool in self.autoscaler.scaled.items():
-                if name in kept:
-                    pool.scaler.restore(kept[name])
+            found = [name for name in self.autoscaler.scaled if name in kept]
+            for name in found:
+                self.autoscaler.scaled[name].scaler.restore(kept[name])
+            return frozenset(found)
         except StateFileError as error:
             self._terminal.problem(f"{error}; the scaler begins anew")
         except (KeyError, TypeError, ValueError) as error:
@@ -141,6 +188,7 @@ class ScalerHost:
             self._terminal.problem(
                 f"{path} is of another version ({error!r}); the scaler begins anew"
             )
+        return frozenset()
 
     def _store(self, state: dict[str, Any]) -> None:
         assert self._state is not None
@@ -161,6 +209,16 @@ class ScalerHost:
         self._terminal.status(
             f"pool {pool.name}: {counted(plan.replicas, 'replica')} wanted{was} ({plan.decided_by})"
         )
+
+
+def _history_of(section: ScalingSection, folder: Path) -> FileHistory | PrometheusHistory | None:
+    history = section.history
+    if history is None:
+        return None
+    if history.file is not None:
+        return FileHistory(folder / history.file, history.days)
+    assert history.prometheus is not None
+    return PrometheusHistory(history.prometheus, history.days)
 
 
 def _scaled_pool(name: str, scaling: PoolScaling, actuator: Actuator | None) -> ScaledPool:
