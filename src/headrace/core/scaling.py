@@ -105,6 +105,8 @@ class PoolScaler:
         told = opinions(view)
         floor, ceiling = bounds(view, told)
         wish, decided_by = _wish(told)
+        if self._may_be_zero(view):
+            wish, decided_by = 0.0, "idle"
         if floor.replicas > wish:
             wish, decided_by = floor.replicas, f"floor: {floor.why}"
         if self._hysteresis.number is None:
@@ -266,6 +268,12 @@ class PoolScaler:
         if since_s is None or any(replica.running for replica in ready):
             return 0.0
         return now - since_s
+
+    def _may_be_zero(self, view: ScalingView) -> bool:
+        """Whether nothing has been asked for so long that what may come can wait for a start."""
+        settings = self.settings
+        is_idle = view.idle_s >= settings.idle_to_zero_s and view.held_requests <= 0.0
+        return settings.min_replicas == 0 and is_idle
 
     # ---- the plan
 

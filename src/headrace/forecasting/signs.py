@@ -26,9 +26,9 @@ SHARE_MINUTES = 2.0 * DAY_MINUTES
 FAST_WEIGHT, SLOW_WEIGHT, MEAN_WEIGHT = 0.75, 0.2, 0.015
 MARK_HOURS = 14.0 * 24.0
 """Half-life of what is known of a minute of the hour, in hours."""
-MARK_PRIOR = 2.0
+MARK_PRIOR = 12.0
 """Hours of no difference that a minute of the hour begins with."""
-MOST_RISE = 10.0
+MOST_RISE = 4.0
 """In units of restlessness: one jump says no more than this of its minute."""
 LEAST_MARK, MOST_MARK = 0.1, 3.0
 

@@ -186,7 +186,7 @@ def test_a_refused_order_is_told_and_asked_again():
         return replace(observation, refused_order="quota of 16 GPUs exceeded")
 
     world.spoil = refuse
-    world.carry_out = lambda plan: ordered.append(plan.order)  # type: ignore[method-assign]
+    world.carry_out = lambda plan: ordered.append(plan.order)
     world.run(600.0)
     assert world.plan.replicas > 20
     assert ordered[-1] == world.plan.replicas - len(world.running)
