@@ -5,7 +5,7 @@ At each sync, with n replicas ordered and a wish d (KEDA publishes a metric; the
     |d/n - 1| <= tolerance                                            nothing changes
     up:   at most the lowest wish of `up_window_s`, at most what the policies allow
     down: at least the highest wish of `down_window_s`, at least what the policies allow
-    a policy (kind, value, period_s) allows, from the number that there was period_s ago,
+    a policy (kind, value, period_s) allows, from the number before the changes of that period,
         pods: value more or fewer        percent: value % more or fewer
     of several policies the most permissive holds (selectPolicy: Max)
 
@@ -59,14 +59,14 @@ DIRECT = Behaviour(tolerance=0.0, down_window_s=0.0, up=(), down=())
 class Actuator:
     """Makes numbers of wishes, with the memory that windows and policies need."""
 
-    __slots__ = ("_behaviour", "_least", "_most", "_numbers", "_wishes")
+    __slots__ = ("_behaviour", "_changes", "_least", "_most", "_wishes")
 
     def __init__(self, behaviour: Behaviour, least: int, most: int) -> None:
         self._behaviour = behaviour
         self._least = least
         self._most = most
         self._wishes: deque[tuple[float, int]] = deque()
-        self._numbers: deque[tuple[float, int]] = deque()
+        self._changes: deque[tuple[float, int]] = deque()
 
     def number(self, wish: int, current: int, now: float) -> int:
         """The number to order."""
@@ -74,7 +74,7 @@ class Actuator:
         if current and abs(wish / current - 1.0) <= behaviour.tolerance + 1e-12:
             wish = current
         wish = min(max(wish, self._least), self._most)
-        self._remember(wish, current, now)
+        self._remember(wish, now)
         lowest = min(w for at_s, w in self._wishes if at_s >= now - behaviour.up_window_s)
         highest = max(w for at_s, w in self._wishes if at_s >= now - behaviour.down_window_s)
         number = current
@@ -88,30 +88,22 @@ class Actuator:
             if behaviour.down:
                 allowed = (p.least(self._before(p, now, current)) for p in behaviour.down)
                 number = min(max(number, min(allowed)), current)
-        return min(max(number, self._least), self._most)
+        number = min(max(number, self._least), self._most)
+        if number != current and (behaviour.up or behaviour.down):
+            self._changes.append((now, number - current))
+        return number
 
-    def _remember(self, wish: int, current: int, now: float) -> None:
+    def _remember(self, wish: int, now: float) -> None:
         behaviour = self._behaviour
         window_s = max(behaviour.up_window_s, behaviour.down_window_s)
         self._wishes.append((now, wish))
         while self._wishes[0][0] < now - window_s:
             self._wishes.popleft()
         periods = [policy.period_s for policy in (*behaviour.up, *behaviour.down)]
-        if not periods:
-            return
-        self._numbers.append((now, current))
-        while len(self._numbers) > 1 and self._numbers[1][0] <= now - max(periods):
-            self._numbers.popleft()
+        while self._changes and self._changes[0][0] <= now - max(periods):
+            self._changes.popleft()
 
     def _before(self, policy: Policy, now: float, current: int) -> int:
-        """The number there was at the beginning of the policy's period.
-
-        The sync at which a change was ordered saw the number before it, so a change counts from
-        the next one on.
-        """
-        before = current
-        for at_s, number in reversed(self._numbers):
-            if at_s <= now - policy.period_s:
-                return number
-            before = number
-        return before
+        """The number before the changes of the policy's period, in its direction or the other."""
+        begin_s = now - policy.period_s
+        return current - sum(change for at_s, change in self._changes if at_s > begin_s)

@@ -193,7 +193,7 @@ class FluidPool:
         uneven = mix.sequence_step_s / free
         self._prompt_noise = prompts
         self._batch_noise = BATCH_NOISE * batch * uneven * uneven
-        self._spread_s = sqrt(prompts / mix.output_tokens + self._batch_noise)
+        self._spread_s = sqrt(prompts * mix.inverse_answer + self._batch_noise)
 
     def _end(self, tick: int, mix: RequestMix, ended: float, share: float) -> None:
         """`ended` requests, `share` of the running ones, have their last token."""

@@ -30,6 +30,7 @@ class RequestMix:
         "answers",
         "context_tokens",
         "input_tokens",
+        "inverse_answer",
         "most_sequences",
         "output_tokens",
         "points",
@@ -69,6 +70,7 @@ class RequestMix:
         self.prompts = _together(costs)
         self.prompt_p90_s = (_quantile(self.prompts, 0.88) + _quantile(self.prompts, 0.92)) / 2
         self.answers = _together([(w, o) for w, _, o in lengths])
+        self.inverse_answer = sum(w / o for w, _, o in lengths)
         # What a token share weighs: prompt and answer of those with this answer.
         self.tpot_points = tuple((w, o, w * (self.input_tokens + o)) for w, o in self.answers)
         room = KV_FILL * engine.kv_capacity_tokens / max(self.context_tokens, 1.0)

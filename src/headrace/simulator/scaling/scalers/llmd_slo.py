@@ -66,4 +66,4 @@ def law(s: float, number: int, ready: int, up: float, down: float) -> int:
 
 
 SCALER = LlmdSlo
-SWEEP = {"up": (0.35, 0.45, 0.55, 0.65, 0.75, 0.85), "down": (0.25, 0.3, 0.35, 0.4, 0.5, 0.6)}
+SWEEP = {"up": (0.45, 0.55, 0.65, 0.75, 0.85), "down": (0.3, 0.4, 0.5, 0.6)}

@@ -38,4 +38,4 @@ def mean_replicas(settings: ScalingSimulation, demand: Demand) -> float:
 
 
 SCALER = Static
-SWEEP = {"margin": (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5, 4.0, 5.0)}
+SWEEP = {"margin": (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0)}
