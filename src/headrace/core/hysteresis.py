@@ -1,15 +1,16 @@
 """From wishes to a number that does not flap: up at once, down late.
 
-    up    as soon as a wish is above the number
-    down  to the highest wish of a window plus a band, and only if that is at least one whole
-          replica below the number
+    up    at once, where a wish is above the number by more than the band;
+          within the band, where all wishes of a minute are above it, to their mean
+    down  where the highest wish of a window is below the number by a replica and a third of the
+          band, to that highest wish
 
-    band = BAND_SIGMAS * noise of the wish          noise: median |change| of a minute / 0.954
+    band = 3 * noise of the wish      noise: median |second difference| of minutes / 1.652
 
-Noise around a steady demand raises the number once, to the top of what it reaches; to come down
-again, the highest wish of a whole window would have to stay a replica and the band below that top.
-The median does not see jumps, as long as most minutes have none: what moves is followed, and what
-only trembles is not.
+Of a steady demand with noise, wishes are on both sides of the number or below it, so it does not
+rise; to fall, the highest of a window would have to be a whole replica below. The second difference
+does not see what rises or falls steadily, and its median not the jumps, as long as most minutes
+have none: what moves is followed, what only trembles is not.
 """
 
 from __future__ import annotations
@@ -20,31 +21,27 @@ from statistics import median
 from typing import Any
 
 BAND_SIGMAS = 3.0
-MEDIAN_OF_DIFFERENCE = 0.954
-"""Median of |a - b| for two normal values of standard deviation 1."""
+MEDIAN_OF_SECOND_DIFFERENCE = 1.652
+"""Median of |a - 2b + c| for three normal values of standard deviation 1."""
 NOISE_MINUTES = 60
+FEWEST_MINUTES = 5
+"""Before so many there is no band."""
+DOWN_SHARE = 1 / 3
+UP_S = 60.0
 MINUTE_S = 60.0
 
 
 class Hysteresis:
     """The number of one pool. `number` is None before the first decision."""
 
-    __slots__ = ("_differences", "_minute_s", "_minute_wish", "_wishes", "number", "raised_s")
+    __slots__ = ("_differences", "_minutes", "_wishes", "band", "number")
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.raised_s = 0.0
+        self.band = 0.0
         self._wishes: deque[tuple[float, float]] = deque()
         self._differences: deque[float] = deque(maxlen=NOISE_MINUTES)
-        self._minute_s: float | None = None
-        self._minute_wish = 0.0
-
-    @property
-    def band(self) -> float:
-        """Replicas that noise may move the wish by."""
-        if len(self._differences) < 5:
-            return 0.0
-        return BAND_SIGMAS * median(self._differences) / MEDIAN_OF_DIFFERENCE
+        self._minutes: deque[tuple[float, float]] = deque(maxlen=3)
 
     def decide(self, wish: float, now: float, window_s: float, forbidden: str = "") -> str:
         """Set `number`; the answer says why it is above the wish, "" if it is not.
@@ -54,50 +51,64 @@ class Hysteresis:
         self._note(wish, now, window_s)
         need = _whole(wish)
         if self.number is None or need > self.number:
-            self.number = need
-            self.raised_s = now
-            return ""
+            return self._raise(wish, now)
         if need == self.number:
             return ""
         if forbidden:
             return f"not lowered to {need} {forbidden}"
         if now - self._wishes[0][0] < window_s - 1e-6:
             return f"not lowered to {need} before {window_s:.0f} s of wishes are known"
-        highest = max(each for _, each in self._wishes)
-        lower = _whole(highest + self.band)
-        self.number = min(self.number, lower)
+        highest = max(each for at_s, each in self._wishes if at_s >= now - window_s - 1e-6)
+        if highest + 1.0 + DOWN_SHARE * self.band <= self.number:
+            self.number = _whole(highest)
         return "" if self.number == need else f"held at {self.number} above a wish of {wish:.2f}"
+
+    def _raise(self, wish: float, now: float) -> str:
+        number = self.number
+        if number is None or wish > number + self.band:
+            self.number = _whole(wish)
+            return ""
+        recent = [each for at_s, each in self._wishes if at_s >= now - UP_S - 1e-6]
+        is_covered = now - self._wishes[0][0] >= UP_S - 1e-6
+        if is_covered and min(recent) > number:
+            self.number = _whole(sum(recent) / len(recent))
+            return ""
+        return f"not raised to {_whole(wish)} within its noise of {self.band:.2f}"
 
     def state(self) -> dict[str, Any]:
         """What a restart needs, as JSON can hold it."""
         return {
             "number": self.number,
-            "raised_s": self.raised_s,
+            "band": self.band,
             "wishes": [list(each) for each in self._wishes],
             "differences": list(self._differences),
-            "minute_s": self._minute_s,
-            "minute_wish": self._minute_wish,
+            "minutes": [list(each) for each in self._minutes],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` said."""
         self.number = state["number"]
-        self.raised_s = state["raised_s"]
+        self.band = state["band"]
         self._wishes = deque((at_s, wish) for at_s, wish in state["wishes"])
         self._differences = deque(state["differences"], maxlen=NOISE_MINUTES)
-        self._minute_s = state["minute_s"]
-        self._minute_wish = state["minute_wish"]
+        self._minutes = deque(((at_s, wish) for at_s, wish in state["minutes"]), maxlen=3)
 
     def _note(self, wish: float, now: float, window_s: float) -> None:
         self._wishes.append((now, wish))
-        # One older than the window stays, to show that the window is covered.
-        while len(self._wishes) > 1 and self._wishes[1][0] <= now - window_s:
+        # One older than the windows stays, to show that they are covered.
+        oldest_s = now - max(window_s, UP_S)
+        while len(self._wishes) > 1 and self._wishes[1][0] <= oldest_s:
             self._wishes.popleft()
-        if self._minute_s is None:
-            self._minute_s, self._minute_wish = now, wish
-        elif now - self._minute_s >= MINUTE_S - 1e-6:
-            self._differences.append(abs(wish - self._minute_wish))
-            self._minute_s, self._minute_wish = now, wish
+        minutes = self._minutes
+        if minutes and now - minutes[-1][0] < MINUTE_S - 1e-6:
+            return
+        minutes.append((now, wish))
+        if len(minutes) == 3:
+            first, second, third = (each for _, each in minutes)
+            self._differences.append(abs(first - 2.0 * second + third))
+        if len(self._differences) >= FEWEST_MINUTES:
+            noise = median(self._differences) / MEDIAN_OF_SECOND_DIFFERENCE
+            self.band = BAND_SIGMAS * noise
 
 
 def _whole(replicas: float) -> int:
