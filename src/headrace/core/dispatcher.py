@@ -234,7 +234,8 @@ class Dispatcher:
                 self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
                 return self._wakes.by(now + LOOK_S)
         if not flight.counted:
-            self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
+            flight.counted = True
+            replica.pool.demand.arrived(ask.prompt_tokens, best[HIT_TOKENS])
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
         self._last_attempt = number = self._last_attempt + 1
@@ -287,8 +288,8 @@ class Dispatcher:
             return []
         flight, effects = attempt.flight, list[Effect]()
         attempt.ended, attempt.ended_s = event, now
-        last_tokens = event.counted_output_tokens - attempt.output_tokens
-        attempt.replica.pool.demand.output_tokens += max(0, last_tokens)
+        demand, output_tokens = attempt.replica.pool.demand, event.counted_output_tokens
+        demand.output_tokens += max(0, output_tokens - attempt.output_tokens)
         if event.outcome is Outcome.COMPLETED:
             self._complete(attempt, event, now)
             if len(flight.attempts) > 1:
@@ -304,7 +305,11 @@ class Dispatcher:
         if event.outcome in _RETRYABLE and not attempt.is_timed:
             effects += self._retry(flight, event, now)
         if flight.attempts[-1] is attempt:
-            attempt.replica.pool.demand.ended(attempt, event, flight, now)
+            outcome = event.outcome
+            if outcome is Outcome.COMPLETED or outcome is Outcome.ABORTED:
+                demand.served(attempt, event, flight, output_tokens, now)
+            else:
+                demand.not_served(outcome)
             flight.land()
         return effects
 

@@ -1,6 +1,6 @@
 """What is asked of a pool and how well it is served: totals that only grow, for a scaler.
 
-    arrived ──► requests, tokens          ended ──► lengths, judged, misses
+    arrived ──► requests, tokens          served ──► lengths, judged, misses
     shed    ──► refused for want of capacity
 
 A request counts once, when it is first sent or held, whatever becomes of it. It misses a target
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from headrace.core.length_sketch import LengthCounter
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from headrace.core.attempts import Attempt
     from headrace.core.events import Ended
     from headrace.core.flights import Flight
+    from headrace.core.model import Outcome
 
 RECENT_S = 60.0
 """Ratios to the targets are those of the requests that ended so lately."""
 MOST_RECENT = 512
 WORST_SHARE = 0.9
 
-_AT_FAULT = frozenset(("unavailable", "timed_out", "broken"))
-_NOT_SERVED = frozenset(("refused", "cut"))
-"""Outcomes that say nothing of how a request was served: its own fault, or the gateway's stop."""
+_SAYS_NOTHING = ("refused", "cut")
+Ratios: TypeAlias = deque[tuple[float, float]]
 
 
 class PoolDemand:
@@ -60,8 +60,8 @@ class PoolDemand:
         self.ttft_misses = 0
         self.tpot_misses = 0
         self.other_misses = 0
-        self.ttft_recent = RecentRatios()
-        self.tpot_recent = RecentRatios()
+        self.ttft_recent = recent_ratios()
+        self.tpot_recent = recent_ratios()
 
     def arrived(self, prompt_tokens: int, hit_tokens: int) -> None:
         """A request was sent for the first time, or held."""
@@ -69,41 +69,46 @@ class PoolDemand:
         self.input_tokens += prompt_tokens
         self.uncached_tokens += prompt_tokens - hit_tokens
 
-    def ended(self, attempt: Attempt, event: Ended, flight: Flight, now: float) -> None:
-        """The last attempt of a request is over. Its output tokens are counted elsewhere."""
-        outcome = event.outcome.value
-        if outcome in _NOT_SERVED:
-            return
-        if outcome in _AT_FAULT:
+    def not_served(self, outcome: Outcome) -> None:
+        """A request has ended otherwise. One that was wrong itself, or cut when the gateway stops,
+        says nothing of the pool; the others were broken off by a replica, or none was reached.
+        """
+        if outcome not in _SAYS_NOTHING:
             self.judged += 1
             self.other_misses += 1
-            return
-        output_tokens = event.counted_output_tokens
-        usage, pool = event.usage, attempt.replica.pool
+
+    def served(
+        self, attempt: Attempt, event: Ended, flight: Flight, output_tokens: int, now: float
+    ) -> None:
+        """A request has ended, completed or left by its client. Its output tokens are counted
+        elsewhere.
+        """
+        usage = event.usage
         if usage is None:
             self.lengths.add(attempt.prompt_tokens, attempt.hit_tokens, output_tokens)
         else:
-            hit_tokens = usage.cached_tokens if pool.reports_cached else attempt.hit_tokens
-            hit_tokens = min(hit_tokens, usage.input_tokens)
-            self.lengths.add(usage.input_tokens, hit_tokens, output_tokens)
-        if attempt.is_timed and attempt.first_token_s is not None:
-            ttft_s = attempt.first_token_s - flight.arrived_s
-            self._judge(attempt, flight, ttft_s, attempt.tpot_s(output_tokens, now), now)
-
-    def _judge(
-        self, attempt: Attempt, flight: Flight, ttft_s: float, tpot_s: float | None, now: float
-    ) -> None:
-        ttft_ratio = ttft_s / flight.ttft_target_s
-        tpot_ratio = 0.0 if tpot_s is None else tpot_s / flight.tpot_target_s
-        self.judged += 1
-        self.ttft_recent.add(ttft_ratio, now)
-        if tpot_s is not None:
-            self.tpot_recent.add(tpot_ratio, now)
-        if ttft_ratio <= 1.0 and tpot_ratio <= 1.0:
+            input_tokens, hit_tokens = usage.input_tokens, usage.cached_tokens
+            if not attempt.replica.pool.reports_cached:
+                hit_tokens = min(attempt.hit_tokens, input_tokens)
+            self.lengths.add(input_tokens, hit_tokens, output_tokens)
+        first_token_s = attempt.first_token_s
+        if not attempt.is_timed or first_token_s is None:
             return
+        self.judged += 1
+        ttft_ratio = (first_token_s - flight.arrived_s) / flight.ttft_target_s
+        self.ttft_recent.append((now, ttft_ratio))
+        tpot_ratio = 0.0
+        if output_tokens > 1:
+            tpot_s = (now - first_token_s) / (output_tokens - 1)
+            tpot_ratio = tpot_s / flight.tpot_target_s
+            self.tpot_recent.append((now, tpot_ratio))
+        if ttft_ratio > 1.0 or tpot_ratio > 1.0:
+            self._missed(attempt, flight, late=ttft_ratio > 1.0)
+
+    def _missed(self, attempt: Attempt, flight: Flight, *, late: bool) -> None:
         if len(flight.attempts) > 1 or _too_long_anyway(attempt, flight):
             self.other_misses += 1
-        elif ttft_ratio > 1.0:
+        elif late:
             self.ttft_misses += 1
         else:
             self.tpot_misses += 1
@@ -118,19 +123,12 @@ def _too_long_anyway(attempt: Attempt, flight: Flight) -> bool:
     return alone_s > flight.ttft_target_s
 
 
-class RecentRatios:
-    """Measured ÷ promised of the requests that ended in the last `RECENT_S`."""
+def recent_ratios() -> Ratios:
+    """Room for the newest measured ÷ promised of requests, each with the time of its end."""
+    return deque(maxlen=MOST_RECENT)
 
-    __slots__ = ("_ratios",)
 
-    def __init__(self) -> None:
-        self._ratios: deque[tuple[float, float]] = deque(maxlen=MOST_RECENT)
-
-    def add(self, ratio: float, now: float) -> None:
-        """Take in one request's."""
-        self._ratios.append((now, ratio))
-
-    def worst(self, now: float) -> float:
-        """The p90 of them, 0 if there are none."""
-        recent = sorted(ratio for at_s, ratio in self._ratios if at_s > now - RECENT_S)
-        return recent[ceil(WORST_SHARE * len(recent)) - 1] if recent else 0.0
+def worst(ratios: Ratios, now: float) -> float:
+    """The p90 of those of the last `RECENT_S`, 0 if there are none."""
+    recent = sorted(ratio for at_s, ratio in ratios if at_s > now - RECENT_S)
+    return recent[ceil(WORST_SHARE * len(recent)) - 1] if recent else 0.0

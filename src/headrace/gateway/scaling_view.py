@@ -14,6 +14,7 @@ from headrace.core import routing
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.latency import LatencyProfile, PoolLatency
 from headrace.core.model import Pool, Replica, ReplicaState
+from headrace.core.pool_demand import worst
 from headrace.core.scaling_observation import GatewayReport, Phase, ReplicaObservation
 from headrace.core.scaling_report import PoolReport, ScalingReport
 from headrace.gateway.telemetry import Telemetry
@@ -125,8 +126,8 @@ class ScalingView:
             ttft_misses=told.ttft_misses,
             tpot_misses=told.tpot_misses,
             other_misses=told.other_misses,
-            ttft_worst_ratio=told.ttft_recent.worst(now),
-            tpot_worst_ratio=told.tpot_recent.worst(now),
+            ttft_worst_ratio=worst(told.ttft_recent, now),
+            tpot_worst_ratio=worst(told.tpot_recent, now),
             held_requests=len(held),
             held_input_tokens=sum(routing.prompt_tokens(each, pool) for each in held),
             shed_requests=told.shed_requests,

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.model import Outcome
-from headrace.core.pool_demand import PoolDemand, RecentRatios
+from headrace.core.pool_demand import PoolDemand, recent_ratios, worst
 from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import POOL, Driver, chain
 
@@ -70,8 +70,8 @@ def test_a_late_first_token_and_slow_tokens_are_misses():
         core.serve(prefill_s=ttft_s, decode_s=decode_s)  # 100 tokens
     told = demand(core)
     assert (told.judged, told.ttft_misses, told.tpot_misses, told.other_misses) == (3, 1, 1, 0)
-    assert told.ttft_recent.worst(core.now) == pytest.approx(1.25)
-    assert told.tpot_recent.worst(core.now) == pytest.approx(2.0)
+    assert worst(told.ttft_recent, core.now) == pytest.approx(1.25)
+    assert worst(told.tpot_recent, core.now) == pytest.approx(2.0)
 
 
 def test_a_prompt_that_takes_longer_than_the_target_alone_is_not_loads_miss():
@@ -93,9 +93,9 @@ def test_a_broken_stream_is_another_miss_and_a_wrong_request_none():
 
 
 def test_old_ratios_are_forgotten():
-    ratios = RecentRatios()
+    ratios = recent_ratios()
     for second in range(10):
-        ratios.add(float(second), float(second))
-    assert ratios.worst(9.0) == 8.0
-    assert ratios.worst(65.5) == 9.0
-    assert ratios.worst(100.0) == 0.0
+        ratios.append((float(second), float(second)))
+    assert worst(ratios, 9.0) == 8.0
+    assert worst(ratios, 65.5) == 9.0
+    assert worst(ratios, 100.0) == 0.0
