@@ -58,13 +58,15 @@ class ScaledPool:
         """Never fewer."""
         return self.scaler.settings.min_replicas
 
-    def look(self, gathering: Gathering, now: float) -> PoolObservation:
-        """What is known of the pool now."""
+    def look(self, gathering: Gathering, now: float, gpus: float | None = None) -> PoolObservation:
+        """What is known of the pool now; `gpus` is its share of a budget, if there is one."""
         actuator = self.actuator
         own, refused = (None, "") if actuator is None else (actuator.observed(), actuator.refused)
         seen = gathering.observation(self.name, now, own=own, refused=refused)
         if actuator is None and seen.replicas_known:
             seen = replace(seen, replicas=self._orders.observed(seen.replicas, now))
+        if gpus is not None:
+            seen = replace(seen, gpus_available=gpus)
         self._learn(gathering.latest(self.name))
         self.observation = seen
         return seen

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.pool import ScaledPool
@@ -36,6 +37,7 @@ class Autoscaler:
         store: Keeps what the scalers have learned, now and then and at the end.
         on_change: Called after each decision that changes something.
         minutes: Keeps demand by the minute.
+        budget: GPUs that all pools share.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Autoscaler:
         store: Store | None = None,
         on_change: Callable[[ScaledPool], None] | None = None,
         minutes: MinuteLog | None = None,
+        budget: GpuBudget | None = None,
     ) -> None:
         self.scaled = {pool.name: pool for pool in pools}
         self.gathering = Gathering([source.name for source in sources])
@@ -59,6 +62,7 @@ class Autoscaler:
         self._stored_s = clock()
         self._on_change = on_change
         self._minutes = minutes
+        self._budget = budget
         self._waiting: set[asyncio.Future[None]] = set()
 
     # ------------------------------------------------------------ the loop
@@ -96,9 +100,10 @@ class Autoscaler:
     def decide(self) -> None:
         """Decide for each pool that is due, and tell those who wait for a change."""
         now, changed = self.clock(), False
+        shares = {} if self._budget is None else self._budget.share(self.scaled)
         for pool in self.scaled.values():
             try:
-                changed |= self._decide(pool, now)
+                changed |= self._decide(pool, shares.get(pool.name), now)
             except Exception:  # noqa: BLE001 - one pool's fault must not stop all the others
                 _log.exception("pool %s could not be decided", pool.name)
         if changed:
@@ -106,10 +111,10 @@ class Autoscaler:
         if self._store is not None and now - self._stored_s >= STORE_EVERY_S:
             self.store()
 
-    def _decide(self, pool: ScaledPool, now: float) -> bool:
+    def _decide(self, pool: ScaledPool, gpus: float | None, now: float) -> bool:
         if not any(self.gathering.latest(pool.name)) and pool.plan is None:
             return False  # nothing was ever told of it: there is nothing to decide by
-        seen = pool.look(self.gathering, now)
+        seen = pool.look(self.gathering, now, gpus)
         if self._minutes is not None:
             self._minutes.look(pool.name, seen.gateways, now)
         if not pool.is_due(seen, now):

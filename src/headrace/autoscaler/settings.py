@@ -42,6 +42,11 @@ class PoolScaling(ScalingSettings):
     """From ordered to ready, as long as none was measured. By default it is reckoned: image and
     weights through the storage's bandwidth, and initialisation."""
 
+    gpus_per_replica: int = field(default=1, metadata={"minimum": 1})
+    """GPUs that one replica takes, of `scaling.gpus`."""
+    gpu_weight: float = field(default=1.0, metadata={"above": 0})
+    """Its share of `scaling.gpus` where all pools want more than there are."""
+
     def settings(self) -> ScalingSettings:
         """What the core is told."""
         told = {each.name: getattr(self, each.name) for each in fields(ScalingSettings)}
@@ -71,6 +76,8 @@ class ScalingSection:
     gateways: tuple[str, ...] = ()
     """Control planes of all gateways before these pools, as `http://10.0.0.1:9091`, for
     `headrace scaler`. Without any, the gateway that reads this file scales them by itself."""
+    gpus: int | None = None
+    """GPUs that all these pools together may use; without it each has its `max_replicas` only."""
     gathering: GatheringSettings = field(default_factory=GatheringSettings)
     """How gateways are asked."""
     keda: KedaSettings | None = None

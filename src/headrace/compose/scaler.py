@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.autoscaler.app import make_scaler_app
+from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.keda import PlansForKeda
 from headrace.autoscaler.minutes import MinuteLog
@@ -78,6 +79,7 @@ class ScalerHost:
             store=None if self._state is None else self._store,
             on_change=self._on_change,
             minutes=self._minutes(),
+            budget=_budget_of(section),
         )
         self._keda: KedaServer | None = None
         self._restored: frozenset[str] = frozenset()
@@ -221,8 +223,14 @@ def _history_of(section: ScalingSection, folder: Path) -> FileHistory | Promethe
     return PrometheusHistory(history.prometheus, history.days)
 
 
+def _budget_of(section: ScalingSection) -> GpuBudget | None:
+    if section.gpus is None:
+        return None
+    return GpuBudget(section.gpus, {n: each.gpu_weight for n, each in section.pools.items()})
+
+
 def _scaled_pool(name: str, scaling: PoolScaling, actuator: Actuator | None) -> ScaledPool:
-    figures = EngineFigures(NOT_LEARNED, DEFAULT_KV_CAPACITY_TOKENS)
+    figures = EngineFigures(NOT_LEARNED, DEFAULT_KV_CAPACITY_TOKENS, gpus=scaling.gpus_per_replica)
     return ScaledPool(name, pool_scaler(scaling.settings(), figures), actuator=actuator)
 
 

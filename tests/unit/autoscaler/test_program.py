@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.autoscaler.app import make_scaler_app
+from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.keda import PlansForKeda
 from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import SourceError
@@ -188,6 +189,31 @@ async def test_it_runs_until_it_is_cancelled_while_one_gateway_hangs():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_gpu_budget_is_shared_and_the_rest_is_left_to_who_wants_it():
+    told = report(pool_report(replica("a1"), pool="a"), pool_report(replica("b1"), pool="b"))
+    now = 1_000_000.0
+
+    def pool(name: str, floor: int) -> ScaledPool:
+        figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=4)
+        settings = ScalingSettings(min_replicas=floor, warm_replicas=1)
+        return ScaledPool(name, pool_scaler(settings, figures))
+
+    pools = [pool("a", 3), pool("b", 1)]
+    autoscaler = Autoscaler(
+        pools,
+        [source := Source("gw", told)],
+        GatheringSettings(),
+        clock=lambda: now,
+        budget=GpuBudget(16, {"a": 1.0, "b": 1.0}),
+    )
+    for _ in range(2):
+        await autoscaler.ask(source)
+        now += 15.0
+    shares = [each.observation.gpus_available for each in pools if each.observation is not None]
+    assert shares == [12.0, 4.0]
+    assert [each.plan.replicas for each in pools if each.plan is not None] == [3, 1]
 
 
 # ---------------------------------------------------------------- what is shown
