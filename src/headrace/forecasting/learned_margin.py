@@ -20,7 +20,7 @@ from headrace.forecasting.season import Season
 from headrace.forecasting.shadows import KEEP, Contagion, Shadows
 from headrace.forecasting.signs import Faded, Signs
 
-RULES = ("restless", "marked", "share", "trend", "season", "marked_season")
+RULES = ("restless", "marked", "share", "trend", "level", "season", "marked_season")
 FIRST_RULE = "restless"
 SWITCH_GAIN = 0.01
 """A rule must be cheaper by so much to be taken instead of the one in use."""
@@ -157,6 +157,8 @@ class LearnedMargin:
             return load, signs.share
         if rule == "trend":
             return load + signs.slope * horizon, signs.restless
+        if rule == "level":
+            return (load + signs.level.mean) / 2.0, signs.restless
         if rule == "season":
             return load * self._season.ratio(minute, horizon), signs.restless
         if rule == "marked":

@@ -6,6 +6,7 @@ All in load (replicas fully used), from one value a minute:
     restless = 0.75 * mean range over 2 h + 0.2 * mean range over 12 h + 1.5 % of the mean load
     share   = mean of range / load over 2 days                moves in proportion to the level
     slope   = (now - a horizon ago) / horizon, if up
+    level   = mean load over 6 h, to which what jumps about it comes back
     marks   = for each minute of the hour, how far demand rose behind it, over what is usual
 
 Restlessness comes in spells: after an hour of jumps the next hour has them too. Marks: jobs and
@@ -21,6 +22,7 @@ DAY_MINUTES = 1440
 HOUR_MINUTES = 60
 FAST_MINUTES = 120.0
 SLOW_MINUTES = 720.0
+LEVEL_MINUTES = 360.0
 MEAN_MINUTES = 3.0 * DAY_MINUTES
 SHARE_MINUTES = 2.0 * DAY_MINUTES
 FAST_WEIGHT, SLOW_WEIGHT, MEAN_WEIGHT = 0.75, 0.2, 0.015
@@ -69,6 +71,7 @@ class Signs:
         "_share",
         "_slow",
         "_window",
+        "level",
         "mark",
         "mean",
         "range",
@@ -86,6 +89,7 @@ class Signs:
         self._rises = [0.0] * HOUR_MINUTES
         self._counts = [0.0] * HOUR_MINUTES
         self._kept = 0.5 ** (1.0 / MARK_HOURS)
+        self.level = Faded(LEVEL_MINUTES)
         self.mean = Faded(MEAN_MINUTES)
         self.range = self.restless = self.share = self.slope = 0.0
         self.mark = 1.0
@@ -98,6 +102,7 @@ class Signs:
         window = self._window
         window.append(load)
         self.mean.add(load)
+        self.level.add(load)
         highest, lowest = max(window), min(window)
         self.range = highest - lowest
         if len(window) == horizon + 1:
@@ -143,7 +148,7 @@ class Signs:
         self.range, self.restless, self.share, self.slope, self.mark = state["now"]
 
     def _all_faded(self) -> tuple[Faded, ...]:
-        return (self._fast, self._slow, self._share, self.mean)
+        return (self._fast, self._slow, self._share, self.mean, self.level)
 
     def _learn_mark(self, place: int, window: deque[float]) -> None:
         """How far demand rose behind the minute that began the window."""
