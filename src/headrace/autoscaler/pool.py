@@ -16,9 +16,13 @@ from headrace.core.scaling import PoolScaler
 from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import PoolReport
+from headrace.forecasting.calendar import CalendarEntry, floors
 
 MOST_KEPT = 240
 """Plans that are remembered for `headrace why --scaling`."""
+CALENDAR_EVERY_S = 3600.0
+CALENDAR_AHEAD_S = 86_400.0
+"""Floors are worked out once an hour, for a day: far more than any cold start."""
 NOT_LEARNED = LatencyProfile("unknown", "not learned yet", 1e-6, 1e-9)
 """Stands for a profile until one is learned: so fast that only floors and held requests count."""
 
@@ -29,7 +33,8 @@ class ScaledPool:
     """Decides for one pool whenever it is due.
 
     Without an `actuator`, somebody else (KEDA) makes the replicas. The scaler's own figures hold
-    until gateways tell what they believe of the engines.
+    until gateways tell what they believe of the engines. `calendar` becomes floors as its times
+    come near.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class ScaledPool:
         scaler: PoolScaler,
         *,
         actuator: Actuator | None = None,
+        calendar: Sequence[CalendarEntry] = (),
     ) -> None:
         self.name = name
         self.scaler = scaler
@@ -52,6 +58,8 @@ class ScaledPool:
         """Demand before the first decision; learned from with it, and then forgotten."""
         self._figures = scaler.figures
         self._orders = Orders()
+        self._calendar = calendar
+        self._calendar_read_s: float | None = None
 
     @property
     def min_replicas(self) -> int:
@@ -82,6 +90,7 @@ class ScaledPool:
         """Decide and carry it out; whether what is wanted is another thing than before."""
         if self.history:
             self._look_back()
+        self._read_calendar(now)
         before, plan = self.plan, self.scaler.tick(seen, now)
         self.plan = plan
         if self.actuator is not None:
@@ -104,6 +113,14 @@ class ScaledPool:
     def present(self) -> int:
         """Replicas that are there or ordered and do not leave."""
         return 0 if self.observation is None else count(self.observation.replicas, _ORDERED)
+
+    def _read_calendar(self, now: float) -> None:
+        """Tell the scaler the floors of the next day, now and then."""
+        read_s = self._calendar_read_s
+        if self._calendar and (read_s is None or now - read_s >= CALENDAR_EVERY_S):
+            self._calendar_read_s = now
+            schedule = floors(self._calendar, now, CALENDAR_AHEAD_S)
+            self.scaler.settings = replace(self.scaler.settings, schedule=schedule)
 
     def _look_back(self) -> None:
         """Learn from history. It is told in requests and tokens; what load that was follows from

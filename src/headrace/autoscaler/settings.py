@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from headrace.core.scaling_settings import ColdStart, ScalingSettings
 from headrace.edges.keda.settings import KedaSettings
+from headrace.forecasting.calendar import CalendarEntry
 
 DEFAULT_KV_CAPACITY_TOKENS = 100_000
 """Of an engine that does not tell."""
@@ -42,6 +43,8 @@ class PoolScaling(ScalingSettings):
     """From ordered to ready, as long as none was measured. By default it is reckoned: image and
     weights through the storage's bandwidth, and initialisation."""
 
+    calendar: tuple[CalendarEntry, ...] = ()
+    """Floors that are known in advance: at least so many replicas from one time to another."""
     gpus_per_replica: int = field(default=1, metadata={"minimum": 1})
     """GPUs that one replica takes, of `scaling.gpus`."""
     gpu_weight: float = field(default=1.0, metadata={"above": 0})

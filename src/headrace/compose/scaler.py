@@ -231,7 +231,8 @@ def _budget_of(section: ScalingSection) -> GpuBudget | None:
 
 def _scaled_pool(name: str, scaling: PoolScaling, actuator: Actuator | None) -> ScaledPool:
     figures = EngineFigures(NOT_LEARNED, DEFAULT_KV_CAPACITY_TOKENS, gpus=scaling.gpus_per_replica)
-    return ScaledPool(name, pool_scaler(scaling.settings(), figures), actuator=actuator)
+    scaler = pool_scaler(scaling.settings(), figures)
+    return ScaledPool(name, scaler, actuator=actuator, calendar=scaling.calendar)
 
 
 # ---------------------------------------------------------------- headrace scaler

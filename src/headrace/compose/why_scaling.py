@@ -114,7 +114,7 @@ def _signals(plan: Document) -> Table:
             signal["name"],
             signal["kind"],
             f"{signal['replicas']:.2f}",
-            figures or signal["why"],
+            f"{signal['why']}: {figures}" if figures else signal["why"],
             style="bold" if signal["name"] == decided else None,
         )
     return table

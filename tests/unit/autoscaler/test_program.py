@@ -19,6 +19,7 @@ from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
 from headrace.forecasting import pool_scaler
+from headrace.forecasting.calendar import CalendarEntry
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
 
 
@@ -189,6 +190,22 @@ async def test_it_runs_until_it_is_cancelled_while_one_gateway_hangs():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_calendar_becomes_floors_and_is_read_anew():
+    world = World(report(pool_report(replica("r1"))))
+    entry = CalendarEntry(start="0 8 * * *", end="0 18 * * *", replicas=6, name="office")
+    world.pool = ScaledPool("llama", world.scaler, calendar=[entry])
+    world.autoscaler.scaled = {"llama": world.pool}
+    world.now = 1_790_000_000.0 // 86_400 * 86_400 + 7 * 3600.0  # seven in the morning, UTC
+    await world.look()
+    assert world.value() == 1.0
+    assert world.scaler.settings.schedule[0].name == "office"
+    for _ in range(70):
+        await world.look(60.0)
+    assert world.value() == 6.0
+    assert world.pool.plan is not None
+    assert ("schedule", "office") in [(each.name, each.why) for each in world.pool.plan.signals]
 
 
 async def test_a_gpu_budget_is_shared_and_the_rest_is_left_to_who_wants_it():
