@@ -1,7 +1,7 @@
 """Demand of a pool, from the totals that its gateways report.
 
     load = requests/s * replica-seconds per request           1.0: one replica fully used
-    requests/s = the rate over 5 minutes, brought within the noise of that over half a minute
+    requests/s = the rate over a cold start, brought within the noise of that over half a minute
 
 The lengths of a request are known when it ends, so its cost is that of requests that have ended
 lately. For the forecast, load is averaged over minutes of the clock, so that two scalers that look
@@ -24,7 +24,9 @@ from headrace.core.scaling_settings import EngineFigures, ScalingSettings, Scali
 
 MINUTE_S = 60.0
 SHORT_S = 30.0
-LONG_S = 300.0
+LONGEST_S = 300.0
+"""The long window is the time that scaling up takes, between the two and this: a rate over minutes
+is no news for replicas that start in seconds."""
 ENOUGH_REQUESTS = 500.0
 """Lengths are those of the last minute, or of so many requests where that takes longer."""
 LONGEST_MEMORY_S = 3600.0
@@ -117,11 +119,12 @@ class DemandMeter:
         settings: ScalingSettings,
         figures: EngineFigures,
         now: float,
+        horizon_s: float,
     ) -> None:
-        """Take an observation made at `now`."""
+        """Take an observation made at `now`; `horizon_s` is how long scaling up takes."""
         self._read(observation, settings.stale_s, now)
         self._price(settings, figures, now)
-        self._measure(now)
+        self._measure(now, horizon_s)
         self._fill_minutes(now)
         self._seen_s = now
 
@@ -219,13 +222,13 @@ class DemandMeter:
 
     # ---- load
 
-    def _measure(self, now: float) -> None:
+    def _measure(self, now: float, horizon_s: float) -> None:
         short = self._rate(SHORT_S)
         if short is None:
             return
         if self.known_since_s is None:
             self.known_since_s = now
-        long = self._rate(LONG_S)
+        long = self._rate(min(max(horizon_s, 2.0 * SHORT_S), LONGEST_S))
         assert long is not None
         # Requests vary in cost, which is more noise than their count alone has.
         noise = NOISE_SIGMAS * sqrt(2.0 * max(short, 0.0) / SHORT_S)

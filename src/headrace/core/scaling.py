@@ -171,7 +171,7 @@ class PoolScaler:
         if observation.replicas is not self._phases.replicas:
             self._phases = Phases(observation.replicas, self.settings.stale_s)
         phases = self._phases
-        self._demand.observe(observation, self.settings, self.figures, now)
+        self._demand.observe(observation, self.settings, self.figures, now, self.horizon_s)
         self._misses.observe(observation.gateways, now)
         if self._forecaster is not None:
             self._teach(self._forecaster, observation)

@@ -34,8 +34,9 @@ RECOVERY_MINUTES = 3
 CONTAGION_MINUTES = 10.0
 FIRST_CONTAGION = 0.2
 """Taken for true of so many minutes of shortage before there was any."""
-PRIOR_MINUTES = 360.0
-"""So much mean demand is taken to have been missed by `prior_missed` before anything is known."""
+PRIOR_HORIZONS = 72.0
+"""So many horizons of mean demand are taken to have been missed by `prior_missed`, before anything
+is known."""
 
 
 def prior_missed(margin: float) -> float:
@@ -120,7 +121,7 @@ class Shadows:
 
         `demand` is the load of all minutes that were scored, faded alike.
         """
-        prior = PRIOR_MINUTES * mean_load
+        prior = PRIOR_HORIZONS * (self._wanted[0].maxlen or 1) * mean_load
         whole = max(demand + prior, 1e-12)
         before = 0.0
         for place, margin in enumerate(MARGINS):

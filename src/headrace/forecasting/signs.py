@@ -3,7 +3,7 @@
 All in load (replicas fully used), from one value a minute:
 
     range   = highest - lowest of the last horizon            how much demand moves in a cold start
-    restless = 0.75 * mean range over 2 h + 0.2 * mean range over 12 h + 1.5 % of the mean load
+    restless = 0.75 * mean range over 24 horizons + 0.2 * mean range over 144 + 1.5 % of mean load
     share   = mean of range / load over 2 days                moves in proportion to the level
     slope   = (now - a horizon ago) / horizon, if up
     level   = mean load over 6 h, to which what jumps about it comes back
@@ -20,8 +20,9 @@ from typing import Any
 
 DAY_MINUTES = 1440
 HOUR_MINUTES = 60
-FAST_MINUTES = 120.0
-SLOW_MINUTES = 720.0
+FAST_HORIZONS, SLOW_HORIZONS = 24.0, 144.0
+"""Half-lives: what moves within a minute is to be known, and forgotten, sooner than what takes ten.
+Of a cold start of 4 min they are 2 h and 12 h."""
 LEVEL_MINUTES = 360.0
 MEAN_MINUTES = 3.0 * DAY_MINUTES
 SHARE_MINUTES = 2.0 * DAY_MINUTES
@@ -44,6 +45,10 @@ class Faded:
         self._keep = 0.5 ** (1.0 / half_life)
         self.mean = 0.0
         self.weight = 0.0
+
+    def forget_after(self, half_life: float) -> None:
+        """Use another half-life from now on."""
+        self._keep = 0.5 ** (1.0 / half_life)
 
     def add(self, value: float) -> None:
         """Take one more value."""
@@ -83,8 +88,8 @@ class Signs:
     def __init__(self) -> None:
         self._window: deque[float] = deque(maxlen=2)
         self._restless_then: deque[float] = deque(maxlen=2)
-        self._fast = Faded(FAST_MINUTES)
-        self._slow = Faded(SLOW_MINUTES)
+        self._fast = Faded(FAST_HORIZONS)
+        self._slow = Faded(SLOW_HORIZONS)
         self._share = Faded(SHARE_MINUTES)
         self._rises = [0.0] * HOUR_MINUTES
         self._counts = [0.0] * HOUR_MINUTES
@@ -99,6 +104,8 @@ class Signs:
         if self._window.maxlen != horizon + 1:
             self._window = deque(self._window, maxlen=horizon + 1)
             self._restless_then = deque(self._restless_then, maxlen=horizon + 1)
+            self._fast.forget_after(FAST_HORIZONS * horizon)
+            self._slow.forget_after(SLOW_HORIZONS * horizon)
         window = self._window
         window.append(load)
         self.mean.add(load)
@@ -141,6 +148,9 @@ class Signs:
         """Go on from what `state` said."""
         self._window = deque(state["window"], maxlen=state["horizon"])
         self._restless_then = deque(state["restless_then"], maxlen=state["horizon"])
+        horizon = max(state["horizon"] - 1, 1)
+        self._fast.forget_after(FAST_HORIZONS * horizon)
+        self._slow.forget_after(SLOW_HORIZONS * horizon)
         for faded, kept in zip(self._all_faded(), state["faded"], strict=True):
             faded.restore(kept)
         self._rises = list(state["rises"])
