@@ -77,6 +77,18 @@ SHAPES: dict[str, Callable[[int], Rates]] = {
 }
 
 
+def jittered(rates: Rates, seed: int) -> Rates:
+    """The same with each change at a random moment near its own, so that no clock tells of it."""
+    rng = random.Random(f"jitter {seed}")
+    steps: list[RateStep] = []
+    for step in rates.steps:
+        at_s = step.start_s + (rng.uniform(-0.45, 0.45) * STEP_S if steps else 0.0)
+        steps.append(
+            RateStep(at_s, step.requests_per_s, step.mean_input_tokens, step.mean_output_tokens)
+        )
+    return Rates(f"{rates.name}, jittered", steps, rates.end_s)
+
+
 def _of_day(place: int) -> float:
     """The level of a step of a usual week: low at night, two peaks, weekends at 70 %."""
     hour = (place % 144) / 6.0
