@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling_agreement
 
-20 minutes of demand that doubles, triples and falls, for a small and a larger fleet and two engines.
+20 minutes of demand that doubles, triples and falls, for two sizes of fleet and two engines.
 The fluid is given the counts of the very requests that the events are made of.
 """
 
