@@ -17,9 +17,9 @@ def test_no_stream_is_cut_by_replicas_that_come_and_go():
     run = run_events(patient, DEMAND, REQUESTS, "hpa_rps:down_window_s=15")
     # Whoever ends meets such targets: all did.
     assert run.scores.attainment == 1.0
-    assert run.scores.changes >= 4
+    assert run.scores.changes >= 3
     assert min(run.timeline.ready) == 1
-    assert max(run.timeline.ready) == run.scores.peak >= 3
+    assert max(run.timeline.ready) == run.scores.peak >= 2
 
 
 def test_an_order_is_ready_a_cold_start_later():
