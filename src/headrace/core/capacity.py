@@ -5,13 +5,13 @@ closed form (`request_work` has w and its parts):
 
     step_s = per_step / (1 - λ w)               mean step, prefill share included; the mean TPOT
     decoding = λ * decode_steps * step_s        Little's law
-    most = min(max_sequences, KV target * KV tokens / context)
+    most = min(max_sequences, 0.9 * KV tokens / context)
 
 Requests differ around the mean. The share of them in time is
 
     TPOT    Φ((target - step_s) / sd),  over the answers' lengths d,
-            sd² = 1.5 λ E[prefill²] step_s / (d (1 - λ prefill)²)       prompts that came in between
-                + decoding * (sequence_step_s / (1 - λ prefill))²       uneven batches
+            sd² = 0.3 λ E[prefill²] step_s / (d (1 - λ prefill)²)       prompts that came in between
+                + 0.3 decoding * (sequence_step_s / (1 - λ prefill))²       uneven batches
     TTFT    P(1.5 steps + own prefill + W <= target),  W: wait behind other prompts, with an
             exponential tail  P(W > x) = r exp(-x/t),  r = λ E[v],  t = E[v²] / (2 E[v] (1 - r))
             (M/G/1, Pollaczek-Khinchine), v = prefill stretched by the decoding in its steps
@@ -23,8 +23,8 @@ and demand of a pool of n replicas varies by chance over the life of its request
 
 `Capacity.requests_per_s` is what one of endlessly many replicas carries with `CHANCE` of the misses
 that the target allows; `spread` is what a small pool must keep free beyond that, as
-spread / sqrt(n), measured at n = 4. The constants 1.5 and 1 were checked against the event
-simulator (docs/explanation/scaling.md).
+spread / sqrt(n), measured at n = 4. The constants were set by the event
+simulator, benchmarks/scaling_capacity.py (docs/explanation/scaling.md).
 """
 
 from __future__ import annotations
@@ -37,17 +37,22 @@ from headrace.core.length_sketch import LengthSketch
 from headrace.core.request_work import RequestWork, request_work
 from headrace.core.scaling_settings import EngineFigures, ScalingTarget
 
-PROMPT_NOISE = 1.5
-BATCH_NOISE = 1.0
+PROMPT_NOISE = 0.3
+BATCH_NOISE = 0.3
+"""Less than chance alone would give: a router sends prompts where they disturb least."""
+POOL_NOISE = 0.6
+"""Of what a small pool would keep free if nothing spread its arrivals over replicas and time."""
 STEPS_TO_FIRST_TOKEN = 1.5
 """Half a step until the next one begins, and that step."""
-CHANCE = 0.5
+CHANCE = 1.0
 """Of the misses that the target allows, so many may come from chance in a replica that is full.
 Few replicas are ever full, so in all it is far fewer."""
 ALONE = 0.005
 """A replica that is used so little is as good as idle."""
 LEAST_SHARE = 0.4
 """Of what a replica carries in the mean: it is used so far at least, whatever chance does."""
+KV_FULL = 0.9
+"""Of a KV cache, in the mean, before prompts wait for room, of which each needs all at once."""
 SMALL_POOL = 4.0
 CERTAIN_SQ = 16.0
 """(Standard deviations)² beyond which nobody misses."""
@@ -71,10 +76,10 @@ class Capacity:
 
 
 def replica_capacity(
-    figures: EngineFigures, target: ScalingTarget, lengths: LengthSketch, kv_target: float = 0.75
+    figures: EngineFigures, target: ScalingTarget, lengths: LengthSketch
 ) -> Capacity:
     """What one replica carries of requests of these lengths."""
-    replica = _Replica(figures, target, request_work(figures, lengths), kv_target)
+    replica = _Replica(figures, target, request_work(figures, lengths))
     work = replica.work
     if work.work_s <= 0.0:
         return Capacity(inf, "compute", figures.latency.per_step_s, 0.0, 0.0, 0.0)
@@ -93,7 +98,7 @@ def replica_capacity(
         step_s,
         decoding,
         decoding * work.context_tokens / figures.kv_capacity_tokens,
-        min(max(rate / few - 1.0, 0.0), 1.0) * sqrt(SMALL_POOL),
+        POOL_NOISE * min(max(rate / few - 1.0, 0.0), 1.0) * sqrt(SMALL_POOL),
     )
 
 
@@ -102,10 +107,9 @@ def attainment(
     target: ScalingTarget,
     lengths: LengthSketch,
     requests_per_s: float,
-    kv_target: float = 0.75,
 ) -> float:
     """The share of requests in time at one replica of many, at a steady rate of its own."""
-    replica = _Replica(figures, target, request_work(figures, lengths), kv_target)
+    replica = _Replica(figures, target, request_work(figures, lengths))
     return replica.share(requests_per_s)[0] if replica.work.work_s > 0.0 else 1.0
 
 
@@ -114,10 +118,9 @@ def pool_requests_per_s(
     target: ScalingTarget,
     lengths: LengthSketch,
     replicas: float,
-    kv_target: float = 0.75,
 ) -> float:
     """Requests/s that a pool of so many ready replicas carries with the target's attainment."""
-    one = replica_capacity(figures, target, lengths, kv_target)
+    one = replica_capacity(figures, target, lengths)
     return load_carried(one, replicas) * one.requests_per_s
 
 
@@ -126,7 +129,6 @@ def replicas_for(
     target: ScalingTarget,
     lengths: LengthSketch,
     requests_per_s: float,
-    kv_target: float = 0.75,
 ) -> float:
     """Replicas, in parts, that carry so many requests/s with the target's attainment.
 
@@ -134,7 +136,7 @@ def replicas_for(
     """
     if requests_per_s <= 0.0 or not lengths.cells:
         return 0.0
-    one = replica_capacity(figures, target, lengths, kv_target)
+    one = replica_capacity(figures, target, lengths)
     return replicas_for_load(one, requests_per_s / one.requests_per_s)
 
 
@@ -168,12 +170,10 @@ class _Replica:
 
     __slots__ = ("figures", "fixed_s", "most", "most_of", "target", "work")
 
-    def __init__(
-        self, figures: EngineFigures, target: ScalingTarget, work: RequestWork, kv_target: float
-    ) -> None:
+    def __init__(self, figures: EngineFigures, target: ScalingTarget, work: RequestWork) -> None:
         self.figures, self.target, self.work = figures, target, work
         self.fixed_s = figures.latency.per_step_s
-        room = kv_target * figures.kv_capacity_tokens / max(work.context_tokens, 1.0)
+        room = KV_FULL * figures.kv_capacity_tokens / max(work.context_tokens, 1.0)
         self.most, self.most_of = min((float(figures.max_sequences), "sequences"), (room, "kv"))
 
     def step_s(self, rate: float) -> float:

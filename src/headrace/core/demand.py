@@ -11,7 +11,7 @@ at different moments keep the same history.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, exp, sqrt
 from typing import Any
 
@@ -50,6 +50,7 @@ _PLAIN = (
     "known_since_s",
     "load",
     "requests_per_s",
+    "usable",
 )
 
 
@@ -72,6 +73,7 @@ class DemandMeter:
 
     After `observe`: `load` in replicas fully used, `requests_per_s`, `capacity` of one replica at
     the lengths seen lately, `troubles` in words (empty: complete), `minutes` completed just now.
+    `usable` is the share of the reckoned capacity that may be used; whoever learns it sets it.
     """
 
     __slots__ = (
@@ -92,6 +94,7 @@ class DemandMeter:
         "minutes",
         "requests_per_s",
         "troubles",
+        "usable",
     )
 
     def __init__(self) -> None:
@@ -99,7 +102,7 @@ class DemandMeter:
         self._lengths = LengthCounter()
         self._ended: list[LengthSketch] = []
         self._priced_s = 0.0
-        self._priced_by: tuple[ScalingTarget, float, EngineFigures] | None = None
+        self._priced_by: tuple[ScalingTarget, EngineFigures] | None = None
         self._minute_begin_s = 0.0
         self._minute_cover_s = 0.0
         self._minute_load_s = 0.0
@@ -112,6 +115,7 @@ class DemandMeter:
         self.requests_per_s = 0.0
         self.minutes: list[MinuteLoad] = []
         self.troubles: list[str] = []
+        self.usable = 1.0
 
     def observe(
         self,
@@ -191,7 +195,7 @@ class DemandMeter:
 
     def _price(self, settings: ScalingSettings, figures: EngineFigures, now: float) -> None:
         """Bring lengths and capacity up to date; they move slowly and take the most time."""
-        priced_by = (settings.target, settings.kv_target, figures)
+        priced_by = (settings.target, figures)
         if now - self._priced_s < PRICE_EVERY_S and priced_by == self._priced_by:
             return
         rate = max(self.requests_per_s, 1e-9)
@@ -205,8 +209,8 @@ class DemandMeter:
         if not self.lengths.cells:
             self.lengths = self._expected_lengths()
         if self.lengths.cells:
-            one = replica_capacity(figures, settings.target, self.lengths, settings.kv_target)
-            self.capacity = one
+            one = replica_capacity(figures, settings.target, self.lengths)
+            self.capacity = replace(one, requests_per_s=self.usable * one.requests_per_s)
             self._priced_s, self._priced_by = now, priced_by
 
     def _expected_lengths(self) -> LengthSketch:
@@ -293,7 +297,7 @@ def minutes_of(
         if sample.requests > 0.0:
             prompt = sample.input_tokens / sample.requests
             lengths = sketch_of([(prompt, 0.0, sample.output_tokens / sample.requests)])
-            one = replica_capacity(figures, settings.target, lengths, settings.kv_target)
+            one = replica_capacity(figures, settings.target, lengths)
             load = sample.requests / sample.lasts_s / one.requests_per_s
         begin_s = ceil(sample.begins_s / MINUTE_S) * MINUTE_S
         while begin_s + MINUTE_S / 2 <= sample.begins_s + sample.lasts_s:

@@ -29,6 +29,7 @@ from headrace.core.scaling_observation import PoolObservation, ReplicaObservatio
 from headrace.core.scaling_plan import DemandOutlook, ScalePlan, Signal
 from headrace.core.scaling_settings import EngineFigures, ScalingSettings
 from headrace.core.scaling_view import Phases, ScalingView
+from headrace.core.served_curve import ServedCurve
 from headrace.core.signals import opinions
 
 KNOWS_AFTER_S = 300.0
@@ -75,6 +76,7 @@ class PoolScaler:
         "_misses",
         "_phases",
         "_ready_before",
+        "_served",
         "figures",
         "settings",
     )
@@ -95,6 +97,7 @@ class PoolScaler:
         self._counts: deque[tuple[float, int]] = deque()
         self._kv_marks: deque[tuple[float, float]] = deque(maxlen=8)
         self._phases = Phases((), 0.0)
+        self._served = ServedCurve()
         self._ready_before = 0
         self._fits_since_s: float | None = None
 
@@ -143,6 +146,7 @@ class PoolScaler:
             "hysteresis": self._hysteresis.state(),
             "cold_starts_s": self._cold_starts.state(),
             "misses": self._misses.state(),
+            "served": self._served.state(),
             "counts": [list(each) for each in self._counts],
             "ready_before": self._ready_before,
             "fits_since_s": self._fits_since_s,
@@ -156,6 +160,7 @@ class PoolScaler:
         self._hysteresis.restore(state["hysteresis"])
         self._cold_starts.restore(state["cold_starts_s"])
         self._misses.restore(state["misses"])
+        self._served.restore(state["served"])
         self._counts = deque((at_s, count) for at_s, count in state["counts"])
         self._ready_before = state["ready_before"]
         self._fits_since_s = state["fits_since_s"]
@@ -173,8 +178,7 @@ class PoolScaler:
         phases = self._phases
         self._demand.observe(observation, self.settings, self.figures, now, self.horizon_s)
         self._misses.observe(observation.gateways, now)
-        if self._forecaster is not None:
-            self._teach(self._forecaster, observation)
+        self._teach(observation)
         troubles = list(self._demand.troubles)
         ready = len(phases.ready)
         if not observation.replicas_known:
@@ -194,18 +198,23 @@ class PoolScaler:
         self._mark_kv(phases.fresh, now)
         return troubles
 
-    def _teach(self, forecaster: Forecaster, observation: PoolObservation) -> None:
-        """Hand the minutes that are complete to the forecaster, with how they were served."""
+    def _teach(self, observation: PoolObservation) -> None:
+        """Learn from the minutes that are complete, and from how they were served."""
         capacity = self._demand.capacity
         for minute in self._demand.minutes:
             told = minute
             if capacity is not None and observation.replicas_known:
                 ready = len(self._phases.ready)
                 missed_share = self._misses.missed_share(minute.begin_s)
-                told = replace(
-                    minute, carried=load_carried(capacity, ready), missed_share=missed_share
-                )
-            forecaster.observe(told, self.horizon_s)
+                carried = load_carried(capacity, ready)
+                told = replace(minute, carried=carried, missed_share=missed_share)
+                if missed_share is not None and carried > 0.0:
+                    use = self._demand.usable * minute.load / carried
+                    allowed = 1.0 - self.settings.target.attainment
+                    self._served.observe(use, missed_share, ready, allowed)
+            if self._forecaster is not None:
+                self._forecaster.observe(told, self.horizon_s)
+        self._demand.usable = self._served.usable
 
     def _mark_kv(self, fresh: tuple[ReplicaObservation, ...], now: float) -> None:
         usages = [each.kv_usage_ratio for each in fresh if each.kv_usage_ratio is not None]

@@ -8,11 +8,14 @@ exhaustion_s = (1 - mean usage) / growth per second; sooner than a cold start, w
 
 from __future__ import annotations
 
+from headrace.core.capacity import KV_FULL
 from headrace.core.scaling_plan import Signal
 from headrace.core.scaling_view import ScalingView
 
 MOST_RISE = 2.0
 """Growth is a guess: at most so many times what is there."""
+EXPLAINED = 1.15
+"""Occupancy up to so many times what the load makes of it is explained by it."""
 NEVER_S = 86400.0
 """What is told where occupancy does not grow."""
 BUSY_MEAN = 0.5
@@ -24,8 +27,9 @@ def kv_occupancy(view: ScalingView) -> Signal | None:
     usages = [each.kv_usage_ratio for each in view.fresh if each.kv_usage_ratio is not None]
     if not usages or 2 * len(usages) < len(view.ready):
         return None
-    target, ready = view.settings.kv_target, len(view.ready)
+    ready = len(view.ready)
     mean = sum(usages) / len(usages)
+    target = _target(view, mean)
     replicas = ready * mean / target
     hot = sum(max(usage / target - 1.0, 0.0) for usage in usages)
     why = "mean"
@@ -46,3 +50,11 @@ def kv_occupancy(view: ScalingView) -> Signal | None:
         ("exhaustion_s", min(exhaustion_s, NEVER_S)),
     )
     return Signal("kv_occupancy", replicas, why, figures)
+
+
+def _target(view: ScalingView, mean: float) -> float:
+    target, capacity = view.settings.kv_target, view.capacity
+    if capacity is None:
+        return target
+    explained = capacity.kv_ratio * view.load / len(view.ready)
+    return max(target, KV_FULL) if mean <= EXPLAINED * explained else target
