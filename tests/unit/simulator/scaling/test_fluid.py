@@ -65,7 +65,7 @@ def test_a_drain_takes_its_streams_along_and_the_rest_go_on():
     assert drain_s == pytest.approx(100 * pool.tpot_s, rel=0.05)
 
 
-@pytest.mark.parametrize("scaler", ["llmd_token:kv=0.2", "hpa_rps:share=0.6", "static:margin=1.6"])
+@pytest.mark.parametrize("scaler", ["llmd_token:kv=0.2", "hpa_rps:share=0.6"])
 def test_events_agree_where_both_run(scaler):
     made = rates(12.0, 24.0, 36.0, 20.0, step_s=200.0)
     requests = list(arrivals_of(made, LognormalSpread(1.0), 1, gap_cv=1.0))

@@ -101,4 +101,4 @@ def forecast(means: list[float]) -> float:
 
 
 SCALER = DynamoPlanner
-SWEEP = {"sla": (0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0)}
+SWEEP = {"sla": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 1.0)}

@@ -52,4 +52,7 @@ def load_tested_rate(settings: ScalingSimulation, demand: Demand) -> float:
 
 
 SCALER = HpaRps
-SWEEP = {"share": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8), "down_window_s": (300, 1800)}
+SWEEP = {
+    "share": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8),
+    "down_window_s": (300, 900, 1800),
+}
