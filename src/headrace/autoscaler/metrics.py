@@ -24,54 +24,54 @@ Rows = Iterator[tuple[tuple[str, ...], float]]
 
 @dataclass(frozen=True, slots=True)
 class PoolMetric:
-    """One metric of each pool; `labels` come after `pool`."""
+    """One metric of each pool, as of a time; `labels` come after `pool`."""
 
     name: str
     meaning: str
-    read: Callable[[ScaledPool], Rows]
+    read: Callable[[ScaledPool, float], Rows]
     labels: tuple[str, ...] = ()
     kind: Literal["gauge", "counter"] = "gauge"
 
 
-def _wanted(pool: ScaledPool) -> Rows:
+def _wanted(pool: ScaledPool, _now: float) -> Rows:
     if pool.plan is not None:
         yield (), pool.plan.replicas
 
 
-def _published(pool: ScaledPool) -> Rows:
-    known = pool.published(DEFAULT_TOLERANCE)
+def _published(pool: ScaledPool, now: float) -> Rows:
+    known = pool.published(DEFAULT_TOLERANCE, now)
     if known is not None:
         yield (), known[1].value
 
 
-def _complete(pool: ScaledPool) -> Rows:
+def _complete(pool: ScaledPool, _now: float) -> Rows:
     yield (), float(pool.plan is not None and pool.plan.complete)
 
 
-def _active(pool: ScaledPool) -> Rows:
+def _active(pool: ScaledPool, _now: float) -> Rows:
     if pool.plan is not None:
         yield (), float(pool.plan.active)
 
 
-def _signals(pool: ScaledPool) -> Rows:
+def _signals(pool: ScaledPool, _now: float) -> Rows:
     if pool.plan is not None:
         for signal in pool.plan.signals:
             yield (signal.name, signal.kind), signal.replicas
 
 
-def _decided_by(pool: ScaledPool) -> Rows:
+def _decided_by(pool: ScaledPool, _now: float) -> Rows:
     if pool.plan is not None:
         yield (pool.plan.decided_by,), 1.0
 
 
-def _replicas(pool: ScaledPool) -> Rows:
+def _replicas(pool: ScaledPool, _now: float) -> Rows:
     if pool.observation is not None:
         for phase in Phase:
             there = sum(each.phase is phase for each in pool.observation.replicas)
             yield (phase.value,), float(there)
 
 
-def _demand(pool: ScaledPool) -> Rows:
+def _demand(pool: ScaledPool, _now: float) -> Rows:
     outlook = None if pool.plan is None else pool.plan.outlook
     if outlook is not None:
         yield ("now",), outlook.now
@@ -79,12 +79,12 @@ def _demand(pool: ScaledPool) -> Rows:
         yield ("provided_for",), outlook.high
 
 
-def _horizon(pool: ScaledPool) -> Rows:
+def _horizon(pool: ScaledPool, _now: float) -> Rows:
     if pool.plan is not None and pool.plan.outlook is not None:
         yield (), pool.plan.outlook.horizon_s
 
 
-def _forecast_error(pool: ScaledPool) -> Rows:
+def _forecast_error(pool: ScaledPool, _now: float) -> Rows:
     if pool.plan is not None and pool.plan.outlook is not None:
         yield (), pool.plan.outlook.error
 
@@ -148,7 +148,7 @@ METRICS = (
     PoolMetric(
         "headrace_scaling_decisions_total",
         "Decisions that changed what is wanted, or why.",
-        lambda pool: iter([((), float(pool.changes))]),
+        lambda pool, _now: iter([((), float(pool.changes))]),
         kind="counter",
     ),
 )
@@ -171,12 +171,12 @@ class ScalingCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Every family."""
-        pools = list(self._autoscaler.scaled.values())
+        pools, now = list(self._autoscaler.scaled.values()), self._autoscaler.clock()
         for metric in METRICS:
             kind = GaugeMetricFamily if metric.kind == "gauge" else CounterMetricFamily
             family = kind(metric.name, metric.meaning, labels=("pool", *metric.labels))
             for pool in pools:
-                for labels, value in metric.read(pool):
+                for labels, value in metric.read(pool, now):
                     family.add_metric((pool.name, *labels), value)
             yield family
         gathering = self._autoscaler.gathering

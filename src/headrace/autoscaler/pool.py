@@ -103,10 +103,14 @@ class ScaledPool:
             self.changes += 1
         return changed
 
-    def published(self, tolerance: float) -> tuple[ScalePlan, HpaValue] | None:
-        """The plan, and the value for an HPA with this tolerance; None while it is not known."""
+    def published(self, tolerance: float, now: float) -> tuple[ScalePlan, HpaValue] | None:
+        """The plan, and the value for an HPA with this tolerance; None while it is not known, also
+        if no newer one was made when it was due: then something is wrong here.
+        """
         plan, seen = self.plan, self.observation
         if plan is None or seen is None or not plan.complete:
+            return None
+        if now - plan.next_tick_s > self.scaler.settings.stale_s:
             return None
         return plan, hpa_value(plan.replicas, self.present(), tolerance)
 

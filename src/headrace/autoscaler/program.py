@@ -88,6 +88,10 @@ class Autoscaler:
             reason = str(error) or f"no answer within {self._settings.timeout_s:g} s"
             self.gathering.failed(source.name, reason)
             return
+        except Exception as error:  # noqa: BLE001 - one gateway's words must not end the others'
+            _log.exception("gateway %s could not be read", source.name)
+            self.gathering.failed(source.name, repr(error))
+            return
         self.gathering.take(source.name, report, self.clock())
         self.decide()
 
@@ -139,7 +143,7 @@ class Autoscaler:
 
     def value_of(self, pool: str, tolerance: float) -> tuple[ScalePlan, HpaValue] | None:
         """A pool's plan and the value for an HPA; None while it is not known."""
-        return self.scaled[pool].published(tolerance)
+        return self.scaled[pool].published(tolerance, self.clock())
 
     def next_change(self) -> asyncio.Future[None]:
         """Done as soon as any plan is another one. Who waits for it may cancel it."""

@@ -44,6 +44,7 @@ GET  /api/v1/fleet            pools, replicas and their state
 GET  /api/v1/decisions/{id}   why a request went where it went
 GET  /api/v1/decisions/last   the same of the request that came last
 GET  /api/v1/scaling          what a scaler is told: totals of demand, replicas, latency
+GET  /api/v1/scaler           how many replicas each pool should have, if this gateway scales
 POST /telemetry               what an engine's own exporter measured
 GET  /health                  this process runs
 GET  /ready                   this process takes requests

@@ -148,6 +148,31 @@ async def test_the_tolerance_of_the_hpa_is_that_of_what_is_there():
     assert world.value(0.1) == 11.001
 
 
+async def test_a_plan_that_is_overdue_is_not_published():
+    world = World(report(pool_report(replica("r1"))), tick_s=15.0, stale_s=60.0)
+    await world.look()
+    world.now += 75.0  # as if nothing decided any more
+    assert world.value() == 1.0
+    world.now += 1.0
+    assert world.value() is None
+
+
+async def test_a_gateway_that_says_something_impossible_does_not_end_the_others(
+    caplog: pytest.LogCaptureFixture,
+):
+    told = report(pool_report(replica("r1")))
+    world = World(told, told)
+
+    async def broken() -> ScalingReport:
+        raise ZeroDivisionError
+
+    world.sources[0].read = broken
+    await world.look()
+    assert "ZeroDivisionError" in world.autoscaler.gathering.failures["gw-0"]
+    assert "gateway gw-0 could not be read" in caplog.text
+    assert world.pool.plan is not None
+
+
 async def test_a_fault_in_one_pool_does_not_stop_the_others(caplog: pytest.LogCaptureFixture):
     world = World(report(pool_report(replica("r1")), pool_report(replica("x1"), pool="other")))
     broken = ScaledPool("other", world.scaler)
