@@ -96,6 +96,8 @@ class ScaledFleet:
         self._fleet = LocalFleet(replicas, self._on_event, prefix=pool.prefix or pool.pool)
         self._members: dict[str, _Member] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._again_s = 0.0
+        self._order_delay_s = replicas.keep.max_restart_delay_s
         self.refused = ""
         """Why the last replica that was ordered could not be had; "" once one was ready."""
 
@@ -139,14 +141,18 @@ class ScaledFleet:
         )
 
     def carry_out(self, plan: ScalePlan) -> None:
-        """Begin what a plan says; nothing is waited for."""
+        """Begin what a plan says; nothing is waited for.
+
+        After a replica that could not be had, no other one is ordered for a while.
+        """
         missing = plan.order
         for name in plan.wake:
             missing += not self._wake(name)
         for name in plan.drain:
             self._leave(name)
+        may_order = self._clock() >= self._again_s
         for _ in range(max(0, missing)):
-            if not self._stay():
+            if not self._stay() and may_order:
                 name = self._order(joins=True)
                 self._notice(name, f"replica {name} is started")
         self._keep_standby(plan.standby)
@@ -216,7 +222,7 @@ class ScaledFleet:
         ]
         for member in standby[wanted:]:
             self._retire(member)
-        for _ in range(wanted - len(standby)):
+        for _ in range(wanted - len(standby) if self._clock() >= self._again_s else 0):
             name = self._order(joins=False)
             self._notice(name, f"replica {name} is started as a standby")
 
@@ -242,6 +248,7 @@ class ScaledFleet:
                 self._down(member, reason)
             case ReplicaLost(name, reason):
                 self.refused = f"replica {name} {reason}"
+                self._again_s = self._clock() + self._order_delay_s
                 self._retire(member)
 
     def _down(self, member: _Member, reason: str) -> None:

@@ -178,6 +178,11 @@ async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
     await pool.until(lambda: bool(pool.fleet.refused))
     assert "failed to start 2 times: exited with status 3: no GPU" in pool.fleet.refused
     assert pool.phases() == {}
+    pool.plan(1, order=1)
+    assert pool.phases() == {}  # not at once: it would only fail again
+    pool.fleet._again_s = 0.0
+    pool.plan(1, order=1)
+    assert pool.phases() == {"emu-0": Phase.STARTING}
     await pool.fleet.close()
 
 
