@@ -34,19 +34,7 @@ def add_up(commands: Commands) -> None:
         metavar="N",
         help="how many replicas (2)",
     )
-    add(
-        "--scale",
-        type=_scale,
-        metavar="LEAST:MOST",
-        help="start and end replicas with load, as in 1:4; 0:4 keeps none while nothing is asked",
-    )
-    add(
-        "--standby",
-        type=flags.whole(0, MAX_REPLICAS),
-        default=0,
-        metavar="N",
-        help="with --scale: replicas kept loaded, which join at once (0)",
-    )
+    _add_scale(up)
     add("--model", type=Path, metavar="FILE.gguf", help="serve this model, not the small one")
     add(
         "--slots",
@@ -85,6 +73,24 @@ def add_up(commands: Commands) -> None:
         "--verbose", action="store_true", help="say where the replicas log, and why a scrape failed"
     )
     up.set_defaults(run=_up)
+
+
+def _add_scale(up: flags.Parser) -> None:
+    """Adds what says that replicas start and end with load."""
+    add = up.add_argument
+    add(
+        "--scale",
+        type=_scale,
+        metavar="LEAST:MOST",
+        help="start and end replicas with load, as in 1:4; 0:4 keeps none while nothing is asked",
+    )
+    add(
+        "--standby",
+        type=flags.whole(0, MAX_REPLICAS),
+        default=0,
+        metavar="N",
+        help="with --scale: replicas kept loaded, which join at once (0)",
+    )
 
 
 def _scale(text: str) -> tuple[int, int]:
