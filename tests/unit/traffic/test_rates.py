@@ -8,7 +8,8 @@ import pytest
 
 from headrace.traffic.length_spread import LognormalSpread, TraceSpread
 from headrace.traffic.rates import Rates, RateStep, arrivals_of, read_rates
-from headrace.traffic.trace import TraceError, TraceRequest
+from headrace.traffic.shape import multiplied
+from headrace.traffic.trace import Trace, TraceError, TraceRequest
 
 HEAD = "start_s,requests_per_s,mean_input_tokens,mean_output_tokens"
 
@@ -101,3 +102,18 @@ def test_a_trace_s_spread_keeps_how_lengths_go_together():
 def test_a_spread_beyond_reason_is_refused(cv):
     with pytest.raises(ValueError, match="is not from 0 to 10"):
         LognormalSpread(cv)
+
+
+def test_a_trace_is_multiplied_within_its_time():
+    requests = [TraceRequest(float(i), 10, 5, (i,)) for i in range(2000)]
+    trace = Trace("t", 16, requests)
+    assert multiplied(trace, 1.0, 0) is trace
+    more, less = multiplied(trace, 2.5, 0), multiplied(trace, 0.3, 0)
+    assert len(more.requests) == pytest.approx(5000, rel=0.05)
+    assert len(less.requests) == pytest.approx(600, rel=0.1)
+    times = [request.arrival_s for request in more.requests]
+    assert times == sorted(times)
+    assert times[-1] <= 1999.0 + 2.0
+    assert more == multiplied(trace, 2.5, 0)
+    with pytest.raises(ValueError, match="is not above 0"):
+        multiplied(trace, 0.0, 0)
