@@ -3,7 +3,7 @@
     up    at once, where a wish is above the number by more than the band;
           within the band, where all wishes of a minute are above it, to their mean
     down  where the highest wish of a window is below the number by a replica and a third of the
-          band, to that highest wish
+          band, or 3 % of the number if that is more, to that highest wish
 
     band = 3 * noise of the wish      noise: median |second difference| of minutes / 1.652
 
@@ -27,6 +27,8 @@ NOISE_MINUTES = 60
 FEWEST_MINUTES = 5
 """Before so many there is no band."""
 DOWN_SHARE = 1 / 3
+DRIFT_SHARE = 0.03
+"""Of the number, what a wish may drift by without noise that can be measured."""
 UP_S = 60.0
 MINUTE_S = 60.0
 
@@ -59,7 +61,8 @@ class Hysteresis:
         if now - self._wishes[0][0] < window_s - 1e-6:
             return f"not lowered to {need} before {window_s:.0f} s of wishes are known"
         highest = max(each for at_s, each in self._wishes if at_s >= now - window_s - 1e-6)
-        if highest + 1.0 + DOWN_SHARE * self.band <= self.number:
+        slack = max(DOWN_SHARE * self.band, DRIFT_SHARE * self.number)
+        if highest + 1.0 + slack <= self.number:
             self.number = _whole(highest)
         return "" if self.number == need else f"held at {self.number} above a wish of {wish:.2f}"
 

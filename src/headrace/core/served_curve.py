@@ -6,8 +6,8 @@
 
 Shares are kept by bins of use and fade over days; a bin of which little is known says what the
 reckoning says: little below 1, soon all above. A share never falls with use, so a bin is at least
-what the ones below it are. Minutes in which replicas came or went, and those behind a shortage, whose
-backlog they bear, tell nothing.
+what the ones below it are. Minutes in which replicas came or went, and those behind a shortage,
+whose backlog they bear, tell nothing.
 """
 
 from __future__ import annotations

@@ -24,7 +24,13 @@ RULES = ("restless", "marked", "share", "trend", "level", "season", "marked_seas
 FIRST_RULE = "restless"
 SWITCH_GAIN = 0.01
 """A rule must be cheaper by so much to be taken instead of the one in use."""
-LEAST_MINUTES = 180.0
+FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.04
+"""The margin may be so large at first, and by so much more for each horizon seen: one jump in an
+hour takes what may be missed in a day, and does not prove that the next hour has one.
+"""
+MOST_OVER_SEEN = 1.5
+"""Nor is more expected than so many times the highest load of the last week."""
+LEAST_MINUTES = 60.0
 """Before so much is known the first rule is used, with its prior."""
 CHANCE_SHARE = 0.9
 """Of what may be missed, the part that is left for demand that was not foreseen; the rest is for
@@ -40,6 +46,7 @@ class LearnedMargin:
         "_contagion",
         "_demand",
         "_error",
+        "_highest",
         "_minute",
         "_minutes",
         "_pending",
@@ -60,6 +67,7 @@ class LearnedMargin:
         self._shadows = {rule: Shadows() for rule in RULES}
         self._contagion = Contagion()
         self._demand = 0.0
+        self._highest = 0.0
         self._minutes = 0.0
         self._minute: int | None = None
         self._error = Faded(ERROR_MINUTES)
@@ -90,10 +98,11 @@ class LearnedMargin:
             return DemandOutlook(load, load, load, horizon_s, self.target)
         minute = max(self._minute, int(now // MINUTE_S) - 1)
         center, spread = self._rule(self.rule, load, minute, horizon)
+        high = min(center + self.margin * spread, MOST_OVER_SEEN * self._highest)
         return DemandOutlook(
             load,
             center,
-            max(center + self.margin * spread, load),
+            max(high, load),
             horizon_s,
             self.target,
             self._error.mean,
@@ -110,6 +119,7 @@ class LearnedMargin:
             "rule": self.rule,
             "margin": self.margin,
             "demand": self._demand,
+            "highest": self._highest,
             "minutes": self._minutes,
             "minute": self._minute,
             "error": self._error.state(),
@@ -124,6 +134,7 @@ class LearnedMargin:
         """Go on from what `state` said."""
         self.rule, self.margin = state["rule"], state["margin"]
         self._demand, self._minutes = state["demand"], state["minutes"]
+        self._highest = state["highest"]
         self._minute = state["minute"]
         self._error.restore(state["error"])
         self._pending = [(int(due), expected, seen) for due, expected, seen in state["pending"]]
@@ -137,6 +148,7 @@ class LearnedMargin:
     # ---- one minute
 
     def _take(self, minute: int, load: float, horizon: int) -> None:
+        self._highest = max(self._highest * KEEP, load)
         self._demand = self._demand * KEEP + load
         self._minutes = self._minutes * KEEP + 1.0
         for shadows in self._shadows.values():
@@ -147,7 +159,7 @@ class LearnedMargin:
         for rule, shadows in self._shadows.items():
             center, spread = self._rule(rule, load, minute, horizon)
             shadows.want(center, spread, horizon)
-        self._choose()
+        self._choose(horizon)
         self._measure_error(minute, load, horizon)
 
     def _rule(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
@@ -167,7 +179,7 @@ class LearnedMargin:
             return load * self._season.ratio(minute, horizon), signs.restless * signs.mark
         return load, signs.restless
 
-    def _choose(self) -> None:
+    def _choose(self, horizon: int) -> None:
         """Take the cheapest rule, and its margin."""
         mean_load = self._demand / self._minutes
         contagion = self._contagion.value(mean_load)
@@ -179,7 +191,8 @@ class LearnedMargin:
             cheapest = min(RULES, key=lambda rule: found[rule][1])
             if found[cheapest][1] < (1.0 - SWITCH_GAIN) * found[self.rule][1]:
                 self.rule = cheapest
-        self.margin = found[self.rule][0]
+        most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / horizon
+        self.margin = min(found[self.rule][0], most)
 
     def _measure_error(self, minute: int, load: float, horizon: int) -> None:
         """Compare what was expected one horizon ago with the highest that came."""

@@ -32,16 +32,16 @@ SHORT_SHARE = 0.01
 RECOVERY_MINUTES = 3
 """So long after a shortage what is missed is still its."""
 CONTAGION_MINUTES = 10.0
-FIRST_CONTAGION = 0.2
+FIRST_CONTAGION = 0.7
 """Taken for true of so many minutes of shortage before there was any."""
-PRIOR_HORIZONS = 72.0
+PRIOR_HORIZONS = 36.0
 """So many horizons of mean demand are taken to have been missed by `prior_missed`, before anything
 is known."""
 
 
 def prior_missed(margin: float) -> float:
     """Share that a margin misses, before anything is known: few, but not none."""
-    return 0.04 * exp(-margin)
+    return 0.03 * exp(-margin)
 
 
 class Contagion:

@@ -173,5 +173,8 @@ class Signs:
         usual = sum(self._rises) / count if count > 0.0 else 0.0
         if usual <= 0.0:
             return 1.0
-        rise = (self._rises[place] + MARK_PRIOR * usual) / (self._counts[place] + MARK_PRIOR)
-        return min(max(rise / usual, LEAST_MARK), MOST_MARK)
+        known = self._counts[place]
+        rise = self._rises[place] / known if known > 0.0 else usual
+        ratio = min(max(rise / usual, LEAST_MARK), MOST_MARK)
+        # One rise in a few hours proves no habit, however rare rises are.
+        return 1.0 + (ratio - 1.0) * known / (known + MARK_PRIOR)

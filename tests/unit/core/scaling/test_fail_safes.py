@@ -209,8 +209,8 @@ def test_replicas_without_a_place_are_not_ordered_twice_and_go_first():
     assert len(world.running) == world.plan.replicas
     assert any("no place" in hold for hold in world.plan.holds)
     ready = {name for name, (_, ready_s) in world.running.items() if ready_s <= world.now}
-    world.run(1500.0)
-    assert world.plan.replicas < 30
+    world.run(4800.0)
+    assert world.plan.replicas < 40
     assert ready == set(world.running) & ready
 
 
