@@ -36,6 +36,8 @@ EXPECTED_OUTPUT_TOKENS = 350.0
 LEAST_COVER = 0.5
 """Of a minute, for it to count as seen."""
 NOISE_SIGMAS = 2.0
+UNEQUAL = 2.0
+"""E[cost²] / E[cost]²: requests vary in cost, which is more noise than their count alone has."""
 FORGET_GATEWAY_S = 900.0
 """A gateway that nobody expects is forgotten so long after its last word."""
 
@@ -58,6 +60,7 @@ _PLAIN = (
 class MinuteLoad:
     """The mean load of one minute; and, where known, what the ready replicas carried of it.
 
+    `noise` is the standard deviation that chance alone gives the load.
     `carried` is the load that they have room for, `missed_share` the share of requests judged then
     that load made late.
     """
@@ -66,6 +69,7 @@ class MinuteLoad:
     load: float
     carried: float | None = None
     missed_share: float | None = None
+    noise: float = 0.0
 
 
 class DemandMeter:
@@ -234,8 +238,7 @@ class DemandMeter:
             self.known_since_s = now
         long = self._rate(min(max(horizon_s, 2.0 * SHORT_S), LONGEST_S))
         assert long is not None
-        # Requests vary in cost, which is more noise than their count alone has.
-        noise = NOISE_SIGMAS * sqrt(2.0 * max(short, 0.0) / SHORT_S)
+        noise = NOISE_SIGMAS * sqrt(UNEQUAL * max(short, 0.0) / SHORT_S)
         self.requests_per_s = min(max(long, short - noise), short + noise)
         if short > 0.0 or self.held_requests > 0.0:
             self.idle_since_s = None
@@ -272,7 +275,9 @@ class DemandMeter:
             begin_s = max(begin_s, end_s)
             if self._minute_cover_s >= LEAST_COVER * MINUTE_S:
                 mean = self._minute_load_s / self._minute_cover_s
-                self.minutes.append(MinuteLoad(self._minute_begin_s, mean))
+                unit = self.capacity.requests_per_s
+                noise = sqrt(UNEQUAL * mean * unit / MINUTE_S) / unit
+                self.minutes.append(MinuteLoad(self._minute_begin_s, mean, noise=noise))
             self._start_minute(end_s)
         self._add(load, now - max(begin_s, self._minute_begin_s))
 

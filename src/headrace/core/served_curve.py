@@ -17,7 +17,10 @@ from typing import Any
 FIRST_USE, LAST_USE, BIN = 0.5, 1.5, 0.05
 BINS = round((LAST_USE - FIRST_USE) / BIN)
 KEEP = 0.5 ** (1.0 / (3.0 * 1440.0))
-PRIOR_MINUTES = 10.0
+PRIOR_MINUTES, OVER_MINUTES = 60.0, 10.0
+"""Minutes that what is believed of a bin counts, below and above full use."""
+MOST_OF_A_MINUTE = 5.0
+"""Times what is allowed: one minute says no more, whatever went wrong in it."""
 OVER_SLOPE = 5.0
 """Share missed by use beyond 1, before it is known: at 1.2 all."""
 LOWEST, HIGHEST = 0.7, 1.25
@@ -50,7 +53,7 @@ class ServedCurve:
         self._missed = [KEEP * each for each in self._missed]
         place = min(int((use - FIRST_USE) / BIN), BINS - 1)
         self._known[place] += 1.0
-        self._missed[place] += missed_share
+        self._missed[place] += min(missed_share, MOST_OF_A_MINUTE * allowed)
         self.usable = min(max(self._crossing(allowed), LOWEST), HIGHEST)
 
     def state(self) -> dict[str, Any]:
@@ -67,9 +70,11 @@ class ServedCurve:
         before_use, before = FIRST_USE, 0.0
         for place in range(BINS):
             use = FIRST_USE + (place + 0.5) * BIN
-            prior = min(OVER_SLOPE * (use - 1.0), 1.0) if use > 1.0 else 0.5 * allowed
-            share = self._missed[place] + PRIOR_MINUTES * prior
-            share = max(share / (self._known[place] + PRIOR_MINUTES), before)
+            prior, minutes = 0.5 * allowed, PRIOR_MINUTES
+            if use > 1.0:
+                prior, minutes = min(OVER_SLOPE * (use - 1.0), 1.0), OVER_MINUTES
+            share = self._missed[place] + minutes * prior
+            share = max(share / (self._known[place] + minutes), before)
             if share > allowed:
                 # Below one bin's reach a share of everything would leave a hair of it usable.
                 part = (allowed - before) / max(min(share, 2.0 * allowed) - before, 1e-9)

@@ -85,8 +85,8 @@ class LearnedMargin:
             else:
                 # Two minutes without a word were as the one that ended them.
                 for missing in range(self._minute + 1, number):
-                    self._take(missing, minute.load, horizon)
-        self._take(number, minute.load, horizon)
+                    self._take(missing, minute, horizon)
+        self._take(number, minute, horizon)
         if minute.carried is not None and minute.missed_share is not None:
             self._contagion.observe(minute.load, minute.carried, minute.missed_share)
 
@@ -147,14 +147,15 @@ class LearnedMargin:
 
     # ---- one minute
 
-    def _take(self, minute: int, load: float, horizon: int) -> None:
+    def _take(self, minute: int, told: MinuteLoad, horizon: int) -> None:
+        load = told.load
         self._highest = max(self._highest * KEEP, load)
         self._demand = self._demand * KEEP + load
         self._minutes = self._minutes * KEEP + 1.0
         for shadows in self._shadows.values():
             shadows.score(load)
         self._season.observe(minute, load)
-        self._signs.observe(minute, load, horizon)
+        self._signs.observe(minute, load, horizon, told.noise)
         self._minute = minute
         for rule, shadows in self._shadows.items():
             center, spread = self._rule(rule, load, minute, horizon)

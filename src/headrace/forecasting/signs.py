@@ -2,7 +2,8 @@
 
 All in load (replicas fully used), from one value a minute:
 
-    range   = highest - lowest of the last horizon            how much demand moves in a cold start
+    range   = highest - lowest of the last horizon, less what chance alone makes of it: that is
+              what the capacity of a small pool keeps free already
     restless = 0.75 * mean range over 24 horizons + 0.2 * mean range over 144 + 1.5 % of mean load
     share   = mean of range / load over 2 days                moves in proportion to the level
     slope   = (now - a horizon ago) / horizon, if up
@@ -16,6 +17,7 @@ people start on the hour, the half and the ten minutes, so that a rise is likeli
 from __future__ import annotations
 
 from collections import deque
+from math import log2, sqrt
 from typing import Any
 
 DAY_MINUTES = 1440
@@ -27,6 +29,9 @@ LEVEL_MINUTES = 360.0
 MEAN_MINUTES = 3.0 * DAY_MINUTES
 SHARE_MINUTES = 2.0 * DAY_MINUTES
 FAST_WEIGHT, SLOW_WEIGHT, MEAN_WEIGHT = 0.75, 0.2, 0.015
+RANGE_OF_TWO, RANGE_POWER = 1.128, 0.86
+"""Expected range of n normal values of standard deviation 1: 1.128 * log2(n)^0.86, within 4 % up to
+n = 16."""
 MARK_HOURS = 14.0 * 24.0
 """Half-life of what is known of a minute of the hour, in hours."""
 MARK_PRIOR = 12.0
@@ -99,8 +104,11 @@ class Signs:
         self.range = self.restless = self.share = self.slope = 0.0
         self.mark = 1.0
 
-    def observe(self, minute: int, load: float, horizon: int) -> None:
-        """Take the load of a minute, numbered since the epoch; without gaps."""
+    def observe(self, minute: int, load: float, horizon: int, noise: float = 0.0) -> None:
+        """Take the load of a minute, numbered since the epoch; without gaps.
+
+        `noise` is the standard deviation that chance alone gives such a minute.
+        """
         if self._window.maxlen != horizon + 1:
             self._window = deque(self._window, maxlen=horizon + 1)
             self._restless_then = deque(self._restless_then, maxlen=horizon + 1)
@@ -111,7 +119,8 @@ class Signs:
         self.mean.add(load)
         self.level.add(load)
         highest, lowest = max(window), min(window)
-        self.range = highest - lowest
+        by_chance = noise * RANGE_OF_TWO * log2(max(len(window), 1)) ** RANGE_POWER
+        self.range = sqrt(max((highest - lowest) ** 2 - by_chance**2, 0.0))
         if len(window) == horizon + 1:
             self._fast.add(self.range)
             self._slow.add(self.range)
