@@ -53,7 +53,7 @@ def share(name: str, replicas: int, rate: float, mix: tuple[float, float]) -> fl
 
 def main() -> None:
     """Print one row for each pool."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What capacity answers, against the event simulator.")
     parser.add_argument("--profile", default="h100-llama-3.1-8b,h100-qwen3-32b-tp2")
     parser.add_argument("--replicas", default="2,8,20")
     arguments = parser.parse_args()
@@ -69,7 +69,7 @@ def main() -> None:
             )
             for replicas in map(int, arguments.replicas.split(",")):
                 predicted = pool_requests_per_s(figures, TARGET, lengths, replicas)
-                low, high = 0.85 * predicted, 1.45 * predicted
+                low, high = 0.8 * predicted, 1.3 * predicted
                 at_predicted = share(name, replicas, predicted, mix)
                 for _ in range(HALVINGS):
                     middle = (low + high) / 2
