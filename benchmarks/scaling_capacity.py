@@ -53,7 +53,7 @@ def share(name: str, replicas: int, rate: float, mix: tuple[float, float]) -> fl
 
 def main() -> None:
     """Print one row for each pool."""
-    parser = argparse.ArgumentParser(description="What capacity answers, against the event simulator.")
+    parser = argparse.ArgumentParser(description="capacity against the event simulator")
     parser.add_argument("--profile", default="h100-llama-3.1-8b,h100-qwen3-32b-tp2")
     parser.add_argument("--replicas", default="2,8,20")
     arguments = parser.parse_args()

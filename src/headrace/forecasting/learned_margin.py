@@ -28,6 +28,9 @@ FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.04
 """The margin may be so large at first, and by so much more for each horizon seen: one jump in an
 hour takes what may be missed in a day, and does not prove that the next hour has one.
 """
+FIRST_SPREAD, FIRST_DAY_MINUTES, SMALL_LOAD = 0.12, 1440.0, 5.0
+"""Before a day is known, this share of the load is taken to move within a cold start, fading; of
+the load of more than a few replicas, for few keep a margin for chance that covers it."""
 MOST_OVER_SEEN = 1.5
 """Nor is more expected than so many times the highest load of the last week."""
 LEAST_MINUTES = 60.0
@@ -164,7 +167,12 @@ class LearnedMargin:
         self._measure_error(minute, load, horizon)
 
     def _rule(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
-        """(center, spread) by one rule."""
+        """(center, spread) by one rule, and by what is believed before a day is known."""
+        center, spread = self._told(rule, load, minute, horizon)
+        unknown = max(1.0 - self._minutes / FIRST_DAY_MINUTES, 0.0)
+        return center, spread + unknown * FIRST_SPREAD * max(load - SMALL_LOAD, 0.0)
+
+    def _told(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
         signs = self._signs
         if rule == "share":
             return load, signs.share
