@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.generators import Figures, Generator, Workload
 from benchmarks.processes import StartFailedError
-from headrace.edges.fleets.llamacpp_process import LlamaCppArguments
+from headrace.edges.fleets.llamacpp_command import LlamaCppArguments
 from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID, fetch_default_model
 
 LONGEST_S = 300.0

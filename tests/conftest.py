@@ -1,10 +1,16 @@
 """Fixtures for every lane."""
 
+import os
+
 import pytest
 
 from tests.real_tools import require
 from tools.debian_tools import Program
 from tools.path_without_compilers import fill
+
+# Before gRPC is imported: tests start processes, and it would remark on each of them.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from headrace.core.decisions import Explanation
+from headrace.core.scaling_report import ScalingReport
 from headrace.gateway.control import ControlSettings, make_control_app
 from headrace.gateway.control_server import ControlServer, serve_control
 from headrace.gateway.telemetry import Telemetry
@@ -23,6 +24,9 @@ class ShownGateway:
 
     def explain_last(self) -> Explanation | None:
         return next(reversed(self.explanations.values()), None)
+
+    def scaling_report(self) -> ScalingReport:
+        return ScalingReport("here", 0.0)
 
     def not_ready_reason(self) -> str | None:
         return self.reason

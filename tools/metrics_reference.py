@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from headrace.autoscaler.metrics import GATEWAY_UP
+from headrace.autoscaler.metrics import METRICS as SCALING_METRICS
 from headrace.gateway.metrics.catalogue import METRICS, Metric
 from headrace.gateway.metrics.histogram import ITL_BOUNDS_S, TPOT_BOUNDS_S, TTFT_BOUNDS_S
 
@@ -17,6 +19,13 @@ This page is made from the code: `python -m tools.metrics_reference`.
 `model_id` is the model that served the request: the pool's model or a LoRA adapter, never an
 alias. An engine's gauges stand under its pool's model. `replica` is empty for what belongs to the
 gateway itself.
+"""
+
+_SCALING_HEAD = """\
+## The scaler's
+
+At `/metrics` of `headrace scaler` (port 9093), or of the gateway that hosts the scaler. Rules that
+make one series per pool of them are in `deploy/prometheus`.
 """
 
 _RULES = """\
@@ -91,6 +100,7 @@ def render_page() -> str:
     tables = [
         _table("What every template of the field queries", "llm_"),
         _table("The gateway's own", "headrace_"),
+        _scaling_table(),
     ]
     bounds = "\n".join(
         f"- `{name}`: {', '.join(f'{bound:g}' for bound in values)}"
@@ -110,9 +120,25 @@ def _table(title: str, prefix: str) -> str:
     )
 
 
+def _scaling_table() -> str:
+    rows = [
+        f"| `{metric.name}` | {metric.kind} | {_labels('pool', *metric.labels)} | "
+        f"{metric.meaning} |"
+        for metric in SCALING_METRICS
+    ]
+    name, meaning = GATEWAY_UP
+    rows.append(f"| `{name}` | gauge | {_labels('gateway')} | {meaning} |")
+    return "\n".join(
+        [_SCALING_HEAD, "| name | kind | labels | meaning |", "|---|---|---|---|", *rows, ""]
+    )
+
+
+def _labels(*labels: str) -> str:
+    return ", ".join(f"`{label}`" for label in labels)
+
+
 def _row(metric: Metric) -> str:
-    labels = ", ".join(f"`{label}`" for label in metric.labels)
-    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} |"
+    return f"| `{metric.name}` | {metric.kind} | {_labels(*metric.labels)} | {metric.meaning} |"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class HoldingCore(Dispatcher):
             self.seen.append(event.request)
             if self.holds:
                 self.waiting[event.request.id] = event
-                self._count(event.request.model, 1)
+                self._tally(event.request.model, 1)
                 return self._after(event, [], now)
         if isinstance(event, Left) and event.request_id in self.waiting:
             self.left.append(event.request_id)
@@ -62,8 +62,8 @@ class HoldingCore(Dispatcher):
 
     def _let_go(self, request_id: str) -> Arrived:
         event = self.waiting.pop(request_id)
-        self._count(event.request.model, -1)
+        self._tally(event.request.model, -1)
         return event
 
-    def _count(self, model: str, change: int) -> None:
+    def _tally(self, model: str, change: int) -> None:
         self.held[model] = self.held.get(model, 0) + change

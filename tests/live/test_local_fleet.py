@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.local import (
     FleetEvent,
     LocalFleet,
-    LocalFleetError,
     LocalFleetSettings,
     ReplicaDown,
     ReplicaUp,

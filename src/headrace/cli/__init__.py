@@ -16,6 +16,7 @@ from headrace.cli.check import add_check
 from headrace.cli.engine import add_engine
 from headrace.cli.flags import FAILED, Parser
 from headrace.cli.keys import add_keys
+from headrace.cli.scaler import add_scaler
 from headrace.cli.serve import add_serve
 from headrace.cli.simulate import add_simulate
 from headrace.cli.up import add_up
@@ -44,6 +45,7 @@ def parser() -> Parser:
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_up(commands)
     add_serve(commands)
+    add_scaler(commands)
     add_check(commands)
     add_why(commands)
     add_keys(commands)

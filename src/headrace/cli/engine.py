@@ -58,6 +58,13 @@ def add_engine(commands: Commands) -> None:
         metavar="PORT",
         help="of the first one, the others follow (8000); 0 takes free ones",
     )
+    add(
+        "--load-time",
+        type=flags.duration,
+        default=0.0,
+        metavar="TIME",
+        help="listen only after so long, as an engine that loads a model (0s)",
+    )
     add("--tokens", type=flags.count, default=128, metavar="N", help="tokens of an answer (128)")
     add("--model", default="emulated", metavar="NAME", help="the model's name (emulated)")
     engine.set_defaults(run=_engine)
@@ -84,7 +91,12 @@ def _engine(options: argparse.Namespace) -> int:
         else:
             settings = timing.settings(options.model, options.tokens)
         return run_engines(
-            settings, timing, count=options.count, port=options.port, terminal=Terminal()
+            settings,
+            timing,
+            count=options.count,
+            port=options.port,
+            load_s=options.load_time,
+            terminal=Terminal(),
         )
     except (ValueError, StartError, ConfigError) as error:
         return refuse(str(error))

@@ -69,6 +69,19 @@ def above_zero(text: str) -> float:
     return number
 
 
+def duration(text: str) -> float:
+    """Seconds, written as `10s`, `5m` or a bare number."""
+    from headrace.config.quantities import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {error}") from None
+    if seconds < 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 0")
+    return seconds
+
+
 def url(text: str) -> str:
     """An http or https URL with a host."""
     try:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headrace.cli import flags
 from headrace.cli.flags import Commands, Parser, refuse
-
-if TYPE_CHECKING:
-    pass
+from headrace.cli.simulate_scaling import add_simulate_scaling
 
 
 def add_simulate(commands: Commands) -> None:
@@ -67,12 +65,15 @@ def add_simulate(commands: Commands) -> None:
     add("--json", action="store_true", help="the figures as JSON instead of a table")
     add("--timing", type=Path, metavar="FILE", help="write how long each run took, as JSON")
     add("--report", type=Path, metavar="FILE.html", help="write a page with plots")
-    simulate.set_defaults(run=_simulate)
+    more = simulate.add_subparsers(title="other comparisons", metavar="[scaling]")
+    add_simulate_scaling(more)
+    simulate.set_defaults(run=partial(_simulate, simulate))
 
 
 def _add_traffic(simulate: Parser) -> None:
     add = simulate.add_argument
-    arriving = simulate.add_mutually_exclusive_group(required=True)
+    # One of them is needed, but not where another comparison is asked for: see `_simulate`.
+    arriving = simulate.add_mutually_exclusive_group()
     arriving.add_argument(
         "--trace", type=Path, metavar="FILE", help="Mooncake or simple JSON lines, or Azure's CSV"
     )
@@ -92,7 +93,9 @@ def _add_traffic(simulate: Parser) -> None:
     add("--duration", metavar="S", help="only its first seconds, counted before --speed")
 
 
-def _simulate(options: argparse.Namespace) -> int:
+def _simulate(command: Parser, options: argparse.Namespace) -> int:
+    if options.trace is None and options.traffic is None:
+        command.error("one of the arguments --trace --traffic is required")
     from headrace.compose.simulate import simulate
     from headrace.compose.simulation_input import SimulateError, SimulateOptions
     from headrace.compose.terminal import Terminal

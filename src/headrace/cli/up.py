@@ -31,10 +31,10 @@ def add_up(commands: Commands) -> None:
     add(
         "--replicas",
         type=flags.whole(1, MAX_REPLICAS),
-        default=2,
         metavar="N",
         help="how many replicas (2)",
     )
+    _add_scale(up)
     add("--model", type=Path, metavar="FILE.gguf", help="serve this model, not the small one")
     add(
         "--slots",
@@ -81,12 +81,54 @@ def add_up(commands: Commands) -> None:
     up.set_defaults(run=_up)
 
 
+def _add_scale(up: flags.Parser) -> None:
+    """Adds what says that replicas start and end with load."""
+    add = up.add_argument
+    add(
+        "--scale",
+        type=_scale,
+        metavar="LEAST:MOST",
+        help="start and end replicas with load, as in 1:4; 0:4 keeps none while nothing is asked",
+    )
+    add(
+        "--standby",
+        type=flags.whole(0, MAX_REPLICAS),
+        default=0,
+        metavar="N",
+        help="with --scale: replicas kept loaded, which join at once (0)",
+    )
+
+
+def _scale(text: str) -> tuple[int, int]:
+    """`1:4` as two numbers of replicas."""
+    least, colon, most = text.partition(":")
+    try:
+        numbers = (int(least), int(most))
+    except ValueError:
+        numbers = (-1, -1)
+    if not colon or not 0 <= numbers[0] <= numbers[1] <= MAX_REPLICAS or not numbers[1]:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no range of replicas; write it as LEAST:MOST, such as 1:4, from 0 to "
+            f"{MAX_REPLICAS}"
+        )
+    return numbers
+
+
 def _up(options: argparse.Namespace) -> int:
     from headrace.compose.terminal import Terminal
     from headrace.compose.up import UpOptions, up
+    from headrace.compose.up_scaling import ScaleRange
     from headrace.compose.wiring import StartError
 
+    if options.scale is None and options.standby:
+        return refuse("--standby needs --scale, as in --scale 1:4")
+    if options.scale is not None and options.replicas is not None:
+        return refuse("--replicas and --scale both say how many there are; give one of them")
     given = {name: value for name, value in vars(options).items() if name != "run"}
+    standby = given.pop("standby")
+    if options.scale is not None:
+        least, most = options.scale
+        given["scale"] = ScaleRange(least, most, standby)
     try:
         return up(UpOptions(**given), Terminal())
     except StartError as error:

@@ -1,4 +1,4 @@
-"""`headrace why`: why a request went where it went."""
+"""`headrace why`: why a request went where it went, or why there are so many replicas."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def add_why(commands: Commands) -> None:
     """Adds the command and its flags."""
     why = commands.add_parser(
         "why",
-        help="why a request went where it went",
-        description="Explains a decision in seconds and tokens.",
+        help="why a request went where it went, or why there are so many replicas",
+        description="Explains a decision in seconds and tokens, or with --scaling the number of "
+        "replicas.",
     )
     add = why.add_argument
     add(
@@ -34,6 +35,11 @@ def add_why(commands: Commands) -> None:
         metavar="URL",
         help="the control plane (http://127.0.0.1:9091)",
     )
+    add(
+        "--scaling",
+        action="store_true",
+        help="why each pool has as many replicas as it has, step by step",
+    )
     add("--json", action="store_true", help="everything the control plane knows, as JSON")
     why.set_defaults(run=_why)
 
@@ -41,13 +47,19 @@ def add_why(commands: Commands) -> None:
 def _why(options: argparse.Namespace) -> int:
     from headrace.compose.terminal import Terminal
     from headrace.compose.why import WhyError, explanation, layout
+    from headrace.compose.why_scaling import layout_scaling, scaling
 
+    if options.scaling and options.id is not None:
+        return refuse("--scaling is about pools; leave out the id of a request")
     try:
-        document = explanation(options.control, options.id)
+        if options.scaling:
+            document, lay_out = scaling(options.control), layout_scaling
+        else:
+            document, lay_out = explanation(options.control, options.id), layout
     except WhyError as error:
         return refuse(str(error), code=FAILED)
     if options.json:
         print_json(document)
     else:
-        Terminal().page(layout(document))
+        Terminal().page(lay_out(document))
     return 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from headrace.compose.lifecycle import StopSignals, run_loop
+from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import StartError
 from headrace.config.profile_file import engine_of
@@ -142,25 +143,32 @@ def run_engines(
     *,
     count: int,
     port: int,
+    load_s: float = 0.0,
     terminal: Terminal,
 ) -> int:
     """Run `count` engines, the first one on `port`, until stopped by a signal.
 
-    With port 0 each takes a free one. Return the exit code. Raises StartError.
+    With port 0 each takes a free one. None listens before `load_s` are over. Return the exit code.
+    Raises StartError.
     """
     engines = [_Engine(settings, timing) for _ in range(count)]
     kv_port = timing.kv_events_port or 0 if isinstance(timing, Modelled) else 0
-    return run_loop(_run(engines, port, kv_port, terminal))
+    return run_loop(_run(engines, port, kv_port, load_s, terminal))
 
 
-async def _run(engines: list[_Engine], port: int, kv_port: int, terminal: Terminal) -> int:
+async def _run(
+    engines: list[_Engine], port: int, kv_port: int, load_s: float, terminal: Terminal
+) -> int:
     stop = StopSignals()
     stop.listen()
     try:
+        await stop.unless_asked(asyncio.sleep(load_s))
         for number, engine in enumerate(engines):
             own_kv_port = kv_port + 2 * number if kv_port else 0
             terminal.result(await engine.start(port + number if port else 0, own_kv_port))
         await stop.asked.wait()
+    except StopAsked:
+        pass
     finally:
         for engine in engines:
             await engine.close()

@@ -25,7 +25,9 @@ class Fleets:
         pools already. Replicas that are listed no more drain.
         """
         changes = [
-            self._follow(pool.name, self._listed(pool, loaded)) for pool in loaded.config.pools
+            self._follow(pool.name, self._listed(pool, loaded))
+            for pool in loaded.config.pools
+            if pool.start is None  # its replicas are nobody else's
         ]
         await asyncio.gather(*changes)
 

@@ -71,7 +71,7 @@ class Reloader:
 
     async def _apply(self, loaded: Loaded, plan: GatewayPlan) -> None:
         gateway, before = self._gateway, self.loaded
-        waiting = gateway.replace_certificates(plan)
+        waiting = gateway.replace_certificates(plan) + _scaling_changes(before, loaded)
         await self._fleets.drop(gateway.dissolved_by(plan))
         gateway.reconfigure(plan)
         self.loaded = loaded
@@ -102,6 +102,17 @@ class Reloader:
             except TlsError as error:
                 counts["refused"] += 1
                 self._terminal.problem(f"{name}.{error.field}: {error}; the old ones stay in use")
+
+
+def _scaling_changes(before: Loaded, after: Loaded) -> list[str]:
+    """What of scaling is different: processes and what was learned would have to be given up."""
+    names: list[str] = []
+    if before.config.scaling != after.config.scaling:
+        names.append("scaling")
+    starts = [{p.name: p.start for p in each.config.pools if p.start} for each in (before, after)]
+    if starts[0] != starts[1]:
+        names.append("pools[].start")
+    return names
 
 
 def _changed(before: Loaded, after: Loaded) -> list[str]:

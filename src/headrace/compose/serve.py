@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from headrace.autoscaler.app import scaler_routes
+from headrace.autoscaler.metrics import ScalingCollector
+from headrace.autoscaler.sources import OwnSource
 from headrace.compose.descriptors import raise_soft_limit
 from headrace.compose.fleets import Fleets
 from headrace.compose.lifecycle import StopAsked, StopSignals, on_hangup, run_loop
+from headrace.compose.local_pools import LocalPools
 from headrace.compose.plan import plan_of
 from headrace.compose.reload import Reloader
+from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal, counted, cut_off
 from headrace.compose.wiring import Gateway, StartError, nobody
 from headrace.config import Loaded
@@ -39,13 +44,20 @@ async def _serve(
     detail = terminal.status if verbose else nobody
     raise_soft_limit(loaded.config.limits.max_connections, terminal.status, detail)
     gateway = _gateway(loaded, detail)
+    local = LocalPools(gateway, loaded, terminal.status)
+    scaler = _hosted_scaler(gateway, local, loaded, terminal)
     await gateway.start()
     fleets = Fleets(gateway, terminal.status)
     reloader = Reloader(gateway, fleets, loaded, read, terminal)
     following: list[asyncio.Task[None]] = []
     try:
         await stop.unless_asked(fleets.follow(loaded))
+        local.start()
+        if scaler is not None:
+            await scaler.start()
         _announce(gateway, loaded, terminal)
+        if scaler is not None and scaler.keda_address is not None:
+            terminal.result(f"KEDA           {scaler.keda_address}  (gRPC)")
         following.append(asyncio.create_task(reloader.run(hangup)))
         following.append(asyncio.create_task(reloader.follow_certificates()))
         await stop.asked.wait()
@@ -55,8 +67,25 @@ async def _serve(
         for task in following:
             task.cancel()
         await asyncio.gather(*following, return_exceptions=True)
+        if scaler is not None:
+            await scaler.stop()  # first, so that nothing is started or drained any more
         cut = await _finish(gateway, fleets, stop, reloader.loaded, terminal)
+        await local.close()
     return int(cut > 0)
+
+
+def _hosted_scaler(
+    gateway: Gateway, local: LocalPools, loaded: Loaded, terminal: Terminal
+) -> ScalerHost | None:
+    """The scaler that this gateway hosts, shown on its control plane; None if it hosts none."""
+    section = loaded.config.scaling
+    if section is None or section.gateways:
+        return None
+    source = OwnSource(gateway.scaling_report)
+    host = ScalerHost(section, loaded.folder, [source], local.fleets, terminal)
+    gateway.shown_too.extend(scaler_routes(host.autoscaler))
+    gateway.telemetry.collectors.append(ScalingCollector(host.autoscaler))
+    return host
 
 
 def _gateway(loaded: Loaded, detail: Callable[[str], None]) -> Gateway:

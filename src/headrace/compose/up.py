@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,29 +13,30 @@ from headrace.compose.ask import Answer, AskError, ask
 from headrace.compose.descriptors import raise_soft_limit
 from headrace.compose.invocation import own_command
 from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
+from headrace.compose.local_pools import in_flight_of
 from headrace.compose.probe import probe
+from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Steps, Terminal, cut_off
+from headrace.compose.up_scaling import WAIT_FOR_REPLICA_S, ScaleRange, attainable, up_scaler
 from headrace.compose.wiring import Gateway, GatewayPlan, StartError, nobody
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import latency_of
 from headrace.core.durations import in_words
-from headrace.core.events import ReplicaChanged
+from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Endpoint, PoolSpec
-from headrace.edges.fleets.local import (
-    FleetEvent,
-    LocalFleet,
-    LocalFleetError,
-    LocalFleetSettings,
-    ReplicaDown,
-    ReplicaUp,
-)
+from headrace.edges.fleets.keep_alive import LocalFleetError
+from headrace.edges.fleets.local import LocalFleetSettings
 from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID, fetch_default_model
+from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
 from headrace.edges.package_index import PackageIndexError, cache_dir
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.settings import GatewaySettings, Listener, UpstreamAccess
 
+ReplicaEvent = ReplicaChanged | ReplicaGone
 POOL = "local"
+REPLICAS = 2
+"""Without `--replicas` or `--scale`."""
 DRAIN_S = 10.0
 """After Ctrl-C, running streams get this long."""
 PROMPT_TIMEOUT_S = 600.0
@@ -49,7 +51,8 @@ _DEFAULT_CONTROL_URL = f"http://{ControlSettings().host}:{ControlSettings().port
 class UpOptions:
     """What `headrace up` was asked for."""
 
-    replicas: int = 2
+    replicas: int | None = None
+    scale: ScaleRange | None = None
     port: int | None = None
     control_port: int | None = None
     prompt: str | None = None
@@ -62,6 +65,13 @@ class UpOptions:
     profile: str | None = None
     json: bool = False
     verbose: bool = False
+
+    @property
+    def first_replicas(self) -> int:
+        """How many are started before anything is served; one at least, to measure it."""
+        if self.scale is not None:
+            return max(1, self.scale.least)
+        return REPLICAS if self.replicas is None else self.replicas
 
     @property
     def model_id(self) -> str:
@@ -149,8 +159,20 @@ class _Up:
         self._terminal = terminal
         self._detail = terminal.status if options.verbose else nobody
         self._gateway = Gateway(_plan(options, None), self._detail)
-        self._fleet = LocalFleet(settings, self._on_fleet)
-        self._urls: dict[str, str] = {}
+        self._fleet = ScaledFleet(
+            settings,
+            ScaledPool(pool=POOL, max_context_tokens=options.context),
+            emit=self._on_replica,
+            in_flight=in_flight_of(self._gateway),
+            notice=self._say,
+            clock=time.time,
+            trouble=self._gateway.trouble,
+        )
+        self._scaler: ScalerHost | None = None
+        if options.scale is not None:
+            self._scaler = up_scaler(options.scale, POOL, self._fleet, self._gateway, terminal)
+        self._unsaid: dict[str, ReplicaEvent] = {}
+        """What came before anything was served, by replica: the newest."""
         self._serving = False
         self._steps: Steps | None = None
 
@@ -182,8 +204,10 @@ class _Up:
         """Let requests end, then everything else; return how many were cut off."""
         if stop.asked.is_set():
             self._terminal.status("stopping; Ctrl-C again ends at once")
+        if self._scaler is not None:
+            await self._scaler.stop()  # first, so that nothing is started or drained any more
         cut = await stop.drain(self._gateway.plane, grace_s=0.0, drain_s=DRAIN_S)
-        await self._fleet.stop()
+        await self._fleet.close()
         await self._gateway.close()
         if cut:
             self._terminal.status(cut_off(cut))
@@ -201,18 +225,22 @@ class _Up:
         plan = _plan(self._options, profile)
         self._gateway.configure(plan.pools, plan.aliases)
         self._serving = True
-        for name, url in self._urls.items():
-            self._report(name, url, ready=True)
+        for event in self._unsaid.values():
+            self._gateway.apply(event)
+        if self._scaler is not None:
+            self._scaler.aim(POOL, attainable(profile))
+            await self._scaler.start()
 
     async def _start(self, steps: Steps) -> LatencyProfile | None:
-        for index in range(self._options.replicas):
+        replicas = self._options.first_replicas
+        for index in range(replicas):
             steps.begin(f"local-{index}", f"starting replica local-{index}")
-        self._fleet.start(self._options.replicas)
+        self._fleet.start(replicas)
         await self._fleet.wait_ready()
         return self._profile or await self._probe(steps)
 
     async def _probe(self, steps: Steps) -> LatencyProfile | None:
-        name, url = min(self._urls.items())
+        name, url = min(self._fleet.urls().items())
         steps.begin("probe", f"measuring {name} for at most 5 s")
         try:
             profile = await probe(url, self._options.model_id, random.Random())  # noqa: S311 - test prompts
@@ -226,31 +254,17 @@ class _Up:
         )
         return profile
 
-    def _on_fleet(self, event: FleetEvent) -> None:
-        match event:
-            case ReplicaUp(name, url, _, cold_start_s):
-                self._urls[name] = url
-                self._say(name, f"replica {name} is ready at {url} after {in_words(cold_start_s)}")
-                if self._serving:
-                    self._report(name, url, ready=True)
-            case ReplicaDown(name, reason):
-                self._gateway.trouble(name, reason)
-                url = self._urls.pop(name, "")
-                self._say(name, f"replica {name} is down: {reason}; it is started again")
-                if self._serving and url:
-                    self._report(name, url, ready=False)
+    def _on_replica(self, event: Event) -> None:
+        if self._serving:
+            self._gateway.apply(event)
+        elif isinstance(event, ReplicaChanged | ReplicaGone):
+            self._unsaid[event.replica] = event
 
     def _say(self, name: str, line: str) -> None:
         if self._steps is not None:
             self._steps.finish(name, line)
         else:
             self._terminal.status(line)
-
-    def _report(self, name: str, url: str, *, ready: bool) -> None:
-        context = self._options.context
-        self._gateway.apply(
-            ReplicaChanged(name, POOL, url, ready=ready, max_context_tokens=context)
-        )
 
     # ------------------------------------------------------------ what comes of it
 
@@ -277,6 +291,11 @@ class _Up:
         show()
         show(why)
         show()
+        if self._scaler is not None:
+            show("why there are as many replicas as there are:")
+            show()
+            show(f"{why} --scaling")
+            show()
 
     async def _answer(self, prompt: str) -> int:
         """Ask once through the gateway and show what came of it."""
@@ -347,7 +366,14 @@ def _plan(options: UpOptions, profile: LatencyProfile | None) -> GatewayPlan:
         listen = replace(listen, port=options.port)
     if options.control_port is not None:
         control = replace(control, port=options.control_port)
-    spec = PoolSpec(POOL, options.model_id, policy=options.policy, profile=profile)
+    to_zero = options.scale is not None and options.scale.least == 0
+    spec = PoolSpec(
+        POOL,
+        options.model_id,
+        policy=options.policy,
+        profile=profile,
+        wait_for_replica_s=WAIT_FOR_REPLICA_S if to_zero else 0.0,
+    )
     return GatewayPlan(
         gateway=GatewaySettings(listen=listen, upstreams={POOL: UpstreamAccess("llamacpp")}),
         control=control,

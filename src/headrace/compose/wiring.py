@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+
+from starlette.routing import BaseRoute
 
 from headrace.compose.invocation import other_port
 from headrace.core.decisions import Explanation
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
 from headrace.core.model import Alias, EngineReport, PoolSpec, Replica
+from headrace.core.scaling_report import ScalingReport
 from headrace.core.settings import DispatcherSettings
 from headrace.edges.http.address import UNIX
 from headrace.edges.http.heads import Header
@@ -29,6 +33,7 @@ from headrace.engines.registry import dialect
 from headrace.gateway.control import ControlSettings, make_control_app
 from headrace.gateway.control_server import ControlServer, reachable, serve_control
 from headrace.gateway.keys import KeyRing
+from headrace.gateway.scaling_view import ScalingView
 from headrace.gateway.server import DataPlane, PortTaken
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
@@ -79,6 +84,14 @@ class Gateway:
         )
         self._scraper = Scraper(plan.scrape, self._on_reading, self._on_scrape_failure)
         self._control: ControlServer | None = None
+        self._scaling = ScalingView(
+            self.dispatcher,
+            self.telemetry,
+            gateway=f"{socket.gethostname()}:{plan.control.port}",
+            epoch_s=time.time() - time.monotonic(),
+        )
+        self.shown_too: list[BaseRoute] = []
+        """What the control plane shows of a program that this process hosts; set before `start`."""
         self.configure(plan.pools, plan.aliases)
 
     # ------------------------------------------------------------ life
@@ -108,7 +121,8 @@ class Gateway:
             if settings.tls is not None:
                 self._control_certificate = ServerCertificate(settings.tls)
             tls = self._control_certificate and self._control_certificate.context
-            self._control = await serve_control(make_control_app(self, settings), settings, tls)
+            app = make_control_app(self, settings, self.shown_too)
+            self._control = await serve_control(app, settings, tls)
         except TlsError as error:
             raise StartError(f"control.tls.{error.field} {error}") from None
         except OSError as error:
@@ -233,6 +247,7 @@ class Gateway:
             # Others send its requests; draining means that this gateway sends it nothing new.
             event = replace(event, draining=True)
         self.plane.apply(event)
+        self._scaling.note()
         self.telemetry.seed()
         replica = self.dispatcher.fleet.replicas.get(event.replica)
         if replica is not None and (event.ready or event.draining):
@@ -288,6 +303,10 @@ class Gateway:
     def explain_last(self) -> Explanation | None:
         """Why the last request went where it went."""
         return self.dispatcher.decisions.explain_last()
+
+    def scaling_report(self) -> ScalingReport:
+        """What a scaler is told."""
+        return self._scaling.report()
 
     def not_ready_reason(self) -> str | None:
         """Why requests are not taken now."""

@@ -74,7 +74,7 @@ def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
         make_policy(pool.policy)
     except ValueError as error:
         yield f"{path}.policy", f"is {pool.policy!r}: {error}"
-    if not pool.replicas and pool.dns is None:
+    if not pool.replicas and pool.dns is None and pool.start is None:
         yield path, "has no replicas; give `replicas` (a list of http://host:port) or `dns`"
     for position, url in enumerate(pool.replicas):
         if problem := url_problem(url):

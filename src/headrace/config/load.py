@@ -12,6 +12,7 @@ from headrace.config import checks
 from headrace.config.binding import MISSING_VALUE, Binder
 from headrace.config.document import ConfigError, Problem, parse
 from headrace.config.profile_file import latency_of, read_text
+from headrace.config.scaling_checks import scaling_exposure, scaling_findings
 from headrace.config.schema import Config, PoolSection
 from headrace.config.secret_values import SecretReader, Secrets
 from headrace.config.shapes import section_of
@@ -64,7 +65,9 @@ def load(
     findings += check_certificates(config, path.parent)
     if binder.complete:  # a pool left out would make sound aliases look wrong
         findings += checks.findings(config)
+        findings += scaling_findings(config)
         findings += checks.exposure(config, insecure=insecure)
+        findings += () if insecure else scaling_exposure(config)
     problems = binder.problems + [
         _located(binder, path, message)
         for path, message in findings

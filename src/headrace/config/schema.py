@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headrace.autoscaler.settings import ScalingSection
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, PoolSpec
 from headrace.core.policies import POLICIES
 from headrace.core.settings import DispatcherSettings
+from headrace.edges.fleets.command import CommandSettings
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.readiness import HealthSettings
 from headrace.edges.http.tls import ServerTls, UpstreamTls
@@ -48,6 +50,9 @@ class PoolSection(PoolSpec):
     `unix:/path/of/socket`."""
     dns: DnsName | None = None
     """One name with an address per replica, instead of `replicas` or beside them."""
+    start: CommandSettings | None = None
+    """A command that starts a replica on this machine, instead of `replicas` and `dns`. How many
+    there are is said under `scaling`."""
     tls: UpstreamTls | None = None
     """Certificates for `https`. Without it engines at `https` addresses are trusted as the system
     trusts; with it those behind `dns` are asked by `https` too."""
@@ -109,6 +114,8 @@ class Config:
     """How the engines' metrics are read."""
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     """What is exported on the control plane's `/metrics`."""
+    scaling: ScalingSection | None = None
+    """How the number of replicas follows demand; without this section nothing is scaled."""
     tracing: TracingSettings | None = None
     """Traces of requests by OpenTelemetry; none without this section."""
     api_keys_file: str | None = None

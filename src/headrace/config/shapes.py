@@ -23,10 +23,12 @@ from enum import Enum, StrEnum
 from functools import cache
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from headrace.autoscaler.settings import PoolScaling
 from headrace.core.admission import Tier
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Alias, Target
 from headrace.core.settings import DispatcherSettings
+from headrace.edges.fleets.command import CommandSettings
 from headrace.engine_model.measured import Interval, MeasuredProfile, Provenance, Residuals
 from headrace.gateway.settings import Timeouts
 from headrace.gateway.telemetry import TelemetrySettings
@@ -121,6 +123,9 @@ _DERIVED = {
     (TelemetrySettings, "external_pools"),
     (DispatcherSettings, "tiers"),
     (DispatcherSettings, "admission"),
+    (CommandSettings, "log_dir"),
+    (PoolScaling, "cold_start"),
+    (PoolScaling, "schedule"),
 }
 """Follows from other parts of the file; cannot be set by itself."""
 _NAMED_BY = {Alias: "name", Tier: "name"}

@@ -13,6 +13,8 @@ def check_certificates(config: Config, folder: Path) -> Iterator[tuple[str, str]
     """Path and message of every certificate, key or CA that cannot be used."""
     yield from _listener("listen", config.listen.tls, folder)
     yield from _listener("control", config.control.tls, folder)
+    if config.scaling is not None and config.scaling.keda is not None:
+        yield from _listener("scaling.keda", config.scaling.keda.tls, folder)
     for index, pool in enumerate(config.pools):
         if pool.tls is not None:
             try:

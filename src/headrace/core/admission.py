@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headrace.core.flights import Flight
+    from headrace.core.model import Request
 
 DEFAULT_TIER = "default"
 STARVED_FIRST = 2
@@ -63,12 +64,14 @@ class Held:
 
     __slots__ = ("expires_s", "flight", "latest_s", "prefill_s", "priority")
 
-    def __init__(self, flight: Flight, tier: Tier, prefill_s: float) -> None:
+    def __init__(
+        self, flight: Flight, tier: Tier, prefill_s: float, least_ttl_s: float = 0.0
+    ) -> None:
         self.flight = flight
         self.priority = tier.priority
         self.prefill_s = prefill_s
         self.latest_s = flight.arrived_s + flight.ttft_target_s - prefill_s
-        self.expires_s = flight.arrived_s + tier.ttl_s
+        self.expires_s = flight.arrived_s + max(tier.ttl_s, least_ttl_s)
 
 
 class Queue:
@@ -92,6 +95,10 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def requests(self) -> list[Request]:
+        """What waits here, the oldest first."""
+        return [held.flight.request for held, _ in self._held.values()]
 
     def add(self, held: Held) -> None:
         """Take in a request."""

@@ -121,6 +121,14 @@ class Catalog:
                 self._serving[name] = serving
             return serving
 
+    def first_pool(self, route: Sequence[str]) -> Pool | None:
+        """The first configured pool of the first of these models that has one, ready or not."""
+        for model in route:
+            for pool in self._fleet.pools.values():
+                if pool.spec.model == model and pool.spec.role is Role.BOTH:
+                    return pool
+        return None
+
     def known_names(self) -> str:
         """The known names for an error message, at most `MOST_NAMES_LISTED`."""
         names = sorted(self._known_names() | self._fleet.aliases.keys())

@@ -1,7 +1,7 @@
 """The request path: an event comes in, effects go out.
 
     Arrived ──► resolve the name ──► price the replicas ──► Dispatch, or hold or shed (waiting.py)
-                     └─ unknown: Reject 404      └─ none ready: Reject 503
+                     └─ unknown: Reject 404      └─ none ready: hold, or Reject 503
     Ended(unavailable, timed out) ──► Dispatch elsewhere, within limits, or Reject 502/503/504
 
 A request is forgotten with the end of its last attempt; what is in flight lives in `_attempts`.
@@ -49,9 +49,11 @@ from headrace.core.model import (
     Endpoint,
     Fleet,
     Outcome,
+    Pool,
     PromptBlocks,
     Replica,
     ReplicaState,
+    Request,
     Rng,
 )
 from headrace.core.retries import (
@@ -114,6 +116,14 @@ class Dispatcher:
             Wake: self._wake,
         }
 
+    def first_pool(self, model: str) -> Pool | None:
+        """The first configured pool of a model; what is held for the model counts as its."""
+        return self._catalog.first_pool((model,))
+
+    def held_requests(self, model: str) -> list[Request]:
+        """What waits for a model now."""
+        return self._waiting.requests(model)
+
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at time `now` (seconds, never going back) and return its effects.
 
@@ -149,10 +159,27 @@ class Dispatcher:
     def _try(self, flight: Flight, now: float) -> list[Effect]:
         """Send a request that was not sent yet, hold it, or refuse it."""
         effects = self._dispatch(flight, _NONE, now)
-        if effects is None:
-            reject = rejections.none_ready(flight.request, self._settings.retry_after_s)
-            return flight.refuse(reject, now)
-        return effects
+        return self._without_replica(flight, now) if effects is None else effects
+
+    def _without_replica(self, flight: Flight, now: float) -> list[Effect]:
+        """Nobody is ready: hold it until somebody is, where its pool waits for that, or refuse."""
+        request = flight.request
+        pool = None if request.replica else self._catalog.first_pool(flight.route)
+        if pool is not None and pool.spec.wait_for_replica_s > 0.0:
+            ask = routing.ask_of(request, pool, "")
+            self._count(flight, pool, ask.prompt_tokens, 0)
+            held = self._waiting.hold_for_replica(flight, pool, ask.prompt_tokens, now)
+            return held or self._wakes.by(now + LOOK_S)
+        if pool is not None and not flight.counted:
+            pool.demand.shed_requests += 1
+        reject = rejections.none_ready(request, self._settings.retry_after_s)
+        return flight.refuse(reject, now)
+
+    def _count(self, flight: Flight, pool: Pool, prompt_tokens: int, hit_tokens: int) -> None:
+        """Add a request to the demand on a pool, once."""
+        if not flight.counted:
+            flight.counted = True
+            pool.demand.arrived(prompt_tokens, hit_tokens)
 
     def _release(self, now: float) -> list[Effect]:
         """Send what is held, as far as there is room."""
@@ -200,8 +227,15 @@ class Dispatcher:
                 replicas=len(serving.replicas),
                 holds=policy.holds,
             )
+            if instead:
+                serving.pool.demand.shed_requests += not flight.counted
+                return instead
             if instead is not None:
-                return instead or self._wakes.by(now + LOOK_S)
+                self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
+                return self._wakes.by(now + LOOK_S)
+        if not flight.counted:
+            flight.counted = True
+            replica.pool.demand.arrived(ask.prompt_tokens, best[HIT_TOKENS])
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
         self._last_attempt = number = self._last_attempt + 1
@@ -242,7 +276,9 @@ class Dispatcher:
     def _progress(self, event: Progress, now: float) -> list[Effect]:
         attempt = self._attempts.get(event.attempt)
         if attempt is not None:
+            before = attempt.output_tokens
             books.progress(attempt, event.output_tokens, now)
+            attempt.replica.pool.demand.output_tokens += attempt.output_tokens - before
             self._index.grow(attempt.lease, attempt.private_blocks)
         return []
 
@@ -252,6 +288,8 @@ class Dispatcher:
             return []
         flight, effects = attempt.flight, list[Effect]()
         attempt.ended, attempt.ended_s = event, now
+        demand, output_tokens = attempt.replica.pool.demand, event.counted_output_tokens
+        demand.output_tokens += max(0, output_tokens - attempt.output_tokens)
         if event.outcome is Outcome.COMPLETED:
             self._complete(attempt, event, now)
             if len(flight.attempts) > 1:
@@ -267,6 +305,11 @@ class Dispatcher:
         if event.outcome in _RETRYABLE and not attempt.is_timed:
             effects += self._retry(flight, event, now)
         if flight.attempts[-1] is attempt:
+            outcome = event.outcome
+            if outcome is Outcome.COMPLETED or outcome is Outcome.ABORTED:
+                demand.served(attempt, event, flight, output_tokens, now)
+            else:
+                demand.not_served(outcome)
             flight.land()
         return effects
 

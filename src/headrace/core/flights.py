@@ -21,6 +21,7 @@ class Flight:
     `tier` is what it was promised with, `ttft_target_s` and `tpot_target_s` the targets that hold
     for it: its own where it brought some. `released_s` is when a request that never was sent
     stopped waiting: refused, or left by its client.
+    `counted` says that the demand on its pool has it in its sums.
     `error_answers` counts the replicas that answered with an error of their own. `rejected` is the
     message of the error that Headrace answered with, if it did.
     """
@@ -29,6 +30,7 @@ class Flight:
         "arrived_s",
         "attempts",
         "client_id",
+        "counted",
         "error_answers",
         "id",
         "model",
@@ -56,6 +58,7 @@ class Flight:
         self.tpot_target_s = tier.tpot_s if own_s is None else own_s
         self.released_s: float | None = None
         self.error_answers = 0
+        self.counted = False
         self.rejected = ""
 
     @property

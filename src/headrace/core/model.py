@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.core.message import message
+from headrace.core.pool_demand import PoolDemand
 from headrace.core.prompt_length import PromptLength
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ class PoolSpec:
     """Prior of the latency model; None learns it from the first streams."""
     media_tokens: int = 1024
     """What one media item (an image, a clip) costs in prompt tokens."""
+    wait_for_replica_s: float = 0.0
+    """While no replica is ready, a request is held for so long, or its tier's `ttl` if that is
+    longer, instead of being answered 503 at once: for pools that scale to zero. Give it a cold
+    start's time and some more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +275,7 @@ class Pool:
     `prompt_length` and `output_tokens_mean` are learned from `answers` answers. `block_tokens` is
     what lies behind a block of a prompt if that is exact, see `PromptBlocks`.
     `reports_cached` becomes true with the first answer that tells of cached tokens: before, 0
-    may mean that the engine does not say.
+    may mean that the engine does not say. `demand` is what a scaler is told.
     """
 
     spec: PoolSpec
@@ -281,6 +286,7 @@ class Pool:
     output_tokens_mean: float = 350.0
     answers: int = 0
     reports_cached: bool = False
+    demand: PoolDemand = field(default_factory=PoolDemand)
 
     @property
     def bytes_per_token(self) -> float:

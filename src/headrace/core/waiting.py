@@ -19,7 +19,7 @@ from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Held, Queue
 from headrace.core.candidates import PREFILL_S, QUEUE_S, SLOT_WAIT_S, Row
 from headrace.core.events import Effect
 from headrace.core.flights import Flight
-from headrace.core.model import Replica
+from headrace.core.model import Pool, Replica, Request
 
 LOOKED_AT = 8
 """Held requests, from the first on, for which room is looked for at a time: the one that is first
@@ -89,6 +89,23 @@ class WaitingRoom:
             return None  # Only its streams make its steps so long: it has nothing else to do.
         return [] if held_for == model else self._hold(flight, model, prefill_s, now)
 
+    def hold_for_replica(
+        self, flight: Flight, pool: Pool, prompt_tokens: int, now: float
+    ) -> list[Effect]:
+        """No replica is ready: hold a request for the pool's next one, or refuse it if too many
+        are held already. One that is held for this model keeps its place and its time.
+        """
+        model, profile = pool.spec.model, pool.latency.profile
+        if self._model_of.get(flight.id) == model:
+            return []
+        prefill_s = 0.0 if profile is None else profile.prefill_s(prompt_tokens)
+        return self._hold(flight, model, prefill_s, now, pool.spec.wait_for_replica_s)
+
+    def requests(self, model: str) -> list[Request]:
+        """What waits for a model now."""
+        queue = self._queues.get(model)
+        return [] if queue is None else queue.requests()
+
     def _shed(
         self,
         flight: Flight,
@@ -143,7 +160,9 @@ class WaitingRoom:
             held.flight.released_s = now
             held.flight.land()
 
-    def _hold(self, flight: Flight, model: str, prefill_s: float, now: float) -> list[Effect]:
+    def _hold(
+        self, flight: Flight, model: str, prefill_s: float, now: float, least_ttl_s: float = 0.0
+    ) -> list[Effect]:
         """Put it into the queue of this model, out of another one if its route has changed."""
         tier = self.tier(flight.tier)
         if self._remove(flight.id) is None and len(self._model_of) >= self._settings.max_held:
@@ -151,7 +170,7 @@ class WaitingRoom:
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = Queue()
-        queue.add(Held(flight, tier, prefill_s))
+        queue.add(Held(flight, tier, prefill_s, least_ttl_s))
         self._model_of[flight.id] = model
         self.held[model] = len(queue)
         return []

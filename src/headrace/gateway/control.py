@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from typing import Protocol
@@ -21,10 +22,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.core.decisions import Explanation
+from headrace.core.scaling_report import ScalingReport
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.tls import ServerTls
 from headrace.gateway.fleet_view import view_fleet
@@ -41,6 +43,8 @@ GET  /metrics                 Prometheus metrics
 GET  /api/v1/fleet            pools, replicas and their state
 GET  /api/v1/decisions/{id}   why a request went where it went
 GET  /api/v1/decisions/last   the same of the request that came last
+GET  /api/v1/scaling          what a scaler is told: totals of demand, replicas, latency
+GET  /api/v1/scaler           how many replicas each pool should have, if this gateway scales
 POST /telemetry               what an engine's own exporter measured
 GET  /health                  this process runs
 GET  /ready                   this process takes requests
@@ -80,6 +84,10 @@ class ControlPort(Protocol):
         """Explain the request that came last; None before the first one."""
         ...
 
+    def scaling_report(self) -> ScalingReport:
+        """What a scaler is told."""
+        ...
+
     def not_ready_reason(self) -> str | None:
         """Why requests are not taken now, in words; None when they are."""
         ...
@@ -95,8 +103,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def make_control_app(port: ControlPort, settings: ControlSettings) -> ASGIApp:
-    """The control plane as an ASGI application."""
+def make_control_app(
+    port: ControlPort, settings: ControlSettings, more: Sequence[BaseRoute] = ()
+) -> ASGIApp:
+    """The control plane as an ASGI application; `more` is what a hosted program shows here."""
     plane = _ControlPlane(port, settings)
     app = Starlette(
         routes=[
@@ -106,12 +116,14 @@ def make_control_app(port: ControlPort, settings: ControlSettings) -> ASGIApp:
             Route("/api/v1/decisions/last", plane.last_decision),
             Route("/api/v1/decisions/{request_id:path}", plane.decision),
             Route("/api/v1/fleet", plane.fleet),
+            Route("/api/v1/scaling", plane.scaling),
             Route("/health", plane.health),
             Route("/ready", plane.ready),
+            *more,
         ],
         exception_handlers={HTTPException: _http_error},
     )
-    return _HostCheck(app, settings) if settings.is_loopback else app
+    return HostCheck(app, settings) if settings.is_loopback else app
 
 
 class _ControlPlane:
@@ -139,12 +151,17 @@ class _ControlPlane:
         async with self._rendering:
             snapshot = take_snapshot(telemetry, telemetry.clock())
             accept = request.headers.get("accept", "")
-            body, content_type = await asyncio.to_thread(render, snapshot, accept)
+            body, content_type = await asyncio.to_thread(
+                render, snapshot, accept, telemetry.collectors
+            )
         return Response(body, headers={"content-type": content_type, "vary": "accept"})
 
     async def fleet(self, _request: Request) -> Response:
         telemetry = self._port.telemetry
         return _json(view_fleet(telemetry, telemetry.clock()))
+
+    async def scaling(self, _request: Request) -> Response:
+        return _json(self._port.scaling_report())
 
     async def decision(self, request: Request) -> Response:
         request_id = request.path_params["request_id"]
@@ -238,7 +255,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-class _HostCheck:
+class HostCheck:
     """Answers 403 to a Host that is not a loopback name."""
 
     def __init__(self, app: ASGIApp, settings: ControlSettings) -> None:
@@ -246,6 +263,7 @@ class _HostCheck:
         self._host = settings.host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what names this machine."""
         if scope["type"] == "http":
             hosts = [value for name, value in scope["headers"] if name == b"host"]
             if len(hosts) != 1 or not self._is_own(hosts[0].decode("latin-1")):

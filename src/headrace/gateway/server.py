@@ -131,9 +131,14 @@ class DataPlane:
 
     @property
     def ready(self) -> bool:
-        """Whether traffic should be sent here: not draining, and some replica can serve."""
-        replicas = self.dispatcher.fleet.replicas.values()
-        return not self.draining and any(r.state is ReplicaState.READY for r in replicas)
+        """Whether traffic should be sent here: not draining, and some replica can serve or some
+        pool has its requests wait for one.
+        """
+        fleet = self.dispatcher.fleet
+        return not self.draining and (
+            any(each.state is ReplicaState.READY for each in fleet.replicas.values())
+            or any(each.spec.wait_for_replica_s > 0.0 for each in fleet.pools.values())
+        )
 
     @property
     def in_flight(self) -> int:

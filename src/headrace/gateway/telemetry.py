@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from prometheus_client.registry import Collector
+
 from headrace.core import kv_growth
 from headrace.core.admission import DEFAULT_TIER
 from headrace.core.events import Progress
@@ -60,6 +62,8 @@ class Telemetry:
         self.connections: Callable[[], Mapping[str, int]] = dict
         """Open connections by kind (`client`, `upstream_busy`, `upstream_idle`), asked for when
         `/metrics` is read."""
+        self.collectors: list[Collector] = []
+        """What programs in the same process export on `/metrics` too."""
         self.series = SeriesTable(settings.max_series)
         self.ratios: dict[str, ChunkRatio] = {}
         self.rejects: dict[tuple[str, str], int] = {}

@@ -30,6 +30,7 @@ from headrace.core.events import (
     Progress,
     Reject,
     ReplicaChanged,
+    ReplicaGone,
     Scraped,
     Wake,
     WakeAt,
@@ -163,19 +164,40 @@ class Simulation:
     def _scrape_in_turn(self, engines: list[_Engine]) -> None:
         """One replica after the other, evenly spread over the period."""
         apart_s = self._settings.scrape_period_s / len(engines)
-        lag_s = self._settings.scrape_lag_s
         count = 0
 
         def sample() -> None:
             nonlocal count
             engine = engines[count % len(engines)]
             count += 1
-            self._look_at(engine)
-            scraped = Scraped(engine.name, _report(engine.model))
-            self._at(self.now + lag_s, lambda: self._tell(scraped))
+            self._scrape(engine)
             self._at(count * apart_s, sample)
 
         self._at(0.0, sample)
+
+    def _scrape(self, engine: _Engine) -> None:
+        """Its metrics, told with the lag."""
+        self._look_at(engine)
+        scraped = Scraped(engine.name, _report(engine.model))
+        self._at(self.now + self._settings.scrape_lag_s, lambda: self._tell(scraped))
+
+    # ---- replicas that come and go
+
+    def _add_engine(self, name: str, spec: EngineSpec) -> None:
+        """A replica has become ready."""
+        engine = _Engine(name, spec, records_kv=self._settings.kv_events)
+        self._engines[name] = engine
+        self._tell(ReplicaChanged(name, POOL, f"http://{name}", ready=True))
+        self._tell(Scraped(name, _report(engine.model)))
+
+    def _drain_engine(self, name: str) -> None:
+        """It takes nothing new from now on."""
+        self._tell(ReplicaChanged(name, POOL, f"http://{name}", ready=True, draining=True))
+
+    def _remove_engine(self, name: str) -> None:
+        """It is gone; nothing runs there."""
+        del self._engines[name]
+        self._tell(ReplicaGone(name))
 
     # ---- requests
 

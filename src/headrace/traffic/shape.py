@@ -12,8 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
+from random import Random
 
 from headrace.traffic.trace import Trace, TraceRequest
+
+COPY_WITHIN_S = 2.0
+"""Of a request that is multiplied: close enough that minutes keep their shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,31 @@ def sped_up(trace: Trace, speed: float) -> Trace:
     if speed == 1:
         return trace
     requests = [request._replace(arrival_s=request.arrival_s / speed) for request in trace.requests]
+    return Trace(trace.name, trace.block_tokens, requests, trace.notes)
+
+
+def multiplied(trace: Trace, factor: float, seed: int) -> Trace:
+    """`factor` times as many requests in the same time: copies, or a random part.
+
+    Copies arrive within `COPY_WITHIN_S` behind their original. They share its prefix.
+
+    Raises:
+        ValueError: the factor is not a positive number, or nothing is left.
+    """
+    if not (isfinite(factor) and factor > 0):
+        raise ValueError(f"factor {factor:g} is not above 0")
+    if factor == 1:
+        return trace
+    rng = Random(f"multiplied {seed}")
+    whole, part = divmod(factor, 1.0)
+    requests: list[TraceRequest] = []
+    for request in trace.requests:
+        for copy in range(int(whole) + (rng.random() < part)):
+            later_s = rng.random() * COPY_WITHIN_S if copy else 0.0
+            requests.append(request._replace(arrival_s=request.arrival_s + later_s))
+    if not requests:
+        raise ValueError(f"no request of {trace.name} is left at a factor of {factor:g}")
+    requests.sort(key=lambda request: request.arrival_s)
     return Trace(trace.name, trace.block_tokens, requests, trace.notes)
 
 

@@ -6,7 +6,6 @@ kernel kills it with the parent, elsewhere it ends when standard input closes.
 """
 
 import argparse
-import ctypes
 import importlib
 import os
 import signal
@@ -14,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from headrace.edges.fleets.parent import die_with_parent
+
 _LOG_WARNINGS = 2  # llama.cpp's scale: 1 errors, 2 warnings, 3 also a line per request
 _POOLING_MEAN = 1  # llama.h: one embedding per input, the mean over its tokens
 
@@ -25,7 +25,7 @@ def main() -> None:
     # The default action ends the process at once. An orderly shutdown of the engine would wait
     # for running streams, and those the gateway has drained before it stops a replica.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _die_with_parent(options.parent)
+    die_with_parent(options.parent)
     report = _claim_stdout()
     _server, address = _start(options)  # it serves for as long as it is referred to
     with report:
@@ -47,14 +47,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--embeddings", action="store_true", help="answer /v1/embeddings as well")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="pid to end with")
     return parser.parse_args()
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was asked
-        sys.exit("the parent process is gone")
 
 
 def _claim_stdout() -> TextIO:

@@ -1,6 +1,7 @@
-"""The local fleet: llama.cpp replicas as child processes of this one, kept alive.
+"""The local fleet: replicas as child processes of this one, kept alive.
 
-    start ──► ReplicaUp ──► ReplicaDown ──► (back-off) ──► ReplicaUp ──► … ──► stop
+    order ──► ReplicaUp ──► ReplicaDown ──► (back-off) ──► ReplicaUp ──► … ──► retire
+      └─► ReplicaDown … ──► ReplicaLost: it never got ready and is given up
 
 A child that ends is noticed at once, for its exit is awaited and never polled.
 """
@@ -13,22 +14,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.edges.fleets.llamacpp_process import (
-    LlamaCppArguments,
-    LlamaCppProcess,
-    ReplicaStartError,
+from headrace.edges.fleets.keep_alive import (
+    KeepAlive,
+    LocalFleetError,
+    LocalReplicas,
+    RestartDelay,
 )
+from headrace.edges.fleets.llamacpp_command import LlamaCppArguments
 from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID
+from headrace.edges.fleets.replica_process import Launch, ReplicaProcess, ReplicaStartError
 from headrace.edges.package_index import cache_dir
 
 
-class LocalFleetError(RuntimeError):
-    """The fleet cannot run. The message names the cause and the remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalFleetSettings:
-    """What the local replicas serve, what they may use and how they are kept alive."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFleetSettings(KeepAlive):
+    """What the local llama.cpp replicas serve and what they may use."""
 
     model_path: Path
     """GGUF file that every replica loads."""
@@ -44,24 +44,23 @@ class LocalFleetSettings:
     """Memory per replica for prompts that left their slot. Small: laptops run several."""
     embeddings: bool = False
     """Whether the replicas answer `/v1/embeddings` too."""
-    ready_timeout_s: float = 120.0
-    """From the start of a process until it has loaded its model; then it is killed."""
-    first_restart_delay_s: float = 0.5
-    """Before the first restart of a replica that died; doubles with each death."""
-    max_restart_delay_s: float = 30.0
-    """The longest such delay."""
-    healthy_after_s: float = 60.0
-    """A replica that was ready for so long starts over at `first_restart_delay_s`."""
-    max_failed_starts: int = 3
-    """Failed starts in a row after which a replica that was never ready is given up."""
-    stop_grace_s: float = 5.0
-    """From SIGTERM to SIGKILL."""
-    log_dir: Path | None = None
-    """Where replicas log; None means `logs` in the cache folder."""
-    max_log_bytes: int = 4 * 1024 * 1024
-    """A log that has grown longer is emptied at the next start of its replica."""
 
-    def arguments(self) -> LlamaCppArguments:
+    @property
+    def keep(self) -> KeepAlive:
+        """How they are kept alive."""
+        return self
+
+    def check(self) -> None:
+        """Raises LocalFleetError if llama.cpp is not installed or the model does not exist."""
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise LocalFleetError(
+                "the local fleet needs llama.cpp (xllamacpp), which is not installed: "
+                "pip install 'headrace[local]'"
+            )
+        if not self.model_path.is_file():
+            raise LocalFleetError(f"model file {self.model_path} does not exist: name a GGUF file")
+
+    def launch(self) -> Launch:
         """The part that the child processes are told."""
         return LlamaCppArguments(
             model_path=self.model_path,
@@ -93,63 +92,71 @@ class ReplicaDown:
     reason: str
 
 
-FleetEvent = ReplicaUp | ReplicaDown
+@dataclass(frozen=True, slots=True)
+class ReplicaLost:
+    """A replica that never got ready is given up."""
+
+    name: str
+    reason: str
 
 
-class RestartDelay:
-    """Exponential back-off between the deaths of one replica and its restarts."""
+FleetEvent = ReplicaUp | ReplicaDown | ReplicaLost
 
-    def __init__(self, settings: LocalFleetSettings) -> None:
-        self._settings = settings
-        self._next_s = settings.first_restart_delay_s
 
-    def after(self, ready_s: float) -> float:
-        """Seconds to wait after a replica that was ready for `ready_s` seconds."""
-        if ready_s >= self._settings.healthy_after_s:
-            self._next_s = self._settings.first_restart_delay_s
-        delay_s = self._next_s
-        self._next_s = min(2 * delay_s, self._settings.max_restart_delay_s)
-        return delay_s
+@dataclass(slots=True)
+class _Kept:
+    """One replica that is kept running."""
+
+    first_ready: asyncio.Future[None]
+    task: asyncio.Task[None]
 
 
 class LocalFleet:
-    """Keeps replicas `local-0`, `local-1`, … running between `start` and `stop`.
+    """Keeps the replicas that were ordered running, `local-0`, `local-1`, …, until they are
+    retired or all is stopped. Names are used again, the smallest first.
 
     Args:
-        settings: What to run and how to keep it running.
+        replicas: What to run and how to keep it running.
         on_event: Called on the event loop with each change. It must not block or raise.
+        prefix: What the names begin with.
     """
 
     def __init__(
-        self, settings: LocalFleetSettings, on_event: Callable[[FleetEvent], None]
+        self,
+        replicas: LocalReplicas,
+        on_event: Callable[[FleetEvent], None],
+        *,
+        prefix: str = "local",
     ) -> None:
-        self._settings = settings
+        self._replicas = replicas
+        self._keep = replicas.keep
         self._on_event = on_event
-        self._log_dir = settings.log_dir or cache_dir() / "logs"
-        self._keepers: list[asyncio.Task[None]] = []
-        self._first_ready: list[asyncio.Future[None]] = []
+        self._prefix = prefix
+        self._log_dir = replicas.keep.log_dir or cache_dir() / "logs"
+        self._kept: dict[str, _Kept] = {}
 
     def start(self, replicas: int) -> None:
         """Start so many processes and return at once; `wait_ready` waits for them.
 
         Raises:
-            LocalFleetError: llama.cpp is not installed or the model file does not exist.
+            LocalFleetError: none could ever start.
         """
-        if importlib.util.find_spec("xllamacpp") is None:
-            raise LocalFleetError(
-                "the local fleet needs llama.cpp (xllamacpp), which is not installed: "
-                "pip install 'headrace[local]'"
-            )
-        if not self._settings.model_path.is_file():
-            raise LocalFleetError(
-                f"model file {self._settings.model_path} does not exist: name a GGUF file"
-            )
+        self._replicas.check()
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        for index in range(replicas):
-            first_ready = asyncio.get_running_loop().create_future()
-            self._first_ready.append(first_ready)
-            keeper = self._keep(f"local-{index}", first_ready)
-            self._keepers.append(asyncio.create_task(keeper))
+        for _ in range(replicas):
+            self.order()
+
+    def order(self) -> str:
+        """Start one more, after `start`; returns its name at once."""
+        number = next(n for n in range(len(self._kept) + 1) if self._name(n) not in self._kept)
+        name = self._name(number)
+        first_ready = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._keep_running(name, first_ready), name=f"keep {name}")
+        self._kept[name] = _Kept(first_ready, task)
+        return name
+
+    def _name(self, number: int) -> str:
+        return f"{self._prefix}-{number}"
 
     async def wait_ready(self) -> None:
         """Return when every replica was ready once.
@@ -157,21 +164,26 @@ class LocalFleet:
         Raises:
             LocalFleetError: A replica was given up.
         """
-        await asyncio.gather(*self._first_ready)
+        await asyncio.gather(*(kept.first_ready for kept in self._kept.values()))
+
+    async def retire(self, name: str) -> None:
+        """End one replica, whatever it is doing; no event is sent for that. Its name is free when
+        its process is gone.
+        """
+        kept = self._kept.get(name)
+        if kept is not None:
+            kept.task.cancel()
+            await asyncio.gather(kept.task, return_exceptions=True)
+            kept.first_ready.cancel()
+            self._kept.pop(name, None)
 
     async def stop(self) -> None:
         """End every replica; returns when no child is left. No event is sent for these ends."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        for first_ready in self._first_ready:
-            first_ready.cancel()
-        self._keepers.clear()
-        self._first_ready.clear()
+        await asyncio.gather(*(self.retire(name) for name in tuple(self._kept)))
 
-    async def _keep(self, name: str, first_ready: asyncio.Future[None]) -> None:
+    async def _keep_running(self, name: str, first_ready: asyncio.Future[None]) -> None:
         """Run one replica again and again until cancelled or given up."""
-        delay = RestartDelay(self._settings)
+        delay = RestartDelay(self._keep)
         failed_starts = 0
         while True:
             try:
@@ -180,12 +192,16 @@ class LocalFleet:
                 ready_s = 0.0
                 failed_starts += 1
                 self._on_event(ReplicaDown(name, str(error)))
-                if not first_ready.done() and failed_starts >= self._settings.max_failed_starts:
-                    first_ready.set_exception(
-                        LocalFleetError(f"{name} failed to start {failed_starts} times: {error}")
-                    )
+                if not first_ready.done() and failed_starts >= self._keep.max_failed_starts:
+                    what = f"failed to start {failed_starts} times: {error}"
+                    self._give_up(name, first_ready, what)
                     return
             await asyncio.sleep(delay.after(ready_s))
+
+    def _give_up(self, name: str, first_ready: asyncio.Future[None], what: str) -> None:
+        first_ready.set_exception(LocalFleetError(f"{name} {what}"))
+        first_ready.exception()  # it need not have been awaited
+        self._on_event(ReplicaLost(name, what))
 
     async def _run_once(self, name: str, first_ready: asyncio.Future[None]) -> float:
         """Run a replica until its process ends; returns for how many seconds it was ready.
@@ -193,13 +209,13 @@ class LocalFleet:
         Raises:
             ReplicaStartError: It did not get ready.
         """
-        settings, clock = self._settings, asyncio.get_running_loop().time
+        keep, clock = self._keep, asyncio.get_running_loop().time
         started_at_s = clock()
-        process = await LlamaCppProcess.spawn(
-            settings.arguments(), self._log_dir / f"{name}.log", settings.max_log_bytes
+        process = await ReplicaProcess.spawn(
+            self._replicas.launch(), self._log_dir / f"{name}.log", keep.max_log_bytes
         )
         try:
-            url = await process.ready_url(settings.ready_timeout_s)
+            url = await process.ready_url(keep.ready_timeout_s)
             ready_at_s = clock()
             self._on_event(ReplicaUp(name, url, process.pid, ready_at_s - started_at_s))
             if not first_ready.done():
@@ -208,4 +224,4 @@ class LocalFleet:
             self._on_event(ReplicaDown(name, reason))
             return clock() - ready_at_s
         finally:
-            await process.end(settings.stop_grace_s)
+            await process.end(keep.stop_grace_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -38,14 +38,17 @@ def take_snapshot(telemetry: Telemetry, now: float) -> Snapshot:
     return [(metric, list(metric.read(telemetry, now))) for metric in METRICS]
 
 
-def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
-    """The text and its content type, in the format an Accept header asks for.
+def render(snapshot: Snapshot, accept: str, more: Sequence[Collector] = ()) -> tuple[bytes, str]:
+    """The text and its content type, in the format an Accept header asks for; `more` is what
+    programs in the same process export.
 
     OpenMetrics where it is asked for, else the text format 0.0.4; also for a header that cannot
     be read.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_SnapshotCollector(snapshot))
+    for collector in more:
+        registry.register(collector)
     ProcessCollector(registry=registry)
     if _prefers_openmetrics(accept):
         return openmetrics.generate_latest(registry), openmetrics.CONTENT_TYPE_LATEST

@@ -1,10 +1,8 @@
 """How long a replica that keeps dying waits for its next start."""
 
-from pathlib import Path
+from headrace.edges.fleets.keep_alive import KeepAlive, RestartDelay
 
-from headrace.edges.fleets.local import LocalFleetSettings, RestartDelay
-
-SETTINGS = LocalFleetSettings(model_path=Path("model.gguf"))
+SETTINGS = KeepAlive()
 
 
 def test_doubles_up_to_half_a_minute():

@@ -1,17 +1,15 @@
-"""Starting, awaiting and ending one llama.cpp child process."""
+"""Starting, awaiting and ending one child process that serves a model."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from headrace.edges.http import fetch
 
-_SERVER_MODULE = "headrace.edges.fleets.llamacpp_server"
 _HEALTH_TIMEOUT_S = 2.0
 _HEALTH_INTERVAL_S = 0.05
 _LOG_TAIL_BYTES = 2000
@@ -21,63 +19,55 @@ class ReplicaStartError(RuntimeError):
     """A child did not become ready. The message says how it ended and where its log is."""
 
 
-@dataclass(frozen=True, slots=True)
-class LlamaCppArguments:
-    """What a llama.cpp process serves, and with how much of the machine."""
+class Launch(Protocol):
+    """How one child is started. Made anew for each start."""
 
-    model_path: Path
-    """GGUF file."""
-    model_id: str
-    """The id that its `/v1/models` lists."""
-    slots: int
-    """Sequences it decodes at once; more requests wait inside the engine."""
-    context_per_slot_tokens: int
-    """Prompt and answer together, for each sequence."""
-    threads: int
-    """Threads that compute."""
-    prompt_cache_mib: int
-    """Memory for the KV state of prompts that left their slot."""
-    embeddings: bool
-    """Whether it answers `/v1/embeddings` too."""
+    @property
+    def url(self) -> str | None:
+        """Where it will listen; None: it says so itself, in the first line that it prints."""
+        ...
+
+    @property
+    def health_path(self) -> str:
+        """Answers 200 as soon as it is ready."""
+        ...
 
     def command_line(self) -> list[str]:
-        """The child's command, without a port: it takes a free one and says which."""
-        return [
-            *(sys.executable, "-m", _SERVER_MODULE),
-            *("--model", str(self.model_path)),
-            *("--alias", self.model_id),
-            *("--parallel", str(self.slots)),
-            *("--ctx", str(self.slots * self.context_per_slot_tokens)),
-            *("--threads", str(self.threads)),
-            *("--cache-ram-mib", str(self.prompt_cache_mib)),
-            *("--parent", str(os.getpid())),
-            *(["--embeddings"] if self.embeddings else []),
-        ]
+        """The child's command."""
+        ...
 
 
-class LlamaCppProcess:
+class ReplicaProcess:
     """One child. Whoever spawns it must `end` it, however the time between went."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log_path: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, launch: Launch, log_path: Path) -> None:
         self._process = process
+        self._launch = launch
         self._log_path = log_path
 
     @classmethod
-    async def spawn(
-        cls, arguments: LlamaCppArguments, log_path: Path, max_log_bytes: int
-    ) -> LlamaCppProcess:
+    async def spawn(cls, launch: Launch, log_path: Path, max_log_bytes: int) -> ReplicaProcess:
         """Start a child that appends what it prints to `log_path`, emptied if it has grown."""
         with log_path.open("ab") as log:
             if log.tell() > max_log_bytes:
                 log.truncate(0)
-            process = await asyncio.create_subprocess_exec(
-                *arguments.command_line(),
-                stdin=asyncio.subprocess.PIPE,  # closes when we end, and the child with it
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us: streams drain before replicas end
+            starting = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    *launch.command_line(),
+                    stdin=asyncio.subprocess.PIPE,  # closes when we end, and the child with it
+                    stdout=asyncio.subprocess.PIPE if launch.url is None else log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for us: streams drain before replicas end
+                )
             )
-        return cls(process, log_path)
+            try:
+                process = await asyncio.shield(starting)
+            except asyncio.CancelledError:  # it may be there already: nobody else would end it
+                process = await starting
+                process.kill()
+                await process.wait()
+                raise
+        return cls(process, launch, log_path)
 
     @property
     def pid(self) -> int:
@@ -85,14 +75,14 @@ class LlamaCppProcess:
         return self._process.pid
 
     async def ready_url(self, timeout_s: float) -> str:
-        """The child's base URL, as soon as its `/health` says that the model is loaded.
+        """The child's base URL, as soon as its health says that the model is loaded.
 
         Raises:
             ReplicaStartError: It ended, or is not ready after `timeout_s`.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                url = await self._reported_url()
+                url = self._launch.url or await self._reported_url()
                 while not await self._is_healthy(url):  # noqa: ASYNC110 - no one signals it
                     await asyncio.sleep(_HEALTH_INTERVAL_S)
         except TimeoutError:
@@ -132,7 +122,9 @@ class LlamaCppProcess:
             raise ReplicaStartError(await self._post_mortem())
         try:
             answer = await fetch.get(
-                f"{url}/health", timeout_s=_HEALTH_TIMEOUT_S, headers=[(b"connection", b"close")]
+                f"{url}{self._launch.health_path}",
+                timeout_s=_HEALTH_TIMEOUT_S,
+                headers=[(b"connection", b"close")],
             )
         except fetch.FetchError:
             return False

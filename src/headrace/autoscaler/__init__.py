@@ -1,0 +1,1 @@
+"""The autoscaler: gathers what gateways tell, has the core decide, publishes and carries out."""

@@ -1,0 +1,47 @@
+"""One GPU budget over several pools: what each may use, from what all of them wish.
+
+A pool's wish is that of its last plan before any ceiling, so that one whose demand rises gets what
+is free, and where there is not enough for all, shares go by weight (`core/gpu_budget.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from headrace.autoscaler.pool import ScaledPool
+from headrace.core.gpu_budget import GpuClaim, share_gpus
+
+
+@dataclass(frozen=True, slots=True)
+class GpuBudget:
+    """GPUs for all pools together, and the weight of each where they are too few."""
+
+    gpus: int
+    weights: Mapping[str, float]
+
+    def share(self, pools: Mapping[str, ScaledPool]) -> dict[str, float]:
+        """GPUs of each pool now."""
+        claims = tuple(self._claim(pool) for pool in pools.values())
+        granted = share_gpus(claims, self.gpus)
+        return {claim.pool: float(granted[claim.pool] * claim.gpus_per_replica) for claim in claims}
+
+    def _claim(self, pool: ScaledPool) -> GpuClaim:
+        settings = pool.scaler.settings
+        return GpuClaim(
+            pool.name,
+            wanted=min(_wish(pool), settings.max_replicas),
+            floor=settings.min_replicas,
+            gpus_per_replica=pool.scaler.figures.gpus,
+            weight=self.weights.get(pool.name, 1.0),
+            group_replicas=settings.group_replicas,
+        )
+
+
+def _wish(pool: ScaledPool) -> int:
+    """What the pool's signals and floors ask for; what is there before anything was decided."""
+    if pool.plan is None:
+        return pool.present()
+    asking = [each.replicas for each in pool.plan.signals if each.kind != "ceiling"]
+    return ceil(max(asking, default=0.0))

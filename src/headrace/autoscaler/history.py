@@ -1,0 +1,142 @@
+"""Demand of the past: from Prometheus, or from a file that the scaler keeps itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from headrace.autoscaler.ports import SourceError
+from headrace.core.demand_history import DemandSample
+from headrace.edges.http import fetch
+
+STEP_S = 60.0
+DAY_S = 86400.0
+MOST_POINTS = 10_000
+"""Of one answer; Prometheus gives at most 11,000."""
+TIMEOUT_S = 30.0
+MAX_FILE_BYTES = 64 * 1024 * 1024
+REQUESTS = "headrace:requests:rate1m"
+INPUT_TOKENS = "headrace:input_tokens:rate1m"
+OUTPUT_TOKENS = "headrace:output_tokens:rate1m"
+"""The recording rules in deploy/prometheus."""
+
+
+class PrometheusHistory:
+    """What a Prometheus with our recording rules remembers, by `query_range`."""
+
+    def __init__(self, url: str, days: float) -> None:
+        self._url = url.rstrip("/")
+        self._days = days
+
+    async def read(self, pool: str, now: float) -> Sequence[DemandSample]:
+        """The last days by the minute, oldest first; gaps stay gaps. Raises SourceError."""
+        begin_s = math.floor((now - self._days * DAY_S) / STEP_S) * STEP_S
+        found: list[DemandSample] = []
+        while begin_s < now:
+            end_s = min(begin_s + MOST_POINTS * STEP_S, now)
+            found += await self._part(pool, begin_s, end_s)
+            begin_s = end_s + STEP_S
+        return found
+
+    async def _part(self, pool: str, begin_s: float, end_s: float) -> list[DemandSample]:
+        rates = [
+            await self._query(f"{name}{{pool={_quoted(pool)}}}", begin_s, end_s)
+            for name in (REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS)
+        ]
+        requests, inputs, outputs = rates
+        return [
+            DemandSample(
+                at_s - STEP_S,  # a rate over the minute that ended then
+                STEP_S,
+                rate * STEP_S,
+                inputs.get(at_s, 0.0) * STEP_S,
+                outputs.get(at_s, 0.0) * STEP_S,
+            )
+            for at_s, rate in sorted(requests.items())
+        ]
+
+    async def _query(self, query: str, begin_s: float, end_s: float) -> dict[float, float]:
+        asked = {"query": query, "start": begin_s, "end": end_s, "step": f"{STEP_S:g}s"}
+        url = f"{self._url}/api/v1/query_range?{urlencode(asked)}"
+        try:
+            answer = await fetch.get(url, timeout_s=TIMEOUT_S)
+        except fetch.FetchError as error:
+            raise SourceError(f"history: {self._url}: {error}") from None
+        try:
+            told = msgspec.json.decode(answer.body)
+            if answer.status != 200:
+                raise SourceError(f"history: {self._url} answers {answer.status}: {told['error']}")
+            return _values(told["data"]["result"])
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"history: {self._url} answers query_range with something else: {error!r}"
+            ) from None
+
+
+def _quoted(label: str) -> str:
+    return '"' + label.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _values(series: list[dict[str, Any]]) -> dict[float, float]:
+    """The values of the one series by time, without those that are no numbers."""
+    if len(series) > 1:
+        raise ValueError(f"{len(series)} series instead of one")
+    found: dict[float, float] = {}
+    for at_s, text in series[0]["values"] if series else ():
+        value = float(text)
+        if math.isfinite(value) and value >= 0.0:
+            found[float(at_s)] = value
+    return found
+
+
+class FileHistory:
+    """Lines of JSON, one per pool and minute, appended by `keep`."""
+
+    def __init__(self, path: Path, days: float) -> None:
+        self.path = path
+        self._days = days
+
+    async def read(self, pool: str, now: float) -> Sequence[DemandSample]:
+        """What it holds of a pool, oldest first; lines that cannot be read are left out.
+
+        Raises SourceError.
+        """
+        try:
+            if self.path.stat().st_size > MAX_FILE_BYTES:
+                raise SourceError(f"history: {self.path} is over {MAX_FILE_BYTES} bytes")
+            lines = self.path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise SourceError(f"history: {self.path} cannot be read: {error.strerror}") from None
+        since_s = now - self._days * DAY_S
+        samples = [line.sample for line in _read(lines) if line.pool == pool]
+        recent = [each for each in samples if since_s <= each.begins_s < now]
+        return sorted(recent, key=lambda each: each.begins_s)
+
+    def keep(self, pool: str, sample: DemandSample) -> None:
+        """Append a minute. Raises SourceError."""
+        try:
+            with self.path.open("ab") as file:
+                file.write(msgspec.json.encode(_Line(pool, sample)) + b"\n")
+        except OSError as error:
+            raise SourceError(f"history: {self.path} cannot be written: {error.strerror}") from None
+
+
+class _Line(msgspec.Struct):
+    pool: str
+    sample: DemandSample
+
+
+def _read(lines: Iterable[bytes]) -> Iterable[_Line]:
+    decoder = msgspec.json.Decoder(_Line)
+    for line in lines:
+        try:
+            yield decoder.decode(line)
+        except msgspec.DecodeError:  # cut off by a crash, or somebody else's
+            continue

@@ -1,0 +1,58 @@
+"""Demand by the minute, from the totals that gateways tell: what a history file is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from headrace.core.demand_history import DemandSample
+from headrace.core.scaling_observation import GatewayReport
+
+MINUTE_S = 60.0
+
+_Totals = tuple[float, float, float]
+Keep = Callable[[str, DemandSample], None]
+"""Takes a pool's name and one of its minutes."""
+
+
+class MinuteLog:
+    """Hands over what arrived in each minute of the clock, as soon as it is over.
+
+    A gateway that restarted counts from its start on. A minute at whose end nobody told anything
+    is left out, and what came in it is part of none.
+    """
+
+    def __init__(self, keep: Keep) -> None:
+        self._keep = keep
+        self._minute: dict[str, float] = {}
+        self._totals: dict[str, dict[str, tuple[float, _Totals]]] = {}
+
+    def look(self, pool: str, gateways: Sequence[GatewayReport], now: float) -> None:
+        """The totals of now."""
+        if not gateways:
+            return
+        minute_s = now // MINUTE_S * MINUTE_S
+        before_s = self._minute.get(pool)
+        if before_s == minute_s:
+            return
+        known = self._totals.setdefault(pool, {})
+        arrived = [_since(known.get(each.gateway), each) for each in gateways]
+        for each in gateways:
+            known[each.gateway] = (each.started_at_s, _totals(each))
+        self._minute[pool] = minute_s
+        if before_s is not None and before_s == minute_s - MINUTE_S:
+            requests, inputs, outputs = (sum(each) for each in zip(*arrived, strict=True))
+            self._keep(pool, DemandSample(before_s, MINUTE_S, requests, inputs, outputs))
+
+
+def _totals(report: GatewayReport) -> _Totals:
+    return report.requests, report.input_tokens, report.output_tokens
+
+
+def _since(known: tuple[float, _Totals] | None, report: GatewayReport) -> _Totals:
+    now = _totals(report)
+    if known is None:
+        return (0.0, 0.0, 0.0)  # nobody knows since when
+    started_at_s, before = known
+    if started_at_s != report.started_at_s or now[0] < before[0]:
+        return now
+    return now[0] - before[0], max(0.0, now[1] - before[1]), max(0.0, now[2] - before[2])

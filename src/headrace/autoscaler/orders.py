@@ -1,0 +1,62 @@
+"""What was ordered of a platform that does not tell: replicas that KEDA is making and that no
+gateway sees yet.
+
+A gateway sees a replica when it is ready. What comes before is known here only: when the number
+that we published went up. So each replica that is missing stands in the observation as one that
+starts, and the next new one that is seen takes its place, and with it the time of its order: that
+is how cold starts are measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from headrace.core.scaling_observation import Phase, ReplicaObservation
+
+GIVEN_UP_S = 1800.0
+"""An order that brought nothing for so long is not shown any more, so that it is made anew."""
+
+
+class Orders:
+    """The open orders of one pool."""
+
+    __slots__ = ("_number", "_open", "_ordered", "_seen")
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str, float]] = []  # the oldest first
+        self._ordered: dict[str, float] = {}
+        self._seen: set[str] | None = None
+        self._number = 0
+
+    def observed(
+        self, replicas: Iterable[ReplicaObservation], now: float
+    ) -> tuple[ReplicaObservation, ...]:
+        """The replicas that are seen, those we ordered with the time of their order, and after
+        them those that are still missing.
+        """
+        present = list(replicas)
+        names = {each.name for each in present}
+        if self._seen is not None:
+            for each in present:
+                if each.name not in self._seen and self._open:
+                    self._ordered[each.name] = self._open.pop(0)[1]
+        self._seen = names
+        self._ordered = {name: at for name, at in self._ordered.items() if name in names}
+        self._open = [each for each in self._open if now - each[1] < GIVEN_UP_S]
+        known = [
+            replace(each, ordered_at_s=self._ordered.get(each.name, each.ordered_at_s))
+            for each in present
+        ]
+        missing = [
+            ReplicaObservation(name, Phase.STARTING, ordered_at_s=at_s) for name, at_s in self._open
+        ]
+        return (*known, *missing)
+
+    def want(self, replicas: int, present: int, now: float) -> None:
+        """So many are wanted now, of which so many are there or on their way out of `observed`."""
+        missing = max(0, replicas - present)
+        del self._open[missing:]
+        while len(self._open) < missing:
+            self._number += 1
+            self._open.append((f"ordered-{self._number}", now))

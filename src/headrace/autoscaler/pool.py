@@ -1,0 +1,165 @@
+"""One pool under the autoscaler: its scaler, what was decided last, and what is published of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from headrace.autoscaler.gathering import Gathering
+from headrace.autoscaler.orders import Orders
+from headrace.autoscaler.ports import Actuator
+from headrace.autoscaler.tolerance import HpaValue, hpa_value
+from headrace.core.demand_history import DemandSample
+from headrace.core.latency import LatencyProfile
+from headrace.core.scaling import PoolScaler
+from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
+from headrace.core.scaling_plan import ScalePlan
+from headrace.core.scaling_report import PoolReport
+from headrace.forecasting.calendar import CalendarEntry, floors
+
+MOST_KEPT = 240
+"""Plans that are remembered for `headrace why --scaling`."""
+CALENDAR_EVERY_S = 3600.0
+CALENDAR_AHEAD_S = 86_400.0
+"""Floors are worked out once an hour, for a day: far more than any cold start."""
+NOT_LEARNED = LatencyProfile("unknown", "not learned yet", 1e-6, 1e-9)
+"""Stands for a profile until one is learned: so fast that only floors and held requests count."""
+
+_ORDERED = (Phase.STARTING, Phase.UNSCHEDULABLE, Phase.READY, Phase.FAILING)
+
+
+class ScaledPool:
+    """Decides for one pool whenever it is due.
+
+    Without an `actuator`, somebody else (KEDA) makes the replicas. The scaler's own figures hold
+    until gateways tell what they believe of the engines. `calendar` becomes floors as its times
+    come near.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scaler: PoolScaler,
+        *,
+        actuator: Actuator | None = None,
+        calendar: Sequence[CalendarEntry] = (),
+    ) -> None:
+        self.name = name
+        self.scaler = scaler
+        self.actuator = actuator
+        self.plan: ScalePlan | None = None
+        self.plans: deque[ScalePlan] = deque(maxlen=MOST_KEPT)
+        """Those that differ from the one before, the newest last."""
+        self.changes = 0
+        """How many differed."""
+        self.observation: PoolObservation | None = None
+        self.history: Sequence[DemandSample] = ()
+        """Demand before the first decision; learned from with it, and then forgotten."""
+        self._figures = scaler.figures
+        self._orders = Orders()
+        self._calendar = calendar
+        self._calendar_read_s: float | None = None
+
+    @property
+    def min_replicas(self) -> int:
+        """Never fewer."""
+        return self.scaler.settings.min_replicas
+
+    def look(self, gathering: Gathering, now: float, gpus: float | None = None) -> PoolObservation:
+        """What is known of the pool now; `gpus` is its share of a budget, if there is one."""
+        actuator = self.actuator
+        own, refused = (None, "") if actuator is None else (actuator.observed(), actuator.refused)
+        seen = gathering.observation(self.name, now, own=own, refused=refused)
+        if actuator is None and seen.replicas_known:
+            seen = replace(seen, replicas=self._orders.observed(seen.replicas, now))
+        if gpus is not None:
+            seen = replace(seen, gpus_available=gpus)
+        self._learn(gathering.latest(self.name))
+        self.observation = seen
+        return seen
+
+    def is_due(self, seen: PoolObservation, now: float) -> bool:
+        """Whether it should be decided now: it is time, or requests wait and nobody comes."""
+        if self.plan is None or now >= self.plan.next_tick_s:
+            return True
+        waiting = any(each.held_requests > 0.0 for each in seen.gateways)
+        return waiting and self.plan.replicas == 0
+
+    def decide(self, seen: PoolObservation, now: float) -> bool:
+        """Decide and carry it out; whether what is wanted is another thing than before."""
+        if self.history:
+            self._look_back()
+        self._read_calendar(now)
+        before, plan = self.plan, self.scaler.tick(seen, now)
+        self.plan = plan
+        if self.actuator is not None:
+            self.actuator.carry_out(plan)
+        elif plan.complete:
+            self._orders.want(plan.replicas, seen_by_gateways(seen), now)
+        changed = before is None or _decision(before) != _decision(plan)
+        if changed:
+            self.plans.append(plan)
+            self.changes += 1
+        return changed
+
+    def published(self, tolerance: float, now: float) -> tuple[ScalePlan, HpaValue] | None:
+        """The plan, and the value for an HPA with this tolerance; None while it is not known, also
+        if no newer one was made when it was due: then something is wrong here.
+        """
+        plan, seen = self.plan, self.observation
+        if plan is None or seen is None or not plan.complete:
+            return None
+        if now - plan.next_tick_s > self.scaler.settings.stale_s:
+            return None
+        return plan, hpa_value(plan.replicas, self.present(), tolerance)
+
+    def present(self) -> int:
+        """Replicas that are there or ordered and do not leave."""
+        return 0 if self.observation is None else count(self.observation.replicas, _ORDERED)
+
+    def _read_calendar(self, now: float) -> None:
+        """Tell the scaler the floors of the next day, now and then."""
+        read_s = self._calendar_read_s
+        if self._calendar and (read_s is None or now - read_s >= CALENDAR_EVERY_S):
+            self._calendar_read_s = now
+            schedule = floors(self._calendar, now, CALENDAR_AHEAD_S)
+            self.scaler.settings = replace(self.scaler.settings, schedule=schedule)
+
+    def _look_back(self) -> None:
+        """Learn from history. It is told in requests and tokens; what load that was follows from
+        what an engine does, which must be known by now.
+        """
+        history, self.history = self.history, ()
+        if self.scaler.figures.latency is not NOT_LEARNED:
+            self.scaler.learn(history)
+
+    def _learn(self, reports: Sequence[PoolReport]) -> None:
+        """Use what gateways believe of the engines now: the first profile that any of them has,
+        and the largest limits.
+        """
+        given = self._figures
+        latencies = [each.latency for each in reports if each.latency is not None]
+        kv_tokens = [each.kv_capacity_tokens for each in reports if each.kv_capacity_tokens]
+        places = [int(each.max_sequences) for each in reports if each.max_sequences]
+        self.scaler.figures = replace(
+            given,
+            latency=latencies[0] if latencies else given.latency,
+            kv_capacity_tokens=max(kv_tokens, default=given.kv_capacity_tokens),
+            max_sequences=max(places, default=given.max_sequences),
+        )
+
+
+def seen_by_gateways(seen: PoolObservation) -> int:
+    """Replicas that are there, without those that we only wait for."""
+    present = [each for each in seen.replicas if not each.name.startswith("ordered-")]
+    return count(present, _ORDERED)
+
+
+def count(replicas: Sequence[ReplicaObservation], phases: Sequence[Phase]) -> int:
+    """How many are in one of these phases."""
+    return sum(each.phase in phases for each in replicas)
+
+
+def _decision(plan: ScalePlan) -> tuple[object, ...]:
+    return plan.replicas, plan.active, plan.complete, plan.standby, plan.decided_by, plan.holds

@@ -1,0 +1,53 @@
+"""What the autoscaler needs of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from headrace.core.demand_history import DemandSample
+from headrace.core.scaling_observation import ReplicaObservation
+from headrace.core.scaling_plan import ScalePlan
+from headrace.core.scaling_report import ScalingReport
+
+
+class SourceError(Exception):
+    """Something could not be read. The message says what and why."""
+
+
+class ReportSource(Protocol):
+    """One gateway's control plane."""
+
+    @property
+    def name(self) -> str:
+        """What the gateway is called here, whatever it calls itself."""
+        ...
+
+    async def read(self) -> ScalingReport:
+        """What it tells now. Raises SourceError; must return within a few seconds."""
+        ...
+
+
+class HistorySource(Protocol):
+    """Where the demand of the past is kept."""
+
+    async def read(self, pool: str, now: float) -> Sequence[DemandSample]:
+        """All that is known of a pool's demand before `now`, oldest first. Raises SourceError."""
+        ...
+
+
+class Actuator(Protocol):
+    """Starts and ends replicas itself, where no Kubernetes does."""
+
+    @property
+    def refused(self) -> str:
+        """Why the last order could not be had; "" if it could."""
+        ...
+
+    def observed(self) -> Sequence[ReplicaObservation]:
+        """Its replicas, with their phases and times."""
+        ...
+
+    def carry_out(self, plan: ScalePlan) -> None:
+        """Begin what a plan says."""
+        ...

@@ -1,0 +1,158 @@
+"""The loop: ask every gateway, decide for each pool that is due, publish.
+
+Asking goes on beside everything else and one gateway that hangs holds up nobody: its report grows
+old, and the core sees that. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from headrace.autoscaler.budget import GpuBudget
+from headrace.autoscaler.gathering import Gathering
+from headrace.autoscaler.minutes import MinuteLog
+from headrace.autoscaler.pool import ScaledPool
+from headrace.autoscaler.ports import ReportSource, SourceError
+from headrace.autoscaler.settings import GatheringSettings
+from headrace.autoscaler.tolerance import HpaValue
+from headrace.core.scaling_plan import ScalePlan
+
+_log = logging.getLogger(__name__)
+
+Store = Callable[[dict[str, object]], None]
+"""Keeps the scalers' state, by pool."""
+STORE_EVERY_S = 60.0
+
+
+class Autoscaler:
+    """Runs between `run` and its cancellation.
+
+    Args:
+        pools: What is scaled.
+        sources: The gateways.
+        settings: How they are asked.
+        clock: Unix time in seconds.
+        store: Keeps what the scalers have learned, now and then and at the end.
+        on_change: Called after each decision that changes something.
+        minutes: Keeps demand by the minute.
+        budget: GPUs that all pools share.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[ScaledPool],
+        sources: Sequence[ReportSource],
+        settings: GatheringSettings,
+        *,
+        clock: Callable[[], float],
+        store: Store | None = None,
+        on_change: Callable[[ScaledPool], None] | None = None,
+        minutes: MinuteLog | None = None,
+        budget: GpuBudget | None = None,
+    ) -> None:
+        self.scaled = {pool.name: pool for pool in pools}
+        self.gathering = Gathering([source.name for source in sources])
+        self.clock = clock
+        self.ticks = 0
+        self._sources = sources
+        self._settings = settings
+        self._store = store
+        self._stored_s = clock()
+        self._on_change = on_change
+        self._minutes = minutes
+        self._budget = budget
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    # ------------------------------------------------------------ the loop
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for source in self._sources:
+                group.create_task(self._follow(source), name=f"ask {source.name}")
+            group.create_task(self._beat(), name="decide")
+
+    async def _follow(self, source: ReportSource) -> None:
+        while True:
+            await self.ask(source)
+            await asyncio.sleep(self._settings.interval_s)
+
+    async def ask(self, source: ReportSource) -> None:
+        """Read one gateway and take what it tells."""
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                report = await source.read()
+        except (SourceError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {self._settings.timeout_s:g} s"
+            self.gathering.failed(source.name, reason)
+            return
+        except Exception as error:  # noqa: BLE001 - one gateway's words must not end the others'
+            _log.exception("gateway %s could not be read", source.name)
+            self.gathering.failed(source.name, repr(error))
+            return
+        self.gathering.take(source.name, report, self.clock())
+        self.decide()
+
+    async def _beat(self) -> None:
+        """Decide when it is due even if nobody tells anything."""
+        while True:
+            await asyncio.sleep(self._settings.interval_s)
+            self.decide()
+
+    def decide(self) -> None:
+        """Decide for each pool that is due, and tell those who wait for a change."""
+        now, changed = self.clock(), False
+        shares = {} if self._budget is None else self._budget.share(self.scaled)
+        for pool in self.scaled.values():
+            try:
+                changed |= self._decide(pool, shares.get(pool.name), now)
+            except Exception:  # noqa: BLE001 - one pool's fault must not stop all the others
+                _log.exception("pool %s could not be decided", pool.name)
+        if changed:
+            self._tell()
+        if self._store is not None and now - self._stored_s >= STORE_EVERY_S:
+            self.store()
+
+    def _decide(self, pool: ScaledPool, gpus: float | None, now: float) -> bool:
+        if not any(self.gathering.latest(pool.name)) and pool.plan is None:
+            return False  # nothing was ever told of it: there is nothing to decide by
+        seen = pool.look(self.gathering, now, gpus)
+        if self._minutes is not None:
+            self._minutes.look(pool.name, seen.gateways, now)
+        if not pool.is_due(seen, now):
+            return False
+        self.ticks += 1
+        changed = pool.decide(seen, now)
+        if changed and self._on_change is not None:
+            self._on_change(pool)
+        return changed
+
+    def store(self) -> None:
+        """Keep what the scalers have learned."""
+        self._stored_s = self.clock()
+        if self._store is not None:
+            self._store({name: pool.scaler.state() for name, pool in self.scaled.items()})
+
+    # ------------------------------------------------------------ what is published
+
+    def pools(self) -> Sequence[str]:
+        """The names of the pools that are scaled."""
+        return tuple(self.scaled)
+
+    def value_of(self, pool: str, tolerance: float) -> tuple[ScalePlan, HpaValue] | None:
+        """A pool's plan and the value for an HPA; None while it is not known."""
+        return self.scaled[pool].published(tolerance, self.clock())
+
+    def next_change(self) -> asyncio.Future[None]:
+        """Done as soon as any plan is another one. Who waits for it may cancel it."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        waiter.add_done_callback(self._waiting.discard)
+        return waiter
+
+    def _tell(self) -> None:
+        for waiter in tuple(self._waiting):
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,39 @@
+"""`headrace scaler`: how many replicas each pool should have, for KEDA and Prometheus."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.cli.flags import Commands, refuse
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_scaler(commands: Commands) -> None:
+    """Adds the command and its flags."""
+    scaler = commands.add_parser(
+        "scaler",
+        help="how many replicas each pool should have, for KEDA",
+        description="Asks the gateways named under `scaling.gateways` what is asked of them, "
+        "decides how many replicas each pool should have, and answers KEDA (gRPC and metrics-api) "
+        "and Prometheus, until SIGTERM or Ctrl-C.",
+    )
+    add = scaler.add_argument
+    add("-c", "--config", type=Path, required=True, metavar="FILE", help="the configuration")
+    add("--insecure", action="store_true", help="answer beyond loopback without TLS")
+    scaler.set_defaults(run=_scaler)
+
+
+def _scaler(options: argparse.Namespace) -> int:
+    from headrace.compose.scaler import run_scaler
+    from headrace.compose.terminal import Terminal
+    from headrace.compose.wiring import StartError
+    from headrace.config import ConfigError, load
+
+    try:
+        return run_scaler(load(options.config, insecure=options.insecure), Terminal())
+    except (ConfigError, StartError) as error:
+        return refuse(str(error))

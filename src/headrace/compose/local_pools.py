@@ -1,0 +1,55 @@
+"""Pools whose replicas this process starts itself, for a gateway in the same process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from headrace.compose.wiring import Gateway, StartError
+from headrace.config import Loaded
+from headrace.edges.fleets.command import CommandReplicas
+from headrace.edges.fleets.keep_alive import LocalFleetError
+from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
+
+
+def in_flight_of(gateway: Gateway) -> Callable[[str], int]:
+    """How many requests a replica has at this gateway, by its name."""
+    replicas = gateway.dispatcher.fleet.replicas
+
+    def in_flight(name: str) -> int:
+        replica = replicas.get(name)
+        return 0 if replica is None else replica.in_flight
+
+    return in_flight
+
+
+class LocalPools:
+    """The pools of a configuration that a command starts; empty if there are none."""
+
+    def __init__(self, gateway: Gateway, loaded: Loaded, notice: Callable[[str], None]) -> None:
+        self.fleets: dict[str, ScaledFleet] = {}
+        """By pool name."""
+        for pool in loaded.config.pools:
+            if pool.start is not None:
+                self.fleets[pool.name] = ScaledFleet(
+                    CommandReplicas(pool.start),
+                    ScaledPool(pool=pool.name, drain_s=loaded.config.timeouts.total_s),
+                    emit=gateway.apply,
+                    in_flight=in_flight_of(gateway),
+                    notice=lambda _replica, line: notice(line),
+                    clock=time.time,
+                    trouble=gateway.trouble,
+                )
+
+    def start(self) -> None:
+        """Be ready to start replicas; how many, the scaler says. Raises StartError."""
+        for name, fleet in self.fleets.items():
+            try:
+                fleet.start(0)
+            except LocalFleetError as error:
+                raise StartError(f"pool {name!r}: {error}") from None
+
+    async def close(self) -> None:
+        """End every process."""
+        for fleet in self.fleets.values():
+            await fleet.close()

@@ -1,0 +1,294 @@
+"""The autoscaler, by itself (`headrace scaler`) or hosted by a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.autoscaler.app import make_scaler_app
+from headrace.autoscaler.budget import GpuBudget
+from headrace.autoscaler.history import FileHistory, PrometheusHistory
+from headrace.autoscaler.keda import PlansForKeda
+from headrace.autoscaler.minutes import MinuteLog
+from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
+from headrace.autoscaler.ports import Actuator, ReportSource, SourceError
+from headrace.autoscaler.program import Autoscaler
+from headrace.autoscaler.settings import (
+    DEFAULT_KV_CAPACITY_TOKENS,
+    PoolScaling,
+    ScalingSection,
+)
+from headrace.autoscaler.sources import HttpSource
+from headrace.compose.lifecycle import StopSignals, run_loop
+from headrace.compose.terminal import Terminal, counted
+from headrace.compose.wiring import StartError
+from headrace.config import Loaded
+from headrace.core.demand_history import DemandSample
+from headrace.core.scaling_settings import EngineFigures, ScalingTarget
+from headrace.edges.http.tls import TlsError, within
+from headrace.edges.state_file import StateFile, StateFileError
+from headrace.forecasting import pool_scaler
+from headrace.gateway.control import ControlSettings, HostCheck
+from headrace.gateway.control_server import ControlServer, reachable, serve_control
+
+if TYPE_CHECKING:
+    from headrace.edges.keda.server import KedaServer
+
+
+HISTORY_S = 60.0
+"""The demand of the past must be read within this time; then it is done without."""
+
+
+class ScalerHost:
+    """An autoscaler with what it answers to and what it keeps, in whatever process.
+
+    Args:
+        section: The configuration's `scaling`.
+        folder: Where its relative paths start.
+        sources: The gateways to ask.
+        actuators: What starts and ends replicas, by pool; KEDA does for the others.
+        terminal: Takes a line for each change of what is wanted.
+    """
+
+    def __init__(
+        self,
+        section: ScalingSection,
+        folder: Path,
+        sources: Sequence[ReportSource],
+        actuators: Mapping[str, Actuator],
+        terminal: Terminal,
+    ) -> None:
+        self._section = section
+        self._folder = folder
+        self._terminal = terminal
+        self._wanted: dict[str, int] = {}
+        self._state = None if section.state_file is None else StateFile(folder / section.state_file)
+        pools = [
+            _scaled_pool(name, scaling, actuators.get(name))
+            for name, scaling in section.pools.items()
+        ]
+        self.autoscaler = Autoscaler(
+            pools,
+            sources,
+            section.gathering,
+            clock=time.time,
+            store=None if self._state is None else self._store,
+            on_change=self._on_change,
+            minutes=self._minutes(),
+            budget=_budget_of(section),
+        )
+        self._keda: KedaServer | None = None
+        self._restored: frozenset[str] = frozenset()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Go on from what was kept, answer KEDA and begin. Raises StartError."""
+        self._restored = self._restore()
+        if self._section.keda is not None:
+            self._keda = await self._start_keda()
+        self._task = asyncio.create_task(self._run(), name="autoscaler")
+
+    async def stop(self) -> None:
+        """Keep what was learned, and end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self.autoscaler.store()
+        if self._keda is not None:
+            await self._keda.stop()
+
+    def aim(self, pool: str, target: ScalingTarget) -> None:
+        """Keep other targets from now on."""
+        scaler = self.autoscaler.scaled[pool].scaler
+        scaler.settings = replace(scaler.settings, target=target)
+
+    @property
+    def keda_address(self) -> str | None:
+        """Where KEDA asks, as clients on this machine write it."""
+        if self._keda is None or self._section.keda is None:
+            return None
+        return f"{reachable(self._section.keda.host)}:{self._keda.port}"
+
+    async def _start_keda(self) -> KedaServer:
+        settings = self._section.keda
+        assert settings is not None
+        try:
+            # Imported where it is asked for: an extra.
+            from headrace.edges.keda.server import KedaServer  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as error:
+            raise StartError(
+                f"the configuration has `scaling.keda`, but {error.name} is not installed; install "
+                "the extra, as in `pip install 'headrace[keda]'`, or remove the section"
+            ) from None
+        if settings.tls is not None:
+            settings = replace(settings, tls=within(self._folder, settings.tls))
+        server = KedaServer(settings, PlansForKeda(self.autoscaler))
+        try:
+            await server.start()
+        except TlsError as error:
+            raise StartError(f"scaling.keda.tls.{error.field} {error}") from None
+        except OSError as error:
+            raise StartError(f"scaling.keda: {error}; choose another port") from None
+        return server
+
+    async def _run(self) -> None:
+        await self._look_back()
+        await self.autoscaler.run()
+
+    # ------------------------------------------------------------ what is kept
+
+    def _minutes(self) -> MinuteLog | None:
+        """Keeps the history file, if there is one."""
+        source = _history_of(self._section, self._folder)
+        if not isinstance(source, FileHistory):
+            return None
+
+        def keep(pool: str, sample: DemandSample) -> None:
+            try:
+                source.keep(pool, sample)
+            except SourceError as error:
+                self._terminal.problem(str(error))
+
+        return MinuteLog(keep)
+
+    async def _look_back(self) -> None:
+        """Read the demand of the past, for pools of which nothing else was kept."""
+        source = _history_of(self._section, self._folder)
+        if source is None:
+            return
+        for name, pool in self.autoscaler.scaled.items():
+            if name in self._restored:
+                continue
+            try:
+                async with asyncio.timeout(HISTORY_S):
+                    pool.history = await source.read(name, time.time())
+            except (SourceError, TimeoutError) as error:
+                reason = str(error) or f"history: no answer within {HISTORY_S:g} s"
+                self._terminal.problem(f"{reason}; pool {name} begins without its past")
+            else:
+                told = counted(len(pool.history), "minute")
+                self._terminal.status(f"pool {name}: {told} of history read")
+
+    def _restore(self) -> frozenset[str]:
+        """Go on from what was kept; the names of the pools of which something was."""
+        if self._state is None:
+            return frozenset()
+        try:
+            kept = self._state.read()
+            found = [name for name in self.autoscaler.scaled if name in kept]
+            for name in found:
+                self.autoscaler.scaled[name].scaler.restore(kept[name])
+            return frozenset(found)
+        except StateFileError as error:
+            self._terminal.problem(f"{error}; the scaler begins anew")
+        except (KeyError, TypeError, ValueError) as error:
+            path = self._state.path
+            self._terminal.problem(
+                f"{path} is of another version ({error!r}); the scaler begins anew"
+            )
+        return frozenset()
+
+    def _store(self, state: dict[str, Any]) -> None:
+        assert self._state is not None
+        try:
+            self._state.write(state)
+        except StateFileError as error:
+            self._terminal.problem(str(error))
+
+    # ------------------------------------------------------------ what is told
+
+    def _on_change(self, pool: ScaledPool) -> None:
+        plan, before = pool.plan, self._wanted.get(pool.name)
+        assert plan is not None
+        if plan.replicas == before:
+            return
+        self._wanted[pool.name] = plan.replicas
+        was = "" if before is None else f", not {before}"
+        self._terminal.status(
+            f"pool {pool.name}: {counted(plan.replicas, 'replica')} wanted{was} ({plan.decided_by})"
+        )
+
+
+def _history_of(section: ScalingSection, folder: Path) -> FileHistory | PrometheusHistory | None:
+    history = section.history
+    if history is None:
+        return None
+    if history.file is not None:
+        return FileHistory(folder / history.file, history.days)
+    assert history.prometheus is not None
+    return PrometheusHistory(history.prometheus, history.days)
+
+
+def _budget_of(section: ScalingSection) -> GpuBudget | None:
+    if section.gpus is None:
+        return None
+    return GpuBudget(section.gpus, {n: each.gpu_weight for n, each in section.pools.items()})
+
+
+def _scaled_pool(name: str, scaling: PoolScaling, actuator: Actuator | None) -> ScaledPool:
+    figures = EngineFigures(NOT_LEARNED, DEFAULT_KV_CAPACITY_TOKENS, gpus=scaling.gpus_per_replica)
+    scaler = pool_scaler(scaling.settings(), figures)
+    return ScaledPool(name, scaler, actuator=actuator, calendar=scaling.calendar)
+
+
+# ---------------------------------------------------------------- headrace scaler
+
+
+def run_scaler(loaded: Loaded, terminal: Terminal) -> int:
+    """Run until stopped by a signal; return the exit code. Raises StartError."""
+    section = loaded.config.scaling
+    if section is None:
+        raise StartError(f"{loaded.source} has no `scaling` section: there is nothing to scale")
+    if not section.gateways:
+        raise StartError(
+            f"{loaded.source} names no `scaling.gateways`: without any, the gateway that reads it "
+            "(`headrace serve`) scales by itself"
+        )
+    for pool in loaded.config.pools:
+        if pool.start is not None and pool.name in section.pools:
+            raise StartError(
+                f"pool {pool.name!r} is started by a command (`start`): only the gateway itself, "
+                "with no `scaling.gateways`, can scale it"
+            )
+    return run_loop(_run(section, loaded, terminal))
+
+
+async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> int:
+    stop = StopSignals()
+    stop.listen()
+    sources = [HttpSource(url, section.gathering) for url in section.gateways]
+    host = ScalerHost(section, loaded.folder, sources, {}, terminal)
+    server = await _listen(host, section)
+    try:
+        await host.start()
+        for warning in loaded.warnings:
+            terminal.status(f"warning: {warning}")
+        terminal.result(f"scaler   {server.url}  (/api/v1/scaler, /metrics)")
+        if host.keda_address is not None:
+            scheme = "" if section.keda is None or section.keda.tls is None else ", TLS"
+            terminal.result(f"KEDA     {host.keda_address}  (gRPC{scheme})")
+        terminal.result(f"pools    {', '.join(section.pools)}")
+        await stop.asked.wait()
+        terminal.status("stopping")
+    finally:
+        await host.stop()
+        await server.stop()
+    return 0
+
+
+async def _listen(host: ScalerHost, section: ScalingSection) -> ControlServer:
+    settings = ControlSettings(section.listen.host, section.listen.port)
+    app = make_scaler_app(host.autoscaler)
+    try:
+        return await serve_control(
+            HostCheck(app, settings) if settings.is_loopback else app, settings
+        )
+    except OSError as error:
+        raise StartError(
+            f"scaling.listen: cannot listen on port {settings.port} on {settings.host}: "
+            f"{error.strerror or error}; choose another"
+        ) from None

@@ -1,0 +1,203 @@
+"""What `headrace simulate scaling` is given, from flags and files to settings and a workload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+
+from headrace.compose.simulation_input import SimulateError, parse_slo
+from headrace.config.quantities import parse_duration
+from headrace.engine_model.profiles import profile
+from headrace.simulator.scaling.demand import Demand, demand_of_trace, tick_for
+from headrace.simulator.scaling.runs import ScalingWorkload
+from headrace.simulator.scaling.scalers import NAMES, make_scaler
+from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.traffic.length_spread import LengthSpread, LognormalSpread, TraceSpread
+from headrace.traffic.rates import Rates, arrivals_of, read_rates
+from headrace.traffic.reader import read_trace
+from headrace.traffic.shape import multiplied
+from headrace.traffic.trace import Trace, TraceError
+
+MOST_EVENTS = 400_000
+"""Requests up to which `--mode auto` plays each of them."""
+EVENT_HOURS = 6.0
+MOST_EVENTS_ASKED = 5_000_000
+"""Up to which it does when asked to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingOptions:
+    """The flags as they were given; `scalers` "" means all. Of `rates` and `trace` one is given."""
+
+    rates: Path | None = None
+    trace: Path | None = None
+    scalers: str = ""
+    cold_start: str = "240s"
+    rate_scale: float = 1.0
+    lengths: str = "lognormal:cv=1"
+    slo: str = "ttft=2s,tpot=50ms"
+    profile: str = "h100-llama-3.1-8b"
+    min: int = 1
+    max: int = 256
+    mode: str = "auto"
+    sweep: bool = False
+    seed: int = 0
+    jobs: int | None = None
+    json: bool = False
+    report: Path | None = None
+
+
+def scaling_settings(options: ScalingOptions) -> ScalingSimulation:
+    """The engine, the promises, the cold start.
+
+    Raises:
+        SimulateError: a flag cannot be used.
+    """
+    try:
+        engine = profile(options.profile)
+    except ValueError as error:
+        raise SimulateError(f"--profile: {error}") from None
+    try:
+        cold_start_s = parse_duration(options.cold_start)
+    except ValueError as error:
+        raise SimulateError(f"--cold-start: {options.cold_start!r} is not {error}") from None
+    try:
+        return ScalingSimulation(
+            engine,
+            parse_slo(options.slo),
+            cold_start_s=cold_start_s,
+            min_replicas=options.min,
+            max_replicas=options.max,
+            seed=options.seed,
+        )
+    except ValueError as error:
+        raise SimulateError(f"--{error}") from None
+
+
+def parse_scalers(text: str, settings: ScalingSimulation, workload: ScalingWorkload) -> list[str]:
+    """The scalers in a list such as `headrace,llmd_slo:up=0.45,down=0.3`; nothing means all.
+
+    Raises:
+        SimulateError: one is not known, has a wrong parameter, or comes twice.
+    """
+    scalers = list(_split(text)) or list(NAMES)
+    for written in scalers:
+        if scalers.count(written) > 1:
+            raise SimulateError(f"--scalers: {written} is given twice")
+        try:
+            make_scaler(written, settings, workload.demand)
+        except ValueError as error:
+            raise SimulateError(f"--scalers: {error}") from None
+    return scalers
+
+
+def scaling_workload(options: ScalingOptions, settings: ScalingSimulation) -> ScalingWorkload:
+    """What arrives, in the mode that is asked for or fits.
+
+    Raises:
+        SimulateError: a file, its contents, or a flag cannot be used.
+    """
+    if (options.rates is None) == (options.trace is None):
+        raise SimulateError("give --rates FILE.csv or --trace FILE, one of them")
+    try:
+        if options.rates is not None:
+            return _of_rates(options, options.rates, settings)
+        assert options.trace is not None
+        return _of_trace(options, options.trace, settings)
+    except TraceError as error:
+        raise SimulateError(str(error)) from None
+
+
+def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) -> ScalingWorkload:
+    with _opened(path) as lines:
+        rates = read_rates(str(path), lines)
+    rates = rates.scaled(options.rate_scale)
+    spread = _spread(options.lengths, options.seed)
+    if not _plays_events(options.mode, rates):
+        demand = Demand(
+            rates, spread, settings.engine, tick_s=tick_for(rates.end_s), seed=options.seed
+        )
+        return ScalingWorkload(str(path), demand)
+    requests = list(arrivals_of(rates, spread, options.seed))
+    if not requests:
+        raise SimulateError(f"{path}: no request arrives; give a higher --rate-scale")
+    demand = demand_of_trace(str(path), requests, settings.engine, seed=options.seed)
+    return ScalingWorkload(str(path), demand, requests)
+
+
+def _of_trace(options: ScalingOptions, path: Path, settings: ScalingSimulation) -> ScalingWorkload:
+    with _opened(path) as lines:
+        trace = read_trace(str(path), lines, seed=options.seed)
+    trace = multiplied(trace, options.rate_scale, options.seed)
+    demand = demand_of_trace(str(path), trace.requests, settings.engine, seed=options.seed)
+    if not _plays_events(options.mode, demand.rates):
+        return ScalingWorkload(str(path), demand, notes=trace.notes)
+    # Engines take blocks whose size theirs divides; a trace of other blocks has none here.
+    requests, block_tokens = _whole_blocks(trace, settings.engine.kv_block_tokens)
+    return ScalingWorkload(str(path), demand, requests, block_tokens, trace.notes)
+
+
+def _whole_blocks(trace: Trace, kv_block_tokens: int) -> tuple[list, int]:
+    if gcd(kv_block_tokens, trace.block_tokens) == kv_block_tokens:
+        return list(trace.requests), trace.block_tokens
+    return [request._replace(blocks=()) for request in trace.requests], kv_block_tokens
+
+
+def _plays_events(mode: str, rates: Rates) -> bool:
+    expected = sum(segment.arrivals for segment in rates.segments())
+    if mode == "events" and expected > MOST_EVENTS_ASKED:
+        raise SimulateError(
+            f"--mode events: {expected:,.0f} requests are too many to play each of; "
+            "take --mode fluid or a lower --rate-scale"
+        )
+    if mode == "auto":
+        return expected <= MOST_EVENTS and rates.end_s <= EVENT_HOURS * 3600
+    return mode == "events"
+
+
+def _spread(text: str, seed: int) -> LengthSpread:
+    """Read `lognormal:cv=1`, or take the lengths of a trace."""
+    kind, _, rest = text.partition(":")
+    if kind == "lognormal":
+        name, equals, value = rest.partition("=")
+        try:
+            if rest and (name != "cv" or not equals):
+                raise ValueError(f"{rest!r} is not cv=NUMBER")
+            return LognormalSpread(float(value) if rest else 1.0)
+        except ValueError as error:
+            raise SimulateError(f"--lengths {text}: {error}") from None
+    with _opened(Path(text), "--lengths: ") as lines:
+        return TraceSpread(read_trace(text, lines, seed=seed).requests)
+
+
+def _split(text: str) -> Iterator[str]:
+    """At the commas between scalers, not those between parameters."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    written = ""
+    for part in parts:
+        if written and "=" in part and ":" not in part:
+            written += "," + part
+            continue
+        if written:
+            yield written
+        written = part
+    if written:
+        yield written
+
+
+class _opened:  # noqa: N801 - read as a function
+    """A file to read, whose errors are one line for a user."""
+
+    def __init__(self, path: Path, flag: str = "") -> None:
+        try:
+            self._file = path.open(encoding="utf-8")
+        except OSError as error:
+            raise SimulateError(f"{flag}{path}: cannot read it: {error.strerror}") from None
+
+    def __enter__(self):  # noqa: ANN204 - a text file
+        return self._file
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

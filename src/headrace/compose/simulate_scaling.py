@@ -1,0 +1,133 @@
+"""`headrace simulate scaling`: plays the scalers against the demand and shows who did how well."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from headrace.compose.scaling_input import (
+    ScalingOptions,
+    parse_scalers,
+    scaling_settings,
+    scaling_workload,
+)
+from headrace.compose.scaling_scoreboard import scaling_scoreboard, verdict
+from headrace.compose.simulation_input import SimulateError
+from headrace.compose.terminal import Terminal
+from headrace.config.quantities import format_duration
+from headrace.simulator.scaling.report import scaling_report
+from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
+from headrace.simulator.scaling.scores import ScalingRun
+from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.scaling.sweep import combinations, defaults_and_best
+
+
+def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
+    """Run the command; return its exit code.
+
+    Raises:
+        SimulateError: a file or a flag cannot be used.
+    """
+    began_s = time.perf_counter()
+    if options.report is not None and not options.report.parent.is_dir():
+        # Found out now rather than after a long run.
+        folder = options.report.parent
+        raise SimulateError(f"{options.report}: cannot write: {folder} is no directory")
+    settings = scaling_settings(options)
+    workload = scaling_workload(options, settings)
+    scalers = parse_scalers(options.scalers, settings, workload)
+    for note in workload.notes:
+        terminal.status(f"{workload.name}: {note}")
+    terminal.status(_said(workload))
+    played = scalers
+    if options.sweep:
+        played = list(dict.fromkeys(text for each in scalers for text in combinations(each)))
+    every = _play(settings, workload, played, options.jobs or _cores(), terminal)
+    terminal.status(f"{len(every)} runs in {time.perf_counter() - began_s:.1f} s")
+    runs = defaults_and_best(scalers, every, settings.goal) if options.sweep else every
+    scores = [run.scores for run in runs]
+    if options.report is not None:
+        swept = [run.scores for run in every]
+        page = scaling_report(runs, settings, workload, _parameters(options, workload), swept)
+        _write(options.report, page)
+    if options.json:
+        document: dict[str, object] = {"runs": [each.document() for each in scores]}
+        if options.sweep:
+            document["swept"] = [run.scores.document() for run in every]
+        document |= {"seed": settings.seed, "mode": workload.mode}
+        terminal.result(json.dumps(document, indent=2))
+    else:
+        terminal.page(scaling_scoreboard(scores, settings, workload.demand.end_s))
+        for line in verdict([run.scores for run in every], settings.goal):
+            terminal.page(line)
+    return 0
+
+
+def _play(
+    settings: ScalingSimulation,
+    workload: ScalingWorkload,
+    scalers: Sequence[str],
+    processes: int,
+    terminal: Terminal,
+) -> list[ScalingRun]:
+    runs: list[ScalingRun] = []
+    begun, ended = set[str](), set[str]()
+    with terminal.steps() as steps:
+
+        def report(scaler: str, share: float) -> None:
+            if scaler in ended or not share:
+                return
+            if scaler not in begun:
+                begun.add(scaler)
+                steps.begin(scaler, scaler)
+            steps.advance(scaler, share, 1.0)
+
+        runner = run_scalers(settings, workload, scalers, processes=processes, report=report)
+        for run in runner:
+            scaler = run.scores.scaler
+            steps.finish(scaler, f"{scaler}: {run.wall_s:.1f} s")
+            ended.add(scaler)
+            runs.append(run)
+    return runs
+
+
+def _said(workload: ScalingWorkload) -> str:
+    demand = workload.demand
+    requests = sum(demand.requests)
+    span = f"{demand.end_s / 3600:,.1f} h"
+    return f"{workload.name}: {requests:,.0f} requests in {span}, played as {workload.mode}"
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def _parameters(options: ScalingOptions, workload: ScalingWorkload) -> list[tuple[str, str]]:
+    """What the report shows of the input."""
+    demand = workload.demand
+    return [
+        ("demand", workload.name),
+        ("requests", f"{sum(demand.requests):,.0f}"),
+        ("length", format_duration(round(demand.end_s))),
+        ("rate scale", f"{options.rate_scale:g}"),
+        ("lengths", "the trace's" if options.trace is not None else options.lengths),
+        ("played as", f"{workload.mode}, ticks of {demand.tick_s:g} s"),
+        ("cold start", options.cold_start),
+        ("SLO", options.slo),
+        ("profile", options.profile),
+        ("replicas", f"{options.min} to {options.max}"),
+        ("seed", str(options.seed)),
+    ]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SimulateError(f"{path}: cannot write: {error.strerror}") from None

@@ -1,0 +1,106 @@
+"""Rules between the pools and how they are scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from headrace.autoscaler.settings import PoolScaling, ScalingSection
+from headrace.config.document import join
+from headrace.config.schema import Config, PoolSection
+from headrace.edges.fleets.command import CommandReplicas
+from headrace.edges.fleets.keep_alive import LocalFleetError
+from headrace.gateway.control import is_loopback
+
+Finding = tuple[str, str]
+"""Path and message."""
+
+
+def scaling_findings(config: Config) -> Iterator[Finding]:
+    """Everything wrong about scaling."""
+    scaled = {} if config.scaling is None else config.scaling.pools
+    for index, pool in enumerate(config.pools):
+        yield from _started(pool, f"pools[{index}]", scaled)
+    if config.scaling is None:
+        return
+    pools = {pool.name: pool for pool in config.pools}
+    for name, scaling in scaled.items():
+        path = join("scaling.pools", name)
+        pool = pools.get(name)
+        if pool is None:
+            yield path, f"is the name of no pool; pools are: {', '.join(pools)}"
+        else:
+            yield from _scaled(pool, scaling, path)
+    yield from _section(config.scaling)
+
+
+def scaling_exposure(config: Config) -> Iterator[Finding]:
+    """What others could reach without showing who they are."""
+    keda = None if config.scaling is None else config.scaling.keda
+    if keda is not None and keda.tls is None and not is_loopback(keda.host):
+        yield (
+            "scaling.keda.host",
+            (
+                f"is {keda.host!r}, which other machines reach, without `tls`; give it a "
+                "certificate (and `client_ca_file`, so that only KEDA may ask), or say --insecure "
+                "if the network is trusted"
+            ),
+        )
+
+
+def _started(pool: PoolSection, path: str, scaled: dict[str, PoolScaling]) -> Iterator[Finding]:
+    if pool.start is None:
+        return
+    if pool.replicas or pool.dns is not None:
+        yield f"{path}.start", "stands beside `replicas` or `dns`; a pool has one or the other"
+    if pool.name not in scaled:
+        yield f"{path}.start", f"needs `scaling.pools.{pool.name}`, which says how many there are"
+    if not pool.start.command:
+        yield f"{path}.start.command", "is empty; give the command that serves a replica"
+        return
+    try:
+        CommandReplicas(pool.start).check()
+    except LocalFleetError as error:
+        yield f"{path}.start.command", str(error)
+
+
+def _scaled(pool: PoolSection, scaling: PoolScaling, path: str) -> Iterator[Finding]:
+    if pool.traffic == "external":
+        yield path, "is a pool whose traffic is external: no gateway knows the demand on it"
+    if scaling.min_replicas > scaling.max_replicas:
+        yield (
+            f"{path}.min_replicas",
+            f"is {scaling.min_replicas}, more than max_replicas ({scaling.max_replicas})",
+        )
+    if scaling.min_replicas == 0 and not pool.wait_for_replica_s:
+        yield (
+            f"{path}.min_replicas",
+            (
+                "is 0, but the pool has no `wait_for_replica`, so that a request at zero replicas "
+                "would be refused; give it a cold start's time and some more"
+            ),
+        )
+
+
+def _section(scaling: ScalingSection) -> Iterator[Finding]:
+    for index, url in enumerate(scaling.gateways):
+        path, expected = f"scaling.gateways[{index}]", "expected http://host:port"
+        if "@" in url:
+            yield path, f"holds credentials; {expected}"
+            continue
+        if not _is_url(url):
+            yield path, f"is {url!r}; {expected}"
+    history = scaling.history
+    if history is not None:
+        if (history.prometheus is None) == (history.file is None):
+            yield "scaling.history", "names both or neither; give `prometheus` or `file`"
+        elif history.prometheus is not None and not _is_url(history.prometheus):
+            yield "scaling.history.prometheus", "is no URL; expected http://host:port"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -1,0 +1,52 @@
+"""What a wish may become: floor, ceiling, GPU budget, whole groups.
+
+    floor    min_replicas; while there is demand also warm_replicas, and the calendar's
+    ceiling  max_replicas, and the GPUs this pool may use
+    groups   ordered and removed in whole groups: up to the next, down if the ceiling forbids that
+
+A floor that the configuration gives wins over a budget that would cut it: a budget is shared anew,
+a floor is a promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from headrace.core.scaling_plan import Signal
+from headrace.core.scaling_view import ScalingView
+
+
+def bounds(view: ScalingView, signals: Iterable[Signal]) -> tuple[Signal, Signal]:
+    """The floor and the ceiling, as signals of their own."""
+    return _floor(view, signals), _ceiling(view)
+
+
+def in_groups(replicas: int, group: int, most: int, least: int) -> int:
+    """The next number of whole groups, at most `most` if that leaves `least`."""
+    rounded = -(-replicas // group) * group
+    if rounded > most:
+        rounded = most // group * group
+    return max(rounded, least)
+
+
+def _floor(view: ScalingView, signals: Iterable[Signal]) -> Signal:
+    settings = view.settings
+    replicas, why = settings.min_replicas, "min_replicas"
+    is_idle = view.idle_s >= settings.idle_to_zero_s
+    if settings.warm_replicas > replicas and not is_idle:
+        replicas, why = settings.warm_replicas, "warm_replicas"
+    for signal in signals:
+        if signal.kind == "floor" and signal.replicas > replicas:
+            replicas, why = int(signal.replicas), signal.name
+    figures = (("idle_s", view.idle_s),)
+    return Signal("floor", min(replicas, settings.max_replicas), why, figures, kind="floor")
+
+
+def _ceiling(view: ScalingView) -> Signal:
+    settings, available = view.settings, view.observation.gpus_available
+    replicas, why = settings.max_replicas, "max_replicas"
+    if available is not None:
+        afford = max(int(available // max(view.figures.gpus, 1)), settings.min_replicas)
+        if afford < replicas:
+            replicas, why = afford, "gpu_budget"
+    return Signal("ceiling", replicas, why, (), kind="ceiling")

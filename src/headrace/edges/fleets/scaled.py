@@ -1,0 +1,281 @@
+"""A pool of local processes that grows and shrinks as its scaler plans.
+
+    order ──► STARTING ──► READY ──► DRAINING ──► gone
+                 └─► STANDBY ──┘ wake    └─► READY again, if it is wanted after all
+
+A standby is a process that has loaded its model and that the gateway does not know yet: to wake it
+is to tell the gateway, which takes no time. A replica that drains gets nothing new and ends when
+its last stream has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headrace.core.durations import in_words
+from headrace.core.events import ReplicaChanged, ReplicaGone
+from headrace.core.scaling_observation import Phase, ReplicaObservation
+from headrace.core.scaling_plan import ScalePlan
+from headrace.edges.fleets.keep_alive import LocalReplicas
+from headrace.edges.fleets.local import (
+    FleetEvent,
+    LocalFleet,
+    ReplicaDown,
+    ReplicaLost,
+    ReplicaUp,
+)
+from headrace.edges.fleets.readiness import Emit, Trouble, nobody
+
+Notice = Callable[[str, str], None]
+"""Takes the name of a replica and one line about it, for the operator."""
+
+_DRAIN_LOOK_S = 0.05
+"""A draining replica is looked at so often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaledPool:
+    """Which pool of a gateway the processes are, and how they leave."""
+
+    pool: str
+    prefix: str = ""
+    """What the replicas' names begin with; the pool's name by default."""
+    max_context_tokens: int | None = None
+    """Prompt and answer together, where it is known."""
+    drain_s: float = 300.0
+    """After so long, what still runs on a replica that leaves is cut."""
+
+
+class _Member:
+    """One process. `joins` says that the gateway is told as soon as it is ready."""
+
+    __slots__ = ("drain", "joins", "name", "ordered_s", "phase", "ready_s", "url")
+
+    def __init__(self, name: str, ordered_s: float, *, joins: bool) -> None:
+        self.name = name
+        self.joins = joins
+        self.phase = Phase.STARTING
+        self.url = ""
+        self.ordered_s = ordered_s
+        self.ready_s: float | None = None
+        self.drain: asyncio.Task[None] | None = None
+
+
+class ScaledFleet:
+    """Carries out the plans for one pool.
+
+    Args:
+        replicas: What a replica is.
+        pool: Whose they are.
+        emit: Takes what the gateway is to know.
+        in_flight: How many requests a replica has now, by name.
+        notice: Takes lines for the operator.
+        clock: Unix time in seconds, the clock of observations.
+        trouble: Takes what was wrong with a replica just now.
+    """
+
+    def __init__(
+        self,
+        replicas: LocalReplicas,
+        pool: ScaledPool,
+        *,
+        emit: Emit,
+        in_flight: Callable[[str], int],
+        notice: Notice,
+        clock: Callable[[], float],
+        trouble: Trouble = nobody,
+    ) -> None:
+        self._pool = pool
+        self._emit = emit
+        self._in_flight = in_flight
+        self._notice = notice
+        self._clock = clock
+        self._trouble = trouble
+        self._fleet = LocalFleet(replicas, self._on_event, prefix=pool.prefix or pool.pool)
+        self._members: dict[str, _Member] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._again_s = 0.0
+        self._order_delay_s = replicas.keep.max_restart_delay_s
+        self.refused = ""
+        """Why the last replica that was ordered could not be had; "" once one was ready."""
+
+    def start(self, replicas: int) -> None:
+        """Order the first ones. Raises LocalFleetError if none could ever start."""
+        self._fleet.start(0)
+        for _ in range(replicas):
+            self._order(joins=True)
+
+    async def wait_ready(self) -> None:
+        """Return when all that were ordered were ready once. Raises LocalFleetError."""
+        await self._fleet.wait_ready()
+
+    def urls(self) -> dict[str, str]:
+        """Where each replica that is ready listens, by name."""
+        members = self._members.values()
+        return {each.name: each.url for each in members if each.phase is Phase.READY}
+
+    async def close(self) -> None:
+        """End every process. Nothing is reported any more."""
+        tasks = [member.drain for member in self._members.values() if member.drain is not None]
+        for task in (*tasks, *self._leaving):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._leaving, return_exceptions=True)
+        self._members.clear()
+        await self._fleet.stop()
+
+    # ------------------------------------------------------------ what a scaler sees and wants
+
+    def observed(self) -> tuple[ReplicaObservation, ...]:
+        """The processes as they are; a standby counts from when it is ready."""
+        return tuple(
+            ReplicaObservation(
+                member.name,
+                member.phase,
+                ordered_at_s=member.ordered_s,
+                ready_at_s=member.ready_s,
+            )
+            for member in self._members.values()
+            if member.joins or member.phase is not Phase.STARTING
+        )
+
+    def carry_out(self, plan: ScalePlan) -> None:
+        """Begin what a plan says; nothing is waited for.
+
+        After a replica that could not be had, no other one is ordered for a while.
+        """
+        missing = plan.order
+        for name in plan.wake:
+            missing += not self._wake(name)
+        for name in plan.drain:
+            self._leave(name)
+        may_order = self._clock() >= self._again_s
+        for _ in range(max(0, missing)):
+            if not self._stay() and may_order:
+                name = self._order(joins=True)
+                self._notice(name, f"replica {name} is started")
+        self._keep_standby(plan.standby)
+
+    def _order(self, *, joins: bool) -> str:
+        name = self._fleet.order()
+        self._members[name] = _Member(name, self._clock(), joins=joins)
+        return name
+
+    def _wake(self, name: str) -> bool:
+        """Have a standby join; whether it could."""
+        member = self._members.get(name)
+        if member is None or member.phase is not Phase.STANDBY:
+            return False
+        member.joins = True
+        self._join(member)
+        self._notice(name, f"replica {name} joins from standby")
+        return True
+
+    def _stay(self) -> bool:
+        """Have a replica that drains stay after all; whether there is one."""
+        for member in self._members.values():
+            if member.phase is Phase.DRAINING and member.drain is not None:
+                member.drain.cancel()
+                member.drain = None
+                self._join(member)
+                self._notice(member.name, f"replica {member.name} stays: it is wanted again")
+                return True
+        return False
+
+    def _leave(self, name: str) -> None:
+        member = self._members.get(name)
+        if member is None or member.phase is Phase.DRAINING:
+            return
+        if member.phase is Phase.READY:
+            member.phase = Phase.DRAINING
+            self._report(member, ready=True)
+            running = self._in_flight(name)
+            self._notice(name, f"replica {name} drains: {running} in flight")
+            member.drain = asyncio.create_task(self._drain(member), name=f"drain {name}")
+        else:  # it has nothing to finish
+            self._retire(member)
+
+    async def _drain(self, member: _Member) -> None:
+        deadline_s = self._clock() + self._pool.drain_s
+        while self._in_flight(member.name) and self._clock() < deadline_s:  # noqa: ASYNC110 - as it is
+            await asyncio.sleep(_DRAIN_LOOK_S)
+        member.drain = None
+        self._retire(member)
+
+    def _retire(self, member: _Member) -> None:
+        """It has nothing to do any more: the gateway forgets it and its process ends."""
+        del self._members[member.name]
+        if member.url:
+            self._emit(ReplicaGone(member.name))
+        self._notice(member.name, f"replica {member.name} is gone")
+        task = asyncio.create_task(self._fleet.retire(member.name))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def _keep_standby(self, wanted: int) -> None:
+        standby = [
+            member
+            for member in self._members.values()
+            if member.phase is Phase.STANDBY
+            or (member.phase is Phase.STARTING and not member.joins)
+        ]
+        for member in standby[wanted:]:
+            self._retire(member)
+        for _ in range(wanted - len(standby) if self._clock() >= self._again_s else 0):
+            name = self._order(joins=False)
+            self._notice(name, f"replica {name} is started as a standby")
+
+    # ------------------------------------------------------------ what the processes do
+
+    def _on_event(self, event: FleetEvent) -> None:
+        member = self._members.get(event.name)
+        if member is None:
+            return
+        match event:
+            case ReplicaUp(name, url, _, cold_start_s):
+                self.refused = ""
+                member.url = url
+                member.ready_s = self._clock()
+                took = f"ready at {url} after {in_words(cold_start_s)}"
+                if member.joins:
+                    self._join(member)
+                    self._notice(name, f"replica {name} is {took}")
+                else:
+                    member.phase = Phase.STANDBY
+                    self._notice(name, f"replica {name} is {took}, and stands by")
+            case ReplicaDown(name, reason):
+                self._down(member, reason)
+            case ReplicaLost(name, reason):
+                self.refused = f"replica {name} {reason}"
+                self._again_s = self._clock() + self._order_delay_s
+                self._retire(member)
+
+    def _down(self, member: _Member, reason: str) -> None:
+        if member.phase is Phase.DRAINING:
+            if member.drain is not None:
+                member.drain.cancel()
+                member.drain = None
+            self._retire(member)
+            return
+        self._trouble(member.name, reason)
+        self._notice(member.name, f"replica {member.name} is down: {reason}; it is started again")
+        if member.phase is Phase.READY:
+            self._report(member, ready=False)
+        member.phase = Phase.STARTING if member.ready_s is None else Phase.FAILING
+
+    def _join(self, member: _Member) -> None:
+        member.phase = Phase.READY
+        self._report(member, ready=True)
+
+    def _report(self, member: _Member, *, ready: bool) -> None:
+        self._emit(
+            ReplicaChanged(
+                member.name,
+                self._pool.pool,
+                member.url,
+                ready=ready,
+                max_context_tokens=self._pool.max_context_tokens,
+                draining=member.phase is Phase.DRAINING,
+            )
+        )

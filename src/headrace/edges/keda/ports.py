@@ -1,0 +1,86 @@
+"""What the edge needs of a scaler, and how a ScaledObject says which pool it is for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+DEFAULT_TOLERANCE = 0.1
+"""Kubernetes' own: an HPA leaves alone what is at most a tenth away from what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What an autoscaler outside is told: with a target of 1 per replica, `value` is the number of
+    replicas wanted; `active` is false for a pool that may have none at all.
+    """
+
+    value: float
+    active: bool
+
+
+class PublishedPlans(Protocol):
+    """A scaler's newest plans. Nothing here waits but for `next_change`."""
+
+    def pools(self) -> Sequence[str]:
+        """The names of the pools that are scaled."""
+        ...
+
+    def published(self, pool: str, tolerance: float) -> Published | None:
+        """What is wanted of a pool now; None while it is not known, or not known any more.
+
+        `tolerance` is that of the HPA behind it: a change that it would swallow is published so
+        that it is not.
+        """
+        ...
+
+    def next_change(self) -> asyncio.Future[None]:
+        """Done as soon as any plan is another one than now. Who waits for it may cancel it."""
+        ...
+
+
+class WrongReference(ValueError):
+    """A ScaledObject that names no pool of ours. The message names the field and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a trigger's metadata says: the pool, and the tolerance of the HPA behind it."""
+
+    pool: str
+    tolerance: float = DEFAULT_TOLERANCE
+
+
+def read_reference(metadata: Mapping[str, str], pools: Sequence[str]) -> Reference:
+    """Read a trigger's metadata; what is not ours in it is KEDA's.
+
+    `pool` may be left out where there is only one. `tolerance` is what the ScaledObject sets under
+    `horizontalPodAutoscalerConfig.behavior`, Kubernetes' default without it.
+
+    Raises:
+        WrongReference: there is no such pool, or no such tolerance.
+    """
+    pool = metadata.get("pool", "")
+    if not pool and len(pools) == 1:
+        pool = pools[0]
+    if pool not in pools:
+        known = ", ".join(pools) or "none"
+        said = f"is {pool[:100]!r}" if pool else "is missing"
+        raise WrongReference(f"metadata.pool {said}; pools that are scaled here: {known}")
+    return Reference(pool, _tolerance(metadata.get("tolerance")))
+
+
+def _tolerance(text: str | None) -> float:
+    if text is None:
+        return DEFAULT_TOLERANCE
+    try:
+        tolerance = float(text)
+    except ValueError:
+        tolerance = -1.0
+    if not 0.0 <= tolerance < 1.0:
+        raise WrongReference(
+            f"metadata.tolerance is {text[:100]!r}; give the HPA's, a number from 0 to below 1"
+        )
+    return tolerance

@@ -1,0 +1,222 @@
+"""The forecast of Headrace: what demand will be at most until a replica ordered now is ready.
+
+    high = center + margin * spread
+
+Several rules say what center and spread are (`RULES`), from signs of the recent minutes and the
+season. For each of them the margin is the least that would have kept what is missed within the
+target (`shadows`); the rule in use is the one whose margin would have cost the fewest
+replica-hours. So steady demand gets next to no margin, demand that jumps gets one in proportion to
+its jumps while it jumps, and demand with a season gets its replicas before it rises.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log
+from typing import Any
+
+from headrace.core.demand import MINUTE_S, MinuteLoad
+from headrace.core.scaling_plan import DemandOutlook
+from headrace.forecasting.season import Season
+from headrace.forecasting.shadows import KEEP, Contagion, Shadows
+from headrace.forecasting.signs import Faded, Signs
+
+RULES = ("restless", "marked", "share", "trend", "level", "season", "marked_season")
+FIRST_RULE = "restless"
+SWITCH_GAIN = 0.01
+"""A rule must be cheaper by so much to be taken instead of the one in use."""
+FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.04
+"""The margin may be so large at first, and by so much more for each horizon seen: one jump in an
+hour takes what may be missed in a day, and does not prove that the next hour has one.
+"""
+FIRST_SPREAD, FIRST_DAY_MINUTES, SMALL_LOAD = 0.12, 1440.0, 5.0
+"""Before a day is known, this share of the load is taken to move within a cold start, fading; of
+the load of more than a few replicas, for few keep a margin for chance that covers it."""
+MOST_OVER_SEEN = 1.5
+"""Nor is more expected than so many times the highest load of the last week."""
+LEAST_MINUTES = 60.0
+"""Before so much is known the first rule is used, with its prior."""
+CHANCE_SHARE = 0.9
+"""Of what may be missed, the part that is left for demand that was not foreseen; the rest is for
+chance within a pool that has the replicas it needs."""
+LONGEST_GAP_MINUTES = 3
+ERROR_MINUTES = 720.0
+
+
+class LearnedMargin:
+    """A `Forecaster` for the scaler of one pool. `attainment` is what must be met."""
+
+    __slots__ = (
+        "_contagion",
+        "_demand",
+        "_error",
+        "_highest",
+        "_minute",
+        "_minutes",
+        "_pending",
+        "_season",
+        "_shadows",
+        "_signs",
+        "attainment",
+        "margin",
+        "rule",
+    )
+
+    def __init__(self, attainment: float = 0.99) -> None:
+        self.attainment = attainment
+        self.rule = FIRST_RULE
+        self.margin = 1.5
+        self._signs = Signs()
+        self._season = Season()
+        self._shadows = {rule: Shadows() for rule in RULES}
+        self._contagion = Contagion()
+        self._demand = 0.0
+        self._highest = 0.0
+        self._minutes = 0.0
+        self._minute: int | None = None
+        self._error = Faded(ERROR_MINUTES)
+        self._pending: list[tuple[int, float, float]] = []
+
+    def observe(self, minute: MinuteLoad, horizon_s: float) -> None:
+        """Take the mean demand of one minute; they come in order, and some may be missing."""
+        number = int(minute.begin_s // MINUTE_S)
+        horizon = max(ceil(horizon_s / MINUTE_S), 1)
+        if self._minute is not None:
+            if number <= self._minute:
+                return
+            if number - self._minute > LONGEST_GAP_MINUTES:
+                self._gap()
+            else:
+                # Two minutes without a word were as the one that ended them.
+                for missing in range(self._minute + 1, number):
+                    self._take(missing, minute, horizon)
+        self._take(number, minute, horizon)
+        if minute.carried is not None and minute.missed_share is not None:
+            self._contagion.observe(minute.load, minute.carried, minute.missed_share)
+
+    def outlook(self, load: float, now: float, horizon_s: float) -> DemandOutlook:
+        """The highest demand within `horizon_s`, where `load` is demand now."""
+        horizon = max(ceil(horizon_s / MINUTE_S), 1)
+        if self._minute is None:
+            # Nothing is known but demand itself.
+            return DemandOutlook(load, load, load, horizon_s, self.target)
+        minute = max(self._minute, int(now // MINUTE_S) - 1)
+        center, spread = self._rule(self.rule, load, minute, horizon)
+        high = min(center + self.margin * spread, MOST_OVER_SEEN * self._highest)
+        return DemandOutlook(
+            load,
+            center,
+            max(high, load),
+            horizon_s,
+            self.target,
+            self._error.mean,
+        )
+
+    @property
+    def target(self) -> float:
+        """The share of demand that may find no room."""
+        return CHANCE_SHARE * (1.0 - self.attainment)
+
+    def state(self) -> dict[str, Any]:
+        """All it has learned, as JSON can hold it."""
+        return {
+            "rule": self.rule,
+            "margin": self.margin,
+            "demand": self._demand,
+            "highest": self._highest,
+            "minutes": self._minutes,
+            "minute": self._minute,
+            "error": self._error.state(),
+            "pending": [list(each) for each in self._pending],
+            "signs": self._signs.state(),
+            "season": self._season.state(),
+            "contagion": self._contagion.state(),
+            "shadows": {rule: shadows.state() for rule, shadows in self._shadows.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` said."""
+        self.rule, self.margin = state["rule"], state["margin"]
+        self._demand, self._minutes = state["demand"], state["minutes"]
+        self._highest = state["highest"]
+        self._minute = state["minute"]
+        self._error.restore(state["error"])
+        self._pending = [(int(due), expected, seen) for due, expected, seen in state["pending"]]
+        self._signs.restore(state["signs"])
+        self._season.restore(state["season"])
+        self._contagion.restore(state["contagion"])
+        for rule, shadows in self._shadows.items():
+            if rule in state["shadows"]:
+                shadows.restore(state["shadows"][rule])
+
+    # ---- one minute
+
+    def _take(self, minute: int, told: MinuteLoad, horizon: int) -> None:
+        load = told.load
+        self._highest = max(self._highest * KEEP, load)
+        self._demand = self._demand * KEEP + load
+        self._minutes = self._minutes * KEEP + 1.0
+        for shadows in self._shadows.values():
+            shadows.score(load)
+        self._season.observe(minute, load)
+        self._signs.observe(minute, load, horizon, told.noise)
+        self._minute = minute
+        for rule, shadows in self._shadows.items():
+            center, spread = self._rule(rule, load, minute, horizon)
+            shadows.want(center, spread, horizon)
+        self._choose(horizon)
+        self._measure_error(minute, load, horizon)
+
+    def _rule(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
+        """(center, spread) by one rule, and by what is believed before a day is known."""
+        center, spread = self._told(rule, load, minute, horizon)
+        unknown = max(1.0 - self._minutes / FIRST_DAY_MINUTES, 0.0)
+        return center, spread + unknown * FIRST_SPREAD * max(load - SMALL_LOAD, 0.0)
+
+    def _told(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
+        signs = self._signs
+        if rule == "share":
+            return load, signs.share
+        if rule == "trend":
+            return load + signs.slope * horizon, signs.restless
+        if rule == "level":
+            return (load + signs.level.mean) / 2.0, signs.restless
+        if rule == "season":
+            return load * self._season.ratio(minute, horizon), signs.restless
+        if rule == "marked":
+            return load, signs.restless * signs.mark
+        if rule == "marked_season":
+            return load * self._season.ratio(minute, horizon), signs.restless * signs.mark
+        return load, signs.restless
+
+    def _choose(self, horizon: int) -> None:
+        """Take the cheapest rule, and its margin."""
+        mean_load = self._demand / self._minutes
+        contagion = self._contagion.value(mean_load)
+        found = {
+            rule: shadows.margin(self._demand, mean_load, self.target, contagion)
+            for rule, shadows in self._shadows.items()
+        }
+        if self._minutes >= LEAST_MINUTES:
+            cheapest = min(RULES, key=lambda rule: found[rule][1])
+            if found[cheapest][1] < (1.0 - SWITCH_GAIN) * found[self.rule][1]:
+                self.rule = cheapest
+        most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / horizon
+        self.margin = min(found[self.rule][0], most)
+
+    def _measure_error(self, minute: int, load: float, horizon: int) -> None:
+        """Compare what was expected one horizon ago with the highest that came."""
+        center, _ = self._rule(self.rule, load, minute, horizon)
+        pending = [(due, expected, max(seen, load)) for due, expected, seen in self._pending]
+        while pending and pending[0][0] <= minute:
+            _, expected, seen = pending.pop(0)
+            if expected > 0.0 and seen > 0.0:
+                self._error.add(abs(log(seen / expected)))
+        pending.append((minute + horizon, center, 0.0))
+        self._pending = pending[-2 * horizon :]
+
+    def _gap(self) -> None:
+        """Too long a silence to bridge: neighbours in time are none any more."""
+        self._signs.gap()
+        for shadows in self._shadows.values():
+            shadows.gap()
+        self._pending = []

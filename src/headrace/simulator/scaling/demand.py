@@ -1,0 +1,148 @@
+"""What arrives, tick by tick: the same for every scaler of a comparison.
+
+Requests of a tick of dt seconds at `rate` are Gamma with the mean and variance of the renewal
+process that the events are drawn from (see `traffic.rates`), so that bursts are the same in both:
+
+    mean = rate * dt            variance = gap_cv² * rate * dt
+
+and the prefill work of n requests is off its mean by a factor of standard deviation cv_w / sqrt(n).
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Sequence
+from math import sqrt
+
+from headrace.engine_model.spec import EngineSpec
+from headrace.simulator.scaling.mix import RequestMix
+from headrace.traffic.length_spread import LengthSpread, TraceSpread
+from headrace.traffic.rates import DEFAULT_GAP_CV, Rates, RateStep
+from headrace.traffic.trace import TraceRequest
+
+FINEST_TICK_S, MIDDLE_TICK_S, COARSEST_TICK_S = 1.0, 3.0, 5.0
+FINE_UP_TO_S, MIDDLE_UP_TO_S = 6 * 3600.0, 3 * 86_400.0
+LEAST_WORK_FACTOR = 0.2
+"""Prefill work of a tick is at least this part of its mean: few requests are still some."""
+TRACE_STEP_S = 60.0
+"""Of the rates that a trace is summed up to."""
+
+
+class Demand:
+    """Arrays by tick: `requests`, `work_factor` (of prefill), `mix_of` (index into `mixes`)."""
+
+    __slots__ = ("end_s", "mix_of", "mixes", "rates", "requests", "spread", "tick_s", "work_factor")
+
+    def __init__(
+        self,
+        rates: Rates,
+        spread: LengthSpread,
+        engine: EngineSpec,
+        *,
+        tick_s: float,
+        seed: int,
+        gap_cv: float = DEFAULT_GAP_CV,
+        counts: Sequence[float] | None = None,
+    ) -> None:
+        self.rates = rates
+        self.spread = spread
+        self.tick_s = tick_s
+        ticks = max(int(rates.end_s / tick_s + 1e-6), 1)
+        self.end_s = ticks * tick_s
+        self.mixes = _mixes(rates.steps, spread, engine)
+        self.mix_of = array("l", bytes(0))
+        self.requests = array("d")
+        self.work_factor = array("d")
+        rng = random.Random(f"demand {seed}")  # noqa: S311 - no secrets
+        place, steps = 0, rates.steps
+        for tick in range(ticks):
+            at_s = tick * tick_s
+            while place + 1 < len(steps) and steps[place + 1].start_s <= at_s + 1e-9:
+                place += 1
+            mean = steps[place].requests_per_s * tick_s
+            came = _gamma(rng, mean, gap_cv) if counts is None else counts[tick]
+            self.mix_of.append(place)
+            self.requests.append(came)
+            self.work_factor.append(_work_factor(rng, self.mixes[place], came))
+
+    @property
+    def ticks(self) -> int:
+        """How many there are."""
+        return len(self.requests)
+
+    def mix(self, tick: int) -> RequestMix:
+        """The mix of a tick."""
+        return self.mixes[self.mix_of[tick]]
+
+    def load(self, tick: int) -> float:
+        """Seconds of replica time that a second of this tick brings, at the mean rate of its step.
+
+        One replica at a load of 1 would be at its end; `RequestMix.rate_at` says what it bears.
+        """
+        place = self.mix_of[tick]
+        return self.rates.steps[place].requests_per_s * self.mixes[place].work_s
+
+
+def tick_for(span_s: float) -> float:
+    """Seconds of a tick: finer where the span is short."""
+    if span_s <= FINE_UP_TO_S:
+        return FINEST_TICK_S
+    return MIDDLE_TICK_S if span_s <= MIDDLE_UP_TO_S else COARSEST_TICK_S
+
+
+def demand_of_trace(
+    name: str, requests: Sequence[TraceRequest], engine: EngineSpec, *, seed: int
+) -> Demand:
+    """A trace as ticks: the counts are its own, lengths are those of each minute."""
+    end_s = max(requests[-1].arrival_s, TRACE_STEP_S)
+    tick_s = tick_for(end_s)
+    end_s = (int(end_s / TRACE_STEP_S) + 1) * TRACE_STEP_S
+    counts = [0.0] * int(end_s / tick_s)
+    bins: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(int(end_s / TRACE_STEP_S))]
+    for request in requests:
+        counts[int(request.arrival_s / tick_s)] += 1.0
+        sums = bins[int(request.arrival_s / TRACE_STEP_S)]
+        sums[0] += 1.0
+        sums[1] += request.input_tokens
+        sums[2] += request.output_tokens
+    steps = [
+        RateStep(
+            place * TRACE_STEP_S,
+            count / TRACE_STEP_S,
+            inputs / count if count else 1.0,
+            outputs / count if count else 1.0,
+        )
+        for place, (count, inputs, outputs) in enumerate(bins)
+    ]
+    rates = Rates(name, steps, end_s)
+    return Demand(rates, TraceSpread(requests), engine, tick_s=tick_s, seed=seed, counts=counts)
+
+
+def _mixes(steps: Sequence[RateStep], spread: LengthSpread, engine: EngineSpec) -> list[RequestMix]:
+    """One per step; steps of equal lengths share theirs."""
+    points = spread.points
+    known: dict[tuple[float, float], RequestMix] = {}
+    mixes: list[RequestMix] = []
+    for step in steps:
+        means = (step.mean_input_tokens, step.mean_output_tokens)
+        if means not in known:
+            known[means] = RequestMix(engine, points, *means)
+        mixes.append(known[means])
+    return mixes
+
+
+def _gamma(rng: random.Random, mean: float, gap_cv: float) -> float:
+    scale = gap_cv * gap_cv
+    if mean <= 0.0:
+        return 0.0
+    return rng.gammavariate(mean / scale, scale) if scale > 0.0 else mean
+
+
+def _work_factor(rng: random.Random, mix: RequestMix, requests: float) -> float:
+    """How much more prefill work than `requests` times its mean came."""
+    noise = rng.gauss(0.0, 1.0)
+    if requests <= 0.0:
+        return 1.0
+    spread = max(mix.prefill_sq / mix.prefill_s**2 - 1.0, 0.0)
+    return max(1.0 + noise * sqrt(spread / max(requests, 1.0)), LEAST_WORK_FACTOR)

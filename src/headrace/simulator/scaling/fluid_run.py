@@ -1,0 +1,117 @@
+"""One scaler against a demand, as a fluid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import ceil
+
+from headrace.simulator.scaling.control_loop import ControlLoop
+from headrace.simulator.scaling.demand import Demand
+from headrace.simulator.scaling.fluid import FluidPool
+from headrace.simulator.scaling.reading import Reading
+from headrace.simulator.scaling.scalers import make_scaler
+from headrace.simulator.scaling.scores import ScalingRun, ScalingScores
+from headrace.simulator.scaling.settings import ScalingSimulation
+
+LOOKS_PER_REPORT = 256
+
+OnProgress = Callable[[float], None]
+"""Takes the share that is done."""
+
+
+def run_fluid(
+    settings: ScalingSimulation,
+    demand: Demand,
+    written: str,
+    on_progress: OnProgress | None = None,
+) -> ScalingRun:
+    """Play one scaler, given by name with parameters."""
+    began_s = time.perf_counter()
+    run = _FluidRun(settings, demand, written)
+    run.play(on_progress)
+    return ScalingRun(run.scores(written), run.loop.timeline, time.perf_counter() - began_s)
+
+
+class _FluidRun:
+    def __init__(self, settings: ScalingSimulation, demand: Demand, written: str) -> None:
+        self.demand = demand
+        self.pool = FluidPool(settings, demand)
+        self.loop = ControlLoop(settings, demand, make_scaler(written, settings, demand))
+        self._seen_requests = self._seen_inputs = self._seen_outputs = 0.0
+        self._seen_s = 0.0
+        self._seen_tick = 0
+
+    def play(self, on_progress: OnProgress | None) -> None:
+        """From the first tick to the last, then on until all has ended."""
+        demand, loop, dt = self.demand, self.loop, self.demand.tick_s
+        fleet = loop.fleet
+        tick = looks = 0
+        while tick < demand.ticks:
+            until_s = min(loop.next_look_s, fleet.next_ready_s())
+            last = min(max(ceil(until_s / dt - 1e-6), tick + 1), demand.ticks)
+            self.pool.advance(tick, last, len(fleet.ready))
+            tick = last
+            now = tick * dt
+            fleet.become_ready(now)
+            fleet.let_go(now)
+            if now >= loop.next_look_s - 1e-6:
+                self._look(tick, now)
+                looks += 1
+                if on_progress is not None and looks % LOOKS_PER_REPORT == 0:
+                    on_progress(tick / demand.ticks)
+        self.pool.finish(len(fleet.ready))
+
+    def scores(self, written: str) -> ScalingScores:
+        """The judgement."""
+        pool, fleet = self.pool, self.loop.fleet
+        arrived = pool.totals.requests
+        return ScalingScores(
+            written,
+            pool.met / arrived if arrived else 1.0,
+            pool.met_tokens / pool.tokens if pool.tokens else 1.0,
+            fleet.replica_hours(self.demand.end_s),
+            fleet.peak,
+            fleet.changes,
+        )
+
+    def _look(self, tick: int, now: float) -> None:
+        pool, fleet = self.pool, self.loop.fleet
+        reading = self._reading(tick, now)
+        missed = sum(pool.misses_of[self._seen_tick : tick])
+        self._seen_tick = tick
+        before = len(fleet.ready)
+        leaving = self.loop.look(reading, missed)
+        if leaving:
+            drain_s = pool.drain(len(leaving), before, reading.mix)
+            fleet.set_gone(leaving, now + drain_s)
+
+    def _reading(self, tick: int, now: float) -> Reading:
+        pool, fleet, totals = self.pool, self.loop.fleet, self.pool.totals
+        mix = self.demand.mix(tick - 1)
+        span_s = max(now - self._seen_s, 1e-9)
+        requests_per_s = (totals.requests - self._seen_requests) / span_s
+        inputs_per_s = (totals.input_tokens - self._seen_inputs) / span_s
+        totals.output_tokens = pool.output_tokens
+        outputs_per_s = (totals.output_tokens - self._seen_outputs) / span_s
+        self._seen_s = now
+        self._seen_requests, self._seen_inputs = totals.requests, totals.input_tokens
+        self._seen_outputs = totals.output_tokens
+        return Reading(
+            now,
+            len(fleet.ready),
+            fleet.number,
+            requests_per_s,
+            inputs_per_s,
+            outputs_per_s,
+            pool.ttft_p90_s,
+            pool.tpot_p90_s,
+            pool.tpot_mean_s,
+            pool.waiting,
+            pool.waiting_input_tokens(mix, requests_per_s),
+            pool.running,
+            pool.kv_usage(mix),
+            mix,
+            totals,
+            fleet,
+        )

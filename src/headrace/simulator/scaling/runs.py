@@ -1,0 +1,169 @@
+"""Several scalers against one workload, one process each where there are cores.
+
+`oracle` without a margin is searched: the least margin, to `MARGIN_STEP`, whose run reaches the
+goal. In event mode it is searched as a fluid first, and then raised until the events agree.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headrace.simulator.scaling.demand import Demand
+from headrace.simulator.scaling.event_run import run_events
+from headrace.simulator.scaling.fluid_run import OnProgress, run_fluid
+from headrace.simulator.scaling.scalers import ORACLE
+from headrace.simulator.scaling.scores import ScalingRun
+from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.traffic.trace import TraceRequest
+
+LEAST_MARGIN, MOST_MARGIN, MARGIN_STEP = 0.6, 4.0, 0.01
+MOST_RAISES = 8
+RAISE = 1.04
+LOOK_S = 0.1
+
+Report = Callable[[str, float], None]
+"""Takes a scaler and the share of its run that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingWorkload:
+    """What arrives: as ticks, and as single requests where events are to be played."""
+
+    name: str
+    demand: Demand
+    requests: Sequence[TraceRequest] | None = None
+    block_tokens: int = 512
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mode(self) -> str:
+        """`fluid` or `events`."""
+        return "fluid" if self.requests is None else "events"
+
+
+def run_scaler(
+    settings: ScalingSimulation,
+    workload: ScalingWorkload,
+    written: str,
+    on_progress: OnProgress | None = None,
+) -> ScalingRun:
+    """Play one scaler in this process."""
+    if written == ORACLE:
+        return _searched_oracle(settings, workload, on_progress)
+    if workload.requests is None:
+        return run_fluid(settings, workload.demand, written, on_progress)
+    return run_events(
+        settings,
+        workload.demand,
+        workload.requests,
+        written,
+        on_progress,
+        block_tokens=workload.block_tokens,
+    )
+
+
+def run_scalers(
+    settings: ScalingSimulation,
+    workload: ScalingWorkload,
+    scalers: Sequence[str],
+    *,
+    processes: int,
+    report: Report,
+) -> Iterator[ScalingRun]:
+    """Play each scaler; the runs come in their order, whoever is done first.
+
+    Raises what a run raises.
+    """
+    processes = min(processes, len(scalers))
+    if processes < 2:
+        for written in scalers:
+            yield run_scaler(settings, workload, written, lambda share, w=written: report(w, share))
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    done = context.Array("d", len(scalers), lock=False)
+    executor = ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_adopt, initargs=(settings, workload, done)
+    )
+    with executor:
+        futures = [executor.submit(_play, i, written) for i, written in enumerate(scalers)]
+        try:
+            for future in futures:
+                _watch(future, scalers, done, report)
+                yield future.result()
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _searched_oracle(
+    settings: ScalingSimulation, workload: ScalingWorkload, on_progress: OnProgress | None
+) -> ScalingRun:
+    """The run of the least margin that reaches the goal."""
+    low, high = LEAST_MARGIN, MOST_MARGIN
+    best: ScalingRun | None = None
+    rounds = 0
+    while high - low > MARGIN_STEP:
+        # The answer is near 1: halve towards it first, rather than from 4.
+        middle = min((low + high) / 2, max(low * 1.3, low + MARGIN_STEP / 2))
+        run = run_fluid(settings, workload.demand, f"{ORACLE}:margin={middle:.4f}")
+        rounds += 1
+        if on_progress is not None:
+            on_progress(min(rounds / 10, 0.99))
+        if run.scores.attainment >= settings.goal:
+            high, best = middle, run
+        else:
+            low = middle
+    if best is None:
+        best = run_fluid(settings, workload.demand, f"{ORACLE}:margin={high:.4f}")
+    if workload.requests is not None:
+        best = _raised(settings, workload, high)
+    return replace(best, scores=replace(best.scores, scaler=ORACLE))
+
+
+def _raised(settings: ScalingSimulation, workload: ScalingWorkload, margin: float) -> ScalingRun:
+    assert workload.requests is not None
+    raises = 0
+    while True:
+        written = f"{ORACLE}:margin={margin * RAISE**raises:.4f}"
+        run = run_events(settings, workload.demand, workload.requests, written)
+        if run.scores.attainment >= settings.goal or raises == MOST_RAISES:
+            return run
+        raises += 1
+
+
+def _watch(
+    future: Future[ScalingRun], scalers: Sequence[str], done: Sequence[float], report: Report
+) -> None:
+    while not wait((future,), LOOK_S).done:
+        for i, written in enumerate(scalers):
+            report(written, done[i])
+
+
+# ---- in the other processes
+
+_shared: tuple[ScalingSimulation, ScalingWorkload, Any] | None = None
+
+
+def _adopt(settings: ScalingSimulation, workload: ScalingWorkload, done: Any) -> None:  # noqa: ANN401 - an Array
+    # Ctrl-C reaches all processes of a terminal: who plays has nothing to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.freeze()  # the workload is shared with the parent; walking through it would copy its pages
+    global _shared  # noqa: PLW0603 - a worker process has no other place for what all its runs share
+    _shared = (settings, workload, done)
+
+
+def _play(place: int, written: str) -> ScalingRun:
+    assert _shared is not None
+    settings, workload, done = _shared
+
+    def note(share: float) -> None:
+        done[place] = share
+
+    return run_scaler(settings, workload, written, note)

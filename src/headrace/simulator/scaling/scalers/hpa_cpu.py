@@ -1,0 +1,52 @@
+"""An HPA on CPU, the default of many charts. A GPU's work does not show there.
+
+    busy cores of a replica = 1 if anything runs + CPU_PER_REQUEST_S * requests/s
+                              + CPU_PER_TOKEN_S * output tokens/s
+    u = busy cores / REQUESTED_CORES,   replicas = ceil(n * u / target)
+
+An engine's scheduler polls the GPU: one core is busy whether one request runs or two hundred. On
+top of it comes work for requests and streamed tokens, so CPU follows requests/s and knows nothing
+of prompts. The figures are estimates for an API server with its tokeniser, not measurements; others
+move the threshold that is right, not the blindness.
+Default target 0.7.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from headrace.simulator.scaling.actuation import Behaviour
+from headrace.simulator.scaling.demand import Demand
+from headrace.simulator.scaling.reading import Reading
+from headrace.simulator.scaling.settings import ScalingSimulation
+
+REQUESTED_CORES = 8.0
+POLLING_CORES = 1.0
+CPU_PER_REQUEST_S = 0.005
+CPU_PER_TOKEN_S = 50e-6
+
+
+class HpaCpu:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: ScalingSimulation,
+        demand: Demand,  # noqa: ARG002 - what every scaler is made with
+        *,
+        target: float = 0.7,
+    ) -> None:
+        self.behaviour = Behaviour()
+        self.period_s = settings.sync_s
+        self._target = max(target, 1e-3)
+
+    def wish(self, reading: Reading) -> int:
+        """See the module."""
+        polling = POLLING_CORES * min(reading.running, reading.ready)
+        busy = polling + CPU_PER_REQUEST_S * reading.requests_per_s
+        busy += CPU_PER_TOKEN_S * reading.output_tokens_per_s
+        return max(ceil(busy / REQUESTED_CORES / self._target - 1e-9), 1)
+
+
+SCALER = HpaCpu
+SWEEP = {"target": (0.15, 0.16, 0.17, 0.18, 0.19, 0.2, 0.22, 0.25, 0.7)}

@@ -1,0 +1,47 @@
+"""The usual KEDA template: queue depth and output tokens, two Prometheus triggers.
+
+    replicas = max(ceil(queue depth / queue), ceil(output tokens per s / tokens))
+
+Each is an `AverageValue` metric: a sum divided by a target per replica. The HPA as it comes:
+tolerance 10 %, 300 s before it scales down. Defaults queue 15, tokens 5,000 as templates have them.
+`down_window_s` is the HPA's stabilisation window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+
+from headrace.simulator.scaling.actuation import Behaviour
+from headrace.simulator.scaling.demand import Demand
+from headrace.simulator.scaling.reading import Reading
+from headrace.simulator.scaling.settings import ScalingSimulation
+
+
+class KedaQueue:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: ScalingSimulation,
+        demand: Demand,  # noqa: ARG002 - what every scaler is made with
+        *,
+        queue: float = 15.0,
+        tokens: float = 5000.0,
+        down_window_s: float = 300.0,
+    ) -> None:
+        self.behaviour = replace(Behaviour(), down_window_s=down_window_s)
+        self.period_s = settings.sync_s
+        self._queue, self._tokens = max(queue, 1e-6), max(tokens, 1e-6)
+
+    def wish(self, reading: Reading) -> int:
+        """See the module."""
+        by_queue = ceil(reading.queue_depth / self._queue - 1e-9)
+        return max(by_queue, ceil(reading.output_tokens_per_s / self._tokens - 1e-9), 1)
+
+
+SCALER = KedaQueue
+SWEEP = {
+    "tokens": (1000, 1300, 1600, 1800, 2000, 2400, 3000, 5000),
+    "down_window_s": (300, 1800),
+}

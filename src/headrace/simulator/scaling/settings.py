@@ -1,0 +1,42 @@
+"""What all scalers of a comparison have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headrace.engine_model.spec import EngineSpec
+from headrace.simulator.settings import Slo
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingSimulation:
+    """The engine, the promises, and what an order takes.
+
+    Raises:
+        ValueError: a number makes no fleet.
+    """
+
+    engine: EngineSpec
+    """Every replica."""
+    slo: Slo = field(default_factory=Slo)
+    """What a request must meet."""
+    cold_start_s: float = 240.0
+    """From ordered to ready, the same for each replica."""
+    min_replicas: int = 1
+    max_replicas: int = 256
+    seed: int = 0
+    """Of arrivals and lengths; all scalers see the same ones."""
+    sync_s: float = 15.0
+    """The HPA's period, and KEDA's polling interval: so often a wish becomes an order."""
+    goal: float = 0.99
+    """Share of requests that must meet their targets: what the oracle and headrace aim at."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.cold_start_s <= 86_400.0:
+            raise ValueError(f"cold_start is {self.cold_start_s:g} s; give 0 to 86400")
+        if not 0 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(
+                f"min {self.min_replicas} and max {self.max_replicas} are not in order from 0"
+            )
+        if self.max_replicas < 1:
+            raise ValueError(f"max is {self.max_replicas}; give 1 or more")

@@ -1,0 +1,130 @@
+"""Demand of the past, from Prometheus and from a file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from headrace.autoscaler.history import FileHistory, PrometheusHistory
+from headrace.autoscaler.minutes import MinuteLog
+from headrace.autoscaler.ports import SourceError
+from headrace.core.demand_history import DemandSample
+from headrace.core.scaling_observation import GatewayReport
+
+DAY_S = 86400.0
+NOW_S = 1_790_000_030.0
+
+
+class Prometheus:
+    """Answers `query_range` with what a test put there."""
+
+    def __init__(self, values: dict[str, list[list[object]]], status: int = 200) -> None:
+        self.values = values
+        self.status = status
+        self.asked: list[dict[str, list[str]]] = []
+        self.url = ""
+
+    async def __aenter__(self) -> Prometheus:
+        self.server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        await self.server.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        query = parse_qs(urlsplit(head.split()[1]).query)
+        self.asked.append(query)
+        name = query["query"][0].partition("{")[0]
+        begin, end = float(query["start"][0]), float(query["end"][0])
+        values = [each for each in self.values.get(name, []) if begin <= float(str(each[0])) <= end]
+        series = [{"metric": {"pool": "p"}, "values": values}] if values else []
+        body = {"status": "success", "data": {"resultType": "matrix", "result": series}}
+        if self.status != 200:
+            body = {"status": "error", "error": "too many samples"}
+        text = json.dumps(body)
+        writer.write(
+            f"HTTP/1.1 {self.status} X\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(text)}\r\nconnection: close\r\n\r\n{text}".encode()
+        )
+        await writer.drain()
+        writer.close()
+
+
+async def test_rates_become_totals_of_minutes_and_gaps_stay_gaps():
+    minute = NOW_S // 60 * 60
+    values: dict[str, list[list[object]]] = {
+        "headrace:requests:rate1m": [[minute - 120, "2"], [minute - 60, "NaN"], [minute, "0.5"]],
+        "headrace:input_tokens:rate1m": [[minute - 120, "1000"]],
+        "headrace:output_tokens:rate1m": [[minute - 120, "300"], [minute, "50"]],
+    }
+    async with Prometheus(values) as prometheus:
+        found = await PrometheusHistory(prometheus.url, 1.0).read('p"x', NOW_S)
+    assert found == [
+        DemandSample(minute - 180, 60.0, 120.0, 60_000.0, 18_000.0),
+        DemandSample(minute - 60, 60.0, 30.0, 0.0, 3_000.0),
+    ]
+    assert '{pool="p\\"x"}' in prometheus.asked[0]["query"][0]
+
+
+async def test_two_weeks_are_asked_for_in_parts():
+    async with Prometheus({}) as prometheus:
+        assert await PrometheusHistory(prometheus.url, 14.0).read("p", NOW_S) == []
+    spans = [(float(q["start"][0]), float(q["end"][0])) for q in prometheus.asked[::3]]
+    assert len(spans) == 3
+    assert spans[0][0] == pytest.approx(NOW_S - 14 * DAY_S, abs=60)
+    assert spans[-1][1] == NOW_S
+    assert all(after[0] == before[1] + 60 for before, after in pairwise(spans))
+
+
+async def test_what_is_wrong_is_said():
+    async with Prometheus({}, status=422) as prometheus:
+        with pytest.raises(SourceError, match="answers 422: too many samples"):
+            await PrometheusHistory(prometheus.url, 1.0).read("p", NOW_S)
+    with pytest.raises(SourceError, match=r"history: http://127\.0\.0\.1:9"):
+        await PrometheusHistory("http://127.0.0.1:9", 1.0).read("p", NOW_S)
+
+
+async def test_a_file_holds_what_was_kept_and_survives_a_line_that_was_cut(tmp_path: Path):
+    history = FileHistory(tmp_path / "history.jsonl", 14.0)
+    assert await history.read("p", NOW_S) == []
+    old = DemandSample(NOW_S - 15 * DAY_S, 60.0, 1.0, 2.0, 3.0)
+    one, two = (DemandSample(NOW_S - ago, 60.0, 1.0, 2.0, 3.0) for ago in (120.0, 60.0))
+    for sample in (old, two, one):
+        history.keep("p", sample)
+    history.keep("q", one)
+    with history.path.open("ab") as file:
+        file.write(b'{"pool":"p","sample":{"begi')
+    assert await history.read("p", NOW_S) == [one, two]
+
+
+def told(gateway: str, requests: float, *, started_at_s: float = 1.0) -> GatewayReport:
+    return GatewayReport(
+        gateway,
+        started_at_s,
+        requests=requests,
+        input_tokens=10 * requests,
+        output_tokens=3 * requests,
+    )
+
+
+def test_minutes_follow_from_totals_over_gateways_and_restarts():
+    kept: list[DemandSample] = []
+    log = MinuteLog(lambda _pool, sample: kept.append(sample))
+    log.look("p", [told("a", 100), told("b", 7)], 600.0)
+    log.look("p", [told("a", 103), told("b", 7)], 630.0)
+    log.look("p", [told("a", 105), told("b", 8)], 660.0)
+    assert kept == [DemandSample(600.0, 60.0, 6.0, 60.0, 18.0)]
+    log.look("p", [told("a", 2, started_at_s=700.0), told("b", 9)], 721.0)
+    assert kept[-1] == DemandSample(660.0, 60.0, 3.0, 30.0, 9.0)
+    log.look("p", [told("a", 9, started_at_s=700.0), told("b", 9)], 900.0)  # after a silence
+    assert len(kept) == 2
+    log.look("p", [told("a", 10, started_at_s=700.0), told("b", 9)], 961.0)
+    assert kept[-1] == DemandSample(900.0, 60.0, 1.0, 10.0, 3.0)

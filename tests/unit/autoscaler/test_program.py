@@ -1,0 +1,313 @@
+"""The loop, with gateways made by hand and the real scaler."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace.autoscaler.app import make_scaler_app
+from headrace.autoscaler.budget import GpuBudget
+from headrace.autoscaler.keda import PlansForKeda
+from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
+from headrace.autoscaler.ports import SourceError
+from headrace.autoscaler.program import Autoscaler
+from headrace.autoscaler.settings import GatheringSettings
+from headrace.core.scaling_observation import Phase
+from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
+from headrace.forecasting import pool_scaler
+from headrace.forecasting.calendar import CalendarEntry
+from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
+
+
+class Source:
+    """A gateway that tells what a test says."""
+
+    def __init__(self, name: str, told: ScalingReport | None) -> None:
+        self.name = name
+        self.told = told
+
+    async def read(self) -> ScalingReport:
+        if self.told is None:
+            raise SourceError(f"{self.name} does not answer")
+        return self.told
+
+
+class World:
+    """An autoscaler of one pool with a clock of its own."""
+
+    def __init__(self, *told: ScalingReport | None, **settings) -> None:
+        self.now = 1_000_000.0
+        self.sources = [Source(f"gw-{n}", each) for n, each in enumerate(told)]
+        self.stored: list[dict] = []
+        given = {"warm_replicas": 1, "cold_start": ColdStart(0, 0, 1, 60.0), **settings}
+        self.scaler = pool_scaler(
+            ScalingSettings(**given), EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000)
+        )
+        self.pool = ScaledPool("llama", self.scaler)
+        self.autoscaler = Autoscaler(
+            [self.pool],
+            self.sources,
+            GatheringSettings(),
+            clock=lambda: self.now,
+            store=self.stored.append,
+        )
+        self.keda = PlansForKeda(self.autoscaler)
+
+    async def look(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        for source in self.sources:
+            await self.autoscaler.ask(source)
+        self.autoscaler.decide()
+
+    def value(self, tolerance: float = 0.0) -> float | None:
+        told = self.keda.published("llama", tolerance)
+        return None if told is None else told.value
+
+
+async def test_before_any_gateway_told_something_nothing_is_published():
+    world = World(None)
+    await world.look()
+    assert world.value() is None
+    assert world.autoscaler.gathering.failures == {"gw-0": "gw-0 does not answer"}
+
+
+async def test_a_first_look_keeps_what_is_there_and_takes_the_gateways_profile():
+    world = World(report(pool_report(*(replica(f"r{n}") for n in range(5)))))
+    await world.look()
+    assert world.value() == 5.0
+    assert world.scaler.figures.latency == PROFILE
+
+
+async def test_it_is_decided_when_it_is_due_and_no_sooner():
+    world = World(report(pool_report(replica("r1"))), tick_s=15.0)
+    await world.look()
+    await world.look(14.0)
+    assert world.autoscaler.ticks == 1
+    await world.look(1.0)
+    assert world.autoscaler.ticks == 2
+
+
+async def test_a_request_that_is_held_at_zero_replicas_is_decided_at_once():
+    world = World(report(pool_report()), min_replicas=0, warm_replicas=0)
+    await world.look()
+    assert world.value() == 0.0
+    told = world.keda.published("llama", 0.1)
+    assert told is not None
+    assert not told.active
+    change = world.autoscaler.next_change()
+    world.sources[0].told = report(
+        pool_report(requests=1, held_requests=1, held_input_tokens=500.0)
+    )
+    await world.look(0.5)
+    assert change.done()
+    told = world.keda.published("llama", 0.1)
+    assert told is not None
+    assert told.active
+    assert told.value >= 1.0
+
+
+async def test_when_a_gateway_is_silent_for_too_long_nothing_is_published_and_nothing_lowered():
+    told = report(pool_report(*(replica(f"r{n}") for n in range(4))))
+    world = World(told, told, stale_s=30.0)
+    await world.look()
+    await world.look(15.0)
+    assert world.value() == 4.0
+    world.sources[1].told = None
+    for _ in range(20):
+        await world.look(15.0)
+    assert world.value() is None
+    plan = world.pool.plan
+    assert plan is not None
+    assert plan.replicas == 4
+    assert not plan.complete
+
+
+async def test_what_keda_was_told_and_nobody_sees_yet_is_starting():
+    world = World(report(pool_report(replica("r1"))), min_replicas=3)
+    await world.look()
+    assert world.value() == 3.0
+    await world.look(15.0)
+    seen = world.pool.observation
+    assert seen is not None
+    assert [each.phase for each in seen.replicas] == [
+        *(Phase.READY, Phase.STARTING, Phase.STARTING),
+    ]
+
+
+async def test_the_tolerance_of_the_hpa_is_that_of_what_is_there():
+    names = [f"r{n}" for n in range(10)]
+    world = World(report(pool_report(*(replica(name) for name in names))), min_replicas=11)
+    await world.look()
+    world.pool._orders.want(0, 0, world.now)  # as an HPA that has not moved
+    await world.look()
+    assert world.value(0.0) == 11.0
+    assert world.value(0.1) == 11.001
+
+
+async def test_a_plan_that_is_overdue_is_not_published():
+    world = World(report(pool_report(replica("r1"))), tick_s=15.0, stale_s=60.0)
+    await world.look()
+    world.now += 75.0  # as if nothing decided any more
+    assert world.value() == 1.0
+    world.now += 1.0
+    assert world.value() is None
+
+
+async def test_a_gateway_that_says_something_impossible_does_not_end_the_others(
+    caplog: pytest.LogCaptureFixture,
+):
+    told = report(pool_report(replica("r1")))
+    world = World(told, told)
+
+    async def broken() -> ScalingReport:
+        raise ZeroDivisionError
+
+    world.sources[0].read = broken
+    await world.look()
+    assert "ZeroDivisionError" in world.autoscaler.gathering.failures["gw-0"]
+    assert "gateway gw-0 could not be read" in caplog.text
+    assert world.pool.plan is not None
+
+
+async def test_a_fault_in_one_pool_does_not_stop_the_others(caplog: pytest.LogCaptureFixture):
+    world = World(report(pool_report(replica("r1")), pool_report(replica("x1"), pool="other")))
+    broken = ScaledPool("other", world.scaler)
+    broken.look = None  # pyright: ignore[reportAttributeAccessIssue] - a fault
+    world.autoscaler.scaled = {"other": broken, "llama": world.pool}
+    await world.look()
+    assert world.value() == 1.0
+    assert "pool other could not be decided" in caplog.text
+
+
+async def test_what_was_learned_is_kept_now_and_then_and_restores_the_same_answers():
+    world = World(report(pool_report(*(replica(f"r{n}") for n in range(3)))))
+    await world.look()
+    await world.look(61.0)
+    assert world.stored
+    again = World(world.sources[0].told)
+    again.now = world.now + 5.0
+    again.scaler.restore(world.stored[-1]["llama"])
+    await again.look()
+    assert again.value() == world.value()
+
+
+async def test_it_runs_until_it_is_cancelled_while_one_gateway_hangs():
+    world = World(report(pool_report(replica("r1"))))
+
+    class Hanging:
+        name = "hangs"
+
+        async def read(self) -> ScalingReport:
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+    world.autoscaler._sources = [*world.sources, Hanging()]
+    world.autoscaler._settings = GatheringSettings(interval_s=0.01, timeout_s=0.05)
+    task = asyncio.create_task(world.autoscaler.run())
+    async with asyncio.timeout(30.0):
+        while world.value() is None or "hangs" not in world.autoscaler.gathering.failures:
+            await asyncio.sleep(0.01)
+    assert world.autoscaler.gathering.failures["hangs"] == "no answer within 0.05 s"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_calendar_becomes_floors_and_is_read_anew():
+    world = World(report(pool_report(replica("r1"))))
+    entry = CalendarEntry(start="0 8 * * *", end="0 18 * * *", replicas=6, name="office")
+    world.pool = ScaledPool("llama", world.scaler, calendar=[entry])
+    world.autoscaler.scaled = {"llama": world.pool}
+    world.now = 1_790_000_000.0 // 86_400 * 86_400 + 7 * 3600.0  # seven in the morning, UTC
+    await world.look()
+    assert world.value() == 1.0
+    assert world.scaler.settings.schedule[0].name == "office"
+    for _ in range(70):
+        await world.look(60.0)
+    assert world.value() == 6.0
+    assert world.pool.plan is not None
+    assert ("schedule", "office") in [(each.name, each.why) for each in world.pool.plan.signals]
+
+
+async def test_a_gpu_budget_is_shared_and_the_rest_is_left_to_who_wants_it():
+    told = report(pool_report(replica("a1"), pool="a"), pool_report(replica("b1"), pool="b"))
+    now = 1_000_000.0
+
+    def pool(name: str, floor: int) -> ScaledPool:
+        figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=4)
+        settings = ScalingSettings(min_replicas=floor, warm_replicas=1)
+        return ScaledPool(name, pool_scaler(settings, figures))
+
+    pools = [pool("a", 3), pool("b", 1)]
+    autoscaler = Autoscaler(
+        pools,
+        [source := Source("gw", told)],
+        GatheringSettings(),
+        clock=lambda: now,
+        budget=GpuBudget(16, {"a": 1.0, "b": 1.0}),
+    )
+    for _ in range(2):
+        await autoscaler.ask(source)
+        now += 15.0
+    shares = [each.observation.gpus_available for each in pools if each.observation is not None]
+    assert shares == [12.0, 4.0]
+    assert [each.plan.replicas for each in pools if each.plan is not None] == [3, 1]
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def client(world: World) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(make_scaler_app(world.autoscaler))
+    return httpx.AsyncClient(transport=transport, base_url="http://scaler")
+
+
+async def test_the_metrics_api_trigger_reads_a_value_or_an_error():
+    world = World(None)
+    async with client(world) as http:
+        assert (await http.get("/ready")).status_code == 503
+        lost = await http.get("/api/v1/scaler/llama")
+        assert lost.status_code == 503
+        assert "not known" in lost.json()["error"]["message"]
+        world.sources[0].told = report(pool_report(*(replica(f"r{n}") for n in range(10))))
+        await world.look()
+        told = (await http.get("/api/v1/scaler/llama")).json()
+        assert told["value"] == 10.0
+        assert told["active"] is True
+        assert (await http.get("/ready")).status_code == 200
+        wrong = await http.get("/api/v1/scaler/lama")
+        assert wrong.status_code == 404
+        assert "pools that are scaled here: llama" in wrong.json()["error"]["message"]
+
+
+async def test_everything_is_shown_with_its_reasons():
+    world = World(report(pool_report(replica("r1"))))
+    await world.look()
+    async with client(world) as http:
+        told = (await http.get("/api/v1/scaler")).json()
+    [pool] = told["pools"]
+    assert pool["plan"]["replicas"] == 1
+    assert {signal["name"] for signal in pool["plan"]["signals"]} >= {"floor", "ceiling"}
+    assert pool["replicas"][0]["phase"] == "ready"
+
+
+async def test_metrics_say_what_is_wanted_and_by_whom():
+    world = World(report(pool_report(replica("r1"))), None)
+    await world.look()
+    async with client(world) as http:
+        text = (await http.get("/metrics")).text
+    rows = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert rows["headrace_scaling_wanted_replicas", "llama"] == 1.0
+    assert rows["headrace_scaling_replicas", "llama", "ready"] == 1.0
+    assert rows["headrace_scaling_gateway_up", "gw-0"] == 1.0
+    assert rows["headrace_scaling_gateway_up", "gw-1"] == 0.0
+    assert rows["headrace_scaling_known", "llama"] == 0.0  # one gateway never told anything
+    assert ("headrace_scaling_published_replicas", "llama") not in rows

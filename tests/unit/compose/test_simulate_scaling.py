@@ -1,0 +1,148 @@
+"""`headrace simulate scaling`: what it prints, and what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from headrace.cli import main
+
+HEAD = "start_s,requests_per_s,mean_input_tokens,mean_output_tokens\n"
+FEW = ("--scalers", "headrace,llmd_slo,oracle", "--jobs", "1")
+
+
+@pytest.fixture
+def run(capsys):
+    def command(*arguments):
+        try:
+            code = main(["simulate", "scaling", *map(str, arguments)])
+        except SystemExit as ended:  # argparse
+            code = ended.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def rates(tmp_path):
+    file = tmp_path / "rates.csv"
+    lines = [f"{600 * i},{rate},900,140" for i, rate in enumerate((40, 90, 160, 80, 30))]
+    file.write_text(HEAD + "\n".join(lines) + "\n")
+    return file
+
+
+def test_json_has_a_run_for_each_scaler(run, rates):
+    code, out, err = run("--rates", rates, *FEW, "--seed", 7, "--mode", "fluid", "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["seed"] == 7
+    assert document["mode"] == "fluid"
+    assert [each["scaler"] for each in document["runs"]] == ["headrace", "llmd_slo", "oracle"]
+    for each in document["runs"]:
+        assert set(each) == {
+            "scaler",
+            "attainment",
+            "token_attainment",
+            "replica_hours",
+            "peak",
+            "changes",
+        }
+        assert 0.0 <= each["token_attainment"] <= 1.0
+    assert "requests in 0.8 h, played as fluid" in err
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(rates):
+    def played(hash_seed):
+        command = (sys.executable, "-m", "headrace", "simulate", "scaling", "--rates", str(rates))
+        return subprocess.run(
+            (*command, *FEW, "--mode", "fluid", "--json"),
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+
+    assert played("1") == played("2")
+
+
+def test_a_trace_is_played_request_by_request(run, tmp_path):
+    file = tmp_path / "trace.jsonl"
+    lines = (
+        json.dumps({"timestamp": i * 0.1, "input_length": 800, "output_length": 60})
+        for i in range(3000)
+    )
+    file.write_text("\n".join(lines))
+    report = tmp_path / "page.html"
+    code, out, err = run("--trace", file, "--scalers", "llmd_slo", "--report", report)
+    assert code == 0
+    assert "played as events" in err
+    assert "llmd_slo" in out
+    assert report.read_text().startswith("<!doctype html>")
+
+
+def test_a_rate_scale_multiplies_requests(run, rates):
+    said = []
+    for scale in ("1", "2.5"):
+        _, out, _ = run(
+            "--rates", rates, "--rate-scale", scale, "--scalers", "static", "--json", "--mode",
+            "fluid",
+        )  # fmt: skip
+        said.append(json.loads(out)["runs"][0]["replica_hours"])
+    assert said[1] == pytest.approx(2.5 * said[0], rel=0.15)
+
+
+def test_a_sweep_shows_each_at_its_best_too(run, rates):
+    code, out, _ = run(
+        "--rates", rates, "--scalers", "static,headrace", "--sweep", "--json", "--mode", "fluid"
+    )
+    document = json.loads(out)
+    assert code == 0
+    assert len(document["swept"]) == 9
+    assert [each["scaler"].partition(":")[0] for each in document["runs"]] == [
+        "static",
+        "static",
+        "headrace",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--scalers", "llmd"), "--scalers: no scaler 'llmd'; known are headrace, "),
+        (("--scalers", "static,static"), "--scalers: static is given twice"),
+        (("--scalers", "static:x=1"), "--scalers: scaler 'static:x=1': 'x=1' is no parameter"),
+        (("--cold-start", "soon"), "--cold-start: 'soon' is not a duration such as"),
+        (("--lengths", "lognormal:sd=1"), "--lengths lognormal:sd=1: 'sd=1' is not cv=NUMBER"),
+        (("--lengths", "no.jsonl"), "--lengths: no.jsonl: cannot read it: No such file"),
+        (("--min", "9", "--max", "4"), "--min 9 and max 4 are not in order"),
+        (("--profile", "h100"), "--profile: no profile 'h100'"),
+        (("--rate-scale", "0"), "--rate-scale: '0' is not a number above 0"),
+        (("--slo", "ttft=1"), None),
+        (("--report", "no/where.html"), "no/where.html: cannot write: no is no directory"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(run, rates, arguments, said):
+    code, out, err = run("--rates", rates, "--mode", "fluid", "--scalers", "static", *arguments)
+    if said is None:
+        assert code == 0
+        return
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) <= 2
+
+
+def test_a_file_that_is_no_rates_is_named_with_its_line(run, tmp_path):
+    file = tmp_path / "bad.csv"
+    file.write_text(HEAD + "0,x,1,1\n")
+    code, out, err = run("--rates", file)
+    assert (code, out) == (2, "")
+    assert err == f"headrace: {file}:2: expected requests_per_s to be a number, found 'x'\n"
+
+
+def test_simulate_itself_needs_a_trace_or_traffic_as_before(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate"])
+    assert ended.value.code == 2
+    assert "one of the arguments --trace --traffic is required" in capsys.readouterr().err

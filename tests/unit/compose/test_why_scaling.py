@@ -1,0 +1,126 @@
+"""`headrace why --scaling` on a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from rich.console import Console
+from starlette.applications import Starlette
+
+from headrace.autoscaler.app import scaler_routes
+from headrace.autoscaler.views import view_all
+from headrace.cli import main
+from headrace.compose.why_scaling import layout_scaling
+from headrace.gateway.control import ControlSettings
+from headrace.gateway.control_server import serve_control
+from tests.unit.autoscaler.reports import pool_report, replica, report
+from tests.unit.autoscaler.test_program import World
+
+
+def decided(world: World) -> None:
+    async def look() -> None:
+        for _ in range(3):
+            await world.look(15.0)
+
+    asyncio.run(look())
+
+
+def shown(world: World) -> str:
+    document = msgspec.json.decode(msgspec.json.encode(view_all(world.autoscaler)))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(layout_scaling(document))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_it_tells_what_is_there_what_is_wanted_and_why():
+    world = World(report(pool_report(replica("r1"), replica("r2"))), min_replicas=3)
+    decided(world)
+    text = shown(world)
+    assert "there are 2 ready, 1 starting; scaled by KEDA" in text
+    assert "wanted: 3 replicas, by floor: min_replicas" in text
+    assert "seconds from: profile test" in text
+    assert "at " in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_a_gateway_that_is_silent_is_named_and_so_is_what_follows():
+    world = World(report(pool_report(replica("r1"))), None)
+    decided(world)
+    text = " ".join(shown(world).split())
+    assert "gateway gw-1 tells nothing: gw-1 does not answer" in text
+    assert "not everything is known" in text
+
+
+def test_before_anything_was_told():
+    text = shown(World(None))
+    assert "there are no replicas" in text
+    assert "nothing is decided yet" in text
+
+
+@pytest.fixture
+def control() -> Iterator[str]:
+    """A control plane that shows a scaler, on a loop in a thread of its own."""
+    world = World(report(pool_report(replica("r1"))))
+    decided(world)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    app = Starlette(routes=list(scaler_routes(world.autoscaler)))
+    settings = ControlSettings(port=0)
+    server = asyncio.run_coroutine_threadsafe(serve_control(app, settings), loop).result(30)
+    yield server.url
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_the_command_asks_and_shows(control: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["why", "--scaling", "--control", control]) == 0
+    assert "pool llama" in capsys.readouterr().out
+    assert main(["why", "--scaling", "--control", control, "--json"]) == 0
+    told = msgspec.json.decode(capsys.readouterr().out)
+    assert told["pools"][0]["plan"]["replicas"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["an-id", "--scaling"], 2, "leave out the id"),
+        (["--scaling", "--control", "http://127.0.0.1:9"], 1, "cannot reach http://127.0.0.1:9"),
+    ],
+    ids=["an id", "nobody there"],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["why", *arguments]) == code
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scale", "4:1"], "'4:1' is no range of replicas"),
+        (["--scale", "4"], "write it as LEAST:MOST"),
+        (["--scale", "0:0"], "is no range"),
+        (["--scale", "1:2", "--replicas", "3"], "give one of them"),
+        (["--standby", "1"], "--standby needs --scale"),
+    ],
+)
+def test_a_wrong_range_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+):
+    try:
+        code = main(["up", *arguments])
+    except SystemExit as exit_:
+        code = exit_.code
+    assert code == 2
+    assert said in capsys.readouterr().err

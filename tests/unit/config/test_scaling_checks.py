@@ -1,0 +1,98 @@
+"""What is wrong between pools and how they are scaled is said with its place and its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.config import ConfigError, Loaded, load
+
+POOL = "pools:\n  - {name: p, model: m, replicas: ['http://a:1']%s}\n"
+
+
+def loaded(tmp_path: Path, text: str, *, insecure: bool = False) -> Loaded:
+    file = tmp_path / "headrace.yaml"
+    file.write_text(text)
+    return load(file, {}, insecure=insecure)
+
+
+def problems(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, text)
+    return str(caught.value)
+
+
+def test_a_section_becomes_what_the_core_is_told(tmp_path: Path):
+    text = POOL % ", wait_for_replica: 5m" + (
+        "scaling:\n  pools: {p: {min_replicas: 0, max_replicas: 8, cold_start: 4m, tick: 5s, "
+        "target: {ttft: 3s, tpot: 100ms, attainment: 0.95}}}\n"
+    )
+    config = loaded(tmp_path, text).config
+    assert config.pools[0].wait_for_replica_s == 300.0
+    assert config.scaling is not None
+    told = config.scaling.pools["p"].settings()
+    assert (told.min_replicas, told.max_replicas, told.tick_s) == (0, 8, 5.0)
+    assert told.cold_start.expected_s == 240.0
+    assert (told.target.ttft_s, told.target.tpot_s, told.target.attainment) == (3.0, 0.1, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("section", "where", "said"),
+    [
+        ("pools: {q: {}}", "scaling.pools.q", "is the name of no pool; pools are: p"),
+        ("pools: {p: {min_replicas: 9, max_replicas: 3}}", "min_replicas", "more than max_repl"),
+        ("pools: {p: {min_replicas: 0}}", "scaling.pools.p.min_replicas", "`wait_for_replica`"),
+        ("pools: {p: {}}\n  gateways: [gw:9091]", "scaling.gateways[0]", "expected http://host"),
+        ("pools: {p: {}}\n  gateways: ['http://a:b@c:1']", "gateways[0]", "holds credentials"),
+        ("pools: {p: {}}\n  history: {}", "scaling.history", "give `prometheus` or `file`"),
+        (
+            *("pools: {p: {}}\n  history: {prometheus: 'x'}", "scaling.history.prometheus"),
+            "expected http://host:port",
+        ),
+        (
+            *("pools: {p: {}}\n  keda: {host: 0.0.0.0}", "scaling.keda.host"),
+            "which other machines reach, without `tls`",
+        ),
+        (
+            *("pools: {p: {}}\n  keda: {tls: {cert_file: a.pem, key_file: b.pem}}", "keda.tls"),
+            "a.pem",
+        ),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, section: str, where: str, said: str):
+    told = problems(tmp_path, POOL % "" + f"scaling:\n  {section}\n")
+    assert where in told
+    assert said in told
+
+
+def test_keda_beyond_loopback_without_tls_may_be_said_to_be_wanted(tmp_path: Path):
+    text = POOL % "" + "scaling:\n  pools: {p: {}}\n  keda: {host: 0.0.0.0}\n"
+    assert loaded(tmp_path, text, insecure=True).config.scaling is not None
+
+
+@pytest.mark.parametrize(
+    ("pool", "scaling", "said"),
+    [
+        ("start: {command: [headrace, engine, --port, '{port}']}", "", "needs `scaling.pools.p`"),
+        (
+            "start: {command: [headrace, engine]}",
+            "scaling: {pools: {p: {}}}",
+            "does not say {port}",
+        ),
+        ("start: {command: [none-such, '{port}']}", "scaling: {pools: {p: {}}}", "is not on PATH"),
+        ("start: {command: []}", "scaling: {pools: {p: {}}}", "is empty"),
+        (
+            "replicas: ['http://a:1'], start: {command: [headrace, '{port}']}",
+            *("scaling: {pools: {p: {}}}", "a pool has one or the other"),
+        ),
+        (
+            "replicas: ['http://a:1'], traffic: external",
+            *("scaling: {pools: {p: {}}}", "whose traffic is external"),
+        ),
+    ],
+)
+def test_a_pool_that_cannot_be_started_or_scaled_is_named(
+    tmp_path: Path, pool: str, scaling: str, said: str
+):
+    assert said in problems(tmp_path, f"pools:\n  - {{name: p, model: m, {pool}}}\n{scaling}\n")

@@ -1,0 +1,240 @@
+"""The fail-safe matrix: whatever is wrong, never below the floor, never down on missing data."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from headrace.core.scaling_observation import GatewayReport, Phase, PoolObservation
+from headrace.core.scaling_settings import ScalingSettings
+from headrace.forecasting import pool_scaler
+from tests.unit.core.scaling.world import (
+    FIGURES,
+    SETTINGS,
+    World,
+    each_replica,
+    each_report,
+)
+
+BUSY, QUIET = 400.0, 40.0
+Spoiler = Callable[[PoolObservation], PoolObservation]
+
+
+def falling(world_s: float = 3600.0) -> Callable[[float], float]:
+    """A demand that falls to a tenth after an hour: what a scaler would follow if it saw it."""
+    return lambda now: BUSY if now < world_s else QUIET
+
+
+def one_gateway(name: str, change: Callable[[GatewayReport], GatewayReport | None]) -> Spoiler:
+    return each_report(lambda report: change(report) if report.gateway == name else report)
+
+
+def without_list(observation: PoolObservation) -> PoolObservation:
+    return replace(observation, replicas=(), replicas_known=False)
+
+
+def frozen_since(world: World) -> Spoiler:
+    """The reports of this moment again and again, older each time."""
+    then_s, reports = world.now, world.observation().gateways
+
+    def spoil(observation: PoolObservation) -> PoolObservation:
+        age_s = observation.at_s - then_s
+        return replace(observation, gateways=tuple(replace(each, age_s=age_s) for each in reports))
+
+    return spoil
+
+
+def settled(rate: Callable[[float], float] | None = None, gateways: int = 2) -> World:
+    world = World(rate or falling(), gateways=gateways)
+    world.run(3600.0)
+    assert world.plan.replicas >= 10
+    return world
+
+
+def test_without_trouble_it_follows_demand_down():
+    world = settled()
+    world.run(1800.0)
+    assert world.plan.replicas <= 4
+    assert world.plan.complete
+
+
+MISSING: dict[str, Spoiler] = {
+    "no gateway reports": each_report(lambda report: None),
+    "a gateway is missing": one_gateway("gateway-1", lambda report: None),
+    "reports are old": each_report(lambda report: replace(report, age_s=600.0)),
+    "one report is old": one_gateway("gateway-1", lambda report: replace(report, age_s=600.0)),
+    "the list of replicas cannot be read": without_list,
+    "figures of replicas are old": each_replica(measured_age_s=600.0),
+    "figures of replicas are missing": lambda observation: replace(
+        observation,
+        replicas=tuple(
+            replace(each, measured_age_s=None, kv_usage_ratio=None) if number % 3 else each
+            for number, each in enumerate(observation.replicas)
+        ),
+    ),
+    "figures are no ratios": each_replica(kv_usage_ratio=17.0),
+    "figures are no numbers": each_replica(kv_usage_ratio=float("nan")),
+    "totals go back without a restart": one_gateway(
+        "gateway-1", lambda report: replace(report, requests=10.0 + report.requests % 7)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_nothing_goes_down_on_missing_or_contradictory_data(what):
+    world = settled()
+    before = world.plan.replicas
+    world.spoil = MISSING[what]
+    world.run(1800.0)
+    spoiled = world.plans[-120:]
+    assert min(plan.replicas for plan in spoiled) >= before
+    assert all(plan.drain == () for plan in spoiled)
+    assert any(not plan.complete and plan.holds for plan in spoiled)
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_when_data_are_back_it_goes_on(what):
+    world = settled()
+    world.spoil = MISSING[what]
+    world.run(900.0)
+    world.spoil = lambda observation: observation
+    world.run(2400.0)
+    assert world.plan.complete
+    assert world.plan.replicas <= 5
+
+
+def test_stale_reports_that_grow_older_hold_everything():
+    world = settled()
+    before = world.plan.replicas
+    world.spoil = frozen_since(world)
+    world.run(1200.0)
+    assert world.plan.replicas >= before
+    assert "old" in " ".join(world.plan.holds)
+
+
+def test_a_restarted_gateway_counts_what_came_since():
+    world = settled(lambda now: BUSY)
+    before = world.plan.replicas
+    reset_s, at_reset = world.now, dict(world.totals)
+
+    def restarted(report: GatewayReport) -> GatewayReport:
+        return replace(
+            report, started_at_s=reset_s, requests=report.requests - at_reset[report.gateway]
+        )
+
+    world.spoil = one_gateway("gateway-1", restarted)
+    world.run(900.0)
+    assert abs(world.plan.replicas - before) <= 1
+    assert world.plan.complete
+
+
+def test_a_skewed_clock_is_told_and_not_believed():
+    world = settled(lambda now: BUSY)
+    before = world.plan.replicas
+    world.spoil = one_gateway(
+        "gateway-0",
+        lambda report: replace(report, reported_at_s=(report.reported_at_s or 0) - 7200),
+    )
+    world.run(900.0)
+    assert abs(world.plan.replicas - before) <= 1
+    assert any("clock is off" in hold for hold in world.plan.holds)
+
+
+def test_cold_starts_by_two_clocks_are_not_measured():
+    world = World(lambda now: 100.0)
+    world.spoil = each_replica(ordered_at_s=5000.0, ready_at_s=100.0)
+    world.run(600.0)
+    assert world.scaler.horizon_s == pytest.approx(255.0)
+
+
+def test_a_gateway_that_is_gone_for_good_is_forgotten():
+    world = settled()
+    gone = world.gateways.pop()
+    world.run(300.0)
+    assert any(gone in hold for hold in world.plan.holds)
+    assert world.plan.replicas >= 10
+    world.run(3600.0)
+    assert world.plan.complete
+    assert world.plan.replicas <= 4
+
+
+def test_a_restarted_scaler_goes_on_as_if_it_had_not():
+    world = settled(lambda now: BUSY + (now % 900) / 10)
+    kept = json.loads(json.dumps(world.scaler.state()))
+    other = pool_scaler(SETTINGS, FIGURES)
+    other.restore(kept)
+    for _ in range(240):
+        plan = world.step()
+        assert other.tick(world.seen, world.now) == plan
+
+
+def test_a_scaler_without_memory_takes_nothing_down_at_once():
+    fresh = World(lambda now: QUIET, replicas=20)
+    fresh.run(240.0)
+    assert all(plan.replicas == 20 for plan in fresh.plans)
+    assert all(plan.drain == () for plan in fresh.plans)
+    fresh.run(1800.0)
+    assert fresh.plan.replicas <= 4
+
+
+def test_a_refused_order_is_told_and_asked_again():
+    world = settled(lambda now: BUSY if now < 3600 else 2 * BUSY)
+    ordered = []
+
+    def refuse(observation: PoolObservation) -> PoolObservation:
+        return replace(observation, refused_order="quota of 16 GPUs exceeded")
+
+    world.spoil = refuse
+    world.carry_out = lambda plan: ordered.append(plan.order)
+    world.run(600.0)
+    assert world.plan.replicas > 20
+    assert ordered[-1] == world.plan.replicas - len(world.running)
+    assert any("quota of 16 GPUs" in hold for hold in world.plan.holds)
+
+
+def test_replicas_without_a_place_are_not_ordered_twice_and_go_first():
+    world = settled(lambda now: BUSY if now < 3600 or now > 5400 else 2 * BUSY)
+
+    def unplaced(observation: PoolObservation) -> PoolObservation:
+        changed = tuple(
+            replace(each, phase=Phase.UNSCHEDULABLE) if each.phase is Phase.STARTING else each
+            for each in observation.replicas
+        )
+        return replace(observation, replicas=changed)
+
+    world.cold_start_s = 1e9
+    world.spoil = unplaced
+    world.run(1500.0)
+    assert len(world.running) == world.plan.replicas
+    assert any("no place" in hold for hold in world.plan.holds)
+    ready = {name for name, (_, ready_s) in world.running.items() if ready_s <= world.now}
+    world.run(4800.0)
+    assert world.plan.replicas < 40
+    assert ready == set(world.running) & ready
+
+
+@pytest.mark.parametrize("floor", [1, 3])
+def test_never_below_the_floor(floor):
+    settings = replace(SETTINGS, min_replicas=floor, warm_replicas=floor)
+    for spoil in MISSING.values():
+        world = World(lambda now: 0.0, settings, replicas=floor)
+        world.spoil = spoil
+        world.run(600.0)
+        assert min(plan.replicas for plan in world.plans) >= floor
+
+
+def test_replicas_that_vanish_all_at_once_are_not_believed():
+    world = settled(lambda now: BUSY)
+    before = world.plan.replicas
+    world.spoil = lambda observation: replace(observation, replicas=observation.replicas[:1])
+    plan = world.step()
+    assert plan.replicas >= before
+    assert not plan.complete
+
+
+def test_settings_may_change_between_ticks():
+    world = settled(lambda now: BUSY)
+    world.scaler.settings = replace(SETTINGS, max_replicas=5)
+    assert world.step().replicas == 5
+    assert isinstance(world.scaler.settings, ScalingSettings)

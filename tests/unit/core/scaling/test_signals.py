@@ -1,0 +1,196 @@
+"""Each signal alone: what it wants, and why."""
+
+from dataclasses import replace
+
+import pytest
+
+from headrace.core.capacity import replica_capacity, replicas_for_load
+from headrace.core.length_sketch import sketch_of
+from headrace.core.scaling_observation import (
+    GatewayReport,
+    Phase,
+    PoolObservation,
+    ReplicaObservation,
+)
+from headrace.core.scaling_plan import DemandOutlook, Signal
+from headrace.core.scaling_settings import ScheduledFloor
+from headrace.core.scaling_view import Phases, ScalingView
+from headrace.core.signals import SIGNALS, opinions
+from headrace.core.signals.burn_rate import burn_rate
+from headrace.core.signals.forecast import forecast
+from headrace.core.signals.kv_occupancy import kv_occupancy
+from headrace.core.signals.memory_bandwidth import memory_bandwidth
+from headrace.core.signals.queued_prefill import queued_prefill
+from headrace.core.signals.schedule import schedule
+from headrace.core.signals.slo_latency import slo_latency
+from headrace.core.signals.token_throughput import token_throughput
+from tests.unit.core.scaling.world import FIGURES, SETTINGS
+
+LENGTHS = sketch_of([(1000, 500, 300)] * 10)
+
+
+def view_of(
+    usages=(0.3, 0.3, 0.3, 0.3), load=2.0, report=None, standby=0, replica=None, **fields
+) -> ScalingView:
+    ready = tuple(
+        ReplicaObservation(
+            f"r{number}", Phase.READY, measured_age_s=1.0, kv_usage_ratio=usage, **(replica or {})
+        )
+        for number, usage in enumerate(usages)
+    )
+    asleep = tuple(ReplicaObservation(f"s{number}", Phase.STANDBY) for number in range(standby))
+    phases = Phases(ready + asleep, SETTINGS.stale_s)
+    reports = (GatewayReport("g", 0.0, **(report or {})),)
+    values = {
+        "now": 10_000.0,
+        "observation": PoolObservation(10_000.0, "pool", ready, reports),
+        "settings": SETTINGS,
+        "figures": FIGURES,
+        "capacity": replica_capacity(FIGURES, SETTINGS.target, LENGTHS),
+        "lengths": LENGTHS,
+        "load": load,
+        "requests_per_s": 20.0,
+        "held_requests": 0.0,
+        "cold_start_s": 240.0,
+        "steady_replicas": len(ready),
+        "fits_s": 600.0,
+        "ready": phases.ready,
+        "fresh": phases.fresh,
+        "ordered": phases.ordered,
+        "standby": phases.standby,
+    }
+    return ScalingView(**{**values, **fields})
+
+
+def told(signal: Signal | None) -> Signal:
+    assert signal is not None
+    return signal
+
+
+def test_every_signal_has_a_file_of_its_name():
+    for signal in SIGNALS:
+        assert signal.__module__ == f"headrace.core.signals.{signal.__name__}"
+
+
+def test_signals_are_told_with_finite_figures():
+    signals = opinions(view_of(outlook=DemandOutlook(2.0, 2.5, 4.0, 255.0)))
+    assert {signal.name for signal in signals} >= {"token_throughput", "forecast", "kv_occupancy"}
+    for signal in signals:
+        assert all(abs(value) < 1e12 for _, value in signal.figures)
+
+
+def test_tokens_that_come_now_need_their_replicas_and_a_margin():
+    view = view_of(load=4.0)
+    wanted = told(token_throughput(view)).replicas
+    assert view.capacity is not None
+    assert wanted == pytest.approx(replicas_for_load(view.capacity, 4.0))
+    assert 4.0 < wanted < 6.0
+
+
+def test_the_forecast_needs_its_quantile_less_what_wakes_from_standby():
+    outlook = DemandOutlook(2.0, 2.5, 6.0, 255.0)
+    alone = told(forecast(view_of(outlook=outlook))).replicas
+    with_two = told(forecast(view_of(outlook=outlook, standby=2))).replicas
+    assert with_two == pytest.approx(alone - 2.0)
+    with_many = view_of(outlook=outlook, standby=50)
+    assert told(forecast(with_many)).replicas == pytest.approx(with_many.staffed(2.0))
+
+
+def test_a_prefill_backlog_is_to_be_gone_within_a_cold_start():
+    idle = told(queued_prefill(view_of(replica={"waiting_prefill_tokens": 0.0}))).replicas
+    long = told(queued_prefill(view_of(replica={"waiting_prefill_tokens": 8_000_000.0})))
+    short = told(queued_prefill(view_of(replica={"waiting_prefill_tokens": 10_000.0})))
+    assert short.replicas == pytest.approx(idle)
+    assert long.replicas > idle + 2.0
+    assert dict(long.figures)["backlog_s"] > 700.0
+
+
+def test_held_requests_want_a_first_replica_whatever_is_known():
+    view = view_of(usages=(), load=0.0, held_requests=1.0, capacity=None)
+    assert told(queued_prefill(view)).replicas >= 1.0
+
+
+def test_kv_caches_are_used_to_the_target():
+    assert told(kv_occupancy(view_of([0.6] * 4))).replicas == pytest.approx(3.2)
+    assert told(kv_occupancy(view_of([0.9] * 4))).replicas >= 4.8
+
+
+def test_hot_replicas_count_when_the_others_are_busy_too():
+    even = told(kv_occupancy(view_of([0.7, 0.7, 0.7, 0.7])))
+    hot = told(kv_occupancy(view_of([1.0, 0.6, 0.6, 0.6])))
+    lone = told(kv_occupancy(view_of([1.0, 0.0, 0.0, 0.0])))
+    assert hot.replicas > 4.0 > even.replicas
+    assert hot.why == "hot"
+    assert lone.replicas < 2.0
+
+
+def test_kv_that_will_be_full_before_help_is_there_wants_it_now():
+    calm = told(kv_occupancy(view_of([0.5] * 4, kv_growth_per_s=0.0005)))
+    rising = told(kv_occupancy(view_of([0.5] * 4, kv_growth_per_s=0.003)))
+    assert calm.why == "mean"
+    assert rising.why == "exhaustion_s"
+    assert 4.0 < rising.replicas <= 8.0
+
+
+def test_kv_of_less_than_half_of_the_replicas_says_nothing():
+    assert kv_occupancy(view_of([0.9, None, None, None])) is None
+
+
+@pytest.mark.parametrize(
+    ("ratios", "why"),
+    [({"ttft_worst_ratio": 1.8}, "ttft"), ({"tpot_worst_ratio": 1.3}, "tpot")],
+)
+def test_late_answers_want_more_where_tokens_do_not_explain_them(ratios, why):
+    late = told(slo_latency(view_of(report=ratios)))
+    assert (late.why, 4.0 < late.replicas <= 6.0) == (why, True)
+    explained = told(slo_latency(view_of(report=ratios, fits_s=0.0)))
+    assert explained.replicas == 0.0
+    assert "explained" in explained.why
+
+
+def test_met_targets_wish_nothing():
+    assert told(slo_latency(view_of(report={"ttft_worst_ratio": 0.4}))).replicas == 0.0
+
+
+def test_the_burn_rate_fires_only_with_both_windows_and_lifts_by_half_at_most():
+    late = {"ttft_worst_ratio": 1.2}
+    fast = {3600.0: 20.0, 300.0: 40.0}
+    latency = told(slo_latency(view_of(report=late))).replicas
+    lifted = told(burn_rate(view_of(report=late, burn_rates=fast)))
+    assert latency < lifted.replicas <= 1.5 * 4
+    assert lifted.kind == "raises"
+    slow = {21600.0: 7.0, 1800.0: 6.5, 3600.0: 7.0, 300.0: 7.0}
+    assert told(burn_rate(view_of(report=late, burn_rates=slow))).replicas > latency
+    for half in ({3600.0: 20.0, 300.0: 1.0}, {3600.0: 1.0, 300.0: 40.0}, {21600.0: 9.0}):
+        assert burn_rate(view_of(report=late, burn_rates=half)) is None
+    assert burn_rate(view_of(report={"ttft_worst_ratio": 0.5}, burn_rates=fast)) is None
+
+
+def test_memory_bandwidth_only_raises_and_only_where_replicas_are_busy():
+    high = {"memory_bandwidth_ratio": 0.97}
+    raised = told(memory_bandwidth(view_of(load=3.0, replica=high)))
+    assert (raised.kind, raised.why) == ("raises", "measured")
+    assert 4.0 < raised.replicas < 5.0
+    assert memory_bandwidth(view_of(load=0.2, replica=high)) is None
+    assert memory_bandwidth(view_of(load=3.0, replica={"memory_bandwidth_ratio": 0.5})) is None
+
+
+def test_memory_bandwidth_is_modelled_where_nobody_measures_it():
+    figures = replace(
+        FIGURES,
+        memory_bytes_per_s=3.35e12,
+        weight_bytes_per_step=2.3e10,
+        kv_bytes_per_token=131_072.0,
+    )
+    raised = told(memory_bandwidth(view_of(load=2.0, figures=figures)))
+    assert raised.why == "modelled"
+    assert memory_bandwidth(view_of(load=2.0)) is None
+
+
+def test_the_calendar_holds_from_one_cold_start_before():
+    floors = (ScheduledFloor(10_200.0, 12_000.0, 9, "opening"), ScheduledFloor(0.0, 5_000.0, 20))
+    settings = replace(SETTINGS, schedule=floors)
+    due = told(schedule(view_of(settings=settings)))
+    assert (due.replicas, due.why, due.kind) == (9, "opening", "floor")
+    assert schedule(view_of(settings=settings, now=9_000.0)) is None
+    assert schedule(view_of(settings=settings, now=12_001.0)) is None

@@ -1,0 +1,199 @@
+"""A pool of real child processes that follows plans."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headrace.core.events import Event, ReplicaChanged, ReplicaGone
+from headrace.core.scaling_observation import Phase
+from headrace.core.scaling_plan import ScalePlan
+from headrace.edges.fleets.command import CommandReplicas, CommandSettings
+from headrace.edges.fleets.keep_alive import LocalFleetError
+from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
+
+HANG_GUARD_S = 60.0
+_SERVER = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Healthy).serve_forever()
+"""
+ENGINE = (sys.executable, "-S", "-c", _SERVER, "{port}")
+"""Healthy, and sooner there than a `headrace engine`."""
+
+
+class Pool:
+    """A scaled fleet with what it told, and requests in flight that a test sets."""
+
+    def __init__(self, folder: Path, command: tuple[str, ...] = ENGINE) -> None:
+        self.told: list[Event] = []
+        self.lines: list[str] = []
+        self.in_flight: dict[str, int] = {}
+        settings = CommandSettings(
+            command=command,
+            log_dir=folder,
+            max_failed_starts=2,
+            first_restart_delay_s=0.05,
+        )
+        self.fleet = ScaledFleet(
+            CommandReplicas(settings),
+            ScaledPool(pool="emu"),
+            emit=self.told.append,
+            in_flight=lambda name: self.in_flight.get(name, 0),
+            notice=lambda _name, line: self.lines.append(line),
+            clock=time.time,
+        )
+
+    def plan(self, replicas: int = 1, **facts) -> None:
+        self.fleet.carry_out(ScalePlan(time.time(), "emu", replicas, **facts))
+
+    def phases(self) -> dict[str, Phase]:
+        return {each.name: each.phase for each in self.fleet.observed()}
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        try:
+            async with asyncio.timeout(HANG_GUARD_S):
+                while not done():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError((self.phases(), self.lines)) from None
+
+    async def ready(self, *names: str) -> None:
+        await self.until(lambda: all(self.phases().get(n) is Phase.READY for n in names))
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[Pool]:
+    pool = Pool(tmp_path)
+    yield pool
+    await pool.fleet.close()
+
+
+async def test_replicas_are_ordered_serve_and_leave_when_their_last_request_has_ended(pool: Pool):
+    pool.fleet.start(1)
+    assert pool.phases() == {"emu-0": Phase.STARTING}
+    await pool.ready("emu-0")
+    pool.plan(2, order=1)
+    await pool.ready("emu-0", "emu-1")
+    [first, second] = pool.fleet.observed()
+    for each in (first, second):
+        assert each.ready_at_s is not None
+        assert each.ready_at_s > each.ordered_at_s
+    changed = [each for each in pool.told if isinstance(each, ReplicaChanged)]
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for each in changed:
+            assert (await client.get(f"{each.url}/health")).status_code == 200
+
+    pool.in_flight["emu-1"] = 1
+    pool.plan(1, drain=("emu-1",))
+    assert pool.phases()["emu-1"] is Phase.DRAINING
+    drains = pool.told[-1]
+    assert isinstance(drains, ReplicaChanged)
+    assert drains.draining
+    await asyncio.sleep(0.2)
+    assert "emu-1" in pool.phases()  # its stream runs on
+    pool.in_flight["emu-1"] = 0
+    await pool.until(lambda: "emu-1" not in pool.phases())
+    assert pool.told[-1] == ReplicaGone("emu-1")
+
+
+async def test_a_replica_that_drains_stays_if_it_is_wanted_after_all(pool: Pool):
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    pool.in_flight["emu-0"] = 1
+    pool.plan(0, drain=("emu-0",))
+    pool.plan(1, order=1)
+    assert pool.phases() == {"emu-0": Phase.READY}
+    back = pool.told[-1]
+    assert isinstance(back, ReplicaChanged)
+    assert not back.draining
+    pool.in_flight["emu-0"] = 0
+    await asyncio.sleep(0.2)
+    assert pool.phases() == {"emu-0": Phase.READY}
+
+
+async def test_a_standby_is_not_told_until_it_is_woken_and_then_joins_at_once(pool: Pool):
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    assert pool.phases() == {}  # one that stands by counts when it can
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
+    assert pool.told == []
+    pool.plan(1, wake=("emu-0",), standby=0)
+    assert pool.phases() == {"emu-0": Phase.READY}
+    assert isinstance(pool.told[-1], ReplicaChanged)
+
+
+async def test_a_standby_that_cannot_be_woken_is_ordered_instead_and_one_too_many_ends(pool: Pool):
+    pool.fleet.start(0)
+    pool.plan(1, wake=("emu-7",))
+    assert pool.phases() == {"emu-0": Phase.STARTING}
+    pool.plan(1, standby=1)
+    await pool.until(lambda: pool.phases().get("emu-1") is Phase.STANDBY)
+    pool.plan(1, standby=0)
+    assert "emu-1" not in pool.phases()
+
+
+async def test_one_that_still_starts_is_dropped_at_once(pool: Pool):
+    pool.fleet.start(1)
+    pool.plan(0, drain=("emu-0",))
+    assert pool.phases() == {}
+    assert pool.told == []
+
+
+async def test_a_replica_that_dies_is_told_and_comes_back(pool: Pool, monkeypatch):
+    pids: list[int] = []
+    spawn = asyncio.create_subprocess_exec
+
+    async def remember(*arguments, **options):
+        process = await spawn(*arguments, **options)
+        pids.append(process.pid)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", remember)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    os.kill(pids[0], signal.SIGKILL)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.FAILING})
+    down = pool.told[-1]
+    assert isinstance(down, ReplicaChanged)
+    assert not down.ready
+    await pool.ready("emu-0")
+
+
+async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
+    pool = Pool(tmp_path, ("sh", "-c", "echo no GPU >&2; exit 3 # {port}"))
+    pool.fleet.start(1)
+    await pool.until(lambda: bool(pool.fleet.refused))
+    assert "failed to start 2 times: exited with status 3: no GPU" in pool.fleet.refused
+    assert pool.phases() == {}
+    pool.plan(1, order=1)
+    assert pool.phases() == {}  # not at once: it would only fail again
+    pool.fleet._again_s = 0.0
+    pool.plan(1, order=1)
+    assert pool.phases() == {"emu-0": Phase.STARTING}
+    await pool.fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("headrace", "engine"), r"does not say \{port\}"),
+        (("no-such-engine", "{port}"), "'no-such-engine' is not on PATH"),
+    ],
+    ids=["no port", "no program"],
+)
+def test_a_command_that_cannot_work_is_refused_at_the_start(tmp_path: Path, command, said):
+    with pytest.raises(LocalFleetError, match=said):
+        CommandReplicas(CommandSettings(command=command, log_dir=tmp_path)).check()

@@ -1,0 +1,57 @@
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from headrace.forecasting.calendar import CalendarEntry, floors
+
+BERLIN = ZoneInfo("Europe/Berlin")
+OFFICE = CalendarEntry(
+    start="0 8 * * 1-5", end="0 18 * * 1-5", replicas=12, timezone="Europe/Berlin", name="office"
+)
+
+
+def at(*when: int) -> float:
+    return datetime(*when, tzinfo=BERLIN).timestamp()
+
+
+def test_an_interval_that_holds_and_the_next_one():
+    now = at(2026, 11, 25, 9, 30)  # a Wednesday
+    today, tomorrow = floors([OFFICE], now, 86_400.0)
+    assert (today.begins_s, today.ends_s) == (at(2026, 11, 25, 8), at(2026, 11, 25, 18))
+    assert tomorrow.begins_s == at(2026, 11, 26, 8)
+    assert (today.replicas, today.name) == (12, "office")
+
+
+def test_nothing_at_the_weekend_until_monday_is_near():
+    saturday = at(2026, 11, 28, 12)
+    assert floors([OFFICE], saturday, 3600.0) == ()
+    assert len(floors([OFFICE], saturday, 2 * 86_400.0)) == 1
+
+
+def test_the_clock_on_the_wall_counts_when_clocks_change():
+    before, after = at(2026, 3, 27, 7), at(2026, 3, 30, 7)
+    [friday, *_] = floors([OFFICE], before, 7200.0)
+    [monday, *_] = floors([OFFICE], after, 7200.0)
+    # Three days of 24 h less the hour that Sunday lost.
+    assert monday.begins_s - friday.begins_s == 3 * 86_400 - 3600
+
+
+def test_an_interval_may_last_over_the_weekend():
+    quiet = CalendarEntry(start="0 20 * * 5", end="0 6 * * 1", replicas=2)
+    [weekend] = floors([quiet], datetime(2026, 11, 29, tzinfo=ZoneInfo("UTC")).timestamp(), 60.0)
+    assert weekend.ends_s - weekend.begins_s == (4 + 48 + 6) * 3600
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"start": "0 25 * * *"}, "start is '0 25 \\* \\* \\*'"),
+        ({"end": "daily"}, "give five fields"),
+        ({"timezone": "Mars/Olympus"}, "timezone is 'Mars/Olympus'"),
+        ({"replicas": 0}, "replicas is 0"),
+    ],
+)
+def test_what_is_no_calendar_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        CalendarEntry(**{"start": "0 8 * * *", "end": "0 9 * * *", "replicas": 1, **fields})
