@@ -14,12 +14,12 @@ Fact = tuple[str, str]
 """A figure, and what it says."""
 
 
-def page(title: str, body: str) -> str:
-    """The whole page as HTML."""
+def page(title: str, body: str, *, style: str = "") -> str:
+    """The whole page as HTML; `style` is CSS of its own, behind that of all pages."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body><main>"
         f"{body}</main><script>{SCRIPT}</script></body></html>\n"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from headrace.plotting.style import SCRIPT, STYLE
+from headrace.plotting import page as html
 from headrace.simulator.scaling import plots
 from headrace.simulator.scaling.runs import ScalingWorkload
 from headrace.simulator.scaling.scalers import ORACLE, OWN
@@ -33,6 +33,21 @@ OWN_STYLE = """
 figcaption .figures { color: var(--ink); font-variant-numeric: tabular-nums; }
 figcaption .figures b { font-weight: 650; } figcaption .reached { color: var(--good); }
 """
+HEADS = (
+    "scaler",
+    "attainment %",
+    "of tokens %",
+    "replica-hours",
+    "mean replicas",
+    "peak",
+    "changes",
+)
+NOTE = (
+    "A replica is paid from the order until its last stream has ended. All scalers see the same "
+    "demand, and start with 1.25 times what its first minute takes, but for those that know more. "
+    "In panels, each column of pixels shows the highest demand, the least that was ready and all "
+    "misses in its time; the axis is the same in all of them."
+)
 KEYS = (
     ('<path class="capacity" d="M0,1H26V12H0z"/><path class="ready" d="M0,1H26"/>', "ready"),
     ('<path class="ordered" d="M0,6H26"/>', "ordered"),
@@ -62,16 +77,13 @@ def scaling_report(
     known = {each.scaler for each in scores}
     every = [*scores, *(each for each in swept if each.scaler not in known)]
     top, end_s = plots.replicas_axis(runs), workload.demand.end_s
-    panels = "".join(_panel(run, settings, top, end_s) for run in runs)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>headrace simulate scaling</title><style>{STYLE}{OWN_STYLE}</style></head>"
-        f"<body><main>{_heading(workload, settings)}{_facts(every, settings)}"
-        f"{_scatter(every, settings)}{_keys()}"
-        f'<div class="plots">{panels}</div>{_table(scores, settings, end_s)}'
-        f"{_parameters(parameters)}</main><script>{SCRIPT}</script></body></html>\n"
+    panels = [_panel(run, settings, top, end_s) for run in runs]
+    body = (
+        f"{_heading(workload, settings)}{_facts(every, settings)}{_scatter(every, settings)}"
+        f"{_keys()}{html.figures(panels)}{_table(scores, settings, end_s)}"
+        f"{html.wide('What was simulated', html.parameters(parameters) + html.note(NOTE))}"
     )
+    return html.page("headrace simulate scaling", body, style=OWN_STYLE)
 
 
 def _heading(workload: ScalingWorkload, settings: ScalingSimulation) -> str:
@@ -82,7 +94,7 @@ def _heading(workload: ScalingWorkload, settings: ScalingSimulation) -> str:
         f"played as {workload.mode}; TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms; "
         f"{settings.cold_start_s:g} s from ordered to ready"
     )
-    return f'<h1>Scaling policies side by side</h1><p class="soft">{escape(said)}</p>'
+    return html.heading("Scaling policies side by side", said)
 
 
 def _facts(scores: Sequence[ScalingScores], settings: ScalingSimulation) -> str:
@@ -102,11 +114,7 @@ def _facts(scores: Sequence[ScalingScores], settings: ScalingSimulation) -> str:
     closed = gap_closed(scores, goal)
     if closed is not None:
         facts.append((f"{closed:.0%}", f"of that gap closed by {OWN}"))
-    shown = "".join(
-        f'<div class="fact"><b>{escape(figure)}</b><span>{escape(said)}</span></div>'
-        for figure, said in facts
-    )
-    return f'<div class="facts">{shown}</div>'
+    return html.facts(facts)
 
 
 def _scatter(scores: Sequence[ScalingScores], settings: ScalingSimulation) -> str:
@@ -142,18 +150,6 @@ def _panel(run: ScalingRun, settings: ScalingSimulation, top: float, end_s: floa
 
 
 def _table(scores: Sequence[ScalingScores], settings: ScalingSimulation, end_s: float) -> str:
-    heads = "".join(
-        f"<th>{head}</th>"
-        for head in (
-            "scaler",
-            "attainment %",
-            "of tokens %",
-            "replica-hours",
-            "mean replicas",
-            "peak",
-            "changes",
-        )
-    )
     rows: list[str] = []
     for each in scores:
         kind = "best" if each.attainment >= settings.goal else ""
@@ -164,23 +160,8 @@ def _table(scores: Sequence[ScalingScores], settings: ScalingSimulation, end_s: 
             f"<td>{each.replica_hours * 3600 / end_s:.2f}</td><td>{each.peak:,}</td>"
             f"<td>{each.changes:,}</td></tr>"
         )
-    return (
-        f'<div class="wide"><h2>All figures</h2><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    table = (
+        f"<table><thead><tr>{html.cells('th', HEADS)}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
     )
-
-
-def _parameters(parameters: Sequence[tuple[str, str]]) -> str:
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in parameters
-    )
-    note = (
-        "A replica is paid from the order until its last stream has ended. All scalers see the "
-        "same demand, and start with 1.25 times what its first minute takes, but for those that "
-        "know more. In panels, each column of pixels shows the highest demand, the least that was "
-        "ready and all misses in its time; the axis is the same in all of them."
-    )
-    return (
-        f'<div class="wide"><h2>What was simulated</h2><dl>{items}</dl>'
-        f'<p class="soft" style="margin-top:14px">{note}</p></div>'
-    )
+    return html.wide("All figures", table)
