@@ -10,10 +10,12 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from headrace.core.events import Dispatch
+from headrace.core.model import Replica
 from headrace.edges.http import client
 from headrace.edges.http.client import UpstreamCall, UpstreamConnection, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
@@ -26,10 +28,11 @@ from headrace.gateway.notes import notes_of
 from headrace.gateway.settings import GatewaySettings, Timeouts, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
+from headrace.gateway.tracing import Tracer
 from tests.property.test_http_requests import LIMITS, Wire
 
 CONVERSATIONS = 300
-REPLICA = SimpleNamespace(url="http://127.0.0.1:1")
+REPLICA = cast("Replica", SimpleNamespace(url="http://127.0.0.1:1"))
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 _SIZE_LINE = re.compile(rb"\r\n0*([0-9A-Fa-f]{1,8})\r\n")
 
@@ -50,7 +53,7 @@ class Side:
         self.now_s = 1000.0
         self.settings = GatewaySettings(timeouts=Timeouts(between_bytes_s=2.5))
         self.telemetry = Telemetry(TelemetrySettings(), self.now)
-        self.tracer = None
+        self.tracer: Tracer | None = None
         self.pool = UpstreamPool(max_idle=5, idle_s=1e12)
         self.pool.known_heads = known_heads()
         self.responses = StoredResponses(10)
@@ -60,7 +63,7 @@ class Side:
         self._address = self._upstream.address(REPLICA.url)
         self._server = HttpServer(self, replace(LIMITS, max_connections_per_client=1))
         self._server.known_heads = known_heads()
-        self._client = None
+        self._connect()
 
     def now(self):
         return self.now_s
@@ -97,16 +100,18 @@ class Side:
     # ------------------------------------------------------------ what happens to it
 
     def play(self, request, steps):
-        if self._client is None or self._wire.closed or self._client._current is not None:
+        if self._wire.closed or self._client._current is not None:
             self._hang_up()
-            self._wire, self._client = Wire(), ClientConnection(self._server)
-            self._client.connection_made(self._wire)
+            self._connect()
         if not self.pool._idle.get(self._address):
             connection = UpstreamConnection(self.pool, self._address)
             connection.connection_made(Wire())
             self.pool.release(connection)
         self._client.data_received(request)
-        self._engine = self.exchange._upstream_call.connection
+        call = self.exchange._upstream_call
+        assert call is not None
+        assert call.connection is not None
+        self._engine = call.connection
         for span_s, step in steps:
             self.now_s += span_s
             self._take(step)
@@ -130,11 +135,15 @@ class Side:
         elif step == "client gone":
             self._hang_up()
             self._wire.closed = True
-        if engine.transport is not None and engine.transport.closed:
+        if engine.transport is not None and engine.transport.is_closing():
             engine.connection_lost(None)
 
+    def _connect(self):
+        self._wire, self._client = Wire(), ClientConnection(self._server)
+        self._client.connection_made(self._wire)
+
     def _hang_up(self):
-        if self._client is not None and self._client._transport is not None:
+        if self._client._transport is not None:
             self._client.connection_lost(None)
             # An engine's own size line may pass where ours would be written another way.
             self.log.append(_SIZE_LINE.sub(_plain_line, self._wire.written))
