@@ -192,12 +192,18 @@ class DataPlane:
         while True:
             await asyncio.sleep(TICK_S)
             now = self.now()
-            for progress in self.telemetry.tick(now):
-                self.apply(progress, now)
+            try:
+                for progress in self.telemetry.tick(now):
+                    self.apply(progress, now)
+            except Exception:  # noqa: BLE001 - deadlines are kept whatever became of the counting
+                _log.exception("streams could not be counted")
             for exchange in tuple(self._exchanges.values()):
                 self._check(exchange, now)
-            self._server.sweep(now)
-            self.pool.sweep(now)
+            try:
+                self._server.sweep(now)
+                self.pool.sweep(now)
+            except Exception:  # noqa: BLE001 - the next turn takes up what is left
+                _log.exception("connections could not be swept")
 
     def _check(self, exchange: Exchange, now: float) -> None:
         try:

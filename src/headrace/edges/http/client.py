@@ -215,7 +215,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self._drop()
-        sink.answer_whole(head, body)
+        try:
+            sink.answer_whole(head, body)
+        except Exception:  # noqa: BLE001 - as in `_parse`; this call is not to hear of anything more
+            _log.exception("an answer could not be handled")
+            sink.answer_failed("the gateway failed to handle the answer")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None:

@@ -1,0 +1,323 @@
+"""With or without its shortcuts the byte path does the same.
+
+Streams and whole answers of all kinds, damaged and cut anywhere, one after another on connections
+that are kept alive: the client gets the same bytes, and the core and the metrics the same figures,
+whether chunks pass by comparison and heads are known, or everything goes the long way.
+"""
+
+import random
+import re
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from headrace.core.events import Dispatch
+from headrace.core.model import Replica
+from headrace.edges.http import client
+from headrace.edges.http.client import UpstreamCall, UpstreamConnection, UpstreamPool
+from headrace.edges.http.connection import ClientConnection
+from headrace.edges.http.known_heads import KnownHeads
+from headrace.edges.http.server import HttpServer
+from headrace.gateway import steady
+from headrace.gateway.call import Origin, read_call
+from headrace.gateway.exchange import Exchange, Upstream
+from headrace.gateway.notes import notes_of
+from headrace.gateway.settings import GatewaySettings, Timeouts, UpstreamAccess
+from headrace.gateway.stored import StoredResponses
+from headrace.gateway.telemetry import Telemetry, TelemetrySettings
+from headrace.gateway.tracing import Tracer
+from tests.property.test_http_requests import LIMITS, Wire
+
+CONVERSATIONS = 300
+REPLICA = cast("Replica", SimpleNamespace(url="http://127.0.0.1:1"))
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+_SIZE_LINE = re.compile(rb"\r\n0*([0-9A-Fa-f]{1,8})\r\n")
+
+
+def _plain_line(line):
+    return b"\r\n%b\r\n" % line[1].lower()
+
+
+class NoHeads(KnownHeads):
+    def match(self, data):
+        return None
+
+
+class Side:
+    """A gateway with one client connection and one engine connection, kept alive where they may."""
+
+    def __init__(self, engine, known_heads) -> None:
+        self.now_s = 1000.0
+        self.settings = GatewaySettings(timeouts=Timeouts(between_bytes_s=2.5))
+        self.telemetry = Telemetry(TelemetrySettings(), self.now)
+        self.tracer: Tracer | None = None
+        self.pool = UpstreamPool(max_idle=5, idle_s=1e12)
+        self.pool.known_heads = known_heads()
+        self.responses = StoredResponses(10)
+        self.requests = 0
+        self.log = []
+        self._upstream = Upstream(UpstreamAccess(engine=engine))
+        self._address = self._upstream.address(REPLICA.url)
+        self._server = HttpServer(self, replace(LIMITS, max_connections_per_client=1))
+        self._server.known_heads = known_heads()
+        self._connect()
+
+    def now(self):
+        return self.now_s
+
+    # ------------------------------------------------------------ what an exchange needs
+
+    def apply(self, event, now=None):
+        self.log.append(repr(event))
+
+    def upstream(self, pool):
+        return self._upstream
+
+    def released(self, exchange):
+        pass
+
+    over = released
+
+    # ------------------------------------------------------------ what a connection needs
+
+    def refusal_of(self, head):
+        notes_of(head, None)
+
+    def refused(self, refusal, headers):
+        return []
+
+    def handle(self, request, connection):
+        notes_of(request.head, None)
+        self.requests += 1
+        name, request.received_s = f"r{self.requests}", self.now_s
+        self.exchange = Exchange(self, connection, read_call(request, Origin(name)))
+        self.exchange.dispatch(Dispatch(name, self.requests, "p", "p-0", "m", 7), REPLICA)
+        return self.exchange
+
+    # ------------------------------------------------------------ what happens to it
+
+    def play(self, request, steps):
+        if self._wire.closed or self._client._current is not None:
+            self._hang_up()
+            self._connect()
+        if not self.pool._idle.get(self._address):
+            connection = UpstreamConnection(self.pool, self._address)
+            connection.connection_made(Wire())
+            self.pool.release(connection)
+        self._client.data_received(request)
+        call = self.exchange._upstream_call
+        assert call is not None
+        assert call.connection is not None
+        self._engine = call.connection
+        for span_s, step in steps:
+            self.now_s += span_s
+            self._take(step)
+        self.log.append((self._client._current is None, self._wire.closed, self.pool.count()))
+
+    def _take(self, step):
+        engine, there = self._engine, self._client._transport is not None
+        if isinstance(step, bytes) and engine.transport is not None:
+            engine.data_received(step)
+        elif step == "engine gone":
+            engine.connection_lost(None)
+        elif step == "tick":
+            self.telemetry.tick(self.now_s)
+            self.log += [series.output_tokens.value for series in self.telemetry.series]
+        elif step == "check":
+            self.exchange.check(self.now_s)
+        elif step == "client slow" and there and not self._client._slow:
+            self._client.pause_writing()
+        elif step == "client ready" and there and self._client._slow:
+            self._client.resume_writing()
+        elif step == "client gone":
+            self._hang_up()
+            self._wire.closed = True
+        if engine.transport is not None and engine.transport.is_closing():
+            engine.connection_lost(None)
+
+    def _connect(self):
+        self._wire, self._client = Wire(), ClientConnection(self._server)
+        self._client.connection_made(self._wire)
+
+    def _hang_up(self):
+        if self._client._transport is not None:
+            self._client.connection_lost(None)
+            # An engine's own size line may pass where ours would be written another way.
+            self.log.append(_SIZE_LINE.sub(_plain_line, self._wire.written))
+
+    def outcome(self):
+        self._hang_up()
+        self.telemetry.flush(self.now_s)
+        figures = [
+            (
+                [*series.ttft.counts, *series.tpot.counts, *series.itl.counts],
+                [round(each.total, 6) for each in (series.ttft, series.tpot, series.itl)],
+                [series.input_tokens, series.cached_tokens, series.output_tokens.value],
+                [series.output_tokens.debt, series.aborted_output_tokens, series.in_flight],
+                [series.requests, series.usage_missing],
+            )
+            for series in self.telemetry.series
+        ]
+        return self.log, figures, self._server.buffered_bytes
+
+
+# ---------------------------------------------------------------- what is sent
+
+PLAIN = (b" the", b"a", "größer".encode())
+ODD = (
+    b"",
+    rb"\n",
+    rb"\"",
+    b"[DONE]",
+    b"\x7f",
+    rb"\"usage\":{}",
+    b"x" * 3000,
+    b"]",
+    b"\xff",
+    b"a\n\ndata: b",
+    b"a\rb",
+)
+DELTAS = (
+    b'"content":"W"',
+    b'"reasoning_content":"W"',
+    b'"reasoning_content":null,"content":"W"',
+    b'"tool_calls":[{"function":{"arguments":"W"}}]',
+    b'"content":"","reasoning":"W"',
+)
+EVENTS = (
+    b'data: {"choices":[C],"usage":null}\n\n',
+    b'data: {"choices":[C],"usage":{"prompt_tokens":9,"completion_tokens":5}}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":30}}\n\n',
+    b'data: {"choices":[C,C]}\n\n',
+    b'data: {"choices":[C]}\n\ndata: {"choices":[C]}\n\n',
+    b'data: {"choices":[C]}\r\n\r\n',
+    b'data: {"choices":[C]}\n',
+    b'data: {"choices":[C]}\n\n\n',
+    b'data: {"error":{"message":"x"}}\n\n',
+    b"data: [DONE]\n\n",
+    b": ping\n\n",
+    b"\n",
+    b"data: {not json\n\n",
+)
+FRAMES = (b"%X\r\n%b\r\n", b"00%x\r\n%b\r\n", b"%x;a=b\r\n%b\r\n", b"%x\n%b\r\n", b"%x\r\n%b\n")
+ENDS = (b"0\r\n\r\n",) * 6 + (
+    b"0\r\nx: y\r\n\r\n",
+    b"",
+    b"0\r\n",
+    b"0\r\n\r\nHTTP/1.1 200",
+    b"z\r\n",
+)
+STEPS = (
+    "tick",
+    "tick",
+    "check",
+    "client slow",
+    "client ready",
+    "check",
+    "client gone",
+    "engine gone",
+)
+BODIES = (b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}', b'{"id":"resp_1"}', b"junk", b"")
+
+
+def event(rng: random.Random, oddness: float, deltas) -> bytes:
+    shape = b'data: {"choices":[C]}\n\n' if rng.random() > oddness else rng.choice(EVENTS)
+    words = rng.choice(PLAIN) if rng.random() > oddness else rng.choice(ODD)
+    choice = b'{"index":0,"delta":{%b}}' % rng.choice(deltas).replace(b"W", words)
+    return shape.replace(b"C", choice)
+
+
+def stream(rng: random.Random) -> list[bytes]:
+    oddness, damage = rng.choice([0.03, 0.1, 0.5]), rng.choice([0, 0, 0, 0.05])
+    deltas = rng.sample(DELTAS, rng.choice([1, 1, 2]))
+    events = [event(rng, oddness, deltas) for _ in range(rng.randrange(1, 30))]
+    reads = [STREAM_HEAD + b"transfer-encoding: chunked\r\n\r\n"]
+    for each in [*events, b"data: [DONE]\n\n"]:
+        frame = rng.choice(FRAMES) if rng.random() < damage else b"%x\r\n%b\r\n"
+        size = len(each) - (rng.random() < damage)
+        reads.append(frame % (size, each))
+    return [*reads, rng.choice(ENDS)]
+
+
+def whole(rng: random.Random) -> list[bytes]:
+    body = rng.choice(BODIES)
+    status = rng.choice([b"200 OK"] * 8 + [b"201 Created", b"400 Bad", b"500 Oops"])
+    length = rng.choice([b"%d" % len(body)] * 8 + [b"0%d" % len(body), b"%d" % (len(body) + 1)])
+    field = rng.choice([b""] * 8 + [b"connection: close\r\n", b"connection: keep-alive\r\n"])
+    fields = b"content-type: application/json\r\n%bcontent-length: %b\r\n\r\n" % (field, length)
+    before = b"HTTP/1.1 100 Continue\r\n\r\n" if rng.random() < 0.05 else b""
+    after = rng.choice([b"HTTP/1.1 2", b"\r\n", b"x"]) if rng.random() < 0.05 else b""
+    return [before + b"HTTP/1.1 %b\r\n%b%b%b" % (status, fields, body, after)]
+
+
+def cut_anew(rng: random.Random, reads: list[bytes]) -> list[bytes]:
+    data = b"".join(reads)
+    edges = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randrange(8)))
+    return [data[a:b] for a, b in pairwise([0, *edges, len(data)])]
+
+
+def exchange(rng: random.Random):
+    streamed = rng.random() < 0.5
+    members = b',"stream":true' if streamed else b""
+    body = b'{"model":"m","messages":[{"role":"user","content":"hi"}]%b}' % members
+    version, field = rng.choice(
+        [(b"1.1", b"")] * 8 + [(b"1.0", b""), (b"1.1", b"Connection: close\r\n")]
+    )
+    fields = b"Host: a\r\n%bContent-Length: %d\r\n\r\n" % (field, len(body))
+    request = b"POST /v1/chat/completions HTTP/%b\r\n%b%b" % (version, fields, body)
+    reads = stream(rng) if streamed or rng.random() < 0.1 else whole(rng)
+    if rng.random() < 0.3:
+        reads = cut_anew(rng, reads)
+    steps = []
+    for read in filter(None, reads):
+        steps.append((rng.choice([0, 0.001, 0.02, 0.3, 2.0]), read))
+        if rng.random() < 0.15:
+            steps.append(
+                (
+                    rng.choice([0.01, 0.3, 30.0] if rng.random() < 0.1 else [0.01, 0.3]),
+                    rng.choice(STEPS),
+                )
+            )
+    return request, [*steps, (0.5, "client ready")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_shortcuts_change_nothing(seed, monkeypatch):
+    monkeypatch.setattr(UpstreamCall, "_connect", lambda call: call.sink.answer_failed("refused"))
+    rng, passed, known = random.Random(seed), 0, 0
+    for _ in range(CONVERSATIONS // 3):
+        played = [exchange(rng) for _ in range(rng.randrange(1, 6))]
+        engine = rng.choice(["vllm", "vllm", "sglang", "tgi", "llamacpp"])
+        outcomes = []
+        for shortcuts in (True, False):
+            side = Side(engine, KnownHeads if shortcuts else NoHeads)
+            with monkeypatch.context() as patch:
+                patch.setattr(steady, "monotonic", side.now)
+                takes = counting(patch, steady.Steady, "takes")
+                match = counting(patch, KnownHeads, "match")
+                if not shortcuts:
+                    patch.setattr(Exchange, "_flow", lambda *_: None)
+                    patch.setattr(client, "chunk_start", lambda _: 0)
+                for request, steps in played:
+                    side.play(request, steps)
+                outcomes.append(side.outcome())
+            passed, known = passed + takes[0], known + match[0]
+        assert outcomes[0] == outcomes[1]
+    assert passed > CONVERSATIONS // 3
+    assert known > CONVERSATIONS // 6
+
+
+def counting(patch, owner, name):
+    """Count how often a method says yes."""
+    count, method = [0], getattr(owner, name)
+
+    def counted(*args):
+        answer = method(*args)
+        count[0] += bool(answer)
+        return answer
+
+    patch.setattr(owner, name, counted)
+    return count
