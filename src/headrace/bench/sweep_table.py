@@ -13,7 +13,7 @@ from rich.text import Text
 from headrace.bench.definitions import DUE, GOODPUT, SHORT
 from headrace.bench.sweep import SweepResult
 from headrace.bench.sweep_step import INVALID, MET, NOT_MET, UNDECIDED, Step
-from headrace.bench.table import percent
+from headrace.bench.table import note, percent
 from headrace.core.durations import in_words
 
 STEP_HEADS = (
@@ -68,8 +68,7 @@ def step_cells(step: Step) -> tuple[str, ...]:
 def _parts(result: SweepResult, width: int) -> Iterator[RenderableType]:
     yield Text(result.headline, "bold green" if result.exit_code == 0 else "bold red")
     yield _table(result, width)
-    note = f"{SHORT}. {GOODPUT.capitalize()}. {DUE.capitalize()}. {INTERVAL.capitalize()}."
-    yield Padding(Text(note, "dim"), (0, 0, 0, 2))
+    yield note(f"{SHORT}. {GOODPUT.capitalize()}. {DUE.capitalize()}. {INTERVAL.capitalize()}.")
     for step in result.steps:
         if step.state in {UNDECIDED, INVALID}:
             yield Padding(Text(step_line(step)), (0, 0, 0, 2))

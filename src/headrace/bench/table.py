@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.constrain import Constrain
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,8 @@ from headrace.core.durations import in_words
 
 NOT_SERVED = "(not served)"
 """The name of no replica."""
+NOTE_COLUMNS = 100
+"""Sentences are no wider than this, however wide the tables are."""
 
 
 def run_table(summary: Summary, width: int) -> RenderableType:
@@ -37,7 +40,8 @@ def _parts(summary: Summary, width: int) -> Iterator[RenderableType]:
     ):
         if groups:
             yield _groups(title, groups, width)
-            yield Padding(Text(f"{SHORT}.", "dim"), (0, 0, 0, 2))
+            yield note(f"{SHORT}.")
+    yield Text()
     yield _amounts(summary)
     if summary.all.errors:
         yield _errors(summary.all)
@@ -53,7 +57,12 @@ def headline(summary: Summary) -> Text:
 def definitions() -> RenderableType:
     """In small print, under a table of latencies."""
     said = [f"{name}: {meaning}." for name, meaning in DEFINITIONS]
-    return Padding(Text(f"{' '.join(said)} {PERCENTILES.capitalize()}.", "dim"), (0, 0, 1, 2))
+    return note(f"{' '.join(said)} {PERCENTILES.capitalize()}.")
+
+
+def note(text: str) -> RenderableType:
+    """What stands in small print under a table."""
+    return Constrain(Padding(Text(text, "dim"), (0, 0, 0, 2)), NOTE_COLUMNS)
 
 
 def _table(*heads: str) -> Table:
@@ -180,8 +189,8 @@ def _amounts(summary: Summary) -> RenderableType:
     table.add_column()
     for name, value in amounts(summary):
         table.add_row(name, value)
-    note = Text(f"{GOODPUT.capitalize()}. {DUE.capitalize()}.", "dim")
-    return Padding(Group(table, note), (0, 0, 1, 2))
+    said = note(f"{GOODPUT.capitalize()}. {DUE.capitalize()}.")
+    return Group(Padding(table, (0, 0, 0, 2)), said)
 
 
 def _errors(scores: Scores) -> Table:

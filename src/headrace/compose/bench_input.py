@@ -97,7 +97,7 @@ def load_of(options: BenchOptions) -> tuple[Load, tuple[str, ...]]:
     Raises:
         BenchError: a flag, the file, or its contents cannot be used.
     """
-    _refuse_what_would_do_nothing(options)
+    refuse_what_would_do_nothing(options)
     if options.trace is not None or options.traffic is not None:
         return _traced(options)
     duration_s = _duration_or_none(options)
@@ -165,8 +165,12 @@ def extras_of(options: BenchOptions) -> Extras:
 # ------------------------------------------------------------ pieces
 
 
-def _refuse_what_would_do_nothing(options: BenchOptions) -> None:
-    """Who gives a flag expects that it does something."""
+def refuse_what_would_do_nothing(options: BenchOptions) -> None:
+    """Who gives a flag expects that it does something.
+
+    Raises:
+        BenchError: a flag is given without what it goes with.
+    """
     usual = BenchOptions(options.url)
     has_trace = options.trace is not None or options.traffic is not None
     has_rate = options.rate is not None or options.rates is not None
@@ -174,6 +178,8 @@ def _refuse_what_would_do_nothing(options: BenchOptions) -> None:
         ("think", options.users is not None, "--users"),
         ("speed", has_trace, "--trace or --traffic"),
         ("arrivals", has_rate or not (has_trace or options.users), "--rate or --rates"),
+        ("precision", options.sweep, "--sweep"),
+        ("repeats", options.sweep, "--sweep"),
         ("lengths", not has_trace, "--rate, --rates or --users: a trace has lengths of its own"),
     ):
         if not can_be_used and getattr(options, name) != getattr(usual, name):

@@ -55,7 +55,13 @@ class Terminal:
 
     def page(self, content: RenderableType) -> None:
         """Tables and sentences, laid out for the width there is."""
-        self._out.print(content, markup=False, soft_wrap=False)
+        if self._out.is_terminal:
+            self._out.print(content, markup=False, soft_wrap=False)
+            return
+        # Tables are filled up with blanks, and in a file nobody needs those.
+        with self._out.capture() as captured:
+            self._out.print(content, markup=False, soft_wrap=False)
+        self._out.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
     def details(self, lines: Iterable[str]) -> None:
         """More about a problem, each line laid out for the width there is."""
