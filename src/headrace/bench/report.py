@@ -182,7 +182,8 @@ def tables(summary: Summary) -> str:
             parts.append(html.wide(title, content))
     if summary.all.errors:
         rows = [
-            (kind, f"{count:,}", error_in_words(kind)) for kind, count in summary.all.errors.items()
+            (kind, f"{count:,}", error_in_words(kind, summary.all.error_examples[kind]))
+            for kind, count in summary.all.errors.items()
         ]
         parts.append(html.wide("Failed", html.table(["kind", "requests", "which is"], rows)))
     return "".join(parts)

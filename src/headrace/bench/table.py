@@ -197,15 +197,18 @@ def _errors(scores: Scores) -> Table:
     table = _table("error", "requests")
     table.add_column("which is")
     for kind, count in scores.errors.items():
-        table.add_row(kind, f"{count:,}", error_in_words(kind))
+        table.add_row(kind, f"{count:,}", error_in_words(kind, scores.error_examples[kind]))
     return table
 
 
-def error_in_words(kind: str) -> str:
-    """What a kind of error means."""
+def error_in_words(kind: str, example: str) -> str:
+    """What a kind of error means, with what was said of one of them, and what helps."""
     if kind.startswith("http_"):
-        return f"the answer had status {kind.removeprefix('http_')}"
-    return ERROR_KINDS.get(kind, "")
+        meaning = f"the answer had status {kind.removeprefix('http_')}"
+    else:
+        meaning = ERROR_KINDS.get(kind, "")
+    said = f"{meaning}, as: {example}" if example else meaning
+    return f"{said} (--natural-ends leaves it out)" if "ignore_eos" in example else said
 
 
 def percent(share: float) -> str:

@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 from math import inf
 from pathlib import Path
 
-from headrace.bench.settings import BenchError, BenchSettings
+from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
 from headrace.config.quantities import parse_duration
 from headrace.traffic.arrival_plan import ENDLESS_S, Arrivals, Process, parse_process, parse_step
 from headrace.traffic.arrivals import RateSegment
@@ -22,7 +22,6 @@ from headrace.traffic.reader import read_trace
 from headrace.traffic.shape import cut, sped_up
 from headrace.traffic.trace import Trace, TraceError
 
-KEY_VARIABLE = "HEADRACE_API_KEY"
 DEFAULT_DURATION_S = 30.0
 DEFAULT_RATE = 1.0
 """Requests per second of generated traffic that names none."""

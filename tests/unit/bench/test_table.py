@@ -44,6 +44,19 @@ def test_a_sweep_fits(width):
     assert "is the highest rate found to meet the targets" in " ".join(shown[:2])
 
 
+def test_an_error_is_shown_with_what_was_said_of_it():
+    run = ENGINE.run(4.0)
+    refused = [record for record in run.records if record.error]
+    refused[0].error_detail = "no such argument: ignore_eos"
+    summary = summarise(run.records, run.info, SLOS)
+    text = " ".join(" ".join(lines(run_table(summary, 100), 100)).split())
+    assert (
+        "http_503 6 the answer had status 503, as: no such argument: ignore_eos "
+        "(--natural-ends leaves it out)"
+    ) in text
+    assert summary.all.error_examples == {"http_503": refused[0].error_detail}
+
+
 def test_nothing_at_all_is_shown_as_nothing():
     run = ENGINE.run(4.0)
     text = "\n".join(lines(run_table(summarise([], run.info, SLOS), 100), 100))
