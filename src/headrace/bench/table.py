@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.bench.definitions import DEFINITIONS, DUE, GOODPUT, PERCENTILES, SHORT
-from headrace.bench.percentiles import Distribution
 from headrace.bench.record import ERROR_KINDS
 from headrace.bench.scores import Scores, Summary
 from headrace.core.durations import in_words
@@ -30,7 +29,7 @@ def run_table(summary: Summary, width: int) -> RenderableType:
 
 def _parts(summary: Summary, width: int) -> Iterator[RenderableType]:
     yield headline(summary)
-    yield from (Text(f"  {line}") for line in summary.verdict.lines)
+    yield from (Padding(Text(line), (0, 0, 0, 2)) for line in summary.verdict.lines)
     yield _latencies(summary.all)
     yield definitions()
     for title, groups in (
@@ -74,24 +73,26 @@ def _table(*heads: str) -> Table:
 
 
 def _latencies(scores: Scores) -> Table:
-    table = _table("", "mean", "p50", "p90", "p95", "p99", "max", "of")
-    for name, times in latencies(scores):
-        if times.count:
-            figures = (times.mean, times.p50, times.p90, times.p95, times.p99, times.max)
-            table.add_row(name, *map(in_words, figures), f"{times.count:,}")
-        else:
-            table.add_row(name, *["–"] * 6, "0")
+    table = _table(*LATENCY_HEADS)
+    for row in latency_rows(scores):
+        table.add_row(*row)
     return table
 
 
-def latencies(scores: Scores) -> tuple[tuple[str, Distribution], ...]:
-    """The four times of a group with their names."""
-    return (
+LATENCY_HEADS = ("", "mean", "p50", "p90", "p95", "p99", "max", "of")
+
+
+def latency_rows(scores: Scores) -> Iterator[tuple[str, ...]]:
+    """The four times of a group, as `LATENCY_HEADS` names their figures."""
+    for name, times in (
         ("TTFT", scores.ttft_s),
         ("TPOT", scores.tpot_s),
         ("ITL", scores.itl_s),
         ("E2E", scores.e2e_s),
-    )
+    ):
+        figures = (times.mean, times.p50, times.p90, times.p95, times.p99, times.max)
+        shown = map(in_words, figures) if times.count else ["–"] * len(figures)
+        yield name, *shown, f"{times.count:,}"
 
 
 GROUP_HEADS = (

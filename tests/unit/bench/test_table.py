@@ -44,6 +44,18 @@ def test_a_sweep_fits(width):
     assert "is the highest rate found to meet the targets" in " ".join(shown[:2])
 
 
+def test_a_line_of_the_verdict_stays_indented_where_it_is_wrapped():
+    engine = replace(ENGINE, failing=0.0, tiers=("gold", "batch"))
+    run = engine.run(4.0)
+    summary = summarise(run.records, run.info, SLOS)
+    (other, *_) = summary.verdict.lines
+    shown = lines(run_table(summary, 60), 60)
+    first = next(place for place, line in enumerate(shown) if line.strip().startswith(other[:12]))
+    wrapped = shown[first : first + 2]
+    assert [line[:2] for line in wrapped] == ["  ", "  "]
+    assert other.startswith(" ".join(line.strip() for line in wrapped))
+
+
 def test_an_error_is_shown_with_what_was_said_of_it():
     run = ENGINE.run(4.0)
     refused = [record for record in run.records if record.error]
