@@ -110,7 +110,7 @@ def step_of(rate_rps: float, trials: Sequence[Trial], slos: Slos, confidence: fl
     counts = _counts(valid or trials)
     state, reason = _judge(valid, counts, slos, confidence)
     if not valid:
-        state, reason = INVALID, trials[-1].summary.verdict.headline
+        state, reason = INVALID, trials[-1].summary.run.invalid_reason
     every = [count for tier in counts.values() for count in tier]
     judged = sum(count.judged for count in every)
     return Step(

@@ -146,6 +146,15 @@ def test_an_engine_that_never_meets_is_told_so():
     assert found.finished
 
 
+def test_a_generator_that_is_late_from_the_first_rate_on_is_told_of():
+    found = sweep(replace(ENGINE, generator_limit_rps=0.5).run, SweepSettings(), SLOS)
+    assert found.headline == (
+        "NO RATE FOUND that shows the targets met; the generator itself was late at 1 requests/s"
+    )
+    (step,) = found.steps
+    assert step_line(step) == "1 requests/s: invalid (the generator sent late)"
+
+
 def test_of_two_runs_the_worse_is_shown():
     runs = [ENGINE.run(8.5, seed) for seed in range(2)]
     trials = [trial_of(seed, run, SLOS) for seed, run in enumerate(runs)]
