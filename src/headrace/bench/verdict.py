@@ -57,7 +57,7 @@ class Judged:
             return ""
         name = f"{self.tier}: " if self.tier else ""
         return (
-            f"{name}{self.judged:,} requests are too few to show {self.slo.share * 100:g} %: that "
+            f"{name}so few requests ({self.judged:,}) do not show {self.slo.share * 100:g} %: that "
             f"takes {least:,} or more"
         )
 

@@ -150,7 +150,7 @@ def test_nothing_to_judge_is_not_met():
 def test_few_requests_are_said_to_show_little():
     few, enough = (tuple(record(index) for index in range(count)) for count in (380, 381))
     assert scored(*few).verdict.lines == (
-        "380 requests are too few to show 99 %: that takes 381 or more",
+        "so few requests (380) do not show 99 %: that takes 381 or more",
     )
     assert scored(*enough).verdict.lines == ()
     assert scored(record(0, ttft_s=9.0)).verdict.lines == ()  # they show well that it is missed
