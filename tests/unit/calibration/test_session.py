@@ -84,6 +84,20 @@ async def test_how_many_run_at_once_is_found_out_where_nobody_tells():
     assert max(point.batch for point in measured.decodes) == 4
 
 
+@pytest.mark.parametrize("tells_sequences", [True, False])
+async def test_streams_that_were_not_to_be_measured_are_no_engine_of_one_sequence(
+    tells_sequences: bool,
+):
+    engine = VirtualEngine(HIDDEN["laptop"], overhead_s=OVERHEAD_S, tick_s=TICK_S)
+    replica = replica_of(HIDDEN["laptop"], max_context_tokens=4096, tells_sequences=tells_sequences)
+    settings = Settings(budget_s=400.0, max_batch=1)
+    measured = await Session(replica, engine, settings, lambda *_: None).calibrate()
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert not isinstance(found, Fit)
+    (doubt,) = found
+    assert str(doubt).startswith("per_sequence_s: no two streams ran side by side; ")
+
+
 async def session_of(engine_spec: EngineSpec, settings: Settings, context_tokens: int) -> Session:
     engine = VirtualEngine(engine_spec, overhead_s=OVERHEAD_S, tick_s=TICK_S)
     replica = replica_of(engine_spec, max_context_tokens=context_tokens, tells_sequences=True)
