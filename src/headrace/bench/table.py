@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -30,7 +30,7 @@ def run_table(summary: Summary, width: int) -> RenderableType:
 def _parts(summary: Summary, width: int) -> Iterator[RenderableType]:
     yield headline(summary)
     yield from (Padding(Text(line), (0, 0, 0, 2)) for line in summary.verdict.lines)
-    yield _latencies(summary.all)
+    yield _latencies(summary.all, width)
     yield definitions()
     for title, groups in (
         ("length class", summary.length_classes),
@@ -72,14 +72,36 @@ def _table(*heads: str) -> Table:
     return table
 
 
-def _latencies(scores: Scores) -> Table:
-    table = _table(*LATENCY_HEADS)
-    for row in latency_rows(scores):
-        table.add_row(*row)
+def columns_that_fit(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[int], width: int
+) -> list[int]:
+    """The columns that there is room for; of the others `dispensable` names the first to go."""
+    wide = [max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)]
+    shown = list(range(len(wide)))
+    for place in dispensable:
+        if sum(wide[each] for each in shown) <= width:
+            break
+        shown.remove(place)
+    return shown
+
+
+def _latencies(scores: Scores, width: int) -> Table:
+    return _fitted(LATENCY_HEADS, list(latency_rows(scores)), _LATENCY_DISPENSABLE, width)
+
+
+def _fitted(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[int], width: int
+) -> Table:
+    shown = columns_that_fit(heads, rows, dispensable, width)
+    table = _table(*(heads[place] for place in shown))
+    for row in rows:
+        table.add_row(*(row[place] for place in shown))
     return table
 
 
 LATENCY_HEADS = ("", "mean", "p50", "p90", "p95", "p99", "max", "of")
+_LATENCY_DISPENSABLE = (4, 3, 7, 1)
+"""As `_DISPENSABLE`."""
 
 
 def latency_rows(scores: Scores) -> Iterator[tuple[str, ...]]:
@@ -129,16 +151,7 @@ def group_cells(scores: Scores) -> tuple[str, ...]:
 def _groups(title: str, groups: Mapping[str, Scores], width: int) -> Table:
     """In as many columns as there is room for; --json and the report have them all."""
     rows = [(name or NOT_SERVED, *group_cells(scores)) for name, scores in groups.items()]
-    wide = [max(map(len, column)) + 2 for column in zip((title, *GROUP_HEADS), *rows, strict=True)]
-    shown = list(range(len(wide)))
-    for dispensable in _DISPENSABLE:
-        if sum(wide[place] for place in shown) <= width:
-            break
-        shown.remove(dispensable)
-    table = _table(*((title, *GROUP_HEADS)[place] for place in shown))
-    for row in rows:
-        table.add_row(*(row[place] for place in shown))
-    return table
+    return _fitted((title, *GROUP_HEADS), rows, _DISPENSABLE, width)
 
 
 def amounts(summary: Summary) -> list[tuple[str, str]]:

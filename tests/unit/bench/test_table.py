@@ -44,6 +44,17 @@ def test_a_sweep_fits(width):
     assert "is the highest rate found to meet the targets" in " ".join(shown[:2])
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_terminal_leaves_figures_out_and_no_name(width):
+    run = ENGINE.run(4.0)
+    shown = lines(run_table(summarise(run.records, run.info, SLOS), width), width)
+    assert max(map(len, shown)) <= width
+    for name in ("TTFT", "TPOT", "ITL", "E2E"):
+        (row,) = [line for line in shown if line.startswith(f" {name} ")]
+        assert len(row.split()) >= 7  # its name; p50, p99 and max, each with its unit
+        assert "…" not in row
+
+
 def test_a_line_of_the_verdict_stays_indented_where_it_is_wrapped():
     engine = replace(ENGINE, failing=0.0, tiers=("gold", "batch"))
     run = engine.run(4.0)
