@@ -39,7 +39,10 @@ def wilson(met: float, total: float, confidence: float = CONFIDENCE) -> Interval
     middle = share + z * z / (2 * total)
     around = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    return Interval(max((middle - around) / scale, 0.0), min((middle + around) / scale, 1.0))
+    # At the ends the two halves cancel, but for rounding.
+    low = (middle - around) / scale if met > 0 else 0.0
+    high = (middle + around) / scale if met < total else 1.0
+    return Interval(low, high)
 
 
 def design_effect(met: Sequence[bool]) -> float:

@@ -71,7 +71,8 @@ def measure(target: Target, load: Load, on_progress: OnProgress | None = None) -
 def workers_for(load: Load, settings: BenchSettings) -> int:
     """How many processes are to send."""
     if settings.workers is not None:
-        return settings.workers
+        # A process without a user would keep its share of the requests to itself.
+        return min(settings.workers, load.users or settings.workers)
     chunks = load.mean_output_tokens if settings.stream else 1.0
     busy = load.peak_rps * (REQUEST_CPU_S + chunks * CHUNK_CPU_S)
     wanted = max(busy / BUSY_SHARE, load.users / STREAMS_PER_WORKER)

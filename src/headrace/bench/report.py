@@ -17,11 +17,12 @@ from headrace.bench.scores import Scores, Summary
 from headrace.bench.slo import Slos
 from headrace.bench.table import (
     GROUP_HEADS,
+    LATENCY_HEADS,
     NOT_SERVED,
     amounts,
     error_in_words,
     group_cells,
-    latencies,
+    latency_rows,
     percent,
 )
 from headrace.core.durations import in_words
@@ -182,22 +183,17 @@ def tables(summary: Summary) -> str:
             parts.append(html.wide(title, content))
     if summary.all.errors:
         rows = [
-            (kind, f"{count:,}", error_in_words(kind)) for kind, count in summary.all.errors.items()
+            (kind, f"{count:,}", error_in_words(kind, summary.all.error_examples[kind]))
+            for kind, count in summary.all.errors.items()
         ]
         parts.append(html.wide("Failed", html.table(["kind", "requests", "which is"], rows)))
     return "".join(parts)
 
 
 def _latency_table(scores: Scores) -> str:
-    rows: list[tuple[str, ...]] = []
-    for name, times in latencies(scores):
-        figures = (times.mean, times.p50, times.p90, times.p95, times.p99, times.max)
-        shown = map(in_words, figures) if times.count else ["–"] * 6
-        rows.append((name, *shown, f"{times.count:,}"))
-    heads = ["", "mean", "p50", "p90", "p95", "p99", "max", "of"]
     said = " ".join(f"{name}: {meaning}." for name, meaning in DEFINITIONS)
     note = html.note(f"{said} {PERCENTILES.capitalize()}.")
-    return html.wide("Latency", html.table(heads, rows) + note)
+    return html.wide("Latency", html.table(LATENCY_HEADS, latency_rows(scores)) + note)
 
 
 def _parameters(summary: Summary) -> list[tuple[str, str]]:

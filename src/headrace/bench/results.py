@@ -31,6 +31,7 @@ class Group:
         "cached_tokens",
         "e2e_s",
         "errors",
+        "examples",
         "gaps",
         "input_tokens",
         "left",
@@ -47,6 +48,8 @@ class Group:
         self.outcomes: Counter[str] = Counter()
         """Of all that did not leave, by the name of what came of them."""
         self.errors: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        """What was said of the first error of each kind."""
         self.ttft_s = array("d")
         self.tpot_s = array("d")
         self.e2e_s = array("d")
@@ -70,6 +73,7 @@ class Group:
         self.outcomes[outcome] += 1
         if record.error:
             self.errors[record.error] += 1
+            self.examples.setdefault(record.error, record.error_detail)
             return
         self.e2e_s.append(record.ended_s - intended_s)
         if (tpot_s := record.tpot_s) is not None:
@@ -91,6 +95,7 @@ class Group:
         self.left += other.left
         self.outcomes.update(other.outcomes)
         self.errors.update(other.errors)
+        self.examples = {**other.examples, **self.examples}
         self.ttft_s.extend(other.ttft_s)
         self.tpot_s.extend(other.tpot_s)
         self.e2e_s.extend(other.e2e_s)

@@ -55,6 +55,8 @@ class Scores:
     """None: no usage told."""
     errors: dict[str, int] = field(default_factory=dict[str, int])
     """Failed requests by kind, the most frequent first."""
+    error_examples: dict[str, str] = field(default_factory=dict[str, str])
+    """What the endpoint or the system said of the first of each kind; empty: nothing."""
 
     @property
     def judged(self) -> int:
@@ -109,6 +111,7 @@ def summarise(records: Iterable[Record], info: RunInfo, slos: Slos) -> Summary:
 
 def scores_of(group: Group, info: RunInfo) -> Scores:
     """Figures of some requests of this run."""
+    errors = dict(sorted(group.errors.items(), key=lambda entry: (-entry[1], entry[0])))
     met, judged = group.outcomes[MET], group.requests - group.left
     return Scores(
         requests=group.requests,
@@ -135,7 +138,8 @@ def scores_of(group: Group, info: RunInfo) -> Scores:
         hit_share=(
             group.cached_tokens / group.cached_known_tokens if group.cached_known_tokens else None
         ),
-        errors=dict(sorted(group.errors.items(), key=lambda entry: (-entry[1], entry[0]))),
+        errors=errors,
+        error_examples={kind: group.examples[kind] for kind in errors},
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+KEY_VARIABLE = "HEADRACE_API_KEY"
+"""Of the environment, with the key of the endpoint."""
+
 
 class BenchError(Exception):
     """What is wrong with the input or the endpoint, in one line."""

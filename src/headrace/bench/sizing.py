@@ -4,7 +4,7 @@
 |---|---|---|
 | `--tokenizer FILE` | which words are one token | the extra `tokenizer` |
 | the engine's `/tokenize` | the same; vLLM's also what the chat template adds | the engine itself |
-| `usage` of two short answers | tokens per word, what the template adds | nothing |
+| `usage` of two or three short answers | tokens per word, what the template adds | nothing |
 
 What the template adds is taken from `usage` where `/tokenize` does not know. Whatever the source,
 the counts in a report are those of each answer's own usage.

@@ -12,6 +12,8 @@ from headrace.core.durations import in_words
 MET, FAILED, TTFT, TPOT, E2E = "met", "failed", "ttft", "tpot", "e2e"
 """What came of a request: every target met, no whole answer, or the first target it missed."""
 OUTCOMES = (MET, FAILED, TTFT, TPOT, E2E)
+WHOLE = "a whole answer"
+"""What is asked for where there is no target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,7 @@ class Slo:
     def in_words(self) -> str:
         """`TTFT 2.00 s, TPOT 50.0 ms`; `a whole answer` where there is no target."""
         targets = (("TTFT", self.ttft_s), ("TPOT", self.tpot_s), ("E2E", self.e2e_s))
-        return ", ".join(f"{name} {in_words(at)}" for name, at in targets if at < inf) or (
-            "a whole answer"
-        )
+        return ", ".join(f"{name} {in_words(at)}" for name, at in targets if at < inf) or WHOLE
 
 
 @dataclass(frozen=True, slots=True)

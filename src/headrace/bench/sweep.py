@@ -118,7 +118,9 @@ class SweepResult:
             parts.append(f"undecided at {', '.join(f'{each:.4g}' for each in self.undecided_rps)}")
         if self.lowest_not_met_rps is not None:
             parts.append(f"not met from {_rate(self.lowest_not_met_rps)}")
-        if self.limited_by_generator:
+        if self.limited_by_generator and self.highest_met_rps is None:
+            parts.append(f"the generator itself was late at {_rate(self.steps[0].rate_rps)}")
+        elif self.limited_by_generator:
             parts.append("above it the generator itself was late: this is its limit")
         if not self.finished:
             parts.append("the search was not finished")

@@ -94,10 +94,10 @@ class Step:
 
     @property
     def summary(self) -> Summary:
-        """Of the run whose goodput is the middle one."""
+        """Of the run whose goodput is the middle one; of two the worse."""
         valid = [trial for trial in self.trials if trial.summary.verdict.valid] or self.trials
         ranked = sorted(valid, key=lambda trial: trial.summary.all.goodput_share)
-        return ranked[len(ranked) // 2].summary
+        return ranked[(len(ranked) - 1) // 2].summary
 
 
 def step_of(rate_rps: float, trials: Sequence[Trial], slos: Slos, confidence: float) -> Step:
@@ -110,7 +110,7 @@ def step_of(rate_rps: float, trials: Sequence[Trial], slos: Slos, confidence: fl
     counts = _counts(valid or trials)
     state, reason = _judge(valid, counts, slos, confidence)
     if not valid:
-        state, reason = INVALID, trials[-1].summary.verdict.headline
+        state, reason = INVALID, trials[-1].summary.run.invalid_reason
     every = [count for tier in counts.values() for count in tier]
     judged = sum(count.judged for count in every)
     return Step(

@@ -13,7 +13,7 @@ from rich.text import Text
 from headrace.bench.definitions import DUE, GOODPUT, SHORT
 from headrace.bench.sweep import SweepResult
 from headrace.bench.sweep_step import INVALID, MET, NOT_MET, UNDECIDED, Step
-from headrace.bench.table import percent
+from headrace.bench.table import columns_that_fit, note, percent
 from headrace.core.durations import in_words
 
 STEP_HEADS = (
@@ -68,8 +68,7 @@ def step_cells(step: Step) -> tuple[str, ...]:
 def _parts(result: SweepResult, width: int) -> Iterator[RenderableType]:
     yield Text(result.headline, "bold green" if result.exit_code == 0 else "bold red")
     yield _table(result, width)
-    note = f"{SHORT}. {GOODPUT.capitalize()}. {DUE.capitalize()}. {INTERVAL.capitalize()}."
-    yield Padding(Text(note, "dim"), (0, 0, 0, 2))
+    yield note(f"{SHORT}. {GOODPUT.capitalize()}. {DUE.capitalize()}. {INTERVAL.capitalize()}.")
     for step in result.steps:
         if step.state in {UNDECIDED, INVALID}:
             yield Padding(Text(step_line(step)), (0, 0, 0, 2))
@@ -77,12 +76,7 @@ def _parts(result: SweepResult, width: int) -> Iterator[RenderableType]:
 
 def _table(result: SweepResult, width: int) -> Table:
     rows = [step_cells(step) for step in result.steps]
-    wide = [max(map(len, column)) + 2 for column in zip(STEP_HEADS, *rows, strict=True)]
-    shown = list(range(len(STEP_HEADS)))
-    for dispensable in _DISPENSABLE:
-        if sum(wide[place] for place in shown) <= width:
-            break
-        shown.remove(dispensable)
+    shown = columns_that_fit(STEP_HEADS, rows, _DISPENSABLE, width)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place in shown:
         table.add_column(STEP_HEADS[place], justify="left" if place == 1 else "right", no_wrap=True)

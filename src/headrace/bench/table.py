@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.constrain import Constrain
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from headrace.bench.definitions import DEFINITIONS, DUE, GOODPUT, PERCENTILES, SHORT
-from headrace.bench.percentiles import Distribution
 from headrace.bench.record import ERROR_KINDS
 from headrace.bench.scores import Scores, Summary
 from headrace.core.durations import in_words
 
 NOT_SERVED = "(not served)"
 """The name of no replica."""
+NOTE_COLUMNS = 100
+"""Sentences are no wider than this, however wide the tables are."""
 
 
 def run_table(summary: Summary, width: int) -> RenderableType:
@@ -27,8 +29,8 @@ def run_table(summary: Summary, width: int) -> RenderableType:
 
 def _parts(summary: Summary, width: int) -> Iterator[RenderableType]:
     yield headline(summary)
-    yield from (Text(f"  {line}") for line in summary.verdict.lines)
-    yield _latencies(summary.all)
+    yield from (Padding(Text(line), (0, 0, 0, 2)) for line in summary.verdict.lines)
+    yield _latencies(summary.all, width)
     yield definitions()
     for title, groups in (
         ("length class", summary.length_classes),
@@ -37,7 +39,8 @@ def _parts(summary: Summary, width: int) -> Iterator[RenderableType]:
     ):
         if groups:
             yield _groups(title, groups, width)
-            yield Padding(Text(f"{SHORT}.", "dim"), (0, 0, 0, 2))
+            yield note(f"{SHORT}.")
+    yield Text()
     yield _amounts(summary)
     if summary.all.errors:
         yield _errors(summary.all)
@@ -53,7 +56,12 @@ def headline(summary: Summary) -> Text:
 def definitions() -> RenderableType:
     """In small print, under a table of latencies."""
     said = [f"{name}: {meaning}." for name, meaning in DEFINITIONS]
-    return Padding(Text(f"{' '.join(said)} {PERCENTILES.capitalize()}.", "dim"), (0, 0, 1, 2))
+    return note(f"{' '.join(said)} {PERCENTILES.capitalize()}.")
+
+
+def note(text: str) -> RenderableType:
+    """What stands in small print under a table."""
+    return Constrain(Padding(Text(text, "dim"), (0, 0, 0, 2)), NOTE_COLUMNS)
 
 
 def _table(*heads: str) -> Table:
@@ -64,25 +72,49 @@ def _table(*heads: str) -> Table:
     return table
 
 
-def _latencies(scores: Scores) -> Table:
-    table = _table("", "mean", "p50", "p90", "p95", "p99", "max", "of")
-    for name, times in latencies(scores):
-        if times.count:
-            figures = (times.mean, times.p50, times.p90, times.p95, times.p99, times.max)
-            table.add_row(name, *map(in_words, figures), f"{times.count:,}")
-        else:
-            table.add_row(name, *["–"] * 6, "0")
+def columns_that_fit(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[int], width: int
+) -> list[int]:
+    """The columns that there is room for; of the others `dispensable` names the first to go."""
+    wide = [max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)]
+    shown = list(range(len(wide)))
+    for place in dispensable:
+        if sum(wide[each] for each in shown) <= width:
+            break
+        shown.remove(place)
+    return shown
+
+
+def _latencies(scores: Scores, width: int) -> Table:
+    return _fitted(LATENCY_HEADS, list(latency_rows(scores)), _LATENCY_DISPENSABLE, width)
+
+
+def _fitted(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[int], width: int
+) -> Table:
+    shown = columns_that_fit(heads, rows, dispensable, width)
+    table = _table(*(heads[place] for place in shown))
+    for row in rows:
+        table.add_row(*(row[place] for place in shown))
     return table
 
 
-def latencies(scores: Scores) -> tuple[tuple[str, Distribution], ...]:
-    """The four times of a group with their names."""
-    return (
+LATENCY_HEADS = ("", "mean", "p50", "p90", "p95", "p99", "max", "of")
+_LATENCY_DISPENSABLE = (4, 3, 7, 1)
+"""As `_DISPENSABLE`."""
+
+
+def latency_rows(scores: Scores) -> Iterator[tuple[str, ...]]:
+    """The four times of a group, as `LATENCY_HEADS` names their figures."""
+    for name, times in (
         ("TTFT", scores.ttft_s),
         ("TPOT", scores.tpot_s),
         ("ITL", scores.itl_s),
         ("E2E", scores.e2e_s),
-    )
+    ):
+        figures = (times.mean, times.p50, times.p90, times.p95, times.p99, times.max)
+        shown = map(in_words, figures) if times.count else ["–"] * len(figures)
+        yield name, *shown, f"{times.count:,}"
 
 
 GROUP_HEADS = (
@@ -119,16 +151,7 @@ def group_cells(scores: Scores) -> tuple[str, ...]:
 def _groups(title: str, groups: Mapping[str, Scores], width: int) -> Table:
     """In as many columns as there is room for; --json and the report have them all."""
     rows = [(name or NOT_SERVED, *group_cells(scores)) for name, scores in groups.items()]
-    wide = [max(map(len, column)) + 2 for column in zip((title, *GROUP_HEADS), *rows, strict=True)]
-    shown = list(range(len(wide)))
-    for dispensable in _DISPENSABLE:
-        if sum(wide[place] for place in shown) <= width:
-            break
-        shown.remove(dispensable)
-    table = _table(*((title, *GROUP_HEADS)[place] for place in shown))
-    for row in rows:
-        table.add_row(*(row[place] for place in shown))
-    return table
+    return _fitted((title, *GROUP_HEADS), rows, _DISPENSABLE, width)
 
 
 def amounts(summary: Summary) -> list[tuple[str, str]]:
@@ -180,23 +203,26 @@ def _amounts(summary: Summary) -> RenderableType:
     table.add_column()
     for name, value in amounts(summary):
         table.add_row(name, value)
-    note = Text(f"{GOODPUT.capitalize()}. {DUE.capitalize()}.", "dim")
-    return Padding(Group(table, note), (0, 0, 1, 2))
+    said = note(f"{GOODPUT.capitalize()}. {DUE.capitalize()}.")
+    return Group(Padding(table, (0, 0, 0, 2)), said)
 
 
 def _errors(scores: Scores) -> Table:
     table = _table("error", "requests")
     table.add_column("which is")
     for kind, count in scores.errors.items():
-        table.add_row(kind, f"{count:,}", error_in_words(kind))
+        table.add_row(kind, f"{count:,}", error_in_words(kind, scores.error_examples[kind]))
     return table
 
 
-def error_in_words(kind: str) -> str:
-    """What a kind of error means."""
+def error_in_words(kind: str, example: str) -> str:
+    """What a kind of error means, with what was said of one of them, and what helps."""
     if kind.startswith("http_"):
-        return f"the answer had status {kind.removeprefix('http_')}"
-    return ERROR_KINDS.get(kind, "")
+        meaning = f"the answer had status {kind.removeprefix('http_')}"
+    else:
+        meaning = ERROR_KINDS.get(kind, "")
+    said = f"{meaning}, as: {example}" if example else meaning
+    return f"{said} (--natural-ends leaves it out)" if "ignore_eos" in example else said
 
 
 def percent(share: float) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from headrace.bench.requests import authorization, extra_members
-from headrace.bench.settings import BenchError, BenchSettings
+from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
 from headrace.bench.sizing import Asker, size_prompts
 from headrace.edges.http.address import Address
 from headrace.edges.http.fetch import FetchError, get
@@ -100,6 +100,8 @@ async def _first_model(settings: BenchSettings, url: str) -> str:
         answer = await get(f"{url}/v1/models", timeout_s=settings.connect_s, headers=headers)
     except FetchError as error:
         raise BenchError(f"{url}/v1/models: {error}; {remedy}") from None
+    if answer.status in {401, 403}:
+        remedy = f"give its key in the variable {KEY_VARIABLE}"
     if answer.status != 200:
         raise BenchError(f"{url}/v1/models: status {answer.status}; {remedy}")
     try:

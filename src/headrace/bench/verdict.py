@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headrace.bench.confidence import wilson
+from headrace.bench.confidence import least_requests, wilson
 from headrace.bench.record import RunInfo
-from headrace.bench.slo import Slo
+from headrace.bench.slo import WHOLE, Slo
 from headrace.core.durations import in_words
 
 MET_CODE, NOT_MET_CODE = 0, 1
@@ -42,13 +42,24 @@ class Judged:
         name = f"{self.tier}: " if self.tier else ""
         if not self.judged:
             return f"{name}no request to judge"
-        near = wilson(self.met, self.judged)
+        near, wanted = wilson(self.met, self.judged), self.slo.in_words()
         said = (
-            f"{name}{_percent(self.met / self.judged)} of {self.judged:,} requests met "
-            f"{self.slo.in_words()} ({self.slo.share * 100:g} % wanted; "
+            f"{name}{_percent(self.met / self.judged)} of {self.judged:,} requests "
+            f"{'gave' if wanted == WHOLE else 'met'} {wanted} ({self.slo.share * 100:g} % wanted; "
             f"95 % interval {_percent(near.low)} to {_percent(near.high)})"
         )
         return f"{said}, {self.failed:,} failed" if self.failed else said
+
+    def doubt(self) -> str:
+        """What to say where so few requests show nothing, however good they are; or nothing."""
+        least = least_requests(self.slo.share)
+        if not self.is_met or self.judged >= least:
+            return ""
+        name = f"{self.tier}: " if self.tier else ""
+        return (
+            f"{name}so few requests ({self.judged:,}) do not show {self.slo.share * 100:g} %: that "
+            f"takes {least:,} or more"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,9 @@ def verdict_of(tiers: Sequence[Judged], info: RunInfo) -> Verdict:
         headline = f"{'MET' if met else 'NOT MET'}: {worst.in_words()}"
         lines.remove(worst.in_words())
     if info.interrupted:
-        headline += " (interrupted: so far)"
-    return Verdict(met, info.valid, headline, (*lines, *_doubts(info)))
+        headline += " (interrupted; what still ran counts as failed)"
+    few = [doubt for tier in tiers if (doubt := tier.doubt())] if info.valid else []
+    return Verdict(met, info.valid, headline, (*lines, *few, *_doubts(info)))
 
 
 def _doubts(info: RunInfo) -> list[str]:

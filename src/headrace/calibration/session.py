@@ -36,6 +36,8 @@ from headrace.engine_model.calibration import DecodePoint, Extent, PrefillPoint
 
 Found = TypeVar("Found")
 
+LEAST_PROMPT_TOKENS = 2 * SHORTEST_TOKENS
+"""The longest prompt must have so many."""
 ROUNDS = 3
 MOST_ROUNDS = 5
 """Where time is left, more repetitions are worth more than none."""
@@ -143,7 +145,7 @@ class Session:
             batch = min(batch, self._most_side_by_side)
         if replica.max_sequences is not None:
             batch = min(batch, replica.max_sequences)
-        if longest < 2 * SHORTEST_TOKENS:
+        if longest < LEAST_PROMPT_TOKENS:
             raise CalibrationError(
                 f"prompts of {longest} tokens are too short to measure: start the engine with a "
                 "context of 512 tokens or more"
@@ -297,7 +299,8 @@ class Session:
         replica = self._replica
         context = replica.max_context_tokens or limits.prompt_tokens
         kv = replica.kv_capacity_tokens or context * limits.batch
-        sequences = replica.max_sequences or limits.batch
+        # Not --max-batch: that says what is measured, and no word on what may come.
+        sequences = replica.max_sequences or self._most_side_by_side or _UNTOLD_BATCH
         return Extent(min(context, kv), sequences, min(kv, context * sequences))
 
     async def _guarded(self, work: Awaitable[Found]) -> Found:

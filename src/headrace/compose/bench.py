@@ -16,7 +16,7 @@ from headrace.bench.slo import Slos
 from headrace.bench.table import run_table
 from headrace.bench.target import Target, reach
 from headrace.compose.bench_display import BenchDisplay
-from headrace.compose.bench_input import BenchOptions, load_of, settings_of
+from headrace.compose.bench_input import BenchOptions, extras_of, load_of, settings_of
 from headrace.compose.bench_slo import BenchSloError, parse_slos
 from headrace.compose.bench_sweep import check_sweep, run_sweep
 from headrace.compose.terminal import Terminal
@@ -33,8 +33,10 @@ def bench(options: BenchOptions, terminal: Terminal) -> int:
         BenchError: a flag or the endpoint cannot be used.
     """
     for path in (options.raw, options.report):
+        # Found out now rather than after a long run.
+        if path is not None and path.is_dir():
+            raise BenchError(f"{path}: cannot write: it is a directory")
         if path is not None and not path.parent.is_dir():
-            # Found out now rather than after a long run.
             raise BenchError(f"{path}: cannot write: {path.parent} is no directory")
     slos = _slos_of(options)
     settings = settings_of(options)
@@ -62,6 +64,12 @@ def _slos_of(options: BenchOptions) -> Slos:
         slos = parse_slos(options.slo or usual)
     except BenchSloError as error:
         raise BenchError(str(error)) from None
+    known = [name for name, _ in extras_of(options).tiers]
+    for tier in slos.tiers:
+        if tier not in known:
+            raise BenchError(
+                f"--slo {tier}: no request has this tier; send it, as in --tiers {tier}=1,other=4"
+            )
     if options.no_stream and any(
         each.tpot_s < inf for each in (slos.default, *slos.tiers.values())
     ):
@@ -91,14 +99,15 @@ def _display(terminal: Terminal, planned: int) -> Iterator[BenchDisplay]:
 
 def _tell(options: BenchOptions, run: Run, slos: Slos, terminal: Terminal) -> int:
     summary = summarise(run.records, run.info, slos)
-    if options.raw is not None:
-        _write_raw(options.raw, run)
-    if options.report is not None:
-        _write_report(options.report, run, summary)
+    # First, for a file that cannot be written must not cost the figures.
     if options.json:
         terminal.result(json.dumps(summary.document(), indent=2))
     else:
         terminal.page(run_table(summary, terminal.width))
+    if options.raw is not None:
+        _write_raw(options.raw, run)
+    if options.report is not None:
+        _write_report(options.report, run, summary)
     return summary.verdict.exit_code
 
 

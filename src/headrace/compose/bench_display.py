@@ -1,7 +1,8 @@
 """How a run of `headrace bench` goes, while it goes: a few moving lines, or one line now and then.
 
-12 s  sent 240 · running 18 · done 221 · failed 1     in 5,120 tok/s · out 2,540 tok/s
-      last 5 s: TTFT p50 61 ms p95 90 ms · TPOT p50 10.1 ms · generator lag at most 0.4 ms
+12 s  sent 240 · running 18 · done 221 · failed 1
+last 5 s: TTFT p50 61.0 ms p95 90.3 ms · TPOT p50 10.1 ms
+          in 5,120 tok/s · out 2,540 tok/s · generator lag at most 0.4 ms
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ class BenchDisplay:
             self._board.show(Text("\n".join(self._lines(passed_s, progress))))
         elif passed_s - self._said_s >= PLAIN_EVERY_S:
             self._said_s = passed_s
-            self._terminal.status(" | ".join(self._lines(passed_s, progress)))
+            lines = map(str.strip, self._lines(passed_s, progress))
+            self._terminal.status(" · ".join(lines))
 
-    def _lines(self, passed_s: float, progress: Progress) -> tuple[str, str]:
+    def _lines(self, passed_s: float, progress: Progress) -> tuple[str, ...]:
+        """Each short enough for a terminal of 80 columns, which would cut it off."""
         first = self._recent[0]
         span_s = max(passed_s - first.at_s, 1e-3)
         tokens_in = (progress.input_tokens - first.progress.input_tokens) / span_s
@@ -65,7 +68,12 @@ class BenchDisplay:
         lag_s = max(each.max_lag_s for each in moments)
         times = f"TTFT p50 {_ms(ttft_s, 0.5)} p95 {_ms(ttft_s, 0.95)} · TPOT p50 {_ms(tpot_s, 0.5)}"
         late = f"generator lag at most {lag_s * 1000:.1f} ms"
-        return f"{passed_s:3.0f} s  {counts}  {flow}", f"last {RECENT_S:.0f} s: {times} · {late}"
+        last = f"last {RECENT_S:.0f} s: "
+        return (
+            f"{max(passed_s, 0.0):.0f} s  {counts}",
+            f"{last}{times}",
+            f"{' ' * len(last)}{flow} · {late}",
+        )
 
 
 def _ms(ranked_s: list[float], share: float) -> str:

@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 from math import inf
 from pathlib import Path
 
-from headrace.bench.settings import BenchError, BenchSettings
+from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
 from headrace.config.quantities import parse_duration
 from headrace.traffic.arrival_plan import ENDLESS_S, Arrivals, Process, parse_process, parse_step
 from headrace.traffic.arrivals import RateSegment
@@ -22,7 +22,6 @@ from headrace.traffic.reader import read_trace
 from headrace.traffic.shape import cut, sped_up
 from headrace.traffic.trace import Trace, TraceError
 
-KEY_VARIABLE = "HEADRACE_API_KEY"
 DEFAULT_DURATION_S = 30.0
 DEFAULT_RATE = 1.0
 """Requests per second of generated traffic that names none."""
@@ -97,7 +96,7 @@ def load_of(options: BenchOptions) -> tuple[Load, tuple[str, ...]]:
     Raises:
         BenchError: a flag, the file, or its contents cannot be used.
     """
-    _refuse_what_would_do_nothing(options)
+    refuse_what_would_do_nothing(options)
     if options.trace is not None or options.traffic is not None:
         return _traced(options)
     duration_s = _duration_or_none(options)
@@ -165,8 +164,12 @@ def extras_of(options: BenchOptions) -> Extras:
 # ------------------------------------------------------------ pieces
 
 
-def _refuse_what_would_do_nothing(options: BenchOptions) -> None:
-    """Who gives a flag expects that it does something."""
+def refuse_what_would_do_nothing(options: BenchOptions) -> None:
+    """Who gives a flag expects that it does something.
+
+    Raises:
+        BenchError: a flag is given without what it goes with.
+    """
     usual = BenchOptions(options.url)
     has_trace = options.trace is not None or options.traffic is not None
     has_rate = options.rate is not None or options.rates is not None
@@ -174,6 +177,8 @@ def _refuse_what_would_do_nothing(options: BenchOptions) -> None:
         ("think", options.users is not None, "--users"),
         ("speed", has_trace, "--trace or --traffic"),
         ("arrivals", has_rate or not (has_trace or options.users), "--rate or --rates"),
+        ("precision", options.sweep, "--sweep"),
+        ("repeats", options.sweep, "--sweep"),
         ("lengths", not has_trace, "--rate, --rates or --users: a trace has lengths of its own"),
     ):
         if not can_be_used and getattr(options, name) != getattr(usual, name):

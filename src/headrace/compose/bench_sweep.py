@@ -14,7 +14,12 @@ from headrace.bench.slo import Slos
 from headrace.bench.sweep import SweepResult, SweepSettings, requests_per_run, sweep
 from headrace.bench.sweep_table import step_line, sweep_table
 from headrace.bench.target import Target
-from headrace.compose.bench_input import BenchOptions, duration_of, load_at
+from headrace.compose.bench_input import (
+    BenchOptions,
+    duration_of,
+    load_at,
+    refuse_what_would_do_nothing,
+)
 from headrace.compose.terminal import Terminal
 from headrace.traffic.load import Load
 
@@ -33,6 +38,7 @@ def check_sweep(options: BenchOptions) -> SweepSettings:
     for flag in ("rates", "users", "trace", "traffic"):
         if getattr(options, flag) is not None:
             raise BenchError(f"--sweep tries rates by itself: leave out --{flag}")
+    refuse_what_would_do_nothing(options)
     if options.raw is not None:
         raise BenchError("--sweep makes many runs and --raw writes one: leave one of them out")
     try:
@@ -61,12 +67,13 @@ def run_sweep(
         slos,
         on_step=lambda step: terminal.status(step_line(step)),
     )
-    if options.report is not None:
-        _write_page(options.report, result, options, target)
+    # First, for a file that cannot be written must not cost the figures.
     if options.json:
         terminal.result(json.dumps(result.document(), indent=2))
     else:
         terminal.page(sweep_table(result, terminal.width))
+    if options.report is not None:
+        _write_page(options.report, result, options, target)
     return result.exit_code
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import headrace
 from headrace.calibration.comparison import Comparison, compare
 from headrace.calibration.replica import CalibrationError, Replica, identify
-from headrace.calibration.session import Measured, Session, Settings
+from headrace.calibration.session import LEAST_PROMPT_TOKENS, Measured, Session, Settings
 from headrace.calibration.stream import StreamClient
 from headrace.compose.calibration_tables import (
     comparison_page,
@@ -71,6 +71,11 @@ def calibrate(options: CalibrateOptions, terminal: Terminal) -> int:
         Address.parse(options.url)
     except ValueError as error:
         raise CalibrateUsage(str(error)) from None
+    if options.max_prompt is not None and options.max_prompt < LEAST_PROMPT_TOKENS:
+        raise CalibrateUsage(
+            f"--max-prompt {options.max_prompt}: too short to measure; give {LEAST_PROMPT_TOKENS} "
+            "or more"
+        )
     api_key = None
     if options.api_key_env is not None:
         api_key = os.environ.get(options.api_key_env)
@@ -78,8 +83,10 @@ def calibrate(options: CalibrateOptions, terminal: Terminal) -> int:
             raise CalibrateUsage(f"--api-key-env: {options.api_key_env} is not set")
     if options.check is None:
         folder = options.output.parent
+        # Found out now rather than after the measurement.
+        if options.output.is_dir():
+            raise CalibrateUsage(f"--output {options.output}: is a directory; name a file in it")
         if not folder.is_dir():
-            # Found out now rather than after the measurement.
             raise CalibrateUsage(f"--output {options.output}: {folder} is no directory")
         return run_loop(_calibrate(options, api_key, terminal))
     try:

@@ -56,9 +56,9 @@ def _sentences(found: Fit, profile: MeasuredProfile) -> Iterable[str]:
     batch = profile.max_sequences or _USUAL_BATCH
     latency = profile.latency
     yield (
-        f"so: {prompt:,} prompt tokens {in_words(profile.ttft_s(prompt))}, an output token "
-        f"{in_words(latency.step_s(1, 512))}, among {batch} "
-        f"{in_words(latency.step_s(batch, 512 * batch))}"
+        f"so: {prompt:,} prompt tokens take {in_words(profile.ttft_s(prompt))}, an output token "
+        f"{in_words(latency.step_s(1, 512))} ({in_words(latency.step_s(batch, 512 * batch))} "
+        f"among {batch})"
     )
 
 

@@ -55,14 +55,12 @@ class Terminal:
 
     def page(self, content: RenderableType) -> None:
         """Tables and sentences, laid out for the width there is."""
-        self._out.print(content, markup=False, soft_wrap=False)
+        _lay_out(self._out, content)
 
     def details(self, lines: Iterable[str]) -> None:
         """More about a problem, each line laid out for the width there is."""
         for line in lines:
-            self._status.print(
-                Padding(line, (0, 0, 0, 2), expand=False), markup=False, soft_wrap=False
-            )
+            _lay_out(self._status, Padding(Text(line), (0, 0, 0, 2), expand=False))
 
     @contextmanager
     def steps(self) -> Iterator[Steps]:
@@ -157,6 +155,17 @@ class Steps:
         if (task := self._tasks.pop(name, None)) is not None:
             self._progress.remove_task(task)
         self._terminal.status(f"✓ {text}")
+
+
+def _lay_out(console: Console, content: RenderableType) -> None:
+    """Print in lines of the console's width."""
+    if console.is_terminal:
+        console.print(content, markup=False, soft_wrap=False)
+        return
+    # Rich fills lines up with blanks, and in a file nobody needs those.
+    with console.capture() as captured:
+        console.print(content, markup=False, soft_wrap=False)
+    console.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def counted(number: float, what: str) -> str:

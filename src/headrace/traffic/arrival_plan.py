@@ -90,14 +90,14 @@ class Arrivals:
         return at_rates(self.segments, self.process.unit_arrivals(rng))
 
     def words(self) -> str:
-        """`20 requests/s, Poisson`; of several segments all."""
-        steps = [
-            f"{each.from_per_s:g}"
-            + ("" if each.from_per_s == each.to_per_s else f"..{each.to_per_s:g}")
-            + ("" if len(self.segments) == 1 else f" for {each.duration_s:g} s")
-            for each in self.segments
-        ]
-        return f"{', '.join(steps)} requests/s, {self.process.words()}"
+        """`20 requests/s, Poisson`; `5 requests/s for 60 s, 5..20 for 60 s, Poisson`."""
+        steps: list[str] = []
+        for each in self.segments:
+            ramp = "" if each.from_per_s == each.to_per_s else f"..{each.to_per_s:g}"
+            unit = "" if steps else " requests/s"
+            lasting = "" if len(self.segments) == 1 else f" for {each.duration_s:g} s"
+            steps.append(f"{each.from_per_s:g}{ramp}{unit}{lasting}")
+        return f"{', '.join(steps)}, {self.process.words()}"
 
 
 def parse_process(text: str) -> Process:

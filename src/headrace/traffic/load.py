@@ -122,9 +122,10 @@ class Load:
         extras: Extras | None = None,
     ) -> Load:
         """So many users; pauses are exponential with mean `think_s`, the first one too."""
+        who = "1 user" if users == 1 else f"{users} users"
         pause = f"thinking {think_s:g} s" if think_s else "without pause"
         return cls(
-            words=f"{users} users {pause}, {lengths.text} tokens in/out",
+            words=f"{who} {pause}, {lengths.text} tokens in/out",
             seed=seed,
             users=users,
             duration_s=duration_s,

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import threading
@@ -63,6 +64,11 @@ def run(capsys):
         ((NOBODY, "--rate", "1", "--no-stream", "--slo", "tpot=1s"), "--slo tpot: whole answers"),
         ((NOBODY, "--rate", "1", "--extra-body", "[]"), "--extra-body []: not a JSON object"),
         ((NOBODY, "--rate", "1", "--raw", "/none/x"), "/none/x: cannot write: /none is no direc"),
+        ((NOBODY, "--rate", "1", "--report", "/"), "/: cannot write: it is a directory"),
+        ((NOBODY, "--rate", "1", "--slo", "gold:ttft=1s"), "--slo gold: no request has this tier"),
+        ((NOBODY, "--rate", "1", "--repeats", "2"), "--repeats goes with --sweep"),
+        ((NOBODY, "--rate", "1", "--precision", "0.1"), "--precision goes with --sweep"),
+        ((NOBODY, "--sweep", "--think", "1s"), "--think goes with --users"),
         ((NOBODY, "--trace", "/none"), "/none: cannot read the trace: No such file"),
         ((NOBODY, "--rate", "1", "--think", "1s"), "--think goes with --users"),
         ((NOBODY, "--rate", "1", "--speed", "2"), "--speed goes with --trace or --traffic"),
@@ -127,6 +133,18 @@ def test_targets_that_are_not_met_are_exit_code_1(run, engine: EngineProcess):
     code, out, _ = run(engine.url, "--rate", 50, "--requests", 5, *judged)
     assert code == 1
     assert out.startswith("NOT MET: ")
+    lines = out.splitlines()
+    assert lines == [line.rstrip() for line in lines]  # a table is not filled up with blanks
+    notes = [line for line in lines if line.startswith("  ") and ". " in line]
+    assert max(map(len, notes)) <= 100  # nor is a sentence as wide as a table may be
+
+
+def test_a_file_that_cannot_be_written_costs_no_figures(run, engine: EngineProcess):
+    asked = ("--rate", 50, "--requests", 5, "--slo", "ttft=60s", "--max-lag", "60s")
+    code, out, err = run(engine.url, *asked, "--raw", "/dev/full")
+    assert code == 2
+    assert out.startswith("MET: ")
+    assert err.splitlines()[-1] == "headrace: /dev/full: cannot write: No space left on device"
 
 
 def test_a_late_generator_says_so_first_and_fails(run, engine: EngineProcess):
@@ -146,12 +164,16 @@ def test_a_late_generator_says_so_first_and_fails(run, engine: EngineProcess):
         ("--rate", "50", "--requests", "9", "--no-stream"),
         ("--rate", "50", "--requests", "9", "--endpoint", "completions"),
         ("--rate", "50", "--requests", "9", "--workers", "2"),
+        ("--users", "1", "--requests", "9", "--workers", "3"),
     ],
 )
 def test_whatever_arrives_is_answered(run, engine: EngineProcess, arriving):
     code, out, _ = run(engine.url, *arriving, "--json", "--slo", "e2e=60s", "--max-lag", "60s")
     assert code == 0, out
-    assert json.loads(out)
+    found = json.loads(out)["all"]
+    assert found["completed"] == found["requests"] > 0
+    if "--rates" not in arriving:
+        assert found["requests"] == 9
 
 
 def test_a_trace_is_replayed(run, engine: EngineProcess, tmp_path: Path):
@@ -255,7 +277,8 @@ def test_a_terminal_shows_what_moves(engine: EngineProcess):
     finally:
         os.close(ours)
     assert b"of 40" in shown
-    assert b"generator lag" in shown
+    # In 80 columns, and nothing cut off.
+    assert re.search(rb"generator lag at most [\d.,]+ ms", shown)
     assert b"Traceback" not in shown
 
 

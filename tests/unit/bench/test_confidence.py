@@ -16,6 +16,12 @@ def test_known_intervals():
     assert wilson(0, 0).high == 1.0
 
 
+@pytest.mark.parametrize("total", [1, 7, 16, 38, 381, 90_000])
+def test_all_and_none_reach_the_ends(total):
+    assert wilson(total, total).high == 1.0
+    assert wilson(0, total).low == 0.0
+
+
 def test_it_holds_the_true_share_about_as_often_as_it_says():
     rng, held = random.Random(1), 0
     for _ in range(1000):

@@ -33,6 +33,8 @@ def test_more_processes_send_more_tokens(rate: float, lengths: str, workers: int
 def test_whole_answers_need_fewer_and_who_says_how_many_gets_them():
     assert workers_for(at(200.0, "256/500"), BenchSettings("http://x", stream=False)) == 1
     assert workers_for(at(1.0, "10/10"), BenchSettings("http://x", workers=3)) == 3
+    one = Load.closed(1, parse_lengths("10/10"), seed=1)
+    assert workers_for(one, BenchSettings("http://x", workers=3)) == 1  # who has no user sends none
     users = Load.closed(1200, parse_lengths("10/10"), seed=1)
     assert workers_for(users, SETTINGS) == 3
 

@@ -13,7 +13,7 @@ from tests.unit.bench.virtual_engine import VirtualEngine
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "bench-report.md").read_text()
 NAMES_IN_IT = set(re.findall(r"`(\w+)`", PAGE))
-BY_NAME = {"length_classes", "tiers", "replicas", "errors"}
+BY_NAME = {"length_classes", "tiers", "replicas", "errors", "error_examples"}
 SLOS = Slos(Slo(ttft_s=1.0, share=0.9))
 ENGINE = VirtualEngine(requests=120, classes={"short": (64, 8)}, failing=0.02)
 

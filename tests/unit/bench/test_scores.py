@@ -147,6 +147,20 @@ def test_nothing_to_judge_is_not_met():
         assert "no request to judge" in found.verdict.headline
 
 
+def test_few_requests_are_said_to_show_little():
+    few, enough = (tuple(record(index) for index in range(count)) for count in (380, 381))
+    assert scored(*few).verdict.lines == (
+        "so few requests (380) do not show 99 %: that takes 381 or more",
+    )
+    assert scored(*enough).verdict.lines == ()
+    assert scored(record(0, ttft_s=9.0)).verdict.lines == ()  # they show well that it is missed
+
+
+def test_without_a_target_an_answer_is_given():
+    verdict = scored(record(0), slos=Slos()).verdict
+    assert verdict.headline.startswith("MET: 100.0 % of 1 requests gave a whole answer (")
+
+
 def test_a_late_generator_is_the_headline():
     late = replace(
         INFO,

@@ -192,3 +192,12 @@ async def test_an_endpoint_without_models_needs_a_name(status: int, body: object
         # Under a path of its own the scripted engine has no list of models.
         with pytest.raises(BenchError, match=said):
             await asyncio.to_thread(reach, BenchSettings(f"{scripted.url}/proxy/v1"))
+
+
+async def test_an_endpoint_that_wants_a_key_is_not_said_to_want_a_model():
+    async def script(_: Received, peer: Peer) -> None:
+        await peer.json({"error": {"message": "who are you?"}}, status=401)
+
+    async with ScriptedEngine(script) as engine:
+        with pytest.raises(BenchError, match=r"status 401; give its key in the variable HEADRACE_"):
+            await asyncio.to_thread(reach, BenchSettings(f"{engine.url}/proxy"))

@@ -8,7 +8,15 @@ import pytest
 
 from headrace.bench.slo import Slo, Slos
 from headrace.bench.sweep import SweepSettings, requests_per_run, sweep
-from headrace.bench.sweep_step import INVALID, MET, NOT_MET, UNDECIDED, is_growing
+from headrace.bench.sweep_step import (
+    INVALID,
+    MET,
+    NOT_MET,
+    UNDECIDED,
+    is_growing,
+    step_of,
+    trial_of,
+)
 from headrace.bench.sweep_table import STEP_HEADS, step_cells, step_line
 from tests.unit.bench.virtual_engine import Run, VirtualEngine
 
@@ -136,6 +144,24 @@ def test_an_engine_that_never_meets_is_told_so():
     assert found.highest_met_rps is None
     assert found.lowest_not_met_rps == 0.25
     assert found.finished
+
+
+def test_a_generator_that_is_late_from_the_first_rate_on_is_told_of():
+    found = sweep(replace(ENGINE, generator_limit_rps=0.5).run, SweepSettings(), SLOS)
+    assert found.headline == (
+        "NO RATE FOUND that shows the targets met; the generator itself was late at 1 requests/s"
+    )
+    (step,) = found.steps
+    assert step_line(step) == "1 requests/s: invalid (the generator sent late)"
+
+
+def test_of_two_runs_the_worse_is_shown():
+    runs = [ENGINE.run(8.5, seed) for seed in range(2)]
+    trials = [trial_of(seed, run, SLOS) for seed, run in enumerate(runs)]
+    shares = [trial.summary.all.goodput_share for trial in trials]
+    assert shares[0] != shares[1]
+    for each in (trials, trials[::-1]):
+        assert step_of(8.5, each, SLOS, 0.95).scores.goodput_share == min(shares)
 
 
 def test_every_tier_must_meet_its_own():

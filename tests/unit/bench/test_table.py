@@ -44,6 +44,42 @@ def test_a_sweep_fits(width):
     assert "is the highest rate found to meet the targets" in " ".join(shown[:2])
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_terminal_leaves_figures_out_and_no_name(width):
+    run = ENGINE.run(4.0)
+    shown = lines(run_table(summarise(run.records, run.info, SLOS), width), width)
+    assert max(map(len, shown)) <= width
+    for name in ("TTFT", "TPOT", "ITL", "E2E"):
+        (row,) = [line for line in shown if line.startswith(f" {name} ")]
+        assert len(row.split()) >= 7  # its name; p50, p99 and max, each with its unit
+        assert "…" not in row
+
+
+def test_a_line_of_the_verdict_stays_indented_where_it_is_wrapped():
+    engine = replace(ENGINE, failing=0.0, tiers=("gold", "batch"))
+    run = engine.run(4.0)
+    summary = summarise(run.records, run.info, SLOS)
+    (other, *_) = summary.verdict.lines
+    shown = lines(run_table(summary, 60), 60)
+    first = next(place for place, line in enumerate(shown) if line.strip().startswith(other[:12]))
+    wrapped = shown[first : first + 2]
+    assert [line[:2] for line in wrapped] == ["  ", "  "]
+    assert other.startswith(" ".join(line.strip() for line in wrapped))
+
+
+def test_an_error_is_shown_with_what_was_said_of_it():
+    run = ENGINE.run(4.0)
+    refused = [record for record in run.records if record.error]
+    refused[0].error_detail = "no such argument: ignore_eos"
+    summary = summarise(run.records, run.info, SLOS)
+    text = " ".join(" ".join(lines(run_table(summary, 100), 100)).split())
+    assert (
+        "http_503 6 the answer had status 503, as: no such argument: ignore_eos "
+        "(--natural-ends leaves it out)"
+    ) in text
+    assert summary.all.error_examples == {"http_503": refused[0].error_detail}
+
+
 def test_nothing_at_all_is_shown_as_nothing():
     run = ENGINE.run(4.0)
     text = "\n".join(lines(run_table(summarise([], run.info, SLOS), 100), 100))

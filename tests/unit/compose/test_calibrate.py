@@ -129,6 +129,8 @@ def test_what_the_data_do_not_support_is_not_written(
         (("http://127.0.0.1:1/v1/",), 1, "http://127.0.0.1:1 does not answer"),
         (("http://127.0.0.1:1",), 1, "http://127.0.0.1:1 does not answer"),
         (("http://127.0.0.1:1", "-o", "/nowhere/x.yaml"), 2, "/nowhere is no directory"),
+        (("http://127.0.0.1:1", "-o", "/"), 2, "--output /: is a directory"),
+        (("http://127.0.0.1:1", "--max-prompt", "95"), 2, "--max-prompt 95: too short to measure"),
         (("http://127.0.0.1:1", "--check", "/nowhere/x.yaml"), 2, "cannot be read"),
         (("http://127.0.0.1:1", "--api-key-env", "NOT_THERE"), 2, "NOT_THERE is not set"),
     ],

@@ -44,7 +44,7 @@ def test_steps_and_ramps_follow_each_other():
     assert per_segment[1] == pytest.approx(2000, rel=0.1)
     assert per_segment[2] == pytest.approx(1000, rel=0.15)
     assert (load.duration_s, load.peak_rps) == (60.0, 100.0)
-    assert load.words.startswith("10 for 20 s, 100 for 20 s, 100..0 for 20 s requests/s, Poisson")
+    assert load.words.startswith("10 requests/s for 20 s, 100 for 20 s, 100..0 for 20 s, Poisson")
 
 
 @pytest.mark.parametrize(
