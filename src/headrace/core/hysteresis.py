@@ -27,8 +27,8 @@ BAND_SIGMAS = 3.0
 MEDIAN_OF_SECOND_DIFFERENCE = 1.652
 """Median of |a - 2b + c| for three normal values of standard deviation 1."""
 NOISE_MINUTES = 60
-FEWEST_MINUTES = 5
-"""Before so many there is no band."""
+CALM_MINUTES = 15
+"""So many minutes without any noise are believed at first: a ramp in the first minutes is none."""
 DOWN_SHARE = 1 / 3
 DRIFT_SHARE = 0.03
 """Of the number, what a wish may drift by without noise that can be measured."""
@@ -121,9 +121,9 @@ class Hysteresis:
         if len(minutes) == 3:
             first, second, third = (each for _, each in minutes)
             self._differences.append(abs(first - 2.0 * second + third))
-        if len(self._differences) >= FEWEST_MINUTES:
-            noise = median(self._differences) / MEDIAN_OF_SECOND_DIFFERENCE
-            self.band = BAND_SIGMAS * noise
+        calm = [0.0] * (CALM_MINUTES - len(self._differences))
+        noise = median([*self._differences, *calm]) / MEDIAN_OF_SECOND_DIFFERENCE
+        self.band = BAND_SIGMAS * noise
 
 
 def _whole(replicas: float) -> int:
