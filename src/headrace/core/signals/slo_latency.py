@@ -9,9 +9,9 @@ While there are fewer replicas than demand needs, latencies are over for a reaso
 told already, and what they ask for is on its way. They count once the replicas that are ready have
 had room for the demand, as it is reckoned, for two minutes: then the reckoning is wrong.
 
-It is not wrong by any amount. Replicas that are used to less than half, with nobody waiting in them,
-are slow by themselves: a machine too small, a profile of another one, a neighbour. More of them would
-each be as slow, so nothing is wished, and the reason says so.
+It is not wrong by any amount. Replicas that are used to less than half, with nobody waiting in
+them, are slow by themselves: a machine too small, a profile of another one, a neighbour. More of
+them would each be as slow, so nothing is wished, and the reason says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A pool of two on one machine, whose replicas start in seconds: it comes down when load has gone."""
+"""A pool of two, whose replicas start in seconds: it comes down when load has gone."""
 
 from __future__ import annotations
 
