@@ -159,7 +159,7 @@ class LearnedMargin:
         for shadows in self._shadows.values():
             shadows.score(load, part)
         self._season.observe(minute, load)
-        self._signs.observe(minute, load, horizon, told.noise)
+        self._signs.observe(minute, load, horizon, told.noise, part)
         self._minute = minute
         for rule, shadows in self._shadows.items():
             center, spread = self._rule(rule, load, minute, horizon, part)

@@ -110,17 +110,20 @@ class Signs:
         self.range = self.restless = self.share = self.slope = 0.0
         self.mark = 1.0
 
-    def observe(self, minute: int, load: float, horizon: int, noise: float = 0.0) -> None:
+    def observe(
+        self, minute: int, load: float, horizon: int, noise: float = 0.0, part: float = 1.0
+    ) -> None:
         """Take the load of a minute, numbered since the epoch; without gaps.
 
+        `part` is how much of a minute a cold start takes, 1 from a whole one on.
         `noise` is the standard deviation that chance alone gives such a minute.
         """
         if self._window.maxlen != horizon + 1:
             self._window = deque(self._window, maxlen=horizon + 1)
             self._restless_then = deque(self._restless_then, maxlen=horizon + 1)
-            self._fast.forget_after(FAST_HORIZONS * horizon)
-            self._chance.forget_after(FAST_HORIZONS * horizon)
-            self._slow.forget_after(SLOW_HORIZONS * horizon)
+        self._fast.forget_after(FAST_HORIZONS * horizon * part)
+        self._chance.forget_after(FAST_HORIZONS * horizon * part)
+        self._slow.forget_after(SLOW_HORIZONS * horizon * part)
         window = self._window
         window.append(load)
         self.mean.add(load)
@@ -165,10 +168,6 @@ class Signs:
         """Go on from what `state` said."""
         self._window = deque(state["window"], maxlen=state["horizon"])
         self._restless_then = deque(state["restless_then"], maxlen=state["horizon"])
-        horizon = max(state["horizon"] - 1, 1)
-        self._fast.forget_after(FAST_HORIZONS * horizon)
-        self._chance.forget_after(FAST_HORIZONS * horizon)
-        self._slow.forget_after(SLOW_HORIZONS * horizon)
         for faded, kept in zip(self._all_faded(), state["faded"], strict=True):
             faded.restore(kept)
         self._rises = list(state["rises"])

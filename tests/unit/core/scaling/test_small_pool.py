@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -22,12 +23,16 @@ from headrace.core.scaling_settings import (
     ScalingTarget,
 )
 from headrace.forecasting import pool_scaler
+from tests.unit.core.scaling.world import TICK_S, World
 
 STEP_S, SEQUENCE_S, SLOTS = 0.02, 0.004, 4
 FIGURES = EngineFigures(
     LatencyProfile("small", "a test", STEP_S, SEQUENCE_S / 60, 0.0, 0.001, 0.0),
     kv_capacity_tokens=8192,
     max_sequences=SLOTS,
+)
+LARGE = EngineFigures(
+    LatencyProfile("large", "a test", 0.015, 55e-6, 2e-9, 66e-6, 56e-9), kv_capacity_tokens=311_136
 )
 SETTINGS = ScalingSettings(
     max_replicas=2,
@@ -41,6 +46,7 @@ SETTINGS = ScalingSettings(
 COLD_START_S = 2.0
 INPUT_TOKENS, OUTPUT_TOKENS = 25.0, 60.0
 QUIET_S, BUSY_S = 20.0, 80.0
+RAMP_ENDS_S = 780.0
 KNOWN_S = 300.0
 """Nothing is lowered before demand is known for so long."""
 
@@ -131,3 +137,23 @@ def test_zero_is_reached_where_it_is_allowed():
     pool = SmallPool(replace(SETTINGS, min_replicas=0), streams=0)
     pool._arrive = lambda: None  # nobody ever asks
     assert pool.run(500.0)[-1] == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_pool_whose_replicas_start_in_seconds_comes_down_behind_a_ramp(seed: int):
+    """0.3, 3, 0.3 requests/s of 8k prompts, by chance; ready after 10 s."""
+    cold_start = ColdStart(0.0, 0.0, 1.0, 10.0)
+    settings = replace(SETTINGS, max_replicas=8, tick_s=TICK_S, cold_start=cold_start)
+    rng = Random(seed)
+
+    def rate(now: float) -> float:
+        rise, fall = 0.3 + 0.015 * (now - 300.0), 3.0 - 0.015 * (now - RAMP_ENDS_S + 180.0)
+        mean = max(min(rise, fall, 3.0), 0.3)
+        return sum(rng.random() < mean * TICK_S / 300.0 for _ in range(300)) / TICK_S
+
+    scaler = pool_scaler(settings, LARGE)
+    world = World(rate, settings, cold_start_s=10.0, scaler=scaler, input_tokens=8000.0)
+    numbers = [plan.replicas for plan in world.run(1500.0).plans]
+    assert max(numbers) >= 5
+    down_s = RAMP_ENDS_S + settings.scale_down_window_s + 120.0
+    assert max(numbers[int(down_s / TICK_S) :]) <= 2  # load is 0.5 and trembles
