@@ -9,12 +9,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from headrace.compose.up_scaling import SCALE_DOWN_WINDOW_S
+from headrace.core.scaling import KNOWS_AFTER_S
 from tests.live.conftest import model_path  # noqa: F401 - a fixture of the live lane
 from tests.live.up import Up, children_of, running_up
 
 pytestmark = [pytest.mark.live, pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
 HANG_S = 500.0
+DOWN_S = KNOWS_AFTER_S + SCALE_DOWN_WINDOW_S + 120.0
+"""Nothing goes down in the first minutes, then a window after load has gone; and some room."""
 BUSY = 6
 """Streams at once that two replicas' worth of load are made of."""
 
@@ -69,8 +73,8 @@ class Asking:
         self.done += 1
 
 
-async def until(up: Up, ready: int) -> None:
-    async with asyncio.timeout(HANG_S):
+async def until(up: Up, ready: int, within_s: float = HANG_S) -> None:
+    async with asyncio.timeout(within_s):
         while True:
             fleet = await asyncio.to_thread(up.fleet)
             if sum(each["state"] == "ready" for each in fleet.values()) == ready:
@@ -90,7 +94,7 @@ async def test_replicas_follow_load_and_no_stream_is_cut(model_path: Path):  # n
         assert "joins from standby" in up.printed
         await asyncio.sleep(10.0)
         asking.keep(1, pause_s=8.0)  # goes on while the other one leaves
-        await until(up, 1)
+        await until(up, 1, DOWN_S)
         await asking.end()
         assert asking.broken == []
         assert asking.done > BUSY

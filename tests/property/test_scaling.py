@@ -26,7 +26,7 @@ RATES = st.floats(0.5, 1000.0)
 
 
 @given(lengths=LENGTHS, low=RATES, factor=st.floats(1.0, 3.0))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_replicas_grow_with_load_and_are_the_inverse_of_what_is_carried(lengths, low, factor):
     target = ScalingTarget()
     fewer = replicas_for(FIGURES, target, lengths, low)
@@ -37,7 +37,7 @@ def test_replicas_grow_with_load_and_are_the_inverse_of_what_is_carried(lengths,
 
 
 @given(lengths=LENGTHS, replicas=st.integers(1, 200))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_larger_pool_runs_hotter_but_never_over(lengths, replicas):
     one = replica_capacity(FIGURES, ScalingTarget(), lengths)
     each = load_carried(one, replicas) / replicas
@@ -46,7 +46,7 @@ def test_a_larger_pool_runs_hotter_but_never_over(lengths, replicas):
 
 
 @given(lengths=LENGTHS)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_tighter_targets_never_carry_more(lengths):
     loose = replica_capacity(FIGURES, ScalingTarget(4.0, 0.1), lengths)
     tight = replica_capacity(FIGURES, ScalingTarget(1.0, 0.03), lengths)
@@ -54,7 +54,7 @@ def test_tighter_targets_never_carry_more(lengths):
 
 
 @given(first=LENGTHS, second=LENGTHS)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_sketches_add_up_and_subtract(first, second):
     both = merged((first, second))
     assert both.requests == first.requests + second.requests

@@ -7,6 +7,9 @@
 
     band = 3 * noise of the wish      noise: median |second difference| of minutes / 1.652
 
+A floor is exact: what demand wishes below it moves nothing, and is what going down to it is judged
+by. So two replicas become the one that is the floor once demand needs nearly less than one.
+
 Of a steady demand with noise, wishes are on both sides of the number or below it, so it does not
 rise; to fall, the highest of a window would have to be a whole replica below. The second difference
 does not see what rises or falls steadily, and its median not the jumps, as long as most minutes
@@ -24,8 +27,8 @@ BAND_SIGMAS = 3.0
 MEDIAN_OF_SECOND_DIFFERENCE = 1.652
 """Median of |a - 2b + c| for three normal values of standard deviation 1."""
 NOISE_MINUTES = 60
-FEWEST_MINUTES = 5
-"""Before so many there is no band."""
+CALM_MINUTES = 15
+"""So many minutes without any noise are believed at first: a ramp in the first minutes is none."""
 DOWN_SHARE = 1 / 3
 DRIFT_SHARE = 0.03
 """Of the number, what a wish may drift by without noise that can be measured."""
@@ -45,14 +48,20 @@ class Hysteresis:
         self._differences: deque[float] = deque(maxlen=NOISE_MINUTES)
         self._minutes: deque[tuple[float, float]] = deque(maxlen=3)
 
-    def decide(self, wish: float, now: float, window_s: float, forbidden: str = "") -> str:
+    def decide(
+        self, wish: float, now: float, window_s: float, forbidden: str = "", floor: int = 0
+    ) -> str:
         """Set `number`; the answer says why it is above the wish, "" if it is not.
 
+        `wish` is what demand needs, `floor` the least that there may be whatever it needs.
         `forbidden` says why it must not be lowered, "" if it may.
         """
-        self._note(wish, now, window_s)
-        need = _whole(wish)
-        if self.number is None or need > self.number:
+        self._note(wish, now, window_s, floor)
+        need = max(_whole(wish), floor)
+        if self.number is None or floor > self.number:
+            self.number = need
+            return ""
+        if need > self.number:
             return self._raise(wish, now)
         if need == self.number:
             return ""
@@ -62,13 +71,16 @@ class Hysteresis:
             return f"not lowered to {need} before {window_s:.0f} s of wishes are known"
         highest = max(each for at_s, each in self._wishes if at_s >= now - window_s - 1e-6)
         slack = max(DOWN_SHARE * self.band, DRIFT_SHARE * self.number)
+        if highest <= 0.0:
+            slack = 0.0  # nothing is wished: there is no noise in that
         if highest + 1.0 + slack <= self.number:
-            self.number = _whole(highest)
+            self.number = max(_whole(highest), floor)
         return "" if self.number == need else f"held at {self.number} above a wish of {wish:.2f}"
 
     def _raise(self, wish: float, now: float) -> str:
         number = self.number
-        if number is None or wish > number + self.band:
+        assert number is not None
+        if wish > number + self.band:
             self.number = _whole(wish)
             return ""
         recent = [each for at_s, each in self._wishes if at_s >= now - UP_S - 1e-6]
@@ -96,7 +108,7 @@ class Hysteresis:
         self._differences = deque(state["differences"], maxlen=NOISE_MINUTES)
         self._minutes = deque(((at_s, wish) for at_s, wish in state["minutes"]), maxlen=3)
 
-    def _note(self, wish: float, now: float, window_s: float) -> None:
+    def _note(self, wish: float, now: float, window_s: float, floor: int) -> None:
         self._wishes.append((now, wish))
         # One older than the windows stays, to show that they are covered.
         oldest_s = now - max(window_s, UP_S)
@@ -105,13 +117,13 @@ class Hysteresis:
         minutes = self._minutes
         if minutes and now - minutes[-1][0] < MINUTE_S - 1e-6:
             return
-        minutes.append((now, wish))
+        minutes.append((now, max(wish, float(floor))))
         if len(minutes) == 3:
             first, second, third = (each for _, each in minutes)
             self._differences.append(abs(first - 2.0 * second + third))
-        if len(self._differences) >= FEWEST_MINUTES:
-            noise = median(self._differences) / MEDIAN_OF_SECOND_DIFFERENCE
-            self.band = BAND_SIGMAS * noise
+        calm = [0.0] * (CALM_MINUTES - len(self._differences))
+        noise = median([*self._differences, *calm]) / MEDIAN_OF_SECOND_DIFFERENCE
+        self.band = BAND_SIGMAS * noise
 
 
 def _whole(replicas: float) -> int:

@@ -110,13 +110,18 @@ class PoolScaler:
         wish, decided_by = _wish(told)
         if self._may_be_zero(view):
             wish, decided_by = 0.0, "idle"
+        needed = wish
         if floor.replicas > wish:
             wish, decided_by = floor.replicas, f"floor: {floor.why}"
         if self._hysteresis.number is None:
             self._adopt(view, floor)
         forbidden = "while data are missing" if troubles else self._unknown(now)
         why = self._hysteresis.decide(
-            min(wish, ceiling.replicas), now, self.settings.scale_down_window_s, forbidden
+            min(needed, ceiling.replicas),
+            now,
+            self.settings.scale_down_window_s,
+            forbidden,
+            int(min(floor.replicas, ceiling.replicas)),
         )
         holds = [*troubles, why] if why else troubles
         if wish > ceiling.replicas:

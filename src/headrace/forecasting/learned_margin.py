@@ -80,6 +80,7 @@ class LearnedMargin:
         """Take the mean demand of one minute; they come in order, and some may be missing."""
         number = int(minute.begin_s // MINUTE_S)
         horizon = max(ceil(horizon_s / MINUTE_S), 1)
+        part = _part(horizon_s)
         if self._minute is not None:
             if number <= self._minute:
                 return
@@ -88,8 +89,8 @@ class LearnedMargin:
             else:
                 # Two minutes without a word were as the one that ended them.
                 for missing in range(self._minute + 1, number):
-                    self._take(missing, minute, horizon)
-        self._take(number, minute, horizon)
+                    self._take(missing, minute, horizon, part)
+        self._take(number, minute, horizon, part)
         if minute.carried is not None and minute.missed_share is not None:
             self._contagion.observe(minute.load, minute.carried, minute.missed_share)
 
@@ -100,7 +101,7 @@ class LearnedMargin:
             # Nothing is known but demand itself.
             return DemandOutlook(load, load, load, horizon_s, self.target)
         minute = max(self._minute, int(now // MINUTE_S) - 1)
-        center, spread = self._rule(self.rule, load, minute, horizon)
+        center, spread = self._rule(self.rule, load, minute, horizon, _part(horizon_s))
         high = min(center + self.margin * spread, MOST_OVER_SEEN * self._highest)
         return DemandOutlook(
             load,
@@ -150,27 +151,34 @@ class LearnedMargin:
 
     # ---- one minute
 
-    def _take(self, minute: int, told: MinuteLoad, horizon: int) -> None:
+    def _take(self, minute: int, told: MinuteLoad, horizon: int, part: float) -> None:
         load = told.load
         self._highest = max(self._highest * KEEP, load)
         self._demand = self._demand * KEEP + load
         self._minutes = self._minutes * KEEP + 1.0
         for shadows in self._shadows.values():
-            shadows.score(load)
+            shadows.score(load, part)
         self._season.observe(minute, load)
-        self._signs.observe(minute, load, horizon, told.noise)
+        self._signs.observe(minute, load, horizon, told.noise, part)
         self._minute = minute
         for rule, shadows in self._shadows.items():
-            center, spread = self._rule(rule, load, minute, horizon)
+            center, spread = self._rule(rule, load, minute, horizon, part)
             shadows.want(center, spread, horizon)
-        self._choose(horizon)
-        self._measure_error(minute, load, horizon)
+        self._choose(horizon, part)
+        self._measure_error(minute, load, horizon, part)
 
-    def _rule(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
-        """(center, spread) by one rule, and by what is believed before a day is known."""
+    def _rule(
+        self, rule: str, load: float, minute: int, horizon: int, part: float
+    ) -> tuple[float, float]:
+        """(center, spread) by one rule, and by what is believed before a day is known.
+
+        Where a cold start is over within `part` of a minute, so much of a minute's move is all that
+        has to be foreseen.
+        """
         center, spread = self._told(rule, load, minute, horizon)
         unknown = max(1.0 - self._minutes / FIRST_DAY_MINUTES, 0.0)
-        return center, spread + unknown * FIRST_SPREAD * max(load - SMALL_LOAD, 0.0)
+        spread += unknown * FIRST_SPREAD * max(load - SMALL_LOAD, 0.0)
+        return load + part * (center - load), part * spread
 
     def _told(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
         signs = self._signs
@@ -188,12 +196,12 @@ class LearnedMargin:
             return load * self._season.ratio(minute, horizon), signs.restless * signs.mark
         return load, signs.restless
 
-    def _choose(self, horizon: int) -> None:
+    def _choose(self, horizon: int, part: float) -> None:
         """Take the cheapest rule, and its margin."""
         mean_load = self._demand / self._minutes
         contagion = self._contagion.value(mean_load)
         found = {
-            rule: shadows.margin(self._demand, mean_load, self.target, contagion)
+            rule: shadows.margin(self._demand, mean_load, self.target, contagion, part)
             for rule, shadows in self._shadows.items()
         }
         if self._minutes >= LEAST_MINUTES:
@@ -203,9 +211,9 @@ class LearnedMargin:
         most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / horizon
         self.margin = min(found[self.rule][0], most)
 
-    def _measure_error(self, minute: int, load: float, horizon: int) -> None:
+    def _measure_error(self, minute: int, load: float, horizon: int, part: float) -> None:
         """Compare what was expected one horizon ago with the highest that came."""
-        center, _ = self._rule(self.rule, load, minute, horizon)
+        center, _ = self._rule(self.rule, load, minute, horizon, part)
         pending = [(due, expected, max(seen, load)) for due, expected, seen in self._pending]
         while pending and pending[0][0] <= minute:
             _, expected, seen = pending.pop(0)
@@ -220,3 +228,8 @@ class LearnedMargin:
         for shadows in self._shadows.values():
             shadows.gap()
         self._pending = []
+
+
+def _part(horizon_s: float) -> float:
+    """How much of a minute a horizon is; 1 where it is one or more."""
+    return min(horizon_s / MINUTE_S, 1.0)

@@ -2,8 +2,12 @@
 
     capacity that is ready at t = least that was wanted in the last cold start
                                   (it must have been ordered then and never let go since)
-    missed += excess + contagion * (load - excess) where excess = max(load - ready, 0) > 1 % of load
+    missed += part * (excess + contagion * (load - excess))
+                                  where excess = max(load - ready, 0) > 1 % of load
     paid += wanted                                                          fading over a week
+
+A replica that starts within a minute ends a shortage within it: of a minute's excess only the first
+`part` = horizon / 60 s is missed then.
 
 Contagion is how many of those for whom there is room miss as well while there is not room for all:
 none where the queue serves first whoever can still be in time, all where it is first come, first
@@ -96,15 +100,19 @@ class Shadows:
         self._missed = [0.0] * len(MARGINS)
         self._whole = [0.0] * len(MARGINS)
 
-    def score(self, load: float) -> None:
-        """A minute had this load: what of it had each margin had no room for?"""
+    def score(self, load: float, part: float = 1.0) -> None:
+        """A minute had this load: what of it had each margin had no room for?
+
+        `part` of a minute is how long it takes until there is room.
+        """
         missed, whole, paid = self._missed, self._whole, self._paid
         short = SHORT_SHARE * load
         for place, wanted in enumerate(self._wanted):
             if wanted:
                 over = max(load - min(wanted), 0.0)
-                missed[place] = missed[place] * KEEP + over
-                whole[place] = whole[place] * KEEP + (load - over if over > short else 0.0)
+                others = load - over if over > short else 0.0
+                missed[place] = missed[place] * KEEP + part * over
+                whole[place] = whole[place] * KEEP + part * others
                 paid[place] = paid[place] * KEEP + wanted[-1]
 
     def want(self, center: float, spread: float, horizon: int) -> None:
@@ -115,18 +123,19 @@ class Shadows:
             wanted.append(center + margin * spread)
 
     def margin(
-        self, demand: float, mean_load: float, target: float, contagion: float
+        self, demand: float, mean_load: float, target: float, contagion: float, part: float = 1.0
     ) -> tuple[float, float]:
         """(the least margin that misses no more than `target`, what it would have paid).
 
-        `demand` is the load of all minutes that were scored, faded alike.
+        `part` is what it was in `score`, `demand` the load of all minutes that were scored, faded
+        alike.
         """
         prior = PRIOR_HORIZONS * (self._wanted[0].maxlen or 1) * mean_load
         whole = max(demand + prior, 1e-12)
         before = 0.0
         for place, margin in enumerate(MARGINS):
             missed = self._missed[place] + contagion * self._whole[place]
-            share = (missed + prior * prior_missed(margin)) / whole
+            share = (missed + part * prior * prior_missed(margin)) / whole
             if share <= target:
                 if place == 0:
                     return margin, self._paid[0]

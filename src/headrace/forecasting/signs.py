@@ -4,7 +4,9 @@ All in load (replicas fully used), from one value a minute:
 
     range   = highest - lowest of the last horizon, less what chance alone makes of it: that is
               what the capacity of a small pool keeps free already
-    restless = 0.75 * mean range over 24 horizons + 0.2 * mean range over 144 + 1.5 % of mean load
+    beyond  = sqrt(mean range² - (chance + its error)²)     means first: a range less chance that is
+              cut off at nothing each minute would be the noise of chance itself
+    restless = 0.75 * beyond over 24 horizons + 0.2 * beyond over 144 + 1.5 % of mean load
     share   = mean of range / load over 2 days                moves in proportion to the level
     slope   = (now - a horizon ago) / horizon, if up
     level   = mean load over 6 h, to which what jumps about it comes back
@@ -32,6 +34,8 @@ FAST_WEIGHT, SLOW_WEIGHT, MEAN_WEIGHT = 0.75, 0.2, 0.015
 RANGE_OF_TWO, RANGE_POWER = 1.128, 0.86
 """Expected range of n normal values of standard deviation 1: 1.128 * log2(n)^0.86, within 4 % up to
 n = 16."""
+RANGE_SPREAD = 0.5
+"""Standard deviation of a range by chance alone, as a share of its mean."""
 MARK_HOURS = 14.0 * 24.0
 """Half-life of what is known of a minute of the hour, in hours."""
 MARK_PRIOR = 12.0
@@ -73,6 +77,7 @@ class Signs:
     """The signs as of the last minute; `horizon` is in minutes and may change."""
 
     __slots__ = (
+        "_chance",
         "_counts",
         "_fast",
         "_kept",
@@ -95,6 +100,7 @@ class Signs:
         self._restless_then: deque[float] = deque(maxlen=2)
         self._fast = Faded(FAST_HORIZONS)
         self._slow = Faded(SLOW_HORIZONS)
+        self._chance = Faded(FAST_HORIZONS)
         self._share = Faded(SHARE_MINUTES)
         self._rises = [0.0] * HOUR_MINUTES
         self._counts = [0.0] * HOUR_MINUTES
@@ -104,16 +110,20 @@ class Signs:
         self.range = self.restless = self.share = self.slope = 0.0
         self.mark = 1.0
 
-    def observe(self, minute: int, load: float, horizon: int, noise: float = 0.0) -> None:
+    def observe(
+        self, minute: int, load: float, horizon: int, noise: float = 0.0, part: float = 1.0
+    ) -> None:
         """Take the load of a minute, numbered since the epoch; without gaps.
 
+        `part` is how much of a minute a cold start takes, 1 from a whole one on.
         `noise` is the standard deviation that chance alone gives such a minute.
         """
         if self._window.maxlen != horizon + 1:
             self._window = deque(self._window, maxlen=horizon + 1)
             self._restless_then = deque(self._restless_then, maxlen=horizon + 1)
-            self._fast.forget_after(FAST_HORIZONS * horizon)
-            self._slow.forget_after(SLOW_HORIZONS * horizon)
+        self._fast.forget_after(FAST_HORIZONS * horizon * part)
+        self._chance.forget_after(FAST_HORIZONS * horizon * part)
+        self._slow.forget_after(SLOW_HORIZONS * horizon * part)
         window = self._window
         window.append(load)
         self.mean.add(load)
@@ -122,14 +132,15 @@ class Signs:
         by_chance = noise * RANGE_OF_TWO * log2(max(len(window), 1)) ** RANGE_POWER
         self.range = sqrt(max((highest - lowest) ** 2 - by_chance**2, 0.0))
         if len(window) == horizon + 1:
-            self._fast.add(self.range)
-            self._slow.add(self.range)
+            self._fast.add(highest - lowest)
+            self._slow.add(highest - lowest)
+            self._chance.add(by_chance)
             self._share.add(self.range / max(window[0], 1e-3 * self.mean.mean, 1e-9))
             self._learn_mark((minute - horizon) % HOUR_MINUTES, window)
         mean = self.mean.mean
         known = self._fast.weight > 0.0
-        fast = self._fast.mean if known else 0.1 * mean
-        slow = self._slow.mean if known else 0.1 * mean
+        fast = self._beyond_chance(self._fast, horizon) if known else 0.1 * mean
+        slow = self._beyond_chance(self._slow, horizon) if known else 0.1 * mean
         self.restless = FAST_WEIGHT * fast + SLOW_WEIGHT * slow + MEAN_WEIGHT * mean
         self.share = (self._share.mean if known else 0.1) * load
         self.slope = max((load - window[0]) / max(len(window) - 1, 1), 0.0)
@@ -157,17 +168,20 @@ class Signs:
         """Go on from what `state` said."""
         self._window = deque(state["window"], maxlen=state["horizon"])
         self._restless_then = deque(state["restless_then"], maxlen=state["horizon"])
-        horizon = max(state["horizon"] - 1, 1)
-        self._fast.forget_after(FAST_HORIZONS * horizon)
-        self._slow.forget_after(SLOW_HORIZONS * horizon)
         for faded, kept in zip(self._all_faded(), state["faded"], strict=True):
             faded.restore(kept)
         self._rises = list(state["rises"])
         self._counts = list(state["counts"])
         self.range, self.restless, self.share, self.slope, self.mark = state["now"]
 
+    def _beyond_chance(self, ranges: Faded, horizon: int) -> float:
+        """What a mean range has beyond what chance makes of it, and of a mean of so few ranges."""
+        few = sqrt(max(horizon, 1) / ranges.weight)
+        by_chance = self._chance.mean * (1.0 + RANGE_SPREAD * min(few, 1.0))
+        return sqrt(max(ranges.mean**2 - by_chance**2, 0.0))
+
     def _all_faded(self) -> tuple[Faded, ...]:
-        return (self._fast, self._slow, self._share, self.mean, self.level)
+        return (self._fast, self._slow, self._chance, self._share, self.mean, self.level)
 
     def _learn_mark(self, place: int, window: deque[float]) -> None:
         """How far demand rose behind the minute that began the window."""

@@ -8,15 +8,22 @@
 While there are fewer replicas than demand needs, latencies are over for a reason that others have
 told already, and what they ask for is on its way. They count once the replicas that are ready have
 had room for the demand, as it is reckoned, for two minutes: then the reckoning is wrong.
+
+It is not wrong by any amount. Replicas that are used to less than half, with nobody waiting in
+them, are slow by themselves: a machine too small, a profile of another one, a neighbour. More of
+them would each be as slow, so nothing is wished, and the reason says so.
 """
 
 from __future__ import annotations
 
+from headrace.core.capacity import load_carried
 from headrace.core.scaling_plan import Signal
 from headrace.core.scaling_view import ScalingView
 
 MOST_FACTOR = 1.5
 UNEXPLAINED_S = 120.0
+BUSY_USE = 0.5
+"""Of what replicas carry: the reckoning, corrected, is not off by more."""
 
 
 def latency_factor(view: ScalingView) -> tuple[float, str, float, float]:
@@ -50,8 +57,23 @@ def slo_latency(view: ScalingView) -> Signal | None:
         ("fits_s", view.fits_s),
     )
     replicas = 0.0  # met targets say nothing of how many fewer would do: no wish
-    if factor > 1.0 and view.fits_s >= UNEXPLAINED_S:
+    if factor > 1.0 and not _is_busy(view):
+        why = f"{why} late on idle replicas: more would not help"
+    elif factor > 1.0 and view.fits_s >= UNEXPLAINED_S:
         replicas = factor * len(view.ready)
     elif factor > 1.0:
         why = f"{why} explained"
     return Signal("slo_latency", replicas, why, figures)
+
+
+def _is_busy(view: ScalingView) -> bool:
+    """Whether load can be what makes the ready replicas slow: by the reckoning or by what engines
+    tell; where neither is known, it can.
+    """
+    capacity = view.capacity
+    if capacity is None or view.load >= BUSY_USE * load_carried(capacity, len(view.ready)):
+        return True
+    if view.held_requests > 0.0 or any(each.queue_depth for each in view.fresh):
+        return True
+    running = [each.running for each in view.fresh if each.running is not None]
+    return sum(running) > BUSY_USE * capacity.decoding * len(running)

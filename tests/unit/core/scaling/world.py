@@ -48,7 +48,9 @@ class World:
         gateways: int = 1,
         cold_start_s: float = 240.0,
         scaler: PoolScaler | None = None,
+        input_tokens: float = INPUT_TOKENS,
     ) -> None:
+        self.input_tokens = input_tokens
         self.rate = rate
         self.settings = settings
         self.scaler = scaler or pool_scaler(settings, FIGURES)
@@ -81,7 +83,7 @@ class World:
         self.now += TICK_S
         for name in self.gateways:
             self.totals[name] += arrived
-            self.lengths[name].add(INPUT_TOKENS, 0.0, OUTPUT_TOKENS, arrived)
+            self.lengths[name].add(self.input_tokens, 0.0, OUTPUT_TOKENS, arrived)
         self.seen = self.spoil(self.observation())
         plan = self.scaler.tick(self.seen, self.now)
         self.plans.append(plan)
@@ -117,8 +119,8 @@ class World:
             0.0,
             reported_at_s=self.now,
             requests=total,
-            input_tokens=total * INPUT_TOKENS,
-            uncached_tokens=total * INPUT_TOKENS,
+            input_tokens=total * self.input_tokens,
+            uncached_tokens=total * self.input_tokens,
             output_tokens=total * OUTPUT_TOKENS,
             lengths=self.lengths[name].sketch(),
             judged=total,
