@@ -136,12 +136,15 @@ def main() -> None:
         print(_row(workload, size, [results[p] for p in own if p.scored != math.inf], full))
 
 
+def _sizes(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    sizes = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
-    parser.add_argument("--replicas", type=sizes, default=[64, 256], help="sizes (64,256)")
+    parser.add_argument("--replicas", type=_sizes, default=[64, 256], help="sizes (64,256)")
     parser.add_argument(
         "--workloads",
         type=lambda text: text.split(","),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
+from typing import TextIO
 
 from headrace.compose.simulation_input import SimulateError, parse_slo
 from headrace.config.quantities import parse_duration
@@ -187,17 +188,9 @@ def _split(text: str) -> Iterator[str]:
         yield written
 
 
-class _opened:  # noqa: N801 - read as a function
+def _opened(path: Path, flag: str = "") -> TextIO:
     """A file to read, whose errors are one line for a user."""
-
-    def __init__(self, path: Path, flag: str = "") -> None:
-        try:
-            self._file = path.open(encoding="utf-8")
-        except OSError as error:
-            raise SimulateError(f"{flag}{path}: cannot read it: {error.strerror}") from None
-
-    def __enter__(self):  # noqa: ANN204 - a text file
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    try:
+        return path.open(encoding="utf-8")
+    except OSError as error:
+        raise SimulateError(f"{flag}{path}: cannot read it: {error.strerror}") from None

@@ -198,7 +198,7 @@ class ScaledFleet:
 
     async def _drain(self, member: _Member) -> None:
         deadline_s = self._clock() + self._pool.drain_s
-        while self._in_flight(member.name) and self._clock() < deadline_s:  # noqa: ASYNC110 - as it is
+        while self._in_flight(member.name) and self._clock() < deadline_s:  # noqa: ASYNC110 - no event
             await asyncio.sleep(_DRAIN_LOOK_S)
         member.drain = None
         self._retire(member)
