@@ -182,7 +182,8 @@ async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
     assert pool.phases() == {}  # not at once: it would only fail again
     pool.fleet._again_s = 0.0
     pool.plan(1, order=1)
-    assert pool.phases() == {"emu-0": Phase.STARTING}
+    # Which name it gets is open: the one given up may still be ending.
+    assert list(pool.phases().values()) == [Phase.STARTING]
     await pool.fleet.close()
 
 
