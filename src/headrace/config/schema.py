@@ -42,7 +42,7 @@ class PoolSection(PoolSpec):
     profile: str | LatencyProfile | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - the name of a file until it is read
     """Prior of the latency model: the name of a shipped profile, as `h100-llama-3.1-8b` (see
     docs/reference/profiles.md), a file (`*.yaml`, `*.json`) written by a measurement, or its
-    content. Without one it is learned from the first streams."""
+    content. Without one it is learned from the first streams, and anew where it turns out wrong."""
     engine: str = field(default="openai", metadata={"choices": tuple(sorted(DIALECTS))})
     """What the replicas run; it decides which metrics are read and how usage is obtained."""
     replicas: tuple[str, ...] = ()

@@ -345,10 +345,9 @@ class Dispatcher:
         elif was_hit is False:
             self._index.forget_older_than(attempt.lease)
         if timed:
+            learning.learn_decoding(attempt, event.counted_output_tokens, now)
             learner = self._roster.learners.get(pool.spec.name)
-            if pool.latency.profile is not None:
-                learning.learn_decoding(attempt, event.counted_output_tokens, now)
-            elif learner is not None:
+            if learner is not None and pool.latency.learns:
                 learning.learn_profile(learner, attempt, event, pool, now)
         learning.learn_lengths(request, event, pool)
 

@@ -8,6 +8,10 @@ was slow gets less traffic and would otherwise never be seen to be fast again.
 
     shrunk = deviation * evidence / (evidence + SHRINK_SAMPLES)
     factor = exp(pool + shrunk, less DEAD_BAND towards the pool),  within 0.25 to 4
+
+A profile that was learned from a pool's first streams may be far off: engines are slow at first,
+and prompts of one length do not tell what others take. Its factors have a wider range, and where
+the pool has come to differ from it by `OFF` it is learned anew from the streams that follow.
 """
 
 from __future__ import annotations
@@ -22,6 +26,9 @@ times steps, KV tokens read). The model is linear in it, so work adds up over re
 
 LOWEST_FACTOR = 0.25
 HIGHEST_FACTOR = 4.0
+LEARNED_FACTOR = 64.0
+"""How far the factors on a learned profile may be from 1, either way."""
+OFF = log(2.0)
 HALF_LIFE_S = 60.0
 SHRINK_SAMPLES = 3.0
 """Evidence at which a replica's own deviation counts for half."""
@@ -41,9 +48,6 @@ REFRESH_S = 0.5
 NEWS_S = 0.02
 """How long after a sample the factors may still be the old ones: under load, samples come faster
 than they matter."""
-
-_LOG_LOWEST = log(LOWEST_FACTOR)
-_LOG_HIGHEST = log(HIGHEST_FACTOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,25 +169,44 @@ class PoolLatency:
     """The prior of a pool and what its replicas have in common.
 
     Without a profile the pool has no seconds yet: `profile` is None and `learning` describes how
-    far the learner is. Who learns a profile calls `adopt`.
+    far the learner is. Who learns a profile calls `adopt`. `lowest` and `highest` bound the factors
+    of the replicas, as logarithms.
     """
 
-    __slots__ = ("decode", "learning", "prefill", "profile")
+    __slots__ = ("decode", "highest", "learning", "lowest", "prefill", "profile")
 
     def __init__(self, profile: LatencyProfile | None) -> None:
         self.profile = profile
         self.learning = ""
+        self.lowest, self.highest = log(LOWEST_FACTOR), log(HIGHEST_FACTOR)
         self.prefill = PhaseTrend()
         self.decode = PhaseTrend()
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is no profile yet, or one that was learned and has turned out wrong.
+
+        One that was given is never replaced.
+        """
+        if self.profile is None:
+            return True
+        learned = self.highest > log(HIGHEST_FACTOR)
+        return learned and max(abs(self.prefill.log_ratio), abs(self.decode.log_ratio)) > OFF
 
     @property
     def source(self) -> str:
         """Where predicted seconds come from, in words."""
         return self.learning if self.profile is None else self.profile.source
 
+    def bounded(self, log_ratio: float) -> float:
+        """The logarithm of a factor, within the range that factors may have."""
+        return min(max(log_ratio, self.lowest), self.highest)
+
     def adopt(self, profile: LatencyProfile) -> None:
         """Use a learned profile as the prior from now on."""
         self.profile = profile
+        self.highest = log(LEARNED_FACTOR)
+        self.lowest = -self.highest
         self.prefill = PhaseTrend()
         self.decode = PhaseTrend()
 
@@ -219,8 +242,9 @@ class ReplicaLatency:
 
     def refresh(self, now: float) -> None:
         """Bring the factors up to `now`."""
-        self.prefill_factor = _factor(self.pool.prefill.log_ratio + self._prefill.value(now))
-        self.decode_factor = _factor(self.pool.decode.log_ratio + self._decode.value(now))
+        pool = self.pool
+        self.prefill_factor = exp(pool.bounded(pool.prefill.log_ratio + self._prefill.value(now)))
+        self.decode_factor = exp(pool.bounded(pool.decode.log_ratio + self._decode.value(now)))
         self.stale_s = now + REFRESH_S
 
     def _observe(
@@ -233,7 +257,7 @@ class ReplicaLatency:
     ) -> None:
         if observed_s <= 0.0 or predicted_s <= 0.0:
             return
-        log_ratio = min(max(log(observed_s / predicted_s), _LOG_LOWEST), _LOG_HIGHEST)
+        log_ratio = self.pool.bounded(log(observed_s / predicted_s))
         weight = predicted_s / (predicted_s + NOISE_S)
         own.observe(log_ratio - trend.log_ratio, weight, now)
         trend.observe(log_ratio, weight)
@@ -242,7 +266,3 @@ class ReplicaLatency:
 
 def _limited(step: float) -> float:
     return min(max(step, -LARGEST_STEP), LARGEST_STEP)
-
-
-def _factor(log_ratio: float) -> float:
-    return exp(min(max(log_ratio, _LOG_LOWEST), _LOG_HIGHEST))

@@ -31,6 +31,7 @@ PREFILL_TERMS = frozenset({1, 2})
 _PREFERENCE = (1, 0, 3, 4, 2)
 # A further term must lower the squared error by this factor, or it is noise.
 _WORTH_A_TERM = 1.03
+_LENGTHS_APART = 1.5
 # A column this close to a combination of others cannot be told from them.
 _SINGULAR = 1e-7
 _PERFECT_FIT = 1e-9
@@ -66,7 +67,7 @@ def fit_profile(
         if not (isfinite(seconds) and seconds > 0.0):
             raise ValueError(f"a sample took {seconds!r} s; give positive, finite seconds")
     lengths = [uncached for uncached, _, _ in prefill_samples]
-    if not lengths or max(lengths) < 1.5 * min(lengths) + 1:
+    if not lengths or max(lengths) < _LENGTHS_APART * min(lengths) + 1:
         raise ValueError(
             f"per_prefill_token_s: {len(lengths)} prefills of nearly one length cannot show "
             "what a token costs; probe at least two lengths, one twice the other"
@@ -83,7 +84,11 @@ def fit_profile(
 
 
 class ProfileLearner:
-    """Learns the profile of a pool from its first streams, in whatever company they ran."""
+    """Learns the profile of a pool from its first streams, in whatever company they ran.
+
+    Later it learns another one only from prompts whose lengths differ: others tell how fast the
+    pool is, which its factors follow, but not what a token costs beside what a step does.
+    """
 
     def __init__(self, pool: str, streams: int) -> None:
         """Fit once `streams` first tokens were measured in the pool named `pool`."""
@@ -91,6 +96,7 @@ class ProfileLearner:
         self._wanted = streams
         self._streams = 0
         self._measurements: list[Measurement] = []
+        self._has_learned = False
 
     @property
     def progress(self) -> str:
@@ -108,11 +114,14 @@ class ProfileLearner:
         self._streams += 1
         if self._streams < self._wanted:
             return None
-        coefficients = _solve(self._measurements, PREFILL_TERMS)
         streams, self._streams = self._streams, 0
-        self._measurements = []
+        measurements, self._measurements = self._measurements, []
+        if self._has_learned and not _lengths_differ(measurements):
+            return None
+        coefficients = _solve(measurements, PREFILL_TERMS)
         if coefficients is None:
             return None
+        self._has_learned = True
         source = f"learned from {streams} streams"
         return LatencyProfile(f"learned-{self._pool}", source, *coefficients)
 
@@ -120,6 +129,12 @@ class ProfileLearner:
         """Take the work between a first and a last token."""
         if seconds > 0.0 and len(self._measurements) < 4 * self._wanted:
             self._measurements.append((work, seconds))
+
+
+def _lengths_differ(measurements: list[Measurement]) -> bool:
+    """Whether prompts were of lengths that tell the costs of a token and of a step apart."""
+    lengths = [work[1] / work[0] for work, _ in measurements if work[1] > 0.0]
+    return max(lengths) >= _LENGTHS_APART * min(lengths)
 
 
 def _solve(

@@ -114,23 +114,81 @@ def test_without_a_profile_the_uncached_tokens_in_flight_decide():
 
 
 def test_a_pool_learns_its_profile_from_its_first_streams():
-    settings = DispatcherSettings(learn_from_streams=20)
-    driver = Driver(PoolSpec("pool", "model"), settings=settings)
-    driver.add("a", "b")
-    rng = random.Random(4)
-    for _ in range(20):
-        tokens = rng.randrange(200, 4000)
-        dispatch = driver.dispatched(prompt_tokens=tokens)
-        driver.wait(0.01 + 1e-4 * tokens)
-        driver.first_token(dispatch.attempt)
-        driver.wait(99 * 0.02)
-        driver.complete(dispatch.attempt, input_tokens=tokens, output_tokens=100)
-        driver.wait(1.0)
+    driver, _ = learned_pool(1e-4)
     profile = driver.dispatcher.fleet.pools["pool"].latency.profile
     assert profile is not None
     assert profile.source == "learned from 20 streams"
     assert profile.per_prefill_token_s == pytest.approx(1e-4, rel=0.1)
     assert profile.step_s(1, 2000) == pytest.approx(0.02, rel=0.1)
+
+
+def learned_pool(per_token_s: float) -> tuple[Driver, random.Random]:
+    """A pool that has learned from 20 streams that a token of the prompt takes so long."""
+    driver = Driver(PoolSpec("pool", "model"), settings=DispatcherSettings(learn_from_streams=20))
+    driver.add("a", "b")
+    rng = random.Random(4)
+    stream(driver, rng, per_token_s, count=20)
+    return driver, rng
+
+
+def stream(driver: Driver, rng: random.Random, per_token_s: float, *, count: int) -> None:
+    for _ in range(count):
+        tokens = rng.randrange(200, 4000)
+        dispatch = driver.dispatched(prompt_tokens=tokens)
+        driver.wait(0.01 + per_token_s * tokens)
+        driver.first_token(dispatch.attempt)
+        driver.wait(99 * 0.02)
+        driver.complete(dispatch.attempt, input_tokens=tokens, output_tokens=100)
+
+
+def test_a_learned_profile_that_turns_out_wrong_is_learned_anew():
+    driver, rng = learned_pool(2e-3)  # cold caches, kernels that are compiled at first use
+    latency = driver.dispatcher.fleet.pools["pool"].latency
+    slow = latency.profile
+    assert slow is not None
+    stream(driver, rng, 2e-5, count=200)
+    assert latency.profile is not None
+    assert latency.profile is not slow
+    assert latency.profile.prefill_s(3000) == pytest.approx(0.07, rel=0.2)
+    assert not latency.learns
+    right = latency.profile
+    stream(driver, rng, 2.2e-5, count=60)
+    assert latency.profile is right  # its factors follow such changes
+
+
+def test_prompts_of_one_length_do_not_replace_what_was_learned_from_many():
+    driver, _ = learned_pool(1e-4)
+    latency = driver.dispatcher.fleet.pools["pool"].latency
+    learned = latency.profile
+    for _ in range(100):
+        dispatch = driver.dispatched(prompt_tokens=300)
+        driver.wait(1.0)
+        driver.first_token(dispatch.attempt)
+        driver.complete(dispatch.attempt, input_tokens=300, output_tokens=100)
+    assert latency.profile is learned
+    assert latency.learns
+
+
+def test_answers_that_are_not_streamed_show_a_learned_profile_to_be_far_too_slow():
+    driver, _ = learned_pool(2e-3)
+    for _ in range(400):
+        dispatch = driver.dispatched(prompt_tokens=3000, streamed=False)
+        driver.wait(0.07)
+        driver.complete(dispatch.attempt, input_tokens=3000, output_tokens=1)
+    replica = driver.replica("a")
+    replica.latency.refresh(driver.now)
+    profile = replica.latency.pool.profile
+    assert profile is not None
+    assert replica.latency.prefill_factor * profile.prefill_s(3000) < 0.35
+
+
+def test_a_profile_that_was_given_is_kept(driver):
+    for _ in range(200):
+        dispatch = driver.dispatched(prompt_tokens=3000)
+        driver.wait(10 * PROFILE.prefill_s(3000))
+        driver.first_token(dispatch.attempt)
+        driver.complete(dispatch.attempt, input_tokens=3000, output_tokens=100)
+    assert driver.dispatcher.fleet.pools["pool"].latency.profile is PROFILE
 
 
 def test_queueing_is_not_learned_as_slow_prefill(driver):
