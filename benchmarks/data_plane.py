@@ -108,6 +108,7 @@ def measure_costs(contenders: Sequence[Contender], size: Size, results: Results)
         fleet = stack.enter_context(engines(_AT_ONCE, count=REPLICAS))
         proxies = [stack.enter_context(_started(each, fleet.urls)) for each in contenders]
         for each in proxies:
+            measures.let_learn(each)
             measures.warm_up(each, small)
         for _ in range(size.rounds):
             for each in proxies:
@@ -138,6 +139,7 @@ def measure_fleet(replicas: int, size: Size, results: Results) -> None:
     ):
         small = prompts(1024)
         idle = measures.idle_cpu_s(running, span_s=3.0)
+        measures.let_learn(running)
         measures.warm_up(running, small)
         started_s = time.monotonic()
         cpu_us = measures.request_cpu_us(running, small, size.fleet_requests)

@@ -16,6 +16,8 @@ CONNECTIONS = 32
 SETTLE_S = 0.3
 """After a run, for what is done once its answers are out."""
 WARM_REQUESTS = 1_500
+WARM_STREAMS = 64
+WARM_TOKENS = 16
 
 
 def request_cpu_us(proxy: Proxy, payloads: Payloads, requests: int) -> float:
@@ -69,6 +71,11 @@ def stream_memory_bytes(proxy: Proxy, streams: int) -> float:
 def warm_up(proxy: Proxy, payloads: Payloads) -> None:
     """Open connections, fill caches of code, reach the steady state."""
     uvloop.run(closed_loop(proxy.port, payloads, connections=CONNECTIONS, requests=WARM_REQUESTS))
+
+
+def let_learn(proxy: Proxy) -> None:
+    """Send it streams: from those the gateway learns seconds, and routes by them from then on."""
+    uvloop.run(run_streams(proxy.port, stream(WARM_TOKENS), streams=WARM_STREAMS))
 
 
 def _cpu_s(proxy: Proxy, load: Awaitable[None]) -> float:
