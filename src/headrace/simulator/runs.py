@@ -1,4 +1,4 @@
-"""Several policies against one workload, one process each where there are cores.
+"""One policy, or several side by side, against one workload.
 
 `pooled_reference` is no policy but all replicas as one engine with the union of their KV, so that
 there is nothing to route; the gap between a policy and it is the most that routing can lose.
@@ -7,19 +7,18 @@ there is nothing to route; the gap between a policy and it is the most that rout
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 from headrace.simulator.driver import Simulation
 from headrace.simulator.engines import engine_specs, pooled
 from headrace.simulator.results import Results, Scores, scores_of
 from headrace.simulator.settings import SimulationSettings
+from headrace.simulator.side_by_side import side_by_side
 from headrace.traffic.trace import TraceRequest
 
 POOLED_REFERENCE = "pooled_reference"
@@ -28,8 +27,6 @@ ANY_POLICY = "round_robin"
 COLLECT_EVERY = (100_000, 50, 100)
 """Allocations before the youngest objects are searched for cycles, and how many such searches come
 before the older ones'."""
-LOOK_S = 0.1
-"""How often the progress of other processes is looked at."""
 
 
 class Workload(Protocol):
@@ -105,58 +102,7 @@ def run_policies(
 
     Raises what a run raises.
     """
-    processes = min(processes, len(policies))
-    if processes < 2:
-        for policy in policies:
-            yield run_policy(settings, workload, policy, lambda over, p=policy: report(p, over))
-        return
-    context = _context()
-    over = context.Array("q", len(policies), lock=False)
-    executor = ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_adopt, initargs=(settings, workload, over)
+    play = partial(run_policy, settings, workload)
+    return side_by_side(
+        play, policies, processes=processes, report=lambda policy, over: report(policy, int(over))
     )
-    with executor:
-        futures = [executor.submit(_play, i, policy) for i, policy in enumerate(policies)]
-        try:
-            for future in futures:
-                _watch(future, policies, over, report)
-                yield future.result()
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _watch(
-    future: Future[PolicyRun], policies: Sequence[str], over: Sequence[int], report: Report
-) -> None:
-    while not wait((future,), LOOK_S).done:
-        for i, policy in enumerate(policies):
-            report(policy, over[i])
-
-
-# ---- in the other processes
-
-_shared: tuple[SimulationSettings, Workload, Any] | None = None
-
-
-def _adopt(settings: SimulationSettings, workload: Workload, over: Any) -> None:  # noqa: ANN401 - an Array
-    # Ctrl-C reaches all processes of a terminal: who plays has nothing to say about it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    global _shared  # noqa: PLW0603 - a worker process has no other place for what all its runs share
-    _shared = (settings, workload, over)
-
-
-def _play(place: int, policy: str) -> PolicyRun:
-    assert _shared is not None
-    settings, workload, over = _shared
-
-    def note(count: int) -> None:
-        over[place] = count
-
-    return run_policy(settings, workload, policy, note)
-
-
-def _context() -> Any:  # noqa: ANN401 - the stubs give each start method a class of its own
-    """Forked processes share the trace; elsewhere it is sent to them."""
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("fork" if "fork" in methods else "spawn")

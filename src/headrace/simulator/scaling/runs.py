@@ -1,4 +1,4 @@
-"""Several scalers against one workload, one process each where there are cores.
+"""One scaler, or several side by side, against one workload.
 
 `oracle` without a margin is searched: the least margin, to `MARGIN_STEP`, whose run reaches the
 goal. In event mode it is searched as a fluid first, and then raised until the events agree.
@@ -6,13 +6,9 @@ goal. In event mode it is searched as a fluid first, and then raised until the e
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.event_run import run_events
@@ -20,15 +16,12 @@ from headrace.simulator.scaling.fluid_run import OnProgress, run_fluid
 from headrace.simulator.scaling.scalers import ORACLE
 from headrace.simulator.scaling.scores import ScalingRun
 from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.side_by_side import Report, side_by_side
 from headrace.traffic.trace import TraceRequest
 
 LEAST_MARGIN, MOST_MARGIN, MARGIN_STEP = 0.6, 4.0, 0.01
 MOST_RAISES = 8
 RAISE = 1.04
-LOOK_S = 0.1
-
-Report = Callable[[str, float], None]
-"""Takes a scaler and the share of its run that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +73,8 @@ def run_scalers(
 
     Raises what a run raises.
     """
-    processes = min(processes, len(scalers))
-    if processes < 2:
-        for written in scalers:
-            yield run_scaler(settings, workload, written, lambda share, w=written: report(w, share))
-        return
-    methods = multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    done = context.Array("d", len(scalers), lock=False)
-    executor = ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_adopt, initargs=(settings, workload, done)
-    )
-    with executor:
-        futures = [executor.submit(_play, i, written) for i, written in enumerate(scalers)]
-        try:
-            for future in futures:
-                _watch(future, scalers, done, report)
-                yield future.result()
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+    play = partial(run_scaler, settings, workload)
+    return side_by_side(play, scalers, processes=processes, report=report)
 
 
 def _searched_oracle(
@@ -136,34 +111,3 @@ def _raised(settings: ScalingSimulation, workload: ScalingWorkload, margin: floa
         if run.scores.attainment >= settings.goal or raises == MOST_RAISES:
             return run
         raises += 1
-
-
-def _watch(
-    future: Future[ScalingRun], scalers: Sequence[str], done: Sequence[float], report: Report
-) -> None:
-    while not wait((future,), LOOK_S).done:
-        for i, written in enumerate(scalers):
-            report(written, done[i])
-
-
-# ---- in the other processes
-
-_shared: tuple[ScalingSimulation, ScalingWorkload, Any] | None = None
-
-
-def _adopt(settings: ScalingSimulation, workload: ScalingWorkload, done: Any) -> None:  # noqa: ANN401 - an Array
-    # Ctrl-C reaches all processes of a terminal: who plays has nothing to say about it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gc.freeze()  # the workload is shared with the parent; walking through it would copy its pages
-    global _shared  # noqa: PLW0603 - a worker process has no other place for what all its runs share
-    _shared = (settings, workload, done)
-
-
-def _play(place: int, written: str) -> ScalingRun:
-    assert _shared is not None
-    settings, workload, done = _shared
-
-    def note(share: float) -> None:
-        done[place] = share
-
-    return run_scaler(settings, workload, written, note)
