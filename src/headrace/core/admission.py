@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from headrace.core.model import Request
 
 DEFAULT_TIER = "default"
+PATIENCE_S = 10.0
+"""What a request waits, at most, for each target of others that it would have missed."""
 STARVED_FIRST = 2
 """Starved requests that go first at a time. If all did, a long overload would make all of them wait
 in line, and none would be in time; if one did, it could wait for a replica that never has room."""
@@ -50,7 +52,11 @@ class AdmissionSettings:
     hold_above_s: float = 0.35
     """A request is held while it would wait for longer than this at the replica that is best for
     it. Less keeps the choice open for longer; but an engine must not run dry in between."""
-    starved_after_s: float = 10.0
+    hold_above_missed: float = field(default=2.0, metadata={"minimum": 0})
+    """A request is held while the replica that is best for it would miss so many targets of its
+    streams because of it, and for at most 10 seconds for each: where there is more to do than can
+    be done in time, this keeps what is in time in time. 0 holds none for that."""
+    starved_after_s: float = 30.0
     """A request that has waited for so long goes before all others, whatever its priority, the
     oldest first and two at a time: no band starves another."""
 

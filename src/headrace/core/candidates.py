@@ -125,11 +125,13 @@ class Ask:
 
 
 Prediction: TypeAlias = tuple[
-    int, int, int, int, float | None, float, float, float, float, float, float
+    int, int, int, int, float | None, float, float, float, float, float, float, float
 ]
 """`Candidate` without its first four fields."""
 
-Sight: TypeAlias = tuple[int, int, int, int, float | None, None, None, None, None, float, float]
+Sight: TypeAlias = tuple[
+    int, int, int, int, float | None, None, None, None, None, float, float, float
+]
 """A `Prediction` without the predicted seconds."""
 
 Row: TypeAlias = tuple[
@@ -148,12 +150,13 @@ Row: TypeAlias = tuple[
     float | None,
     float,
     float,
+    float,
 ]
 """A `Candidate` as the hot path makes it. A plain tuple costs a quarter, and the garbage collector
 need not look at it again while it lies in the decision log."""
 
 
-REPLICA, HIT_TOKENS, QUEUE_S, SLOT_WAIT_S, PREFILL_S = 3, 4, 9, 10, 11
+REPLICA, HIT_TOKENS, QUEUE_S, SLOT_WAIT_S, PREFILL_S, OTHERS_MISSED = 3, 4, 9, 10, 11, 15
 """Where a row has these fields of a `Candidate`."""
 
 
@@ -163,7 +166,8 @@ class Candidate(NamedTuple):
     The order of the first four fields is that of the tie-breaks: `cost` (in the unit of the
     policy), requests in flight, the longest without a new one, name. Seconds are None while the
     pool has no latency profile; `kv_capacity_tokens` is None where the engine does not tell.
-    `others_s` is what the choice costs other requests, where the policy counts that.
+    `others_s` is what the choice costs other requests, and `others_missed` how many of their
+    targets it is expected to have missed, where the policy counts that.
     """
 
     cost: float
@@ -181,6 +185,7 @@ class Candidate(NamedTuple):
     tpot_s: float | None
     output_tokens: float
     others_s: float = 0.0
+    others_missed: float = 0.0
 
     @property
     def ttft_s(self) -> float | None:
@@ -258,7 +263,7 @@ def see(ask: Ask, replicas: list[Replica]) -> list[Sight]:
         met = (replica.backlog_tokens, replica.context_tokens, replica.report.kv_capacity_tokens)
         seconds = (None, None, None, None)
         uncached = ask.prompt_tokens - hit_tokens
-        seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens, 0.0))
+        seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens, 0.0, 0.0))
     return seen
 
 
@@ -338,5 +343,5 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             slot_wait_s += replica.busy_until_s - now
         capacity = report.kv_capacity_tokens
         met = (hit_tokens, uncached, backlog, context, capacity)
-        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens, 0.0))
+        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens, 0.0, 0.0))
     return predictions

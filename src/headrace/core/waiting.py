@@ -1,7 +1,8 @@
 """Requests at the gateway: who is refused, who is held, and who is sent when there is room.
 
     judge    ──► refuse: the wait is longer than the tier tolerates, or too many are held
-             ──► hold: it would wait for too long at the replica that is best for it
+             ──► hold: at the replica that is best for it, it would wait for too long, or have too
+                 many targets of others missed
              ──► send
     release  ──► the first few of each queue are tried again: at a first token, at an end, when the
                  fleet or the configuration changes, and as time goes by
@@ -15,8 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from headrace.core import rejections
-from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Held, Queue, Tier
-from headrace.core.candidates import PREFILL_S, QUEUE_S, SLOT_WAIT_S, Row
+from headrace.core.admission import (
+    DEFAULT_TIER,
+    PATIENCE_S,
+    AdmissionSettings,
+    Held,
+    Queue,
+    Tier,
+)
+from headrace.core.candidates import OTHERS_MISSED, PREFILL_S, QUEUE_S, SLOT_WAIT_S, Row
 from headrace.core.events import Effect
 from headrace.core.flights import Flight
 from headrace.core.model import Pool, Replica, Request
@@ -83,11 +91,18 @@ class WaitingRoom:
             refused = self._shed(flight, model, wait_s, prefill_s, replicas=replicas, now=now)
             if refused:
                 return refused
-        if not holds or wait_s <= self._settings.hold_above_s:
+        if not holds or not (
+            self._is_harmful(flight, row[OTHERS_MISSED], now)
+            # If only its streams make its steps so long, it has nothing else to do.
+            or (wait_s > self._settings.hold_above_s and (replica.prefilling or slot_wait_s))
+        ):
             return None
-        if not replica.prefilling and not slot_wait_s:
-            return None  # Only its streams make its steps so long: it has nothing else to do.
         return [] if held_for == model else self._hold(flight, model, prefill_s, now)
+
+    def _is_harmful(self, flight: Flight, missed: float, now: float) -> bool:
+        """Whether it would have so many targets of others missed that it is to wait, still."""
+        most = self._settings.hold_above_missed
+        return missed > most > 0.0 and missed > most + (now - flight.arrived_s) / PATIENCE_S
 
     def hold_for_replica(
         self, flight: Flight, pool: Pool, prompt_tokens: int, now: float

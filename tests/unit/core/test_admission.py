@@ -36,7 +36,7 @@ def fleet(
 ) -> Driver:
     settings = DispatcherSettings(
         tiers=(tier or Tier(),),
-        admission=admission or AdmissionSettings(),
+        admission=admission or AdmissionSettings(hold_above_missed=0.0),
         ejection=EjectionSettings(failures=1),
     )
     driver = Driver(*pools, settings=settings, aliases=aliases)
@@ -167,6 +167,52 @@ def test_streams_alone_hold_nobody_up():
     assert sent(driver.arrive(id="x")) == ["x"]
 
 
+def crowd(streams: int, hold_above_missed: float) -> tuple[Driver, list[int]]:
+    """Streams that decode on `a`, one more of which makes steps a millisecond longer; their
+    attempts.
+    """
+    tier = Tier(shed_after_factor=0.0)
+    driver = fleet("a", tier=tier)
+    attempts = [driver.dispatched(prompt_tokens=10).attempt for _ in range(streams)]
+    for attempt in attempts:
+        driver.first_token(attempt)
+    driver.wait(24.5)  # as long as 490 tokens take; their prefills are forgotten
+    admission = AdmissionSettings(hold_above_missed=hold_above_missed)
+    settings = DispatcherSettings(tiers=(tier,), admission=admission)
+    driver.send(ConfigChanged((POOL,), (), settings))
+    return driver, attempts
+
+
+def test_who_would_have_others_miss_their_targets_waits_until_fewer_are_left():
+    """At a target of 50 ms, 50 streams are the most: one more has about two of them miss it."""
+    driver, attempts = crowd(50, hold_above_missed=1.0)
+    hold(driver, "x", prompt_tokens=10)
+    ended = 0
+    while not sent(driver.complete(attempts[ended], output_tokens=490)):
+        ended += 1
+    assert 3 <= ended <= 20
+
+
+def test_a_replica_with_time_to_spare_takes_them_at_once():
+    driver, _ = crowd(30, hold_above_missed=1.0)
+    assert sent(driver.arrive(id="x", prompt_tokens=10)) == ["x"]
+
+
+def test_zero_missed_targets_hold_nobody():
+    driver, _ = crowd(50, hold_above_missed=0.0)
+    assert sent(driver.arrive(id="x", prompt_tokens=10)) == ["x"]
+
+
+def test_who_is_held_for_others_is_held_for_ten_seconds_for_each():
+    driver, _ = crowd(50, hold_above_missed=1.0)
+    hold(driver, "x", prompt_tokens=10)
+    waited_s = 0.0
+    while waited_s < 120.0 and not sent(driver.wake()):
+        driver.wait(1.0)
+        waited_s += 1.0
+    assert 5.0 <= waited_s <= 20.0
+
+
 def test_room_is_given_by_priority_then_slack():
     driver = fleet("a", tier=Tier(ttft_s=60.0))
     settings = DispatcherSettings(tiers=(Tier(ttft_s=60.0), Tier("gold", ttft_s=90.0, priority=1)))
@@ -202,7 +248,7 @@ def test_no_band_starves_another():
     """Of priority 1 there come two for every one that is sent."""
     plain, gold = Tier(shed_after_factor=0.0), Tier("gold", priority=1, shed_after_factor=0.0)
     driver = fleet("a")
-    admission = AdmissionSettings(starved_after_s=10.0)
+    admission = AdmissionSettings(starved_after_s=10.0, hold_above_missed=0.0)
     settings = DispatcherSettings(tiers=(plain, gold), admission=admission)
     driver.send(ConfigChanged((POOL,), (), settings))
     (attempt,) = occupy(driver, "a")

@@ -129,7 +129,7 @@ def _rows_in_seconds(
 ) -> list[Row]:
     rows: list[Row] = []
     for replica, seen in zip(replicas, predictions, strict=True):
-        _, uncached, _, _, _, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens, _ = seen
+        uncached, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens = seen[1], *seen[5:10]
         profile = replica.pool.latency.profile
         token_s = profile.per_prefill_token_s if profile else 0.0
         cost_s = queue_s + slot_wait_s + prefill_s + output_tokens * tpot_s

@@ -4,13 +4,13 @@
               + DECODE_WEIGHT * expected output tokens * step time in that company
               + WORTH * TTFT target * (TTFT_RISK * risk(TTFT) + risk(TPOT))
               + others
-    risk(t) = x^5 / (1 + x^5),  x = t / target            that a target is missed
+    risk(t) = x^8 / (1 + x^8),  x = t / target            that a target is missed
     TPOT    = step time / (1 - PREFILL_SHARE * busy)
     busy    = share of the last seconds that prefills sent there take
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
-              + WORTH * TTFT target * streams there * (risk(TPOT after) - risk(TPOT before))
-              + WORTH * TTFT target * (1 - risk(TPOT)) * stalled
+              + WORTH * TTFT target * missed
               - what of the prefill is shared with those who need the same prefix
+    missed  = streams there * (risk(TPOT after) - risk(TPOT before)) + (1 - risk(TPOT)) * stalled
     stalled = prefilling * (short(queue + prefill) - short(queue))
               + decoding * (short(queue + prefill)^2 - short(queue)^2)
     short(s) = s / (s + spare)     that an answer is too short to make up for s seconds of prefills
@@ -40,6 +40,8 @@ from headrace.core.attempts import RECENT_S
 from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
 from headrace.core.model import Replica
 
+STEEP = 8
+"""Of the curve of a risk: at 80 % of a target 14 % are taken to miss it, at 120 % 81 %."""
 WORTH = 0.5
 """What a missed target weighs, in TTFT targets. More than this buys few fewer misses for much
 longer waits."""
@@ -85,9 +87,9 @@ class Seconds:
             streams = replica.in_flight
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
-            before = (step_s * per_tpot / idle) ** 5
+            before = (step_s * per_tpot / idle) ** STEEP
             idle_after = idle - PREFILL_SHARE * prefill_s / RECENT_S
-            after = (tpot_s * per_tpot / max(0.1, idle_after)) ** 5
+            after = (tpot_s * per_tpot / max(0.1, idle_after)) ** STEEP
             risk = after / (1.0 + after)
             stalled = 0.0
             if streams:
@@ -98,10 +100,12 @@ class Seconds:
                 stalled = (shorter - short) * (
                     replica.prefilling + replica.decoding * (shorter + short)
                 )
-            late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** 5
-            others_s = prefill_s * (
-                share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy)) - 1.0
-            ) + worth_s * (streams * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled)
+            late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** STEEP
+            missed = streams * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
+            others_s = (
+                prefill_s * (share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy)) - 1.0)
+                + worth_s * missed
+            )
             cost_s = (
                 queue_s
                 + slot_wait_s
@@ -110,7 +114,8 @@ class Seconds:
                 + worth_s * (TTFT_RISK * late / (1.0 + late) + risk)
                 + others_s
             )
-            rows.append((cost_s, streams, replica.last_attempt, replica.name, *seen[:-1], others_s))
+            ranked = (cost_s, streams, replica.last_attempt, replica.name)
+            rows.append((*ranked, *seen[:-2], others_s, missed))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -185,6 +190,7 @@ def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:
                 None,
                 None,
                 output_tokens,
+                0.0,
                 0.0,
             )
         )
