@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.routing_bound import UNLOADED_REFERENCE
 from benchmarks.routing_capacity import Fleet, capacities
 from benchmarks.routing_runs import Conditions, Outcome, Play, Runner
 from benchmarks.routing_table import CellResult, as_document, as_markdown, summary_lines
@@ -137,7 +138,7 @@ def evaluated(
     for cell in cells:
         where = cell.conditions(speeds)
         chosen = combinations.get((cell.workload, cell.index_kind), [])
-        for policy in (OURS, POOLED_REFERENCE, *defaults, *chosen):
+        for policy in (OURS, POOLED_REFERENCE, UNLOADED_REFERENCE, *defaults, *chosen):
             plays[cell, policy] = [Play(where, policy, seed, scale) for seed in range(seeds)]
     # By cell and seed, so that the processes make each trace once.
     in_order = sorted(

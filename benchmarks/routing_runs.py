@@ -11,10 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from benchmarks.routing_bound import UNLOADED_REFERENCE, unloaded_ttft_s
 from benchmarks.routing_workloads import traffic
 from headrace.engine_model.profiles import profile
+from headrace.simulator.results import distribution
 from headrace.simulator.runs import run_policy
 from headrace.simulator.settings import SimulationSettings
+from headrace.traffic.trace import Trace
 
 PROFILE = "h100-llama-3.1-8b"
 
@@ -64,6 +67,8 @@ def played(play: Play) -> Outcome:
         kv_events=where.index_kind == "exact",
         seed=play.seed,
     )
+    if play.policy == UNLOADED_REFERENCE:
+        return _bound(settings, trace)
     run = run_policy(settings, trace, play.policy)
     scores = run.scores
     return Outcome(
@@ -74,6 +79,16 @@ def played(play: Play) -> Outcome:
         round(scores.hit_ratio, 4),
         scores.requests,
         round(run.wall_s, 3),
+    )
+
+
+def _bound(settings: SimulationSettings, trace: Trace) -> Outcome:
+    """Nothing is played, so there is no TPOT and no hit ratio of engines."""
+    alone_s = unloaded_ttft_s(settings, trace)
+    ttft_s, requests = distribution(alone_s), len(alone_s)
+    misses = sum(each > settings.slo.ttft_s for each in alone_s) / requests
+    return Outcome(
+        round(ttft_s.mean, 6), round(ttft_s.p99, 6), 0.0, round(misses, 6), 0.0, requests, 0.0
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import inf, sqrt
 from statistics import mean, median, stdev
 
+from benchmarks.routing_bound import UNLOADED_REFERENCE
 from benchmarks.routing_capacity import Fleet
 from benchmarks.routing_runs import Outcome
 from benchmarks.routing_tuning import OURS
@@ -28,9 +29,13 @@ WANTED_MISSES = -0.20
 FEWEST_MISSES = 0.001
 """A share of misses below one in a thousand is none: nothing is left to win."""
 
+NO_BASELINES = {OURS, POOLED_REFERENCE, UNLOADED_REFERENCE}
+
 LEGEND = (
     "Means over seeds; in brackets our change against that baseline. ± is half the 95 % interval"
-    " of the differences per seed. **Behind** means worse by more than that."
+    " of the differences per seed. **Behind** means worse by more than that. `pooled` is all"
+    " replicas as one engine; `bound` is each prompt alone on an idle replica that has cached all"
+    " that came before it, which no routing can beat."
 )
 HEADS = (
     "traffic",
@@ -44,6 +49,7 @@ HEADS = (
     "best default",
     "best tuned",
     "pooled: TTFT s, misses",
+    "bound: TTFT s, misses",
     "",
 )
 
@@ -123,7 +129,12 @@ class CellResult:
         return ", ".join(part for part in parts if part)
 
     def _baselines(self) -> list[str]:
-        return [name for name in self.by_policy if name not in {OURS, POOLED_REFERENCE}]
+        return [name for name in self.by_policy if name not in NO_BASELINES]
+
+    def bound_share(self) -> float:
+        """The least mean TTFT that is possible, as a share of the best default's."""
+        least = self.mean(UNLOADED_REFERENCE, ttft)
+        return least / self.against_defaults(ttft).theirs
 
     def _against(self, names: Iterable[str], figure: Figure) -> Comparison:
         rival = min(names, key=lambda name: (self.mean(name, figure), name))
@@ -162,6 +173,14 @@ def summary_lines(results: list[CellResult]) -> list[str]:
         f"- median change of mean TTFT against the best baseline at its defaults: {faster:+.1%}"
         f" (wanted {WANTED_TTFT:+.0%})"
     )
+    shares = [cell.bound_share() for cell in results if UNLOADED_REFERENCE in cell.by_policy]
+    if shares:
+        least = 1 + WANTED_TTFT
+        lines.append(
+            f"- the least mean TTFT that any routing could reach (`bound`) is {median(shares):.0%}"
+            f" of the best default's in the median, and more than {least:.0%} of it in"
+            f" {sum(share > least for share in shares)} of {len(shares)} cells"
+        )
     missing = [cell for cell in results if cell.against_defaults(misses).theirs > FEWEST_MISSES]
     of_all = median(_miss_change(cell) for cell in results)
     text = f"{of_all:+.1%} over all cells"
@@ -271,11 +290,12 @@ def _row(cell: CellResult) -> str:
         for name, figure in (("TTFT", ttft), ("misses", misses))
         if cell.against_all(figure).is_behind
     ]
-    pooled = (
-        f"{cell.mean(POOLED_REFERENCE, ttft):.2f}, {cell.mean(POOLED_REFERENCE, misses):.1%}"
-        if POOLED_REFERENCE in cell.by_policy
+    references = [
+        f"{cell.mean(name, ttft):.3f}, {cell.mean(name, misses):.1%}"
+        if name in cell.by_policy
         else ""
-    )
+        for name in (POOLED_REFERENCE, UNLOADED_REFERENCE)
+    ]
     cells = [
         cell.workload,
         str(cell.replicas),
@@ -283,7 +303,7 @@ def _row(cell: CellResult) -> str:
         cell.conditions(),
         *_figures(cell, ttft, lambda value: f"{value:.3f}"),
         *_figures(cell, misses, lambda value: f"{value:.2%}"),
-        pooled,
+        *references,
         f"**behind: {', '.join(behind)}**" if behind else "",
     ]
     return f"| {' | '.join(cells)} |"

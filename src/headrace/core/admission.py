@@ -2,7 +2,10 @@
 replica with room.
 
 A request is held where no replica has room for it, so that the choice is made when one has: in the
-order of priority bands, and within a band by what is left of the time promised.
+order of priority bands, and within a band by what is left of the time promised and by size.
+
+    place in time = latest time to be sent + OVERTAKEN * prefill
+    place late    = arrival + OVERTAKEN * prefill
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from headrace.core.flights import Flight
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 DEFAULT_TIER = "default"
 PATIENCE_S = 10.0
 """What a request waits, at most, for each target of others that it would have missed."""
+OVERTAKEN = 30.0
+"""A request lets those by that come so much later, in times of their difference in prefill. While
+all are in time, it costs nobody his target that short ones go first, and the mean wait is shorter;
+a deadline is still one, for a request's place is fixed when it comes."""
 STARVED_FIRST = 2
 """Starved requests that go first at a time. If all did, a long overload would make all of them wait
 in line, and none would be in time; if one did, it could wait for a replica that never has room."""
@@ -65,10 +72,10 @@ class Held:
     """One request in the queue.
 
     `latest_s` is when it must be sent at the latest to meet its target, `prefill_s` what its
-    prompt takes, `expires_s` when it has waited for too long.
+    prompt takes, `expires_s` when it has waited for too long. The lower `place` goes first.
     """
 
-    __slots__ = ("expires_s", "flight", "latest_s", "prefill_s", "priority")
+    __slots__ = ("expires_s", "flight", "latest_s", "place", "prefill_s", "priority")
 
     def __init__(
         self, flight: Flight, tier: Tier, prefill_s: float, least_ttl_s: float = 0.0
@@ -77,6 +84,7 @@ class Held:
         self.priority = tier.priority
         self.prefill_s = prefill_s
         self.latest_s = flight.arrived_s + flight.ttft_target_s - prefill_s
+        self.place = self.latest_s + OVERTAKEN * prefill_s
         self.expires_s = flight.arrived_s + max(tier.ttl_s, least_ttl_s)
 
 
@@ -84,7 +92,8 @@ class Queue:
     """Requests held for one model, in the order in which they are to be sent.
 
         starved (the oldest, at most STARVED_FIRST of them)
-        ──► by priority: in time (the least slack first) ──► too late (the oldest first)
+        ──► by priority: in time ──► too late; those with the least slack, or the
+        oldest, first, and short prompts before long ones (`OVERTAKEN`)
 
     What cannot be in time any more goes behind all of its band that can: to hurry it would only
     make others late as well.
@@ -114,7 +123,7 @@ class Queue:
         band = self._bands.get(held.priority)
         if band is None:
             band = self._bands[held.priority] = _Band()
-        insort(band.in_time, (held.latest_s, self._turn, held))
+        insort(band.in_time, (held.place, self._turn, held))
 
     def remove(self, request_id: str) -> Held | None:
         """Take a request out, whatever its place; None if it is not here."""
@@ -147,25 +156,34 @@ class Queue:
 
 
 class _Band:
-    """Requests of one priority: those in time by slack, those too late by age."""
+    """Requests of one priority: those in time, as far as is known, and those too late."""
 
     __slots__ = ("in_time", "late")
 
     def __init__(self) -> None:
-        self.in_time: list[tuple[float, int, Held]] = []  # latest_s, turn
-        self.late: list[tuple[int, Held]] = []  # turn
+        self.in_time: list[_Place] = []
+        self.late: list[_Place] = []
 
     def first(self, now: float, most: int) -> list[Held]:
-        overdue = bisect_left(self.in_time, (now,))
-        for _, turn, held in self.in_time[:overdue]:
-            insort(self.late, (turn, held))
-        del self.in_time[:overdue]
-        found = [held for _, _, held in self.in_time[:most]]
-        return found + [held for _, held in self.late[: most - len(found)]]
+        """The first ones. Whether somebody is late matters only when it is his turn."""
+        in_time, found = self.in_time, list[Held]()
+        while len(found) < most and len(found) < len(in_time):
+            _, turn, held = in_time[len(found)]
+            if held.latest_s < now:
+                del in_time[len(found)]
+                held.place = held.flight.arrived_s + OVERTAKEN * held.prefill_s
+                insort(self.late, (held.place, turn, held))
+            else:
+                found.append(held)
+        return found + [held for _, _, held in self.late[: most - len(found)]]
 
     def remove(self, held: Held, turn: int) -> None:
-        place = bisect_left(self.in_time, (held.latest_s, turn))
-        if place < len(self.in_time) and self.in_time[place][1] == turn:
-            del self.in_time[place]
-        else:
-            del self.late[bisect_left(self.late, (turn,))]
+        for entries in (self.in_time, self.late):
+            at = bisect_left(entries, (held.place, turn))
+            if at < len(entries) and entries[at][1] == turn:
+                del entries[at]
+                return
+
+
+_Place: TypeAlias = tuple[float, int, Held]
+"""`Held.place`, the turn that it came in, which decides between equals, and itself."""

@@ -11,12 +11,17 @@ HIGH, LOW = Tier("high", priority=5), Tier("low", priority=-5)
 
 
 def held(
-    name: str, *, arrived_s: float = 0.0, tier: Tier | None = None, ttft_s: float = 2.0
+    name: str,
+    *,
+    arrived_s: float = 0.0,
+    tier: Tier | None = None,
+    ttft_s: float = 2.0,
+    prefill_s: float = 1.0,
 ) -> Held:
     """A request that takes a second to prefill."""
     tier = tier or Tier()
     request = Request(name, "model", Endpoint.CHAT, streamed=True, ttft_target_s=ttft_s)
-    return Held(Flight(request, ("model",), tier, arrived_s), tier, 1.0)
+    return Held(Flight(request, ("model",), tier, arrived_s), tier, prefill_s)
 
 
 def queue_of(*requests: Held) -> Queue:
@@ -43,6 +48,29 @@ def test_among_equals_the_least_slack_goes_first():
 def test_slack_counts_from_the_arrival():
     queue = queue_of(held("long ago", arrived_s=1.0, ttft_s=5.5), held("now", arrived_s=4.0))
     assert order(queue, 4.0) == ["now", "long ago"]
+
+
+def test_short_ones_go_before_long_ones_that_have_as_much_time():
+    queue = queue_of(
+        held("long", ttft_s=9.0, prefill_s=2.0),
+        held("short", ttft_s=9.0, prefill_s=0.1),
+        held("middle", ttft_s=9.0),
+    )
+    assert order(queue, 0.0) == ["short", "middle", "long"]
+    assert order(queue, 20.0, most=2)[0] == "long"  # starved: the oldest are first
+    assert order(queue, 8.5) == ["short", "middle", "long"]  # who is late by then is so too
+
+
+def test_a_long_one_lets_by_what_comes_soon_and_not_what_comes_later():
+    queue = queue_of(held("long", ttft_s=60.0, prefill_s=0.2))
+    queue.add(held("soon", arrived_s=4.0, ttft_s=60.0, prefill_s=0.05))
+    queue.add(held("later", arrived_s=5.0, ttft_s=60.0, prefill_s=0.05))
+    assert order(queue, 5.0) == ["soon", "long", "later"]
+
+
+def test_a_deadline_is_one_for_long_ones_too():
+    queue = queue_of(held("short", ttft_s=50.0, prefill_s=0.1), held("long", ttft_s=9.0))
+    assert order(queue, 0.0) == ["long", "short"]
 
 
 def test_what_comes_too_late_anyway_goes_behind_its_band_the_oldest_first():

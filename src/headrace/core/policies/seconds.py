@@ -1,13 +1,16 @@
 """The replica on which a request costs the fewest seconds, its own and those of others.
 
-    cost    = queue + slot wait + prefill                 its own time to first token
+    cost    = queue + slot wait + KV wait + prefill       its own time to first token
               + DECODE_WEIGHT * expected output tokens * step time in that company
               + WORTH * TTFT target * (TTFT_RISK * risk(TTFT) + risk(TPOT))
               + others
     risk(t) = x^8 / (1 + x^8),  x = t / target            that a target is missed
     TPOT    = step time / (1 - PREFILL_SHARE * busy)
     busy    = share of the last seconds that prefills sent there take
+    KV wait = tokens too many / tokens in use * answer    until enough answers have ended there
+    answer  = mean answer * step time in that company     seconds that a stream lives
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
+              + prefill * streams there / answer * (queue + prefill / 2)      who comes meanwhile
               + WORTH * TTFT target * missed
               - what of the prefill is shared with those who need the same prefix
     missed  = streams there * (risk(TPOT after) - risk(TPOT before)) + (1 - risk(TPOT)) * stalled
@@ -25,6 +28,9 @@ another replica is an investment, of which 1 / (1 + COPY_WEIGHT * N) is charged 
 
 While a pool has no latency profile yet, the cost is the uncached tokens of all requests in flight
 there plus those of this one.
+
+Who comes meanwhile: by Little's law streams / answer requests a second come to a replica, and those
+that come before the prefill is over wait for it, or for what is left of it.
 
 Inputs: own requests in flight and tokens relayed, the prefix index, the latency profile as learned,
 the targets of the request's tier.
@@ -84,7 +90,11 @@ class Seconds:
         share = 1.0 / (1.0 + COPY_WEIGHT * copies)
         for replica, seen in zip(replicas, predictions, strict=True):
             queue_s, slot_wait_s, prefill_s, tpot_s = seen[5], seen[6], seen[7], seen[8]
-            streams = replica.in_flight
+            streams, capacity = replica.in_flight, seen[4]
+            answer_s = answer_tokens * tpot_s or 1.0  # a profile may say that steps cost nothing
+            if capacity and streams and replica.context_tokens + ask.prompt_tokens > capacity:
+                slot_wait_s += _kv_wait_s(ask, replica, capacity, answer_s)
+                seen = (*seen[:6], slot_wait_s, *seen[7:])  # noqa: PLW2901 - the wait belongs to it
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
             before = (step_s * per_tpot / idle) ** STEEP
@@ -102,10 +112,9 @@ class Seconds:
                 )
             late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** STEEP
             missed = streams * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
-            others_s = (
-                prefill_s * (share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy)) - 1.0)
-                + worth_s * missed
-            )
+            later = LATER_WEIGHT * busy / (1.0 - busy)
+            meanwhile = streams / answer_s * (queue_s + 0.5 * prefill_s)
+            others_s = prefill_s * (share * (2.0 + later) - 1.0 + meanwhile) + worth_s * missed
             cost_s = (
                 queue_s
                 + slot_wait_s
@@ -166,6 +175,18 @@ def _company(
     busy = min(MOST_BUSY, kept * prefill_s / RECENT_S)
     own_s = profile.per_sequence_s + profile.per_kv_token_s * prompt_tokens
     return busy, tpot_s - latency.decode_factor * own_s
+
+
+def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> float:
+    """Seconds until the KV cache has room for the prompt. An engine begins its prefill no sooner,
+    and lets whoever comes later wait behind it.
+
+    What several requests hold together takes its room once. In use are the prompts that were sent
+    there, done or not, and what was decoded; blocks that are cached for nobody make room at once.
+    """
+    used = replica.context_tokens - ask.shared_tokens(replica.index)
+    over = used + ask.prompt_tokens - ask.tokens_in_use(replica.index) - capacity
+    return max(0.0, over) / max(1.0, used) * answer_s
 
 
 def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:

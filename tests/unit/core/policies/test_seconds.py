@@ -1,11 +1,15 @@
-"""What the policy `seconds` counts as harm to answers that a prefill interrupts."""
+"""What the policy `seconds` counts as harm to others, and the wait for room in a KV cache."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.core.model import Replica
-from tests.unit.core.driver import PROFILE
-from tests.unit.core.policies.bench import Bench, State
+from headrace.core.events import Dispatch
+from headrace.core.latency import LatencyProfile
+from headrace.core.model import PoolSpec, Replica
+from headrace.core.settings import DispatcherSettings
+from tests.unit.core.driver import PROFILE, Driver
+from tests.unit.core.policies.bench import Bench, State, scraped
 
 LONG_PROMPT = 8192
 
@@ -49,3 +53,71 @@ def test_no_company_makes_a_request_welcome(decoding, mean, tokens, backlog):
     less = harm(decoding, mean=mean, prompt_tokens=tokens, backlog=backlog)
     more = harm(decoding + 1, mean=mean, prompt_tokens=tokens, backlog=backlog)
     assert 0.0 <= less <= more + 1e-9
+
+
+def test_a_long_prefill_harms_those_who_come_meanwhile_more_than_short_ones_of_the_same_sum():
+    """Who comes is known by how many answers run: with long ones fewer come in a second."""
+
+    def meanwhile(prompt_tokens: int) -> float:
+        return harm(4, mean=1e3, prompt_tokens=prompt_tokens) - harm(
+            4, mean=1e6, prompt_tokens=prompt_tokens
+        )
+
+    assert meanwhile(16_000) > 10 * meanwhile(1600)
+
+
+def test_steps_that_cost_nothing_are_no_division_by_zero():
+    free = LatencyProfile("free", "a test", 0.0, 1e-4)
+    assert harm(0, mean=15) >= 0.0
+    bench = Bench("seconds", free, r00=State(in_flight=3))
+    assert bench.price(1000)[0].others_s >= 0.0
+
+
+def kv_wait(context: int, *, in_flight: int = 4, prompt_tokens: int = 30_000) -> float:
+    """Seconds that a prompt waits for room in a KV cache of 100,000 tokens."""
+    state = State(in_flight, context=context, report=scraped(kv_capacity_tokens=100_000.0))
+    waits_s = Bench("seconds", PROFILE, r00=state).price(prompt_tokens)[0].slot_wait_s
+    assert waits_s is not None
+    return waits_s
+
+
+def test_a_prompt_waits_for_room_in_the_kv_cache_and_longer_the_more_is_missing():
+    assert kv_wait(70_000) == 0.0
+    assert 0.0 < kv_wait(80_000) < kv_wait(95_000)
+
+
+def test_what_does_not_fit_beside_nothing_waits_for_nobody():
+    assert kv_wait(0, in_flight=0, prompt_tokens=200_000) == 0.0
+
+
+def test_the_wait_is_the_time_until_enough_answers_have_ended():
+    """A tenth of what is in use is too much: a tenth of the answers must end."""
+    state = State(4, context=100_000, report=scraped(kv_capacity_tokens=100_000.0))
+    bench = Bench("seconds", PROFILE, r00=state)
+    row = bench.price(10_000)[0]
+    assert row.tpot_s is not None
+    answer_s = bench.replicas[0].pool.output_tokens_mean * row.tpot_s
+    assert row.slot_wait_s == pytest.approx(answer_s / 10)
+
+
+def test_a_context_that_many_share_takes_its_room_once():
+    """Three requests with the same 49,000 tokens are in a cache that holds two such contexts."""
+    pool = PoolSpec("pool", "model", profile=PROFILE, policy="seconds")
+    driver = Driver(pool, settings=DispatcherSettings())
+    driver.add("r00")
+    driver.scrape("r00", kv_capacity_tokens=100_000.0)
+
+    def sent(context: int) -> bool:
+        blocks = tuple(range(context, context + 100))
+        effects = driver.arrive(prompt_tokens=49_000, blocks=blocks)
+        started = [effect for effect in effects if isinstance(effect, Dispatch)]
+        for effect in started:
+            driver.wait(3.0)
+            driver.first_token(effect.attempt)
+        return bool(started)
+
+    assert sent(1000)
+    assert sent(1000)
+    assert sent(1000)
+    assert sent(2000)
+    assert not sent(3000)
