@@ -62,9 +62,9 @@ def test_short_ones_go_before_long_ones_that_have_as_much_time():
 
 
 def test_a_long_one_lets_by_what_comes_soon_and_not_what_comes_later():
-    queue = queue_of(held("long", ttft_s=60.0, prefill_s=0.2))
-    queue.add(held("soon", arrived_s=4.0, ttft_s=60.0, prefill_s=0.05))
-    queue.add(held("later", arrived_s=5.0, ttft_s=60.0, prefill_s=0.05))
+    queue = queue_of(held("long", ttft_s=60.0, prefill_s=2.0))
+    queue.add(held("soon", arrived_s=2.5, ttft_s=60.0, prefill_s=0.5))
+    queue.add(held("later", arrived_s=3.5, ttft_s=60.0, prefill_s=0.5))
     assert order(queue, 5.0) == ["soon", "long", "later"]
 
 
