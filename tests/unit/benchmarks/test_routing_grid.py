@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from benchmarks.routing_bound import UNLOADED_REFERENCE, unloaded_ttft_s
 from benchmarks.routing_capacity import IDLE_SPEED, SHARE, capacities
 from benchmarks.routing_grid import QUICK, grid
 from benchmarks.routing_runs import Conditions, Outcome, Play, Runner
@@ -11,6 +12,9 @@ from benchmarks.routing_table import CellResult, half_interval, misses, summary_
 from benchmarks.routing_tuning import OURS, baselines, best, tuned
 from benchmarks.routing_workloads import WORKLOADS, traffic
 from headrace.core.policies import make_policy
+from headrace.engine_model.profiles import profile
+from headrace.simulator.runs import run_policy
+from headrace.simulator.settings import SimulationSettings
 
 
 def outcome(ttft_s: float, missed: float = 0.0) -> Outcome:
@@ -160,3 +164,27 @@ def test_a_log_is_gone_on_from(tmp_path):
         second = runner.run(plays, lambda over, total: counts.append((over, total)))
     assert counts == [(1, 1)]
     assert [found.ttft_s for found in first.values()] == [found.ttft_s for found in second.values()]
+
+
+@pytest.mark.parametrize("name", ["multi_turn", "agentic", "code_completion"])
+def test_no_policy_is_faster_than_each_prompt_alone_beside_one_endless_cache(name: str):
+    trace = traffic(name, 2, 0.05, 0, 0.1)
+    settings = SimulationSettings(engine=profile("h100-llama-3.1-8b"), replicas=2, mismatch=0.3)
+    least_s = unloaded_ttft_s(settings, trace)
+    for policy in ("seconds", "round_robin"):
+        ttft_s = run_policy(settings, trace, policy).results.ttft_s
+        assert len(ttft_s) == len(least_s)
+        for ours_s, bound_s in zip(ttft_s, least_s, strict=True):
+            assert ours_s >= bound_s - 1e-9
+
+
+def test_the_bound_is_told_as_a_share_of_the_best_default():
+    found = cell(
+        seconds=[outcome(1.1), outcome(1.1)],
+        round_robin=[outcome(2.0), outcome(2.0)],
+        preble_like=[outcome(1.0), outcome(1.0)],
+        **{UNLOADED_REFERENCE: [outcome(0.9), outcome(0.9)]},
+    )
+    assert found.bound_share() == pytest.approx(0.9)
+    assert found.against_all(ttft).rival == "preble_like"
+    assert any("90% of the best default" in line for line in summary_lines([found]))
