@@ -203,14 +203,14 @@ def test_zero_missed_targets_hold_nobody():
     assert sent(driver.arrive(id="x", prompt_tokens=10)) == ["x"]
 
 
-def test_who_is_held_for_others_is_held_for_ten_seconds_for_each():
+def test_who_is_held_for_others_is_held_for_seconds_for_each():
     driver, _ = crowd(50, hold_above_missed=1.0)
     hold(driver, "x", prompt_tokens=10)
     waited_s = 0.0
     while waited_s < 120.0 and not sent(driver.wake()):
         driver.wait(1.0)
         waited_s += 1.0
-    assert 5.0 <= waited_s <= 20.0
+    assert 3.0 <= waited_s <= 12.0
 
 
 def test_room_is_given_by_priority_then_slack():
