@@ -11,11 +11,9 @@
     answer  = mean answer * step time in that company     seconds that a stream lives
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
               + prefill * streams there / answer * (queue + prefill / 2)      who comes meanwhile
-              + DECODE_WEIGHT * prefill * decoding * used        who decodes there stands still
               + WORTH * TTFT target * streams there * (risk(TPOT after) - risk(TPOT before))
               + WORTH * TTFT target * (1 - risk(TPOT)) * stalled
               - what of the prefill is shared with those who need the same prefix
-    used    = TPOT before / TPOT target, at most 1        of their target, by those who decode there
     stalled = prefilling * (short(queue + prefill) - short(queue))
               + decoding * (short(queue + prefill)^2 - short(queue)^2)
     short(s) = s / (s + spare)     that an answer is too short to make up for s seconds of prefills
@@ -97,8 +95,7 @@ class Seconds:
                 seen = (*seen[:6], slot_wait_s, *seen[7:])  # noqa: PLW2901 - the wait belongs to it
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
-            used = step_s * per_tpot / idle  # of their TPOT target by those who decode there
-            before = used**5
+            before = (step_s * per_tpot / idle) ** 5
             idle_after = idle - PREFILL_SHARE * prefill_s / RECENT_S
             after = (tpot_s * per_tpot / max(0.1, idle_after)) ** 5
             risk = after / (1.0 + after)
@@ -115,7 +112,6 @@ class Seconds:
             others_s = prefill_s * (
                 share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy))
                 - 1.0
-                + DECODE_WEIGHT * replica.decoding * min(1.0, used)
                 + streams / answer_s * (queue_s + 0.5 * prefill_s)
             ) + worth_s * (streams * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled)
             cost_s = (
