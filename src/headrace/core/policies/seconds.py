@@ -11,10 +11,8 @@
     answer  = mean answer * step time in that company     seconds that a stream lives
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
               + prefill * streams there / answer * (queue + prefill / 2)      who comes meanwhile
-              + DECODE_WEIGHT * prefill * decoding * used        who decodes there stands still
               + WORTH * TTFT target * missed
               - what of the prefill is shared with those who need the same prefix
-    used    = TPOT before / TPOT target, at most 1        of their target, by those who decode there
     missed  = streams there * (risk(TPOT after) - risk(TPOT before)) + (1 - risk(TPOT)) * stalled
     stalled = prefilling * (short(queue + prefill) - short(queue))
               + decoding * (short(queue + prefill)^2 - short(queue)^2)
@@ -99,8 +97,7 @@ class Seconds:
                 seen = (*seen[:6], slot_wait_s, *seen[7:])  # noqa: PLW2901 - the wait belongs to it
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
-            used = step_s * per_tpot / idle  # of their TPOT target by those who decode there
-            before = used**STEEP
+            before = (step_s * per_tpot / idle) ** STEEP
             idle_after = idle - PREFILL_SHARE * prefill_s / RECENT_S
             after = (tpot_s * per_tpot / max(0.1, idle_after)) ** STEEP
             risk = after / (1.0 + after)
@@ -118,7 +115,6 @@ class Seconds:
             others_s = worth_s * missed + prefill_s * (
                 share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy))
                 - 1.0
-                + DECODE_WEIGHT * replica.decoding * min(1.0, used)
                 + streams / answer_s * (queue_s + 0.5 * prefill_s)
             )
             cost_s = (

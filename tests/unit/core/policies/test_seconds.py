@@ -66,22 +66,6 @@ def test_a_long_prefill_harms_those_who_come_meanwhile_more_than_short_ones_of_t
     assert meanwhile(16_000) > 10 * meanwhile(1600)
 
 
-def test_standing_still_hurts_the_more_the_less_of_their_target_streams_have_left():
-    """Each stream more costs more where contexts, and so steps, are long already."""
-
-    def one_more(context: int) -> float:
-        state = State(context=context)
-        found = list[float]()
-        for decoding in (10, 11):
-            bench = Bench("seconds", PROFILE, r00=state)
-            replica = bench.replicas[0]
-            replica.decoding, replica.pool.output_tokens_mean = decoding, 1e6
-            found.append(bench.price(LONG_PROMPT)[0].others_s)
-        return found[1] - found[0]
-
-    assert one_more(500_000) > 1.5 * one_more(0) > 0.0
-
-
 def test_steps_that_cost_nothing_are_no_division_by_zero():
     free = LatencyProfile("free", "a test", 0.0, 1e-4)
     assert harm(0, mean=15) >= 0.0
