@@ -37,6 +37,8 @@ _EVENTS = b"text/event-stream"
 _CACHED = b'"cached_tokens":'
 _NO_SHAPE = b"\n\0"
 """Never in an event: what looks for it goes the long way."""
+_FRAME_BYTES = 4
+"""Line ends around the content of a chunk."""
 _SHAPE = re.compile(
     rb'data: \{[^\n]*?"(?:content|reasoning_content|reasoning|text)":"'
     rb'((?:[^"\\\n]|\\.)+)'
@@ -117,6 +119,11 @@ class Exchange(InParts):
         self.deadline_s = 0.0
         self.over = False
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether a connection has taken the request."""
+        return self.call is not None and self.call.connected
+
     # ------------------------------------------------------------ AnswerSink
 
     def answer_head(self, head: AnswerHead) -> None:
@@ -136,24 +143,8 @@ class Exchange(InParts):
             self._splitter = SseSplitter(self._settings.max_event_bytes)
 
     def answer_chunk(self, chunk: bytes, start: int) -> None:
-        """See `AnswerSink`. The usual case: one event with one token, alone in its read."""
+        """See `AnswerSink`."""
         now = time.monotonic()
-        head, tail = self._head, self._tail
-        text_bytes = len(chunk) - start - len(head) - len(tail)
-        if (
-            text_bytes > 0
-            and chunk.startswith(head, start)
-            and chunk.endswith(tail)
-            and chunk.find(b'"', start + len(head), -len(tail)) < 0
-            and self._body_bytes < self._most_bytes
-        ):
-            self._body_bytes += len(chunk)
-            if self._stays:  # and this is not the first token, which goes the long way
-                self._chunk_s.append(now)
-                self._host.tokens_out += 1
-            else:
-                self._token(now, chunk)
-            return
         self._body_bytes += len(chunk) - start - 2
         self._pieces.append(chunk[start:-2])
         tokens = len(self._chunk_s)
@@ -167,11 +158,38 @@ class Exchange(InParts):
         Of the events that follow, those that have both, and in between something without a quote,
         carry one token more: a quote would be the end of the text, or escaped within it.
         """
-        if self._splitter is None or self._splitter.is_within_event:
+        if self.call is None or self._splitter is None or self._splitter.is_within_event:
             return
         found = _SHAPE.match(chunk, start)
         if found is not None and not _tells_usage(chunk):
-            self._head, self._tail = chunk[start : found.start(1)], chunk[found.end(1) :]
+            self._head, self._tail = chunk[start - 2 : found.start(1)], chunk[found.end(1) :]
+            self.call.let_pass(self.passes)
+
+    def passes(self, data: bytes) -> bool:
+        """Take a read as it came if it is one chunk with one event like the one before.
+
+        The usual case: one event with one token, alone in its read.
+        """
+        now = time.monotonic()
+        head, tail = self._head, self._tail
+        size_bytes = data.find(b"\r")
+        text = size_bytes + len(head)
+        if (
+            data.startswith(head, size_bytes)
+            and data.endswith(tail)
+            and data.find(b'"', text) == len(data) - len(tail)
+            and len(data) > text + len(tail)
+            and data[:size_bytes].lower() == b"%x" % (len(data) - size_bytes - _FRAME_BYTES)
+            and self._body_bytes < self._most_bytes
+        ):
+            self._body_bytes += len(data)
+            if self._stays:  # and this is not the first token, which goes the long way
+                self._chunk_s.append(now)
+                self._host.tokens_out += 1
+            else:
+                self._token(now, data)
+            return True
+        return False
 
     def answer_body(self, data: bytes) -> None:
         """See `AnswerSink`. What comes in one read is kept until its flush, for one time."""

@@ -147,6 +147,9 @@ class RunInfo:
     lag: Lag = field(default_factory=Lag)
     cpu_s: float = 0.0
     """User and system time of all worker processes while they sent."""
+    arrival_tick_s: float = 0.0
+    """Arrivals are noted late by so much at most where many come together: see `ticks`. 0: each
+    was noted as it came."""
     tokens_by: str = "usage"
     """How prompts were sized: `tokenizer file`, `/tokenize`, `usage` (corrected), `words`."""
     without_usage: int = 0

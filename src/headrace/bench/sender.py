@@ -24,6 +24,7 @@ from headrace.bench.record import Record
 from headrace.bench.requests import RequestWriter
 from headrace.bench.settings import BenchSettings
 from headrace.bench.target import Target
+from headrace.bench.ticks import Ticks
 from headrace.bench.tokenizer import count_output, open_tokenizer
 from headrace.edges.http.client import UpstreamPool
 from headrace.traffic.load import Load, PlannedRequest
@@ -102,6 +103,7 @@ class Sender:
         self._running: dict[Exchange, None] = {}
         self._origin_s = 0.0
         self._until_s = inf
+        self._connecting: deque[Exchange] = deque()
         self._is_stopped = False
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
@@ -110,6 +112,8 @@ class Sender:
         self._untold: list[tuple[Record, list[bytes]]] = []
         self.records: list[Record] = []
         self.tokens_out = 0
+        self.ticked = False
+        """Whether arrivals were noted in ticks for some time: see `ticks`."""
         if not load.users:
             self._fill()
 
@@ -121,11 +125,14 @@ class Sender:
             for user in range(self._users):
                 self._think(user, origin_s)
         sweeper = self._loop.create_task(self._sweep())
+        ticks = Ticks(self._loop, self._alarm, lambda: self.tokens_out, self._is_connecting)
         self._ring()
         try:
             await self._over
         finally:
             sweeper.cancel()
+            ticks.close()
+            self.ticked = ticks.ever_on
             self._alarm.close()
             self._pool.close()
 
@@ -165,6 +172,12 @@ class Sender:
         return told
 
     # ------------------------------------------------------------ when
+
+    def _is_connecting(self) -> bool:
+        waiting = self._connecting
+        while waiting and (waiting[0].over or waiting[0].is_sent):
+            waiting.popleft()
+        return bool(waiting)
 
     def _ring(self) -> None:
         """Send what is due and set the alarm for what comes next."""
@@ -263,6 +276,8 @@ class Sender:
         exchange.deadline_s = now + self._settings.timeout_s
         self._running[exchange] = None
         exchange.call = self._pool.open(self._address, [ready.payload], exchange)
+        if not exchange.is_sent:
+            self._connecting.append(exchange)
         told = self._now
         told.sent += 1
         told.input_tokens += planned.input_tokens
@@ -296,7 +311,7 @@ class Sender:
             pause_s = ERROR_PAUSE_S if record.error else 0.0
             self._think(exchange.user, self._origin_s + record.ended_s + pause_s)
             # Not from within the answer of another: a chain of users would nest.
-            self._loop.call_soon(self._ring)
+            self._alarm.soon()
         else:
             self._end_if_over()
 

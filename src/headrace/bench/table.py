@@ -180,10 +180,13 @@ def generator_facts(summary: Summary) -> list[tuple[str, str]]:
     late = f"sent late by p50 {in_words(lag.p50_s)}, p99 {in_words(lag.p99_s)}"
     each = f", {run.cpu_s / requests * 1e3:.3f} ms of CPU per request" if requests else ""
     workers = "1 process" if run.workers == 1 else f"{run.workers} processes"
-    return [
-        ("generator", f"{late}, max {in_words(lag.max_s)}; {workers}{each}"),
-        ("prompts sized by", run.tokens_by),
-    ]
+    facts = [("generator", f"{late}, max {in_words(lag.max_s)}; {workers}{each}")]
+    if run.arrival_tick_s:
+        tick = in_words(run.arrival_tick_s)
+        facts.append(
+            ("arrivals", f"so many that they were read every {tick}: late by that at most")
+        )
+    return [*facts, ("prompts sized by", run.tokens_by)]
 
 
 def missed(scores: Scores) -> str:

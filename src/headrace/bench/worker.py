@@ -56,6 +56,8 @@ class Ended:
     """All records are handed over."""
 
     cpu_s: float
+    ticked: bool
+    """Whether arrivals were noted in ticks for some time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +145,4 @@ async def _run(job: Job, line: Connection) -> None:
     records = sender.records
     for first in range(0, len(records), RECORDS_AT_ONCE):
         line.send(records[first : first + RECORDS_AT_ONCE])
-    line.send(Ended(cpu_s))
+    line.send(Ended(cpu_s, sender.ticked))
