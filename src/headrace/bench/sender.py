@@ -199,7 +199,8 @@ class Sender:
             self._send(ready.popleft(), at_s)
             if not ready:
                 self._fill(1)
-            elif not self._is_filling:
+            elif not self._is_filling and len(ready) <= READY_REQUESTS // 2:
+                # Many in a row are cheaper than one after each that is sent.
                 self._is_filling = True
                 self._loop.call_soon(self._fill_more)
         return inf
