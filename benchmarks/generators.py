@@ -48,6 +48,9 @@ class Workload:
     tokenizer: Path
     """A model folder with `tokenizer.json`."""
     seed: int
+    template_tokens: int = 0
+    """What the endpoint's chat template adds. The input that `headrace bench` plans includes them,
+    as usage does; the others send so many tokens of text and the template besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Generator:
 
 
 def _headrace_command(load: Workload, _folder: Path) -> list[str]:
-    lengths = f"{load.input_tokens}/{load.output_tokens}"
+    lengths = f"{load.input_tokens + load.template_tokens}/{load.output_tokens}"
     tokenizer = load.tokenizer / "tokenizer.json"
     return [
         *HEADRACE, "bench", load.url, "--model", load.model, "--rate", f"{load.rate:g}",

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from headrace.bench.record import Record
+from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
 from headrace.edges.http.client import InParts, UpstreamCall
@@ -266,7 +266,7 @@ class Exchange(InParts):
     def stop(self, now: float) -> None:
         """The run is over before it is."""
         self._drop()
-        self._end("unfinished", "", now)
+        self._end(UNFINISHED, "", now)
 
     # ------------------------------------------------------------ reading
 

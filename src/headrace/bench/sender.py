@@ -302,7 +302,7 @@ class Sender:
         if record.left:
             told.left += 1
         elif record.error:
-            told.failed += 1
+            told.failed += not record.was_interrupted
         else:
             told.done += 1
             tpot_s = record.tpot_s

@@ -158,6 +158,7 @@ def amounts(summary: Summary) -> list[tuple[str, str]]:
     """What arrived, what came of it, and how the generator did: names and values."""
     scores, run = summary.all, summary.run
     left = f", {scores.left:,} left on purpose" if scores.left else ""
+    left += f", {scores.interrupted:,} interrupted" if scores.interrupted else ""
     offered = f"{run.offered_rps:.4g} requests/s over {in_words(run.load_s)}"
     goodput = f"{percent(scores.goodput_share)}, {scores.goodput_rps:.4g} requests/s"
     tokens = f"{scores.input_tokens_per_s:,.0f} in, {scores.output_tokens_per_s:,.0f} out"

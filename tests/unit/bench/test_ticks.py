@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from itertools import count
+from collections.abc import AsyncIterator
 
+import pytest
 import uvloop
 
 from headrace.bench.clock import Alarm
@@ -117,20 +118,28 @@ def test_what_takes_several_turns_has_none():
     on_uvloop(work)
 
 
-async def test_a_sender_reads_the_same_with_ticks():
+@pytest.fixture
+async def engine() -> AsyncIterator[EmulatedEngine]:
     timing = ScriptedTiming(Script(0.02, 0.005), kv_capacity_tokens=1_000_000)
-    engine = EmulatedEngine(EngineSettings(model="m"), timing)
-    await engine.start("127.0.0.1", 0)
-    senders: list[Sender] = []
+    emulated = EmulatedEngine(EngineSettings(model="m"), timing)
+    await emulated.start("127.0.0.1", 0)
+    yield emulated
+    await emulated.close()
 
-    async def keep(sender: Sender) -> None:
-        senders.append(sender)
 
-    url = f"http://127.0.0.1:{engine.port}"
-    records = await play(url, load_of(300, rate=1000.0, lengths="16/60"), keep)
-    few = await play(url, load_of(5, rate=100.0, lengths="16/8"), keep)
-    await engine.close()
-    assert [sender.ticked for sender in senders] == [True, False]
-    assert {record.error for record in records + few} == {""}
-    assert {record.chunks for record in records} == {60}
-    assert all(a.index == b for a, b in zip(records, count(), strict=False))
+async def test_a_sender_reads_the_same_with_ticks(engine: EmulatedEngine):
+    ticked: list[bool] = []
+    for requests, rate, lengths in ((300, 1000.0, "16/60"), (5, 100.0, "16/8")):
+        senders: list[Sender] = []
+
+        async def keep(sender: Sender, kept: list[Sender] = senders) -> None:
+            kept.append(sender)
+
+        url = f"http://127.0.0.1:{engine.port}"
+        records = await play(url, load_of(requests, rate=rate, lengths=lengths), keep)
+        ticked.append(senders[0].ticked)
+        assert [record.index for record in records] == list(range(requests))
+        assert {(record.error, record.chunks) for record in records} == {
+            ("", int(lengths.partition("/")[2]))
+        }
+    assert ticked == [True, False]
