@@ -143,6 +143,7 @@ async def _run(job: Job, line: Connection) -> None:
     line.send(sender.progress())
     sender.count_untold()
     records = sender.records
-    for first in range(0, len(records), RECORDS_AT_ONCE):
-        line.send(records[first : first + RECORDS_AT_ONCE])
+    while records:  # let go of what the parent has, or all would be there twice
+        line.send(records[-RECORDS_AT_ONCE:])
+        del records[-RECORDS_AT_ONCE:]
     line.send(Ended(cpu_s, sender.ticked))
