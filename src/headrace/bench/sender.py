@@ -27,7 +27,8 @@ from headrace.bench.target import Target
 from headrace.bench.ticks import Ticks
 from headrace.bench.tokenizer import count_output, open_tokenizer
 from headrace.edges.http.client import UpstreamPool
-from headrace.traffic.load import Load, PlannedRequest
+from headrace.traffic.load import Load
+from headrace.traffic.planned import PlannedRequest
 from headrace.traffic.texts import Texts
 
 READY_REQUESTS = 256
@@ -98,7 +99,10 @@ class Sender:
         self._ready: deque[_Ready] = deque()
         self._ready_bytes = 0
         self._is_filling = False
-        self._users = len(range(worker, load.users, workers))
+        mine = range(worker, load.users, workers)
+        self._users = len(mine)
+        self._talks = [load.of_user(user) for user in mine] if load.conversations else []
+        """What each user has to say, where they converse."""
         self._thinking: list[tuple[float, int, _Ready]] = []
         self._running: dict[Exchange, None] = {}
         self._origin_s = 0.0
@@ -218,7 +222,8 @@ class Sender:
 
     def _think(self, user: int, now: float) -> None:
         """Give a user his next request, if there is one in the time that is left."""
-        index, planned = next(self._plan, _NO_MORE)
+        plan = self._talks[user] if self._talks else self._plan
+        index, planned = next(plan, _NO_MORE)
         if planned is None or now + planned.at_s >= self._until_s:
             return
         ready = _Ready(planned, index, b"", user)
