@@ -108,8 +108,10 @@ def _tell(options: BenchOptions, run: Run, slos: Slos, terminal: Terminal) -> in
         terminal.page(run_table(summary, terminal.width))
     if options.raw is not None:
         _write_raw(options.raw, run)
+        terminal.status(f"wrote {options.raw}")
     if options.report is not None:
         _write_report(options.report, run, summary)
+        terminal.status(f"wrote {options.report}")
     return summary.verdict.exit_code
 
 
