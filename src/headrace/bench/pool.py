@@ -27,7 +27,6 @@ from headrace.bench.record import Lag, Record, RunInfo
 from headrace.bench.sender import Progress
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.target import Target
-from headrace.bench.ticks import TICK_S
 from headrace.bench.worker import Begin, Ended, Job, Ready, Stop, work
 from headrace.traffic.load import Load
 
@@ -93,7 +92,7 @@ class _Crew:
         self.origin_s = 0.0
         self.started_at = 0.0
         self.cpu_s = 0.0
-        self.ticked = False
+        self.tick_s = 0.0
         self.records: list[Record] = []
         self.interrupted = False
 
@@ -130,7 +129,7 @@ class _Crew:
                     self._newest.clear()
             case Ended():
                 self.cpu_s += told.cpu_s
-                self.ticked = self.ticked or told.ticked
+                self.tick_s = max(self.tick_s, told.tick_s)
                 self._open.remove(line)
             case _:
                 self.records += told
@@ -228,7 +227,7 @@ def _info(
         endpoint=settings.endpoint,
         lag=lag,
         cpu_s=cpu_s,
-        arrival_tick_s=TICK_S if crew.ticked else 0.0,
+        arrival_tick_s=crew.tick_s,
         tokens_by=target.sizing.by,
         without_usage=sum(not each.tokens_exact for each in whole),
         valid=not reason,

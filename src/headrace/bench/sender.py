@@ -116,8 +116,8 @@ class Sender:
         self._untold: list[tuple[Record, list[bytes]]] = []
         self.records: list[Record] = []
         self.tokens_out = 0
-        self.ticked = False
-        """Whether arrivals were noted in ticks for some time: see `ticks`."""
+        self.tick_s = 0.0
+        """The longest tick in which arrivals were noted; 0: each as it came. See `ticks`."""
         if not load.users:
             self._fill()
 
@@ -136,7 +136,7 @@ class Sender:
         finally:
             sweeper.cancel()
             ticks.close()
-            self.ticked = ticks.ever_on
+            self.tick_s = ticks.longest_s
             self._alarm.close()
             self._pool.close()
 

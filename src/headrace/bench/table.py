@@ -185,7 +185,7 @@ def generator_facts(summary: Summary) -> list[tuple[str, str]]:
     if run.arrival_tick_s:
         tick = in_words(run.arrival_tick_s)
         facts.append(
-            ("arrivals", f"so many that they were read every {tick}: late by that at most")
+            ("arrivals", f"so many that they were read every {tick} or less: late by that at most")
         )
     return [*facts, ("prompts sized by", run.tokens_by)]
 

@@ -1,11 +1,12 @@
 """Lets what arrives gather for a moment where it is a lot, as a network card does.
 
-    tick = block the loop for TICK_S, or until the next request is due, whichever is sooner
+    tick = min(LONGEST_S, GATHERED / pieces a second)
+    block the loop for a tick, or until the next request is due, whichever is sooner
 
 Each piece of an answer wakes the process, and waking costs more than reading: at 6,400 pieces a
 second over a third of the CPU goes into it. With ticks the loop finds several at each poll. The
-price is that an arrival is noted late, by TICK_S at most and half of it on average, so ticks are on
-only above ABOVE_PER_S pieces a second, and the results say that they were. What is sent is not
+price is that an arrival is noted late, by a tick at most and half of it on average, so ticks are on
+only above ABOVE_PER_S pieces a second, and the results say how long they were. What is sent is not
 delayed: no tick outlasts the next due time.
 """
 
@@ -19,11 +20,13 @@ from collections.abc import Callable
 
 from headrace.bench.clock import Alarm
 
-TICK_S = 0.001
+LONGEST_S = 0.002
 """An arrival is noted late by so much at most."""
+GATHERED = 10
+"""Pieces that a tick waits for: with more, the last of them wait for the first to be read."""
 ABOVE_PER_S = 2000.0
 """Pieces of answers that one process gets in a second: ticks begin above, and end below half."""
-JUDGED_EACH_S = 0.02
+JUDGED_EACH_S = 0.05
 """The rate is measured this often."""
 _PR_SET_TIMERSLACK = 29  # linux/prctl.h
 _SLACK_NS = 1000
@@ -48,8 +51,9 @@ class Ticks:
         self._must_turn = must_turn
         self._is_much = False
         self.is_on = False
-        self.ever_on = False
-        """Whether there were ticks for some time."""
+        self._tick_s = 0.0
+        self.longest_s = 0.0
+        """The longest tick so far; 0: there was none."""
         self._before = arrived()
         self._judged_s = time.monotonic()
         self._timer = loop.call_later(JUDGED_EACH_S, self._judge)
@@ -66,8 +70,11 @@ class Ticks:
         self._before, self._judged_s = arrived, now
         self._timer = self._loop.call_later(JUDGED_EACH_S, self._judge)
         self._is_much = rate > (ABOVE_PER_S / 2 if self._is_much else ABOVE_PER_S)
+        if self._is_much:
+            self._tick_s = min(LONGEST_S, GATHERED / rate)
+            self.longest_s = max(self.longest_s, self._tick_s)
         if self._is_much and not self.is_on:
-            self.is_on = self.ever_on = True
+            self.is_on = True
             self._alarm.hold()
             self._loop.call_soon(self._tick)
 
@@ -77,7 +84,7 @@ class Ticks:
             self.is_on = False
             self._alarm.release()
             return
-        wait_s = min(TICK_S, self._alarm.at_s - time.monotonic())
+        wait_s = min(self._tick_s, self._alarm.at_s - time.monotonic())
         if wait_s > 0:
             time.sleep(wait_s)
         self._alarm.check()

@@ -56,8 +56,8 @@ class Ended:
     """All records are handed over."""
 
     cpu_s: float
-    ticked: bool
-    """Whether arrivals were noted in ticks for some time."""
+    tick_s: float
+    """See `Sender`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,4 +146,4 @@ async def _run(job: Job, line: Connection) -> None:
     while records:  # let go of what the parent has, or all would be there twice
         line.send(records[-RECORDS_AT_ONCE:])
         del records[-RECORDS_AT_ONCE:]
-    line.send(Ended(cpu_s, sender.ticked))
+    line.send(Ended(cpu_s, sender.tick_s))
