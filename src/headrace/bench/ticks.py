@@ -8,6 +8,9 @@ second over a third of the CPU goes into it. With ticks the loop finds several a
 price is that an arrival is noted late, by a tick at most and half of it on average, so ticks are on
 only above ABOVE_PER_S pieces a second, and the results say how long they were. What is sent is not
 delayed: no tick outlasts the next due time.
+
+An engine that sends a token of every stream in one go, each step, gathers by itself: most ticks
+find nothing then, and there are none for a while.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ ABOVE_PER_S = 2000.0
 """Pieces of answers that one process gets in a second: ticks begin above, and end below half."""
 JUDGED_EACH_S = 0.05
 """The rate is measured this often."""
+EMPTY_SHARE = 0.5
+"""With more ticks than this that found nothing, arrivals come in bursts."""
+BURSTS_S = 1.0
+"""Then there are no ticks for so long."""
 _PR_SET_TIMERSLACK = 29  # linux/prctl.h
 _SLACK_NS = 1000
 
@@ -54,7 +61,9 @@ class Ticks:
         self._tick_s = 0.0
         self.longest_s = 0.0
         """The longest tick so far; 0: there was none."""
-        self._before = arrived()
+        self._before = self._seen = arrived()
+        self._ticks = self._empty = 0
+        self._none_before_s = 0.0
         self._judged_s = time.monotonic()
         self._timer = loop.call_later(JUDGED_EACH_S, self._judge)
         _wake_in_time()
@@ -69,7 +78,11 @@ class Ticks:
         rate = (arrived - self._before) / (now - self._judged_s)
         self._before, self._judged_s = arrived, now
         self._timer = self._loop.call_later(JUDGED_EACH_S, self._judge)
-        self._is_much = rate > (ABOVE_PER_S / 2 if self._is_much else ABOVE_PER_S)
+        if self._empty > EMPTY_SHARE * self._ticks:
+            self._none_before_s = now + BURSTS_S
+        self._ticks = self._empty = 0
+        least = ABOVE_PER_S / 2 if self._is_much else ABOVE_PER_S
+        self._is_much = rate > least and now >= self._none_before_s
         if self._is_much:
             self._tick_s = min(LONGEST_S, GATHERED / rate)
             self.longest_s = max(self.longest_s, self._tick_s)
@@ -84,6 +97,10 @@ class Ticks:
             self.is_on = False
             self._alarm.release()
             return
+        arrived = self._arrived()
+        self._ticks += 1
+        self._empty += arrived == self._seen
+        self._seen = arrived
         wait_s = min(self._tick_s, self._alarm.at_s - time.monotonic())
         if wait_s > 0:
             time.sleep(wait_s)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import uvloop
 
+from headrace.bench import ticks
 from headrace.bench.clock import Alarm
 from headrace.bench.sender import Sender
 from headrace.bench.ticks import JUDGED_EACH_S, LONGEST_S, Ticks
@@ -26,6 +27,7 @@ class Watched:
     def __init__(self, step: int) -> None:
         self.step = step
         self.arrived = 0
+        self.burst_each_s = 0.0
         self.connecting = False
         self.rings: list[float] = []
         self.rung = asyncio.Event()
@@ -34,6 +36,8 @@ class Watched:
         self.ticks = Ticks(loop, self.alarm, self.count, lambda: self.connecting)
 
     def count(self) -> int:
+        if self.burst_each_s:
+            return MUCH * int(time.monotonic() / self.burst_each_s)
         self.arrived += self.step
         return self.arrived
 
@@ -97,6 +101,22 @@ def test_a_set_alarm_outlives_the_end_of_ticks():
         watched.step = 0
         await turns_until(lambda: not watched.ticks.is_on)
         await watched.rung.wait()
+        watched.close()
+
+    on_uvloop(work)
+
+
+def test_bursts_gather_by_themselves(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ticks, "BURSTS_S", 1e9)
+
+    async def work() -> None:
+        watched = Watched(0)
+        watched.burst_each_s = JUDGED_EACH_S / 2
+        await turns_until(lambda: watched.ticks.longest_s > 0)
+        await turns_until(lambda: not watched.ticks.is_on)
+        for _ in range(5):
+            await asyncio.sleep(JUDGED_EACH_S)
+            assert not watched.ticks.is_on
         watched.close()
 
     on_uvloop(work)
