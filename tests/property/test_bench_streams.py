@@ -128,8 +128,9 @@ def test_cuts_make_no_difference(events: list[dict[str, object]], data: st.DataO
     together = b"".join(encoded)
 
     host, alone, connection = connected()
+    form = data.draw(st.sampled_from([b"%x\r\n%b\r\n", b"%X\r\n%b\r\n", b"0%x\r\n%b\r\n"]))
     for event in encoded:  # each as a chunk of its own, so that most of them pass
-        connection.data_received(b"%x\r\n%b\r\n" % (len(event), event))
+        connection.data_received(form % (len(event), event))
     connection.data_received(b"0\r\n\r\n")
 
     _, cut = begun()
