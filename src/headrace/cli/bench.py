@@ -61,7 +61,7 @@ def _add_arrivals(bench: Parser) -> None:
         type=flags.count,
         default=1,
         metavar="N",
-        help="--users converse: of N requests each has all before it as its prefix (1)",
+        help="of the conversations of --users: a prompt is all that was said before, and more (1)",
     )
     add(
         "--speed",
