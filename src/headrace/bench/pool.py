@@ -267,7 +267,7 @@ def _doubt(lag: Lag, settings: BenchSettings, records: Sequence[Record]) -> str:
     if lag.late_share <= settings.max_late_share:
         return ""
     return (
-        f"the generator was late: {lag.late_share:.1%} of requests left more than "
+        f"the generator was late: {lag.late_share * 100:.1f} % of requests left more than "
         f"{lag.late_after_s * 1000:g} ms after their time (p99 {lag.p99_s * 1000:.1f} ms, "
-        f"limit {settings.max_late_share:.0%} of requests)"
+        f"limit {settings.max_late_share * 100:.0f} %)"
     )
