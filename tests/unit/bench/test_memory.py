@@ -28,19 +28,20 @@ def test_a_record_is_no_larger_than_what_is_counted():
     chunks = 256
     record = Record(0, itl_s=array("f", [0.01] * (chunks - 1)), chunks=chunks)
     least = len(pickle.dumps(record))
-    assert least < memory.RECORD_BYTES + memory.GAP_BYTES * chunks < 2 * least
+    assert least < memory.RECORD_BYTES + memory.GAP_BYTES * chunks
+    memory.let_go()
 
 
 def test_what_is_kept_grows_with_requests_and_tokens():
-    assert kept_bytes(load_of(100, lengths="16/4"), SETTINGS) == pytest.approx(71_800)
-    assert kept_bytes(hour_of(200.0), SETTINGS) == pytest.approx(1.33e9, rel=0.01)
+    assert kept_bytes(load_of(100, lengths="16/4"), SETTINGS) == pytest.approx(96_800)
+    assert kept_bytes(hour_of(200.0), SETTINGS) == pytest.approx(1.51e9, rel=0.01)
     whole = BenchSettings("http://x", stream=False)
-    assert kept_bytes(hour_of(200.0), whole) < 0.6e9
+    assert kept_bytes(hour_of(200.0), whole) < 0.7e9
     assert kept_bytes(Load.closed(4, parse_lengths("16/4"), seed=1), SETTINGS) == 0.0
 
 
 def test_much_is_said_and_too_much_refused(monkeypatch: pytest.MonkeyPatch):
-    for free, said in ((inf, ""), (4e9, ""), (2e9, "1.3 GB")):
+    for free, said in ((inf, ""), (4e9, ""), (2e9, "1.5 GB")):
         monkeypatch.setattr(memory, "free_bytes", lambda free=free: free)
         assert (said in check_memory(hour_of(200.0), SETTINGS)) if said else True
         assert bool(check_memory(hour_of(200.0), SETTINGS)) == bool(said)
