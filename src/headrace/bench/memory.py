@@ -61,7 +61,7 @@ def check_memory(load: Load, settings: BenchSettings) -> str:
 
 
 def let_go() -> None:
-    """Give the system back what was freed: glibc keeps it, and the parent needs as much meanwhile."""
+    """Give the system back what was freed: glibc keeps it, and the parent needs as much."""
     if _TRIM is not None:
         _TRIM(0)
 
