@@ -25,7 +25,7 @@ from headrace.bench.clock import Alarm
 
 LONGEST_S = 0.002
 """An arrival is noted late by so much at most."""
-GATHERED = 10
+GATHERED = 20
 """Pieces that a tick waits for: with more, the last of them wait for the first to be read."""
 ABOVE_PER_S = 2000.0
 """Pieces of answers that one process gets in a second: ticks begin above, and end below half."""
