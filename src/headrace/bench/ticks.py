@@ -31,9 +31,10 @@ ABOVE_PER_S = 2000.0
 """Pieces of answers that one process gets in a second: ticks begin above, and end below half."""
 JUDGED_EACH_S = 0.05
 """The rate is measured this often."""
-EMPTY_SHARE = 0.5
-"""With more ticks than this that found nothing, arrivals come in bursts."""
-BURSTS_S = 1.0
+WATCHED_TICKS, EMPTY_SHARE = 200, 0.5
+"""If of so many ticks more than this share found nothing, arrivals come in bursts. Fewer ticks do
+not show it: an engine may stand still for a moment."""
+BURSTS_S = 5.0
 """Then there are no ticks for so long."""
 _PR_SET_TIMERSLACK = 29  # linux/prctl.h
 _SLACK_NS = 1000
@@ -78,9 +79,10 @@ class Ticks:
         rate = (arrived - self._before) / (now - self._judged_s)
         self._before, self._judged_s = arrived, now
         self._timer = self._loop.call_later(JUDGED_EACH_S, self._judge)
-        if self._empty > EMPTY_SHARE * self._ticks:
-            self._none_before_s = now + BURSTS_S
-        self._ticks = self._empty = 0
+        if self._ticks >= WATCHED_TICKS:
+            if self._empty > EMPTY_SHARE * self._ticks:
+                self._none_before_s = now + BURSTS_S
+            self._ticks = self._empty = 0
         least = ABOVE_PER_S / 2 if self._is_much else ABOVE_PER_S
         self._is_much = rate > least and now >= self._none_before_s
         if self._is_much:

@@ -108,6 +108,7 @@ def test_a_set_alarm_outlives_the_end_of_ticks():
 
 def test_bursts_gather_by_themselves(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ticks, "BURSTS_S", 1e9)
+    monkeypatch.setattr(ticks, "WATCHED_TICKS", 10)
 
     async def work() -> None:
         watched = Watched(0)
