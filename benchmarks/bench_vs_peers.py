@@ -33,6 +33,8 @@ from benchmarks.generator_runs import Outcome, become_subreaper, llamacpp, measu
 from benchmarks.generators import GENERATORS, VERSIONS, Generator, Workload
 from benchmarks.peer_envs import PeerUnavailableError
 from benchmarks.peers_table import Row, as_tables
+from headrace.bench.settings import BenchSettings
+from headrace.bench.target import reach
 from tools import bootstrap
 
 TTFT_S, ITL_S = 0.05, 0.01
@@ -42,6 +44,9 @@ WARM_REQUESTS, WARM_RATE = 10, 20.0
 """Of the run that is only start and end."""
 RATE_SHARE, TTFT_ROOM_S, TPOT_SHARE = 0.07, 0.005, 0.05
 AGREE_SHARE = 0.3
+LLAMACPP_RATE, LLAMACPP_REQUESTS = 0.4, 24
+"""Of the agreement on a real replica, which answers about 1.5 requests a second on two cores. The
+gaps are equal: who happens to run beside whom would move the medians of so few by more than 5 %."""
 
 
 @dataclass(slots=True)
@@ -83,7 +88,12 @@ def _measure(
     tokenizer = peer_envs.vllm().model
     if options.llamacpp:
         with llamacpp() as (url, model):
-            load = Workload(url, model, options.agree_rate or 0.5, 30, 64, 16, tokenizer, 1)
+            asked = BenchSettings(url, model=model, tokenizer=tokenizer / "tokenizer.json")
+            load = Workload(
+                url, model, options.agree_rate or LLAMACPP_RATE, LLAMACPP_REQUESTS, 64, 16,
+                tokenizer, 1, constant=True,
+                template_tokens=round(reach(asked).sizing.template_tokens),
+            )  # fmt: skip
             _agree(measured, load, options.rounds, say)
         return
     with engines(f"ttft={TTFT_S * 1e3:g}ms,itl={ITL_S * 1e3:g}ms", count=1) as fleet:

@@ -37,7 +37,7 @@ _VLLM_BENCH = (
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Poisson arrivals of prompts of one length, all answers of one length."""
+    """Prompts of one length, all answers of one length; Poisson arrivals unless it says so."""
 
     url: str
     model: str
@@ -48,6 +48,11 @@ class Workload:
     tokenizer: Path
     """A model folder with `tokenizer.json`."""
     seed: int
+    constant: bool = False
+    """Equal gaps in place of Poisson arrivals."""
+    template_tokens: int = 0
+    """What the endpoint's chat template adds. The input that `headrace bench` plans includes them,
+    as usage does; the others send so many tokens of text and the template besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,13 @@ class Generator:
 
 
 def _headrace_command(load: Workload, _folder: Path) -> list[str]:
-    lengths = f"{load.input_tokens}/{load.output_tokens}"
+    lengths = f"{load.input_tokens + load.template_tokens}/{load.output_tokens}"
     tokenizer = load.tokenizer / "tokenizer.json"
     return [
         *HEADRACE, "bench", load.url, "--model", load.model, "--rate", f"{load.rate:g}",
         "--requests", str(load.requests), "--lengths", lengths, "--tokenizer", str(tokenizer),
         "--seed", str(load.seed), "--json",
+        "--arrivals", "constant" if load.constant else "poisson",
     ]  # fmt: skip
 
 
@@ -108,6 +114,7 @@ def _vllm_command(load: Workload, folder: Path) -> list[str]:
         "--random-input-len", str(load.input_tokens),
         "--random-output-len", str(load.output_tokens), "--num-prompts", str(load.requests),
         "--request-rate", f"{load.rate:g}", "--seed", str(load.seed), "--ignore-eos",
+        "--burstiness", "1e9" if load.constant else "1",  # the shape of Gamma gaps
         "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,99",
         "--save-result", "--result-dir", str(folder), "--result-filename", "vllm.json",
         "--disable-tqdm",
@@ -131,7 +138,8 @@ def _aiperf_command(load: Workload, folder: Path) -> list[str]:
         "-u", load.url, "--endpoint-type", "chat", "--streaming",
         "--tokenizer", str(load.tokenizer), "--isl", str(load.input_tokens),
         "--osl", str(load.output_tokens), "--request-rate", f"{load.rate:g}",
-        "--arrival-pattern", "poisson", "--request-count", str(load.requests),
+        "--arrival-pattern", "constant" if load.constant else "poisson",
+        "--request-count", str(load.requests),
         "--random-seed", str(load.seed), "--artifact-dir", str(folder), "--ui", "none",
         "--extra-inputs", "ignore_eos:true", "--no-auto-plot", "--export-level", "summary",
         "--use-server-token-count",
@@ -156,7 +164,7 @@ def _guidellm_command(load: Workload, folder: Path) -> list[str]:
     return [
         str(program), "run",
         "--backend", f"kind=openai_http,target={load.url},model={load.model},http2=false",
-        "--profile", f"kind=poisson,rate={load.rate:g}",
+        "--profile", f"kind={'constant' if load.constant else 'poisson'},rate={load.rate:g}",
         "--constraint", f"kind=max_requests,count={load.requests}",
         "--tokenizer", f"kind=huggingface_auto,model={load.tokenizer}",
         "--data", f"kind=synthetic_text,{lengths}", "--seed", f"kind=static,value={load.seed}",
@@ -200,7 +208,7 @@ def _inference_perf_config(load: Workload, folder: Path) -> dict[str, object]:
             "output_distribution": fixed(load.output_tokens),
         },
         "load": {
-            "type": "poisson",
+            "type": "constant" if load.constant else "poisson",
             "stages": [{"rate": load.rate, "duration": seconds}],
             "num_workers": max((os.cpu_count() or 2) - 1, 1),
             "base_seed": load.seed,

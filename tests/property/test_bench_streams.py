@@ -65,11 +65,47 @@ class Host:
         """Not of interest."""
 
 
+class Wire:
+    """A transport that swallows everything."""
+
+    closed = False
+
+    def write(self, data: bytes) -> None:
+        """Nobody reads it."""
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def resume_reading(self) -> None:
+        """It never pauses."""
+
+    def abort(self) -> None:
+        self.closed = True
+
+
 def begun() -> tuple[Host, Exchange]:
     host = Host()
     exchange = Exchange(host, BenchSettings("http://x"), Record(0), origin_s=0.0, leave_after=0)
     exchange.answer_head(HEAD)
     return host, exchange
+
+
+def connected() -> tuple[Host, Exchange, UpstreamConnection]:
+    """The same, behind a connection: only there do reads pass as they came."""
+    host = Host()
+    pool = UpstreamPool(max_idle=1, idle_s=60.0)
+    address = Address.parse("http://127.0.0.1:1")
+    connection = UpstreamConnection(pool, address)
+    connection.connection_made(Wire())  # type: ignore[arg-type]
+    exchange = Exchange(host, BenchSettings("http://x"), Record(0), origin_s=0.0, leave_after=0)
+    call = UpstreamCall(pool, address, [b"x"], exchange)
+    call.connection = connection
+    exchange.call = call
+    connection.start(call)
+    connection.data_received(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    return host, exchange, connection
 
 
 def read(record: Record) -> tuple[object, ...]:
@@ -91,11 +127,11 @@ def test_cuts_make_no_difference(events: list[dict[str, object]], data: st.DataO
     encoded.append(b"data: [DONE]\n\n")
     together = b"".join(encoded)
 
-    host, alone = begun()
-    for event in encoded:  # each as a chunk of its own
-        framed = b"%x\r\n%b\r\n" % (len(event), event)
-        alone.answer_chunk(framed, framed.index(b"\r\n") + 2)
-    alone.answer_complete(framed=True)
+    host, alone, connection = connected()
+    form = data.draw(st.sampled_from([b"%x\r\n%b\r\n", b"%X\r\n%b\r\n", b"0%x\r\n%b\r\n"]))
+    for event in encoded:  # each as a chunk of its own, so that most of them pass
+        connection.data_received(form % (len(event), event))
+    connection.data_received(b"0\r\n\r\n")
 
     _, cut = begun()
     at = sorted(data.draw(st.lists(st.integers(0, len(together)), max_size=8)))
@@ -119,24 +155,6 @@ def _has_text(event: bytes) -> bool:
     delta = choice.get("delta", {})
     parts = (choice.get("text"), delta.get("content"), delta.get("reasoning_content"))
     return any(parts) or "tool_calls" in delta
-
-
-class Wire:
-    """A transport that swallows everything."""
-
-    closed = False
-
-    def write(self, data: bytes) -> None:
-        """Nobody reads it."""
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def resume_reading(self) -> None:
-        """It never pauses."""
-
-    def abort(self) -> None:
-        self.closed = True
 
 
 PIECES = st.one_of(

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from math import inf
 
 _CLOCK_MONOTONIC = 1
 _ABSOLUTE = 1
@@ -38,16 +39,53 @@ class Alarm:
         self._ring = ring
         self._at_s = 0.0
         self._is_set = False
+        self._is_held = False
+        self._is_soon = False
         self._handle: asyncio.Handle | None = None
         self._spec = _TimerSpec()
         self._libc, self._file = _open_timer()
         if self._file >= 0:
             loop.add_reader(self._file, self._expired)
 
+    @property
+    def at_s(self) -> float:
+        """When it will ring; infinite if it is not set."""
+        return self._at_s if self._is_set else inf
+
+    def hold(self) -> None:
+        """From now on it rings only in `check`: whoever calls that wakes up in time by himself."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Ring by itself again."""
+        self._is_held = False
+        if self._is_set:
+            self.set(self._at_s)
+
+    def check(self) -> None:
+        """Ring now if it is time."""
+        if self._is_set and time.monotonic() >= self._at_s:
+            self._is_set = False
+            self._ring()
+
+    def soon(self) -> None:
+        """Ring in the next turn of the loop, once, in place of what was set before."""
+        self._at_s = 0.0
+        self._is_set = True
+        if not self._is_held and not self._is_soon:
+            self._is_soon = True
+            self._loop.call_soon(self._check_soon)
+
+    def _check_soon(self) -> None:
+        self._is_soon = False
+        self.check()
+
     def set(self, at_s: float) -> None:
         """Ring at `at_s`, in place of what was set before."""
         self._at_s = at_s
         self._is_set = True
+        if self._is_held:
+            return
         if self._file >= 0:
             at_s = max(at_s, _TINY_S)
             value = self._spec.value

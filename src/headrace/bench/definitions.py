@@ -14,8 +14,8 @@ _E2E = "from when the request was due to the end of its answer, whole answers on
 DEFINITIONS = (("TTFT", _TTFT), ("TPOT", _TPOT), ("ITL", _ITL), ("E2E", _E2E))
 SHORT = "TTFT: due to first token; TPOT: (last − first token) / (tokens − 1), a figure per answer"
 GOODPUT = (
-    "goodput: requests that met every target of their tier, of all but those that left on purpose; "
-    "what failed, was refused or did not end is a miss"
+    "goodput: requests that met every target of their tier, of all but those that left on purpose "
+    "or were interrupted; what failed, was refused or was cut off is a miss"
 )
 PERCENTILES = "percentiles interpolate linearly between ranks"
 DUE = "a request counts from when it was due, not from when the generator had sent it"

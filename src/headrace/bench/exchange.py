@@ -13,12 +13,13 @@ import os
 import re
 import time
 from array import array
-from itertools import pairwise
+from itertools import islice
+from operator import sub
 from typing import Protocol
 
 import msgspec
 
-from headrace.bench.record import Record
+from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
 from headrace.edges.http.client import InParts, UpstreamCall
@@ -37,6 +38,10 @@ _EVENTS = b"text/event-stream"
 _CACHED = b'"cached_tokens":'
 _NO_SHAPE = b"\n\0"
 """Never in an event: what looks for it goes the long way."""
+_FRAME_BYTES = 4
+"""Line ends around the content of a chunk."""
+_MOST_STARTS = 64
+"""Sizes of reads for which the first bytes are kept: words are of so few lengths."""
 _SHAPE = re.compile(
     rb'data: \{[^\n]*?"(?:content|reasoning_content|reasoning|text)":"'
     rb'((?:[^"\\\n]|\\.)+)'
@@ -68,6 +73,7 @@ class Exchange(InParts):
         "_chunk_s",
         "_head",
         "_host",
+        "_is_upper",
         "_leave_after",
         "_most_bytes",
         "_origin_s",
@@ -75,8 +81,10 @@ class Exchange(InParts):
         "_reader",
         "_settings",
         "_splitter",
+        "_starts",
         "_stays",
         "_tail",
+        "_tail_bytes",
         "_tells_cached",
         "call",
         "deadline_s",
@@ -109,6 +117,10 @@ class Exchange(InParts):
         self._tells_cached = False
         self._most_bytes = settings.max_answer_bytes
         self._head = self._tail = _NO_SHAPE
+        self._tail_bytes = 0
+        self._starts: dict[int, bytes] = {}
+        """By the size of a read, what it begins with if it passes."""
+        self._is_upper = False
         self.kept: list[bytes] | None = None if settings.tokenizer is None else []
         """Events with content, as long as they may be needed to count tokens by a tokenizer."""
         self.record = record
@@ -116,6 +128,11 @@ class Exchange(InParts):
         self.call: UpstreamCall | None = None
         self.deadline_s = 0.0
         self.over = False
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether a connection has taken the request."""
+        return self.call is not None and self.call.connected
 
     # ------------------------------------------------------------ AnswerSink
 
@@ -136,24 +153,8 @@ class Exchange(InParts):
             self._splitter = SseSplitter(self._settings.max_event_bytes)
 
     def answer_chunk(self, chunk: bytes, start: int) -> None:
-        """See `AnswerSink`. The usual case: one event with one token, alone in its read."""
+        """See `AnswerSink`."""
         now = time.monotonic()
-        head, tail = self._head, self._tail
-        text_bytes = len(chunk) - start - len(head) - len(tail)
-        if (
-            text_bytes > 0
-            and chunk.startswith(head, start)
-            and chunk.endswith(tail)
-            and chunk.find(b'"', start + len(head), -len(tail)) < 0
-            and self._body_bytes < self._most_bytes
-        ):
-            self._body_bytes += len(chunk)
-            if self._stays:  # and this is not the first token, which goes the long way
-                self._chunk_s.append(now)
-                self._host.tokens_out += 1
-            else:
-                self._token(now, chunk)
-            return
         self._body_bytes += len(chunk) - start - 2
         self._pieces.append(chunk[start:-2])
         tokens = len(self._chunk_s)
@@ -167,11 +168,53 @@ class Exchange(InParts):
         Of the events that follow, those that have both, and in between something without a quote,
         carry one token more: a quote would be the end of the text, or escaped within it.
         """
-        if self._splitter is None or self._splitter.is_within_event:
+        if self.call is None or self._splitter is None or self._splitter.is_within_event:
             return
         found = _SHAPE.match(chunk, start)
         if found is not None and not _tells_usage(chunk):
-            self._head, self._tail = chunk[start : found.start(1)], chunk[found.end(1) :]
+            self._head, self._tail = chunk[start - 2 : found.start(1)], chunk[found.end(1) :]
+            self._tail_bytes = len(self._tail)
+            self._is_upper = self._is_upper or chunk[: start - 2].isupper()
+            self._starts.clear()
+            self.call.let_pass(self.passes)
+
+    def passes(self, data: bytes) -> bool:
+        """Take a read as it came if it is one chunk with one event like the one before.
+
+        The usual case: one event with one token, alone in its read.
+        """
+        now = time.monotonic()
+        size = len(data)
+        start = self._starts.get(size)
+        if start is None:
+            start = self._start_of(size)
+        if (
+            data.startswith(start)
+            and data.endswith(self._tail)
+            and data.find(b'"', len(start)) == size - self._tail_bytes
+            and self._body_bytes < self._most_bytes
+        ):
+            self._body_bytes += size
+            if self._stays:  # and this is not the first token, which goes the long way
+                self._chunk_s.append(now)
+                self._host.tokens_out += 1
+            else:
+                self._token(now, data)
+            return True
+        return False
+
+    def _start_of(self, size: int) -> bytes:
+        """What a read of so many bytes begins with, if it is one chunk: its size, then the head."""
+        digits = 1
+        while size - _FRAME_BYTES - digits >= 16**digits:
+            digits += 1
+        form = b"%X%b" if self._is_upper else b"%x%b"
+        start = form % (max(size - _FRAME_BYTES - digits, 0), self._head)
+        if size <= len(start) + self._tail_bytes:  # there is no room for a text
+            start = _NO_SHAPE
+        if len(self._starts) < _MOST_STARTS:
+            self._starts[size] = start
+        return start
 
     def answer_body(self, data: bytes) -> None:
         """See `AnswerSink`. What comes in one read is kept until its flush, for one time."""
@@ -223,7 +266,7 @@ class Exchange(InParts):
     def stop(self, now: float) -> None:
         """The run is over before it is."""
         self._drop()
-        self._end("unfinished", "", now)
+        self._end(UNFINISHED, "", now)
 
     # ------------------------------------------------------------ reading
 
@@ -312,7 +355,9 @@ class Exchange(InParts):
             return
         self.over = True
         record, times_s = self.record, self._chunk_s
-        record.error, record.error_detail = error, _in_a_line(detail)
+        record.error = error
+        if detail:
+            record.error_detail = _in_a_line(detail)
         record.ended_s = now - self._origin_s
         record.chunks = len(times_s)
         if times_s:
@@ -358,7 +403,7 @@ def _tells_cached(text: bytes) -> bool:
 
 def _per_token(times_s: array[float], output_tokens: int) -> array[float]:
     """Gaps between chunks, scaled to tokens (see `record`)."""
-    gaps = array("f", [later - earlier for earlier, later in pairwise(times_s)])
+    gaps = array("f", map(sub, islice(times_s, 1, None), times_s))
     if output_tokens > 1 and len(gaps) not in {0, output_tokens - 1}:
         scale = len(gaps) / (output_tokens - 1)
         return array("f", [gap * scale for gap in gaps])

@@ -92,6 +92,7 @@ class _Crew:
         self.origin_s = 0.0
         self.started_at = 0.0
         self.cpu_s = 0.0
+        self.tick_s = 0.0
         self.records: list[Record] = []
         self.interrupted = False
 
@@ -128,6 +129,7 @@ class _Crew:
                     self._newest.clear()
             case Ended():
                 self.cpu_s += told.cpu_s
+                self.tick_s = max(self.tick_s, told.tick_s)
                 self._open.remove(line)
             case _:
                 self.records += told
@@ -225,6 +227,7 @@ def _info(
         endpoint=settings.endpoint,
         lag=lag,
         cpu_s=cpu_s,
+        arrival_tick_s=crew.tick_s,
         tokens_by=target.sizing.by,
         without_usage=sum(not each.tokens_exact for each in whole),
         valid=not reason,
@@ -264,7 +267,7 @@ def _doubt(lag: Lag, settings: BenchSettings, records: Sequence[Record]) -> str:
     if lag.late_share <= settings.max_late_share:
         return ""
     return (
-        f"the generator was late: {lag.late_share:.1%} of requests left more than "
+        f"the generator was late: {lag.late_share * 100:.1f} % of requests left more than "
         f"{lag.late_after_s * 1000:g} ms after their time (p99 {lag.p99_s * 1000:.1f} ms, "
-        f"limit {settings.max_late_share:.0%} of requests)"
+        f"limit {settings.max_late_share * 100:.0f} %)"
     )

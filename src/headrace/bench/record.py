@@ -19,6 +19,9 @@ from typing import Any
 
 import msgspec
 
+UNFINISHED = "unfinished"
+"""The kind of error that is none of the endpoint's: somebody stopped the run."""
+
 
 @dataclass(slots=True)
 class Record:
@@ -62,6 +65,11 @@ class Record:
     one, its TPOT, E2E and output tokens do not say anything on the engine."""
 
     @property
+    def was_interrupted(self) -> bool:
+        """It ran when the run was stopped: no fault of the endpoint's."""
+        return self.error == UNFINISHED
+
+    @property
     def ok(self) -> bool:
         """A whole answer came, or we left as planned."""
         return not self.error
@@ -103,7 +111,7 @@ ERROR_KINDS = {
     "stream_error": "the stream carried an error event",
     "too_large": "the answer grew over the limit of bytes",
     "no_tokens": "a whole answer without any content",
-    "unfinished": "still running when the run was stopped",
+    UNFINISHED: "still running when the run was stopped",
 }
 """Kinds of `Record.error` besides `http_429` and its like. A missing usage is no error: see
 `RunInfo.without_usage`."""
@@ -147,6 +155,9 @@ class RunInfo:
     lag: Lag = field(default_factory=Lag)
     cpu_s: float = 0.0
     """User and system time of all worker processes while they sent."""
+    arrival_tick_s: float = 0.0
+    """Arrivals are noted late by so much at most where many come together: see `ticks`. 0: each
+    was noted as it came."""
     tokens_by: str = "usage"
     """How prompts were sized: `tokenizer file`, `/tokenize`, `usage` (corrected), `words`."""
     without_usage: int = 0

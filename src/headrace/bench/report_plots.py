@@ -56,7 +56,9 @@ def over_time(
     for name, kind, points in (("p50", "c0", ranked.p50), ("p95", "c1", ranked.p95)):
         line = svg.curve([place(each) for each in points], "line")
         parts.append(svg.group([line], name=name, kind=f"series {kind}", tip=name))
-    failed = [record.intended_s for record in records if record.error]
+    failed = [
+        record.intended_s for record in records if not record.ok and not record.was_interrupted
+    ]
     if failed:
         unit = _unit(span_s)
         marks = [x.place(at_s / unit) for at_s in _sampled(failed, MOST_FAILED)]

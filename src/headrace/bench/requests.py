@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from headrace.bench.settings import BenchError, BenchSettings
-from headrace.traffic.load import PlannedRequest
+from headrace.traffic.planned import PlannedRequest
 from headrace.traffic.texts import Texts
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}

@@ -34,6 +34,7 @@ class Group:
         "examples",
         "gaps",
         "input_tokens",
+        "interrupted",
         "left",
         "outcomes",
         "output_tokens",
@@ -45,6 +46,7 @@ class Group:
     def __init__(self) -> None:
         self.requests = 0
         self.left = 0
+        self.interrupted = 0
         self.outcomes: Counter[str] = Counter()
         """Of all that did not leave, by the name of what came of them."""
         self.errors: Counter[str] = Counter()
@@ -71,6 +73,9 @@ class Group:
             self.left += 1
             return
         self.outcomes[outcome] += 1
+        if record.was_interrupted:
+            self.interrupted += 1
+            return
         if record.error:
             self.errors[record.error] += 1
             self.examples.setdefault(record.error, record.error_detail)
@@ -93,6 +98,7 @@ class Group:
         """Count the requests of another one, too."""
         self.requests += other.requests
         self.left += other.left
+        self.interrupted += other.interrupted
         self.outcomes.update(other.outcomes)
         self.errors.update(other.errors)
         self.examples = {**other.examples, **self.examples}

@@ -1,6 +1,6 @@
 """The figures of a run, as JSON has them: `docs/reference/bench-report.md` explains each.
 
-goodput_share  met every target they have / all that did not leave on purpose
+goodput_share  met every target they have / judged
 goodput_rps    met / span in which requests were intended to be sent
 *_per_s        tokens / (first intended time to last end)
 hit_share      cached input tokens / input tokens, of the answers whose usage tells
@@ -15,7 +15,7 @@ from headrace.bench.confidence import Interval, wilson
 from headrace.bench.percentiles import Distribution, distribution
 from headrace.bench.record import Record, RunInfo
 from headrace.bench.results import Group, Results
-from headrace.bench.slo import E2E, FAILED, MET, TPOT, TTFT, Slos
+from headrace.bench.slo import E2E, FAILED, MET, OPEN, TPOT, TTFT, Slos
 from headrace.bench.verdict import Judged, Verdict, verdict_of
 
 SCHEMA = "headrace-bench/1"
@@ -33,6 +33,11 @@ class Scores:
     """Whole answers of those that stayed."""
     failed: int
     left: int
+    interrupted: int
+    """Still running when somebody stopped the run."""
+    judged: int
+    """Those that met their targets, missed one or failed: not those that left on purpose, nor those
+    that were interrupted before they had missed a target."""
     met: int
     missed_ttft: int
     """The first target missed; so the misses and `failed` add up."""
@@ -57,11 +62,6 @@ class Scores:
     """Failed requests by kind, the most frequent first."""
     error_examples: dict[str, str] = field(default_factory=dict[str, str])
     """What the endpoint or the system said of the first of each kind; empty: nothing."""
-
-    @property
-    def judged(self) -> int:
-        """Requests that count into goodput: all that did not leave on purpose."""
-        return self.requests - self.left
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,15 @@ def summarise(records: Iterable[Record], info: RunInfo, slos: Slos) -> Summary:
 def scores_of(group: Group, info: RunInfo) -> Scores:
     """Figures of some requests of this run."""
     errors = dict(sorted(group.errors.items(), key=lambda entry: (-entry[1], entry[0])))
-    met, judged = group.outcomes[MET], group.requests - group.left
+    met, judged = group.outcomes[MET], group.requests - group.left - group.outcomes[OPEN]
+    completed = group.requests - group.left - group.interrupted - group.outcomes[FAILED]
     return Scores(
         requests=group.requests,
-        completed=judged - group.outcomes[FAILED],
+        completed=completed,
         failed=group.outcomes[FAILED],
         left=group.left,
+        interrupted=group.interrupted,
+        judged=judged,
         met=met,
         missed_ttft=group.outcomes[TTFT],
         missed_tpot=group.outcomes[TPOT],
@@ -125,7 +128,7 @@ def scores_of(group: Group, info: RunInfo) -> Scores:
         goodput_share=met / judged if judged else 0.0,
         goodput_interval=wilson(met, judged),
         goodput_rps=_per_s(met, info.load_s),
-        completed_rps=_per_s(judged - group.outcomes[FAILED], info.duration_s),
+        completed_rps=_per_s(completed, info.duration_s),
         ttft_s=distribution(group.ttft_s),
         tpot_s=distribution(group.tpot_s),
         itl_s=group.gaps.distribution(),

@@ -24,9 +24,11 @@ from headrace.bench.record import Record
 from headrace.bench.requests import RequestWriter
 from headrace.bench.settings import BenchSettings
 from headrace.bench.target import Target
+from headrace.bench.ticks import Ticks
 from headrace.bench.tokenizer import count_output, open_tokenizer
 from headrace.edges.http.client import UpstreamPool
-from headrace.traffic.load import Load, PlannedRequest
+from headrace.traffic.load import Load
+from headrace.traffic.planned import PlannedRequest
 from headrace.traffic.texts import Texts
 
 READY_REQUESTS = 256
@@ -97,11 +99,15 @@ class Sender:
         self._ready: deque[_Ready] = deque()
         self._ready_bytes = 0
         self._is_filling = False
-        self._users = len(range(worker, load.users, workers))
+        mine = range(worker, load.users, workers)
+        self._users = len(mine)
+        self._talks = [load.of_user(user) for user in mine] if load.conversations else []
+        """What each user has to say, where they converse."""
         self._thinking: list[tuple[float, int, _Ready]] = []
         self._running: dict[Exchange, None] = {}
         self._origin_s = 0.0
         self._until_s = inf
+        self._connecting: deque[Exchange] = deque()
         self._is_stopped = False
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
@@ -110,6 +116,8 @@ class Sender:
         self._untold: list[tuple[Record, list[bytes]]] = []
         self.records: list[Record] = []
         self.tokens_out = 0
+        self.tick_s = 0.0
+        """The longest tick in which arrivals were noted; 0: each as it came. See `ticks`."""
         if not load.users:
             self._fill()
 
@@ -121,11 +129,14 @@ class Sender:
             for user in range(self._users):
                 self._think(user, origin_s)
         sweeper = self._loop.create_task(self._sweep())
+        ticks = Ticks(self._loop, self._alarm, lambda: self.tokens_out, self._is_connecting)
         self._ring()
         try:
             await self._over
         finally:
             sweeper.cancel()
+            ticks.close()
+            self.tick_s = ticks.longest_s
             self._alarm.close()
             self._pool.close()
 
@@ -166,6 +177,12 @@ class Sender:
 
     # ------------------------------------------------------------ when
 
+    def _is_connecting(self) -> bool:
+        waiting = self._connecting
+        while waiting and (waiting[0].over or waiting[0].is_sent):
+            waiting.popleft()
+        return bool(waiting)
+
     def _ring(self) -> None:
         """Send what is due and set the alarm for what comes next."""
         if self._is_stopped:
@@ -186,7 +203,8 @@ class Sender:
             self._send(ready.popleft(), at_s)
             if not ready:
                 self._fill(1)
-            elif not self._is_filling:
+            elif not self._is_filling and len(ready) <= READY_REQUESTS // 2:
+                # Many in a row are cheaper than one after each that is sent.
                 self._is_filling = True
                 self._loop.call_soon(self._fill_more)
         return inf
@@ -204,7 +222,8 @@ class Sender:
 
     def _think(self, user: int, now: float) -> None:
         """Give a user his next request, if there is one in the time that is left."""
-        index, planned = next(self._plan, _NO_MORE)
+        plan = self._talks[user] if self._talks else self._plan
+        index, planned = next(plan, _NO_MORE)
         if planned is None or now + planned.at_s >= self._until_s:
             return
         ready = _Ready(planned, index, b"", user)
@@ -263,6 +282,8 @@ class Sender:
         exchange.deadline_s = now + self._settings.timeout_s
         self._running[exchange] = None
         exchange.call = self._pool.open(self._address, [ready.payload], exchange)
+        if not exchange.is_sent:
+            self._connecting.append(exchange)
         told = self._now
         told.sent += 1
         told.input_tokens += planned.input_tokens
@@ -286,7 +307,7 @@ class Sender:
         if record.left:
             told.left += 1
         elif record.error:
-            told.failed += 1
+            told.failed += not record.was_interrupted
         else:
             told.done += 1
             tpot_s = record.tpot_s
@@ -296,7 +317,7 @@ class Sender:
             pause_s = ERROR_PAUSE_S if record.error else 0.0
             self._think(exchange.user, self._origin_s + record.ended_s + pause_s)
             # Not from within the answer of another: a chain of users would nest.
-            self._loop.call_soon(self._ring)
+            self._alarm.soon()
         else:
             self._end_if_over()
 

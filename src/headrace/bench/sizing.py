@@ -25,7 +25,7 @@ from headrace.bench.tokenizer import open_tokenizer
 from headrace.core.model import Endpoint
 from headrace.edges.http.fetch import FetchError, FetchResult, post
 from headrace.engines.answers import read_body
-from headrace.traffic.load import PlannedRequest
+from headrace.traffic.planned import PlannedRequest
 from headrace.traffic.texts import LEAST_WORDS, WORDS, Sizing, Texts, candidate_text
 
 PROBE_WORDS = (64, 192)

@@ -9,9 +9,10 @@ from math import inf
 from headrace.bench.record import Record
 from headrace.core.durations import in_words
 
-MET, FAILED, TTFT, TPOT, E2E = "met", "failed", "ttft", "tpot", "e2e"
-"""What came of a request: every target met, no whole answer, or the first target it missed."""
-OUTCOMES = (MET, FAILED, TTFT, TPOT, E2E)
+MET, FAILED, TTFT, TPOT, E2E, OPEN = "met", "failed", "ttft", "tpot", "e2e", "open"
+"""What came of a request: every target met, no whole answer, the first target it missed, or nobody
+knows: somebody stopped the run before it had missed one."""
+OUTCOMES = (MET, FAILED, TTFT, TPOT, E2E, OPEN)
 WHOLE = "a whole answer"
 """What is asked for where there is no target."""
 
@@ -38,11 +39,13 @@ class Slo:
 
     def outcome(self, record: Record) -> str:
         """One of `OUTCOMES`. An answer that is not streamed has its first token at its end."""
-        if record.error:
+        if record.error and not record.was_interrupted:
             return FAILED
         ttft_s, e2e_s = record.ttft_s, record.ended_s - record.intended_s
         if (e2e_s if ttft_s is None else ttft_s) > self.ttft_s:
             return TTFT
+        if record.was_interrupted:
+            return E2E if e2e_s > self.e2e_s else OPEN
         tpot_s = record.tpot_s
         if tpot_s is not None and tpot_s > self.tpot_s:
             return TPOT

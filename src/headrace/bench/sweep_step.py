@@ -11,7 +11,7 @@ from headrace.bench.confidence import Interval, design_effect, least_requests, w
 from headrace.bench.percentiles import percentile
 from headrace.bench.record import Record, RunInfo
 from headrace.bench.scores import Scores, Summary, summarise
-from headrace.bench.slo import Slo, Slos
+from headrace.bench.slo import OPEN, Slo, Slos
 
 MET, NOT_MET, UNDECIDED, INVALID = "met", "not met", "undecided", "invalid"
 """INVALID: the generator was late in every run, so nothing was learned of the engine."""
@@ -60,8 +60,8 @@ def trial_of(seed: int, run: Run, slos: Slos) -> Trial:
     """Judge one run."""
     met: dict[str, list[bool]] = {}
     for record in sorted(run.records, key=lambda record: record.intended_s):
-        if not record.left:
-            outcome = slos.of(record.tier).outcome(record)
+        outcome = slos.of(record.tier).outcome(record)
+        if not record.left and outcome != OPEN:
             met.setdefault(record.tier, []).append(outcome == MET)
     return Trial(
         seed=seed,

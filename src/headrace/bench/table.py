@@ -158,6 +158,7 @@ def amounts(summary: Summary) -> list[tuple[str, str]]:
     """What arrived, what came of it, and how the generator did: names and values."""
     scores, run = summary.all, summary.run
     left = f", {scores.left:,} left on purpose" if scores.left else ""
+    left += f", {scores.interrupted:,} interrupted" if scores.interrupted else ""
     offered = f"{run.offered_rps:.4g} requests/s over {in_words(run.load_s)}"
     goodput = f"{percent(scores.goodput_share)}, {scores.goodput_rps:.4g} requests/s"
     tokens = f"{scores.input_tokens_per_s:,.0f} in, {scores.output_tokens_per_s:,.0f} out"
@@ -180,10 +181,13 @@ def generator_facts(summary: Summary) -> list[tuple[str, str]]:
     late = f"sent late by p50 {in_words(lag.p50_s)}, p99 {in_words(lag.p99_s)}"
     each = f", {run.cpu_s / requests * 1e3:.3f} ms of CPU per request" if requests else ""
     workers = "1 process" if run.workers == 1 else f"{run.workers} processes"
-    return [
-        ("generator", f"{late}, max {in_words(lag.max_s)}; {workers}{each}"),
-        ("prompts sized by", run.tokens_by),
-    ]
+    facts = [("generator", f"{late}, max {in_words(lag.max_s)}; {workers}{each}")]
+    if run.arrival_tick_s:
+        tick = in_words(run.arrival_tick_s)
+        facts.append(
+            ("arrivals", f"so many that they were read every {tick} or less: late by that at most")
+        )
+    return [*facts, ("prompts sized by", run.tokens_by)]
 
 
 def missed(scores: Scores) -> str:

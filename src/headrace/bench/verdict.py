@@ -88,7 +88,7 @@ def verdict_of(tiers: Sequence[Judged], info: RunInfo) -> Verdict:
         headline = f"{'MET' if met else 'NOT MET'}: {worst.in_words()}"
         lines.remove(worst.in_words())
     if info.interrupted:
-        headline += " (interrupted; what still ran counts as failed)"
+        headline += " (interrupted: what still ran counts only if it had missed a target)"
     few = [doubt for tier in tiers if (doubt := tier.doubt())] if info.valid else []
     return Verdict(met, info.valid, headline, (*lines, *few, *_doubts(info)))
 

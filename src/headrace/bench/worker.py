@@ -25,6 +25,7 @@ from typing import Any
 
 import uvloop
 
+from headrace.bench.memory import let_go
 from headrace.bench.sender import Sender
 from headrace.bench.target import Target
 from headrace.traffic.load import Load
@@ -32,6 +33,8 @@ from headrace.traffic.load import Load
 TELL_S = 0.25
 """Progress is told this often."""
 RECORDS_AT_ONCE = 500
+TRIMMED_EACH = 10_000
+"""Records handed over, until their memory is given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Ended:
     """All records are handed over."""
 
     cpu_s: float
+    tick_s: float
+    """See `Sender`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,9 @@ async def _run(job: Job, line: Connection) -> None:
     line.send(sender.progress())
     sender.count_untold()
     records = sender.records
-    for first in range(0, len(records), RECORDS_AT_ONCE):
-        line.send(records[first : first + RECORDS_AT_ONCE])
-    line.send(Ended(cpu_s))
+    while records:  # let go of what the parent has, or all would be there twice
+        line.send(records[-RECORDS_AT_ONCE:])
+        del records[-RECORDS_AT_ONCE:]
+        if len(records) % TRIMMED_EACH < RECORDS_AT_ONCE:
+            let_go()
+    line.send(Ended(cpu_s, sender.tick_s))

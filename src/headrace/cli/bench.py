@@ -57,6 +57,13 @@ def _add_arrivals(bench: Parser) -> None:
     )
     add("--think", default="0s", metavar="S", help="mean pause of --users, exponential (0s)")
     add(
+        "--turns",
+        type=flags.count,
+        default=1,
+        metavar="N",
+        help="of the conversations of --users: a prompt is all that was said before, and more (1)",
+    )
+    add(
         "--speed",
         type=flags.above_zero,
         default=1.0,

@@ -31,10 +31,9 @@ def add_calibrate(commands: Commands) -> None:
     )
     add(
         "--check",
-        type=Path,
-        metavar="FILE.yaml",
-        help="compare this profile with the engine of today instead: exit code 0 if it holds, else "
-        "1",
+        metavar="PROFILE",
+        help="compare this profile, a file or the name of a shipped one, with the engine of today "
+        "instead: exit code 0 if it holds, else 1",
     )
     add(
         "--tolerance",

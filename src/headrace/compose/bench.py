@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 
+from headrace.bench.memory import check_memory
 from headrace.bench.pool import Run, measure
 from headrace.bench.record import info_to_json_line, to_json_line
 from headrace.bench.scores import Summary, summarise
@@ -47,8 +48,9 @@ def bench(options: BenchOptions, terminal: Terminal) -> int:
             options, target, slos, lambda load: one_run(target, load, terminal), terminal
         )
     load, notes = load_of(options)
-    for note in notes:
-        terminal.status(note)
+    for note in (*notes, check_memory(load, settings)):
+        if note:
+            terminal.status(note)
     target = reach(settings)
     return _tell(options, one_run(target, load, terminal), slos, terminal)
 
@@ -106,8 +108,10 @@ def _tell(options: BenchOptions, run: Run, slos: Slos, terminal: Terminal) -> in
         terminal.page(run_table(summary, terminal.width))
     if options.raw is not None:
         _write_raw(options.raw, run)
+        terminal.status(f"wrote {options.raw}")
     if options.report is not None:
         _write_report(options.report, run, summary)
+        terminal.status(f"wrote {options.report}")
     return summary.verdict.exit_code
 
 

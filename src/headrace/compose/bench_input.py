@@ -39,6 +39,7 @@ class BenchOptions:
     traffic: str | None = None
     arrivals: str = "poisson"
     think: str = "0s"
+    turns: int = 1
     speed: float = 1.0
     duration: str | None = None
     requests: int | None = None
@@ -103,6 +104,8 @@ def load_of(options: BenchOptions) -> tuple[Load, tuple[str, ...]]:
     requests = options.requests or 0
     if duration_s is None:
         duration_s = inf if requests else DEFAULT_DURATION_S
+    if options.turns > 1 and options.leave:
+        raise BenchError("--leave does not go with --turns: who left does not go on talking")
     if options.users is not None:
         load = Load.closed(
             options.users,
@@ -111,6 +114,7 @@ def load_of(options: BenchOptions) -> tuple[Load, tuple[str, ...]]:
             think_s=_duration("--think", options.think, least_s=0.0),
             duration_s=duration_s,
             requests=requests,
+            turns=options.turns,
             extras=extras_of(options),
         )
         return load, ()
@@ -175,6 +179,7 @@ def refuse_what_would_do_nothing(options: BenchOptions) -> None:
     has_rate = options.rate is not None or options.rates is not None
     for name, can_be_used, needs in (
         ("think", options.users is not None, "--users"),
+        ("turns", options.users is not None, "--users"),
         ("speed", has_trace, "--trace or --traffic"),
         ("arrivals", has_rate or not (has_trace or options.users), "--rate or --rates"),
         ("precision", options.sweep, "--sweep"),

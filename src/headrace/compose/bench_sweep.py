@@ -74,6 +74,7 @@ def run_sweep(
         terminal.page(sweep_table(result, terminal.width))
     if options.report is not None:
         _write_page(options.report, result, options, target)
+        terminal.status(f"wrote {options.report}")
     return result.exit_code
 
 

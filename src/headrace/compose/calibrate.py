@@ -24,7 +24,7 @@ from headrace.compose.lifecycle import run_loop
 from headrace.compose.machine import machine_of
 from headrace.compose.terminal import Terminal, counted
 from headrace.config.document import ConfigError
-from headrace.config.profile_file import load_measured, save
+from headrace.config.profile_file import measured_of, save
 from headrace.core.durations import in_words
 from headrace.edges.http.address import Address
 from headrace.engine_model.calibration import Doubt, Fit, fit
@@ -38,12 +38,15 @@ _CHECK_BATCH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrateOptions:
-    """The flags as they were given; `check` names a profile to compare instead of writing one."""
+    """The flags as they were given.
+
+    `check` is a profile to compare instead of writing one: a file or the name of a shipped one.
+    """
 
     url: str
     model: str | None = None
     output: Path = Path("profile.yaml")
-    check: Path | None = None
+    check: str | None = None
     tolerance: float = 0.2
     budget: float | None = None
     max_batch: int | None = None
@@ -90,9 +93,11 @@ def calibrate(options: CalibrateOptions, terminal: Terminal) -> int:
             raise CalibrateUsage(f"--output {options.output}: {folder} is no directory")
         return run_loop(_calibrate(options, api_key, terminal))
     try:
-        profile = load_measured(options.check)
+        profile = measured_of(options.check)
     except ConfigError as error:
         raise CalibrateUsage(str(error)) from None
+    except ValueError as error:
+        raise CalibrateUsage(f"--check: {error}") from None
     return run_loop(_check(options, profile, api_key, terminal))
 
 

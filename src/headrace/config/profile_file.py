@@ -66,6 +66,18 @@ def load_measured(path: Path) -> MeasuredProfile:
     return profile
 
 
+def measured_of(text: str) -> MeasuredProfile:
+    """All that a file tells, or a shipped profile does.
+
+    Raises:
+        ConfigError: the file cannot be used.
+        ValueError: there is no shipped profile of this name.
+    """
+    return (
+        load_measured(Path(text)) if is_profile_file(text) else MeasuredProfile.of(_shipped(text))
+    )
+
+
 def load_profile(path: Path) -> LatencyProfile:
     """Read the latency model of a profile file. Raises ConfigError."""
     return load_measured(path).latency

@@ -115,6 +115,24 @@ class MeasuredProfile:
             self.per_kv_token_s,
         )
 
+    @classmethod
+    def of(cls, spec: EngineSpec) -> MeasuredProfile:
+        """An engine that was not measured here, as a shipped profile has it."""
+        latency = spec.latency
+        return cls(
+            latency.name,
+            latency.per_step_s,
+            latency.per_prefill_token_s,
+            latency.per_attended_token_s,
+            latency.per_sequence_s,
+            latency.per_kv_token_s,
+            source=latency.source,
+            prefill_step_tokens=spec.max_batched_tokens,
+            kv_capacity_tokens=spec.kv_capacity_tokens,
+            kv_block_tokens=spec.kv_block_tokens,
+            max_sequences=spec.max_sequences,
+        )
+
     def ttft_s(self, uncached_tokens: float, cached_tokens: float = 0.0) -> float:
         """Seconds to the first token of a request that is alone, as its client sees them."""
         more_steps = prefill_steps(uncached_tokens, self.prefill_step_tokens) - 1

@@ -8,6 +8,7 @@ import re
 # groups keep "\r\n" one line end; it must not be taken for two when no second one follows.
 _END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LONGEST_END = 4
+_USUAL_END = b"\n\n"
 
 
 class Fragment(bytes):
@@ -38,7 +39,14 @@ class SseSplitter:
         """
         if self._held or self._in_fragment or len(data) > self._max_event_bytes:
             return self._split(data)
-        return [data] if is_one_event(data, 0, len(data)) else self._split(data)
+        if is_one_event(data, 0, len(data)):
+            return [data]
+        if data.find(b"\r") < 0:
+            # Several whole events, the usual end of a stream: the same as below, in one go.
+            *events, rest = data.split(_USUAL_END)
+            if not rest:
+                return [event + _USUAL_END for event in events]
+        return self._split(data)
 
     def flush(self) -> bytes:
         """Return what is held when the stream has ended: an event without its blank line."""

@@ -12,34 +12,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice, pairwise, takewhile
+from itertools import accumulate, count, islice, pairwise, takewhile, tee
 from math import inf
 from random import Random
-from typing import NamedTuple
 
 from headrace.traffic.arrival_plan import Arrivals
+from headrace.traffic.conversations import BLOCK_TOKENS, Conversations
 from headrace.traffic.length_classes import LengthMix
+from headrace.traffic.planned import PlannedRequest
 from headrace.traffic.trace import MOONCAKE_BLOCK_TOKENS, Trace
-
-
-class PlannedRequest(NamedTuple):
-    """One request to be sent.
-
-    `at_s` counts from the run's start; in a closed loop it is the pause before it instead. `blocks`
-    are as in `TraceRequest`. `shared` numbers the shared prefix that stands before all else, of
-    `shared_tokens`, which `input_tokens` includes. `leave_after` is how many content chunks we
-    read before we disconnect; 0 means that we stay.
-    """
-
-    at_s: float
-    input_tokens: int
-    output_tokens: int
-    blocks: tuple[int, ...] = ()
-    length_class: str = ""
-    tier: str = ""
-    shared: int = 0
-    shared_tokens: int = 0
-    leave_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +67,8 @@ class Load:
     mean_output_tokens: float = 0.0
     extras: Extras = field(default_factory=Extras)
     source: Source | None = None
+    conversations: Conversations | None = None
+    """Of a closed loop whose users converse: then each has a plan of his own, `of_user`."""
 
     @classmethod
     def drawn(
@@ -119,14 +102,21 @@ class Load:
         think_s: float = 0.0,
         duration_s: float = inf,
         requests: int = 0,
+        turns: int = 1,
         extras: Extras | None = None,
     ) -> Load:
-        """So many users; pauses are exponential with mean `think_s`, the first one too."""
+        """So many users; pauses are exponential with mean `think_s`, the first one too.
+
+        With `turns` above 1 they converse: a prompt is all that was said before, and a message.
+        """
         who = "1 user" if users == 1 else f"{users} users"
         pause = f"thinking {think_s:g} s" if think_s else "without pause"
+        talk = f", conversations of {turns} turns" if turns > 1 else ""
         return cls(
-            words=f"{who} {pause}, {lengths.text} tokens in/out",
+            words=f"{who} {pause}{talk}, {lengths.text} tokens in/out",
             seed=seed,
+            block_tokens=BLOCK_TOKENS if turns > 1 else MOONCAKE_BLOCK_TOKENS,
+            conversations=Conversations(lengths, turns, think_s) if turns > 1 else None,
             users=users,
             duration_s=duration_s,
             requests=requests,
@@ -194,6 +184,30 @@ class Load:
             stream = islice(stream, self.requests)
         return _with_extras(stream, self.extras, self.seed)
 
+    def of_user(self, user: int) -> Iterator[tuple[int, PlannedRequest]]:
+        """What this user of `conversations` asks, with a number that no other user's has.
+
+        Tier and shared prefix are those of a whole conversation. `requests` is shared out evenly.
+        """
+        assert self.conversations is not None
+        talks = self.conversations.of_user(user, self.seed)
+        first, ahead = tee(talks)
+        drawn = _with_extras((turns[0] for turns in first), self.extras, f"{self.seed} {user}")
+        most = None
+        if self.requests:
+            most = len(range(user, self.requests, self.users))
+        planned = (
+            each._replace(
+                tier=like.tier,
+                shared=like.shared,
+                shared_tokens=like.shared_tokens,
+                input_tokens=each.input_tokens + like.shared_tokens,
+            )
+            for like, turns in zip(drawn, ahead, strict=False)
+            for each in turns
+        )
+        return zip(count(user, self.users), islice(planned, most), strict=False)
+
 
 Source = Callable[[int], Iterator[PlannedRequest]]
 
@@ -227,7 +241,7 @@ class _Drawn:
 
 
 def _with_extras(
-    stream: Iterator[PlannedRequest], extras: Extras, seed: int
+    stream: Iterator[PlannedRequest], extras: Extras, seed: int | str
 ) -> Iterator[PlannedRequest]:
     """Draw who leaves, tiers and shared prefixes; each of its own generator, so that one changes
     nothing of the others.

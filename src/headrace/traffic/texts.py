@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from hashlib import shake_128
 from itertools import chain
 
-from headrace.traffic.load import PlannedRequest
+from headrace.traffic.planned import PlannedRequest
 
 _WORDS = (
     "the and for are but not you all any can had her was one our out day get has him "

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from math import inf
 
 import pytest
 import uvloop
@@ -89,5 +90,60 @@ def test_what_it_calls_may_set_it_anew(timers):
         await done
         alarm.close()
         assert all(at_s >= begun_s + 0.003 * place for place, at_s in enumerate(rings))
+
+    on_uvloop(work)
+
+
+def test_held_it_rings_when_it_is_checked_and_by_itself_when_released(timers):
+    rings: list[float] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        rung = asyncio.Event()
+
+        def ring() -> None:
+            rings.append(time.monotonic())
+            rung.set()
+
+        alarm = Alarm(loop, ring)
+        alarm.hold()
+        at_s = time.monotonic() + 0.01
+        alarm.set(at_s)
+        assert alarm.at_s == at_s
+        await asyncio.sleep(0.03)
+        assert not rings
+        alarm.check()
+        alarm.check()  # once is enough
+        assert len(rings) == 1
+        assert alarm.at_s == inf
+        rung.clear()
+        alarm.set(time.monotonic() + 0.01)
+        alarm.release()
+        await rung.wait()
+        assert len(rings) == 2
+        alarm.close()
+
+    on_uvloop(work)
+
+
+def test_soon_is_the_next_turn_and_once(timers):
+    rings: list[float] = []
+
+    async def work() -> None:
+        alarm = Alarm(asyncio.get_running_loop(), lambda: rings.append(time.monotonic()))
+        alarm.set(time.monotonic() + 60)
+        alarm.soon()
+        alarm.soon()
+        assert not rings
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(rings) == 1
+        alarm.hold()
+        alarm.soon()
+        await asyncio.sleep(0.01)
+        assert len(rings) == 1
+        alarm.check()
+        assert len(rings) == 2
+        alarm.close()
 
     on_uvloop(work)

@@ -58,7 +58,7 @@ def test_a_run_is_doubted_for_late_requests_missing_sockets_and_none_at_all():
 
     assert not doubt(records([0.001] * 99 + [0.02]))
     assert doubt(records([0.001] * 97 + [0.02] * 3)).startswith(
-        "the generator was late: 3.0% of requests left more than 10 ms after their time"
+        "the generator was late: 3.0 % of requests left more than 10 ms after their time"
     )
     assert doubt([]) == "nothing was sent"
     without = records([0.001] * 100)

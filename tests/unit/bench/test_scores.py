@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.bench.record import Lag, Record, RunInfo
+from headrace.bench.record import UNFINISHED, Lag, Record, RunInfo
 from headrace.bench.scores import Summary, summarise
-from headrace.bench.slo import E2E, FAILED, MET, TPOT, TTFT, Slo, Slos
+from headrace.bench.slo import E2E, FAILED, MET, OPEN, TPOT, TTFT, Slo, Slos
 from tests.unit.bench.virtual_engine import VirtualEngine
 
 SLOS = Slos(Slo(ttft_s=1.0, tpot_s=0.05))
@@ -52,6 +52,33 @@ def scored(*records: Record, slos: Slos = SLOS, info: RunInfo = INFO) -> Summary
 )
 def test_the_first_target_that_is_missed_counts(given, outcome):
     assert SLOS.of("").outcome(record(**given)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        ({}, OPEN),
+        ({"tpot_s": 0.9}, OPEN),  # it had no time to make up for it
+        ({"ttft_s": 1.001}, TTFT),
+        ({"first_token_s": None, "last_token_s": None, "ended_s": 0.9}, OPEN),
+        ({"first_token_s": None, "last_token_s": None, "ended_s": 1.1}, TTFT),
+    ],
+)
+def test_what_was_interrupted_is_judged_only_if_it_had_missed_a_target(given, outcome):
+    assert SLOS.of("").outcome(record(error=UNFINISHED, **given)) == outcome
+
+
+def test_what_was_interrupted_did_not_fail():
+    stopped = [record(place, error=UNFINISHED) for place in (1, 2)]
+    late = record(3, error=UNFINISHED, first_token_s=None, ended_s=9.0)
+    found = scored(record(0), *stopped, late, info=replace(INFO, interrupted=True))
+    scores = found.all
+    assert (scores.requests, scores.completed, scores.failed, scores.interrupted) == (4, 1, 0, 3)
+    assert (scores.judged, scores.met, scores.missed_ttft, scores.errors) == (2, 1, 1, {})
+    assert scores.e2e_s.count == 1
+    assert scores.ttft_s.count == 3
+    assert "interrupted" in found.verdict.headline
+    assert Slo(e2e_s=0.55).outcome(stopped[0]) == E2E
 
 
 def test_the_end_of_an_answer_can_be_a_target():

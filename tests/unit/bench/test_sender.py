@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
@@ -86,6 +86,19 @@ async def test_users_wait_for_their_answers(engine: EmulatedEngine):
     # Who ended sends the next one at that very moment.
     ends = {record.ended_s for record in records}
     assert all(record.intended_s in ends for record in records[4:])
+
+
+async def test_users_who_converse_say_more_when_they_have_their_answer(engine: EmulatedEngine):
+    load = Load.closed(3, parse_lengths("40/4"), seed=1, requests=24, turns=4)
+    records = await play(url_of(engine), load)
+    assert [record.index for record in records] == list(range(24))
+    assert {record.error for record in records} == {""}
+    for user in range(3):
+        own = [record for record in records if record.index % 3 == user]
+        for before, after in pairwise(own):
+            assert after.intended_s == before.ended_s
+        # The emulated engine counts 4 tokens more: what it takes for a template.
+        assert [record.input_tokens for record in own] == 2 * [44, 88, 132, 176]
 
 
 async def test_more_users_than_are_written_ahead_all_come(engine: EmulatedEngine):

@@ -16,7 +16,7 @@ from headrace.bench.target import reach
 from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.settings import EngineSettings
-from headrace.traffic.load import PlannedRequest
+from headrace.traffic.planned import PlannedRequest
 from headrace.traffic.texts import WORDS, Texts
 from tests.scripted import Peer, Received, ScriptedEngine, chat_chunk
 from tests.unit.bench.runs import load_of, target_at

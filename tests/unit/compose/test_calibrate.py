@@ -90,6 +90,15 @@ def test_a_check_holds_right_after(written: Path, capsys: pytest.CaptureFixture[
     assert max(len(line) for line in shown.out.splitlines()) <= 80
 
 
+@pytest.mark.parametrize(("shipped", "code"), [("h100-llama-3.1-8b", 0), ("l40s-llama-3.1-8b", 1)])
+def test_a_shipped_profile_is_checked_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shipped: str, code: int
+):
+    stand_in(monkeypatch, engine_of("h100-llama-3.1-8b"))
+    assert main(["calibrate", URL, "--check", shipped]) == code
+    assert shipped in capsys.readouterr().err
+
+
 def test_a_profile_of_another_engine_fails_its_check(
     engine: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
@@ -132,6 +141,7 @@ def test_what_the_data_do_not_support_is_not_written(
         (("http://127.0.0.1:1", "-o", "/"), 2, "--output /: is a directory"),
         (("http://127.0.0.1:1", "--max-prompt", "95"), 2, "--max-prompt 95: too short to measure"),
         (("http://127.0.0.1:1", "--check", "/nowhere/x.yaml"), 2, "cannot be read"),
+        (("http://127.0.0.1:1", "--check", "h1000"), 2, "or name a file"),
         (("http://127.0.0.1:1", "--api-key-env", "NOT_THERE"), 2, "NOT_THERE is not set"),
     ],
 )
