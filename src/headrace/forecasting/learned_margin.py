@@ -28,10 +28,14 @@ FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.02
 """The margin may be so large at first, and by so much more for each horizon seen: one jump in an
 hour takes what may be missed in a day, and does not prove that the next hour has one.
 """
-FIRST_RISE, FIRST_DAY_MINUTES, SMALL_LOAD = 0.25, 1440.0, 2.0
-"""Before a day is known, so much of the load may come on top within a cold start, fading with time:
-what plain autoscalers keep free at all times (a target of 80 %). Of a small load it is less, for
-few replicas keep a margin for chance that covers it."""
+FIRST_DAY_MINUTES = 1440.0
+"""Before a day is known, more is provided for than was seen, fading with time."""
+FIRST_RISE, SMALL_LOAD = 0.25, 2.0
+"""So much of the load may come on top within a cold start: what plain autoscalers keep free at all
+times (a target of 80 %). Of a small load it is less, for few replicas keep a margin for chance that
+covers it."""
+FIRST_SPREAD, FREE_LOAD = 0.12, 5.0
+"""And what moves within a cold start is at least this share of the load beyond a few replicas'."""
 MOST_OVER_SEEN = 1.5
 """Nor is more expected than so many times the highest load of the last week."""
 LEAST_MINUTES = 60.0
@@ -172,18 +176,24 @@ class LearnedMargin:
     def _rule(
         self, rule: str, load: float, minute: int, horizon: int, part: float
     ) -> tuple[float, float]:
-        """(center, spread) by one rule.
+        """(center, spread) by one rule, and by what is believed before a day is known.
 
         Where a cold start is over within `part` of a minute, so much of a minute's move is all that
         has to be foreseen.
         """
         center, spread = self._told(rule, load, minute, horizon)
+        spread = max(spread, self._unknown * FIRST_SPREAD * max(load - FREE_LOAD, 0.0))
         return load + part * (center - load), part * spread
 
     def _least(self, load: float, part: float) -> float:
         """What is provided for at least: demand now, and the rise that an unknown one may take."""
-        unknown = max(1.0 - self._minutes / FIRST_DAY_MINUTES, 0.0)
-        return load * (1.0 + part * unknown * FIRST_RISE * load / (load + SMALL_LOAD))
+        rise = FIRST_RISE * load / (load + SMALL_LOAD)
+        return load * (1.0 + part * self._unknown * rise)
+
+    @property
+    def _unknown(self) -> float:
+        """The share of a first day that is still to come."""
+        return max(1.0 - self._minutes / FIRST_DAY_MINUTES, 0.0)
 
     def _told(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
         signs = self._signs
