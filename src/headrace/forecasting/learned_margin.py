@@ -16,6 +16,7 @@ from typing import Any
 
 from headrace.core.demand import MINUTE_S, MinuteLoad
 from headrace.core.scaling_plan import DemandOutlook
+from headrace.forecasting.calibration import Calibration
 from headrace.forecasting.season import Season
 from headrace.forecasting.shadows import KEEP, Budget, Contagion, Shadows
 from headrace.forecasting.signs import Faded, Signs
@@ -51,6 +52,7 @@ class LearnedMargin:
     """A `Forecaster` for the scaler of one pool. `attainment` is what must be met."""
 
     __slots__ = (
+        "_calibration",
         "_contagion",
         "_demand",
         "_error",
@@ -74,6 +76,7 @@ class LearnedMargin:
         self._season = Season()
         self._shadows = {rule: Shadows() for rule in RULES}
         self._contagion = Contagion()
+        self._calibration = Calibration()
         self._demand = 0.0
         self._highest = 0.0
         self._minutes = 0.0
@@ -137,6 +140,7 @@ class LearnedMargin:
             "signs": self._signs.state(),
             "season": self._season.state(),
             "contagion": self._contagion.state(),
+            "calibration": self._calibration.state(),
             "shadows": {rule: shadows.state() for rule, shadows in self._shadows.items()},
         }
 
@@ -151,6 +155,7 @@ class LearnedMargin:
         self._signs.restore(state["signs"])
         self._season.restore(state["season"])
         self._contagion.restore(state["contagion"])
+        self._calibration.restore(state["calibration"])
         for rule, shadows in self._shadows.items():
             if rule in state["shadows"]:
                 shadows.restore(state["shadows"][rule])
@@ -170,7 +175,13 @@ class LearnedMargin:
         for rule, shadows in self._shadows.items():
             center, spread = self._rule(rule, load, minute, horizon, part)
             shadows.want(self._least(load, part), center, spread, horizon)
+        if self._minutes > 1.0:
+            contagion = self._contagion.value(self._demand / self._minutes)
+            self._calibration.observe(load, told.missed_share, contagion, part)
         self._choose(horizon, part)
+        center, spread = self._rule(self.rule, load, minute, horizon, part)
+        wanted = max(center + self.margin * spread, self._least(load, part))
+        self._calibration.want(wanted, horizon)
         self._measure_error(minute, load, horizon, part)
 
     def _rule(
@@ -216,7 +227,8 @@ class LearnedMargin:
         mean_load = self._demand / self._minutes
         contagion = self._contagion.value(mean_load)
         most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / horizon
-        budget = Budget(self._demand, mean_load, self.target, contagion, most, part)
+        factor = self._calibration.factor(mean_load, self.target)
+        budget = Budget(self._demand, mean_load, self.target, contagion, factor, most, part)
         found = {rule: shadows.margin(budget) for rule, shadows in self._shadows.items()}
         if self._minutes >= LEAST_MINUTES:
             cheapest = min(RULES, key=lambda rule: found[rule][1])
@@ -238,6 +250,7 @@ class LearnedMargin:
     def _gap(self) -> None:
         """Too long a silence to bridge: neighbours in time are none any more."""
         self._signs.gap()
+        self._calibration.gap()
         for shadows in self._shadows.values():
             shadows.gap()
         self._pending = []

@@ -56,6 +56,12 @@ def prior_missed(margin: float) -> float:
     return 0.03 * exp(-margin)
 
 
+def missed_of(load: float, ready: float) -> tuple[float, float]:
+    """Of the load, what has no room, and how much else feels that."""
+    over = max(load - ready, 0.0)
+    return over, load - over if over > SHORT_SHARE * load else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a margin is chosen by; loads are of all minutes that were scored, faded alike."""
@@ -65,6 +71,8 @@ class Budget:
     target: float
     """The share that may be missed."""
     contagion: float
+    factor: float = 1.0
+    """What is really missed, of what shadows say."""
     most: float = MARGINS[-1]
     """No margin is larger."""
     part: float = 1.0
@@ -133,11 +141,9 @@ class Shadows:
         `part` of a minute is how long it takes until there is room.
         """
         missed, whole, paid = self._missed, self._whole, self._paid
-        short = SHORT_SHARE * load
         for place, wanted in enumerate(self._wanted):
             if wanted:
-                over = max(load - min(wanted), 0.0)
-                others = load - over if over > short else 0.0
+                over, others = missed_of(load, min(wanted))
                 missed[place] = missed[place] * KEEP + part * over
                 whole[place] = whole[place] * KEEP + part * others
                 paid[place] = paid[place] * KEEP + wanted[-1]
@@ -182,6 +188,7 @@ class Shadows:
         allowed = budget.target * (budget.demand + prior)
         for place, margin in enumerate(MARGINS):
             missed = self._missed[place] + budget.contagion * self._whole[place]
+            missed *= budget.factor
             missed += budget.part * prior * prior_missed(margin)
             yield margin, self._paid[place], missed - allowed
 
