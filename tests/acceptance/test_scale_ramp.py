@@ -1,37 +1,34 @@
-"""A ramp over emulated replicas that take 10 s to start: capacity comes in time, and goes again.
+"""A ramp of `headrace bench` over emulated replicas that take 10 s to start: capacity comes in time
+and goes again, and `headrace why --scaling` tells why at each step.
 
 The replicas are `headrace engine` processes, modelled on an L40S with an 8B model, that the gateway
-starts and ends itself. Prompts of some 2,000 tokens, none of it cached: one replica prefills about
-six of them a second.
+starts and ends itself. Prompts of 2,000 tokens, none of it cached: one replica prefills about six
+of them a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 
-from tests.gateway.serve_process import Serve, serving
+from tests.gateway.serve_process import Serve, headrace, serving
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
 PROFILE = "l40s-llama-3.1-8b"
 LOAD_TIME_S = 10
 TTFT_TARGET_S = 2.0
-WORDS = 1_400
-"""About 2,000 tokens of four bytes."""
-STEPS = ((20.0, 1.0, 1.0), (100.0, 1.0, 8.0), (30.0, 8.0, 8.0), (10.0, 8.0, 1.0))
-"""Seconds, and requests per second at their begin and end."""
-AFTER = 1.0
-"""Requests per second from then on, until replicas go again."""
-AFTER_S = 600.0
-"""A hang guard."""
+LENGTHS = "2000/24"
+RATES = "1@20s,1..8@100s,8@30s,8..1@10s,1@320s"
+"""Up, and then little for so long that replicas go: the scaler lowers nothing in its first 300 s,
+and looks at a window of its wishes."""
 CONFIG = f"""
 grace: 0s
 pools:
@@ -50,87 +47,59 @@ scaling:
 
 
 @dataclass
-class Load:
-    """What was asked and what came of it."""
+class Seen:
+    """What the fleet did, and what `headrace bench` kept of each request."""
 
     began_s: float = field(default_factory=time.monotonic)
-    ttfts: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds since the begin, and TTFT."""
-    broken: list[str] = field(default_factory=list)
     replicas: list[tuple[float, int, int]] = field(default_factory=list)
     """Seconds since the begin, replicas ready, replicas wanted."""
+    report: dict[str, Any] = field(default_factory=dict)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    why: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ttfts(self) -> list[tuple[float, float]]:
+        """When a request was due, and how long after that its first token came."""
+        return [
+            (each["intended_s"], each["first_token_s"] - each["intended_s"])
+            for each in self.requests
+            if each["first_token_s"] is not None
+        ]
 
 
-def rate(at_s: float) -> float:
-    for lasts_s, first, last in STEPS:
-        if at_s < lasts_s:
-            return first + (last - first) * at_s / lasts_s
-        at_s -= lasts_s
-    return AFTER
-
-
-async def ask(serve: Serve, load: Load, rng: random.Random) -> None:
-    words = " ".join(f"w{rng.randrange(10_000)}" for _ in range(WORDS))
-    body = {
-        "model": "emulated",
-        "stream": True,
-        "max_tokens": 24,
-        "messages": [{"role": "user", "content": words}],
-    }
-    began, first, whole = time.monotonic(), None, False
-    try:
-        async with serve.client.stream("POST", "/v1/chat/completions", json=body) as answer:
-            if answer.status_code != 200:
-                load.broken.append(f"{answer.status_code} {await answer.aread()!r}")
-                return
-            async for line in answer.aiter_lines():
-                if first is None and line.startswith("data: {"):
-                    choices = json.loads(line[6:])["choices"]
-                    if choices and choices[0]["delta"].get("content"):
-                        first = time.monotonic()
-                whole |= line == "data: [DONE]"
-    except httpx.HTTPError as error:
-        load.broken.append(repr(error))
-        return
-    if first is None or not whole:
-        load.broken.append("cut")
-        return
-    load.ttfts.append((began - load.began_s, first - began))
-
-
-async def watch(serve: Serve, load: Load) -> None:
+async def watch(serve: Serve, seen: Seen) -> None:
     while True:
         view = (await serve.control_client.get("/api/v1/scaler")).json()["pools"][0]
         ready = sum(each["phase"] == "ready" for each in view["replicas"])
         wanted = view["plan"]["replicas"] if view["plan"] else 0
-        load.replicas.append((time.monotonic() - load.began_s, ready, wanted))
+        seen.replicas.append((time.monotonic() - seen.began_s, ready, wanted))
         await asyncio.sleep(1.0)
 
 
-async def ramp(serve: Serve) -> Load:
-    load, rng = Load(), random.Random(7)
-    watching = asyncio.create_task(watch(serve, load))
-    async with asyncio.TaskGroup() as group:
-        while not _over(load):
-            group.create_task(ask(serve, load, rng))
-            await asyncio.sleep(rng.expovariate(rate(time.monotonic() - load.began_s)))
+async def ramp(serve: Serve, raw: Path) -> Seen:
+    """Drive the ramp and keep all that is told of it."""
+    load = ("--rates", RATES, "--lengths", LENGTHS, "--seed", "7", "--slo", "ttft=2s,tpot=200ms")
+    url = str(serve.client.base_url)
+    bench = await headrace("bench", url, *load, "--model", "emulated", "--json", "--raw", raw)
+    seen = Seen()
+    watching = asyncio.create_task(watch(serve, seen))
+    told, errors = await bench.communicate()
     watching.cancel()
-    return load
+    assert bench.returncode in {0, 1}, errors.decode()
+    seen.report = json.loads(told)
+    with raw.open() as lines:
+        _, *seen.requests = [json.loads(line) for line in lines]
+    why = await headrace("why", "--scaling", "--json", "--control", serve.control)
+    told, _ = await why.communicate()
+    seen.why = json.loads(told)["pools"][0]["plans"]
+    return seen
 
 
-def _over(load: Load) -> bool:
-    """Whether the ramp is over and what it needed begins to go."""
-    ramp_s, now_s = sum(lasts_s for lasts_s, _, _ in STEPS), time.monotonic() - load.began_s
-    peak = max((ready for _, ready, _ in load.replicas), default=0)
-    gone = bool(load.replicas) and load.replicas[-1][1] < peak
-    return now_s > ramp_s and (gone or now_s > ramp_s + AFTER_S)
-
-
-def shown(load: Load) -> str:
+def shown(seen: Seen) -> str:
     lines = ["   s  ready wanted  requests  TTFT p50  p95"]
-    for begin in range(0, int(load.replicas[-1][0]), 10):
-        at = [each for each in load.replicas if begin <= each[0] < begin + 10]
-        ttfts = sorted(ttft for began, ttft in load.ttfts if begin <= began < begin + 10)
+    for begin in range(0, int(seen.replicas[-1][0]), 10):
+        at = [each for each in seen.replicas if begin <= each[0] < begin + 10]
+        ttfts = sorted(ttft for due_s, ttft in seen.ttfts if begin <= due_s < begin + 10)
         if at and ttfts:
             p50, p95 = ttfts[len(ttfts) // 2], ttfts[int(len(ttfts) * 0.95)]
             lines.append(
@@ -143,15 +112,28 @@ async def test_capacity_arrives_before_ttft_breaks_and_goes_without_cutting_a_st
     tmp_path: Path,
 ):
     async with serving(tmp_path, CONFIG) as serve:
-        load = await ramp(serve)
-        in_time = sum(ttft <= TTFT_TARGET_S for _, ttft in load.ttfts) / len(load.ttfts)
+        seen = await ramp(serve, tmp_path / "raw.jsonl")
+        in_time = sum(ttft <= TTFT_TARGET_S for _, ttft in seen.ttfts) / len(seen.requests)
         print(
-            f"\n{shown(load)}\nTTFT within {TTFT_TARGET_S:g} s: {in_time:.1%} of {len(load.ttfts)}"
+            f"\n{shown(seen)}\nTTFT within {TTFT_TARGET_S:g} s: {in_time:.1%} of "
+            f"{len(seen.requests)}"
         )
-        assert load.broken == []
-        peak = max(ready for _, ready, _ in load.replicas)
+        assert [each for each in seen.requests if each["error"]] == []
+        peak = max(ready for _, ready, _ in seen.replicas)
         assert peak >= 3
-        assert load.replicas[-1][1] < peak
+        assert seen.replicas[-1][1] < peak
         assert in_time >= 0.95
+        _explains_each_step(seen)
         serve.signal()
         await serve.ended()
+
+
+def _explains_each_step(seen: Seen) -> None:
+    """Whenever the number changed, who decided it, of which figures, is told."""
+    steps = [(before, after) for before, after in pairwise(seen.why)]
+    changed = [after for before, after in steps if after["replicas"] != before["replicas"]]
+    assert changed
+    for plan in changed:
+        told = {signal["name"]: signal["why"] for signal in plan["signals"]}
+        decided_by = plan["decided_by"].partition(":")[0]
+        assert decided_by in {"floor", "ceiling", "hysteresis"} or told[decided_by], plan

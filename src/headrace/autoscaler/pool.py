@@ -16,6 +16,7 @@ from headrace.core.scaling import PoolScaler
 from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import PoolReport
+from headrace.core.scaling_settings import ScalingSettings
 from headrace.forecasting.calendar import CalendarEntry, floors
 
 MOST_KEPT = 240
@@ -65,6 +66,18 @@ class ScaledPool:
     def min_replicas(self) -> int:
         """Never fewer."""
         return self.scaler.settings.min_replicas
+
+    def retune(
+        self, settings: ScalingSettings, calendar: Sequence[CalendarEntry], gpus: int
+    ) -> None:
+        """Use other settings from the next decision on; what was learned stays.
+
+        `gpus` is what one replica takes.
+        """
+        self.scaler.settings = settings
+        self._calendar, self._calendar_read_s = calendar, None
+        self._figures = replace(self._figures, gpus=gpus)
+        self.scaler.figures = replace(self.scaler.figures, gpus=gpus)
 
     def look(self, gathering: Gathering, now: float, gpus: float | None = None) -> PoolObservation:
         """What is known of the pool now; `gpus` is its share of a budget, if there is one."""

@@ -62,7 +62,7 @@ class Autoscaler:
         self._stored_s = clock()
         self._on_change = on_change
         self._minutes = minutes
-        self._budget = budget
+        self.budget = budget
         self._waiting: set[asyncio.Future[None]] = set()
 
     # ------------------------------------------------------------ the loop
@@ -104,7 +104,7 @@ class Autoscaler:
     def decide(self) -> None:
         """Decide for each pool that is due, and tell those who wait for a change."""
         now, changed = self.clock(), False
-        shares = {} if self._budget is None else self._budget.share(self.scaled)
+        shares = {} if self.budget is None else self.budget.share(self.scaled)
         for pool in self.scaled.values():
             try:
                 changed |= self._decide(pool, shares.get(pool.name), now)

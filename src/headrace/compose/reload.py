@@ -8,6 +8,7 @@ from dataclasses import fields
 
 from headrace.compose.fleets import Fleets
 from headrace.compose.plan import plan_of
+from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import Gateway, GatewayPlan
 from headrace.config import Config, ConfigError, Loaded
@@ -28,6 +29,8 @@ class Reloader:
         loaded: Loaded,
         read: Callable[[], Loaded],
         terminal: Terminal,
+        *,
+        scaler: ScalerHost | None = None,
     ) -> None:
         """`read` reads and checks the file again. Raises ConfigError."""
         self.loaded = loaded
@@ -35,6 +38,7 @@ class Reloader:
         self._fleets = fleets
         self._read = read
         self._terminal = terminal
+        self._scaler = scaler
         self._turn = asyncio.Lock()
 
     async def run(self, asked: asyncio.Event) -> None:
@@ -71,7 +75,7 @@ class Reloader:
 
     async def _apply(self, loaded: Loaded, plan: GatewayPlan) -> None:
         gateway, before = self._gateway, self.loaded
-        waiting = gateway.replace_certificates(plan) + _scaling_changes(before, loaded)
+        waiting = gateway.replace_certificates(plan) + self._scale(before, loaded)
         await self._fleets.drop(gateway.dissolved_by(plan))
         gateway.reconfigure(plan)
         self.loaded = loaded
@@ -82,6 +86,19 @@ class Reloader:
         changed = ", ".join(_changed(before, loaded)) or "nothing"
         restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
         self._terminal.status(f"reloaded {loaded.source}; changed: {changed}{restart}")
+
+    def _scale(self, before: Loaded, after: Loaded) -> list[str]:
+        """Scale by the new settings; what of them needs a restart."""
+        was, now = before.config.scaling, after.config.scaling
+        names: list[str] = []
+        if self._scaler is not None:
+            names = self._scaler.take_up(now)
+        elif was != now:
+            names.append("scaling")
+        starts = [{p.name: p.start for p in c.config.pools if p.start} for c in (before, after)]
+        if starts[0] != starts[1]:
+            names.append("pools[].start")
+        return names
 
     # ------------------------------------------------------------ certificates
 
@@ -102,17 +119,6 @@ class Reloader:
             except TlsError as error:
                 counts["refused"] += 1
                 self._terminal.problem(f"{name}.{error.field}: {error}; the old ones stay in use")
-
-
-def _scaling_changes(before: Loaded, after: Loaded) -> list[str]:
-    """What of scaling is different: processes and what was learned would have to be given up."""
-    names: list[str] = []
-    if before.config.scaling != after.config.scaling:
-        names.append("scaling")
-    starts = [{p.name: p.start for p in each.config.pools if p.start} for each in (before, after)]
-    if starts[0] != starts[1]:
-        names.append("pools[].start")
-    return names
 
 
 def _changed(before: Loaded, after: Loaded) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,27 @@ class ScalerHost:
         """Keep other targets from now on."""
         scaler = self.autoscaler.scaled[pool].scaler
         scaler.settings = replace(scaler.settings, target=target)
+
+    def take_up(self, section: ScalingSection | None) -> list[str]:
+        """Scale pools by changed settings from now on, without forgetting what was learned; what of
+        the changes needs a restart, by name. A restart is needed for which pools are scaled, too.
+        """
+        if section is None:
+            return ["scaling"]
+        own, kept = self._section, {**self._section.pools}
+        scaled = self.autoscaler.scaled
+        for name in scaled:
+            pool = section.pools.get(name)
+            if pool is not None and pool != own.pools[name]:
+                scaled[name].retune(pool.settings(), pool.calendar, pool.gpus_per_replica)
+                kept[name] = pool
+        self._section = replace(own, pools=kept, gpus=section.gpus)
+        self.autoscaler.budget = _budget_of(self._section)
+        return [
+            f"scaling.{each.name}"
+            for each in fields(ScalingSection)
+            if getattr(section, each.name) != getattr(self._section, each.name)
+        ]
 
     @property
     def keda_address(self) -> str | None:

@@ -48,7 +48,7 @@ async def _serve(
     scaler = _hosted_scaler(gateway, local, loaded, terminal)
     await gateway.start()
     fleets = Fleets(gateway, terminal.status)
-    reloader = Reloader(gateway, fleets, loaded, read, terminal)
+    reloader = Reloader(gateway, fleets, loaded, read, terminal, scaler=scaler)
     following: list[asyncio.Task[None]] = []
     try:
         await stop.unless_asked(fleets.follow(loaded))

@@ -27,8 +27,9 @@ SHORT_S = 30.0
 LONGEST_S = 300.0
 """The long window is the time that scaling up takes, between the two and this: a rate over minutes
 is no news for replicas that start in seconds."""
-ENOUGH_REQUESTS = 500.0
-"""Lengths are those of the last minute, or of so many requests where that takes longer."""
+ENOUGH_REQUESTS = 2000.0
+"""Lengths are those of the last minute, or of so many requests where that takes longer: their mean
+cost is then known to 2 or 3 %, so that chance among lengths is not taken for demand that moves."""
 LONGEST_MEMORY_S = 3600.0
 PRICE_EVERY_S = 60.0
 EXPECTED_OUTPUT_TOKENS = 350.0

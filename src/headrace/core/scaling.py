@@ -24,6 +24,7 @@ from headrace.core.demand_history import DemandSample
 from headrace.core.drain_choice import drain_order
 from headrace.core.hysteresis import Hysteresis
 from headrace.core.misses import MissLog
+from headrace.core.scaling_backlog import backlog_of, clear_s
 from headrace.core.scaling_bounds import bounds, in_groups
 from headrace.core.scaling_observation import PoolObservation, ReplicaObservation
 from headrace.core.scaling_plan import DemandOutlook, ScalePlan, Signal
@@ -262,12 +263,24 @@ class PoolScaler:
             ordered=phases.ordered,
             standby=phases.standby,
         )
-        if view.staffed(view.load) > len(ready):
-            self._fits_since_s = None
-        elif self._fits_since_s is None:
-            self._fits_since_s = now
-        view.fits_s = 0.0 if self._fits_since_s is None else now - self._fits_since_s
+        view.backlog = backlog_of(view)
+        view.fits_s = self._fits_s(view, now)
         return view
+
+    def _fits_s(self, view: ScalingView, now: float) -> float:
+        """For how long the ready replicas have had room for demand, and time for the backlog that
+        a shortage left.
+        """
+        ready = len(view.ready)
+        if view.staffed(view.load) > ready:
+            self._fits_since_s = None
+            return 0.0
+        if self._fits_since_s is None:
+            left_s = 0.0
+            if view.backlog is not None and view.capacity is not None:
+                left_s = clear_s(view.backlog.excess_s, view.capacity, ready, view.load)
+            self._fits_since_s = now + min(left_s, view.cold_start_s)
+        return max(now - self._fits_since_s, 0.0)
 
     def _ordered_before(self, ordered: int, now: float, ago_s: float) -> int:
         """How many were ordered so long ago, or when that was first known."""

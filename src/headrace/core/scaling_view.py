@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from headrace.core.capacity import Capacity, replicas_for_load
 from headrace.core.length_sketch import LengthSketch
 from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
 from headrace.core.scaling_plan import DemandOutlook
 from headrace.core.scaling_settings import EngineFigures, ScalingSettings
+
+if TYPE_CHECKING:
+    from headrace.core.scaling_backlog import Backlog
 
 ORDERED = (Phase.STARTING, Phase.UNSCHEDULABLE, Phase.READY, Phase.FAILING)
 
@@ -37,6 +41,7 @@ class ScalingView:
     kv_growth_per_s: float = 0.0
     steady_replicas: int = 0
     idle_s: float = 0.0
+    backlog: Backlog | None = None
     fits_s: float = 0.0
     ready: tuple[ReplicaObservation, ...] = ()
     fresh: tuple[ReplicaObservation, ...] = ()

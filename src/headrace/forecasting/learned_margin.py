@@ -16,21 +16,27 @@ from typing import Any
 
 from headrace.core.demand import MINUTE_S, MinuteLoad
 from headrace.core.scaling_plan import DemandOutlook
+from headrace.forecasting.calibration import Calibration
 from headrace.forecasting.season import Season
-from headrace.forecasting.shadows import KEEP, Contagion, Shadows
+from headrace.forecasting.shadows import KEEP, Budget, Contagion, Shadows
 from headrace.forecasting.signs import Faded, Signs
 
 RULES = ("restless", "marked", "share", "trend", "level", "season", "marked_season")
 FIRST_RULE = "restless"
 SWITCH_GAIN = 0.01
 """A rule must be cheaper by so much to be taken instead of the one in use."""
-FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.04
+FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.02
 """The margin may be so large at first, and by so much more for each horizon seen: one jump in an
 hour takes what may be missed in a day, and does not prove that the next hour has one.
 """
-FIRST_SPREAD, FIRST_DAY_MINUTES, SMALL_LOAD = 0.12, 1440.0, 5.0
-"""Before a day is known, this share of the load is taken to move within a cold start, fading; of
-the load of more than a few replicas, for few keep a margin for chance that covers it."""
+FIRST_DAY_MINUTES = 1440.0
+"""Before a day is known, more is provided for than was seen, fading with time."""
+FIRST_RISE, SMALL_LOAD = 0.25, 2.0
+"""So much of the load may come on top within a cold start: what plain autoscalers keep free at all
+times (a target of 80 %). Of a small load it is less, for few replicas keep a margin for chance that
+covers it."""
+FIRST_SPREAD, FREE_LOAD = 0.12, 5.0
+"""And what moves within a cold start is at least this share of the load beyond a few replicas'."""
 MOST_OVER_SEEN = 1.5
 """Nor is more expected than so many times the highest load of the last week."""
 LEAST_MINUTES = 60.0
@@ -46,6 +52,7 @@ class LearnedMargin:
     """A `Forecaster` for the scaler of one pool. `attainment` is what must be met."""
 
     __slots__ = (
+        "_calibration",
         "_contagion",
         "_demand",
         "_error",
@@ -69,6 +76,7 @@ class LearnedMargin:
         self._season = Season()
         self._shadows = {rule: Shadows() for rule in RULES}
         self._contagion = Contagion()
+        self._calibration = Calibration()
         self._demand = 0.0
         self._highest = 0.0
         self._minutes = 0.0
@@ -101,12 +109,13 @@ class LearnedMargin:
             # Nothing is known but demand itself.
             return DemandOutlook(load, load, load, horizon_s, self.target)
         minute = max(self._minute, int(now // MINUTE_S) - 1)
-        center, spread = self._rule(self.rule, load, minute, horizon, _part(horizon_s))
+        part = _part(horizon_s)
+        center, spread = self._rule(self.rule, load, minute, horizon, part)
         high = min(center + self.margin * spread, MOST_OVER_SEEN * self._highest)
         return DemandOutlook(
             load,
             center,
-            max(high, load),
+            max(high, self._least(load, part)),
             horizon_s,
             self.target,
             self._error.mean,
@@ -131,6 +140,7 @@ class LearnedMargin:
             "signs": self._signs.state(),
             "season": self._season.state(),
             "contagion": self._contagion.state(),
+            "calibration": self._calibration.state(),
             "shadows": {rule: shadows.state() for rule, shadows in self._shadows.items()},
         }
 
@@ -145,6 +155,7 @@ class LearnedMargin:
         self._signs.restore(state["signs"])
         self._season.restore(state["season"])
         self._contagion.restore(state["contagion"])
+        self._calibration.restore(state["calibration"])
         for rule, shadows in self._shadows.items():
             if rule in state["shadows"]:
                 shadows.restore(state["shadows"][rule])
@@ -163,8 +174,14 @@ class LearnedMargin:
         self._minute = minute
         for rule, shadows in self._shadows.items():
             center, spread = self._rule(rule, load, minute, horizon, part)
-            shadows.want(center, spread, horizon)
+            shadows.want(self._least(load, part), center, spread, horizon)
+        if self._minutes > 1.0:
+            contagion = self._contagion.value(self._demand / self._minutes)
+            self._calibration.observe(load, told.missed_share, contagion, part)
         self._choose(horizon, part)
+        center, spread = self._rule(self.rule, load, minute, horizon, part)
+        wanted = max(center + self.margin * spread, self._least(load, part))
+        self._calibration.want(wanted, horizon)
         self._measure_error(minute, load, horizon, part)
 
     def _rule(
@@ -176,9 +193,18 @@ class LearnedMargin:
         has to be foreseen.
         """
         center, spread = self._told(rule, load, minute, horizon)
-        unknown = max(1.0 - self._minutes / FIRST_DAY_MINUTES, 0.0)
-        spread += unknown * FIRST_SPREAD * max(load - SMALL_LOAD, 0.0)
+        spread = max(spread, self._unknown * FIRST_SPREAD * max(load - FREE_LOAD, 0.0))
         return load + part * (center - load), part * spread
+
+    def _least(self, load: float, part: float) -> float:
+        """What is provided for at least: demand now, and the rise that an unknown one may take."""
+        rise = FIRST_RISE * load / (load + SMALL_LOAD)
+        return load * (1.0 + part * self._unknown * rise)
+
+    @property
+    def _unknown(self) -> float:
+        """The share of a first day that is still to come."""
+        return max(1.0 - self._minutes / FIRST_DAY_MINUTES, 0.0)
 
     def _told(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
         signs = self._signs
@@ -200,16 +226,15 @@ class LearnedMargin:
         """Take the cheapest rule, and its margin."""
         mean_load = self._demand / self._minutes
         contagion = self._contagion.value(mean_load)
-        found = {
-            rule: shadows.margin(self._demand, mean_load, self.target, contagion, part)
-            for rule, shadows in self._shadows.items()
-        }
+        most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / horizon
+        factor = self._calibration.factor(mean_load, self.target)
+        budget = Budget(self._demand, mean_load, self.target, contagion, factor, most, part)
+        found = {rule: shadows.margin(budget) for rule, shadows in self._shadows.items()}
         if self._minutes >= LEAST_MINUTES:
             cheapest = min(RULES, key=lambda rule: found[rule][1])
             if found[cheapest][1] < (1.0 - SWITCH_GAIN) * found[self.rule][1]:
                 self.rule = cheapest
-        most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / horizon
-        self.margin = min(found[self.rule][0], most)
+        self.margin = found[self.rule][0]
 
     def _measure_error(self, minute: int, load: float, horizon: int, part: float) -> None:
         """Compare what was expected one horizon ago with the highest that came."""
@@ -225,6 +250,7 @@ class LearnedMargin:
     def _gap(self) -> None:
         """Too long a silence to bridge: neighbours in time are none any more."""
         self._signs.gap()
+        self._calibration.gap()
         for shadows in self._shadows.values():
             shadows.gap()
         self._pending = []

@@ -15,16 +15,21 @@ served. It is learned from what was really missed (`Contagion`).
 
 All margins are tried at once on every minute, so nothing has to be risked to learn, and the share
 that a margin misses includes whatever makes it miss: the cold start, the delay of measuring, noise.
-The margin in use is the least whose missed share is within the target, between two by linear
-interpolation (online calibration in the manner of conformal prediction: the quantile is not taken
-from a distribution but from what it would have left uncovered).
+The margin in use is the one with the least  paid + PRICE * missed beyond the target / target,
+between two by linear interpolation. Where a margin keeps within the target, that is the least one
+that does (online calibration in the manner of conformal prediction: the quantile is not taken from
+a distribution but from what it would have left uncovered). Where none does that is allowed, because
+demand jumps further than it ever did, replicas that lessen the misses by little are not paid for:
+a jump that finds half the room it needs is missed as one that finds none.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import exp
-from typing import Any
+from typing import Any, TypeAlias
 
 MARGINS = (
     0.0, 0.15, 0.3, 0.5, 0.75, 1.0, 1.3, 1.7, 2.2, 2.8, 3.5, 4.5, 6.0, 8.0, 11.0, 15.0, 22.0, 33.0,
@@ -38,6 +43,9 @@ RECOVERY_MINUTES = 3
 CONTAGION_MINUTES = 10.0
 FIRST_CONTAGION = 0.7
 """Taken for true of so many minutes of shortage before there was any."""
+PRICE = 0.5
+"""Of a miss of all that may be missed, in what serving all demand takes: to lower attainment from
+99 to 98 % must save at least half as many replicas as demand needs."""
 PRIOR_HORIZONS = 36.0
 """So many horizons of mean demand are taken to have been missed by `prior_missed`, before anything
 is known."""
@@ -46,6 +54,29 @@ is known."""
 def prior_missed(margin: float) -> float:
     """Share that a margin misses, before anything is known: few, but not none."""
     return 0.03 * exp(-margin)
+
+
+def missed_of(load: float, ready: float) -> tuple[float, float]:
+    """Of the load, what has no room, and how much else feels that."""
+    over = max(load - ready, 0.0)
+    return over, load - over if over > SHORT_SHARE * load else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a margin is chosen by; loads are of all minutes that were scored, faded alike."""
+
+    demand: float
+    mean_load: float
+    target: float
+    """The share that may be missed."""
+    contagion: float
+    factor: float = 1.0
+    """What is really missed, of what shadows say."""
+    most: float = MARGINS[-1]
+    """No margin is larger."""
+    part: float = 1.0
+    """As in `Shadows.score`."""
 
 
 class Contagion:
@@ -89,6 +120,10 @@ class Contagion:
         self._recent = int(state[3])
 
 
+Point: TypeAlias = tuple[float, float, float]
+"""A margin, what it paid, what it missed beyond what may be missed."""
+
+
 class Shadows:
     """The margins of one rule, each with what it wanted, paid and missed."""
 
@@ -106,45 +141,56 @@ class Shadows:
         `part` of a minute is how long it takes until there is room.
         """
         missed, whole, paid = self._missed, self._whole, self._paid
-        short = SHORT_SHARE * load
         for place, wanted in enumerate(self._wanted):
             if wanted:
-                over = max(load - min(wanted), 0.0)
-                others = load - over if over > short else 0.0
+                over, others = missed_of(load, min(wanted))
                 missed[place] = missed[place] * KEEP + part * over
                 whole[place] = whole[place] * KEEP + part * others
                 paid[place] = paid[place] * KEEP + wanted[-1]
 
-    def want(self, center: float, spread: float, horizon: int) -> None:
-        """What each margin wants from now on; a cold start is over in `horizon` minutes."""
+    def want(self, least: float, center: float, spread: float, horizon: int) -> None:
+        """What each margin wants from now on, `least` at least; a cold start is over in `horizon`
+        minutes.
+        """
         if self._wanted[0].maxlen != horizon:
             self._wanted = [deque(wanted, maxlen=horizon) for wanted in self._wanted]
         for margin, wanted in zip(MARGINS, self._wanted, strict=True):
-            wanted.append(center + margin * spread)
+            wanted.append(max(center + margin * spread, least))
 
-    def margin(
-        self, demand: float, mean_load: float, target: float, contagion: float, part: float = 1.0
-    ) -> tuple[float, float]:
-        """(the least margin that misses no more than `target`, what it would have paid).
+    def margin(self, budget: Budget) -> tuple[float, float]:
+        """(the margin that costs the least, what it costs in load minutes)."""
+        price = PRICE / budget.target
+        costs = ((margin, paid + price * over) for margin, paid, over in self._choices(budget))
+        return min(costs, key=lambda each: each[1])
 
-        `part` is what it was in `score`, `demand` the load of all minutes that were scored, faded
-        alike.
-        """
-        prior = PRIOR_HORIZONS * (self._wanted[0].maxlen or 1) * mean_load
-        whole = max(demand + prior, 1e-12)
-        before = 0.0
+    def _choices(self, budget: Budget) -> Iterator[Point]:
+        """The points up to the first that keeps within the target, or to the largest margin."""
+        before: Point | None = None
+        for point in self._points(budget):
+            margin, paid, over = point
+            share = 1.0
+            if before is not None and margin > budget.most:
+                share = (budget.most - before[0]) / (margin - before[0])
+            if before is not None and over < 0.0:
+                share = min(share, before[2] / (before[2] - over))
+            if before is not None and share < 1.0:
+                margin, paid, over = (
+                    a + share * (b - a) for a, b in zip(before, point, strict=True)
+                )
+            yield margin, paid, max(over, 0.0)
+            if share < 1.0 or over <= 0.0 or margin >= budget.most:
+                return
+            before = point
+
+    def _points(self, budget: Budget) -> Iterator[Point]:
+        """By margin: what it paid, and what it missed beyond what may be missed."""
+        prior = PRIOR_HORIZONS * (self._wanted[0].maxlen or 1) * budget.mean_load
+        allowed = budget.target * (budget.demand + prior)
         for place, margin in enumerate(MARGINS):
-            missed = self._missed[place] + contagion * self._whole[place]
-            share = (missed + part * prior * prior_missed(margin)) / whole
-            if share <= target:
-                if place == 0:
-                    return margin, self._paid[0]
-                part = (before - target) / max(before - share, 1e-12)
-                low, high = MARGINS[place - 1], margin
-                paid = self._paid[place - 1]
-                return low + part * (high - low), paid + part * (self._paid[place] - paid)
-            before = share
-        return MARGINS[-1], self._paid[-1]
+            missed = self._missed[place] + budget.contagion * self._whole[place]
+            missed *= budget.factor
+            missed += budget.part * prior * prior_missed(margin)
+            yield margin, self._paid[place], missed - allowed
 
     def gap(self) -> None:
         """Minutes are missing: what was wanted before says nothing of what comes."""

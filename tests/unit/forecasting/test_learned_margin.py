@@ -76,6 +76,24 @@ def test_a_tighter_target_pays_more():
     assert tight[1] > loose[1]
 
 
+def test_jumps_that_no_allowed_margin_covers_are_not_half_paid_for():
+    rng = random.Random(4)
+    loads: list[float] = []
+    while len(loads) < DAY:
+        loads += [10.0] * rng.randint(100, 300) + [30.0] * 15
+    _, highs = follow(loads)
+    quiet = [high for load, high in zip(loads, highs, strict=True) if load == 10.0]
+    assert sum(quiet) / len(quiet) < 14.0  # half of a jump would be 20
+
+
+def test_a_rise_is_provided_for_before_a_day_is_known():
+    for load, least, most in ((20.0, 1.2, 1.3), (2.0, 1.05, 1.15)):
+        first = follow([load] * 5)[1][-1]
+        later = follow([load] * (2 * DAY))[1][-1]
+        assert least * load < first < most * load
+        assert later < 1.05 * load
+
+
 def test_a_rise_at_the_same_minutes_of_each_hour_is_expected_there():
     loads = [30.0 if minute % 60 < 15 else 10.0 for minute in range(3 * DAY)]
     learned, highs = follow(loads)

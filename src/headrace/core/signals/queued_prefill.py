@@ -1,46 +1,55 @@
-"""Replicas to work off prompts that wait.
+"""Replicas to work off requests whose prompts wait, and those that will wait until help is there.
 
-    backlog_s = seconds of prefill waiting in engines and at gateways
-    excess_s = backlog_s - ready * TTFT / 2            what flows through anyway
-    replicas = load + excess_s / cold_start_s          so that it is gone when help could be here
+    growth   = sum over the next cold start of load - what is ready by then       replica-seconds
+    replicas = load + (backlog + growth) / cold start      gone a cold start after help is here
+             | load + backlog / 60 s, of those ordered     who is here stays until it is gone
 
-A short burst that those who are there clear before a replica could start asks for next to nothing.
+Working off a backlog takes as many replica-seconds however many do it, so nothing is saved by
+sending replicas away before it is gone, and all who come meanwhile would wait. A short burst that
+those who are there clear before a replica could start asks for next to nothing.
 """
 
 from __future__ import annotations
 
-from headrace.core.latency import attended_pairs
+from headrace.core.capacity import load_carried
+from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_plan import Signal
 from headrace.core.scaling_view import ScalingView
 
-SHARE_OF_TTFT = 0.5
+STAY_S = 60.0
 
 
 def queued_prefill(view: ScalingView) -> Signal | None:
     """What the backlog needs; None where no engine or gateway tells of one."""
-    prompt, hit, _ = view.lengths.means()
-    waiting = [replica.waiting_prefill_tokens for replica in view.fresh]
-    tokens = sum(each for each in waiting if each is not None)
-    held_tokens = sum(report.held_input_tokens for report in view.observation.gateways)
-    if view.held_requests <= 0.0 and not any(each is not None for each in waiting):
+    backlog = view.backlog
+    if backlog is None:
         return None
-    uncached_share = (prompt - hit) / prompt if prompt > 0.0 else 1.0
-    backlog_tokens = tokens + held_tokens * uncached_share
-    latency = view.figures.latency
-    uncached = max(prompt - hit, 1.0)
-    per_token_s = latency.per_prefill_token_s + (
-        latency.per_attended_token_s * attended_pairs(uncached, hit) / uncached
-    )
-    backlog_s = backlog_tokens * per_token_s
-    usual_s = SHARE_OF_TTFT * view.settings.target.ttft_s * len(view.ready)
-    excess_s = max(backlog_s - usual_s, 0.0)
-    replicas = view.staffed(view.load) + excess_s / max(view.cold_start_s, 1.0)
+    replicas = needed = view.staffed(view.load)
+    growth_s = 0.0
+    if backlog.excess_s > 0.0:
+        growth_s = _growth_s(view)
+        ahead = max(backlog.excess_s + growth_s, 0.0) / max(view.cold_start_s, 1.0)
+        stays = min(needed + backlog.excess_s / STAY_S, float(len(view.ordered)))
+        replicas = max(needed + ahead, stays)
     if view.held_requests > 0.0:
         replicas = max(replicas, 1.0)
     figures = (
-        ("backlog_tokens", backlog_tokens),
-        ("backlog_s", backlog_s),
-        ("excess_s", excess_s),
+        ("backlog_tokens", backlog.tokens),
+        ("backlog_s", backlog.prefill_s),
+        ("excess_s", backlog.excess_s),
+        ("growth_s", growth_s),
         ("held_requests", view.held_requests),
     )
     return Signal("queued_prefill", replicas, "backlog_s", figures)
+
+
+def _growth_s(view: ScalingView) -> float:
+    """Replica-seconds that come to the backlog in a cold start; negative where it shrinks."""
+    if view.capacity is None:
+        return 0.0
+    cold_start_s = view.cold_start_s
+    ready_s = load_carried(view.capacity, len(view.ready)) * cold_start_s
+    for each in view.ordered:
+        if each.phase is Phase.STARTING:
+            ready_s += min(max(view.now - each.ordered_at_s, 0.0), cold_start_s)
+    return view.load * cold_start_s - ready_s

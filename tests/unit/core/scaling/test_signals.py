@@ -6,6 +6,7 @@ import pytest
 
 from headrace.core.capacity import replica_capacity, replicas_for_load
 from headrace.core.length_sketch import sketch_of
+from headrace.core.scaling_backlog import backlog_of
 from headrace.core.scaling_observation import (
     GatewayReport,
     Phase,
@@ -59,7 +60,9 @@ def view_of(
         "ordered": phases.ordered,
         "standby": phases.standby,
     }
-    return ScalingView(**{**values, **fields})
+    view = ScalingView(**{**values, **fields})
+    view.backlog = backlog_of(view)
+    return view
 
 
 def told(signal: Signal | None) -> Signal:
@@ -103,6 +106,36 @@ def test_a_prefill_backlog_is_to_be_gone_within_a_cold_start():
     assert short.replicas == pytest.approx(idle)
     assert long.replicas > idle + 2.0
     assert dict(long.figures)["backlog_s"] > 700.0
+
+
+def test_a_shortage_orders_for_what_will_wait_when_help_is_there():
+    waiting = {"waiting_prefill_tokens": 100_000.0}
+    there = told(queued_prefill(view_of(load=3.0, replica=waiting))).replicas
+    short = told(queued_prefill(view_of(load=12.0, replica=waiting)))
+    assert there < 4.5
+    # Eight a second more than four carry, for a cold start, and gone within another one.
+    assert 19.0 < short.replicas < 22.0
+    assert dict(short.figures)["growth_s"] == pytest.approx(8.0 * 240.0, rel=0.1)
+
+
+def test_what_is_on_its_way_is_not_ordered_again():
+    waiting = {"waiting_prefill_tokens": 100_000.0}
+    alone = view_of(load=12.0, replica=waiting)
+    coming = tuple(
+        ReplicaObservation(f"n{number}", Phase.STARTING, ordered_at_s=9_880.0)
+        for number in range(16)
+    )
+    half_there = view_of(load=12.0, replica=waiting, ordered=alone.ordered + coming)
+    less = told(queued_prefill(alone)).replicas - told(queued_prefill(half_there)).replicas
+    assert less == pytest.approx(16 * 120.0 / 240.0, abs=0.3)
+
+
+def test_nobody_is_sent_away_before_the_backlog_is_gone():
+    ten = (0.3,) * 10
+    for tokens, stay in ((2_000_000.0, 10.0), (0.0, 0.0)):
+        view = view_of(usages=ten, load=3.0, replica={"waiting_prefill_tokens": tokens})
+        wanted = told(queued_prefill(view)).replicas
+        assert wanted == pytest.approx(max(stay, view.staffed(3.0)))
 
 
 def test_held_requests_want_a_first_replica_whatever_is_known():

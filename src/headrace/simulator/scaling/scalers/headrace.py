@@ -30,8 +30,8 @@ POOL = "pool"
 GATEWAY = "gateway"
 SKETCH_EVERY_S = 60.0
 """How often the lengths are told anew: they change slowly, and are the largest part of a report."""
-STEPS = 0.02
-"""Of a KV usage as it is told; a finer one would only make new objects."""
+STEPS, TOKEN_STEPS = 0.02, 512.0
+"""Of a KV usage and of waiting tokens as they are told; finer ones would only make new objects."""
 
 
 class Headrace:
@@ -62,7 +62,7 @@ class Headrace:
         self._sketch = LengthSketch()
         self._sketched_s = -SKETCH_EVERY_S
         self._replicas: tuple[ReplicaObservation, ...] = ()
-        self._replicas_of: tuple[int, int, int] = (-1, 0, 0)
+        self._replicas_of: tuple[int, int, int, int] = (-1, 0, 0, 0)
         self.plan: ScalePlan | None = None
         self.wished_first: tuple[str, ...] = ()
 
@@ -115,9 +115,12 @@ class Headrace:
         ready = max(len(fleet.ready), 1)
         usage = round(reading.kv_usage / ready / STEPS)
         queue = round(reading.queue_depth / ready)
-        if self._replicas_of != (fleet.version, usage, queue):
-            self._replicas_of = (fleet.version, usage, queue)
-            self._replicas = tuple(_observations(fleet, usage * STEPS, float(queue), reading))
+        tokens = round(reading.waiting_input_tokens / ready / TOKEN_STEPS)
+        if self._replicas_of != (fleet.version, usage, queue, tokens):
+            self._replicas_of = (fleet.version, usage, queue, tokens)
+            self._replicas = tuple(
+                _observations(fleet, usage * STEPS, float(queue), tokens * TOKEN_STEPS, reading)
+            )
         return self._replicas
 
 
@@ -133,7 +136,7 @@ def engine_figures(engine: EngineSpec) -> EngineFigures:
 
 
 def _observations(
-    fleet: SimulatedFleet, kv_usage: float, queue: float, reading: Reading
+    fleet: SimulatedFleet, kv_usage: float, queue: float, tokens: float, reading: Reading
 ) -> list[ReplicaObservation]:
     running = reading.running / max(len(fleet.ready), 1)
     told = [
@@ -144,6 +147,7 @@ def _observations(
             each.ready_s,
             measured_age_s=0.0,
             queue_depth=queue,
+            waiting_prefill_tokens=tokens,
             running=running,
             kv_usage_ratio=kv_usage,
         )

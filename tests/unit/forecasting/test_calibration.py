@@ -1,0 +1,46 @@
+"""What shadows say is held against what was really missed."""
+
+import json
+
+import pytest
+
+from headrace.forecasting.calibration import LEAST, MOST, Calibration
+
+TARGET, LOAD, HORIZON = 0.009, 10.0, 5
+
+
+def told(measured_share: float, minutes: int = 1440, wanted: float = 9.0) -> Calibration:
+    """A shortage of a tenth in one minute of ten, of which so much was measured."""
+    calibration = Calibration()
+    for minute in range(minutes):
+        short = minute % 10 == 0
+        calibration.want(wanted if short else 20.0, 1)
+        calibration.observe(LOAD, measured_share if short else 0.0, 0.0, 1.0)
+    return calibration
+
+
+def test_before_anything_is_known_shadows_are_believed():
+    assert Calibration().factor(LOAD, TARGET) == 1.0
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.1, 0.95, 1.05), (0.07, 0.7, 0.85)])
+def test_the_factor_goes_to_measured_over_said(share, low, high):
+    assert low < told(share).factor(LOAD, TARGET) < high
+
+
+def test_it_is_not_believed_to_be_off_by_more():
+    assert told(0.0).factor(LOAD, TARGET) == LEAST
+    assert told(1.0).factor(LOAD, TARGET) == MOST
+
+
+def test_minutes_that_nobody_measured_say_nothing():
+    calibration = Calibration()
+    calibration.want(5.0, HORIZON)
+    calibration.observe(LOAD, None, 1.0, 1.0)
+    assert calibration.factor(LOAD, TARGET) == 1.0
+
+
+def test_it_goes_on_from_what_it_kept():
+    before, after = told(0.05), Calibration()
+    after.restore(json.loads(json.dumps(before.state())))
+    assert after.factor(LOAD, TARGET) == before.factor(LOAD, TARGET)
