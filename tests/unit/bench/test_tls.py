@@ -43,7 +43,7 @@ async def test_a_certificate_that_the_system_trusts(folder: Path, monkeypatch: p
     assert [record.error for record in sender.records] == [""] * 3
 
 
-# asyncio's server (3.11) leaves the socket of a failed handshake to the collector, whenever that runs.
+# asyncio's server (3.11) leaves the socket of a failed handshake to the collector.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 async def test_one_that_it_does_not_ends_the_run_before_it_begins(folder: Path):
     async with served(folder) as engine:
