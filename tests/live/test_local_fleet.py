@@ -19,6 +19,7 @@ from headrace.edges.fleets.local import (
     ReplicaDown,
     ReplicaUp,
 )
+from tests.children import spawned_pids
 from tests.live.conftest import HANG_GUARD_S, LlamaReplicas
 
 pytestmark = pytest.mark.live
@@ -95,15 +96,7 @@ async def test_a_killed_replica_is_noticed_and_comes_back_and_stop_leaves_no_chi
 async def test_stop_while_the_model_loads_leaves_no_child(
     own: Fleet, monkeypatch: pytest.MonkeyPatch
 ):
-    pids: list[int] = []
-    spawn = asyncio.create_subprocess_exec
-
-    async def remember(*arguments, **options):
-        process = await spawn(*arguments, **options)
-        pids.append(process.pid)
-        return process
-
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", remember)
+    pids = spawned_pids(monkeypatch)
     own.fleet.start(1)
     while not pids:
         await asyncio.sleep(0.001)

@@ -6,26 +6,17 @@ import stat
 import pytest
 
 import headrace
-from headrace.cli import main, parser
+from headrace.cli import parser
 from headrace.core.policies import POLICIES
 from headrace.gateway.keys import KeyRing
+from tests.commands import runner
 
 GOOD = "pools:\n  - {name: main, model: llama, replicas: [http://10.0.0.1:8000]}\n"
 
 
 @pytest.fixture
 def run(capsys):
-    """Run a command; its exit code, stdout and stderr."""
-
-    def command(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as ended:  # argparse
-            code = ended.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
+    return runner(capsys)
 
 
 @pytest.fixture

@@ -124,14 +124,10 @@ class Ask:
         return tokens if tokens < most else max(0, most)
 
 
-Prediction: TypeAlias = tuple[
-    int, int, int, int, float | None, float, float, float, float, float, float, float
-]
-"""`Candidate` without its first four fields."""
+Prediction: TypeAlias = tuple[int, int, int, int, float | None, float, float, float, float, float]
+"""A `Candidate` from its `hit_tokens` to its `output_tokens`."""
 
-Sight: TypeAlias = tuple[
-    int, int, int, int, float | None, None, None, None, None, float, float, float
-]
+Sight: TypeAlias = tuple[int, int, int, int, float | None, None, None, None, None, float]
 """A `Prediction` without the predicted seconds."""
 
 Row: TypeAlias = tuple[
@@ -263,7 +259,7 @@ def see(ask: Ask, replicas: list[Replica]) -> list[Sight]:
         met = (replica.backlog_tokens, replica.context_tokens, replica.report.kv_capacity_tokens)
         seconds = (None, None, None, None)
         uncached = ask.prompt_tokens - hit_tokens
-        seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens, 0.0, 0.0))
+        seen.append((hit_tokens, uncached, *met, *seconds, ask.output_tokens))
     return seen
 
 
@@ -282,10 +278,14 @@ def _order(replica: Replica) -> tuple[int, int]:
 def rows_at(ask: Ask, replicas: list[Replica], costs: Iterable[float], now: float) -> list[Row]:
     """Replicas at these costs, with all that can be said about each."""
     seen = predict(ask, replicas, now) or see(ask, replicas)
-    return [
-        (cost, replica.in_flight, replica.last_attempt, replica.name) + seen[i]
-        for i, (replica, cost) in enumerate(zip(replicas, costs, strict=True))
-    ]
+    return [row_at(*each) for each in zip(costs, replicas, seen, strict=True)]
+
+
+def row_at(cost: float, replica: Replica, seen: Prediction | Sight) -> Row:
+    """A row of a policy that does not count what a choice does to others."""
+    met, (queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens) = seen[:5], seen[5:]
+    ranked = (cost, replica.in_flight, replica.last_attempt, replica.name)
+    return (*ranked, *met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens, 0.0, 0.0)
 
 
 def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] | None:
@@ -343,5 +343,5 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             slot_wait_s += replica.busy_until_s - now
         capacity = report.kv_capacity_tokens
         met = (hit_tokens, uncached, backlog, context, capacity)
-        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens, 0.0, 0.0))
+        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens))
     return predictions

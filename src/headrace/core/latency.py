@@ -29,6 +29,7 @@ HIGHEST_FACTOR = 4.0
 LEARNED_FACTOR = 64.0
 """How far the factors on a learned profile may be from 1, either way."""
 OFF = log(2.0)
+"""How far a pool may come to differ from a learned profile before another one is learned."""
 HALF_LIFE_S = 60.0
 SHRINK_SAMPLES = 3.0
 """Evidence at which a replica's own deviation counts for half."""
@@ -169,16 +170,16 @@ class PoolLatency:
     """The prior of a pool and what its replicas have in common.
 
     Without a profile the pool has no seconds yet: `profile` is None and `learning` describes how
-    far the learner is. Who learns a profile calls `adopt`. `lowest` and `highest` bound the factors
-    of the replicas, as logarithms.
+    far the learner is. Who learns a profile calls `adopt`.
     """
 
-    __slots__ = ("decode", "highest", "learning", "lowest", "prefill", "profile")
+    __slots__ = ("_highest", "_is_learned", "_lowest", "decode", "learning", "prefill", "profile")
 
     def __init__(self, profile: LatencyProfile | None) -> None:
         self.profile = profile
         self.learning = ""
-        self.lowest, self.highest = log(LOWEST_FACTOR), log(HIGHEST_FACTOR)
+        self._is_learned = False
+        self._lowest, self._highest = log(LOWEST_FACTOR), log(HIGHEST_FACTOR)
         self.prefill = PhaseTrend()
         self.decode = PhaseTrend()
 
@@ -188,10 +189,9 @@ class PoolLatency:
 
         One that was given is never replaced.
         """
-        if self.profile is None:
-            return True
-        learned = self.highest > log(HIGHEST_FACTOR)
-        return learned and max(abs(self.prefill.log_ratio), abs(self.decode.log_ratio)) > OFF
+        if not self._is_learned:
+            return self.profile is None
+        return max(abs(self.prefill.log_ratio), abs(self.decode.log_ratio)) > OFF
 
     @property
     def source(self) -> str:
@@ -200,13 +200,14 @@ class PoolLatency:
 
     def bounded(self, log_ratio: float) -> float:
         """The logarithm of a factor, within the range that factors may have."""
-        return min(max(log_ratio, self.lowest), self.highest)
+        return min(max(log_ratio, self._lowest), self._highest)
 
     def adopt(self, profile: LatencyProfile) -> None:
         """Use a learned profile as the prior from now on."""
         self.profile = profile
-        self.highest = log(LEARNED_FACTOR)
-        self.lowest = -self.highest
+        self._is_learned = True
+        self._highest = log(LEARNED_FACTOR)
+        self._lowest = -self._highest
         self.prefill = PhaseTrend()
         self.decode = PhaseTrend()
 

@@ -102,7 +102,7 @@ class WaitingRoom:
     def _is_harmful(self, flight: Flight, missed: float, now: float) -> bool:
         """Whether it would have so many targets of others missed that it is to wait, still."""
         most = self._settings.hold_above_missed
-        return missed > most > 0.0 and missed > most + (now - flight.arrived_s) / PATIENCE_S
+        return most > 0.0 and missed > most + (now - flight.arrived_s) / PATIENCE_S
 
     def hold_for_replica(
         self, flight: Flight, pool: Pool, prompt_tokens: int, now: float

@@ -158,20 +158,20 @@ class Simulation:
             self._tell(ReplicaChanged(name, POOL, f"http://{name}", ready=True))
             # Before it is ready, an engine was asked for its metrics once.
             self._tell(Scraped(name, _report(engine.model)))
-        self._scrape_in_turn(list(self._engines.values()))
+        self._scrape_in_turn()
         self._at(self._settings.progress_period_s, self._report_progress)
 
-    def _scrape_in_turn(self, engines: list[_Engine]) -> None:
-        """One replica after the other, evenly spread over the period."""
-        apart_s = self._settings.scrape_period_s / len(engines)
+    def _scrape_in_turn(self) -> None:
+        """One replica after the other, of those that are there, evenly spread over the period."""
         count = 0
 
         def sample() -> None:
             nonlocal count
-            engine = engines[count % len(engines)]
+            engines = list(self._engines.values())
+            if engines:
+                self._scrape(engines[count % len(engines)])
             count += 1
-            self._scrape(engine)
-            self._at(count * apart_s, sample)
+            self._at(self.now + self._settings.scrape_period_s / max(len(engines), 1), sample)
 
         self._at(0.0, sample)
 

@@ -24,6 +24,17 @@ def on_uvloop(work) -> None:
         runner.run(asyncio.wait_for(work(), HANG_S))
 
 
+def alarm_noted_in(rings: list[float]) -> tuple[Alarm, asyncio.Event]:
+    """An alarm whose rings are noted, and what is set by each."""
+    rung = asyncio.Event()
+
+    def ring() -> None:
+        rings.append(time.monotonic())
+        rung.set()
+
+    return Alarm(asyncio.get_running_loop(), ring), rung
+
+
 def test_it_never_rings_early(timers):
     early: list[float] = []
 
@@ -46,14 +57,7 @@ def test_it_rings_once_at_the_time_set_last(timers):
     rings: list[float] = []
 
     async def work() -> None:
-        loop = asyncio.get_running_loop()
-        rung = asyncio.Event()
-
-        def ring() -> None:
-            rings.append(time.monotonic())
-            rung.set()
-
-        alarm = Alarm(loop, ring)
+        alarm, rung = alarm_noted_in(rings)
         now = time.monotonic()
         alarm.set(now + 60)
         alarm.set(now + 0.01)
@@ -98,14 +102,7 @@ def test_held_it_rings_when_it_is_checked_and_by_itself_when_released(timers):
     rings: list[float] = []
 
     async def work() -> None:
-        loop = asyncio.get_running_loop()
-        rung = asyncio.Event()
-
-        def ring() -> None:
-            rings.append(time.monotonic())
-            rung.set()
-
-        alarm = Alarm(loop, ring)
+        alarm, rung = alarm_noted_in(rings)
         alarm.hold()
         at_s = time.monotonic() + 0.01
         alarm.set(at_s)

@@ -18,6 +18,7 @@ import pytest
 
 from headrace.bench.record import from_json_line, info_from_json_line
 from headrace.cli import main
+from tests.commands import runner
 from tests.scripted import Peer, Received, ScriptedEngine, stream_words
 from tests.unit.bench.engine_process import HEADRACE, EngineProcess, engine_process
 
@@ -33,15 +34,7 @@ def engine() -> Iterator[EngineProcess]:
 
 @pytest.fixture
 def run(capsys):
-    def command(*arguments: object):
-        try:
-            code = main(["bench", *(str(argument) for argument in arguments)])
-        except SystemExit as ended:  # argparse
-            code = ended.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
+    return runner(capsys, "bench")
 
 
 @pytest.mark.parametrize(

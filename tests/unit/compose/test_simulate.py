@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli import main
 from headrace.compose.simulation_input import SimulateError, parse_policies, parse_slo
 from headrace.core.policies import POLICIES
 from headrace.simulator.settings import Slo
+from tests.commands import runner
 
 LINE = '{"timestamp": %s, "input_length": %s, "output_length": %s}\n'
 
@@ -22,15 +22,7 @@ def trace(tmp_path) -> Path:
 
 @pytest.fixture
 def run(capsys):
-    def command(*arguments):
-        try:
-            code = main(["simulate", "--jobs", "1", *map(str, arguments)])
-        except SystemExit as ended:  # argparse
-            code = ended.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
+    return runner(capsys, "simulate", "--jobs", "1")
 
 
 def test_a_table_with_every_policy(run, trace):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from headrace.cli import main
+from tests.commands import runner
 
 HEAD = "start_s,requests_per_s,mean_input_tokens,mean_output_tokens\n"
 FEW = ("--scalers", "headrace,llmd_slo,oracle", "--jobs", "1")
@@ -15,15 +16,7 @@ FEW = ("--scalers", "headrace,llmd_slo,oracle", "--jobs", "1")
 
 @pytest.fixture
 def run(capsys):
-    def command(*arguments):
-        try:
-            code = main(["simulate", "scaling", *map(str, arguments)])
-        except SystemExit as ended:  # argparse
-            code = ended.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
+    return runner(capsys, "simulate", "scaling")
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ from headrace.core.candidates import (
     Row,
     Scope,
     predict,
+    row_at,
     see,
 )
 from headrace.core.model import Replica
@@ -129,12 +130,12 @@ def _rows_in_seconds(
 ) -> list[Row]:
     rows: list[Row] = []
     for replica, seen in zip(replicas, predictions, strict=True):
-        uncached, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens = seen[1], *seen[5:10]
+        _, uncached, _, _, _, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens = seen
         profile = replica.pool.latency.profile
         token_s = profile.per_prefill_token_s if profile else 0.0
         cost_s = queue_s + slot_wait_s + prefill_s + output_tokens * tpot_s
         cost_s += share * token_s * uncached
-        rows.append((cost_s, replica.in_flight, replica.last_attempt, replica.name, *seen))
+        rows.append(row_at(cost_s, replica, seen))
     return rows
 
 
@@ -142,5 +143,5 @@ def _rows_in_tokens(ask: Ask, replicas: list[Replica], share: float) -> list[Row
     rows: list[Row] = []
     for replica, seen in zip(replicas, see(ask, replicas), strict=True):
         cost = replica.backlog_tokens + (1.0 + share) * seen[1]
-        rows.append((cost, replica.in_flight, replica.last_attempt, replica.name, *seen))
+        rows.append(row_at(cost, replica, seen))
     return rows

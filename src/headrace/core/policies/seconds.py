@@ -43,7 +43,14 @@ from __future__ import annotations
 from math import exp
 
 from headrace.core.attempts import RECENT_S
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
+from headrace.core.candidates import (
+    Ask,
+    Candidate,
+    CostTerm,
+    Row,
+    Scope,
+    predict,
+)
 from headrace.core.model import Replica
 
 STEEP = 8
@@ -89,12 +96,11 @@ class Seconds:
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
         share = 1.0 / (1.0 + COPY_WEIGHT * copies)
         for replica, seen in zip(replicas, predictions, strict=True):
-            queue_s, slot_wait_s, prefill_s, tpot_s = seen[5], seen[6], seen[7], seen[8]
-            streams, capacity = replica.in_flight, seen[4]
+            context, capacity, queue_s, slot_wait_s, prefill_s, tpot_s = seen[3:9]
+            streams = replica.in_flight
             answer_s = answer_tokens * tpot_s or 1.0  # a profile may say that steps cost nothing
-            if capacity and streams and replica.context_tokens + ask.prompt_tokens > capacity:
+            if capacity and streams and context + ask.prompt_tokens > capacity:
                 slot_wait_s += _kv_wait_s(ask, replica, capacity, answer_s)
-                seen = (*seen[:6], slot_wait_s, *seen[7:])  # noqa: PLW2901 - the wait belongs to it
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
             before = (step_s * per_tpot / idle) ** STEEP
@@ -126,7 +132,8 @@ class Seconds:
                 + others_s
             )
             ranked = (cost_s, streams, replica.last_attempt, replica.name)
-            rows.append((*ranked, *seen[:-2], others_s, missed))
+            own_s = (queue_s, slot_wait_s, prefill_s, tpot_s)
+            rows.append((*ranked, *seen[:5], *own_s, ask.output_tokens, others_s, missed))
         return rows
 
     def chosen(self, replica: str) -> None:

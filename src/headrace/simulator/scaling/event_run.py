@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from math import isnan
 
+from headrace.engine_model import Job
 from headrace.simulator.driver import Simulation
 from headrace.simulator.results import percentile
 from headrace.simulator.scaling.control_loop import ControlLoop
@@ -102,20 +103,6 @@ class _ScaledSimulation(Simulation):
         super()._begin(policy)
         self._at(self._loop.next_look_s, self._look)
 
-    def _scrape_in_turn(self, engines: list) -> None:  # noqa: ARG002 - who is there changes
-        """As it is, of whoever is there at the time."""
-        count = 0
-
-        def sample() -> None:
-            nonlocal count
-            there = list(self._engines.values())
-            count += 1
-            if there:
-                self._scrape(there[count % len(there)])
-            self._at(self.now + self._settings.scrape_period_s / max(len(there), 1), sample)
-
-        self._at(0.0, sample)
-
     def _join(self) -> None:
         for replica in self._loop.fleet.become_ready(self.now):
             self._add_engine(replica.name, self._spec)
@@ -151,12 +138,12 @@ class _ScaledSimulation(Simulation):
 
     # ---- what is measured
 
-    def _first_token(self, job, cached_tokens: int) -> None:  # noqa: ANN001 - as its parent's
+    def _first_token(self, job: Job, cached_tokens: int) -> None:
         row = self._sent[job.id].row
         super()._first_token(job, cached_tokens)
         self._ttfts.append(self.results.ttft_s[row])
 
-    def _finished(self, job) -> None:  # noqa: ANN001 - as its parent's
+    def _finished(self, job: Job) -> None:
         row = self._sent[job.id].row
         super()._finished(job)
         ttft_s, tpot_s = self.results.ttft_s[row], self.results.tpot_s[row]

@@ -19,6 +19,7 @@ from headrace.core.scaling_plan import ScalePlan
 from headrace.edges.fleets.command import CommandReplicas, CommandSettings
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
+from tests.children import spawned_pids
 
 HANG_GUARD_S = 60.0
 _SERVER = """
@@ -153,15 +154,7 @@ async def test_one_that_still_starts_is_dropped_at_once(pool: Pool):
 
 
 async def test_a_replica_that_dies_is_told_and_comes_back(pool: Pool, monkeypatch):
-    pids: list[int] = []
-    spawn = asyncio.create_subprocess_exec
-
-    async def remember(*arguments, **options):
-        process = await spawn(*arguments, **options)
-        pids.append(process.pid)
-        return process
-
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", remember)
+    pids = spawned_pids(monkeypatch)
     pool.fleet.start(1)
     await pool.ready("emu-0")
     os.kill(pids[0], signal.SIGKILL)

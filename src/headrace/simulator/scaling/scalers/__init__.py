@@ -1,7 +1,9 @@
 """The scalers that are compared, one file each: `headrace` and the rules of its peers.
 
-A module has a `SCALER`: a class whose keyword arguments, numbers with defaults, are its parameters,
-and `SWEEP`: the values of these worth trying. Its docstring has the formula and its source.
+A module has a `SCALER`: a class that is made with the settings, and with the `demand` if it asks
+for that (for a load test, or because it knows the future), and whose keyword arguments, numbers
+with defaults, are its parameters; and `SWEEP`: the values of these worth trying. Its docstring has
+the formula and its source.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Scaler(Protocol):
         """How often it is asked."""
         ...
 
-    def wish(self, reading: Reading) -> int:
+    def wish(self, reading: Reading, /) -> int:
         """The number it wants now."""
         ...
 
@@ -71,7 +73,8 @@ def make_scaler(written: str, settings: ScalingSimulation, demand: Demand) -> Sc
             raise ValueError(f"scaler {written!r}: {value!r} is not a number") from None
         if not 0.0 <= given[parameter] < float("inf"):
             raise ValueError(f"scaler {written!r}: {parameter} is {value}; give 0 or more")
-    return kind(settings, demand, **given)
+    asked = (demand,) if "demand" in signature(kind).parameters else ()
+    return kind(settings, *asked, **given)
 
 
 def parameters_of(name: str) -> dict[str, float]:

@@ -21,7 +21,6 @@ from headrace.core.scaling_settings import EngineFigures, ScalingSettings, Scali
 from headrace.engine_model.spec import EngineSpec
 from headrace.forecasting import pool_scaler
 from headrace.simulator.scaling.actuation import DIRECT
-from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.fleet import SimulatedFleet
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
@@ -40,7 +39,6 @@ class Headrace:
     def __init__(
         self,
         settings: ScalingSimulation,
-        demand: Demand,  # noqa: ARG002 - what every scaler is made with
         *,
         attainment: float = 0.0,
     ) -> None:

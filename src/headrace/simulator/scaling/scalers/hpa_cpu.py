@@ -16,7 +16,6 @@ from __future__ import annotations
 from math import ceil
 
 from headrace.simulator.scaling.actuation import Behaviour
-from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 
@@ -32,7 +31,6 @@ class HpaCpu:
     def __init__(
         self,
         settings: ScalingSimulation,
-        demand: Demand,  # noqa: ARG002 - what every scaler is made with
         *,
         target: float = 0.7,
     ) -> None:

@@ -13,7 +13,6 @@ from dataclasses import replace
 from math import ceil
 
 from headrace.simulator.scaling.actuation import Behaviour
-from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 
@@ -24,7 +23,6 @@ class KedaQueue:
     def __init__(
         self,
         settings: ScalingSimulation,
-        demand: Demand,  # noqa: ARG002 - what every scaler is made with
         *,
         queue: float = 15.0,
         tokens: float = 5000.0,

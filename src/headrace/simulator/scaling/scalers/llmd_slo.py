@@ -16,7 +16,6 @@ from collections import deque
 from math import ceil, floor
 
 from headrace.simulator.scaling.actuation import Behaviour, Policy
-from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 
@@ -33,7 +32,6 @@ class LlmdSlo:
     def __init__(
         self,
         settings: ScalingSimulation,
-        demand: Demand,  # noqa: ARG002 - what every scaler is made with
         *,
         up: float = 0.55,
         down: float = 0.40,

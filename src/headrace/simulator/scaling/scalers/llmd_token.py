@@ -14,7 +14,6 @@ from __future__ import annotations
 from math import ceil
 
 from headrace.simulator.scaling.actuation import Behaviour, Policy
-from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 
@@ -33,7 +32,6 @@ class LlmdToken:
     def __init__(
         self,
         settings: ScalingSimulation,
-        demand: Demand,  # noqa: ARG002 - what every scaler is made with
         *,
         share: float = 0.65,
         kv: float = 0.8,

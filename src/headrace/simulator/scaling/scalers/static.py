@@ -23,7 +23,7 @@ class Static:
         self.period_s = settings.sync_s
         self.starts_with = max(ceil(margin * mean_replicas(settings, demand) - 1e-9), 1)
 
-    def wish(self, reading: Reading) -> int:  # noqa: ARG002 - it looks at nothing
+    def wish(self, _reading: Reading) -> int:
         """See the module."""
         return self.starts_with
 
