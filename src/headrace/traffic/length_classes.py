@@ -17,6 +17,7 @@ from random import Random
 
 from headrace.traffic.lengths import FixedTokens, Lengths, LognormalTokens
 
+_EXAMPLE = "64/128 or short:64/128:9"
 MAX_TOKENS = 1 << 24
 """Longest mean: beyond any context there is."""
 
@@ -82,7 +83,7 @@ def _class(text: str) -> LengthClass:
     pieces = text.split(":")
     name = pieces.pop(0).strip() if "/" not in pieces[0] else ""
     if not 1 <= len(pieces) <= 2 or pieces[0].count("/") != 1:
-        raise ValueError(f"{text!r} is not INPUT/OUTPUT tokens, as in 64/128 or short:64/128:9")
+        raise ValueError(f"{text!r} is not INPUT/OUTPUT tokens, as in {_EXAMPLE}")
     given_input, given_output = pieces[0].split("/")
     weight = _number(text, pieces[1]) if len(pieces) == 2 else 1.0
     if not weight > 0:
@@ -104,5 +105,5 @@ def _number(text: str, given: str) -> float:
     except ValueError:
         number = float("nan")
     if not isfinite(number):
-        raise ValueError(f"{text!r}: {given!r} is not a number")
+        raise ValueError(f"{text!r}: {given!r} is not a number; as in {_EXAMPLE}")
     return number
