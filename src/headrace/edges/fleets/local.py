@@ -172,8 +172,11 @@ class LocalFleet:
         """
         kept = self._kept.get(name)
         if kept is not None:
-            kept.task.cancel()
-            await asyncio.gather(kept.task, return_exceptions=True)
+            # Once only, and never with its waiter: a second one would interrupt the clearing up
+            # after the first, and leave a child that nobody waits for.
+            if not kept.task.cancelling():
+                kept.task.cancel()
+            await asyncio.wait({kept.task})
             kept.first_ready.cancel()
             self._kept.pop(name, None)
 

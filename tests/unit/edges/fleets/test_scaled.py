@@ -153,6 +153,21 @@ async def test_one_that_still_starts_is_dropped_at_once(pool: Pool):
     assert pool.told == []
 
 
+async def test_one_that_is_ended_twice_while_it_starts_leaves_no_child(tmp_path, monkeypatch):
+    pids = spawned_pids(monkeypatch)
+    pool = Pool(tmp_path)
+    for turns in range(1, 12):  # of the loop, between the first end and the second
+        pool.fleet.start(1)
+        while len(pids) < turns:
+            await asyncio.sleep(0)
+        pool.plan(0, drain=tuple(pool.phases()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await pool.fleet.close()
+        with pytest.raises(ProcessLookupError):  # it was waited for, too
+            os.kill(pids[-1], 0)
+
+
 async def test_a_replica_that_dies_is_told_and_comes_back(pool: Pool, monkeypatch):
     pids = spawned_pids(monkeypatch)
     pool.fleet.start(1)
