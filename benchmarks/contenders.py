@@ -24,6 +24,7 @@ from tools import bootstrap, debian_tools
 PEERS = ROOT / ".cache" / "peers"
 SGLANG_ROUTER = "sglang-router==0.3.2"
 VLLM_ROUTER = "vllm-router==0.1.17"
+SYSTEM_PYTHON = "/usr/bin/python3"
 
 _NGINX = """
 daemon off;
@@ -91,6 +92,16 @@ def proxy(contender: Contender, urls: Sequence[str], folder: Path) -> Iterator[P
         yield Proxy(contender.name, port, process)
 
 
+def on_core(contender: Contender, core: int) -> Contender:
+    """The same on this core alone, with all its threads."""
+
+    def start(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Mapping[str, str]]:
+        command, env = contender.start(urls, port, folder)
+        return ["taskset", "--cpu-list", str(core), *command], env
+
+    return Contender(contender.name, contender.ready_path, start)
+
+
 # ---------------------------------------------------------------- how each is started
 
 
@@ -105,20 +116,34 @@ def _nginx(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Map
 
 def gateway(pool_keys: Mapping[str, object] | None = None, **keys: object) -> Contender:
     """`headrace serve` with these keys in its file too, and `pool_keys` in that of its pool."""
+    return _serve("headrace", lambda: HEADRACE, pool_keys or {}, keys)
 
+
+def _serve(
+    name: str,
+    program: Callable[[], Sequence[str]],
+    pool_keys: Mapping[str, object],
+    keys: Mapping[str, object],
+) -> Contender:
     def start(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Mapping[str, str]]:
         pool = {"name": "pool", "model": MODEL, "engine": "vllm", "policy": "seconds"}
         config = {
             "listen": {"port": port},
             "control": {"port": free_port()},
-            "pools": [{**pool, "replicas": list(urls), **(pool_keys or {})}],
+            "pools": [{**pool, "replicas": list(urls), **pool_keys}],
             **keys,
         }
         file = folder / "headrace.yaml"
         file.write_text(json.dumps(config))  # JSON is YAML
-        return [*HEADRACE, "serve", "-c", str(file)], {}
+        return [*program(), "serve", "-c", str(file)], {}
 
-    return Contender("headrace", "/ready", start)
+    return Contender(name, "/ready", start)
+
+
+def _under_system_python() -> Sequence[str]:
+    """This checkout under the distribution's Python, in an environment of its own."""
+    folder = _environment("headrace", SYSTEM_PYTHON, "--editable", str(ROOT))
+    return (str(folder / "bin" / "python"), "-m", "headrace")
 
 
 def gateway_of_modelled(
@@ -152,22 +177,22 @@ def _router(
         options = ["--host", "127.0.0.1", "--port", str(port), "--policy", policy]
         options += ["--prometheus-port", str(free_port()), "--log-level", "error"]
         options += ["--max-concurrent-requests", "8192"]
-        program = _environment(pin) / "bin" / module[0]
+        folder = _environment(pin.replace("==", "-"), sys.executable, pin)
+        program = folder / "bin" / module[0]
         return [str(program), *module[1:], *options, "--worker-urls", *urls], {}
 
     return start
 
 
-def _environment(pin: str) -> Path:
-    """An environment with one peer, made if need be."""
-    folder = PEERS / pin.replace("==", "-")
+def _environment(name: str, python: str, *requirements: str) -> Path:
+    """An environment with what is compared, made if need be."""
+    folder = PEERS / name
     if not (folder / "complete").exists():
         uv = bootstrap.find_uv()
-        bootstrap.say(f"installing {pin} into {folder.relative_to(ROOT)}")
-        python = folder / "bin" / "python"
+        bootstrap.say(f"installing {requirements[-1]} into {folder.relative_to(ROOT)}")
         for step in (
-            ("venv", "--clear", "--python", sys.executable, str(folder)),
-            ("pip", "install", "--quiet", "--python", str(python), pin),
+            ("venv", "--clear", "--python", python, str(folder)),
+            ("pip", "install", "--quiet", "--python", str(folder / "bin/python"), *requirements),
         ):
             subprocess.run([uv, *step], check=True)
         (folder / "complete").touch()
@@ -175,6 +200,9 @@ def _environment(pin: str) -> Path:
 
 
 GATEWAY = gateway()
+UNDER_SYSTEM_PYTHON = _serve("headrace, system's Python", _under_system_python, {}, {})
+"""A distribution builds its Python with profile-guided optimisation; one that was built at home, as
+pyenv does by default, is slower. nginx comes from the distribution, too."""
 FLOOR = Contender("nginx", "/health", _nginx)
 _VLLM = ("vllm-router",)
 _SGLANG = ("python", "-m", "sglang_router.launch_router")

@@ -1,6 +1,6 @@
 """What the gateway costs, beside nginx and the routers of vLLM and SGLang, in one run.
 
-    python -m benchmarks.data_plane [--quick] [--json] [--only headrace,nginx]
+    python -m benchmarks.data_plane [--quick] [--json] [--own-core] [--only headrace,nginx]
 
 Everything runs on this machine over loopback, in front of the same emulated engines. CPU is that
 of a proxy's whole process tree as the kernel counts it. Contenders take turns, A B A B, and each
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import measures
-from benchmarks.contenders import FLOOR, GATEWAY, ROUTERS, Contender, Proxy, proxy
+from benchmarks.contenders import (
+    FLOOR,
+    GATEWAY,
+    ROUTERS,
+    SYSTEM_PYTHON,
+    UNDER_SYSTEM_PYTHON,
+    Contender,
+    Proxy,
+    on_core,
+    proxy,
+)
 from benchmarks.engines import engines, prompts
 from benchmarks.load import LoadError
 from benchmarks.report import Results, as_table
@@ -79,9 +91,13 @@ def main() -> None:
     results = Results()
     contenders = [
         each
-        for each in (FLOOR, GATEWAY, *ROUTERS)
+        for each in (FLOOR, GATEWAY, *_other_python(), *ROUTERS)
         if not options.only or any(each.name.startswith(name) for name in options.only)
     ]
+    if options.own_core:
+        *others, core = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, others)
+        contenders = [on_core(each, core) for each in contenders]
     measure_costs(contenders, size, results)
     for contender in contenders:
         try:
@@ -89,9 +105,10 @@ def main() -> None:
         except (TimeoutError, LoadError) as error:
             # One that does not hold so many streams is left out here; the others are not.
             print(f"{contender.name}: no memory per stream: {error!r}", file=sys.stderr)
-    if GATEWAY in contenders:
-        for replicas in FLEETS:
-            measure_fleet(replicas, size, results)
+    for contender in contenders:
+        if contender.name == GATEWAY.name:
+            for replicas in FLEETS:
+                measure_fleet(contender, replicas, size, results)
     took_s = time.monotonic() - started_s
     figures = results.figures(DIRECT)
     if options.json:
@@ -99,6 +116,16 @@ def main() -> None:
     else:
         print(as_table(figures, floor=FLOOR.name, direct=DIRECT))
         print(f"\n{took_s:.0f} s")
+
+
+def _other_python() -> Sequence[Contender]:
+    """The gateway under the system's Python, where that is another and new enough."""
+    try:
+        tells = "import sys; print(sys.version_info >= (3, 11) and sys.version)"
+        version = subprocess.check_output([SYSTEM_PYTHON, "-c", tells], text=True).strip()
+    except OSError:
+        version = "False"
+    return () if version in {"False", sys.version.strip()} else (UNDER_SYSTEM_PYTHON,)
 
 
 def measure_costs(contenders: Sequence[Contender], size: Size, results: Results) -> None:
@@ -131,11 +158,11 @@ def measure_memory(contender: Contender, size: Size, results: Results) -> None:
         results.add(contender.name, "idle_stream_kb", stream_bytes / 1024)
 
 
-def measure_fleet(replicas: int, size: Size, results: Results) -> None:
+def measure_fleet(contender: Contender, replicas: int, size: Size, results: Results) -> None:
     """The gateway's CPU per request with so many replicas, without what it spends on scrapes."""
     with (
         engines(_AT_ONCE, count=replicas) as fleet,
-        _started(GATEWAY, fleet.urls) as running,
+        _started(contender, fleet.urls) as running,
     ):
         small = prompts(1024)
         idle = measures.idle_cpu_s(running, span_s=3.0)
@@ -144,7 +171,7 @@ def measure_fleet(replicas: int, size: Size, results: Results) -> None:
         started_s = time.monotonic()
         cpu_us = measures.request_cpu_us(running, small, size.fleet_requests)
         idle_us = idle * (time.monotonic() - started_s) / size.fleet_requests * 1e6
-        name = f"{GATEWAY.name}, {replicas} replicas"
+        name = f"{contender.name}, {replicas} replicas"
         results.add(name, "request_1k_cpu_us", max(0.0, cpu_us - idle_us))
         results.add(name, "idle_cpu_ms_per_s", idle * 1e3)
 
@@ -187,6 +214,12 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="one short round: under two minutes")
     parser.add_argument("--json", action="store_true", help="figures as JSON, not a table")
+    parser.add_argument(
+        "--own-core",
+        action="store_true",
+        help="each contender on one core that load and engines leave to it, as in production:\n"
+        "on few cores, sharing one with them costs whoever uses more of its caches",
+    )
     parser.add_argument(
         "--only",
         type=lambda text: text.split(","),
