@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from headrace.core.flights import Flight
 
 
-RECENT_S = 5.0
-"""Time with which the prefills sent to a replica are forgotten: what a stream lives for."""
 _NO_WORK: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
 _AT_START = (0, 0, 0.0, 0.0, 0.0)
 
@@ -161,7 +159,7 @@ def begin(attempt: Attempt, now: float) -> None:
     replica.backlog_pairs += attempt.pairs
     replica.uncached_tokens += attempt.uncached_tokens
     replica.context_tokens += attempt.prompt_tokens
-    kept = exp((replica.recent_marked_s - now) / RECENT_S)
+    kept = exp((replica.recent_marked_s - now) / replica.pool.recent_s)
     replica.recent_prefill_tokens = replica.recent_prefill_tokens * kept + attempt.uncached_tokens
     replica.recent_prefill_pairs = replica.recent_prefill_pairs * kept + attempt.pairs
     replica.recent_marked_s = now

@@ -22,6 +22,11 @@ LENGTHS_EACH = 256
 """Answers whose prompt's length is learned from, each one; then it is from every so many: what the
 tokenizer makes of this traffic is known by then, and only to be followed."""
 LENGTHS_EVERY = 4
+ANSWERS_SEEN = 3.0
+SHORTEST_RECENT_S, LONGEST_RECENT_S = 0.5, 7.0
+"""The prefills that a stream meets on a replica are those of its own life: they are remembered for
+so many times what an answer of mean length takes alone, within these bounds. With more, bursts of
+short answers are seen too late; with less, what one meets is taken for what all of it will meet."""
 FALSE_HIT_TOKENS = 256
 """A predicted hit of this many tokens that the engine did not have shows a smaller cache."""
 
@@ -94,6 +99,7 @@ def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
     step = 1.0 / (PRIOR_ANSWERS + min(pool.answers, MOST_ANSWERS))
     if request.endpoint is not Endpoint.EMBEDDINGS:
         pool.output_tokens_mean += (usage.output_tokens - pool.output_tokens_mean) * step
+        pool.recent_s = _recent_s(pool)
     if usage.cached_tokens > 0:
         pool.reports_cached = True
     media_tokens = request.media_items * pool.spec.media_tokens
@@ -109,6 +115,14 @@ def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
             templated=request.endpoint in TEMPLATED,
             media_tokens=media_tokens,
         )
+
+
+def _recent_s(pool: Pool) -> float:
+    profile = pool.latency.profile
+    if profile is None:
+        return LONGEST_RECENT_S
+    answer_s = pool.output_tokens_mean * profile.step_s(1.0, 0.0)
+    return min(max(ANSWERS_SEEN * answer_s, SHORTEST_RECENT_S), LONGEST_RECENT_S)
 
 
 def was_hit(attempt: Attempt, ended: Ended, pool: Pool) -> bool | None:

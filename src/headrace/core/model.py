@@ -217,7 +217,7 @@ class Replica:
     totals of finished prefills tell a stream at its end in what company it decoded.
 
     `recent_prefill_tokens` and `recent_prefill_pairs` are the prefills sent here, forgotten
-    exponentially with `attempts.RECENT_S`, as of `recent_marked_s`.
+    exponentially with the pool's `recent_s`, as of `recent_marked_s`.
 
     `last_attempt` numbers the latest attempt sent here, over the whole fleet: what is smallest has
     been left alone for longest. `busy_until_s` is when an engine that answered 503 is believed to
@@ -275,7 +275,8 @@ class Pool:
     `prompt_length` and `output_tokens_mean` are learned from `answers` answers. `block_tokens` is
     what lies behind a block of a prompt if that is exact, see `PromptBlocks`.
     `reports_cached` becomes true with the first answer that tells of cached tokens: before, 0
-    may mean that the engine does not say. `demand` is what a scaler is told.
+    may mean that the engine does not say. `demand` is what a scaler is told. `recent_s` is how long
+    the prefills sent to a replica are remembered, about as long as they concern a stream there.
     """
 
     spec: PoolSpec
@@ -284,6 +285,7 @@ class Pool:
     prompt_length: PromptLength = field(default_factory=PromptLength)
     block_tokens: float | None = None
     output_tokens_mean: float = 350.0
+    recent_s: float = 5.0
     answers: int = 0
     reports_cached: bool = False
     demand: PoolDemand = field(default_factory=PoolDemand)

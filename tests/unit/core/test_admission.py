@@ -234,8 +234,8 @@ def test_the_first_does_not_hold_up_those_that_find_room_elsewhere():
     (_, on_b) = occupy(driver, "a", "b", prompt_tokens=5 * SECOND)
     hold(driver, "pinned", replica="a", ttft_target_s=0.5)
     names = [f"r{number}" for number in range(2 * LOOKED_AT)]
-    for name in names:
-        hold(driver, name)
+    for name in names:  # in no hurry once they run: it is room for prefills that they look for
+        hold(driver, name, tpot_target_s=1.0)
     found = sent(driver.first_token(on_b))
     assert found == names[: LOOKED_AT - 1]
     found += sent(driver.wake())

@@ -379,6 +379,22 @@ def test_lengths_are_learned_from_usage(driver):
     assert pool.output_tokens_mean == pytest.approx(40.0, rel=0.6)
 
 
+@pytest.mark.parametrize(
+    ("output_tokens", "shortest_s", "longest_s"), [(2, 0.5, 0.5), (40, 2.3, 2.5), (4000, 7.0, 7.0)]
+)
+def test_prefills_are_remembered_for_three_unhindered_answers(output_tokens, shortest_s, longest_s):
+    slow = LatencyProfile("slow", "given", 0.02, 1e-6)
+    driver = Driver(PoolSpec("pool", "model", profile=slow))
+    driver.add("a")
+    pool = driver.dispatcher.fleet.pools["pool"]
+    pool.output_tokens_mean = output_tokens
+    for _ in range(300):
+        attempt = driver.dispatched().attempt
+        driver.first_token(attempt)
+        driver.complete(attempt, output_tokens=output_tokens)
+    assert shortest_s <= pool.recent_s <= longest_s
+
+
 def test_a_false_hit_shrinks_what_is_believed_to_be_cached(driver):
     driver.add("b", "c", ready=False)
     prompt = chain("long", blocks_each=64)

@@ -6,7 +6,7 @@
               + others
     risk(t) = x^8 / (1 + x^8),  x = t / target            that a target is missed
     TPOT    = step time / (1 - PREFILL_SHARE * busy)
-    busy    = share of the last seconds that prefills sent there take
+    busy    = share of the last seconds that prefills sent there take, over 3 unhindered answers
     KV wait = tokens too many / tokens in use * answer    until enough answers have ended there
     answer  = mean answer * step time in that company     seconds that a stream lives
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
@@ -42,7 +42,6 @@ from __future__ import annotations
 
 from math import exp
 
-from headrace.core.attempts import RECENT_S
 from headrace.core.candidates import (
     Ask,
     Candidate,
@@ -55,9 +54,9 @@ from headrace.core.model import Replica
 
 STEEP = 8
 """Of the curve of a risk: at 80 % of a target 14 % are taken to miss it, at 120 % 81 %."""
-WORTH = 0.5
+WORTH = 1.0
 """What a missed target weighs, in TTFT targets. More than this buys few fewer misses for much
-longer waits."""
+longer waits; with half of it agents miss a third more where replicas are few."""
 TTFT_RISK = 0.5
 """The wait counts in seconds already."""
 PREFILL_SHARE = 0.75
@@ -91,6 +90,7 @@ class Seconds:
         worth_s = WORTH * ask.ttft_target_s
         per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
         answer_tokens = max(1.0, replicas[0].pool.output_tokens_mean)
+        recent_s = replicas[0].pool.recent_s
         least_spare_s = LEAST_SPARE * ask.tpot_target_s
         decode_weight = DECODE_WEIGHT * ask.output_tokens
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
@@ -104,7 +104,7 @@ class Seconds:
             busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
             idle = 1.0 - PREFILL_SHARE * busy
             before = (step_s * per_tpot / idle) ** STEEP
-            idle_after = idle - PREFILL_SHARE * prefill_s / RECENT_S
+            idle_after = idle - PREFILL_SHARE * prefill_s / recent_s
             after = (tpot_s * per_tpot / max(0.1, idle_after)) ** STEEP
             risk = after / (1.0 + after)
             stalled = 0.0
@@ -176,12 +176,13 @@ def _company(
     latency = replica.latency
     profile = latency.pool.profile
     assert profile is not None
-    kept = exp((replica.recent_marked_s - now) / RECENT_S)
+    recent_s = replica.pool.recent_s
+    kept = exp((replica.recent_marked_s - now) / recent_s)
     prefill_s = latency.prefill_factor * (
         profile.per_prefill_token_s * replica.recent_prefill_tokens
         + profile.per_attended_token_s * replica.recent_prefill_pairs
     )
-    busy = min(MOST_BUSY, kept * prefill_s / RECENT_S)
+    busy = min(MOST_BUSY, kept * prefill_s / recent_s)
     own_s = profile.per_sequence_s + profile.per_kv_token_s * prompt_tokens
     return busy, tpot_s - latency.decode_factor * own_s
 
