@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headrace.core.model import Request
 
 DEFAULT_TIER = "default"
-PATIENCE_S = 5.0
+PATIENCE_S = 2.5
 """What a request waits at most for each target of others that it would have missed, beyond those
 that are allowed."""
 OVERTAKEN = 2.0
@@ -61,9 +61,9 @@ class AdmissionSettings:
     hold_above_s: float = 0.35
     """A request is held while it would wait for longer than this at the replica that is best for
     it. Less keeps the choice open for longer; but an engine must not run dry in between."""
-    hold_above_missed: float = field(default=3.0, metadata={"minimum": 0})
+    hold_above_missed: float = field(default=4.0, metadata={"minimum": 0})
     """A request is held while the replica that is best for it would miss so many targets of its
-    streams because of it, and at most 5 seconds for each beyond that: where there is more to do
+    streams because of it, and at most 2.5 seconds for each beyond that: where there is more to do
     than can be done in time, this keeps what is in time in time. 0 holds none for that."""
     starved_after_s: float = 30.0
     """A request that has waited for so long goes before all others, whatever its priority, the

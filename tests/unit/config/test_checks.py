@@ -165,7 +165,7 @@ class TestTiers:
         assert loaded.config.tiers == {"default": tier}
         plan = plan_of(loaded)
         assert plan.routing.tiers == (tier,)
-        assert plan.routing.admission == AdmissionSettings(9, 0.05, 3.0, 3.0)
+        assert plan.routing.admission == AdmissionSettings(9, 0.05, 4.0, 3.0)
         assert plan.gateway.tiers == ("default",)
 
     @pytest.mark.parametrize(
