@@ -5,42 +5,12 @@ from typing import Any
 import pytest
 
 from headrace.bench.exchange import Exchange
-from headrace.bench.record import Record
-from headrace.bench.settings import BenchSettings
-from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamCall, UpstreamPool
-from headrace.edges.http.ports import AnswerHead
-
-
-class Host:
-    """Counts."""
-
-    tokens_out = 0
-
-    def ended(self, exchange: Exchange) -> None:
-        """Not of interest."""
-
-    def first_token(self, exchange: Exchange) -> None:
-        """Not of interest."""
-
-
-def event(text: str, more: str = "") -> bytes:
-    return b'data: {"id":"1","choices":[{"delta":{"content":"%b"}}]%b}\n\n' % (
-        text.encode(), more.encode()
-    )  # fmt: skip
-
-
-def chunk(content: bytes, form: bytes = b"%x") -> bytes:
-    return (form + b"\r\n%b\r\n") % (len(content), content)
+from tests.unit.bench.exchanges import Host, chunk, event, of
 
 
 def begun(first: bytes, **settings: Any) -> Exchange:
     """An exchange that has read its first token from this chunk."""
-    given = BenchSettings("http://x", **settings)
-    exchange = Exchange(Host(), given, Record(0), origin_s=0.0, leave_after=0)
-    pool = UpstreamPool(max_idle=1, idle_s=60.0)
-    exchange.call = UpstreamCall(pool, Address.parse("http://127.0.0.1:1"), [b"x"], exchange)
-    exchange.answer_head(AnswerHead(200, [(b"content-type", b"text/event-stream")]))
+    exchange = of(Host(), **settings)
     exchange.answer_chunk(first, first.index(b"\r\n") + 2)
     return exchange
 
