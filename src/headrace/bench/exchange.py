@@ -113,7 +113,7 @@ class Exchange(InParts):
         self._tells_cached = False
         self._most_bytes = settings.max_answer_bytes
         self._opening: bytes | None = None
-        """The first event if it came alone and has no content; None: nothing was read yet."""
+        """The first event if it told nothing; None: none was read yet."""
         self._head = self._tail = NEVER
         self._head_bytes = self._tail_bytes = 0
         self.kept: list[bytes] | None = None if settings.tokenizer is None else []
@@ -152,30 +152,26 @@ class Exchange(InParts):
         now = time.monotonic()
         self._body_bytes += len(chunk) - start - 2
         self._pieces.append(chunk[start:-2])
-        tokens = len(self._chunk_s)
+        self._forms.saw_size(chunk[: start - 2])
         self._read(now)
-        if len(self._chunk_s) == tokens + 1 and not self.over:
-            self._learn(chunk, start)
 
-    def _learn(self, chunk: bytes, start: int) -> None:
-        """Let those pass that look like this chunk, which brought one token."""
-        if self._splitter is None or self._splitter.is_within_event:
+    def _learn(self, event: bytes) -> None:
+        """Let those pass that look like this event, which brought a token."""
+        around = around_text(event)
+        if around is None:
             return
-        around = around_text(chunk, start)
-        if around is not None:
-            forms = self._forms
-            forms.saw_size(chunk[: start - 2])
-            forms.shape = self._reader.shape
-            if self._opening:
-                forms.learn(self._opening, around)
-                self._opening = b""  # what comes later is not what a stream begins with
-            self._expect(around)
+        forms = self._forms
+        forms.shape = self._reader.shape
+        if self._opening:
+            forms.learn(self._opening, around)
+            self._opening = b""  # what comes later is not what a stream begins with
+        self._expect(around)
 
     def _expect(self, around: Around) -> None:
         """Let events pass that have this around a text."""
         if self.call is not None:
-            self._head, self._tail = around
-            self._head_bytes, self._tail_bytes = len(around.head), len(around.tail)
+            self._head, _, self._tail = around
+            self._head_bytes, self._tail_bytes = len(self._head), len(self._tail)
             self.call.let_pass(self.passes)
 
     def passes(self, data: bytes) -> bool:
@@ -270,32 +266,38 @@ class Exchange(InParts):
             return
         data = b"".join(self._pieces)
         self._pieces.clear()
-        is_first, self._opening = self._opening is None, self._opening or b""
-        around = self._forms.around(data) if is_first else None
-        if around is not None:
-            self._expect(around)
-            return
+        if self._opening is None and not splitter.is_within_event:
+            begun = self._forms.begun(data)
+            if begun is not None:
+                self._opening = b""
+                around, opening_bytes = begun
+                self._expect(around)
+                data = data[opening_bytes:]
+                if around.holds(data):
+                    self._token(now, data)
+                    return
+        tokens = len(self._chunk_s)
         events = splitter.feed(data)
-        self._feed(events, now)
-        if is_first and len(events) == 1 and self._is_opening():
-            self._opening = data
+        has_content = self._feed(events, now)
+        if has_content and len(self._chunk_s) == tokens + 1 and not splitter.is_within_event:
+            self._learn(events[-1])
 
-    def _is_opening(self) -> bool:
-        """Whether what was read so far told nothing."""
-        reader, splitter = self._reader, self._splitter
-        told = reader.content_chunks or reader.usage or reader.done or reader.error
-        return not told and splitter is not None and not splitter.is_within_event
-
-    def _feed(self, events: list[bytes], now: float) -> None:
+    def _feed(self, events: list[bytes], now: float) -> bool:
+        """Take in whole events; whether the last one had content."""
         reader = self._reader
+        has_content = False
         for event in events:
             if isinstance(event, Fragment):
                 detail = f"an event over {self._settings.max_event_bytes:,} bytes"
                 self._give_up("too_large", detail)
-                return
+                return False
             before = reader.content_chunks
             reader.feed(event)
-            if reader.content_chunks > before:
+            has_content = reader.content_chunks > before
+            if self._opening is None:
+                told = has_content or reader.usage or reader.done or reader.error
+                self._opening = b"" if told else event
+            if has_content:
                 self._token(now, event)
             if reader.usage is not None and not self._tells_cached:
                 self._tells_cached = _tells_cached(event)
@@ -303,7 +305,8 @@ class Exchange(InParts):
                 words = event[max(event.find(b'"error"'), 0) :][:MAX_DETAIL]
                 self._give_up("stream_error", words.decode("utf-8", "replace").strip())
             if self.over:
-                return
+                return False
+        return has_content
 
     def _token(self, now: float, event: bytes) -> None:
         self._chunk_s.append(now)

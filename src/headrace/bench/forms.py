@@ -23,7 +23,7 @@ _MOST_SIZE_LINES = 256
 _TEXT = re.compile(
     rb'data: \{[^\n]*?"(?:content|reasoning_content|reasoning|text)":"'
     rb'((?:[^"\\\n]|\\.)+)'
-    rb'"[^\n]*\n\n\r\n\Z'
+    rb'"[^\n]*\n\n\Z'
 )
 """An event with one text, its text as the group; other kinds of content go the long way."""
 _ID = re.compile(rb'"id":"([^"\\\n]+)"')
@@ -31,47 +31,60 @@ _USAGE, _NO_USAGE = b'"usage"', b'"usage":null'
 
 
 class Around(NamedTuple):
-    """What stands before and behind the texts of a stream, from one chunk's size to the next."""
+    """What stands before and behind the texts of a stream."""
 
     head: bytes
     tail: bytes
+    chunk_tail: bytes
+    """The same as `tail` where the event is a chunk of its own."""
+
+    def holds(self, event: bytes) -> bool:
+        """Whether an event has these, and in between a text without a quote.
+
+        A quote would be the end of the text, or escaped within it.
+        """
+        begin, end = len(self.head), len(event) - len(self.tail)
+        return (
+            event.startswith(self.head)
+            and event.endswith(self.tail)
+            and begin < end == event.find(b'"', begin)
+        )
 
 
-def around_text(chunk: bytes, start: int) -> Around | None:
-    """Of a chunk whose content begins at `start`; None if it is not one event with a text alone.
-
-    Of the events that follow, those that have both, and in between something without a quote,
-    carry one token more: a quote would be the end of the text, or escaped within it.
-    """
-    found = _TEXT.match(chunk, start)
-    if found is None or (_USAGE in chunk and _NO_USAGE not in chunk):
+def around_text(event: bytes) -> Around | None:
+    """Of an event that brought a token; None if there is more in it than a text."""
+    found = _TEXT.match(event)
+    if found is None or (_USAGE in event and _NO_USAGE not in event):
         return None
-    return Around(chunk[start - 2 : found.start(1)], chunk[found.end(1) :])
+    tail = event[found.end(1) :]
+    return Around(event[: found.start(1)], tail, tail + b"\r\n")
 
 
 class Forms:
     """Of one endpoint, as one process knows it."""
 
-    __slots__ = ("_before", "_between", "_is_upper", "_opening", "_tail", "shape", "size_lines")
+    __slots__ = ("_is_upper", "_opening", "_token", "shape", "size_lines")
 
     def __init__(self) -> None:
         self._opening = (NEVER, NEVER)
-        self._before = self._between = self._tail = b""
+        self._token = (b"", b"", b"", b"")
         self._is_upper = False
         self.shape = NO_SHAPE_YET
         """See `ChunkReader`."""
         self.size_lines: dict[int, bytes] = {}
         """By the size of a read, what it begins with if it is one chunk; see `size_line`."""
 
-    def around(self, opening: bytes) -> Around | None:
-        """What the texts of a stream that begins with this event will stand in, if it is known."""
+    def begun(self, data: bytes) -> tuple[Around, int] | None:
+        """What texts will stand in, and the bytes of the opening, if `data` begins with one."""
         before, behind = self._opening
-        if not opening.startswith(before) or not opening.endswith(behind):
+        if not data.startswith(before):
             return None
-        stream_id = opening[len(before) : len(opening) - len(behind)]
-        if b'"' in stream_id or b"\\" in stream_id:
+        begin = len(before)
+        end = data.find(b'"', begin)
+        if not data.startswith(behind, end) or data.find(b"\\", begin, end) >= 0:
             return None
-        return Around(b"%b%b%b" % (self._before, stream_id, self._between), self._tail)
+        before, between, *tails = self._token
+        return Around(before + data[begin:end] + between, *tails), end + len(behind)
 
     def learn(self, opening: bytes, around: Around) -> None:
         """Take these for the forms of all streams: an opening, and what its texts stand in."""
@@ -80,14 +93,12 @@ class Forms:
             return
         stream_id = found[1]
         parts = around.head.split(stream_id)
-        if len(parts) != 2 or opening.count(stream_id) != 1 or stream_id in around.tail:
-            return
-        self._opening = (opening[: found.start(1)], opening[found.end(1) :])
-        self._before, self._between = parts
-        self._tail = around.tail
+        if len(parts) == 2 and opening.count(stream_id) == 1 and stream_id not in around.tail:
+            self._opening = (opening[: found.start(1)], opening[found.end(1) :])
+            self._token = (*parts, around.tail, around.chunk_tail)
 
     def saw_size(self, digits: bytes) -> None:
-        """Take notice of whether the endpoint writes its hexadecimal digits in capitals."""
+        """Take notice if the endpoint writes its hexadecimal digits in capitals."""
         if digits.isupper() and not self._is_upper:
             self._is_upper = True
             self.size_lines.clear()
@@ -97,7 +108,7 @@ class Forms:
         digits = 1
         while size - _FRAME_BYTES - digits >= 16**digits:
             digits += 1
-        form = b"%X" if self._is_upper else b"%x"
+        form = b"%X\r\n" if self._is_upper else b"%x\r\n"
         line = form % max(size - _FRAME_BYTES - digits, 0)
         if len(self.size_lines) < _MOST_SIZE_LINES:
             self.size_lines[size] = line

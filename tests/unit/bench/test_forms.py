@@ -26,6 +26,17 @@ def test_the_next_stream_passes_from_its_first_token_on():
     assert exchange.record.first_token_s is not None
 
 
+def test_an_opening_and_a_first_token_in_one_read_are_learnt_and_known():
+    host = Host()
+    for stream_id in ("first", "another"):
+        exchange = of(host)
+        begins = opening(stream_id) + event("water", stream_id=stream_id)
+        assert not read(exchange, chunk(begins))
+        assert exchange.record.first_token_s is not None
+        assert read(exchange, chunk(event(" runs", stream_id=stream_id)))
+    assert host.forms.begun(opening("third")) is not None
+
+
 @pytest.mark.parametrize(
     "begins",
     [
@@ -73,12 +84,16 @@ _EVENTS = some.one_of(
 @given(
     some.sampled_from([opening("a"), opening("b", 2), event("x"), b": a\n\n"]),
     some.lists(_EVENTS, max_size=6),
+    some.integers(0, 3),
 )
-def test_a_stream_is_read_the_same_whatever_was_learnt(begins: bytes, rest: list[bytes]):
+def test_a_stream_is_read_the_same_whatever_was_learnt(
+    begins: bytes, rest: list[bytes], together: int
+):
+    begins = b"".join((begins, *rest[:together]))
     seen: list[tuple[object, ...]] = []
     for host in (Host(), primed()):
         exchange = of(host)
-        for each in (begins, *rest):
+        for each in (begins, *rest[together:]):
             if not exchange.over:
                 read(exchange, chunk(each))
         exchange.answer_complete(framed=True)
