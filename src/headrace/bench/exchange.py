@@ -1,6 +1,7 @@
 """One request on its way: reads its answer as it comes and fills its record.
 
     answer_head ─► answer_chunk / answer_body + answer_flush … ─► answer_complete | answer_failed
+                                                                  └─► conclude
 
 The clock is read once for each piece that arrives, before anything is parsed. An event that looks
 like the one before it but for its text is one more token, and is not parsed: see `forms`.
@@ -47,6 +48,10 @@ class Ended(Protocol):
     forms: Forms
     """Of the events of the endpoint."""
 
+    def complete(self, exchange: Exchange) -> None:
+        """An answer is whole: `conclude` is to be called, soon rather than now."""
+        ...
+
     def ended(self, exchange: Exchange) -> None:
         """The record is complete."""
         ...
@@ -64,7 +69,9 @@ class Exchange(InParts):
     __slots__ = (
         "_body_bytes",
         "_chunk_s",
+        "_complete_s",
         "_forms",
+        "_framed",
         "_head",
         "_head_bytes",
         "_host",
@@ -99,6 +106,9 @@ class Exchange(InParts):
         self._host = host
         self._settings = settings
         self._leave_after = leave_after
+        self._framed = False
+        self._complete_s = 0.0
+        """When the answer was whole; 0: it is not."""
         self._is_plain = False
         """Whether a token is only to be counted: it is not the first, and nobody wants to leave or
         to see its text."""
@@ -127,7 +137,7 @@ class Exchange(InParts):
     @property
     def is_sent(self) -> bool:
         """Whether a connection has taken the request."""
-        return self.call is not None and self.call.connected
+        return self._complete_s > 0 or (self.call is not None and self.call.connected)
 
     # ------------------------------------------------------------ AnswerSink
 
@@ -214,9 +224,13 @@ class Exchange(InParts):
 
     def answer_complete(self, framed: bool) -> None:
         """See `AnswerSink`. Without framing only `[DONE]` shows that nothing is missing."""
-        if self.over:
-            return
-        now = time.monotonic()
+        if not self.over:
+            self._complete_s, self._framed = time.monotonic(), framed
+            self._host.complete(self)
+
+    def conclude(self) -> None:
+        """Read the end of an answer that is whole, as of when it came."""
+        now = self._complete_s
         self._read(now)
         if self.over:
             return
@@ -225,7 +239,7 @@ class Exchange(InParts):
             self._end(f"http_{self.record.status}", detail, now)
         elif not self._settings.stream:
             self._end_whole(now)
-        elif not framed and not self._reader.done:
+        elif not self._framed and not self._reader.done:
             self._end("cut", "the connection closed within the stream", now)
         else:
             self._end_stream(now)

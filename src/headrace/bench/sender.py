@@ -40,6 +40,8 @@ AT_ONCE = 16
 BYTES_AT_ONCE = 32 * 1024
 """Written in one go, whichever comes first: many in a row are cheaper than one now and then, but a
 prompt of 32,000 tokens takes half a millisecond."""
+CONCLUDED_AT_ONCE = 16
+"""Ends of answers that are read in a row: their times are known by then."""
 SENT_AT_ONCE = 64
 """After so many, answers are read again: at a rate that cannot be held they would never be."""
 ERROR_PAUSE_S = 0.1
@@ -111,6 +113,7 @@ class Sender:
         self.origin_s = 0.0
         self._until_s = inf
         self._connecting: deque[Exchange] = deque()
+        self._complete: list[Exchange] = []
         self._is_stopped = False
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
@@ -151,6 +154,7 @@ class Sender:
     def stop(self) -> None:
         """Send no more and end what runs: the report is made of what there is."""
         self._is_stopped = True
+        self._conclude()
         now = time.monotonic()
         for exchange in tuple(self._running):
             exchange.stop(now)
@@ -304,6 +308,18 @@ class Sender:
         if ttft_s is not None:
             self._now.ttft_s.append(ttft_s)
 
+    def complete(self, exchange: Exchange) -> None:
+        """See `exchange.Ended`. Many are concluded together, as in `_fill`."""
+        self._complete.append(exchange)
+        enough = min(CONCLUDED_AT_ONCE, len(self._running))
+        if exchange.user >= 0 or len(self._complete) >= enough:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        complete, self._complete = self._complete, []
+        for exchange in complete:
+            exchange.conclude()
+
     def ended(self, exchange: Exchange) -> None:
         """See `exchange.Ended`."""
         del self._running[exchange]
@@ -339,6 +355,7 @@ class Sender:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._conclude()
             now = time.monotonic()
             self._pool.sweep(now)
             # In order of sending, and all have the same time: the first that is not over ends it.

@@ -19,6 +19,10 @@ class Host:
         self.origin_s = 0.0
         self.forms = Forms()
 
+    def complete(self, exchange: Exchange) -> None:
+        """At once."""
+        exchange.conclude()
+
     def ended(self, exchange: Exchange) -> None:
         """Not of interest."""
 
