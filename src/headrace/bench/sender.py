@@ -36,12 +36,12 @@ READY_REQUESTS = 256
 """Written ahead at most."""
 READY_BYTES = 32 * 1024 * 1024
 """The same in bytes: long prompts are large."""
-AT_ONCE = 16
+AT_ONCE = 24
 BYTES_AT_ONCE = 32 * 1024
 """Written in one go, whichever comes first: many in a row are cheaper than one now and then, but a
 prompt of 32,000 tokens takes half a millisecond."""
-CONCLUDED_AT_ONCE = 16
-"""Ends of answers that are read in a row: their times are known by then."""
+CONCLUDED_AT_ONCE = 32
+"""Ends of answers that are read in a row, for the same reason: their times are known by then."""
 SENT_AT_ONCE = 64
 """After so many, answers are read again: at a rate that cannot be held they would never be."""
 ERROR_PAUSE_S = 0.1

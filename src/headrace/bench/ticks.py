@@ -20,6 +20,7 @@ import ctypes
 import sys
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 
 from headrace.bench.clock import Alarm
 
@@ -57,6 +58,8 @@ class Ticks:
         self._alarm = alarm
         self._arrived = arrived
         self._must_turn = must_turn
+        self._again, self._context = self._tick, copy_context()
+        """What the loop is asked for at each tick, made once."""
         self._is_much = False
         self.is_on = False
         self._tick_s = 0.0
@@ -91,7 +94,7 @@ class Ticks:
         if self._is_much and not self.is_on:
             self.is_on = True
             self._alarm.hold()
-            self._loop.call_soon(self._tick)
+            self._loop.call_soon(self._again, context=self._context)
 
     def _tick(self) -> None:
         """Runs once in each turn of the loop, before it polls: the poll finds what has gathered."""
@@ -107,7 +110,7 @@ class Ticks:
         if wait_s > 0:
             time.sleep(wait_s)
         self._alarm.check()
-        self._loop.call_soon(self._tick)
+        self._loop.call_soon(self._again, context=self._context)
 
 
 def _wake_in_time() -> None:
