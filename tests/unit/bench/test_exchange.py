@@ -1,5 +1,6 @@
 """Which reads pass as they came: those that are one chunk with one event like the one before."""
 
+import time
 from typing import Any
 
 import pytest
@@ -52,3 +53,25 @@ def test_sizes_in_capitals_pass_once_they_were_seen():
 def test_an_answer_over_its_limit_does_not_pass():
     exchange = begun(USUAL, max_answer_bytes=4 * len(USUAL))
     assert [exchange.passes(chunk(event("mills"))) for _ in range(5)] == [True] * 4 + [False]
+
+
+def test_what_is_concluded_later_ended_when_it_came():
+    class Waiting(Host):
+        def complete(self, exchange: Exchange) -> None:
+            """Later."""
+
+    exchange = of(Waiting())
+    exchange.answer_chunk(USUAL, USUAL.index(b"\r\n") + 2)
+    exchange.answer_body(event(" runs") + b"data: [DONE]\n\n")
+    before_s = time.monotonic()
+    exchange.answer_complete(framed=True)
+    after_s = time.monotonic()
+    assert exchange.is_sent
+    assert not exchange.over
+    time.sleep(0.01)
+    exchange.conclude()
+    record = exchange.record
+    assert exchange.over
+    assert (record.error, record.chunks) == ("", 2)
+    assert before_s <= record.ended_s <= after_s
+    assert record.last_token_s == record.ended_s
