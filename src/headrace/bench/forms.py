@@ -1,7 +1,7 @@
 """How the events of one endpoint look around what changes in them: learnt once, then recognised.
 
-    opening   BEFORE id BEHIND               the first event of a stream, without content
-    token     BEFORE id BETWEEN text TAIL
+    opening   BEFORE "id" BEHIND      the first event of a stream, without content
+    token     HEAD text TAIL          with the "id" in one of them, or in both
 
 From one stream to the next only the id changes as a rule, within a stream only the text. So the
 opening of a stream, which gives its id, tells what stands around each text to come, and nothing of
@@ -26,7 +26,7 @@ _TEXT = re.compile(
     rb'"[^\n]*\n\n\Z'
 )
 """An event with one text, its text as the group; other kinds of content go the long way."""
-_ID = re.compile(rb'"id":"([^"\\\n]+)"')
+_ID = re.compile(rb'"id":("[^"\\\n]+")')
 _USAGE, _NO_USAGE = b'"usage"', b'"usage":null'
 
 
@@ -63,11 +63,14 @@ def around_text(event: bytes) -> Around | None:
 class Forms:
     """Of one endpoint, as one process knows it."""
 
-    __slots__ = ("_is_upper", "_opening", "_token", "shape", "size_lines")
+    __slots__ = ("_chunk_tail", "_head", "_is_upper", "_opening", "_tail", "shape", "size_lines")
 
     def __init__(self) -> None:
         self._opening = (NEVER, NEVER)
-        self._token = (b"", b"", b"", b"")
+        self._head: list[bytes] = []
+        self._tail: list[bytes] = []
+        self._chunk_tail: list[bytes] = []
+        """What stands between ids in the parts of `Around`."""
         self._is_upper = False
         self.shape = NO_SHAPE_YET
         """See `ChunkReader`."""
@@ -80,22 +83,22 @@ class Forms:
         if not data.startswith(before):
             return None
         begin = len(before)
-        end = data.find(b'"', begin)
+        end = data.find(b'"', begin + 1) + 1
         if not data.startswith(behind, end) or data.find(b"\\", begin, end) >= 0:
             return None
-        before, between, *tails = self._token
-        return Around(before + data[begin:end] + between, *tails), end + len(behind)
+        quoted = data[begin:end]
+        parts = (self._head, self._tail, self._chunk_tail)
+        return Around(*map(quoted.join, parts)), end + len(behind)
 
     def learn(self, opening: bytes, around: Around) -> None:
         """Take these for the forms of all streams: an opening, and what its texts stand in."""
         found = _ID.search(opening)
         if found is None:
             return
-        stream_id = found[1]
-        parts = around.head.split(stream_id)
-        if len(parts) == 2 and opening.count(stream_id) == 1 and stream_id not in around.tail:
+        quoted = found[1]
+        if opening.count(quoted) == 1 and (quoted in around.head or quoted in around.tail):
             self._opening = (opening[: found.start(1)], opening[found.end(1) :])
-            self._token = (*parts, around.tail, around.chunk_tail)
+            self._head, self._tail, self._chunk_tail = (part.split(quoted) for part in around)
 
     def saw_size(self, digits: bytes) -> None:
         """Take notice if the endpoint writes its hexadecimal digits in capitals."""

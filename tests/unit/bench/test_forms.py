@@ -37,6 +37,19 @@ def test_an_opening_and_a_first_token_in_one_read_are_learnt_and_known():
     assert host.forms.begun(opening("third")) is not None
 
 
+def test_an_id_may_stand_behind_the_text():
+    host, first, second = Host(), b'"first"', b'"another"'
+    role = b'data: {"choices":[{"delta":{"role":"assistant","content":null}}],"id":%b}\n\n'
+    token = b'data: {"choices":[{"delta":{"content":"%b"}}],"id":%b}\n\n'
+    exchange = of(host)
+    read(exchange, chunk(role % first))
+    read(exchange, chunk(token % (b"water", first)))
+    exchange = of(host)
+    read(exchange, chunk(role % second))
+    assert read(exchange, chunk(token % (b"runs", second)))
+    assert not exchange.passes(chunk(token % (b"down", first)))
+
+
 @pytest.mark.parametrize(
     "begins",
     [
