@@ -16,6 +16,7 @@ class Host:
 
     def __init__(self) -> None:
         self.tokens_out = 0
+        self.ends = 0
         self.origin_s = 0.0
         self.forms = Forms()
 
@@ -24,7 +25,8 @@ class Host:
         exchange.conclude()
 
     def ended(self, exchange: Exchange) -> None:
-        """Not of interest."""
+        """One more."""
+        self.ends += 1
 
     def first_token(self, exchange: Exchange) -> None:
         """Not of interest."""
