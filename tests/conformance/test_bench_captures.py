@@ -11,6 +11,7 @@ from headrace.core.model import Endpoint
 from headrace.edges.http.ports import AnswerHead
 from headrace.engines.registry import DIALECTS, dialect
 from tests.conformance.captures import Capture, all_of
+from tests.unit.bench.exchanges import Host
 
 STREAMS = [
     capture
@@ -25,16 +26,13 @@ STREAMS = [
 HEAD = AnswerHead(200, [(b"content-type", b"text/event-stream")])
 
 
-class Host:
+class Watching(Host):
     """Remembers after which event the first token came."""
 
     def __init__(self) -> None:
-        self.tokens_out = 0
+        super().__init__()
         self.events = 0
         self.first_at = 0
-
-    def ended(self, exchange: Exchange) -> None:
-        """Not of interest."""
 
     def first_token(self, exchange: Exchange) -> None:
         self.first_at = self.events
@@ -42,8 +40,8 @@ class Host:
 
 @pytest.mark.parametrize("capture", STREAMS, ids=str)
 def test_a_real_stream_is_read_as_its_dialect_reads_it(capture: Capture):
-    host = Host()
-    exchange = Exchange(host, BenchSettings("http://x"), Record(0), origin_s=0.0, leave_after=0)
+    host = Watching()
+    exchange = Exchange(host, BenchSettings("http://x"), Record(0), leave_after=0)
     exchange.answer_head(HEAD)
     reader = dialect(capture.dialect).stream_reader(capture.endpoint)
     first_at = 0

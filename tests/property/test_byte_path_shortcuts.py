@@ -19,7 +19,7 @@ from headrace.core.model import Replica
 from headrace.edges.http import client
 from headrace.edges.http.client import UpstreamCall, UpstreamConnection, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
-from headrace.edges.http.known_heads import KnownHeads
+from headrace.edges.http.known_heads import KnownHeads, KnownStreamHead
 from headrace.edges.http.server import HttpServer
 from headrace.gateway import steady
 from headrace.gateway.call import Origin, read_call
@@ -287,7 +287,7 @@ def exchange(rng: random.Random):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_shortcuts_change_nothing(seed, monkeypatch):
     monkeypatch.setattr(UpstreamCall, "_connect", lambda call: call.sink.answer_failed("refused"))
-    rng, passed, known = random.Random(seed), 0, 0
+    rng, passed, known, begun = random.Random(seed), 0, 0, 0
     for _ in range(CONVERSATIONS // 3):
         played = [exchange(rng) for _ in range(rng.randrange(1, 6))]
         engine = rng.choice(["vllm", "vllm", "sglang", "tgi", "llamacpp"])
@@ -298,16 +298,19 @@ def test_the_shortcuts_change_nothing(seed, monkeypatch):
                 patch.setattr(steady, "monotonic", side.now)
                 takes = counting(patch, steady.Steady, "takes")
                 match = counting(patch, KnownHeads, "match")
+                begins = counting(patch, KnownStreamHead, "match")
                 if not shortcuts:
+                    patch.setattr(KnownStreamHead, "match", lambda *_: None)
                     patch.setattr(Exchange, "_flow", lambda *_: None)
                     patch.setattr(client, "chunk_start", lambda _: 0)
                 for request, steps in played:
                     side.play(request, steps)
                 outcomes.append(side.outcome())
-            passed, known = passed + takes[0], known + match[0]
+            passed, known, begun = passed + takes[0], known + match[0], begun + begins[0]
         assert outcomes[0] == outcomes[1]
     assert passed > CONVERSATIONS // 3
     assert known > CONVERSATIONS // 6
+    assert begun > CONVERSATIONS // 10
 
 
 def counting(patch, owner, name):

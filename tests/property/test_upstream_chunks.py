@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamConnection, UpstreamPool, chunk_start
+from headrace.edges.http.chunks import chunk_start, whole_chunks
+from headrace.edges.http.client import UpstreamConnection, UpstreamPool
 from headrace.edges.http.ports import AnswerHead
 from tests.property.test_http_requests import Wire
 
@@ -70,9 +71,12 @@ pieces = st.lists(
 
 
 @settings(max_examples=300)
-@given(pieces, st.lists(st.integers(0, 200), max_size=4), st.booleans())
-def test_the_body_is_the_same_however_it_is_cut(chunks, cuts, by_chunk):
-    sink, pool = Sink(), UpstreamPool(max_idle=1, idle_s=10.0)
+@given(pieces, st.lists(st.integers(0, 200), max_size=4), st.booleans(), st.booleans())
+def test_the_body_is_the_same_however_it_is_cut(chunks, cuts, by_chunk, is_known):
+    pool = UpstreamPool(max_idle=1, idle_s=10.0)
+    if is_known:
+        begin(Sink(), pool).data_received(HEAD)
+    sink = Sink()
     connection = begin(sink, pool)
     reads = [HEAD, *map(framed, chunks), b"0\r\n\r\n"]
     if not by_chunk:
@@ -82,7 +86,9 @@ def test_the_body_is_the_same_however_it_is_cut(chunks, cuts, by_chunk):
     for data in reads:
         connection.data_received(data)
     assert sink.body == b"".join(chunks)
+    assert sink.status == 200
     assert sink.ends == ["complete True"]
+    assert connection.call is None
     if by_chunk and len(chunks) > 1:
         assert sink.alone >= len(chunks) - 1, "the fast way was not taken"
 
@@ -92,9 +98,13 @@ def test_the_body_is_the_same_however_it_is_cut(chunks, cuts, by_chunk):
     pieces,
     st.integers(0, 6),
     st.sampled_from([b"zz\r\n", b"+1\r\na\r\n", b"1_0\r\n", b"0x1\r\na\r\n", b"1;\0"]),
+    st.booleans(),
 )
-def test_what_is_no_chunk_fails_the_answer(chunks, at, damage):
-    sink, pool = Sink(), UpstreamPool(max_idle=1, idle_s=10.0)
+def test_what_is_no_chunk_fails_the_answer(chunks, at, damage, is_known):
+    pool = UpstreamPool(max_idle=1, idle_s=10.0)
+    if is_known:
+        begin(Sink(), pool).data_received(HEAD)
+    sink = Sink()
     connection = begin(sink, pool)
     reads = list(map(framed, chunks))
     reads.insert(min(at, len(reads)), damage)
@@ -112,6 +122,57 @@ def test_only_one_whole_chunk_is_taken_for_one(data):
     if start:
         assert data == b"%b\r\n%b\r\n" % (data[: start - 2], data[start:-2])
         assert int(data[: start - 2], 16) == len(data[start:-2]) > 0
+
+
+@settings(max_examples=300)
+@given(pieces, st.booleans(), st.binary(max_size=4))
+def test_only_whole_chunks_are_taken_for_whole_chunks(chunks, ends, behind):
+    data = b"".join(map(framed, chunks)) + b"0\r\n\r\n" * ends
+    expected = chunks + [b""] * ends
+    assert whole_chunks(data) == (expected or None)
+    found = whole_chunks(data + behind)
+    assert found is None or b"".join(map(framed, found)).lower() == (data + behind).lower()
+
+
+@settings(max_examples=100)
+@given(st.sampled_from([b"x: y\r\n\r\n", b"\r\nHTTP/1.1 200 OK\r\n", b"\r"]))
+def test_a_last_chunk_with_something_behind_it_is_for_the_parser(behind):
+    assert whole_chunks(framed(b"a") + b"0\r\n" + behind) is None
+
+
+def test_the_head_of_a_stream_is_known_only_byte_for_byte():
+    pool = UpstreamPool(max_idle=1, idle_s=10.0)
+    begin(Sink(), pool).data_received(HEAD + b"1\r\na\r\n")
+    assert pool.stream_head.match(HEAD) is not None
+    assert pool.stream_head.match(HEAD[:-1]) is None
+    for odd in (
+        b"content-length: 3",
+        b"connection: close",
+        b"trailer: x",
+        b"transfer-encoding: gzip",
+    ):
+        other = UpstreamPool(max_idle=1, idle_s=10.0)
+        head = HEAD[:-2] + odd + b"\r\n\r\n"
+        begin(Sink(), other).data_received(head)
+        assert other.stream_head.match(head) is None
+
+
+def test_a_stream_of_a_known_head_leaves_its_connection_for_the_next():
+    pool = UpstreamPool(max_idle=1, idle_s=10.0)
+    begin(Sink(), pool).data_received(HEAD)
+    sink = Sink()
+    connection = begin(sink, pool)
+    for data in (HEAD + framed(b"a"), framed(b"b"), framed(b"c") + b"0\r\n\r\n"):
+        connection.data_received(data)
+    assert (sink.body, sink.ends) == (b"abc", ["complete True"])
+    assert pool.take_idle(connection.address, 0.0) is connection
+    sink = Sink()
+    connection.idle_since_s = float("inf")
+    pool._idle[connection.address] = [connection]
+    pool.open(connection.address, [b"GET / HTTP/1.1\r\n\r\n"], sink)
+    for data in (HEAD, b"1\r", b"\na\r\n0\r\n\r\n"):  # from the cut on, the parser reads
+        connection.data_received(data)
+    assert (sink.body, sink.ends) == (b"a", ["complete True"])
 
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"

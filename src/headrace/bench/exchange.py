@@ -1,24 +1,24 @@
 """One request on its way: reads its answer as it comes and fills its record.
 
     answer_head ─► answer_chunk / answer_body + answer_flush … ─► answer_complete | answer_failed
+                                                                  └─► conclude
 
 The clock is read once for each piece that arrives, before anything is parsed. An event that looks
-like the one before it but for its text is one more token, and is not parsed.
+like the one before it but for its text is one more token, and is not parsed: see `forms`.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import time
 from array import array
-from itertools import islice
 from operator import sub
 from typing import Protocol
 
 import msgspec
 
+from headrace.bench.forms import NEVER, Around, Forms, around_text
 from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
@@ -36,18 +36,6 @@ _OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 _JSON = b"application/json"
 _EVENTS = b"text/event-stream"
 _CACHED = b'"cached_tokens":'
-_NO_SHAPE = b"\n\0"
-"""Never in an event: what looks for it goes the long way."""
-_FRAME_BYTES = 4
-"""Line ends around the content of a chunk."""
-_MOST_STARTS = 64
-"""Sizes of reads for which the first bytes are kept: words are of so few lengths."""
-_SHAPE = re.compile(
-    rb'data: \{[^\n]*?"(?:content|reasoning_content|reasoning|text)":"'
-    rb'((?:[^"\\\n]|\\.)+)'
-    rb'"[^\n]*\n\n\r\n\Z'
-)
-"""An event with one text, its text as the group; other kinds of content go the long way."""
 
 
 class Ended(Protocol):
@@ -55,6 +43,14 @@ class Ended(Protocol):
 
     tokens_out: int
     """Content chunks so far, of all requests."""
+    origin_s: float
+    """When the run began, of `time.monotonic`."""
+    forms: Forms
+    """Of the events of the endpoint."""
+
+    def complete(self, exchange: Exchange) -> None:
+        """An answer is whole: `conclude` is to be called, soon rather than now."""
+        ...
 
     def ended(self, exchange: Exchange) -> None:
         """The record is complete."""
@@ -66,23 +62,27 @@ class Ended(Protocol):
 
 
 class Exchange(InParts):
-    """An `AnswerSink`. Times in it are `time.monotonic`; `origin_s` makes them the run's."""
+    """An `AnswerSink`. Times in it are `time.monotonic`; `origin_s` of the host makes them the
+    run's.
+    """
 
     __slots__ = (
         "_body_bytes",
         "_chunk_s",
+        "_complete_s",
+        "_forms",
+        "_framed",
         "_head",
+        "_head_bytes",
         "_host",
-        "_is_upper",
+        "_is_plain",
         "_leave_after",
         "_most_bytes",
-        "_origin_s",
+        "_opening",
         "_pieces",
         "_reader",
         "_settings",
         "_splitter",
-        "_starts",
-        "_stays",
         "_tail",
         "_tail_bytes",
         "_tells_cached",
@@ -100,27 +100,32 @@ class Exchange(InParts):
         settings: BenchSettings,
         record: Record,
         *,
-        origin_s: float,
         leave_after: int,
         user: int = -1,
     ) -> None:
         self._host = host
         self._settings = settings
-        self._origin_s = origin_s
         self._leave_after = leave_after
-        self._stays = not leave_after and settings.tokenizer is None
-        self._reader = ChunkReader(injected=False, usage_per_choice=False, prompts=1)
+        self._framed = False
+        self._complete_s = 0.0
+        """When the answer was whole; 0: it is not."""
+        self._is_plain = False
+        """Whether a token is only to be counted: it is not the first, and nobody wants to leave or
+        to see its text."""
+        self._forms = host.forms
+        self._reader = ChunkReader(
+            injected=False, usage_per_choice=False, prompts=1, shape=host.forms.shape
+        )
         self._splitter: SseSplitter | None = None
         self._pieces: list[bytes] = []
         self._body_bytes = 0
         self._chunk_s = array("d")
         self._tells_cached = False
         self._most_bytes = settings.max_answer_bytes
-        self._head = self._tail = _NO_SHAPE
-        self._tail_bytes = 0
-        self._starts: dict[int, bytes] = {}
-        """By the size of a read, what it begins with if it passes."""
-        self._is_upper = False
+        self._opening: bytes | None = None
+        """The first event if it told nothing; None: none was read yet."""
+        self._head = self._tail = NEVER
+        self._head_bytes = self._tail_bytes = 0
         self.kept: list[bytes] | None = None if settings.tokenizer is None else []
         """Events with content, as long as they may be needed to count tokens by a tokenizer."""
         self.record = record
@@ -132,7 +137,7 @@ class Exchange(InParts):
     @property
     def is_sent(self) -> bool:
         """Whether a connection has taken the request."""
-        return self.call is not None and self.call.connected
+        return self._complete_s > 0 or (self.call is not None and self.call.connected)
 
     # ------------------------------------------------------------ AnswerSink
 
@@ -157,25 +162,26 @@ class Exchange(InParts):
         now = time.monotonic()
         self._body_bytes += len(chunk) - start - 2
         self._pieces.append(chunk[start:-2])
-        tokens = len(self._chunk_s)
+        self._forms.saw_size(chunk[: start - 2])
         self._read(now)
-        if len(self._chunk_s) == tokens + 1 and not self.over:
-            self._learn_shape(chunk, start)
 
-    def _learn_shape(self, chunk: bytes, start: int) -> None:
-        """Keep what stands before and behind the text of an event that came alone.
-
-        Of the events that follow, those that have both, and in between something without a quote,
-        carry one token more: a quote would be the end of the text, or escaped within it.
-        """
-        if self.call is None or self._splitter is None or self._splitter.is_within_event:
+    def _learn(self, event: bytes) -> None:
+        """Let those pass that look like this event, which brought a token."""
+        around = around_text(event)
+        if around is None:
             return
-        found = _SHAPE.match(chunk, start)
-        if found is not None and not _tells_usage(chunk):
-            self._head, self._tail = chunk[start - 2 : found.start(1)], chunk[found.end(1) :]
-            self._tail_bytes = len(self._tail)
-            self._is_upper = self._is_upper or chunk[: start - 2].isupper()
-            self._starts.clear()
+        forms = self._forms
+        forms.shape = self._reader.shape
+        if self._opening:
+            forms.learn(self._opening, around)
+            self._opening = b""  # what comes later is not what a stream begins with
+        self._expect(around)
+
+    def _expect(self, around: Around) -> None:
+        """Let events pass that have this around a text."""
+        if self.call is not None:
+            self._head, _, self._tail = around
+            self._head_bytes, self._tail_bytes = len(self._head), len(self._tail)
             self.call.let_pass(self.passes)
 
     def passes(self, data: bytes) -> bool:
@@ -185,36 +191,25 @@ class Exchange(InParts):
         """
         now = time.monotonic()
         size = len(data)
-        start = self._starts.get(size)
-        if start is None:
-            start = self._start_of(size)
+        forms = self._forms
+        line = forms.size_lines.get(size) or forms.size_line(size)
+        digits = len(line)
+        begin, end = digits + self._head_bytes, size - self._tail_bytes
         if (
-            data.startswith(start)
+            data.startswith(line)
+            and data.startswith(self._head, digits)
             and data.endswith(self._tail)
-            and data.find(b'"', len(start)) == size - self._tail_bytes
+            and begin < end == data.find(b'"', begin)
             and self._body_bytes < self._most_bytes
         ):
             self._body_bytes += size
-            if self._stays:  # and this is not the first token, which goes the long way
+            if self._is_plain:
                 self._chunk_s.append(now)
                 self._host.tokens_out += 1
             else:
                 self._token(now, data)
             return True
         return False
-
-    def _start_of(self, size: int) -> bytes:
-        """What a read of so many bytes begins with, if it is one chunk: its size, then the head."""
-        digits = 1
-        while size - _FRAME_BYTES - digits >= 16**digits:
-            digits += 1
-        form = b"%X%b" if self._is_upper else b"%x%b"
-        start = form % (max(size - _FRAME_BYTES - digits, 0), self._head)
-        if size <= len(start) + self._tail_bytes:  # there is no room for a text
-            start = _NO_SHAPE
-        if len(self._starts) < _MOST_STARTS:
-            self._starts[size] = start
-        return start
 
     def answer_body(self, data: bytes) -> None:
         """See `AnswerSink`. What comes in one read is kept until its flush, for one time."""
@@ -229,9 +224,13 @@ class Exchange(InParts):
 
     def answer_complete(self, framed: bool) -> None:
         """See `AnswerSink`. Without framing only `[DONE]` shows that nothing is missing."""
-        if self.over:
-            return
-        now = time.monotonic()
+        if not self.over:
+            self._complete_s, self._framed = time.monotonic(), framed
+            self._host.complete(self)
+
+    def conclude(self) -> None:
+        """Read the end of an answer that is whole, as of when it came."""
+        now = self._complete_s
         self._read(now)
         if self.over:
             return
@@ -240,7 +239,7 @@ class Exchange(InParts):
             self._end(f"http_{self.record.status}", detail, now)
         elif not self._settings.stream:
             self._end_whole(now)
-        elif not framed and not self._reader.done:
+        elif not self._framed and not self._reader.done:
             self._end("cut", "the connection closed within the stream", now)
         else:
             self._end_stream(now)
@@ -281,22 +280,47 @@ class Exchange(InParts):
             return
         data = b"".join(self._pieces)
         self._pieces.clear()
+        if self._opening is None and not splitter.is_within_event:
+            begun = self._forms.begun(data)
+            if begun is not None:
+                self._opening = b""
+                around, opening_bytes = begun
+                self._expect(around)
+                data = data[opening_bytes:]
+                if around.holds(data):
+                    self._token(now, data)
+                    return
+        tokens = len(self._chunk_s)
+        events = splitter.feed(data)
+        has_content = self._feed(events, now)
+        if has_content and len(self._chunk_s) == tokens + 1 and not splitter.is_within_event:
+            self._learn(events[-1])
+
+    def _feed(self, events: list[bytes], now: float) -> bool:
+        """Take in whole events; whether the last one had content."""
         reader = self._reader
-        for event in splitter.feed(data):
+        has_content = False
+        for event in events:
             if isinstance(event, Fragment):
                 detail = f"an event over {self._settings.max_event_bytes:,} bytes"
                 self._give_up("too_large", detail)
-                return
+                return False
             before = reader.content_chunks
             reader.feed(event)
-            if reader.content_chunks > before:
+            has_content = reader.content_chunks > before
+            if self._opening is None:
+                told = has_content or reader.usage or reader.done or reader.error
+                self._opening = b"" if told else event
+            if has_content:
                 self._token(now, event)
-            self._tells_cached = self._tells_cached or _tells_cached(event)
+            if reader.usage is not None and not self._tells_cached:
+                self._tells_cached = _tells_cached(event)
             if reader.error:
-                text = event[:MAX_DETAIL].decode("utf-8", "replace")
-                self._give_up("stream_error", text.strip())
+                words = event[max(event.find(b'"error"'), 0) :][:MAX_DETAIL]
+                self._give_up("stream_error", words.decode("utf-8", "replace").strip())
             if self.over:
-                return
+                return False
+        return has_content
 
     def _token(self, now: float, event: bytes) -> None:
         self._chunk_s.append(now)
@@ -305,7 +329,8 @@ class Exchange(InParts):
         self._host.tokens_out += 1
         count = len(self._chunk_s)
         if count == 1:
-            self.record.first_token_s = now - self._origin_s
+            self.record.first_token_s = now - self._host.origin_s
+            self._is_plain = not self._leave_after and self.kept is None
             self._host.first_token(self)
         if count == self._leave_after:
             self.record.left = True
@@ -354,14 +379,14 @@ class Exchange(InParts):
         if self.over:
             return
         self.over = True
-        record, times_s = self.record, self._chunk_s
+        record, times_s = self.record, self._chunk_s.tolist()
         record.error = error
         if detail:
             record.error_detail = _in_a_line(detail)
-        record.ended_s = now - self._origin_s
+        record.ended_s = now - self._host.origin_s
         record.chunks = len(times_s)
         if times_s:
-            record.last_token_s = times_s[-1] - self._origin_s
+            record.last_token_s = times_s[-1] - self._host.origin_s
         self._take_usage(self._reader.usage)
         record.itl_s = _per_token(times_s, record.output_tokens)
         self._pieces.clear()
@@ -392,19 +417,15 @@ def _in_a_line(text: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
 
 
-def _tells_usage(event: bytes) -> bool:
-    return b'"usage"' in event and b'"usage":null' not in event
-
-
 def _tells_cached(text: bytes) -> bool:
     at = text.find(_CACHED)
     return at >= 0 and not text.startswith(b"null", at + len(_CACHED))
 
 
-def _per_token(times_s: array[float], output_tokens: int) -> array[float]:
+def _per_token(times_s: list[float], output_tokens: int) -> array[float]:
     """Gaps between chunks, scaled to tokens (see `record`)."""
-    gaps = array("f", map(sub, islice(times_s, 1, None), times_s))
-    if output_tokens > 1 and len(gaps) not in {0, output_tokens - 1}:
+    gaps = list(map(sub, times_s[1:], times_s))
+    if gaps and 1 < output_tokens != len(gaps) + 1:
         scale = len(gaps) / (output_tokens - 1)
-        return array("f", [gap * scale for gap in gaps])
-    return gaps
+        gaps = [gap * scale for gap in gaps]
+    return array("f", gaps)

@@ -20,6 +20,7 @@ from math import inf
 
 from headrace.bench.clock import Alarm
 from headrace.bench.exchange import Exchange
+from headrace.bench.forms import Forms
 from headrace.bench.record import Record
 from headrace.bench.requests import RequestWriter
 from headrace.bench.settings import BenchSettings
@@ -35,8 +36,12 @@ READY_REQUESTS = 256
 """Written ahead at most."""
 READY_BYTES = 32 * 1024 * 1024
 """The same in bytes: long prompts are large."""
-AT_ONCE = 4
-"""Written in one go: a prompt of 32,000 tokens takes half a millisecond."""
+AT_ONCE = 24
+BYTES_AT_ONCE = 32 * 1024
+"""Written in one go, whichever comes first: many in a row are cheaper than one now and then, but a
+prompt of 32,000 tokens takes half a millisecond."""
+CONCLUDED_AT_ONCE = 32
+"""Ends of answers that are read in a row, for the same reason: their times are known by then."""
 SENT_AT_ONCE = 64
 """After so many, answers are read again: at a rate that cannot be held they would never be."""
 ERROR_PAUSE_S = 0.1
@@ -71,9 +76,8 @@ class _Ready:
     """A request that waits for its time; `payload` is empty as long as it is not written."""
 
     planned: PlannedRequest
-    index: int
-    payload: bytes
-    user: int = -1
+    exchange: Exchange
+    payload: bytes = b""
 
 
 class Sender:
@@ -95,6 +99,7 @@ class Sender:
             model=target.model,
             texts=texts,
         )
+        self.forms = Forms()
         self._plan = _share(load, worker, workers)
         self._ready: deque[_Ready] = deque()
         self._ready_bytes = 0
@@ -105,9 +110,10 @@ class Sender:
         """What each user has to say, where they converse."""
         self._thinking: list[tuple[float, int, _Ready]] = []
         self._running: dict[Exchange, None] = {}
-        self._origin_s = 0.0
+        self.origin_s = 0.0
         self._until_s = inf
         self._connecting: deque[Exchange] = deque()
+        self._complete: list[Exchange] = []
         self._is_stopped = False
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
@@ -123,7 +129,7 @@ class Sender:
 
     async def run(self, origin_s: float) -> None:
         """Send everything, return when the last answer has ended."""
-        self._origin_s = origin_s
+        self.origin_s = origin_s
         if self._load.users:
             self._until_s = origin_s + self._load.duration_s
             for user in range(self._users):
@@ -148,6 +154,7 @@ class Sender:
     def stop(self) -> None:
         """Send no more and end what runs: the report is made of what there is."""
         self._is_stopped = True
+        self._conclude()
         now = time.monotonic()
         for exchange in tuple(self._running):
             exchange.stop(now)
@@ -194,7 +201,7 @@ class Sender:
             self._end_if_over()
 
     def _send_due(self) -> float:
-        origin_s, ready = self._origin_s, self._ready
+        origin_s, ready = self.origin_s, self._ready
         last = self._now.sent + SENT_AT_ONCE
         while ready:
             at_s = origin_s + ready[0].planned.at_s
@@ -204,7 +211,6 @@ class Sender:
             if not ready:
                 self._fill(1)
             elif not self._is_filling and len(ready) <= READY_REQUESTS // 2:
-                # Many in a row are cheaper than one after each that is sent.
                 self._is_filling = True
                 self._loop.call_soon(self._fill_more)
         return inf
@@ -226,7 +232,7 @@ class Sender:
         index, planned = next(plan, _NO_MORE)
         if planned is None or now + planned.at_s >= self._until_s:
             return
-        ready = _Ready(planned, index, b"", user)
+        ready = self._prepare(planned, index, user)
         if self._ready_bytes <= READY_BYTES:
             self._write(ready)
         heappush(self._thinking, (now + planned.at_s, index, ready))
@@ -235,50 +241,55 @@ class Sender:
 
     def _fill_more(self) -> None:
         """Write a few ahead and let the loop see to what is due, until there are enough."""
-        self._is_filling = self._fill(AT_ONCE)
+        self._is_filling = self._fill(AT_ONCE, BYTES_AT_ONCE)
         if self._is_filling:
             self._loop.call_soon(self._fill_more)
 
-    def _fill(self, most: int = READY_REQUESTS) -> bool:
-        """Write up to `most` requests ahead; whether there is room for more, and more to write."""
+    def _fill(self, most: int = READY_REQUESTS, most_bytes: int = READY_BYTES) -> bool:
+        """Write so many requests or bytes ahead; whether there is room for more, and more to write.
+
+        Each is made whole here, exchange and record too: what is done now and then is many times
+        as dear as the same done in a row, for other code has taken its place in the caches.
+        """
         ready = self._ready
-        if len(ready) >= READY_REQUESTS or self._ready_bytes > READY_BYTES:
-            return False
-        for index, planned in self._plan:
-            ready.append(_Ready(planned, index, b""))
+        left = min(most, READY_REQUESTS - len(ready))
+        until_bytes = min(self._ready_bytes + most_bytes, READY_BYTES)
+        while left > 0 and self._ready_bytes <= until_bytes:
+            index, planned = next(self._plan, _NO_MORE)
+            if planned is None:
+                return False
+            ready.append(self._prepare(planned, index))
             self._write(ready[-1])
-            most -= 1
-            if not most or len(ready) >= READY_REQUESTS or self._ready_bytes > READY_BYTES:
-                return not most
-        return False
+            left -= 1
+        return len(ready) < READY_REQUESTS and self._ready_bytes <= READY_BYTES
+
+    def _prepare(self, planned: PlannedRequest, index: int, user: int = -1) -> _Ready:
+        """All but the text, which may be large."""
+        record = Record(
+            index,
+            self._worker,
+            planned.length_class,
+            planned.tier,
+            input_tokens=planned.input_tokens,
+        )
+        exchange = Exchange(
+            self, self._settings, record, leave_after=planned.leave_after, user=user
+        )
+        return _Ready(planned, exchange)
 
     def _write(self, ready: _Ready) -> None:
-        ready.payload = self._writer.write(ready.planned, ready.index)
+        ready.payload = self._writer.write(ready.planned, ready.exchange.record.index)
         self._ready_bytes += len(ready.payload)
 
     def _send(self, ready: _Ready, at_s: float) -> None:
         if not ready.payload:
             self._write(ready)
         self._ready_bytes -= len(ready.payload)
-        planned = ready.planned
-        record = Record(
-            ready.index,
-            self._worker,
-            planned.length_class,
-            planned.tier,
-            at_s - self._origin_s,
-            input_tokens=planned.input_tokens,
-        )
-        exchange = Exchange(
-            self,
-            self._settings,
-            record,
-            origin_s=self._origin_s,
-            leave_after=planned.leave_after,
-            user=ready.user,
-        )
+        exchange = ready.exchange
+        record = exchange.record
+        record.intended_s = at_s - self.origin_s
         now = time.monotonic()
-        record.sent_s = now - self._origin_s
+        record.sent_s = now - self.origin_s
         exchange.deadline_s = now + self._settings.timeout_s
         self._running[exchange] = None
         exchange.call = self._pool.open(self._address, [ready.payload], exchange)
@@ -286,7 +297,7 @@ class Sender:
             self._connecting.append(exchange)
         told = self._now
         told.sent += 1
-        told.input_tokens += planned.input_tokens
+        told.input_tokens += record.input_tokens
         told.max_lag_s = max(told.max_lag_s, now - at_s)
 
     # ------------------------------------------------------------ what exchanges tell
@@ -296,6 +307,18 @@ class Sender:
         ttft_s = exchange.record.ttft_s
         if ttft_s is not None:
             self._now.ttft_s.append(ttft_s)
+
+    def complete(self, exchange: Exchange) -> None:
+        """See `exchange.Ended`. Many are concluded together, as in `_fill`."""
+        self._complete.append(exchange)
+        enough = min(CONCLUDED_AT_ONCE, len(self._running))
+        if exchange.user >= 0 or len(self._complete) >= enough:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        complete, self._complete = self._complete, []
+        for exchange in complete:
+            exchange.conclude()
 
     def ended(self, exchange: Exchange) -> None:
         """See `exchange.Ended`."""
@@ -315,7 +338,7 @@ class Sender:
                 told.tpot_s.append(tpot_s)
         if exchange.user >= 0 and not self._is_stopped:
             pause_s = ERROR_PAUSE_S if record.error else 0.0
-            self._think(exchange.user, self._origin_s + record.ended_s + pause_s)
+            self._think(exchange.user, self.origin_s + record.ended_s + pause_s)
             # Not from within the answer of another: a chain of users would nest.
             self._alarm.soon()
         else:
@@ -332,6 +355,7 @@ class Sender:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._conclude()
             now = time.monotonic()
             self._pool.sweep(now)
             # In order of sending, and all have the same time: the first that is not over ends it.

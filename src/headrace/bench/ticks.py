@@ -16,12 +16,12 @@ find nothing then, and there are none for a while.
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import sys
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 
 from headrace.bench.clock import Alarm
+from headrace.bench.waking import wake_in_time
 
 LONGEST_S = 0.002
 """An arrival is noted late by so much at most."""
@@ -36,8 +36,6 @@ WATCHED_TICKS, EMPTY_SHARE = 200, 0.5
 not show it: an engine may stand still for a moment."""
 BURSTS_S = 5.0
 """Then there are no ticks for so long."""
-_PR_SET_TIMERSLACK = 29  # linux/prctl.h
-_SLACK_NS = 1000
 
 
 class Ticks:
@@ -57,6 +55,8 @@ class Ticks:
         self._alarm = alarm
         self._arrived = arrived
         self._must_turn = must_turn
+        self._again, self._context = self._tick, copy_context()
+        """What the loop is asked for at each tick, made once."""
         self._is_much = False
         self.is_on = False
         self._tick_s = 0.0
@@ -67,7 +67,7 @@ class Ticks:
         self._none_before_s = 0.0
         self._judged_s = time.monotonic()
         self._timer = loop.call_later(JUDGED_EACH_S, self._judge)
-        _wake_in_time()
+        wake_in_time()
 
     def close(self) -> None:
         """No more ticks."""
@@ -91,7 +91,7 @@ class Ticks:
         if self._is_much and not self.is_on:
             self.is_on = True
             self._alarm.hold()
-            self._loop.call_soon(self._tick)
+            self._loop.call_soon(self._again, context=self._context)
 
     def _tick(self) -> None:
         """Runs once in each turn of the loop, before it polls: the poll finds what has gathered."""
@@ -107,10 +107,4 @@ class Ticks:
         if wait_s > 0:
             time.sleep(wait_s)
         self._alarm.check()
-        self._loop.call_soon(self._tick)
-
-
-def _wake_in_time() -> None:
-    """Linux lets a sleep last 50 µs longer than asked, unless it is told otherwise."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _SLACK_NS, 0, 0, 0)
+        self._loop.call_soon(self._again, context=self._context)

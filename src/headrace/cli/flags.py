@@ -71,7 +71,7 @@ def above_zero(text: str) -> float:
 
 def duration(text: str) -> float:
     """Seconds, written as `10s`, `5m` or a bare number."""
-    from headrace.config.quantities import parse_duration
+    from headrace.core.quantities import parse_duration
 
     try:
         seconds = parse_duration(text)

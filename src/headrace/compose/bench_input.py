@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 
 from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
-from headrace.config.quantities import parse_duration
+from headrace.core.quantities import parse_duration
 from headrace.traffic.arrival_plan import ENDLESS_S, Arrivals, Process, parse_process, parse_step
 from headrace.traffic.arrivals import RateSegment
 from headrace.traffic.generated import KINDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.bench.slo import Slo, Slos
-from headrace.config.quantities import parse_duration
+from headrace.core.quantities import parse_duration
 
 USUAL = "ttft=2s,tpot=50ms"
 """Where nothing is said; the same as of `headrace simulate`."""

@@ -10,7 +10,7 @@ from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import StartError
 from headrace.config.profile_file import engine_of
-from headrace.config.quantities import parse_duration
+from headrace.core.quantities import parse_duration
 from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.modelled import ModelledTiming
 from headrace.emulator.script import Script, ScriptedTiming

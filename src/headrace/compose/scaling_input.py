@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from headrace.compose.simulation_input import SimulateError, parse_slo
-from headrace.config.quantities import parse_duration
+from headrace.core.quantities import parse_duration
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import Demand, demand_of_trace, tick_for
 from headrace.simulator.scaling.runs import ScalingWorkload

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from headrace.config.quantities import format_duration
+from headrace.core.quantities import format_duration
 from headrace.simulator.scaling.scalers import ORACLE, OWN
 from headrace.simulator.scaling.scores import ScalingScores
 from headrace.simulator.scaling.settings import ScalingSimulation

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from headrace.config.quantities import format_duration
+from headrace.core.quantities import format_duration
 from headrace.simulator.columns import COLUMNS, Column, best_of
 from headrace.simulator.results import Scores
 from headrace.simulator.runs import POOLED_REFERENCE

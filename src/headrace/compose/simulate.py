@@ -17,7 +17,7 @@ from headrace.compose.simulation_input import (
     workload_of,
 )
 from headrace.compose.terminal import Terminal, counted
-from headrace.config.quantities import format_duration
+from headrace.core.quantities import format_duration
 from headrace.simulator.report import report_page
 from headrace.simulator.runs import PolicyRun, run_policies
 from headrace.simulator.settings import SimulationSettings

@@ -17,7 +17,7 @@ from headrace.compose.scaling_input import (
 from headrace.compose.scaling_scoreboard import scaling_scoreboard, verdict
 from headrace.compose.simulation_input import SimulateError
 from headrace.compose.terminal import Terminal
-from headrace.config.quantities import format_duration
+from headrace.core.quantities import format_duration
 from headrace.simulator.scaling.report import scaling_report
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
 from headrace.simulator.scaling.scores import ScalingRun

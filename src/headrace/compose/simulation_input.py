@@ -12,8 +12,8 @@ from pathlib import Path
 
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import engine_of
-from headrace.config.quantities import parse_duration
 from headrace.core.policies import POLICIES, make_policy, split_policies
+from headrace.core.quantities import parse_duration
 from headrace.simulator.runs import POOLED_REFERENCE
 from headrace.simulator.settings import SimulationSettings, Slo
 from headrace.simulator.workloads import FileWorkload, GeneratedWorkload

@@ -13,12 +13,6 @@ from collections.abc import Iterable
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from headrace.config.document import Problem, join, line_of
-from headrace.config.quantities import (
-    format_duration,
-    format_size,
-    parse_duration,
-    parse_size,
-)
 from headrace.config.shapes import (
     Either,
     Entry,
@@ -29,6 +23,12 @@ from headrace.config.shapes import (
     Several,
     Shape,
     Value,
+)
+from headrace.core.quantities import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
 )
 
 MISSING_VALUE = object()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from headrace.config.quantities import DURATION_PATTERN, SIZE_PATTERN
 from headrace.config.render import plain_value
 from headrace.config.schema import Config
 from headrace.config.shapes import (
@@ -19,6 +18,7 @@ from headrace.config.shapes import (
     Shape,
     section_of,
 )
+from headrace.core.quantities import DURATION_PATTERN, SIZE_PATTERN
 
 _TYPES = {
     Kind.TEXT: "string",

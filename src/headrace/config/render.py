@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from headrace.config.load import Loaded
-from headrace.config.quantities import format_duration, format_size
 from headrace.config.schema import Config
 from headrace.config.shapes import (
     Either,
@@ -24,6 +23,7 @@ from headrace.config.shapes import (
     Value,
     section_of,
 )
+from headrace.core.quantities import format_duration, format_size
 
 
 def as_yaml(loaded: Loaded) -> str:

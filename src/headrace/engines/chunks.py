@@ -47,8 +47,9 @@ _SHAPES = (
     b'"delta":{"tool_calls":[',
     b'"text":"',
 )
-_NO_SHAPE_YET = b"\0"  # never in an event: JSON escapes it
+NO_SHAPE_YET = b"\0"  # never in an event: JSON escapes it
 _USAGE = b'"usage"'
+_ERROR = b'"error"'  # a member; a whole text of this one word is read the long way, too
 _NOTHING_FOLLOWS = (b'"', b"]")  # an empty string, an empty list
 
 
@@ -60,26 +61,29 @@ class ChunkReader(StreamReader):
         "_injected",
         "_per_choice",
         "_prompts",
-        "_shape",
         "_shape_bytes",
         "_unlabelled",
+        "shape",
     )
 
-    def __init__(self, *, injected: bool, usage_per_choice: bool, prompts: int) -> None:
+    def __init__(
+        self, *, injected: bool, usage_per_choice: bool, prompts: int, shape: bytes = NO_SHAPE_YET
+    ) -> None:
+        """`shape` is that of another stream of the same endpoint, if there was one."""
         super().__init__()
         self._injected = injected
         self._per_choice = usage_per_choice
         self._prompts = max(1, prompts)
         self._by_choice: dict[int, Usage] = {}
         self._unlabelled: list[Usage] = []
-        self._expect(_NO_SHAPE_YET)
+        self._expect(shape)
 
     def feed(self, event: bytes) -> bytes | None:
         """See `StreamReader.feed`. Most events look like the content event before them."""
         # `find` and not `in`: on bytes `in` first tries, and fails, to take the pattern for a
         # number, which costs more than the search.
-        at = event.find(self._shape)
-        if at >= 0 and event.find(_USAGE) < 0:
+        at = event.find(self.shape)
+        if at >= 0 and event.find(_USAGE) < 0 and event.find(_ERROR) < 0:
             is_empty = event.startswith(_NOTHING_FOLLOWS, at + self._shape_bytes)
             if not is_empty:
                 self.content_chunks += 1
@@ -88,10 +92,11 @@ class ChunkReader(StreamReader):
 
     def passes(self, data: bytes, start: int) -> bool:
         """See `StreamReader.passes`."""
-        at = data.find(self._shape, start)
+        at = data.find(self.shape, start)
         if (
             at < 0
             or data.find(_USAGE, start) >= 0
+            or data.find(_ERROR, start) >= 0
             or data.startswith(_NOTHING_FOLLOWS, at + self._shape_bytes)
         ):
             return False
@@ -100,8 +105,8 @@ class ChunkReader(StreamReader):
 
     def words_in(self, data: bytes, start: int) -> tuple[int, int]:
         """See `StreamReader.words_in`."""
-        at = data.find(self._shape, start)
-        if at < 0 or not self._shape.endswith(b'"'):
+        at = data.find(self.shape, start)
+        if at < 0 or not self.shape.endswith(b'"'):
             return 0, 0
         begin = at + self._shape_bytes
         end = data.find(b'"', begin)
@@ -136,11 +141,12 @@ class ChunkReader(StreamReader):
             kind = _content_kind(choice)
             if kind is not None:
                 self._count_content(kind)
-                self._expect(next((shape for shape in _SHAPES if shape in event), _NO_SHAPE_YET))
+                self._expect(next((shape for shape in _SHAPES if shape in event), NO_SHAPE_YET))
                 return
 
     def _expect(self, shape: bytes) -> None:
-        self._shape = shape
+        self.shape = shape
+        """How content events begin, as far as they were read."""
         self._shape_bytes = len(shape)
 
     def _note_usage(self, usage: Usage, choices: Collection[_Choice]) -> None:

@@ -1,46 +1,17 @@
 """Which reads pass as they came: those that are one chunk with one event like the one before."""
 
+import time
 from typing import Any
 
 import pytest
 
 from headrace.bench.exchange import Exchange
-from headrace.bench.record import Record
-from headrace.bench.settings import BenchSettings
-from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamCall, UpstreamPool
-from headrace.edges.http.ports import AnswerHead
-
-
-class Host:
-    """Counts."""
-
-    tokens_out = 0
-
-    def ended(self, exchange: Exchange) -> None:
-        """Not of interest."""
-
-    def first_token(self, exchange: Exchange) -> None:
-        """Not of interest."""
-
-
-def event(text: str, more: str = "") -> bytes:
-    return b'data: {"id":"1","choices":[{"delta":{"content":"%b"}}]%b}\n\n' % (
-        text.encode(), more.encode()
-    )  # fmt: skip
-
-
-def chunk(content: bytes, form: bytes = b"%x") -> bytes:
-    return (form + b"\r\n%b\r\n") % (len(content), content)
+from tests.unit.bench.exchanges import Host, chunk, event, of
 
 
 def begun(first: bytes, **settings: Any) -> Exchange:
     """An exchange that has read its first token from this chunk."""
-    given = BenchSettings("http://x", **settings)
-    exchange = Exchange(Host(), given, Record(0), origin_s=0.0, leave_after=0)
-    pool = UpstreamPool(max_idle=1, idle_s=60.0)
-    exchange.call = UpstreamCall(pool, Address.parse("http://127.0.0.1:1"), [b"x"], exchange)
-    exchange.answer_head(AnswerHead(200, [(b"content-type", b"text/event-stream")]))
+    exchange = of(Host(), **settings)
     exchange.answer_chunk(first, first.index(b"\r\n") + 2)
     return exchange
 
@@ -82,3 +53,25 @@ def test_sizes_in_capitals_pass_once_they_were_seen():
 def test_an_answer_over_its_limit_does_not_pass():
     exchange = begun(USUAL, max_answer_bytes=4 * len(USUAL))
     assert [exchange.passes(chunk(event("mills"))) for _ in range(5)] == [True] * 4 + [False]
+
+
+def test_what_is_concluded_later_ended_when_it_came():
+    class Waiting(Host):
+        def complete(self, exchange: Exchange) -> None:
+            """Later."""
+
+    exchange = of(Waiting())
+    exchange.answer_chunk(USUAL, USUAL.index(b"\r\n") + 2)
+    exchange.answer_body(event(" runs") + b"data: [DONE]\n\n")
+    before_s = time.monotonic()
+    exchange.answer_complete(framed=True)
+    after_s = time.monotonic()
+    assert exchange.is_sent
+    assert not exchange.over
+    time.sleep(0.01)
+    exchange.conclude()
+    record = exchange.record
+    assert exchange.over
+    assert (record.error, record.chunks) == ("", 2)
+    assert before_s <= record.ended_s <= after_s
+    assert record.last_token_s == record.ended_s

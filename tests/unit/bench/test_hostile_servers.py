@@ -74,6 +74,13 @@ async def an_error_in_the_stream(_: Received, peer: Peer) -> None:
     await peer.end_stream()
 
 
+async def an_error_beside_a_token(_: Received, peer: Peer) -> None:
+    await peer.start_stream()
+    await peer.event(chat_chunk("a"))
+    await peer.event(chat_chunk("b", error={"message": "out of memory"}))
+    await peer.end_stream()
+
+
 async def nothing_in_it(_: Received, peer: Peer) -> None:
     await peer.start_stream()
     await peer.end_stream()
@@ -121,6 +128,7 @@ SCRIPTS = {
     too_many: "http_429",
     broken: "http_500",
     an_error_in_the_stream: "stream_error",
+    an_error_beside_a_token: "stream_error",
     nothing_in_it: "no_tokens",
     nonsense: "no_tokens",
     endless: "too_large",
@@ -145,6 +153,14 @@ async def test_each_fault_is_counted_as_what_it_is(script):
         assert record.ended_s >= record.sent_s >= record.intended_s
         assert record.error_detail.isprintable()
         assert not record.ok
+
+
+async def test_an_error_in_a_stream_is_told_in_the_servers_words():
+    for script in (an_error_in_the_stream, an_error_beside_a_token):
+        async with ScriptedEngine(script) as scripted:
+            (record,) = await play(scripted.url, load_of(1))
+        assert record.error_detail.startswith('"error":')
+        assert "out of memory" in record.error_detail
 
 
 async def test_silence_ends_with_the_time_limit():

@@ -8,7 +8,8 @@ from itertools import islice, pairwise
 
 import pytest
 
-from headrace.bench.record import Record, from_json_line, to_json_line
+from headrace.bench import sender as sender_module
+from headrace.bench.record import UNFINISHED, Record, from_json_line, to_json_line
 from headrace.bench.sender import Sender
 from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.script import Script, ScriptedTiming
@@ -287,3 +288,29 @@ async def test_a_stopped_run_keeps_what_there_is(engine: EmulatedEngine):
     assert kinds[""] > 0
     assert kinds["unfinished"] > 0
     assert kinds.keys() == {"", "unfinished"}
+
+
+async def test_answers_that_are_whole_but_not_concluded_are_no_part_of_what_was_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(sender_module, "SWEEP_S", 1e9)
+    begun = answered = 0
+
+    async def script(_: Received, peer: Peer) -> None:
+        nonlocal begun, answered
+        begun += 1
+        if begun <= 3:  # others run all the time, or whoever is left would be concluded at once
+            await peer.start_stream()
+            await asyncio.sleep(1e9)
+        await stream_words(peer, 4)
+        answered += 1
+
+    async def stop(sender: Sender) -> None:
+        while answered < 3:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        sender.stop()
+
+    async with ScriptedEngine(script) as scripted:
+        records = await play(scripted.url, load_of(6), stop)
+    assert Counter(record.error for record in records) == {"": 3, UNFINISHED: 3}

@@ -136,6 +136,17 @@ def test_an_error_inside_the_stream_is_noticed_and_relayed(broken: bytes):
     assert not reader.done
 
 
+def test_an_error_beside_content_is_noticed_in_an_event_like_the_one_before():
+    reader = chat()
+    reader.feed(event(delta(content="a")))
+    reader.feed(event(delta(content="b") | {"error": None}))
+    assert not reader.error
+    broken = event(delta(content="c") | {"error": {"message": "out of memory"}})
+    assert not reader.passes(broken, 0)
+    reader.feed(broken)
+    assert (reader.error, reader.content_chunks) == (True, 3)
+
+
 def test_an_error_of_a_message_stream():
     reader = dialect("vllm").stream_reader(Endpoint.MESSAGES)
     reader.feed(b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n')

@@ -18,8 +18,15 @@ from typing import Protocol, cast
 import httptools
 
 from headrace.edges.http.address import Address, closed_by
+from headrace.edges.http.chunks import chunk_start, whole_chunks
 from headrace.edges.http.heads import Header, find
-from headrace.edges.http.known_heads import KnownHeads, is_plain, without_length
+from headrace.edges.http.known_heads import (
+    KnownHeads,
+    KnownStreamHead,
+    is_chunked,
+    is_plain,
+    without_length,
+)
 from headrace.edges.http.ports import AnswerHead
 from headrace.edges.http.tls import reason_of
 
@@ -28,9 +35,6 @@ RESEND_S = 1.0
 
 _log = logging.getLogger(__name__)
 
-MOST_SIZE_DIGITS = 8
-"""Digits of a chunk's size that are read without the parser."""
-_NO_DIGIT = frozenset((b"x", b"X"))
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
 
@@ -97,6 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_status",
         "_surplus",
         "_takes",
+        "_unparsed",
         "_used",
         "address",
         "answered",
@@ -123,6 +128,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._status = 0
         self._head_bytes = 0
         self._first_read = b""
+        self._unparsed = b""
+        """The head of a stream that was known, as long as nothing needed the parser."""
         self._between_chunks = False
         self._takes: Callable[[bytes], bool] | None = None
         self._framed = True
@@ -173,8 +180,14 @@ class UpstreamConnection(asyncio.Protocol):
             if start:
                 self.sink.answer_chunk(data, start)
                 return
+            if self._unparsed and self._take_chunks(data):
+                return
         elif not self._used:
             self._used = True
+            begun = self._pool.stream_head.match(data)
+            if begun is not None:
+                self._begin_stream(*begun, data)
+                return
             found = self._pool.known_heads.match(data)
             if found is not None:
                 self._take_known(found[0], data[found[1] :])
@@ -186,12 +199,11 @@ class UpstreamConnection(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         if self._status == 0:
             self._head_bytes += len(data)
+        unparsed, self._unparsed = self._unparsed, b""
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(unparsed + data if unparsed else data)
         except httptools.HttpParserCallbackError:
-            # A fault of ours: the request ends with an error instead of waiting for a deadline.
-            _log.exception("an answer could not be handled")
-            self._fail("the gateway failed to handle the answer")
+            self._fail_by_own_fault()
             return
         except httptools.HttpParserError as error:
             self._fail(f"the answer is not valid HTTP/1.1: {error}")
@@ -203,6 +215,46 @@ class UpstreamConnection(asyncio.Protocol):
         elif self.sink is not None:
             self._between_chunks = self._between_chunks and data.endswith(b"\r\n")
             self.sink.answer_flush()
+
+    def _begin_stream(self, head: AnswerHead, known: bytes, data: bytes) -> None:
+        """Hand the head of a stream over that the parser need not see."""
+        call, sink = self.call, self.sink
+        assert call is not None
+        assert sink is not None
+        self.answered = True
+        self._status = head.status
+        self._unparsed = known
+        self._between_chunks = True
+        call.payload = []
+        try:
+            sink.answer_head(head)
+        except Exception:  # noqa: BLE001 - as in `_parse`
+            self._fail_by_own_fault()
+            return
+        if self.sink is None:
+            return
+        rest = data[len(known) :]
+        if not rest:
+            self.sink.answer_flush()
+        elif not self._take_chunks(rest):
+            self._parse(rest)
+
+    def _take_chunks(self, data: bytes) -> bool:
+        """Hand over what is nothing but whole chunks, and see the end of the body."""
+        contents = whole_chunks(data)
+        if contents is None:
+            return False
+        try:
+            for content in contents:
+                if content and self.sink is not None:
+                    self.sink.answer_body(content)
+            if not contents[-1]:
+                self._finish(reusable=True)
+            elif self.sink is not None:
+                self.sink.answer_flush()
+        except Exception:  # noqa: BLE001 - as in `_parse`
+            self._fail_by_own_fault()
+        return True
 
     def _take_known(self, head: AnswerHead, body: bytes) -> None:
         """Hand a whole answer over that the parser need not see; the connection is free again."""
@@ -252,12 +304,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        if self._status:  # of a surplus answer, or known before
+            return
         status = self._parser.get_status_code()
         if status < 200:
             self._headers = []
             self._first_read = b""  # begins with another head than the answer's
-            return
-        if self.complete:  # of a surplus answer
             return
         self._status = status
         self._framed = (
@@ -277,13 +329,16 @@ class UpstreamConnection(asyncio.Protocol):
         """Remember a plain head of an answer that leaves its connection open."""
         first_read, self._first_read = self._first_read, b""
         if (
-            head.status == 200
-            and self._parser.get_http_version() == "1.1"
-            and find(head.headers, b"connection") is None
-            and is_plain(head.headers)
+            head.status != 200
+            or self._parser.get_http_version() != "1.1"
+            or find(head.headers, b"connection") is not None
         ):
+            return
+        if is_plain(head.headers):
             known = AnswerHead(head.status, without_length(head.headers))
             self._pool.known_heads.keep(first_read, known)
+        elif is_chunked(head.headers):
+            self._pool.stream_head.keep(first_read, len(head.headers), head)
 
     def on_chunk_header(self) -> None:
         self._between_chunks = False
@@ -323,28 +378,14 @@ class UpstreamConnection(asyncio.Protocol):
         if call is not None:
             call.lost(reason, answered=self.answered)
 
+    def _fail_by_own_fault(self) -> None:
+        """The request ends with an error instead of waiting for a deadline."""
+        _log.exception("an answer could not be handled")
+        self._fail("the gateway failed to handle the answer")
+
     def _drop(self) -> None:
         if self.transport is not None:
             self.transport.abort()
-
-
-def chunk_start(data: bytes) -> int:
-    """Where the content of `data` begins if it is exactly one chunk of a body, else 0.
-
-    RFC 9112 section 7.1, without extensions. The last chunk, of size 0, is for the parser.
-    """
-    line_end = data.find(b"\r\n", 1, MOST_SIZE_DIGITS + 2)
-    if line_end < 0 or not data.endswith(b"\r\n"):
-        return 0
-    digits = data[:line_end]
-    # `int` would take a sign, blanks, underscores and "0x" as well.
-    if not digits.isalnum() or digits[1:2] in _NO_DIGIT:
-        return 0
-    try:
-        size = int(digits, 16)
-    except ValueError:
-        return 0
-    return line_end + 2 if size and len(data) == line_end + size + 4 else 0
 
 
 class UpstreamCall:
@@ -459,6 +500,7 @@ class UpstreamPool:
         self.max_idle = max_idle
         self.idle_s = idle_s
         self.known_heads: KnownHeads[AnswerHead] = KnownHeads()
+        self.stream_head: KnownStreamHead[AnswerHead] = KnownStreamHead()
         self._idle: dict[Address, list[UpstreamConnection]] = {}
         self._open = 0
 

@@ -4,7 +4,8 @@ Clients and engines repeat themselves: from one message of theirs to the next, o
 Content-Length differ in the head. A head is known by its bytes without these digits. What is found
 here is therefore byte for byte what the strict parser and our own rules have accepted before, and
 its framing is one number. All else goes through the parser: an unknown head, a message that did
-not come whole and alone in one read, any transfer coding.
+not come whole and alone in one read, any transfer coding but that of a stream in chunks, whose
+head is the same in each answer of an engine.
 """
 
 from __future__ import annotations
@@ -88,6 +89,31 @@ class KnownHeads(Generic[Known]):
         self._known[data[:start] + data[after:end]] = known
 
 
+class KnownStreamHead(Generic[Known]):
+    """What was made of the head of a body in chunks: the last one, byte for byte."""
+
+    __slots__ = ("_head", "_known")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._known: Known | None = None
+
+    def match(self, data: bytes) -> tuple[Known, bytes] | None:
+        """What is known of the head that `data` begins with, and that head."""
+        known = self._known
+        return (known, self._head) if known is not None and data.startswith(self._head) else None
+
+    def keep(self, data: bytes, headers: int, known: Known) -> None:
+        """Remember what was made of the head that `data` begins with, with so many fields.
+
+        The caller vouches that the parser began at the first byte and that `is_chunked` holds.
+        """
+        end = data.find(_END, 0, MAX_HEAD_BYTES)
+        # As many lines as the parser saw, and the blank one: it ended where we think it did.
+        if end > 0 and data.count(b"\n", 0, end) == headers:
+            self._head, self._known = data[: end + 4], known
+
+
 def without_length(headers: Sequence[Header]) -> list[Header]:
     """The fields that all messages with a known head have in common."""
     return [header for header in headers if header[0] != b"content-length"]
@@ -99,4 +125,12 @@ def is_plain(headers: Sequence[Header]) -> bool:
     return names.count(b"content-length") == 1 and _ODD.isdisjoint(names)
 
 
+def is_chunked(headers: Sequence[Header]) -> bool:
+    """Whether a body comes in chunks, and nothing else is asked for."""
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    others = (name for name, _ in headers if name != b"transfer-encoding")
+    return codings == [b"chunked"] and _STRANGE.isdisjoint(others)
+
+
+_STRANGE = frozenset((b"content-length", b"expect", b"upgrade", b"trailer"))
 _ODD = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"trailer"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.config.quantities import (
+from headrace.core.quantities import (
     DURATION_PATTERN,
     SIZE_PATTERN,
     format_duration,
