@@ -109,6 +109,7 @@ class _Kept:
 
     first_ready: asyncio.Future[None]
     task: asyncio.Task[None]
+    is_retired: bool = False
 
 
 class LocalFleet:
@@ -172,8 +173,10 @@ class LocalFleet:
         """
         kept = self._kept.get(name)
         if kept is not None:
-            kept.task.cancel()
-            await asyncio.gather(kept.task, return_exceptions=True)
+            if not kept.is_retired:  # once: a second time would cut off the end of its process
+                kept.is_retired = True
+                kept.task.cancel()
+            await asyncio.gather(asyncio.shield(kept.task), return_exceptions=True)
             kept.first_ready.cancel()
             self._kept.pop(name, None)
 
