@@ -132,7 +132,10 @@ async def test_data_that_are_lost_leave_the_metric_and_fail_its_value(tmp_path: 
     async with engine() as one, serving(tmp_path, f"pools:\n{pool(one)}") as gateway:
         scaled = "{min_replicas: 2, tick: 100ms, stale: 300ms}"
         async with (
-            scaling(tmp_path, gateway.control, scaled, 0) as scaler,
+            # By its name, which is looked up.
+            scaling(
+                tmp_path, gateway.control.replace("127.0.0.1", "localhost"), scaled, 0
+            ) as scaler,
             KedaClient(scaler.keda) as client,
         ):
             assert await known(client) == (2.0, 2, True)

@@ -28,6 +28,14 @@ class ReportSource(Protocol):
         ...
 
 
+class Finder(Protocol):
+    """Where gateways are found that come and go."""
+
+    async def find(self) -> Sequence[ReportSource]:
+        """All that are to be asked now. Never raises; must return within a few seconds."""
+        ...
+
+
 class HistorySource(Protocol):
     """Where the demand of the past is kept."""
 

@@ -117,6 +117,8 @@ class PoolScaler:
         if self._hysteresis.number is None:
             self._adopt(view, floor)
         forbidden = "while data are missing" if troubles else self._unknown(now)
+        if not forbidden and self._demand.left:
+            forbidden = f"so soon after gateway {', '.join(self._demand.left)} has left"
         why = self._hysteresis.decide(
             min(needed, ceiling.replicas),
             now,

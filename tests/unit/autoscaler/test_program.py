@@ -210,7 +210,7 @@ async def test_it_runs_until_it_is_cancelled_while_one_gateway_hangs():
     world.autoscaler._settings = GatheringSettings(interval_s=0.01, timeout_s=0.05)
     task = asyncio.create_task(world.autoscaler.run())
     async with asyncio.timeout(30.0):
-        while world.value() is None or "hangs" not in world.autoscaler.gathering.failures:
+        while world.pool.plan is None or "hangs" not in world.autoscaler.gathering.failures:
             await asyncio.sleep(0.01)
     assert world.autoscaler.gathering.failures["hangs"] == "no answer within 0.05 s"
     task.cancel()
