@@ -42,7 +42,8 @@ def main() -> int:
     print(PUBLISHED)
     print("| step | scaler | attainment | mean replicas | peak | changes |\n" + "|---" * 6 + "|")
     for minutes in options.minutes:
-        requests = list(arrivals_of(_ramp(minutes, options), LognormalSpread(1.0), 0, gap_cv=1.0))
+        ramp, spread = _ramp(minutes, options), LognormalSpread(1.0)
+        requests = list(arrivals_of(ramp, spread, options.seed, gap_cv=1.0))
         demand = demand_of_trace("ramp", requests, engine, seed=0)
         played = None if options.mode == "fluid" else requests
         workload = ScalingWorkload("ramp", demand, played)
@@ -73,6 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--min", type=int, default=1)
     parser.add_argument("--max", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0, help="another draw of the requests")
     parser.add_argument("--mode", choices=("events", "fluid"), default="events")
     return parser.parse_args()
 

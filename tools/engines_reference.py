@@ -74,6 +74,8 @@ def _section(known: Dialect) -> str:
         f"Read: {paths}. Ready when `GET {known.health_path}` answers 200. A connection is "
         f"{after} after a stream."
     )
+    if known.sleep_mode is not None:
+        probes += f" It can stand by asleep, if it was started with {known.sleep_mode.needs}."
     return "\n".join(
         [
             f"## `{known.name}`: {known.title}{mark}",

@@ -132,7 +132,10 @@ async def test_data_that_are_lost_leave_the_metric_and_fail_its_value(tmp_path: 
     async with engine() as one, serving(tmp_path, f"pools:\n{pool(one)}") as gateway:
         scaled = "{min_replicas: 2, tick: 100ms, stale: 300ms}"
         async with (
-            scaling(tmp_path, gateway.control, scaled, 0) as scaler,
+            # By its name, which is looked up.
+            scaling(
+                tmp_path, gateway.control.replace("127.0.0.1", "localhost"), scaled, 0
+            ) as scaler,
             KedaClient(scaler.keda) as client,
         ):
             assert await known(client) == (2.0, 2, True)
@@ -193,3 +196,39 @@ scaling:
         assert "1 ready" in told.decode()
         gateway.signal()
         assert (await gateway.ended())[0] == 0
+
+
+async def test_a_sleeping_engine_is_woken_when_it_is_wanted(tmp_path: Path):
+    def text(least: int, standby: int) -> str:
+        return f"""
+grace: 0s
+pools:
+  - name: p
+    model: m
+    engine: vllm
+    start:
+      command: {ENGINE.replace("]", ", --sleep-mode, 50ms]")}
+      sleep: {{level: 1, timeout: 1m}}
+scaling:
+  gathering: {{interval: 100ms}}
+  pools: {{p: {{min_replicas: {least}, warm_replicas: 1, max_replicas: 2, tick: 200ms,
+    standby_replicas: {standby}}}}}
+"""
+
+    async with serving(tmp_path, text(1, 1)) as gateway:
+        await gateway.hears("stands by, asleep")
+        standby = 'headrace_scaling_replicas{phase="standby",pool="p"}'
+        async with asyncio.timeout(HANG_S):
+            while await gateway.metric(standby) != 1.0:
+                await asyncio.sleep(0.05)
+        await gateway.reload(text(2, 0))
+        if not any("joins from standby, awake after" in line for line in gateway.said):
+            await gateway.hears("joins from standby, awake after")
+        wakes = 'headrace_scaling_wakes_total{outcome="joined",pool="p"}'
+        assert await gateway.metric(wakes) == 1.0
+        assert await gateway.metric('headrace_scaling_wake_seconds{pool="p"}') > 0.0
+        body = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "Hi"}]}
+        asked = [gateway.client.post("/v1/chat/completions", json=body) for _ in range(16)]
+        answers = await asyncio.gather(*asked)
+        assert {each.status_code for each in answers} == {200}
+        assert {each.headers["x-headrace-replica"] for each in answers} == {"p-0", "p-1"}

@@ -1,13 +1,14 @@
 """One GPU budget over several pools: what each may use, from what all of them wish.
 
 A pool's wish is that of its last plan before any ceiling, so that one whose demand rises gets what
-is free, and where there is not enough for all, shares go by weight (`core/gpu_budget.py`).
+is free, and where there is not enough for all, shares go by weight (`core/gpu_budget.py`). What
+all of them leave is for replicas that stand by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from headrace.autoscaler.pool import ScaledPool
@@ -24,6 +25,11 @@ class GpuBudget:
     def share(self, pools: Mapping[str, ScaledPool]) -> dict[str, float]:
         """GPUs of each pool now."""
         claims = tuple(self._claim(pool) for pool in pools.values())
+        working = share_gpus(claims, self.gpus)
+        claims = tuple(
+            replace(claim, floor=working[claim.pool], wanted=working[claim.pool] + _standby(pool))
+            for claim, pool in zip(claims, pools.values(), strict=True)
+        )
         granted = share_gpus(claims, self.gpus)
         return {claim.pool: float(granted[claim.pool] * claim.gpus_per_replica) for claim in claims}
 
@@ -45,3 +51,9 @@ def _wish(pool: ScaledPool) -> int:
         return pool.present()
     asking = [each.replicas for each in pool.plan.signals if each.kind != "ceiling"]
     return ceil(max(asking, default=0.0))
+
+
+def _standby(pool: ScaledPool) -> int:
+    """Replicas that are to stand by: none beside none that work, and none where KEDA makes them."""
+    kept = pool.actuator is not None and _wish(pool) > 0
+    return pool.scaler.settings.standby_replicas if kept else 0

@@ -40,6 +40,12 @@ class Gathering:
         self.failures: dict[str, str] = {}
         """Why a gateway's last read failed, by its name; those that went well are not in it."""
 
+    def expect(self, gateways: Sequence[str]) -> None:
+        """These are all that should tell something from now on; others are forgotten."""
+        self.expected = tuple(gateways)
+        self._told = {name: told for name, told in self._told.items() if name in self.expected}
+        self.failures = {name: why for name, why in self.failures.items() if name in self.expected}
+
     def take(self, gateway: str, report: ScalingReport, now: float) -> None:
         """A gateway told something."""
         self._told[gateway] = Told(report, now)

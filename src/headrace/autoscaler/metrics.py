@@ -89,6 +89,17 @@ def _forecast_error(pool: ScaledPool, _now: float) -> Rows:
         yield (), pool.plan.outlook.error
 
 
+def _wakes(pool: ScaledPool, _now: float) -> Rows:
+    if pool.actuator is not None:
+        yield ("joined",), float(pool.actuator.wakes.joined)
+        yield ("failed",), float(pool.actuator.wakes.failed)
+
+
+def _wake_s(pool: ScaledPool, _now: float) -> Rows:
+    if pool.actuator is not None and pool.actuator.wakes.joined:
+        yield (), pool.actuator.wakes.last_s
+
+
 METRICS = (
     PoolMetric(
         "headrace_scaling_wanted_replicas",
@@ -144,6 +155,18 @@ METRICS = (
         "headrace_scaling_forecast_error",
         "Measured error of the forecast: mean |log(seen / forecast)|.",
         _forecast_error,
+    ),
+    PoolMetric(
+        "headrace_scaling_wakes_total",
+        "Standby replicas that were woken, by outcome; only where this process starts them.",
+        _wakes,
+        ("outcome",),
+        kind="counter",
+    ),
+    PoolMetric(
+        "headrace_scaling_wake_seconds",
+        "How long the last standby that joined took to wake; 0 for one that was not asleep.",
+        _wake_s,
     ),
     PoolMetric(
         "headrace_scaling_decisions_total",

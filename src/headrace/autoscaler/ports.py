@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from headrace.core.demand_history import DemandSample
-from headrace.core.scaling_observation import ReplicaObservation
+from headrace.core.scaling_observation import ReplicaObservation, Wakes
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import ScalingReport
 
@@ -28,6 +28,14 @@ class ReportSource(Protocol):
         ...
 
 
+class Finder(Protocol):
+    """Where gateways are found that come and go."""
+
+    async def find(self) -> Sequence[ReportSource]:
+        """All that are to be asked now. Never raises; must return within a few seconds."""
+        ...
+
+
 class HistorySource(Protocol):
     """Where the demand of the past is kept."""
 
@@ -42,6 +50,11 @@ class Actuator(Protocol):
     @property
     def refused(self) -> str:
         """Why the last order could not be had; "" if it could."""
+        ...
+
+    @property
+    def wakes(self) -> Wakes:
+        """What became of standbys that were woken."""
         ...
 
     def observed(self) -> Sequence[ReplicaObservation]:

@@ -14,7 +14,7 @@ from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.pool import ScaledPool
-from headrace.autoscaler.ports import ReportSource, SourceError
+from headrace.autoscaler.ports import Finder, ReportSource, SourceError
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.autoscaler.tolerance import HpaValue
 from headrace.core.scaling_plan import ScalePlan
@@ -31,13 +31,14 @@ class Autoscaler:
 
     Args:
         pools: What is scaled.
-        sources: The gateways.
+        sources: The gateways that are always there.
         settings: How they are asked.
         clock: Unix time in seconds.
         store: Keeps what the scalers have learned, now and then and at the end.
         on_change: Called after each decision that changes something.
         minutes: Keeps demand by the minute.
         budget: GPUs that all pools share.
+        finder: Finds gateways that come and go, beside `sources`.
     """
 
     def __init__(
@@ -51,12 +52,15 @@ class Autoscaler:
         on_change: Callable[[ScaledPool], None] | None = None,
         minutes: MinuteLog | None = None,
         budget: GpuBudget | None = None,
+        finder: Finder | None = None,
     ) -> None:
         self.scaled = {pool.name: pool for pool in pools}
         self.gathering = Gathering([source.name for source in sources])
         self.clock = clock
         self.ticks = 0
         self._sources = sources
+        self._finder = finder
+        self._followed: dict[str, asyncio.Task[None]] = {}
         self._settings = settings
         self._store = store
         self._stored_s = clock()
@@ -70,9 +74,24 @@ class Autoscaler:
     async def run(self) -> None:
         """Go on until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for source in self._sources:
-                group.create_task(self._follow(source), name=f"ask {source.name}")
+            await self._look_up(group)
             group.create_task(self._beat(), name="decide")
+            while self._finder is not None:
+                await asyncio.sleep(self._settings.lookup_interval_s)
+                await self._look_up(group)
+
+    async def _look_up(self, group: asyncio.TaskGroup) -> None:
+        """Follow those gateways that there are now."""
+        found = () if self._finder is None else await self._finder.find()
+        sources = {source.name: source for source in (*self._sources, *found)}
+        for name in [name for name in self._followed if name not in sources]:
+            self._followed.pop(name).cancel()
+        # Those who are gone may have told something while they were asked for the last time.
+        self.gathering.expect(tuple(sources))
+        for name, source in sources.items():
+            if name not in self._followed:
+                task = group.create_task(self._follow(source), name=f"ask {name}")
+                self._followed[name] = task
 
     async def _follow(self, source: ReportSource) -> None:
         while True:

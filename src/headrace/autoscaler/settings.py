@@ -23,6 +23,8 @@ class GatheringSettings:
     """For one answer."""
     max_answer_bytes: int = 8 * 1024 * 1024
     """The largest answer that is read."""
+    lookup_interval_s: float = 5.0
+    """Between two look-ups of the names in `gateways`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,9 @@ class ScalingSection:
     pools: dict[str, PoolScaling]
     """The pools to scale, by name. What is not here is left alone."""
     gateways: tuple[str, ...] = ()
-    """Control planes of all gateways before these pools, as `http://10.0.0.1:9091`, for
-    `headrace scaler`. Without any, the gateway that reads this file scales them by itself."""
+    """Control planes of all gateways before these pools, for `headrace scaler`: addresses, as
+    `http://10.0.0.1:9091`, or names, as `http://gateways.llm:9091`, whose every address is a
+    gateway. Without any, the gateway that reads this file scales them by itself."""
     gpus: int | None = None
     """GPUs that all these pools together may use; without it each has its `max_replicas` only."""
     gathering: GatheringSettings = field(default_factory=GatheringSettings)

@@ -10,17 +10,21 @@ from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.core.scaling_report import ScalingReport
 from headrace.edges.http import fetch
+from headrace.edges.http.tls import ClientTls
 
 _PATH = "/api/v1/scaling"
 _decoder = msgspec.json.Decoder(ScalingReport)
 
 
 class HttpSource:
-    """The control plane of a gateway, by its URL."""
+    """The control plane of a gateway, by its URL; `https` by `tls`, or as the system trusts."""
 
-    def __init__(self, url: str, settings: GatheringSettings) -> None:
+    def __init__(
+        self, url: str, settings: GatheringSettings, *, tls: ClientTls | None = None
+    ) -> None:
         self.name = url.rstrip("/")
         self._settings = settings
+        self._tls = tls
 
     async def read(self) -> ScalingReport:
         """What it tells now. Raises SourceError."""
@@ -29,6 +33,7 @@ class HttpSource:
                 self.name + _PATH,
                 timeout_s=self._settings.timeout_s,
                 max_bytes=self._settings.max_answer_bytes,
+                tls=self._tls,
             )
         except fetch.FetchError as error:
             raise SourceError(f"{self.name}: {error}") from None

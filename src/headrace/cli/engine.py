@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.cli import flags
@@ -31,6 +32,36 @@ def add_engine(commands: Commands) -> None:
         help="as an engine on this GPU with this model would, such as h100-llama-3.1-8b: batching, "
         "KV cache, prefix caching; or the file of a measured one, *.yaml",
     )
+    _add_model_flags(engine)
+    add("--count", type=flags.count, default=1, metavar="N", help="how many engines (1)")
+    add(
+        "--port",
+        type=flags.port,
+        default=8000,
+        metavar="PORT",
+        help="of the first one, the others follow (8000); 0 takes free ones",
+    )
+    add(
+        "--load-time",
+        type=flags.duration,
+        default=0.0,
+        metavar="TIME",
+        help="listen only after so long, as an engine that loads a model (0s)",
+    )
+    add(
+        "--sleep-mode",
+        type=flags.duration,
+        metavar="TIME",
+        help="serve vLLM's /sleep, /wake_up and /is_sleeping; weights take so long to come back",
+    )
+    add("--tokens", type=flags.count, default=128, metavar="N", help="tokens of an answer (128)")
+    add("--model", default="emulated", metavar="NAME", help="the model's name (emulated)")
+    engine.set_defaults(run=_engine)
+
+
+def _add_model_flags(engine: argparse.ArgumentParser) -> None:
+    """What only modelled engines take."""
+    add = engine.add_argument
     add(
         "--kv-tokens",
         type=flags.count,
@@ -50,24 +81,6 @@ def add_engine(commands: Commands) -> None:
         help="with --profile: publish what is cached over ZMQ here, replay on the next port, the "
         "other engines on those that follow; 0 takes free ones. Needs the extra kv-events",
     )
-    add("--count", type=flags.count, default=1, metavar="N", help="how many engines (1)")
-    add(
-        "--port",
-        type=flags.port,
-        default=8000,
-        metavar="PORT",
-        help="of the first one, the others follow (8000); 0 takes free ones",
-    )
-    add(
-        "--load-time",
-        type=flags.duration,
-        default=0.0,
-        metavar="TIME",
-        help="listen only after so long, as an engine that loads a model (0s)",
-    )
-    add("--tokens", type=flags.count, default=128, metavar="N", help="tokens of an answer (128)")
-    add("--model", default="emulated", metavar="NAME", help="the model's name (emulated)")
-    engine.set_defaults(run=_engine)
 
 
 def _engine(options: argparse.Namespace) -> int:
@@ -91,7 +104,7 @@ def _engine(options: argparse.Namespace) -> int:
         else:
             settings = timing.settings(options.model, options.tokens)
         return run_engines(
-            settings,
+            replace(settings, wake_s=options.sleep_mode),
             timing,
             count=options.count,
             port=options.port,

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 
 from headrace.compose.wiring import Gateway, StartError
-from headrace.config import Loaded
+from headrace.config import Loaded, PoolSection
 from headrace.edges.fleets.command import CommandReplicas
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
+from headrace.edges.fleets.sleep_mode import EngineSleep
+from headrace.engines.registry import dialect
 
 
 def in_flight_of(gateway: Gateway) -> Callable[[str], int]:
@@ -39,6 +41,7 @@ class LocalPools:
                     notice=lambda _replica, line: notice(line),
                     clock=time.time,
                     trouble=gateway.trouble,
+                    sleeper=_sleeper_of(pool),
                 )
 
     def start(self) -> None:
@@ -53,3 +56,11 @@ class LocalPools:
         """End every process."""
         for fleet in self.fleets.values():
             await fleet.close()
+
+
+def _sleeper_of(pool: PoolSection) -> EngineSleep | None:
+    """What puts its standbys to sleep, if they are to."""
+    mode = dialect(pool.engine).sleep_mode
+    if pool.start is None or pool.start.sleep is None or mode is None:
+        return None
+    return EngineSleep(mode, pool.start.sleep)

@@ -14,15 +14,15 @@ from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.keda import PlansForKeda
 from headrace.autoscaler.minutes import MinuteLog
+from headrace.autoscaler.names import NamedGateways
 from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
-from headrace.autoscaler.ports import Actuator, ReportSource, SourceError
+from headrace.autoscaler.ports import Actuator, Finder, ReportSource, SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import (
     DEFAULT_KV_CAPACITY_TOKENS,
     PoolScaling,
     ScalingSection,
 )
-from headrace.autoscaler.sources import HttpSource
 from headrace.compose.lifecycle import StopSignals, run_loop
 from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
@@ -52,6 +52,7 @@ class ScalerHost:
         sources: The gateways to ask.
         actuators: What starts and ends replicas, by pool; KEDA does for the others.
         terminal: Takes a line for each change of what is wanted.
+        finder: Finds gateways that come and go, beside `sources`.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class ScalerHost:
         sources: Sequence[ReportSource],
         actuators: Mapping[str, Actuator],
         terminal: Terminal,
+        *,
+        finder: Finder | None = None,
     ) -> None:
         self._section = section
         self._folder = folder
@@ -80,6 +83,7 @@ class ScalerHost:
             on_change=self._on_change,
             minutes=self._minutes(),
             budget=_budget_of(section),
+            finder=finder,
         )
         self._keda: KedaServer | None = None
         self._restored: frozenset[str] = frozenset()
@@ -281,8 +285,8 @@ def run_scaler(loaded: Loaded, terminal: Terminal) -> int:
 async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> int:
     stop = StopSignals()
     stop.listen()
-    sources = [HttpSource(url, section.gathering) for url in section.gateways]
-    host = ScalerHost(section, loaded.folder, sources, {}, terminal)
+    gateways = NamedGateways(section.gateways, section.gathering)
+    host = ScalerHost(section, loaded.folder, (), {}, terminal, finder=gateways)
     server = await _listen(host, section)
     try:
         await host.start()

@@ -12,7 +12,7 @@ from headrace.config import checks
 from headrace.config.binding import MISSING_VALUE, Binder
 from headrace.config.document import ConfigError, Problem, parse
 from headrace.config.profile_file import latency_of, read_text
-from headrace.config.scaling_checks import scaling_exposure, scaling_findings
+from headrace.config.scaling_checks import scaling_exposure, scaling_findings, scaling_warnings
 from headrace.config.schema import Config, PoolSection
 from headrace.config.secret_values import SecretReader, Secrets
 from headrace.config.shapes import section_of
@@ -76,7 +76,8 @@ def load(
     ]
     if problems:
         raise ConfigError(str(path), problems)
-    warnings = (*(keys.warnings if keys else ()), *checks.warnings(config))
+    told = (*checks.warnings(config), *scaling_warnings(config))
+    warnings = (*(keys.warnings if keys else ()), *told)
     return Loaded(str(path), config, secrets, keys, warnings)
 
 

@@ -10,10 +10,13 @@ from headrace.config.document import join
 from headrace.config.schema import Config, PoolSection
 from headrace.edges.fleets.command import CommandReplicas
 from headrace.edges.fleets.keep_alive import LocalFleetError
+from headrace.engines.registry import DIALECTS, dialect
 from headrace.gateway.control import is_loopback
 
 Finding = tuple[str, str]
 """Path and message."""
+_SLEEPS = "--enable-sleep-mode"
+"""Without it vLLM says that it sleeps and does not (captured of 0.32.0)."""
 
 
 def scaling_findings(config: Config) -> Iterator[Finding]:
@@ -32,6 +35,31 @@ def scaling_findings(config: Config) -> Iterator[Finding]:
         else:
             yield from _scaled(pool, scaling, path)
     yield from _section(config.scaling)
+
+
+def scaling_warnings(config: Config) -> Iterator[str]:
+    """What is allowed and will hardly do what was meant."""
+    scaled = {} if config.scaling is None else config.scaling.pools
+    for index, pool in enumerate(config.pools):
+        start = pool.start
+        standby = scaled[pool.name].standby_replicas if pool.name in scaled else 0
+        if standby and start is None:
+            yield (
+                f"scaling.pools.{pool.name}.standby_replicas is {standby}, and nobody keeps them: "
+                "only pools with `start` have standbys"
+            )
+        if start is None or start.sleep is None:
+            continue
+        if not standby:
+            yield (
+                f"pools[{index}].start.sleep has nobody to put to sleep: "
+                f"scaling.pools.{pool.name}.standby_replicas is 0"
+            )
+        if any(part == "vllm" for part in start.command) and _SLEEPS not in start.command:
+            yield (
+                f"pools[{index}].start.command does not say {_SLEEPS}: the engine answers that it "
+                "sleeps, and keeps its GPU's memory"
+            )
 
 
 def scaling_exposure(config: Config) -> Iterator[Finding]:
@@ -58,6 +86,12 @@ def _started(pool: PoolSection, path: str, scaled: dict[str, PoolScaling]) -> It
     if not pool.start.command:
         yield f"{path}.start.command", "is empty; give the command that serves a replica"
         return
+    if pool.start.sleep is not None and dialect(pool.engine).sleep_mode is None:
+        able = sorted(name for name in DIALECTS if dialect(name).sleep_mode is not None)
+        yield (
+            f"{path}.start.sleep",
+            f"is for engines that can sleep ({', '.join(able)}), not {pool.engine!r}; leave it out",
+        )
     try:
         CommandReplicas(pool.start).check()
     except LocalFleetError as error:

@@ -40,7 +40,11 @@ NOISE_SIGMAS = 2.0
 UNEQUAL = 2.0
 """E[cost²] / E[cost]²: requests vary in cost, which is more noise than their count alone has."""
 FORGET_GATEWAY_S = 900.0
-"""A gateway that nobody expects is forgotten so long after its last word."""
+"""A gateway that nobody expects is forgotten so long after its last word.
+
+Where those who should report are named, one that is named no more has left: its clients go to the
+others, so that its last rate would be counted twice. Until it is forgotten nothing is lowered.
+"""
 
 
 _PLAIN = (
@@ -77,7 +81,8 @@ class DemandMeter:
     """Load of a pool now, its history by the minute, and what is not known of it.
 
     After `observe`: `load` in replicas fully used, `requests_per_s`, `capacity` of one replica at
-    the lengths seen lately, `troubles` in words (empty: complete), `minutes` completed just now.
+    the lengths seen lately, `troubles` in words (empty: complete), `left` the gateways that are not
+    expected any more and not forgotten yet, `minutes` completed just now.
     `usable` is the share of the reckoned capacity that may be used; whoever learns it sets it.
     """
 
@@ -94,6 +99,7 @@ class DemandMeter:
         "capacity",
         "idle_since_s",
         "known_since_s",
+        "left",
         "lengths",
         "load",
         "minutes",
@@ -120,6 +126,7 @@ class DemandMeter:
         self.requests_per_s = 0.0
         self.minutes: list[MinuteLoad] = []
         self.troubles: list[str] = []
+        self.left: tuple[str, ...] = ()
         self.usable = 1.0
 
     def observe(
@@ -140,7 +147,7 @@ class DemandMeter:
     @property
     def held_requests(self) -> float:
         """Requests that wait at gateways."""
-        return sum(gateway.held_requests for gateway in self._gateways.values())
+        return sum(gateway.held_requests for gateway in self._counted())
 
     def state(self) -> dict[str, Any]:
         """All that `observe` builds on, as JSON can hold it."""
@@ -187,13 +194,17 @@ class DemandMeter:
         here = {report.gateway for report in observation.gateways}
         expected = observation.expected_gateways
         told = {name: "no report" for name in expected if name not in here}
+        left: list[str] = []
         for name, gateway in list(self._gateways.items()):
             if name in here:
                 told[name] = gateway.trouble_at(now, stale_s)
             elif name not in expected and now - gateway.true_at_s > FORGET_GATEWAY_S:
                 del self._gateways[name]
-            elif name not in expected:
+            elif expected and name not in expected:
+                left.append(name)
+            elif not expected:
                 told[name] = "reports no more"
+        self.left = tuple(left)
         self.troubles = [f"gateway {name}: {trouble}" for name, trouble in told.items() if trouble]
         if not self._gateways:
             self.troubles.append("no gateway has reported")
@@ -248,8 +259,12 @@ class DemandMeter:
         if self.capacity is not None:
             self.load = self.requests_per_s / self.capacity.requests_per_s
 
+    def _counted(self) -> Iterator[GatewayTotals]:
+        """All but those that have left."""
+        return (totals for name, totals in self._gateways.items() if name not in self.left)
+
     def _rate(self, window_s: float) -> float | None:
-        rates = [gateway.requests_per_s(window_s) for gateway in self._gateways.values()]
+        rates = [gateway.requests_per_s(window_s) for gateway in self._counted()]
         known = [rate for rate in rates if rate is not None]
         return sum(known) if known else None
 
@@ -257,8 +272,10 @@ class DemandMeter:
         """Spread the load since the last look over the minutes of the clock."""
         self.minutes = []
         begin_s = self._seen_s
-        if self.troubles:
-            # What is known in part is not what was: nobody learns from it.
+        left_s = (self._gateways[name].true_at_s for name in self.left)
+        if self.troubles or any(now - each < MINUTE_S for each in left_s):
+            # What is known in part, or moves from one to the other, is not what was: nobody learns
+            # from it.
             self._start_minute(now // MINUTE_S * MINUTE_S + MINUTE_S)
             return
         if begin_s is None or self.known_since_s is None or self.capacity is None:

@@ -25,7 +25,7 @@ from headrace.core.drain_choice import drain_order
 from headrace.core.hysteresis import Hysteresis
 from headrace.core.misses import MissLog
 from headrace.core.scaling_backlog import backlog_of, clear_s
-from headrace.core.scaling_bounds import bounds, in_groups
+from headrace.core.scaling_bounds import bounds, in_groups, standby_seats
 from headrace.core.scaling_observation import PoolObservation, ReplicaObservation
 from headrace.core.scaling_plan import DemandOutlook, ScalePlan, Signal
 from headrace.core.scaling_settings import EngineFigures, ScalingSettings
@@ -117,6 +117,8 @@ class PoolScaler:
         if self._hysteresis.number is None:
             self._adopt(view, floor)
         forbidden = "while data are missing" if troubles else self._unknown(now)
+        if not forbidden and self._demand.left:
+            forbidden = f"so soon after gateway {', '.join(self._demand.left)} has left"
         why = self._hysteresis.decide(
             min(needed, ceiling.replicas),
             now,
@@ -346,7 +348,7 @@ class PoolScaler:
             order=missing - len(wake),
             wake=wake,
             drain=drain_order(view.ordered, view.now)[:surplus] if surplus else (),
-            standby=settings.standby_replicas if number else 0,
+            standby=standby_seats(view, number),
             active=number > 0 or view.held_requests > 0.0,
             complete=complete,
             next_tick_s=view.now + settings.tick_s,

@@ -3,6 +3,8 @@
     floor    min_replicas; while there is demand also warm_replicas, and the calendar's
     ceiling  max_replicas, and the GPUs this pool may use
     groups   ordered and removed in whole groups: up to the next, down if the ceiling forbids that
+    standby  standby_replicas, and not more than have GPUs left beside those that work: who sleeps
+             keeps its seat, since to wake it takes its GPUs' memory back
 
 A floor that the configuration gives wins over a budget that would cut it: a budget is shared anew,
 a floor is a promise.
@@ -27,6 +29,17 @@ def in_groups(replicas: int, group: int, most: int, least: int) -> int:
     if rounded > most:
         rounded = most // group * group
     return max(rounded, least)
+
+
+def standby_seats(view: ScalingView, replicas: int) -> int:
+    """How many may stand by beside so many that work; none at zero, which is to cost nothing."""
+    if not replicas:
+        return 0
+    wanted, available = view.settings.standby_replicas, view.observation.gpus_available
+    if available is None:
+        return wanted
+    seats = int(available // max(view.figures.gpus, 1))
+    return min(wanted, max(seats - replicas, 0))
 
 
 def _floor(view: ScalingView, signals: Iterable[Signal]) -> Signal:

@@ -27,7 +27,8 @@ class Phase(StrEnum):
     DRAINING = "draining"
     """Takes nothing new; goes when its last stream has ended."""
     STANDBY = "standby"
-    """Loaded and asleep: ready within about a second."""
+    """Started, and kept out of the way: a process that is loaded, or an engine that sleeps. Ready
+    as soon as it is woken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,17 @@ class ReplicaObservation:
     """DCGM's `DCGM_FI_PROF_DRAM_ACTIVE`, where it is scraped."""
     cache_value_s: float | None = None
     """Seconds of prefill that its prefix cache is expected to save: what removing it would cost."""
+
+
+@dataclass(slots=True)
+class Wakes:
+    """What became of standby replicas that were woken, since the start."""
+
+    joined: int = 0
+    failed: int = 0
+    """Ended instead, for they did not wake."""
+    last_s: float = 0.0
+    """How long the last one that joined took."""
 
 
 @dataclass(frozen=True, slots=True)

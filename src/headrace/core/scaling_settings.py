@@ -79,7 +79,8 @@ class ScalingSettings:
     warm_replicas: int = 2
     """Never fewer while there was demand within `idle_to_zero_s`."""
     standby_replicas: int = 0
-    """Replicas kept loaded and asleep, ready in about a second."""
+    """Replicas kept beside them, loaded and out of the way: they join as soon as they are wanted.
+    They take GPUs of a shared budget too, those that are left."""
     target: ScalingTarget = field(default_factory=ScalingTarget)
     """What must be met."""
     kv_target: float = 0.75

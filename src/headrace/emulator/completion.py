@@ -37,6 +37,7 @@ class Completion:
     """An answer, streamed or whole. The client connection's `Exchange`."""
 
     __slots__ = (
+        "_aborted",
         "_ask",
         "_connection",
         "_details",
@@ -85,6 +86,7 @@ class Completion:
         self._shape = _Shape(self._identity, chat=ask.chat) if ask.stream else None
         self._first_s = self._last_s = now
         self._slow = False
+        self._aborted = False
         self._held: list[bytes] = []
 
     @property
@@ -108,6 +110,16 @@ class Completion:
         if generation.done:
             metrics.finished(generation, self._first_s, now, cut=self._ask.cut)
             self._finish()
+
+    def abort(self) -> None:
+        """See `timing.Answer.abort`."""
+        self._aborted = True
+        self._host.metrics.aborted()
+        if self._shape is not None:
+            if not self._generation.produced:
+                self._connection.start_response(200, [_EVENT_STREAM], length=None)
+            self._write(self._shape.event(b"", self._finish_reason(), None))
+        self._finish()
 
     # ------------------------------------------------------------ what the client does
 
@@ -179,6 +191,8 @@ class Completion:
         return _encode({**self._identity, "choices": [choice], "usage": usage})
 
     def _finish_reason(self) -> str:
+        if self._aborted:
+            return "abort"
         return "length" if self._ask.cut else "stop"
 
     def _usage(self, produced: int) -> dict[str, object]:

@@ -3,6 +3,8 @@
 HttpServer ─► EmulatedEngine.handle ─► Completion ─► TimingSource.submit
                                            ▲                │ wake_s
                                            └─ token ◄─ _advance (one timer for all streams)
+
+While it sleeps, prompts are kept from the timing source.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from dataclasses import replace
 
 import msgspec
 
@@ -17,11 +20,13 @@ from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import ConnectionLimits, HttpRequest, Refusal, RequestHead
 from headrace.edges.http.server import HttpServer
+from headrace.emulator import sleeping
 from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
 from headrace.emulator.prompt import Refused, read_ask, read_prompt, token_ids
 from headrace.emulator.settings import VLLM_VERSION, EngineSettings
-from headrace.emulator.timing import Generation, TimingSource
+from headrace.emulator.sleeping import Answer, SleepMode
+from headrace.emulator.timing import Generation, Occupancy, TimingSource
 
 SWEEP_S = 1.0
 """Deadlines of connections are checked this often."""
@@ -58,6 +63,13 @@ class EmulatedEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
         self._sweeper: asyncio.Task[None] | None = None
+        self._running: dict[Generation, None] = {}  # both in the order they came
+        self._kept: dict[Generation, None] = {}
+        self._sleep: SleepMode | None = None
+        if settings.wake_s is not None:
+            self._sleep = SleepMode(
+                settings.wake_s, fell_asleep=self._fell_asleep, awoke=self._awoke
+            )
 
     # ------------------------------------------------------------ life
 
@@ -85,20 +97,42 @@ class EmulatedEngine:
     # ------------------------------------------------------------ time
 
     def submit(self, generation: Generation, now: float) -> None:
-        """Hand a prompt to the timing source."""
+        """Hand a prompt to the timing source, or keep it until the engine is awake."""
+        if self._sleep is not None and self._sleep.level is not None:
+            self._kept[generation] = None
+            return
         self._timing.submit(generation, now)
+        self._running[generation] = None
         self._set_timer()
 
     def cancel(self, generation: Generation) -> None:
         """Forget a prompt."""
+        self._kept.pop(generation, None)
+        self._running.pop(generation, None)
         self._timing.cancel(generation)
 
     def _advance(self) -> None:
         self._timer_s = math.inf
         now = time.monotonic()
         for generation in self._timing.advance(now):
+            if generation.done:
+                self._running.pop(generation, None)
             generation.answer.token(now)
         self._set_timer()
+
+    def _fell_asleep(self, gives_back: bool) -> None:
+        """Abort what runs, and forget the cache where its memory is given back."""
+        for generation in tuple(self._running):
+            self.cancel(generation)
+            generation.answer.abort()
+        if gives_back:
+            self._timing.forget()
+
+    def _awoke(self) -> None:
+        kept, self._kept = self._kept, {}
+        now = time.monotonic()
+        for generation in kept:
+            self.submit(generation, now)
 
     def _set_timer(self) -> None:
         wake_s = self._timing.wake_s()
@@ -120,13 +154,18 @@ class EmulatedEngine:
         """Nothing is added to the listener's own errors."""
         return []
 
-    def handle(self, request: HttpRequest, connection: ClientConnection) -> Completion | None:
+    def handle(
+        self, request: HttpRequest, connection: ClientConnection
+    ) -> Completion | Answer | None:
         """Answer, or start a completion."""
         path = request.path
-        method = b"POST" if path in _POSTED else b"GET"
-        if request.method != method and path in (_POSTED | _READ):
+        sleep = self._sleep if path in sleeping.PATHS else None
+        method = b"POST" if path in _POSTED or path in sleeping.POSTED else b"GET"
+        if request.method != method and (sleep is not None or path in (_POSTED | _READ)):
             connection.respond(405, [JSON, (b"allow", method)], _NOT_ALLOWED)
             return None
+        if sleep is not None:
+            return sleep.handle(request, connection)
         try:
             if path in (b"/v1/chat/completions", b"/v1/completions"):
                 return self._complete(request, connection, chat=path != b"/v1/completions")
@@ -160,7 +199,8 @@ class EmulatedEngine:
         if path in (b"/health", b"/ping"):
             connection.respond(200, [], b"")
         elif path == b"/metrics":
-            page = self.metrics.render(self._timing.occupancy())
+            state = sleeping.AWAKE if self._sleep is None else self._sleep.state
+            page = self.metrics.render(self._occupancy(), state)
             headers: list[Header] = [(b"content-type", CONTENT_TYPE)]
             connection.respond(200, headers, page)
         elif path == b"/v1/models":
@@ -168,7 +208,7 @@ class EmulatedEngine:
         elif path == b"/version":
             _respond_json(connection, {"version": VLLM_VERSION})
         elif path == b"/load":
-            occupancy = self._timing.occupancy()
+            occupancy = self._occupancy()
             _respond_json(connection, {"server_load": occupancy.waiting + occupancy.running})
         elif path == b"/tokenize":
             tokens = token_ids(read_prompt(request.body, self.settings))
@@ -177,6 +217,11 @@ class EmulatedEngine:
             _respond_json(connection, {**answer, "token_strs": None})
         else:
             connection.respond(404, [JSON], _NOT_FOUND)
+
+    def _occupancy(self) -> Occupancy:
+        """With what waits for the engine to wake."""
+        told = self._timing.occupancy()
+        return replace(told, waiting=told.waiting + len(self._kept)) if self._kept else told
 
     def _models(self) -> dict[str, object]:
         model = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from headrace.emulator.settings import EngineSettings
 from headrace.emulator.timing import Generation, Occupancy
@@ -104,9 +104,10 @@ class EngineMetrics:
 
     # ------------------------------------------------------------ what is shown
 
-    def render(self, occupancy: Occupancy) -> bytes:
-        """Return the page."""
+    def render(self, occupancy: Occupancy, sleep_state: Mapping[str, float]) -> bytes:
+        """Return the page; `sleep_state` has the values of `engine_sleep_state`."""
         lines = [*self._gauges(occupancy), *self._counters(occupancy.preemptions)]
+        lines += self._sleep_state(sleep_state)
         for histogram in (
             self._ttft,
             self._itl,
@@ -126,6 +127,11 @@ class EngineMetrics:
         by_reason = "num_requests_waiting_by_reason"
         yield from self._sample("gauge", by_reason, waiting, ',reason="capacity"')
         yield from self._sample("gauge", "kv_cache_usage_perc", occupancy.kv_usage_ratio)
+
+    def _sleep_state(self, values: Mapping[str, float]) -> Iterable[str]:
+        yield "# TYPE vllm:engine_sleep_state gauge"
+        for state, value in values.items():
+            yield f'vllm:engine_sleep_state{{{self._labels},sleep_state="{state}"}} {value}'
 
     def _counters(self, preemptions: int) -> Iterable[str]:
         for name, value in (

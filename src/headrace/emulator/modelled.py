@@ -119,6 +119,15 @@ class ModelledTiming:
             self._on_kv(changes)
         return due
 
+    def forget(self) -> None:
+        """See `TimingSource.forget`."""
+        before = self._model
+        cached = before.cached_blocks
+        self._model = EngineModel(before.spec, records_kv=self._on_kv is not None)
+        self._model.preemptions = before.preemptions
+        if cached and self._on_kv is not None:
+            self._on_kv([BlocksRemoved(tuple(cached), self._now)])
+
     def occupancy(self) -> Occupancy:
         """See `TimingSource.occupancy`."""
         model = self._model

@@ -56,6 +56,9 @@ class ScriptedTiming:
             self._turn(wheel, now, due)
         return due
 
+    def forget(self) -> None:
+        """See `TimingSource.forget`; nothing is ever cached."""
+
     def occupancy(self) -> Occupancy:
         """See `TimingSource.occupancy`. Nothing ever waits; KV is what prompts and answers hold."""
         tokens = sum(each.prompt_tokens + each.produced for each in self._running)

@@ -26,6 +26,8 @@ class EngineSettings:
 
     prompt_tokens_details: bool = False
     """Whether usage says how much of a prompt was cached (`--enable-prompt-tokens-details`)."""
+    wake_s: float | None = None
+    """How long it takes to wake from sleep; None: it was not started with sleep mode."""
 
     @property
     def kv_capacity_tokens(self) -> int:

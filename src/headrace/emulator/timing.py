@@ -62,6 +62,10 @@ class Answer(Protocol):
         """One more token; the last one if the generation is done."""
         ...
 
+    def abort(self) -> None:
+        """There will be no more: the engine has stopped it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
@@ -94,6 +98,10 @@ class TimingSource(Protocol):
         A source that is behind is asked again at once, so a token never waits for another one of
         its own generation.
         """
+        ...
+
+    def forget(self) -> None:
+        """Forget what is cached; nothing runs then."""
         ...
 
     def occupancy(self) -> Occupancy:

@@ -13,6 +13,7 @@ from headrace.core.model import Endpoint
 from headrace.engines.answers import list_models, read_body
 from headrace.engines.errors import classify_error
 from headrace.engines.reading import Answers, EngineReading, ListedModel, Refusal
+from headrace.engines.sleep_mode import SleepMode
 from headrace.engines.streams import open_reader
 from headrace.engines.usage import BodyReading, StreamReader, UsageRule
 
@@ -48,6 +49,8 @@ class Dialect:
     closes_after_stream: bool = False
     """The server closes its connection after each stream, whatever its headers promise: a pool
     must not use it again."""
+    sleep_mode: SleepMode | None = None
+    """How it is put to sleep and woken, where it can be."""
 
     def ready(self, status: int) -> bool:
         """Whether this status from `health_path` means that requests may be sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headrace.core.model import Endpoint
+from headrace.engines import sleep_mode
 from headrace.engines.dialect import Dialect
 from headrace.engines.exposition import Exposition, Sample, histogram_parts, parse
 from headrace.engines.reading import Answers, EngineReading
@@ -139,4 +140,5 @@ DIALECT = Dialect(
         ),
     },
     derived=frozenset({"kv_used_tokens"}),
+    sleep_mode=sleep_mode.VLLM,
 )

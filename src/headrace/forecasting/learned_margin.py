@@ -11,8 +11,8 @@ its jumps while it jumps, and demand with a season gets its replicas before it r
 
 from __future__ import annotations
 
-from math import ceil, log
-from typing import Any
+from math import ceil, log, sqrt
+from typing import Any, NamedTuple
 
 from headrace.core.demand import MINUTE_S, MinuteLoad
 from headrace.core.scaling_plan import DemandOutlook
@@ -37,15 +37,31 @@ times (a target of 80 %). Of a small load it is less, for few replicas keep a ma
 covers it."""
 FIRST_SPREAD, FREE_LOAD = 0.12, 5.0
 """And what moves within a cold start is at least this share of the load beyond a few replicas'."""
+FIRST_HORIZON_S = 255.0
+"""Both are meant for a cold start of four minutes and a tick, or a longer one. What moves at random
+moves with the root of time, so that of a shorter one less is taken."""
 MOST_OVER_SEEN = 1.5
 """Nor is more expected than so many times the highest load of the last week."""
 LEAST_MINUTES = 60.0
-"""Before so much is known the first rule is used, with its prior."""
+"""Before so much is known the first rule is used, with its prior, and cold starts may not have been
+measured yet."""
 CHANCE_SHARE = 0.9
 """Of what may be missed, the part that is left for demand that was not foreseen; the rest is for
 chance within a pool that has the replicas it needs."""
+NOISE_SIGMAS = 2.0
+"""What chance alone makes of a minute is no shortage: capacity has a margin for it."""
 LONGEST_GAP_MINUTES = 3
 ERROR_MINUTES = 720.0
+
+
+class _Ahead(NamedTuple):
+    """How far is looked ahead: whole minutes, the part of a minute where it is less than one, and
+    what a first day's priors are multiplied with.
+    """
+
+    minutes: int
+    part: float
+    prior: float
 
 
 class LearnedMargin:
@@ -87,8 +103,7 @@ class LearnedMargin:
     def observe(self, minute: MinuteLoad, horizon_s: float) -> None:
         """Take the mean demand of one minute; they come in order, and some may be missing."""
         number = int(minute.begin_s // MINUTE_S)
-        horizon = max(ceil(horizon_s / MINUTE_S), 1)
-        part = _part(horizon_s)
+        ahead = self._ahead(horizon_s)
         if self._minute is not None:
             if number <= self._minute:
                 return
@@ -97,25 +112,24 @@ class LearnedMargin:
             else:
                 # Two minutes without a word were as the one that ended them.
                 for missing in range(self._minute + 1, number):
-                    self._take(missing, minute, horizon, part)
-        self._take(number, minute, horizon, part)
+                    self._take(missing, minute, ahead)
+        self._take(number, minute, ahead)
         if minute.carried is not None and minute.missed_share is not None:
-            self._contagion.observe(minute.load, minute.carried, minute.missed_share)
+            self._contagion.observe(_sure(minute), minute.carried, minute.missed_share)
 
     def outlook(self, load: float, now: float, horizon_s: float) -> DemandOutlook:
         """The highest demand within `horizon_s`, where `load` is demand now."""
-        horizon = max(ceil(horizon_s / MINUTE_S), 1)
         if self._minute is None:
             # Nothing is known but demand itself.
             return DemandOutlook(load, load, load, horizon_s, self.target)
         minute = max(self._minute, int(now // MINUTE_S) - 1)
-        part = _part(horizon_s)
-        center, spread = self._rule(self.rule, load, minute, horizon, part)
+        ahead = self._ahead(horizon_s)
+        center, spread = self._rule(self.rule, load, minute, ahead)
         high = min(center + self.margin * spread, MOST_OVER_SEEN * self._highest)
         return DemandOutlook(
             load,
             center,
-            max(high, self._least(load, part)),
+            max(high, self._least(load, ahead)),
             horizon_s,
             self.target,
             self._error.mean,
@@ -162,44 +176,52 @@ class LearnedMargin:
 
     # ---- one minute
 
-    def _take(self, minute: int, told: MinuteLoad, horizon: int, part: float) -> None:
-        load = told.load
+    def _take(self, minute: int, told: MinuteLoad, ahead: _Ahead) -> None:
+        load, part = told.load, ahead.part
+        sure = _sure(told)
         self._highest = max(self._highest * KEEP, load)
         self._demand = self._demand * KEEP + load
         self._minutes = self._minutes * KEEP + 1.0
         for shadows in self._shadows.values():
-            shadows.score(load, part)
+            shadows.score(sure, part)
         self._season.observe(minute, load)
-        self._signs.observe(minute, load, horizon, told.noise, part)
+        self._signs.observe(minute, load, ahead.minutes, told.noise, part)
         self._minute = minute
         for rule, shadows in self._shadows.items():
-            center, spread = self._rule(rule, load, minute, horizon, part)
-            shadows.want(self._least(load, part), center, spread, horizon)
+            center, spread = self._rule(rule, load, minute, ahead)
+            shadows.want(self._least(load, ahead), center, spread, ahead.minutes)
         if self._minutes > 1.0:
             contagion = self._contagion.value(self._demand / self._minutes)
-            self._calibration.observe(load, told.missed_share, contagion, part)
-        self._choose(horizon, part)
-        center, spread = self._rule(self.rule, load, minute, horizon, part)
-        wanted = max(center + self.margin * spread, self._least(load, part))
-        self._calibration.want(wanted, horizon)
-        self._measure_error(minute, load, horizon, part)
+            self._calibration.observe(sure, told.missed_share, contagion, part)
+        self._choose(ahead)
+        center, spread = self._rule(self.rule, load, minute, ahead)
+        wanted = max(center + self.margin * spread, self._least(load, ahead))
+        self._calibration.want(wanted, ahead.minutes)
+        self._measure_error(minute, load, ahead)
 
-    def _rule(
-        self, rule: str, load: float, minute: int, horizon: int, part: float
-    ) -> tuple[float, float]:
+    def _ahead(self, horizon_s: float) -> _Ahead:
+        known = self._minutes >= LEAST_MINUTES
+        return _Ahead(
+            max(ceil(horizon_s / MINUTE_S), 1),
+            min(horizon_s / MINUTE_S, 1.0),
+            min(sqrt(horizon_s / FIRST_HORIZON_S), 1.0) if known else 1.0,
+        )
+
+    def _rule(self, rule: str, load: float, minute: int, ahead: _Ahead) -> tuple[float, float]:
         """(center, spread) by one rule, and by what is believed before a day is known.
 
-        Where a cold start is over within `part` of a minute, so much of a minute's move is all that
+        Where a cold start is over within a part of a minute, so much of a minute's move is all that
         has to be foreseen.
         """
-        center, spread = self._told(rule, load, minute, horizon)
-        spread = max(spread, self._unknown * FIRST_SPREAD * max(load - FREE_LOAD, 0.0))
-        return load + part * (center - load), part * spread
+        center, spread = self._told(rule, load, minute, ahead.minutes)
+        prior = ahead.prior * FIRST_SPREAD * max(load - FREE_LOAD, 0.0)
+        spread = max(spread, self._unknown * prior)
+        return load + ahead.part * (center - load), ahead.part * spread
 
-    def _least(self, load: float, part: float) -> float:
+    def _least(self, load: float, ahead: _Ahead) -> float:
         """What is provided for at least: demand now, and the rise that an unknown one may take."""
-        rise = FIRST_RISE * load / (load + SMALL_LOAD)
-        return load * (1.0 + part * self._unknown * rise)
+        rise = ahead.prior * FIRST_RISE * load / (load + SMALL_LOAD)
+        return load * (1.0 + ahead.part * self._unknown * rise)
 
     @property
     def _unknown(self) -> float:
@@ -213,7 +235,8 @@ class LearnedMargin:
         if rule == "trend":
             return load + signs.slope * horizon, signs.restless
         if rule == "level":
-            return (load + signs.level.mean) / 2.0, signs.restless
+            # What of these hours was not seen is taken to be as now: a ramp has no level yet.
+            return load + signs.level.known * (signs.level.mean - load) / 2.0, signs.restless
         if rule == "season":
             return load * self._season.ratio(minute, horizon), signs.restless
         if rule == "marked":
@@ -222,13 +245,13 @@ class LearnedMargin:
             return load * self._season.ratio(minute, horizon), signs.restless * signs.mark
         return load, signs.restless
 
-    def _choose(self, horizon: int, part: float) -> None:
+    def _choose(self, ahead: _Ahead) -> None:
         """Take the cheapest rule, and its margin."""
         mean_load = self._demand / self._minutes
         contagion = self._contagion.value(mean_load)
-        most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / horizon
+        most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / ahead.minutes
         factor = self._calibration.factor(mean_load, self.target)
-        budget = Budget(self._demand, mean_load, self.target, contagion, factor, most, part)
+        budget = Budget(self._demand, mean_load, self.target, contagion, factor, most, ahead.part)
         found = {rule: shadows.margin(budget) for rule, shadows in self._shadows.items()}
         if self._minutes >= LEAST_MINUTES:
             cheapest = min(RULES, key=lambda rule: found[rule][1])
@@ -236,16 +259,16 @@ class LearnedMargin:
                 self.rule = cheapest
         self.margin = found[self.rule][0]
 
-    def _measure_error(self, minute: int, load: float, horizon: int, part: float) -> None:
+    def _measure_error(self, minute: int, load: float, ahead: _Ahead) -> None:
         """Compare what was expected one horizon ago with the highest that came."""
-        center, _ = self._rule(self.rule, load, minute, horizon, part)
+        center, _ = self._rule(self.rule, load, minute, ahead)
         pending = [(due, expected, max(seen, load)) for due, expected, seen in self._pending]
         while pending and pending[0][0] <= minute:
             _, expected, seen = pending.pop(0)
             if expected > 0.0 and seen > 0.0:
                 self._error.add(abs(log(seen / expected)))
-        pending.append((minute + horizon, center, 0.0))
-        self._pending = pending[-2 * horizon :]
+        pending.append((minute + ahead.minutes, center, 0.0))
+        self._pending = pending[-2 * ahead.minutes :]
 
     def _gap(self) -> None:
         """Too long a silence to bridge: neighbours in time are none any more."""
@@ -256,6 +279,6 @@ class LearnedMargin:
         self._pending = []
 
 
-def _part(horizon_s: float) -> float:
-    """How much of a minute a horizon is; 1 where it is one or more."""
-    return min(horizon_s / MINUTE_S, 1.0)
+def _sure(told: MinuteLoad) -> float:
+    """The load of a minute that was there whatever chance did."""
+    return max(told.load - NOISE_SIGMAS * told.noise, 0.0)

@@ -64,6 +64,11 @@ class Faded:
         self.weight = self.weight * self._keep + 1.0
         self.mean += (value - self.mean) / self.weight
 
+    @property
+    def known(self) -> float:
+        """The share of all the weight it can have that is of values seen."""
+        return self.weight * (1.0 - self._keep)
+
     def state(self) -> list[float]:
         """Mean and weight."""
         return [self.mean, self.weight]

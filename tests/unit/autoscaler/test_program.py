@@ -15,7 +15,8 @@ from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
-from headrace.core.scaling_observation import Phase
+from headrace.core.scaling_observation import Phase, ReplicaObservation, Wakes
+from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
 from headrace.forecasting import pool_scaler
@@ -209,7 +210,7 @@ async def test_it_runs_until_it_is_cancelled_while_one_gateway_hangs():
     world.autoscaler._settings = GatheringSettings(interval_s=0.01, timeout_s=0.05)
     task = asyncio.create_task(world.autoscaler.run())
     async with asyncio.timeout(30.0):
-        while world.value() is None or "hangs" not in world.autoscaler.gathering.failures:
+        while world.pool.plan is None or "hangs" not in world.autoscaler.gathering.failures:
             await asyncio.sleep(0.01)
     assert world.autoscaler.gathering.failures["hangs"] == "no answer within 0.05 s"
     task.cancel()
@@ -256,6 +257,44 @@ async def test_a_gpu_budget_is_shared_and_the_rest_is_left_to_who_wants_it():
     shares = [each.observation.gpus_available for each in pools if each.observation is not None]
     assert shares == [12.0, 4.0]
     assert [each.plan.replicas for each in pools if each.plan is not None] == [3, 1]
+
+
+class Idle:
+    """An actuator with one replica that does nothing of what it is told."""
+
+    refused = ""
+    wakes = Wakes()
+
+    def observed(self) -> tuple[ReplicaObservation, ...]:
+        return (ReplicaObservation("a1", Phase.READY),)
+
+    def carry_out(self, plan: ScalePlan) -> None:
+        """Nothing."""
+
+
+async def test_who_stands_by_has_what_all_who_work_leave_of_a_gpu_budget():
+    told = report(pool_report(replica("a1"), pool="a"), pool_report(replica("b1"), pool="b"))
+    now = 1_000_000.0
+
+    def pool(name: str, floor: int) -> ScaledPool:
+        figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=1)
+        settings = ScalingSettings(min_replicas=floor, warm_replicas=1, standby_replicas=4)
+        return ScaledPool(name, pool_scaler(settings, figures), actuator=Idle())
+
+    pools = [pool("a", 3), pool("b", 1)]
+    autoscaler = Autoscaler(
+        pools,
+        [source := Source("gw", told)],
+        GatheringSettings(),
+        clock=lambda: now,
+        budget=GpuBudget(7, {"a": 1.0, "b": 1.0}),
+    )
+    for _ in range(3):
+        await autoscaler.ask(source)
+        now += 15.0
+    plans = [each.plan for each in pools if each.plan is not None]
+    assert [each.replicas for each in plans] == [3, 1]
+    assert [each.standby for each in plans] == [1, 2]  # so that both have three or four
 
 
 # ---------------------------------------------------------------- what is shown

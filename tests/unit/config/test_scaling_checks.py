@@ -87,6 +87,14 @@ def test_keda_beyond_loopback_without_tls_may_be_said_to_be_wanted(tmp_path: Pat
             *("scaling: {pools: {p: {}}}", "a pool has one or the other"),
         ),
         (
+            "engine: llamacpp, start: {command: [headrace, '{port}'], sleep: {}}",
+            *("scaling: {pools: {p: {}}}", "is for engines that can sleep (vllm), not 'llamacpp'"),
+        ),
+        (
+            "engine: vllm, start: {command: [headrace, '{port}'], sleep: {level: 3}}",
+            *("scaling: {pools: {p: {}}}", "must be at most 2"),
+        ),
+        (
             "replicas: ['http://a:1'], traffic: external",
             *("scaling: {pools: {p: {}}}", "whose traffic is external"),
         ),
@@ -96,3 +104,22 @@ def test_a_pool_that_cannot_be_started_or_scaled_is_named(
     tmp_path: Path, pool: str, scaling: str, said: str
 ):
     assert said in problems(tmp_path, f"pools:\n  - {{name: p, model: m, {pool}}}\n{scaling}\n")
+
+
+def test_what_will_hardly_sleep_is_warned_of(tmp_path: Path):
+    command = "[sh, -c, '{port}', vllm, serve]"
+    text = (
+        f"pools:\n  - {{name: p, model: m, engine: vllm, start: {{command: {command}, "
+        "sleep: {}}}\nscaling: {pools: {p: %s}}\n"
+    )
+    told = "\n".join(loaded(tmp_path, text % "{}").warnings)
+    assert "nobody to put to sleep: scaling.pools.p.standby_replicas is 0" in told
+    assert "does not say --enable-sleep-mode" in told
+    enough = text.replace("serve]", "serve, --enable-sleep-mode]")
+    assert not loaded(tmp_path, enough % "{standby_replicas: 1}").warnings
+
+
+def test_standbys_that_nobody_keeps_are_warned_of(tmp_path: Path):
+    text = POOL % "" + "scaling: {pools: {p: {standby_replicas: 2}}}\n"
+    [told] = loaded(tmp_path, text).warnings
+    assert "standby_replicas is 2, and nobody keeps them" in told

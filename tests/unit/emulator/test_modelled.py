@@ -26,6 +26,9 @@ class Ignored:
     def token(self, now: float) -> None:
         raise AssertionError("the timing source tells its driver, not the answer")
 
+    def abort(self) -> None:
+        raise AssertionError("a timing source aborts nothing")
+
 
 def generation(prompt: bytes, output_tokens: int) -> Generation:
     return Generation(

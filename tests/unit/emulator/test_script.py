@@ -13,6 +13,9 @@ class Ignored:
     def token(self, now: float) -> None:
         raise AssertionError("the timing source tells its driver, not the answer")
 
+    def abort(self) -> None:
+        raise AssertionError("a timing source aborts nothing")
+
 
 def generation(*, output_tokens: int, submitted_s: float = 0.0) -> Generation:
     return Generation(

@@ -94,6 +94,48 @@ def test_a_rise_is_provided_for_before_a_day_is_known():
         assert later < 1.05 * load
 
 
+def test_of_a_shorter_cold_start_a_smaller_rise_is_provided_for_and_of_a_longer_one_no_larger():
+    """Of demand that never moved; before an hour is known, cold starts are not."""
+
+    def high(minutes: int, horizon_s: float) -> float:
+        learned = LearnedMargin(0.99)
+        for minute in range(minutes):
+            learned.observe(MinuteLoad(60.0 * minute, 20.0), horizon_s)
+        return learned.outlook(20.0, 60.0 * minutes, horizon_s).high
+
+    assert high(50, 60.0) == pytest.approx(high(50, 240.0), rel=0.02)
+    assert high(90, 60.0) < high(90, 115.0) < high(90, 255.0)
+    assert high(90, 900.0) == pytest.approx(high(90, 255.0), rel=0.02)
+
+
+def test_what_chance_makes_of_a_small_pools_minutes_is_paid_for_once():
+    """The capacity of a small pool has a margin for it already."""
+    rng = random.Random(2)
+    noise = 0.3
+    loads = [max(rng.gauss(4.0, noise), 0.0) for _ in range(DAY)]
+    paid = []
+    for told in (0.0, noise):
+        learned = LearnedMargin(0.99)
+        for minute, load in enumerate(loads):
+            learned.observe(MinuteLoad(60.0 * minute, load, noise=told), HORIZON_S)
+        paid.append(learned.outlook(4.0, 60.0 * DAY, HORIZON_S).high)
+    assert paid[1] < 0.9 * paid[0]
+    assert paid[1] < 4.3
+
+
+def test_a_mean_of_few_hours_is_no_level_to_return_to():
+    """Of a ramp down, the hours before it are no reason to hold more."""
+    loads = [4.0 + 26.0 * min(minute, 240 - minute) / 120.0 for minute in range(240)]
+    learned = LearnedMargin(0.99)
+    for minute, load in enumerate(loads):
+        learned.observe(MinuteLoad(60.0 * minute, load), HORIZON_S)
+    level = learned._signs.level
+    assert 0.3 < level.known < 0.5
+    learned.rule = "level"
+    told = learned.outlook(loads[-1], 240.0 * 60.0, HORIZON_S).expected
+    assert told < loads[-1] + 0.25 * (level.mean - loads[-1])
+
+
 def test_a_rise_at_the_same_minutes_of_each_hour_is_expected_there():
     loads = [30.0 if minute % 60 < 15 else 10.0 for minute in range(3 * DAY)]
     learned, highs = follow(loads)

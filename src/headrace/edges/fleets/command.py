@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 
 from headrace.edges.fleets.keep_alive import KeepAlive, LocalFleetError
+from headrace.edges.fleets.sleep_mode import SleepSettings
 
 PORT = "{port}"
 _CHILD_MODULE = "headrace.edges.fleets.command_child"
@@ -23,6 +24,9 @@ class CommandSettings(KeepAlive):
     """The command and its arguments. `{port}` in them is the port to listen on, at 127.0.0.1."""
     health_path: str = "/health"
     """Answers 200 as soon as the replica is ready."""
+    sleep: SleepSettings | None = None
+    """How replicas that stand by sleep (`engine: vllm` with its sleep mode); without it they wait
+    as they are, loaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """A pool of local processes that grows and shrinks as its scaler plans.
 
     order ──► STARTING ──► READY ──► DRAINING ──► gone
-                 └─► STANDBY ──┘ wake    └─► READY again, if it is wanted after all
+                 └─► STANDBY ──┘ wake    ├─► READY again, if it is wanted after all
+                        └────────────────┘ while fewer stand by than should
 
-A standby is a process that has loaded its model and that the gateway does not know yet: to wake it
-is to tell the gateway, which takes no time. A replica that drains gets nothing new and ends when
-its last stream has.
+A standby is a process that has loaded its model and that the gateway does not know: to wake it is
+to tell the gateway, which takes no time. Where engines can sleep, it sleeps meanwhile: it is
+STANDBY as soon as it says so, and STARTING while it wakes. One that does not fall asleep stands by
+awake; one that does not wake is ended. A replica that drains gets nothing new and ends when its
+last stream has.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 
 from headrace.core.durations import in_words
 from headrace.core.events import ReplicaChanged, ReplicaGone
-from headrace.core.scaling_observation import Phase, ReplicaObservation
+from headrace.core.scaling_observation import Phase, ReplicaObservation, Wakes
 from headrace.core.scaling_plan import ScalePlan
 from headrace.edges.fleets.keep_alive import LocalReplicas
 from headrace.edges.fleets.local import (
@@ -27,6 +30,7 @@ from headrace.edges.fleets.local import (
     ReplicaUp,
 )
 from headrace.edges.fleets.readiness import Emit, Trouble, nobody
+from headrace.edges.fleets.sleep_mode import Sleeper, SleepError, SleepRefusedError
 
 Notice = Callable[[str, str], None]
 """Takes the name of a replica and one line about it, for the operator."""
@@ -49,9 +53,11 @@ class ScaledPool:
 
 
 class _Member:
-    """One process. `joins` says that the gateway is told as soon as it is ready."""
+    """One process. `joins` says that the gateway is told as soon as it is ready; `task` is what it
+    is busy with: its drain, falling asleep, waking.
+    """
 
-    __slots__ = ("drain", "joins", "name", "ordered_s", "phase", "ready_s", "url")
+    __slots__ = ("asleep", "joins", "name", "ordered_s", "phase", "ready_s", "task", "url")
 
     def __init__(self, name: str, ordered_s: float, *, joins: bool) -> None:
         self.name = name
@@ -60,7 +66,14 @@ class _Member:
         self.url = ""
         self.ordered_s = ordered_s
         self.ready_s: float | None = None
-        self.drain: asyncio.Task[None] | None = None
+        self.asleep = False
+        self.task: asyncio.Task[None] | None = None
+
+    def stop_task(self) -> None:
+        """Whatever it is busy with."""
+        if self.task is not None:
+            self.task.cancel()
+            self.task = None
 
 
 class ScaledFleet:
@@ -74,6 +87,7 @@ class ScaledFleet:
         notice: Takes lines for the operator.
         clock: Unix time in seconds, the clock of observations.
         trouble: Takes what was wrong with a replica just now.
+        sleeper: Puts standbys to sleep; without it they wait as they are.
     """
 
     def __init__(
@@ -86,6 +100,7 @@ class ScaledFleet:
         notice: Notice,
         clock: Callable[[], float],
         trouble: Trouble = nobody,
+        sleeper: Sleeper | None = None,
     ) -> None:
         self._pool = pool
         self._emit = emit
@@ -93,13 +108,17 @@ class ScaledFleet:
         self._notice = notice
         self._clock = clock
         self._trouble = trouble
+        self._sleeper = sleeper
         self._fleet = LocalFleet(replicas, self._on_event, prefix=pool.prefix or pool.pool)
         self._members: dict[str, _Member] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._standby = 0
         self._again_s = 0.0
         self._order_delay_s = replicas.keep.max_restart_delay_s
         self.refused = ""
         """Why the last replica that was ordered could not be had; "" once one was ready."""
+        self.wakes = Wakes()
+        """What became of standbys."""
 
     def start(self, replicas: int) -> None:
         """Order the first ones. Raises LocalFleetError if none could ever start."""
@@ -118,12 +137,13 @@ class ScaledFleet:
 
     async def close(self) -> None:
         """End every process. Nothing is reported any more."""
-        tasks = [member.drain for member in self._members.values() if member.drain is not None]
-        for task in (*tasks, *self._leaving):
+        tasks = [member.task for member in self._members.values() if member.task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._leaving, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._members.clear()
         await self._fleet.stop()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     # ------------------------------------------------------------ what a scaler sees and wants
 
@@ -146,6 +166,7 @@ class ScaledFleet:
         After a replica that could not be had, no other one is ordered for a while.
         """
         missing = plan.order
+        self._standby = plan.standby
         for name in plan.wake:
             missing += not self._wake(name)
         for name in plan.drain:
@@ -155,7 +176,7 @@ class ScaledFleet:
             if not self._stay() and may_order:
                 name = self._order(joins=True)
                 self._notice(name, f"replica {name} is started")
-        self._keep_standby(plan.standby)
+        self._keep_standby()
 
     def _order(self, *, joins: bool) -> str:
         name = self._fleet.order()
@@ -168,16 +189,18 @@ class ScaledFleet:
         if member is None or member.phase is not Phase.STANDBY:
             return False
         member.joins = True
-        self._join(member)
-        self._notice(name, f"replica {name} joins from standby")
+        if member.asleep:
+            member.phase = Phase.STARTING
+            member.task = asyncio.create_task(self._awaken(member), name=f"wake {name}")
+        else:
+            self._join_from_standby(member, 0.0)
         return True
 
     def _stay(self) -> bool:
         """Have a replica that drains stay after all; whether there is one."""
         for member in self._members.values():
-            if member.phase is Phase.DRAINING and member.drain is not None:
-                member.drain.cancel()
-                member.drain = None
+            if member.phase is Phase.DRAINING and member.task is not None:
+                member.stop_task()
                 self._join(member)
                 self._notice(member.name, f"replica {member.name} stays: it is wanted again")
                 return True
@@ -192,7 +215,9 @@ class ScaledFleet:
             self._report(member, ready=True)
             running = self._in_flight(name)
             self._notice(name, f"replica {name} drains: {running} in flight")
-            member.drain = asyncio.create_task(self._drain(member), name=f"drain {name}")
+            member.task = asyncio.create_task(self._drain(member), name=f"drain {name}")
+        elif member.asleep:
+            member.joins = False  # it wakes, and sleeps again or ends
         else:  # it has nothing to finish
             self._retire(member)
 
@@ -200,11 +225,16 @@ class ScaledFleet:
         deadline_s = self._clock() + self._pool.drain_s
         while self._in_flight(member.name) and self._clock() < deadline_s:  # noqa: ASYNC110 - no event
             await asyncio.sleep(_DRAIN_LOOK_S)
-        member.drain = None
-        self._retire(member)
+        member.task = None
+        if self._in_flight(member.name) or len(self._standbys()) >= self._standby:
+            self._retire(member)
+            return
+        self._emit(ReplicaGone(member.name))
+        self._stand_by(member)
 
     def _retire(self, member: _Member) -> None:
         """It has nothing to do any more: the gateway forgets it and its process ends."""
+        member.stop_task()
         del self._members[member.name]
         if member.url:
             self._emit(ReplicaGone(member.name))
@@ -213,18 +243,81 @@ class ScaledFleet:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    def _keep_standby(self, wanted: int) -> None:
-        standby = [
+    # ------------------------------------------------------------ those that stand by
+
+    def _standbys(self) -> list[_Member]:
+        """Those that stand by or are on their way to it, the ones that are there first."""
+        found = [
             member
             for member in self._members.values()
             if member.phase is Phase.STANDBY
             or (member.phase is Phase.STARTING and not member.joins)
         ]
-        for member in standby[wanted:]:
+        return sorted(found, key=lambda member: member.phase is not Phase.STANDBY)
+
+    def _keep_standby(self) -> None:
+        standby = self._standbys()
+        for member in standby[self._standby :]:
             self._retire(member)
-        for _ in range(wanted - len(standby) if self._clock() >= self._again_s else 0):
+        # One that drains will stand by; until then it is as near, for it may stay.
+        drain = sum(member.phase is Phase.DRAINING for member in self._members.values())
+        missing = self._standby - len(standby) - drain
+        for _ in range(missing if self._clock() >= self._again_s else 0):
             name = self._order(joins=False)
             self._notice(name, f"replica {name} is started as a standby")
+
+    def _stand_by(self, member: _Member) -> None:
+        """It is loaded and nobody's: it may sleep."""
+        member.joins = False
+        if self._sleeper is None:
+            member.phase = Phase.STANDBY
+            self._notice(member.name, f"replica {member.name} stands by")
+        else:
+            member.phase = Phase.STARTING
+            sleeps = self._fall_asleep(member, self._sleeper)
+            member.task = asyncio.create_task(sleeps, name=f"sleep {member.name}")
+
+    async def _fall_asleep(self, member: _Member, sleeper: Sleeper) -> None:
+        try:
+            await sleeper.sleep(member.url)
+        except SleepError as error:
+            # Nobody knows what the others did; to wake one that is awake does no harm.
+            member.asleep = not isinstance(error, SleepRefusedError)
+            self._trouble(member.name, str(error))
+            self._notice(member.name, f"replica {member.name} stands by awake: it {error}")
+        else:
+            member.asleep = True
+            self._notice(member.name, f"replica {member.name} stands by, asleep")
+        member.phase = Phase.STANDBY
+        member.task = None
+
+    async def _awaken(self, member: _Member) -> None:
+        assert self._sleeper is not None
+        began_s = self._clock()
+        try:
+            await self._sleeper.wake(member.url)
+        except SleepError as error:
+            self.wakes.failed += 1
+            self.refused = f"replica {member.name} {error}"
+            self._trouble(member.name, str(error))
+            self._notice(member.name, f"replica {member.name} is ended: it {error}")
+            member.task = None
+            self._retire(member)
+            return
+        member.asleep = False
+        member.task = None
+        if member.joins:
+            self._join_from_standby(member, self._clock() - began_s)
+        else:  # it is not wanted any more
+            self._stand_by(member)
+
+    def _join_from_standby(self, member: _Member, took_s: float) -> None:
+        self.wakes.joined += 1
+        self.wakes.last_s = took_s
+        self.refused = ""
+        self._join(member)
+        woke = f", awake after {in_words(took_s)}" if took_s else ""
+        self._notice(member.name, f"replica {member.name} joins from standby{woke}")
 
     # ------------------------------------------------------------ what the processes do
 
@@ -242,8 +335,8 @@ class ScaledFleet:
                     self._join(member)
                     self._notice(name, f"replica {name} is {took}")
                 else:
-                    member.phase = Phase.STANDBY
-                    self._notice(name, f"replica {name} is {took}, and stands by")
+                    self._notice(name, f"replica {name} is {took}")
+                    self._stand_by(member)
             case ReplicaDown(name, reason):
                 self._down(member, reason)
             case ReplicaLost(name, reason):
@@ -252,17 +345,17 @@ class ScaledFleet:
                 self._retire(member)
 
     def _down(self, member: _Member, reason: str) -> None:
+        member.stop_task()
+        member.asleep = False
         if member.phase is Phase.DRAINING:
-            if member.drain is not None:
-                member.drain.cancel()
-                member.drain = None
             self._retire(member)
             return
         self._trouble(member.name, reason)
         self._notice(member.name, f"replica {member.name} is down: {reason}; it is started again")
         if member.phase is Phase.READY:
             self._report(member, ready=False)
-        member.phase = Phase.STARTING if member.ready_s is None else Phase.FAILING
+        failing = member.joins and member.ready_s is not None
+        member.phase = Phase.FAILING if failing else Phase.STARTING
 
     def _join(self, member: _Member) -> None:
         member.phase = Phase.READY

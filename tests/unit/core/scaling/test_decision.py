@@ -70,6 +70,16 @@ def test_standby_replicas_wake_before_any_is_ordered():
     assert plan.order == plan.replicas - len(world.seen.replicas) + 2 - len(plan.wake)
 
 
+def test_who_stands_by_takes_the_gpus_that_work_leaves():
+    settings = replace(SETTINGS, standby_replicas=3)
+    world = World(lambda now: 0.2, settings, replicas=2)
+    world.run(60.0)
+    assert (world.plan.replicas, world.plan.standby) == (2, 3)
+    for gpus, standby in ((16.0, 3), (3.0, 1), (2.0, 0), (1.0, 0)):
+        world.spoil = lambda observation, gpus=gpus: replace(observation, gpus_available=gpus)
+        assert world.step().standby == standby
+
+
 def test_whole_groups_are_ordered_and_removed():
     settings = replace(SETTINGS, group_replicas=4, min_replicas=4)
     world = World(lambda now: 250.0 if now < 3600.0 else 30.0, settings, replicas=4).run(7200.0)

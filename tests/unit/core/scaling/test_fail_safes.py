@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.core.length_sketch import LengthCounter
 from headrace.core.scaling_observation import GatewayReport, Phase, PoolObservation
 from headrace.core.scaling_settings import ScalingSettings
 from headrace.forecasting import pool_scaler
@@ -156,6 +157,24 @@ def test_a_gateway_that_is_gone_for_good_is_forgotten():
     assert world.plan.replicas >= 10
     world.run(3600.0)
     assert world.plan.complete
+    assert world.plan.replicas <= 4
+
+
+def test_a_gateway_that_leaves_is_not_counted_twice_and_nothing_goes_down_until_it_is_forgotten():
+    world = settled(lambda _now: BUSY, gateways=3)
+    before = world.plan.replicas
+    left = world.gateways.pop()  # no longer expected: its clients go to the others
+    world.gateways.append("gateway-new")
+    world.totals["gateway-new"] = 0.0
+    world.lengths["gateway-new"] = LengthCounter()
+    world.run(300.0)
+    assert world.plan.complete  # KEDA is told a number, not to fall back
+    assert max(plan.replicas for plan in world.plans[-20:]) <= before + 1
+    world.rate = lambda _now: QUIET
+    world.run(450.0)
+    assert world.plan.replicas >= before
+    assert any(f"so soon after gateway {left} has left" in hold for hold in world.plan.holds)
+    world.run(1800.0)
     assert world.plan.replicas <= 4
 
 

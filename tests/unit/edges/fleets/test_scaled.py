@@ -19,6 +19,14 @@ from headrace.core.scaling_plan import ScalePlan
 from headrace.edges.fleets.command import CommandReplicas, CommandSettings
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
+from headrace.edges.fleets.sleep_mode import (
+    EngineSleep,
+    Sleeper,
+    SleepError,
+    SleepRefusedError,
+    SleepSettings,
+)
+from headrace.engines.sleep_mode import VLLM, is_sleeping
 from tests.children import spawned_pids
 
 HANG_GUARD_S = 60.0
@@ -35,10 +43,37 @@ ENGINE = (sys.executable, "-S", "-c", _SERVER, "{port}")
 """Healthy, and sooner there than a `headrace engine`."""
 
 
+EMULATED = ("headrace", "engine", "--port", "{port}", "--sleep-mode", "50ms")
+
+
+class Switch:
+    """A sleeper whose engines do as a test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.sleep_fails: SleepError | None = None
+        self.wake_fails: SleepError | None = None
+        self.may_wake = asyncio.Event()
+        self.may_wake.set()
+
+    async def sleep(self, url: str) -> None:
+        self.asked.append("sleep")
+        if self.sleep_fails is not None:
+            raise self.sleep_fails
+
+    async def wake(self, url: str) -> None:
+        self.asked.append("wake")
+        await self.may_wake.wait()
+        if self.wake_fails is not None:
+            raise self.wake_fails
+
+
 class Pool:
     """A scaled fleet with what it told, and requests in flight that a test sets."""
 
-    def __init__(self, folder: Path, command: tuple[str, ...] = ENGINE) -> None:
+    def __init__(
+        self, folder: Path, command: tuple[str, ...] = ENGINE, sleeper: Sleeper | None = None
+    ) -> None:
         self.told: list[Event] = []
         self.lines: list[str] = []
         self.in_flight: dict[str, int] = {}
@@ -55,6 +90,7 @@ class Pool:
             in_flight=lambda name: self.in_flight.get(name, 0),
             notice=lambda _name, line: self.lines.append(line),
             clock=time.time,
+            sleeper=sleeper,
         )
 
     def plan(self, replicas: int = 1, **facts) -> None:
@@ -144,6 +180,93 @@ async def test_a_standby_that_cannot_be_woken_is_ordered_instead_and_one_too_man
     await pool.until(lambda: pool.phases().get("emu-1") is Phase.STANDBY)
     pool.plan(1, standby=0)
     assert "emu-1" not in pool.phases()
+
+
+async def test_one_that_leaves_stands_by_where_one_is_missing(pool: Pool):
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    pool.in_flight["emu-0"] = 1
+    pool.plan(1, order=1)
+    await pool.ready("emu-0", "emu-1")
+    pool.fleet._again_s = time.time() + HANG_GUARD_S  # no other one may be ordered meanwhile
+    pool.plan(1, drain=("emu-0",), standby=1)
+    pool.in_flight["emu-0"] = 0
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY, "emu-1": Phase.READY})
+    assert pool.told[-1] == ReplicaGone("emu-0")
+
+
+async def test_real_engines_sleep_while_they_stand_by_and_wake_when_they_are_wanted(tmp_path: Path):
+    sleeper = EngineSleep(VLLM, SleepSettings(timeout_s=HANG_GUARD_S))
+    pool = Pool(tmp_path, EMULATED, sleeper)
+    pool.fleet.start(0)
+    pool.plan(1, order=1, standby=1)
+    await pool.until(lambda: sorted(pool.phases().values()) == [Phase.READY, Phase.STANDBY])
+    [asleep] = [name for name, phase in pool.phases().items() if phase is Phase.STANDBY]
+    assert any(line == f"replica {asleep} stands by, asleep" for line in pool.lines)
+    pool.plan(2, wake=(asleep,))
+    assert pool.phases()[asleep] is Phase.STARTING  # ordered, and not there yet
+    await pool.ready("emu-0", "emu-1")
+    woken = pool.told[-1]
+    assert isinstance(woken, ReplicaChanged)
+    assert woken.replica == asleep
+    async with httpx.AsyncClient(trust_env=False, base_url=woken.url, timeout=30.0) as client:
+        assert not is_sleeping((await client.get("/is_sleeping")).content)
+        body = {"prompt": "Hi", "max_tokens": 2}
+        assert (await client.post("/v1/completions", json=body)).status_code == 200
+        assert pool.fleet.wakes.joined == 1
+        assert pool.fleet.wakes.last_s > 0.0
+        pool.plan(1, drain=(asleep,), standby=1)  # and it sleeps again
+        await pool.until(lambda: pool.phases().get(asleep) is Phase.STANDBY)
+        assert is_sleeping((await client.get("/is_sleeping")).content)
+    await pool.fleet.close()
+
+
+async def test_one_that_is_not_wanted_any_more_while_it_wakes_sleeps_again(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
+    switch.may_wake.clear()
+    pool.plan(1, wake=("emu-0",))
+    await pool.until(lambda: switch.asked == ["sleep", "wake"])
+    pool.plan(0, drain=("emu-0",), standby=1)
+    switch.may_wake.set()
+    await pool.until(lambda: switch.asked == ["sleep", "wake", "sleep"])
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
+    assert pool.told == []
+    await pool.fleet.close()
+
+
+async def test_one_that_does_not_wake_is_ended_and_said(tmp_path: Path):
+    switch = Switch()
+    switch.wake_fails = SleepError("did not wake within 60 s")
+    pool = Pool(tmp_path, sleeper=switch)
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
+    pool.plan(1, wake=("emu-0",))
+    await pool.until(lambda: pool.phases() == {})
+    assert pool.fleet.refused == "replica emu-0 did not wake within 60 s"
+    assert pool.fleet.wakes.failed == 1
+    pool.plan(1, order=1)  # as the scaler does when it sees that one is missing
+    await pool.until(lambda: list(pool.phases().values()) == [Phase.READY])
+    assert pool.fleet.refused == ""
+    await pool.fleet.close()
+
+
+async def test_one_without_sleep_mode_stands_by_awake_and_joins_at_once(tmp_path: Path):
+    switch = Switch()
+    switch.sleep_fails = SleepRefusedError("answers 404 to /sleep; start it with a flag")
+    pool = Pool(tmp_path, sleeper=switch)
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
+    assert any("stands by awake: it answers 404" in line for line in pool.lines)
+    pool.plan(1, wake=("emu-0",))
+    assert pool.phases() == {"emu-0": Phase.READY}
+    assert switch.asked == ["sleep"]
+    await pool.fleet.close()
 
 
 async def test_one_that_still_starts_is_dropped_at_once(pool: Pool):

@@ -1,0 +1,136 @@
+"""Names of gateways, by a resolver of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+import pytest
+
+from headrace.autoscaler.names import MAX_GATEWAYS, NamedGateways
+from headrace.autoscaler.ports import SourceError
+from headrace.autoscaler.program import Autoscaler
+from headrace.autoscaler.settings import GatheringSettings
+from tests.unit.autoscaler.reports import pool_report, replica, report
+
+NAME = "http://gateways.llm:9091"
+SETTINGS = GatheringSettings(timeout_s=0.05, lookup_interval_s=0.01, interval_s=0.01)
+
+
+class Resolver:
+    """Answers what a test says; an exception is raised, None never answers."""
+
+    def __init__(self, answer: Sequence[str] | Exception | None) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, int]] = []
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        self.asked.append((host, port))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is None:
+            await asyncio.Event().wait()
+        assert not isinstance(self.answer, Exception | None)
+        return list(self.answer)
+
+
+async def names(gateways: NamedGateways) -> list[str]:
+    return [source.name for source in await gateways.find()]
+
+
+async def test_every_address_of_a_name_is_a_gateway_and_stays_the_same_source():
+    resolver = Resolver(["10.0.0.1", "10.0.0.2"])
+    gateways = NamedGateways(["http://10.0.0.9:9091/", NAME], SETTINGS, resolver=resolver)
+    first = await gateways.find()
+    assert [source.name for source in first] == [
+        "http://10.0.0.9:9091",
+        "http://10.0.0.1:9091",
+        "http://10.0.0.2:9091",
+    ]
+    assert resolver.asked == [("gateways.llm", 9091)]  # addresses are not looked up
+    resolver.answer = ["10.0.0.2", "10.0.0.3"]
+    second = await gateways.find()
+    assert [source.name for source in second][1:] == [
+        "http://10.0.0.2:9091",
+        "http://10.0.0.3:9091",
+    ]
+    assert second[1] is first[2]
+
+
+async def test_a_gateway_with_addresses_of_both_families_or_two_names_is_one():
+    both = Resolver(["10.0.0.1", "[fd00::1]"])
+    again = ["http://other:9091", "http://10.0.0.1:9091"]
+    gateways = NamedGateways([NAME, *again], SETTINGS, resolver=both)
+    assert await names(gateways) == ["http://10.0.0.1:9091"]
+    both.answer = ["[fd00::1]"]
+    assert "http://[fd00::1]:9091" in await names(gateways)
+
+
+@pytest.mark.parametrize("trouble", [socket.gaierror(-2, "Name or service not known"), None])
+async def test_a_name_that_does_not_resolve_keeps_its_addresses_and_one_that_never_did_its_name(
+    trouble: Exception | None,
+):
+    resolver = Resolver(trouble)
+    gateways = NamedGateways([NAME], SETTINGS, resolver=resolver)
+    assert await names(gateways) == [NAME]
+    resolver.answer = ["10.0.0.1"]
+    assert await names(gateways) == ["http://10.0.0.1:9091"]
+    resolver.answer = trouble
+    assert await names(gateways) == ["http://10.0.0.1:9091"]
+
+
+async def test_a_long_answer_is_cut_and_the_default_port_is_said():
+    many = [f"10.0.{n // 256}.{n % 256}" for n in range(MAX_GATEWAYS + 5)]
+    found = await names(NamedGateways(["https://gw"], SETTINGS, resolver=Resolver(many)))
+    assert len(found) == MAX_GATEWAYS
+    assert found[0] == "https://10.0.0.0:443"
+
+
+class Pod:
+    """A gateway that may be asked."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.asked = 0
+        self.here = True
+
+    async def read(self):
+        self.asked += 1
+        if not self.here:
+            raise SourceError("connection refused")
+        return report(pool_report(replica("r1")))
+
+
+class Pods:
+    """The pods that a name stands for at this moment."""
+
+    def __init__(self, *pods: Pod) -> None:
+        self.pods = pods
+
+    async def find(self) -> Sequence[Pod]:
+        return self.pods
+
+
+async def test_gateways_that_come_are_asked_and_those_that_go_are_expected_no_more():
+    one, two, three = (Pod(name) for name in ("one", "two", "three"))
+    pods = Pods(one, two)
+    autoscaler = Autoscaler([], [], SETTINGS, clock=lambda: 0.0, finder=pods)
+    running = asyncio.create_task(autoscaler.run())
+    async with asyncio.timeout(30.0):
+        while not (one.asked and two.asked):
+            await asyncio.sleep(0.01)
+        assert autoscaler.gathering.expected == ("one", "two")
+        two.here = False
+        while "two" not in autoscaler.gathering.failures:
+            await asyncio.sleep(0.01)
+        pods.pods = (one, three)
+        while not three.asked:
+            await asyncio.sleep(0.01)
+    assert autoscaler.gathering.expected == ("one", "three")
+    assert autoscaler.gathering.failures == {}
+    asked = two.asked
+    await asyncio.sleep(0.05)
+    assert two.asked == asked
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
