@@ -96,6 +96,8 @@ def main() -> None:
     ]
     if options.own_core:
         *others, core = sorted(os.sched_getaffinity(0))
+        if not others:
+            sys.exit("data_plane: --own-core needs two cores, and there is one; leave it out")
         os.sched_setaffinity(0, others)
         contenders = [on_core(each, core) for each in contenders]
     measure_costs(contenders, size, results)

@@ -23,6 +23,8 @@ DEFAULT_TIER = "default"
 PATIENCE_S = 2.5
 """What a request waits at most for each target of others that it would have missed, beyond those
 that are allowed."""
+PATIENT_SHARE = 0.5
+"""Of its `ttl`: nobody waits for others until he is refused."""
 OVERTAKEN = 2.0
 """A request lets by those that come so much later, in times of their difference in prefill. While
 all are in time, it costs nobody his target that short ones go first, and the mean wait is shorter;
@@ -63,8 +65,9 @@ class AdmissionSettings:
     it. Less keeps the choice open for longer; but an engine must not run dry in between."""
     hold_above_missed: float = field(default=4.0, metadata={"minimum": 0})
     """A request is held while the replica that is best for it would miss so many targets of its
-    streams because of it, and at most 2.5 seconds for each beyond that: where there is more to do
-    than can be done in time, this keeps what is in time in time. 0 holds none for that."""
+    streams because of it, at most 2.5 seconds for each beyond that, and half of its tier's
+    `ttl`: where there is more to do than can be done in time, this keeps what is in time
+    in time. 0 holds none for that."""
     starved_after_s: float = 30.0
     """A request that has waited for so long goes before all others, whatever its priority, the
     oldest first and two at a time: no band starves another."""

@@ -156,7 +156,7 @@ def _held_s(flight: Flight) -> float | None:
 
 def _waited(flight: Flight) -> str:
     if flight.released_s is None:
-        return "held at the gateway: no replica has room without making others late"
+        return "held at the gateway: no replica has taken it yet"
     return "its client went away while it was held at the gateway"
 
 

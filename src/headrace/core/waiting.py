@@ -19,6 +19,7 @@ from headrace.core import rejections
 from headrace.core.admission import (
     DEFAULT_TIER,
     PATIENCE_S,
+    PATIENT_SHARE,
     AdmissionSettings,
     Held,
     Queue,
@@ -101,8 +102,10 @@ class WaitingRoom:
 
     def _is_harmful(self, flight: Flight, missed: float, now: float) -> bool:
         """Whether it would have so many targets of others missed that it is to wait, still."""
-        most = self._settings.hold_above_missed
-        return most > 0.0 and missed > most + (now - flight.arrived_s) / PATIENCE_S
+        most, waited_s = self._settings.hold_above_missed, now - flight.arrived_s
+        if most <= 0.0 or missed <= most + waited_s / PATIENCE_S:
+            return False
+        return waited_s < PATIENT_SHARE * self.tier(flight.tier).ttl_s
 
     def hold_for_replica(
         self, flight: Flight, pool: Pool, prompt_tokens: int, now: float

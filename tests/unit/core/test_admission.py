@@ -167,11 +167,13 @@ def test_streams_alone_hold_nobody_up():
     assert sent(driver.arrive(id="x")) == ["x"]
 
 
-def crowd(streams: int, hold_above_missed: float) -> tuple[Driver, list[int]]:
+def crowd(
+    streams: int, hold_above_missed: float, *, ttl_s: float = 120.0
+) -> tuple[Driver, list[int]]:
     """Streams that decode on `a`, one more of which makes steps a millisecond longer; their
     attempts.
     """
-    tier = Tier(shed_after_factor=0.0)
+    tier = Tier(shed_after_factor=0.0, ttl_s=ttl_s)
     driver = fleet("a", tier=tier)
     attempts = [driver.dispatched(prompt_tokens=10).attempt for _ in range(streams)]
     for attempt in attempts:
@@ -210,7 +212,16 @@ def test_who_is_held_for_others_is_held_for_seconds_for_each():
     while waited_s < 120.0 and not sent(driver.wake()):
         driver.wait(1.0)
         waited_s += 1.0
-    assert 3.0 <= waited_s <= 12.0
+    assert 2.0 <= waited_s <= 12.0
+
+
+def test_who_is_held_for_others_is_sent_before_it_would_be_refused():
+    driver, _ = crowd(60, hold_above_missed=0.1, ttl_s=2.0)
+    hold(driver, "x", prompt_tokens=10)
+    driver.wait(0.9)
+    assert sent(driver.wake()) == []
+    driver.wait(0.2)
+    assert sent(driver.wake()) == ["x"]
 
 
 def test_room_is_given_by_priority_then_slack():

@@ -252,7 +252,7 @@ class TestHeld:
     def test_one_that_waits(self):
         told = self.explain(self.flight())
         assert told.held_s is None
-        assert told.reason == "held at the gateway: no replica has room without making others late"
+        assert told.reason == "held at the gateway: no replica has taken it yet"
 
     def test_one_that_was_left(self):
         flight = self.flight()

@@ -6,7 +6,7 @@
               + others
     risk(t) = x^8 / (1 + x^8),  x = t / target            that a target is missed
     TPOT    = step time / (1 - PREFILL_SHARE * busy)
-    busy    = share of the last seconds that prefills sent there take, over 3 unhindered answers
+    busy    = share of the last seconds (`recent_s`) that prefills sent there take
     KV wait = tokens too many / tokens in use * answer    until enough answers have ended there
     answer  = mean answer * step time in that company     seconds that a stream lives
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
@@ -56,7 +56,7 @@ STEEP = 8
 """Of the curve of a risk: at 80 % of a target 14 % are taken to miss it, at 120 % 81 %."""
 WORTH = 1.0
 """What a missed target weighs, in TTFT targets. More than this buys few fewer misses for much
-longer waits; with half of it agents miss a third more where replicas are few."""
+longer waits; with half of it agents miss up to twice as often where replicas are few."""
 TTFT_RISK = 0.5
 """The wait counts in seconds already."""
 PREFILL_SHARE = 0.75
