@@ -67,6 +67,7 @@ def test_a_known_opening_and_a_token_may_come_together():
     [
         opening("another", created=2),
         opening('an\\"other'),
+        opening("another\\"),  # the quote is of the id
         opening('a","b":"c'),
         opening("another")[:-1],
         opening("another")[1:],
