@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -185,3 +186,75 @@ def test_a_connection_on_which_another_answer_has_begun_is_not_used_again():
     assert sink.ends == ["complete True"]
     assert sink.body == b"hi"
     assert pool.take_idle(connection.address, 0.0) is None
+
+
+@pytest.mark.parametrize("surplus", [ANSWER, ANSWER[:20], b"what?", b"0\r\n\r\n"])
+@pytest.mark.parametrize("before", [HEAD, HEAD + framed(b"a")])
+@pytest.mark.parametrize("is_together", [True, False])
+def test_what_is_behind_a_stream_of_a_known_head_reaches_no_other_call(
+    surplus, before, is_together
+):
+    pool = UpstreamPool(max_idle=1, idle_s=10.0)
+    begin(Sink(), pool).data_received(HEAD)
+    sink = Sink()
+    connection = begin(sink, pool)
+    end = framed(b"b") + b"0\r\n\r\n"
+    for data in (before + end + surplus,) if is_together else (before, end + surplus):
+        connection.data_received(data)
+    assert sink.body.endswith(b"b")
+    (ended,) = sink.ends
+    if surplus.startswith(b"HTTP/"):
+        assert ended == "complete True"
+    else:
+        assert "not valid HTTP" in ended
+    assert pool.take_idle(connection.address, 0.0) is None
+    wire = connection.transport
+    assert isinstance(wire, Wire)
+    assert wire.closed
+    connection.data_received(surplus)  # read before it was closed
+    assert sink.ends == [ended]
+
+
+def test_what_comes_after_a_stream_of_a_known_head_closes_its_connection():
+    pool = UpstreamPool(max_idle=1, idle_s=10.0)
+    begin(Sink(), pool).data_received(HEAD)
+    sink = Sink()
+    connection = begin(sink, pool)
+    connection.data_received(HEAD + framed(b"a") + b"0\r\n\r\n")
+    connection.data_received(ANSWER)
+    assert (sink.body, sink.ends) == (b"a", ["complete True"])
+    assert pool.take_idle(connection.address, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [HEAD + framed(b"a") + b"0\r\n\r\n"],
+        [HEAD, framed(b"a") + b"0\r\n\r\n"],
+        [HEAD, framed(b"a")[:2], framed(b"a")[2:] + b"0\r\n\r\n"],  # the parser reads
+        [ANSWER],
+    ],
+)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_who_fails_at_an_end_is_told_and_the_next_call_on_the_connection_is_not(reads, is_known):
+    class Failing(Sink):
+        """Lets the next call go out as the gateway does, and then fails."""
+
+        def answer_complete(self, framed):
+            pool.open(connection.address, [b"next"], after)
+            raise RuntimeError("ours")
+
+    pool = UpstreamPool(max_idle=1, idle_s=10.0)
+    if is_known:
+        begin(Sink(), pool).data_received(ANSWER if reads == [ANSWER] else HEAD)
+    sink, after = Failing(), Sink()
+    connection = begin(sink, pool)
+    for data in reads:
+        connection.data_received(data)
+    assert sink.ends == ["the gateway failed to handle the answer"]
+    wire = connection.transport
+    assert isinstance(wire, Wire)
+    assert not wire.closed
+    assert wire.written.count(b"next") == 1
+    connection.data_received(ANSWER)
+    assert (after.body, after.ends) == (b"hi", ["complete True"])

@@ -153,7 +153,8 @@ class Exchange(InParts):
         kind = find(head.headers, b"content-type") or b""
         wanted = _EVENTS if self._settings.stream else _JSON
         if not kind.strip().lower().startswith(wanted):
-            self._give_up("bad_content_type", f"content-type: {kind.decode('latin-1')}")
+            detail = f"content-type: {kind.decode('latin-1')}"
+            self._give_up("bad_content_type", detail, time.monotonic())
         elif self._settings.stream:
             self._splitter = SseSplitter(self._settings.max_event_bytes)
 
@@ -273,7 +274,7 @@ class Exchange(InParts):
         """Take in all that arrived together."""
         if self._body_bytes > self._settings.max_answer_bytes:
             detail = f"over {self._settings.max_answer_bytes:,} bytes"
-            self._give_up("too_large", detail)
+            self._give_up("too_large", detail, now)
             return
         splitter = self._splitter
         if splitter is None or not self._pieces:
@@ -303,7 +304,7 @@ class Exchange(InParts):
         for event in events:
             if isinstance(event, Fragment):
                 detail = f"an event over {self._settings.max_event_bytes:,} bytes"
-                self._give_up("too_large", detail)
+                self._give_up("too_large", detail, now)
                 return False
             before = reader.content_chunks
             reader.feed(event)
@@ -317,7 +318,7 @@ class Exchange(InParts):
                 self._tells_cached = _tells_cached(event)
             if reader.error:
                 words = event[max(event.find(b'"error"'), 0) :][:MAX_DETAIL]
-                self._give_up("stream_error", words.decode("utf-8", "replace").strip())
+                self._give_up("stream_error", words.decode("utf-8", "replace").strip(), now)
             if self.over:
                 return False
         return has_content
@@ -357,9 +358,9 @@ class Exchange(InParts):
         self._tells_cached = _tells_cached(body)
         self._end("", "", now)
 
-    def _give_up(self, kind: str, detail: str) -> None:
+    def _give_up(self, kind: str, detail: str, now: float) -> None:
         self._drop()
-        self._end(kind, detail, time.monotonic())
+        self._end(kind, detail, now)
 
     def _drop(self) -> None:
         if self.call is not None:

@@ -20,6 +20,9 @@ NEVER = b"\n\0"
 _FRAME_BYTES = 4
 """Line ends around the content of a chunk."""
 _MOST_SIZE_LINES = 256
+_MOST_EVENT_BYTES = 8192
+"""Of an event that is learnt from. What looks for its text takes the square of its length, if it
+is made for that; a usual event has a few hundred."""
 _TEXT = re.compile(
     rb'data: \{[^\n]*?"(?:content|reasoning_content|reasoning|text)":"'
     rb'((?:[^"\\\n]|\\.)+)'
@@ -52,7 +55,10 @@ class Around(NamedTuple):
 
 
 def around_text(event: bytes) -> Around | None:
-    """Of an event that brought a token; None if there is more in it than a text."""
+    """Of an event that brought a token; None if there is more in it than a text, or it is long."""
+    # One line and the blank one: the content of a second line would be looked for from each text.
+    if len(event) > _MOST_EVENT_BYTES or event.find(b"\n") != len(event) - 2:
+        return None
     found = _TEXT.match(event)
     if found is None or (_USAGE in event and _NO_USAGE not in event):
         return None

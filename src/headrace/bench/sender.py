@@ -113,7 +113,7 @@ class Sender:
         self.origin_s = 0.0
         self._until_s = inf
         self._connecting: deque[Exchange] = deque()
-        self._complete: list[Exchange] = []
+        self._complete: deque[Exchange] = deque()
         self._is_stopped = False
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
@@ -316,9 +316,12 @@ class Sender:
             self._conclude()
 
     def _conclude(self) -> None:
-        complete, self._complete = self._complete, []
-        for exchange in complete:
-            exchange.conclude()
+        complete = self._complete
+        while complete:
+            try:
+                complete.popleft().conclude()
+            except Exception as error:  # noqa: BLE001 - neither the others' nor the connection's
+                self.fail(error)
 
     def ended(self, exchange: Exchange) -> None:
         """See `exchange.Ended`."""

@@ -17,23 +17,26 @@ import sys
 _PR_SET_TIMERSLACK = 29  # linux/prctl.h
 _SLACK_NS = 1000
 _SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
-_SLICE_NS = 500_000
+SLICE_NS = 500_000
 """The kernel takes 0.1 ms and more. The shorter it is, the oftener others are interrupted, and the
 more a request costs: below half a millisecond there is little to win."""
-_SCHED_ATTR = struct.Struct("=IIQiIQQQ")
+SCHED_ATTR = struct.Struct("=IIQiIQQQ")
 """size, policy, flags, nice, priority, slice (`sched_runtime`), deadline, period."""
 
 
-def wake_in_time() -> None:
-    """For the calling thread; where the system knows no such wish, nothing happens."""
+def wake_in_time() -> bool:
+    """For the calling thread; whether the system took the wish for a slice.
+
+    Where it knows no such wish, nothing happens.
+    """
     if not sys.platform.startswith("linux"):
-        return
+        return False
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_TIMERSLACK, _SLACK_NS, 0, 0, 0)
     number = _SYS_SCHED_SETATTR.get(platform.machine())
     # Somebody may have given it a better class than ours, such as real time.
     if number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
-        return
+        return False
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    wish = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, _SLICE_NS, 0, 0)
-    libc.syscall(number, 0, wish, 0)
+    wish = SCHED_ATTR.pack(SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, SLICE_NS, 0, 0)
+    return libc.syscall(number, 0, wish, 0) == 0

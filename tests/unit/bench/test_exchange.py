@@ -55,23 +55,35 @@ def test_an_answer_over_its_limit_does_not_pass():
     assert [exchange.passes(chunk(event("mills"))) for _ in range(5)] == [True] * 4 + [False]
 
 
-def test_what_is_concluded_later_ended_when_it_came():
+@pytest.mark.parametrize(
+    ("last", "error", "chunks"),
+    [
+        (event(" runs") + b"data: [DONE]\n\n", "", 2),
+        (event(" runs") + b'data: {"error":{"message":"no"}}\n\n', "stream_error", 2),
+        (event(" runs") + event("m" * 600), "too_large", 2),  # one event
+        (event("runs") * 100, "too_large", 1),  # the answer
+    ],
+)
+def test_what_is_concluded_later_ended_when_it_came(
+    last: bytes, error: str, chunks: int, monkeypatch: pytest.MonkeyPatch
+):
     class Waiting(Host):
         def complete(self, exchange: Exchange) -> None:
             """Later."""
 
-    exchange = of(Waiting())
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    exchange = of(Waiting(), max_event_bytes=500, max_answer_bytes=2000)
     exchange.answer_chunk(USUAL, USUAL.index(b"\r\n") + 2)
-    exchange.answer_body(event(" runs") + b"data: [DONE]\n\n")
-    before_s = time.monotonic()
+    exchange.answer_body(last)
+    now_s = 101.0
     exchange.answer_complete(framed=True)
-    after_s = time.monotonic()
     assert exchange.is_sent
     assert not exchange.over
-    time.sleep(0.01)
+    now_s = 102.0
     exchange.conclude()
     record = exchange.record
     assert exchange.over
-    assert (record.error, record.chunks) == ("", 2)
-    assert before_s <= record.ended_s <= after_s
-    assert record.last_token_s == record.ended_s
+    assert (record.error, record.chunks) == (error, chunks)
+    assert record.ended_s == 101.0
+    assert record.last_token_s == (101.0 if chunks > 1 else 100.0)

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from headrace.bench import forms
+from headrace.bench.forms import around_text
 from tests.unit.bench.exchanges import Host, chunk, event, of, opening, read
 
 
@@ -50,21 +52,57 @@ def test_an_id_may_stand_behind_the_text():
     assert not exchange.passes(chunk(token % (b"down", first)))
 
 
+def test_a_known_opening_and_a_token_may_come_together():
+    exchange = of(primed())
+    read(exchange, chunk(opening("another") + event("down", stream_id="another")))
+    assert exchange.record.first_token_s is not None
+    assert not exchange.passes(chunk(event("hill", stream_id="nobody")))
+    assert read(exchange, chunk(event("hill", stream_id="another")))
+    exchange.answer_complete(framed=True)
+    assert exchange.record.chunks == 2
+
+
 @pytest.mark.parametrize(
     "begins",
     [
         opening("another", created=2),
         opening('an\\"other'),
+        opening("another\\"),  # the quote is of the id
         opening('a","b":"c'),
-        opening("another") + event("down", stream_id="another"),
         opening("another")[:-1],
+        opening("another")[1:],
         event("down", stream_id="another"),
+        b"",
     ],
 )
 def test_a_stream_that_begins_otherwise_is_read(begins: bytes):
-    exchange = of(primed())
-    read(exchange, chunk(begins))
-    assert not exchange.passes(chunk(event("hill", stream_id="nobody")))
+    host = primed()
+    assert host.forms.begun(opening("another")) is not None
+    assert host.forms.begun(begins) is None
+
+
+@pytest.mark.parametrize(
+    "made_slow",
+    [
+        b"data: {" + b'"text":"a",' * 1500 + b"}\n\n",
+        b"data: {" + b'"text":"a",' * 300 + b"\ndata: }\n\n",
+        b"data: {" + b'"text":"a",' * 90_000 + b"\ndata: }\n\n",
+    ],
+)
+def test_nothing_is_looked_for_in_an_event_that_is_long_or_of_several_lines(
+    made_slow: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    looked_at: list[bytes] = []
+
+    class Looking:
+        def match(self, event: bytes) -> None:
+            looked_at.append(event)
+
+    monkeypatch.setattr(forms, "_TEXT", Looking())
+    assert around_text(made_slow) is None
+    assert not looked_at
+    assert around_text(event("water")) is None
+    assert looked_at == [event("water")]
 
 
 def test_another_id_within_a_stream_does_not_pass():

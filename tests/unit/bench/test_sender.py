@@ -9,8 +9,10 @@ from itertools import islice, pairwise
 import pytest
 
 from headrace.bench import sender as sender_module
+from headrace.bench.exchange import Exchange
 from headrace.bench.record import UNFINISHED, Record, from_json_line, to_json_line
 from headrace.bench.sender import Sender
+from headrace.edges.http.ports import AnswerHead
 from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.settings import EngineSettings
@@ -118,6 +120,30 @@ async def test_a_fault_of_our_own_ends_the_run(engine: EmulatedEngine):
 
     with pytest.raises(RuntimeError, match="ours"):
         await play(url_of(engine), load_of(100, rate=10.0), fail)
+
+
+async def test_a_fault_at_the_end_of_one_answer_keeps_none_of_the_others(
+    engine: EmulatedEngine, monkeypatch: pytest.MonkeyPatch
+):
+    conclude, concluded = Exchange.conclude, list[int]()
+
+    def failing(self: Exchange) -> None:
+        concluded.append(self.record.index)
+        if self.record.index == 1:
+            raise RuntimeError("ours")
+        conclude(self)
+
+    monkeypatch.setattr(Exchange, "conclude", failing)
+    sender = Sender(target_at(url_of(engine)), load_of(4), worker=0, workers=1)
+    exchanges = [ready.exchange for ready in sender._ready]
+    sender._running.update(dict.fromkeys(exchanges))  # the last end reads them all
+    for exchange in exchanges:
+        exchange.answer_head(AnswerHead(200, [(b"content-type", b"text/event-stream")]))
+        exchange.answer_complete(framed=True)
+    assert concluded == [0, 1, 2, 3]
+    assert [record.index for record in sender.records] == [0, 2, 3]
+    with pytest.raises(RuntimeError, match="ours"):
+        await sender.run(time.monotonic())
 
 
 async def test_users_come_back_after_an_error_but_do_not_spin():

@@ -34,6 +34,7 @@ RESEND_S = 1.0
 """A kept-alive connection that is lost sooner than this was being closed when we took it."""
 
 _log = logging.getLogger(__name__)
+_OWN_FAULT = "the gateway failed to handle the answer"
 
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
@@ -248,12 +249,13 @@ class UpstreamConnection(asyncio.Protocol):
             for content in contents:
                 if content and self.sink is not None:
                     self.sink.answer_body(content)
-            if not contents[-1]:
-                self._finish(reusable=True)
-            elif self.sink is not None:
+            if contents[-1] and self.sink is not None:
                 self.sink.answer_flush()
         except Exception:  # noqa: BLE001 - as in `_parse`
             self._fail_by_own_fault()
+            return True
+        if not contents[-1]:
+            self._finish(reusable=True)
         return True
 
     def _take_known(self, head: AnswerHead, body: bytes) -> None:
@@ -269,9 +271,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._drop()
         try:
             sink.answer_whole(head, body)
-        except Exception:  # noqa: BLE001 - as in `_parse`; this call is not to hear of anything more
-            _log.exception("an answer could not be handled")
-            sink.answer_failed("the gateway failed to handle the answer")
+        except Exception:  # noqa: BLE001 - as in `_finish`
+            _tell_own_fault(sink)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None:
@@ -360,7 +361,7 @@ class UpstreamConnection(asyncio.Protocol):
     # ------------------------------------------------------------ ends
 
     def _finish(self, *, reusable: bool) -> None:
-        call, sink = self.call, self.sink
+        call, sink, framed = self.call, self.sink, self._framed
         self.detach()
         if call is not None:
             call.connection = None
@@ -368,8 +369,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self._drop()
-        if sink is not None:
-            sink.answer_complete(self._framed)
+        if sink is None:
+            return
+        try:
+            sink.answer_complete(framed)
+        except Exception:  # noqa: BLE001 - the connection may serve another call by now
+            _tell_own_fault(sink)
 
     def _fail(self, reason: str) -> None:
         call = self.call
@@ -381,11 +386,17 @@ class UpstreamConnection(asyncio.Protocol):
     def _fail_by_own_fault(self) -> None:
         """The request ends with an error instead of waiting for a deadline."""
         _log.exception("an answer could not be handled")
-        self._fail("the gateway failed to handle the answer")
+        self._fail(_OWN_FAULT)
 
     def _drop(self) -> None:
         if self.transport is not None:
             self.transport.abort()
+
+
+def _tell_own_fault(sink: AnswerSink) -> None:
+    """For a sink that failed when its connection was already another's: it alone is told."""
+    _log.exception("an answer could not be handled")
+    sink.answer_failed(_OWN_FAULT)
 
 
 class UpstreamCall:
