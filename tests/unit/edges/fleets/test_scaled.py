@@ -53,11 +53,14 @@ class Switch:
         self.asked: list[str] = []
         self.sleep_fails: SleepError | None = None
         self.wake_fails: SleepError | None = None
+        self.may_sleep = asyncio.Event()
+        self.may_sleep.set()
         self.may_wake = asyncio.Event()
         self.may_wake.set()
 
     async def sleep(self, url: str) -> None:
         self.asked.append("sleep")
+        await self.may_sleep.wait()
         if self.sleep_fails is not None:
             raise self.sleep_fails
 
@@ -235,6 +238,81 @@ async def test_one_that_is_not_wanted_any_more_while_it_wakes_sleeps_again(tmp_p
     await pool.until(lambda: switch.asked == ["sleep", "wake", "sleep"])
     await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
     assert pool.told == []
+    await pool.fleet.close()
+
+
+async def falls_asleep(pool: Pool, switch: Switch) -> None:
+    """Two are ready, and the second is on its way to stand by."""
+    switch.may_sleep.clear()
+    pool.fleet.start(2)
+    await pool.ready("emu-0", "emu-1")
+    pool.plan(1, drain=("emu-1",), standby=1)
+    await pool.until(lambda: switch.asked == ["sleep"])
+    assert pool.phases() == {"emu-0": Phase.READY}
+
+
+async def test_one_that_is_wanted_again_while_it_falls_asleep_is_woken(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    await falls_asleep(pool, switch)
+    pool.plan(2, order=1, standby=0)
+    assert pool.phases() == {"emu-0": Phase.READY, "emu-1": Phase.STARTING}
+    pool.plan(2, standby=0)  # it is none that stands by
+    switch.may_sleep.set()
+    await pool.ready("emu-0", "emu-1")
+    assert switch.asked == ["sleep", "wake"]
+    assert pool.fleet.wakes.joined == 1
+    assert not any("started" in line for line in pool.lines)
+    await pool.fleet.close()
+
+
+async def test_one_that_is_wanted_again_and_does_not_fall_asleep_joins_as_it_is(tmp_path: Path):
+    switch = Switch()
+    switch.sleep_fails = SleepRefusedError("answers 404 to /sleep; start it with a flag")
+    pool = Pool(tmp_path, sleeper=switch)
+    await falls_asleep(pool, switch)
+    pool.plan(2, order=1)
+    switch.may_sleep.set()
+    await pool.ready("emu-0", "emu-1")
+    assert switch.asked == ["sleep"]
+    await pool.fleet.close()
+
+
+async def test_one_that_is_wanted_and_not_again_while_it_falls_asleep_stands_by(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    await falls_asleep(pool, switch)
+    pool.plan(2, order=1)
+    pool.plan(1, drain=("emu-1",), standby=1)
+    switch.may_sleep.set()
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.READY, "emu-1": Phase.STANDBY})
+    assert switch.asked == ["sleep"]
+    await pool.fleet.close()
+
+
+async def test_a_standby_that_loads_is_what_is_ordered_next(pool: Pool):
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    pool.plan(1, order=1, standby=0)
+    assert pool.phases() == {"emu-0": Phase.STARTING}
+    await pool.ready("emu-0")
+
+
+async def test_one_that_wakes_and_was_not_wanted_for_a_moment_joins(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
+    switch.may_wake.clear()
+    pool.plan(1, wake=("emu-0",))
+    await pool.until(lambda: switch.asked == ["sleep", "wake"])
+    pool.plan(0, drain=("emu-0",), standby=1)
+    pool.plan(1, order=1)
+    assert pool.phases() == {"emu-0": Phase.STARTING}
+    switch.may_wake.set()
+    await pool.ready("emu-0")
+    assert switch.asked == ["sleep", "wake"]
     await pool.fleet.close()
 
 
