@@ -115,6 +115,7 @@ class ScaledFleet:
         self._leaving: set[asyncio.Task[None]] = set()
         self._standby = 0
         self._again_s = 0.0
+        self._closed = False
         self._order_delay_s = replicas.keep.max_restart_delay_s
         self.refused = ""
         """Why the last replica that was ordered could not be had; "" once one was ready."""
@@ -123,6 +124,7 @@ class ScaledFleet:
 
     def start(self, replicas: int) -> None:
         """Order the first ones. Raises LocalFleetError if none could ever start."""
+        self._closed = False
         self._fleet.start(0)
         for _ in range(replicas):
             self._order(joins=True)
@@ -137,7 +139,8 @@ class ScaledFleet:
         return {each.name: each.url for each in members if each.phase is Phase.READY}
 
     async def close(self) -> None:
-        """End every process. Nothing is reported any more."""
+        """End every process. Nothing is begun or reported any more."""
+        self._closed = True
         tasks = [member.task for member in self._members.values() if member.task is not None]
         for task in tasks:
             task.cancel()
@@ -164,8 +167,11 @@ class ScaledFleet:
     def carry_out(self, plan: ScalePlan) -> None:
         """Begin what a plan says; nothing is waited for.
 
-        After a replica that could not be had, no other one is ordered for a while.
+        After a replica that could not be had, no other one is ordered for a while; after `close`
+        nothing is begun.
         """
+        if self._closed:
+            return
         missing = plan.order
         self._standby = plan.standby
         for name in plan.wake:
@@ -350,7 +356,7 @@ class ScaledFleet:
 
     def _on_event(self, event: FleetEvent) -> None:
         member = self._members.get(event.name)
-        if member is None:
+        if member is None or self._closed:
             return
         match event:
             case ReplicaUp(name, url, _, cold_start_s):

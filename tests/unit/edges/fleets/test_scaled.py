@@ -18,6 +18,7 @@ from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_plan import ScalePlan
 from headrace.edges.fleets.command import CommandReplicas, CommandSettings
 from headrace.edges.fleets.keep_alive import LocalFleetError
+from headrace.edges.fleets.local import ReplicaUp
 from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
 from headrace.edges.fleets.sleep_mode import (
     EngineSleep,
@@ -314,6 +315,22 @@ async def test_one_that_wakes_and_was_not_wanted_for_a_moment_joins(tmp_path: Pa
     await pool.ready("emu-0")
     assert switch.asked == ["sleep", "wake"]
     await pool.fleet.close()
+
+
+async def test_what_becomes_ready_while_the_fleet_is_closed_is_not_put_to_sleep(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    await falls_asleep(pool, switch)
+    pool.plan(1, standby=2)  # the second of them loads
+    told, lines = len(pool.told), len(pool.lines)
+    closing = asyncio.create_task(pool.fleet.close())
+    await asyncio.sleep(0)  # it waits for the one that falls asleep
+    pool.fleet._on_event(ReplicaUp("emu-2", "http://127.0.0.1:9", 1, 0.1))
+    pool.plan(2, order=1)
+    await closing
+    await asyncio.sleep(0)
+    assert switch.asked == ["sleep"]
+    assert (len(pool.told), len(pool.lines)) == (told, lines)
 
 
 async def test_one_that_does_not_wake_is_ended_and_said(tmp_path: Path):
