@@ -8,8 +8,13 @@ from headrace.core.demand_history import DemandSample
 from headrace.core.scaling_observation import GatewayReport
 
 MINUTE_S = 60.0
+FORGET_S = 600.0
+"""A gateway that has told nothing for so long is forgotten: where they come and go, each one has
+another name. What came to one that is back since then is part of no minute."""
 
 _Totals = tuple[float, float, float]
+_Known = tuple[float, float, _Totals]
+"""The minute it was seen in, when it started, and its totals then."""
 Keep = Callable[[str, DemandSample], None]
 """Takes a pool's name and one of its minutes."""
 
@@ -24,7 +29,7 @@ class MinuteLog:
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
         self._minute: dict[str, float] = {}
-        self._totals: dict[str, dict[str, tuple[float, _Totals]]] = {}
+        self._totals: dict[str, dict[str, _Known]] = {}
 
     def look(self, pool: str, gateways: Sequence[GatewayReport], now: float) -> None:
         """The totals of now."""
@@ -34,10 +39,13 @@ class MinuteLog:
         before_s = self._minute.get(pool)
         if before_s == minute_s:
             return
-        known = self._totals.setdefault(pool, {})
+        known = self._totals.get(pool, {})
         arrived = [_since(known.get(each.gateway), each) for each in gateways]
         for each in gateways:
-            known[each.gateway] = (each.started_at_s, _totals(each))
+            known[each.gateway] = (minute_s, each.started_at_s, _totals(each))
+        self._totals[pool] = {
+            name: told for name, told in known.items() if minute_s - told[0] <= FORGET_S
+        }
         self._minute[pool] = minute_s
         if before_s is not None and before_s == minute_s - MINUTE_S:
             requests, inputs, outputs = (sum(each) for each in zip(*arrived, strict=True))
@@ -48,11 +56,11 @@ def _totals(report: GatewayReport) -> _Totals:
     return report.requests, report.input_tokens, report.output_tokens
 
 
-def _since(known: tuple[float, _Totals] | None, report: GatewayReport) -> _Totals:
+def _since(known: _Known | None, report: GatewayReport) -> _Totals:
     now = _totals(report)
     if known is None:
         return (0.0, 0.0, 0.0)  # nobody knows since when
-    started_at_s, before = known
+    _, started_at_s, before = known
     if started_at_s != report.started_at_s or now[0] < before[0]:
         return now
     return now[0] - before[0], max(0.0, now[1] - before[1]), max(0.0, now[2] - before[2])

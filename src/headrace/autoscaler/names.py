@@ -4,7 +4,8 @@
 
 so that one headless Service stands for all of its pods. Of a name with addresses of both families
 those of IPv4 are taken: the others are the same gateways. A name that does not resolve keeps the
-addresses it had; one that never did is asked by its name, which fails and says why. `https` is
+addresses it had; one that never did is asked by its name, which fails and says why. An address is
+asked for the name (the Host header), by which a proxy may tell its sites apart, and `https` is
 verified against the name.
 """
 
@@ -37,6 +38,7 @@ class _Name:
     host: str
     port: int
     tls: ClientTls | None = None
+    host_header: bytes | None = None
     sources: dict[str, HttpSource] = field(default_factory=dict[str, HttpSource])
     failing: bool = False
 
@@ -82,7 +84,8 @@ class NamedGateways:
         name.failing = False
         urls = [_at(name.url, each, name.port) for each in _of_one_family(addresses)]
         name.sources = {
-            url: name.sources.get(url) or HttpSource(url, self._settings, tls=name.tls)
+            url: name.sources.get(url)
+            or HttpSource(url, self._settings, tls=name.tls, host=name.host_header)
             for url in urls[:MAX_GATEWAYS]
         }
 
@@ -95,8 +98,18 @@ def _name_of(url: str) -> _Name | None:
         ip_address(host)
     except ValueError:
         tls = ClientTls(UpstreamTls(server_name=host)) if parts.scheme == "https" else None
-        return _Name(url.rstrip("/"), host, parts.port or _PORTS[parts.scheme], tls)
+        port = parts.port or _PORTS[parts.scheme]
+        return _Name(url.rstrip("/"), host, port, tls, _host_header(host, parts.port))
     return None
+
+
+def _host_header(host: str, port: int | None) -> bytes | None:
+    """As the URL has it; None for what can be no name, which never has an address either."""
+    try:
+        name = host.encode("idna")
+    except UnicodeError:
+        return None
+    return name if port is None else b"%b:%d" % (name, port)
 
 
 def _at(url: str, address: str, port: int) -> str:

@@ -17,14 +17,23 @@ _decoder = msgspec.json.Decoder(ScalingReport)
 
 
 class HttpSource:
-    """The control plane of a gateway, by its URL; `https` by `tls`, or as the system trusts."""
+    """The control plane of a gateway, by its URL; `https` by `tls`, or as the system trusts.
+
+    `host` is sent as the Host header instead of the URL's.
+    """
 
     def __init__(
-        self, url: str, settings: GatheringSettings, *, tls: ClientTls | None = None
+        self,
+        url: str,
+        settings: GatheringSettings,
+        *,
+        tls: ClientTls | None = None,
+        host: bytes | None = None,
     ) -> None:
         self.name = url.rstrip("/")
         self._settings = settings
         self._tls = tls
+        self._headers = [] if host is None else [(b"host", host)]
 
     async def read(self) -> ScalingReport:
         """What it tells now. Raises SourceError."""
@@ -33,6 +42,7 @@ class HttpSource:
                 self.name + _PATH,
                 timeout_s=self._settings.timeout_s,
                 max_bytes=self._settings.max_answer_bytes,
+                headers=self._headers,
                 tls=self._tls,
             )
         except fetch.FetchError as error:

@@ -40,12 +40,13 @@ NOISE_SIGMAS = 2.0
 UNEQUAL = 2.0
 """E[cost²] / E[cost]²: requests vary in cost, which is more noise than their count alone has."""
 FORGET_GATEWAY_S = 900.0
-"""A gateway that nobody expects is forgotten so long after its last word.
-
-Where those who should report are named, one that is named no more has left: its clients go to the
-others, so that its last rate would be counted twice. Until it is forgotten nothing is lowered.
+"""Where nobody says who should report, one that does no more is forgotten so long after its last
+word."""
+LEFT_S = LONGEST_S
+"""Where those who should report are named, one that is named no more has left: its clients go to
+the others, so that its last rate would be counted twice. It is forgotten so long after it left, and
+until then nothing is lowered: by then no window over the others' totals begins before it left.
 """
-
 
 _PLAIN = (
     "_minute_begin_s",
@@ -89,6 +90,7 @@ class DemandMeter:
     __slots__ = (
         "_ended",
         "_gateways",
+        "_left_s",
         "_lengths",
         "_minute_begin_s",
         "_minute_cover_s",
@@ -110,6 +112,7 @@ class DemandMeter:
 
     def __init__(self) -> None:
         self._gateways: dict[str, GatewayTotals] = {}
+        self._left_s: dict[str, float] = {}
         self._lengths = LengthCounter()
         self._ended: list[LengthSketch] = []
         self._priced_s = 0.0
@@ -156,6 +159,7 @@ class DemandMeter:
         return {
             "plain": plain,
             "gateways": gateways,
+            "left_s": dict(self._left_s),
             "lengths": self._lengths.sketch().rows(),
             "ended": [sketch.rows() for sketch in self._ended],
         }
@@ -167,6 +171,7 @@ class DemandMeter:
         for name, totals in state["gateways"].items():
             self._gateways[name] = GatewayTotals()
             self._gateways[name].restore(totals)
+        self._left_s = dict(state.get("left_s", {}))  # a file of before this was kept has none
         self._lengths = LengthCounter()
         self._lengths.add_sketch(sketch_from(state["lengths"]))
         self._ended = [sketch_from(rows) for rows in state["ended"]]
@@ -194,17 +199,19 @@ class DemandMeter:
         here = {report.gateway for report in observation.gateways}
         expected = observation.expected_gateways
         told = {name: "no report" for name in expected if name not in here}
-        left: list[str] = []
+        left_s: dict[str, float] = {}
         for name, gateway in list(self._gateways.items()):
             if name in here:
                 told[name] = gateway.trouble_at(now, stale_s)
-            elif name not in expected and now - gateway.true_at_s > FORGET_GATEWAY_S:
-                del self._gateways[name]
             elif expected and name not in expected:
-                left.append(name)
+                left_s[name] = self._left_s.get(name, now)
+                if now - left_s[name] > LEFT_S:
+                    del self._gateways[name], left_s[name]
+            elif not expected and now - gateway.true_at_s > FORGET_GATEWAY_S:
+                del self._gateways[name]
             elif not expected:
                 told[name] = "reports no more"
-        self.left = tuple(left)
+        self._left_s, self.left = left_s, tuple(left_s)
         self.troubles = [f"gateway {name}: {trouble}" for name, trouble in told.items() if trouble]
         if not self._gateways:
             self.troubles.append("no gateway has reported")
@@ -272,8 +279,7 @@ class DemandMeter:
         """Spread the load since the last look over the minutes of the clock."""
         self.minutes = []
         begin_s = self._seen_s
-        left_s = (self._gateways[name].true_at_s for name in self.left)
-        if self.troubles or any(now - each < MINUTE_S for each in left_s):
+        if self.troubles or any(now - each < MINUTE_S for each in self._left_s.values()):
             # What is known in part, or moves from one to the other, is not what was: nobody learns
             # from it.
             self._start_minute(now // MINUTE_S * MINUTE_S + MINUTE_S)

@@ -32,12 +32,17 @@ class _Minute:
 
 
 class MissLog:
-    """Judged requests and misses by the minute, summed over gateways, for six hours."""
+    """Judged requests and misses by the minute, summed over gateways, for six hours.
 
-    __slots__ = ("_burns", "_burnt_s", "_last", "_minutes")
+    A gateway that has not been seen for so long is forgotten: where they come and go, each one has
+    another name.
+    """
+
+    __slots__ = ("_burns", "_burnt_s", "_last", "_minutes", "_seen_s")
 
     def __init__(self) -> None:
         self._last: dict[str, GatewayReport] = {}
+        self._seen_s: dict[str, float] = {}
         self._minutes: deque[_Minute] = deque()
         self._burns: dict[float, float] = {}
         self._burnt_s = -1.0
@@ -48,6 +53,7 @@ class MissLog:
         for report in reports:
             last = self._last.get(report.gateway)
             self._last[report.gateway] = report
+            self._seen_s[report.gateway] = now
             if last is None:
                 continue
             restarted = report.started_at_s > last.started_at_s
@@ -58,10 +64,17 @@ class MissLog:
         begin_s = now // MINUTE_S * MINUTE_S
         if not self._minutes or self._minutes[-1].begin_s < begin_s:
             self._minutes.append(_Minute(begin_s))
+            self._forget(now)
         self._minutes[-1].judged += judged
         self._minutes[-1].misses += min(misses, judged)
         while self._minutes[0].begin_s < begin_s - LONGEST_S:
             self._minutes.popleft()
+
+    def _forget(self, now: float) -> None:
+        """Whoever has not been seen for longer than anything is kept."""
+        for name, seen_s in list(self._seen_s.items()):
+            if now - seen_s > LONGEST_S:
+                del self._last[name], self._seen_s[name]
 
     def burn_rates(self, attainment: float, now: float) -> dict[float, float]:
         """By window in seconds; 0 where too little was judged. Brought up to date each minute."""
@@ -98,6 +111,7 @@ class MissLog:
             "burns": [[window_s, burn] for window_s, burn in self._burns.items()],
             "burnt_s": self._burnt_s,
             "last": {name: [getattr(r, each) for each in _KEPT] for name, r in self._last.items()},
+            "seen_s": dict(self._seen_s),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -109,3 +123,7 @@ class MissLog:
             name: GatewayReport(name, **dict(zip(_KEPT, values, strict=True)))
             for name, values in state["last"].items()
         }
+        # A file of before this was kept: whoever is in it was seen at the latest when it ended.
+        seen_s = state.get("seen_s", {})
+        latest_s = self._minutes[-1].begin_s if self._minutes else 0.0
+        self._seen_s = {name: seen_s.get(name, latest_s) for name in self._last}

@@ -3,7 +3,8 @@
 `POST /sleep`, `POST /wake_up`, `GET /is_sleeping`, and what of `/collective_rpc` goes with them:
 
     sleep     running requests are aborted, the KV cache is forgotten; those that come are taken in
-              and wait until the engine is awake. Only `mode=abort` is emulated
+              and wait until the engine is awake. Only `mode=abort` is emulated. A wake that is
+              under way gives nothing back any more
     wake_up   memory comes back by its tags, weights after `wake_s`; awake when none is missing
     level 0   pauses and gives nothing back
 
@@ -50,6 +51,7 @@ class SleepMode:
         self._fell_asleep = fell_asleep
         self._awoke = awoke
         self._missing: set[str] = set()
+        self._times_slept = 0
 
     @property
     def state(self) -> dict[str, float]:
@@ -80,6 +82,7 @@ class SleepMode:
             connection.respond(400, [JSON], Refused(problem, param=None, kind="Bad Request").body())
             return
         self.level = int(level)
+        self._times_slept += 1
         if self.level:
             self._missing = {WEIGHTS, KV_CACHE}
         self._fell_asleep(bool(self.level))
@@ -88,9 +91,11 @@ class SleepMode:
     def _wake(self, tags: list[str] | None, connection: ClientConnection) -> Answer | None:
         wanted = self._missing if tags is None else self._missing.intersection(tags)
         wait_s = self._wake_s if WEIGHTS in wanted else 0.0
+        times_slept = self._times_slept
 
         def answer() -> None:
-            self._return(set(wanted))
+            if times_slept == self._times_slept:  # it has not been put to sleep again meanwhile
+                self._return(set(wanted))
             status = "awake" if self.level is None else "sleeping"
             _respond(connection, {"status": status, "tags": tags})
 

@@ -128,3 +128,14 @@ def test_minutes_follow_from_totals_over_gateways_and_restarts():
     assert len(kept) == 2
     log.look("p", [told("a", 10, started_at_s=700.0), told("b", 9)], 961.0)
     assert kept[-1] == DemandSample(900.0, 60.0, 1.0, 10.0, 3.0)
+
+
+def test_gateways_that_have_gone_are_forgotten_and_one_that_is_back_begins_anew():
+    kept: list[DemandSample] = []
+    log = MinuteLog(lambda _pool, sample: kept.append(sample))
+    log.look("p", [told("stays", 0), told("gone", 5)], 600.0)
+    for minute in range(11, 25):
+        log.look("p", [told("stays", minute)], 60.0 * minute)
+    assert list(log._totals["p"]) == ["stays"]
+    log.look("p", [told("stays", 25), told("gone", 500)], 1500.0)
+    assert kept[-1].requests == 1.0

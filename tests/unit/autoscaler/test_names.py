@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,10 +13,12 @@ from headrace.autoscaler.names import MAX_GATEWAYS, NamedGateways
 from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
+from tests.scripted import Peer, Received, ScriptedEngine
 from tests.unit.autoscaler.reports import pool_report, replica, report
 
 NAME = "http://gateways.llm:9091"
 SETTINGS = GatheringSettings(timeout_s=0.05, lookup_interval_s=0.01, interval_s=0.01)
+PATIENT = GatheringSettings(timeout_s=30.0)
 
 
 class Resolver:
@@ -78,6 +81,28 @@ async def test_a_name_that_does_not_resolve_keeps_its_addresses_and_one_that_nev
     assert await names(gateways) == ["http://10.0.0.1:9091"]
     resolver.answer = trouble
     assert await names(gateways) == ["http://10.0.0.1:9091"]
+
+
+@pytest.mark.parametrize("host", ["gw..llm", "a" * 64 + ".llm"], ids=["empty", "long"])
+async def test_what_can_be_no_name_is_a_gateway_that_is_missing(host: str):
+    url = f"http://{host}:9091"
+    [source] = await NamedGateways([url], PATIENT).find()
+    assert source.name == url
+    with pytest.raises(SourceError, match="has no host name"):
+        await source.read()
+
+
+async def test_an_address_is_asked_for_the_name():
+    async def refuses(_received: Received, peer: Peer) -> None:
+        await peer.json({}, status=421)
+
+    async with ScriptedEngine(refuses) as proxy:
+        port = urlsplit(proxy.url).port
+        url = f"http://gateways.llm:{port}"
+        [source] = await NamedGateways([url], PATIENT, resolver=Resolver(["127.0.0.1"])).find()
+        with pytest.raises(SourceError, match="answers 421"):
+            await source.read()
+        assert proxy.received[0].headers["host"] == f"gateways.llm:{port}"
 
 
 async def test_a_long_answer_is_cut_and_the_default_port_is_said():

@@ -78,6 +78,17 @@ async def test_it_sleeps_until_all_of_its_memory_is_back():
         assert again.json() == {"status": "awake", "tags": None}
 
 
+async def test_a_wake_that_is_under_way_does_not_end_the_sleep_after_it():
+    async with serving(0.5) as client:
+        await client.post("/sleep")
+        waking = asyncio.create_task(client.post("/wake_up"))
+        await asyncio.sleep(0.05)
+        await client.post("/sleep")
+        assert (await waking).json() == {"status": "sleeping", "tags": None}
+        assert await sleeps(client)
+        assert (await client.post("/wake_up")).json()["status"] == "awake"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_runs_when_it_falls_asleep_is_aborted(stream: bool):
     async with serving(0.0, scripted(Script(0.001, 3600.0))) as client:

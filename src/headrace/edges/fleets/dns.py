@@ -42,7 +42,10 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 async def resolve(host: str, port: int) -> list[str]:
     """The addresses of `host` by the system's resolver, sorted, IPv6 ones in brackets."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # an empty label, or one over 63 characters
+        raise OSError(f"{host!r} is no host name: {error}") from None
     addresses = {
         f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0])
         for family, _, _, _, address in found

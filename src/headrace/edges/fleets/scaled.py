@@ -8,7 +8,8 @@ A standby is a process that has loaded its model and that the gateway does not k
 to tell the gateway, which takes no time. Where engines can sleep, it sleeps meanwhile: it is
 STANDBY as soon as it says so, and STARTING while it wakes. One that does not fall asleep stands by
 awake; one that does not wake is ended. A replica that drains gets nothing new and ends when its
-last stream has.
+last stream has. What is ordered while one drains, or is on its way to stand by, is that one: it is
+loaded, or will be before a new one.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ class ScaledFleet:
         self._leaving: set[asyncio.Task[None]] = set()
         self._standby = 0
         self._again_s = 0.0
+        self._closed = False
         self._order_delay_s = replicas.keep.max_restart_delay_s
         self.refused = ""
         """Why the last replica that was ordered could not be had; "" once one was ready."""
@@ -122,6 +124,7 @@ class ScaledFleet:
 
     def start(self, replicas: int) -> None:
         """Order the first ones. Raises LocalFleetError if none could ever start."""
+        self._closed = False
         self._fleet.start(0)
         for _ in range(replicas):
             self._order(joins=True)
@@ -136,7 +139,8 @@ class ScaledFleet:
         return {each.name: each.url for each in members if each.phase is Phase.READY}
 
     async def close(self) -> None:
-        """End every process. Nothing is reported any more."""
+        """End every process. Nothing is begun or reported any more."""
+        self._closed = True
         tasks = [member.task for member in self._members.values() if member.task is not None]
         for task in tasks:
             task.cancel()
@@ -163,8 +167,11 @@ class ScaledFleet:
     def carry_out(self, plan: ScalePlan) -> None:
         """Begin what a plan says; nothing is waited for.
 
-        After a replica that could not be had, no other one is ordered for a while.
+        After a replica that could not be had, no other one is ordered for a while; after `close`
+        nothing is begun.
         """
+        if self._closed:
+            return
         missing = plan.order
         self._standby = plan.standby
         for name in plan.wake:
@@ -173,7 +180,7 @@ class ScaledFleet:
             self._leave(name)
         may_order = self._clock() >= self._again_s
         for _ in range(max(0, missing)):
-            if not self._stay() and may_order:
+            if not self._stay() and not self._turn_back() and may_order:
                 name = self._order(joins=True)
                 self._notice(name, f"replica {name} is started")
         self._keep_standby()
@@ -206,6 +213,25 @@ class ScaledFleet:
                 return True
         return False
 
+    def _turn_back(self) -> bool:
+        """Have a replica on its way to stand by join instead; whether there is one.
+
+        No plan can wake it, for it is not observed yet. One that falls asleep does so first: what
+        an engine makes of a wake meanwhile is not known.
+        """
+        turning = [
+            member
+            for member in self._members.values()
+            if member.phase is Phase.STARTING and not member.joins
+        ]
+        if not turning:
+            return False
+        # The nearest first: one that wakes, one that falls asleep, one that loads.
+        member = min(turning, key=lambda each: (not each.asleep, each.task is None))
+        member.joins = True
+        self._notice(member.name, f"replica {member.name} joins when it can: it is wanted")
+        return True
+
     def _leave(self, name: str) -> None:
         member = self._members.get(name)
         if member is None or member.phase is Phase.DRAINING:
@@ -216,8 +242,8 @@ class ScaledFleet:
             running = self._in_flight(name)
             self._notice(name, f"replica {name} drains: {running} in flight")
             member.task = asyncio.create_task(self._drain(member), name=f"drain {name}")
-        elif member.asleep:
-            member.joins = False  # it wakes, and sleeps again or ends
+        elif member.asleep or member.task is not None:
+            member.joins = False  # it wakes or falls asleep, and then stands by or ends
         else:  # it has nothing to finish
             self._retire(member)
 
@@ -284,12 +310,19 @@ class ScaledFleet:
             # Nobody knows what the others did; to wake one that is awake does no harm.
             member.asleep = not isinstance(error, SleepRefusedError)
             self._trouble(member.name, str(error))
-            self._notice(member.name, f"replica {member.name} stands by awake: it {error}")
+            how = f" awake: it {error}"
         else:
             member.asleep = True
-            self._notice(member.name, f"replica {member.name} stands by, asleep")
-        member.phase = Phase.STANDBY
+            how = ", asleep"
+        if member.joins and member.asleep:  # it is wanted after all
+            await self._awaken(member)
+            return
         member.task = None
+        if member.joins:
+            self._join_from_standby(member, 0.0)
+            return
+        member.phase = Phase.STANDBY
+        self._notice(member.name, f"replica {member.name} stands by{how}")
 
     async def _awaken(self, member: _Member) -> None:
         assert self._sleeper is not None
@@ -323,7 +356,7 @@ class ScaledFleet:
 
     def _on_event(self, event: FleetEvent) -> None:
         member = self._members.get(event.name)
-        if member is None:
+        if member is None or self._closed:
             return
         match event:
             case ReplicaUp(name, url, _, cold_start_s):

@@ -43,7 +43,7 @@ class Sleeper(Protocol):
     """Puts the engine at an address to sleep and wakes it. Both raise `SleepError`."""
 
     async def sleep(self, url: str) -> None:
-        """Return when it sleeps."""
+        """Return when it sleeps. Raises `SleepRefusedError` if it cannot and did not begin to."""
         ...
 
     async def wake(self, url: str) -> None:
@@ -70,8 +70,9 @@ class EngineSleep:
         timeout_s = self._settings.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                for post in posts:
-                    await self._ask(b"POST", url, post.path, post.body)
+                for number, post in enumerate(posts):
+                    # Whoever has taken one call is not as it was, whatever it says to the next.
+                    await self._ask(b"POST", url, post.path, post.body, first=number == 0)
                 while await self._is_sleeping(url) is not asleep:  # noqa: ASYNC110 - no event
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
@@ -86,7 +87,9 @@ class EngineSleep:
         except ValueError as error:
             raise SleepError(f"answers {path} with something else: {error}") from None
 
-    async def _ask(self, method: bytes, url: str, path: str, body: bytes = b"") -> bytes:
+    async def _ask(
+        self, method: bytes, url: str, path: str, body: bytes = b"", *, first: bool = False
+    ) -> bytes:
         json = [(b"content-type", b"application/json")] if body else []
         try:
             answer = await fetch.request(
@@ -100,8 +103,9 @@ class EngineSleep:
         except fetch.FetchError as error:
             raise SleepError(f"{path.partition('?')[0]}: {error}") from None
         if answer.status in {404, 405}:
+            refused = SleepRefusedError if first else SleepError
             needs = self._mode.needs
-            raise SleepRefusedError(f"answers {answer.status} to {path}; start it with {needs}")
+            raise refused(f"answers {answer.status} to {path}; start it with {needs}")
         if answer.status != 200:
             raise SleepError(f"answers {answer.status} to {path}")
         return answer.body

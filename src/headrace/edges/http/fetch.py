@@ -141,12 +141,20 @@ async def request(
     max_bytes: int = MAX_ANSWER_BYTES,
     tls: ClientTls | None = None,
 ) -> FetchResult:
-    """Send one request and wait for the whole answer, `timeout_s` at most."""
+    """Send one request and wait for the whole answer, `timeout_s` at most.
+
+    The Host header is the URL's, unless `headers` has one.
+    """
     place, target = split_url(url)
     loop = asyncio.get_running_loop()
     own = _own_of(loop)
-    address = own.address(place, tls)
-    fields: list[Header] = [(b"host", address.host_header), *headers]
+    try:
+        address = own.address(place, tls)
+    except UnicodeError as error:  # an empty label, or one over 63 characters
+        raise FetchError(f"{place} has no host name: {error}") from None
+    fields = list(headers)
+    if not any(name == b"host" for name, _ in fields):
+        fields.insert(0, (b"host", address.host_header))
     if body or method == b"POST":
         fields.append((b"content-length", b"%d" % len(body)))
     payload = render(b"%b %b HTTP/1.1\r\n" % (method, target.encode("ascii")), fields) + body

@@ -167,15 +167,41 @@ def test_a_gateway_that_leaves_is_not_counted_twice_and_nothing_goes_down_until_
     world.gateways.append("gateway-new")
     world.totals["gateway-new"] = 0.0
     world.lengths["gateway-new"] = LengthCounter()
-    world.run(300.0)
+    since = len(world.plans)
+    world.run(150.0)
     assert world.plan.complete  # KEDA is told a number, not to fall back
-    assert max(plan.replicas for plan in world.plans[-20:]) <= before + 1
     world.rate = lambda _now: QUIET
-    world.run(450.0)
+    world.run(150.0)
+    assert max(plan.replicas for plan in world.plans[since:]) <= before + 1
     assert world.plan.replicas >= before
     assert any(f"so soon after gateway {left} has left" in hold for hold in world.plan.holds)
     world.run(1800.0)
     assert world.plan.replicas <= 4
+
+
+@pytest.mark.parametrize("cold_start_s", [60.0, 600.0])
+def test_the_others_rates_are_whole_when_a_gateway_that_left_is_forgotten(cold_start_s: float):
+    world = World(lambda _now: BUSY, gateways=3, cold_start_s=cold_start_s)
+    world.run(5400.0)
+    before = world.plan.replicas
+    world.gateways.pop()
+    since = len(world.plans)
+    world.run(1800.0)
+    assert {plan.replicas for plan in world.plans[since:]} == {before}
+
+
+def test_gateways_that_come_and_go_now_and_then_do_not_keep_a_pool_up():
+    world = settled(gateways=3)
+    for number in range(6):  # one every ten minutes, each under a name of its own
+        world.gateways.pop(0)
+        new = f"gateway-new-{number}"
+        world.gateways.append(new)
+        world.totals[new], world.lengths[new] = 0.0, LengthCounter()
+        world.run(600.0)
+    assert world.plan.replicas <= 5
+    demand = world.scaler.state()["demand"]
+    assert len(demand["gateways"]) == len(world.gateways)
+    assert demand["left_s"] == {}
 
 
 def test_a_restarted_scaler_goes_on_as_if_it_had_not():

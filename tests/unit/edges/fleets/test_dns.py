@@ -56,6 +56,12 @@ async def test_the_systems_resolver():
         await resolve("no-such-name.invalid", 80)
 
 
+@pytest.mark.parametrize("host", ["gw..llm", "a" * 64 + ".llm"], ids=["empty", "long"])
+async def test_what_can_be_no_name_does_not_resolve(host: str):
+    with pytest.raises(OSError, match="is no host name"):
+        await resolve(host, 80)
+
+
 async def test_each_address_is_a_replica(follow):
     heard = Heard()
     async with Engine() as engine:

@@ -18,6 +18,7 @@ from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_plan import ScalePlan
 from headrace.edges.fleets.command import CommandReplicas, CommandSettings
 from headrace.edges.fleets.keep_alive import LocalFleetError
+from headrace.edges.fleets.local import ReplicaUp
 from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
 from headrace.edges.fleets.sleep_mode import (
     EngineSleep,
@@ -53,11 +54,14 @@ class Switch:
         self.asked: list[str] = []
         self.sleep_fails: SleepError | None = None
         self.wake_fails: SleepError | None = None
+        self.may_sleep = asyncio.Event()
+        self.may_sleep.set()
         self.may_wake = asyncio.Event()
         self.may_wake.set()
 
     async def sleep(self, url: str) -> None:
         self.asked.append("sleep")
+        await self.may_sleep.wait()
         if self.sleep_fails is not None:
             raise self.sleep_fails
 
@@ -236,6 +240,97 @@ async def test_one_that_is_not_wanted_any_more_while_it_wakes_sleeps_again(tmp_p
     await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
     assert pool.told == []
     await pool.fleet.close()
+
+
+async def falls_asleep(pool: Pool, switch: Switch) -> None:
+    """Two are ready, and the second is on its way to stand by."""
+    switch.may_sleep.clear()
+    pool.fleet.start(2)
+    await pool.ready("emu-0", "emu-1")
+    pool.plan(1, drain=("emu-1",), standby=1)
+    await pool.until(lambda: switch.asked == ["sleep"])
+    assert pool.phases() == {"emu-0": Phase.READY}
+
+
+async def test_one_that_is_wanted_again_while_it_falls_asleep_is_woken(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    await falls_asleep(pool, switch)
+    pool.plan(2, order=1, standby=0)
+    assert pool.phases() == {"emu-0": Phase.READY, "emu-1": Phase.STARTING}
+    pool.plan(2, standby=0)  # it is none that stands by
+    switch.may_sleep.set()
+    await pool.ready("emu-0", "emu-1")
+    assert switch.asked == ["sleep", "wake"]
+    assert pool.fleet.wakes.joined == 1
+    assert not any("started" in line for line in pool.lines)
+    await pool.fleet.close()
+
+
+async def test_one_that_is_wanted_again_and_does_not_fall_asleep_joins_as_it_is(tmp_path: Path):
+    switch = Switch()
+    switch.sleep_fails = SleepRefusedError("answers 404 to /sleep; start it with a flag")
+    pool = Pool(tmp_path, sleeper=switch)
+    await falls_asleep(pool, switch)
+    pool.plan(2, order=1)
+    switch.may_sleep.set()
+    await pool.ready("emu-0", "emu-1")
+    assert switch.asked == ["sleep"]
+    await pool.fleet.close()
+
+
+async def test_one_that_is_wanted_and_not_again_while_it_falls_asleep_stands_by(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    await falls_asleep(pool, switch)
+    pool.plan(2, order=1)
+    pool.plan(1, drain=("emu-1",), standby=1)
+    switch.may_sleep.set()
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.READY, "emu-1": Phase.STANDBY})
+    assert switch.asked == ["sleep"]
+    await pool.fleet.close()
+
+
+async def test_a_standby_that_loads_is_what_is_ordered_next(pool: Pool):
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    pool.plan(1, order=1, standby=0)
+    assert pool.phases() == {"emu-0": Phase.STARTING}
+    await pool.ready("emu-0")
+
+
+async def test_one_that_wakes_and_was_not_wanted_for_a_moment_joins(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
+    switch.may_wake.clear()
+    pool.plan(1, wake=("emu-0",))
+    await pool.until(lambda: switch.asked == ["sleep", "wake"])
+    pool.plan(0, drain=("emu-0",), standby=1)
+    pool.plan(1, order=1)
+    assert pool.phases() == {"emu-0": Phase.STARTING}
+    switch.may_wake.set()
+    await pool.ready("emu-0")
+    assert switch.asked == ["sleep", "wake"]
+    await pool.fleet.close()
+
+
+async def test_what_becomes_ready_while_the_fleet_is_closed_is_not_put_to_sleep(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    await falls_asleep(pool, switch)
+    pool.plan(1, standby=2)  # the second of them loads
+    told, lines = len(pool.told), len(pool.lines)
+    closing = asyncio.create_task(pool.fleet.close())
+    await asyncio.sleep(0)  # it waits for the one that falls asleep
+    pool.fleet._on_event(ReplicaUp("emu-2", "http://127.0.0.1:9", 1, 0.1))
+    pool.plan(2, order=1)
+    await closing
+    await asyncio.sleep(0)
+    assert switch.asked == ["sleep"]
+    assert (len(pool.told), len(pool.lines)) == (told, lines)
 
 
 async def test_one_that_does_not_wake_is_ended_and_said(tmp_path: Path):

@@ -78,6 +78,18 @@ async def test_one_that_is_not_there_and_one_that_talks_nonsense_are_told_apart(
             await sleep.sleep(scripted.url)
 
 
+@pytest.mark.parametrize("status", [404, 405])
+async def test_one_that_took_the_call_and_hides_its_state_is_not_as_awake_as_before(status: int):
+    async def hides(received: Received, peer: Peer) -> None:
+        await peer.json({}, status=200 if received.method == "POST" else status)
+
+    sleep = EngineSleep(VLLM, SleepSettings(timeout_s=LONG_S))
+    async with ScriptedEngine(hides) as scripted:
+        with pytest.raises(SleepError, match=f"answers {status} to /is_sleeping") as raised:
+            await sleep.sleep(scripted.url)
+    assert not isinstance(raised.value, SleepRefusedError)
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"is_sleeping": 1}', b'{"sleeping": true}'])
 def test_an_answer_that_is_no_state_is_an_error(body: bytes):
     with pytest.raises(ValueError, match=r"."):
