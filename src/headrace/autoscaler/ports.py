@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from headrace.core.demand_history import DemandSample
-from headrace.core.scaling_observation import ReplicaObservation, Wakes
+from headrace.core.scaling_observation import ReplicaObservation, StandbyWakes
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import ScalingReport
 
@@ -53,7 +53,7 @@ class Actuator(Protocol):
         ...
 
     @property
-    def wakes(self) -> Wakes:
+    def wakes(self) -> StandbyWakes:
         """What became of standbys that were woken."""
         ...
 

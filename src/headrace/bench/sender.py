@@ -320,7 +320,7 @@ class Sender:
         while complete:
             try:
                 complete.popleft().conclude()
-            except Exception as error:  # noqa: BLE001 - neither the others' nor the connection's
+            except Exception as error:  # noqa: BLE001 - a fault of ours ends the run, not a connection
                 self.fail(error)
 
     def ended(self, exchange: Exchange) -> None:

@@ -60,7 +60,7 @@ class ReplicaObservation:
 
 
 @dataclass(slots=True)
-class Wakes:
+class StandbyWakes:
     """What became of standby replicas that were woken, since the start."""
 
     joined: int = 0

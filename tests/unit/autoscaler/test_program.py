@@ -15,7 +15,7 @@ from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
-from headrace.core.scaling_observation import Phase, ReplicaObservation, Wakes
+from headrace.core.scaling_observation import Phase, ReplicaObservation, StandbyWakes
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
@@ -234,26 +234,30 @@ async def test_a_calendar_becomes_floors_and_is_read_anew():
     assert ("schedule", "office") in [(each.name, each.why) for each in world.pool.plan.signals]
 
 
-async def test_a_gpu_budget_is_shared_and_the_rest_is_left_to_who_wants_it():
-    told = report(pool_report(replica("a1"), pool="a"), pool_report(replica("b1"), pool="b"))
+async def share(gpus: int, *pools: ScaledPool) -> None:
+    """Ask a gateway with one replica of each until their plans go by the shares of all."""
+    told = report(*(pool_report(replica(f"{each.name}1"), pool=each.name) for each in pools))
     now = 1_000_000.0
+    autoscaler = Autoscaler(
+        pools,
+        [source := Source("gw", told)],
+        GatheringSettings(),
+        clock=lambda: now,
+        budget=GpuBudget(gpus, {each.name: 1.0 for each in pools}),
+    )
+    for _ in range(3):
+        await autoscaler.ask(source)
+        now += 15.0
 
+
+async def test_a_gpu_budget_is_shared_and_the_rest_is_left_to_who_wants_it():
     def pool(name: str, floor: int) -> ScaledPool:
         figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=4)
         settings = ScalingSettings(min_replicas=floor, warm_replicas=1)
         return ScaledPool(name, pool_scaler(settings, figures))
 
     pools = [pool("a", 3), pool("b", 1)]
-    autoscaler = Autoscaler(
-        pools,
-        [source := Source("gw", told)],
-        GatheringSettings(),
-        clock=lambda: now,
-        budget=GpuBudget(16, {"a": 1.0, "b": 1.0}),
-    )
-    for _ in range(2):
-        await autoscaler.ask(source)
-        now += 15.0
+    await share(16, *pools)
     shares = [each.observation.gpus_available for each in pools if each.observation is not None]
     assert shares == [12.0, 4.0]
     assert [each.plan.replicas for each in pools if each.plan is not None] == [3, 1]
@@ -263,7 +267,7 @@ class Idle:
     """An actuator with one replica that does nothing of what it is told."""
 
     refused = ""
-    wakes = Wakes()
+    wakes = StandbyWakes()
 
     def observed(self) -> tuple[ReplicaObservation, ...]:
         return (ReplicaObservation("a1", Phase.READY),)
@@ -273,25 +277,13 @@ class Idle:
 
 
 async def test_who_stands_by_has_what_all_who_work_leave_of_a_gpu_budget():
-    told = report(pool_report(replica("a1"), pool="a"), pool_report(replica("b1"), pool="b"))
-    now = 1_000_000.0
-
     def pool(name: str, floor: int) -> ScaledPool:
         figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=1)
         settings = ScalingSettings(min_replicas=floor, warm_replicas=1, standby_replicas=4)
         return ScaledPool(name, pool_scaler(settings, figures), actuator=Idle())
 
     pools = [pool("a", 3), pool("b", 1)]
-    autoscaler = Autoscaler(
-        pools,
-        [source := Source("gw", told)],
-        GatheringSettings(),
-        clock=lambda: now,
-        budget=GpuBudget(7, {"a": 1.0, "b": 1.0}),
-    )
-    for _ in range(3):
-        await autoscaler.ask(source)
-        now += 15.0
+    await share(7, *pools)
     plans = [each.plan for each in pools if each.plan is not None]
     assert [each.replicas for each in plans] == [3, 1]
     assert [each.standby for each in plans] == [1, 2]  # so that both have three or four

@@ -42,14 +42,7 @@ from __future__ import annotations
 
 from math import exp
 
-from headrace.core.candidates import (
-    Ask,
-    Candidate,
-    CostTerm,
-    Row,
-    Scope,
-    predict,
-)
+from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
 from headrace.core.model import Replica
 
 STEEP = 8

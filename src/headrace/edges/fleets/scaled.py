@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from headrace.core.durations import in_words
 from headrace.core.events import ReplicaChanged, ReplicaGone
-from headrace.core.scaling_observation import Phase, ReplicaObservation, Wakes
+from headrace.core.scaling_observation import Phase, ReplicaObservation, StandbyWakes
 from headrace.core.scaling_plan import ScalePlan
 from headrace.edges.fleets.keep_alive import LocalReplicas
 from headrace.edges.fleets.local import (
@@ -119,7 +119,7 @@ class ScaledFleet:
         self._order_delay_s = replicas.keep.max_restart_delay_s
         self.refused = ""
         """Why the last replica that was ordered could not be had; "" once one was ready."""
-        self.wakes = Wakes()
+        self.wakes = StandbyWakes()
         """What became of standbys."""
 
     def start(self, replicas: int) -> None:

@@ -219,25 +219,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _begin_stream(self, head: AnswerHead, known: bytes, data: bytes) -> None:
         """Hand the head of a stream over that the parser need not see."""
-        call, sink = self.call, self.sink
+        call = self.call
         assert call is not None
-        assert sink is not None
         self.answered = True
         self._status = head.status
         self._unparsed = known
         self._between_chunks = True
         call.payload = []
-        try:
-            sink.answer_head(head)
-        except Exception:  # noqa: BLE001 - as in `_parse`
-            self._fail_by_own_fault()
-            return
-        if self.sink is None:
-            return
         rest = data[len(known) :]
-        if not rest:
-            self.sink.answer_flush()
-        elif not self._take_chunks(rest):
+        if self._hand_over([], head) and rest and not self._take_chunks(rest):
             self._parse(rest)
 
     def _take_chunks(self, data: bytes) -> bool:
@@ -245,18 +235,25 @@ class UpstreamConnection(asyncio.Protocol):
         contents = whole_chunks(data)
         if contents is None:
             return False
+        if self._hand_over(contents) and not contents[-1]:
+            self._finish(reusable=True)
+        return True
+
+    def _hand_over(self, contents: list[bytes], head: AnswerHead | None = None) -> bool:
+        """Give the sink what came in one read; whether it wants what follows. An empty content is
+        the end of the body, with which all the rest is written.
+        """
         try:
+            if head is not None and self.sink is not None:
+                self.sink.answer_head(head)
             for content in contents:
                 if content and self.sink is not None:
                     self.sink.answer_body(content)
-            if contents[-1] and self.sink is not None:
+            if self.sink is not None and (not contents or contents[-1]):
                 self.sink.answer_flush()
-        except Exception:  # noqa: BLE001 - as in `_parse`
+        except Exception:  # noqa: BLE001 - what the sink does must not leave its call without an end
             self._fail_by_own_fault()
-            return True
-        if not contents[-1]:
-            self._finish(reusable=True)
-        return True
+        return self.sink is not None
 
     def _take_known(self, head: AnswerHead, body: bytes) -> None:
         """Hand a whole answer over that the parser need not see; the connection is free again."""
@@ -269,10 +266,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self._drop()
-        try:
-            sink.answer_whole(head, body)
-        except Exception:  # noqa: BLE001 - as in `_finish`
-            _tell_own_fault(sink)
+        _say_last(sink, sink.answer_whole, head, body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None:
@@ -369,12 +363,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self._drop()
-        if sink is None:
-            return
-        try:
-            sink.answer_complete(framed)
-        except Exception:  # noqa: BLE001 - the connection may serve another call by now
-            _tell_own_fault(sink)
+        if sink is not None:
+            _say_last(sink, sink.answer_complete, framed)
 
     def _fail(self, reason: str) -> None:
         call = self.call
@@ -393,10 +383,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
 
 
-def _tell_own_fault(sink: AnswerSink) -> None:
-    """For a sink that failed when its connection was already another's: it alone is told."""
-    _log.exception("an answer could not be handled")
-    sink.answer_failed(_OWN_FAULT)
+def _say_last(sink: AnswerSink, say: Callable[..., None], *what: object) -> None:
+    """Tell a sink the end of its answer, when its connection may serve another call already."""
+    try:
+        say(*what)
+    except Exception:  # noqa: BLE001 - a fault of ours here is the end of this answer alone
+        _log.exception("an answer could not be handled")
+        sink.answer_failed(_OWN_FAULT)
 
 
 class UpstreamCall:

@@ -225,15 +225,20 @@ async def test_real_engines_sleep_while_they_stand_by_and_wake_when_they_are_wan
     await pool.fleet.close()
 
 
-async def test_one_that_is_not_wanted_any_more_while_it_wakes_sleeps_again(tmp_path: Path):
-    switch = Switch()
-    pool = Pool(tmp_path, sleeper=switch)
+async def wakes(pool: Pool, switch: Switch) -> None:
+    """The only one stood by, and is on its way back."""
     pool.fleet.start(0)
     pool.plan(0, standby=1)
     await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
     switch.may_wake.clear()
     pool.plan(1, wake=("emu-0",))
     await pool.until(lambda: switch.asked == ["sleep", "wake"])
+
+
+async def test_one_that_is_not_wanted_any_more_while_it_wakes_sleeps_again(tmp_path: Path):
+    switch = Switch()
+    pool = Pool(tmp_path, sleeper=switch)
+    await wakes(pool, switch)
     pool.plan(0, drain=("emu-0",), standby=1)
     switch.may_wake.set()
     await pool.until(lambda: switch.asked == ["sleep", "wake", "sleep"])
@@ -302,12 +307,7 @@ async def test_a_standby_that_loads_is_what_is_ordered_next(pool: Pool):
 async def test_one_that_wakes_and_was_not_wanted_for_a_moment_joins(tmp_path: Path):
     switch = Switch()
     pool = Pool(tmp_path, sleeper=switch)
-    pool.fleet.start(0)
-    pool.plan(0, standby=1)
-    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
-    switch.may_wake.clear()
-    pool.plan(1, wake=("emu-0",))
-    await pool.until(lambda: switch.asked == ["sleep", "wake"])
+    await wakes(pool, switch)
     pool.plan(0, drain=("emu-0",), standby=1)
     pool.plan(1, order=1)
     assert pool.phases() == {"emu-0": Phase.STARTING}
