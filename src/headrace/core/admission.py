@@ -30,9 +30,19 @@ OVERTAKEN = 2.0
 all are in time, it costs nobody his target that short ones go first, and the mean wait is shorter;
 a deadline is still one, for a request's place is fixed when it comes. With 30, waits are a tenth
 shorter near capacity, and more answers are slow, since more of them run at a time."""
+OVERDUE = 8.0
+"""An overload lasts once the oldest of a queue has waited for so many of its TTFT targets. With 4,
+bursts and agents, whose prefills are long, count as one, too: longer waits for no fewer misses."""
+EARLY = 0.25
+"""Of its TTFT target: who has less than this left beyond his prefill is late, in an overload that
+lasts. Everybody is sent at the last moment there, and what comes between would make all late."""
 STARVED_FIRST = 2
-"""Starved requests that go first at a time. If all did, a long overload would make all of them wait
-in line, and none would be in time; if one did, it could wait for a replica that never has room."""
+"""Starved requests that go first at a time. If one did, it could wait for a replica that never has
+room, and the others behind it."""
+STARVED_SHARE = 0.2
+"""Of the prefill seconds that are sent while starved requests wait, what those get by going first.
+If they got all, a lasting overload would make everybody wait until he is starved, and nobody would
+be in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,8 @@ class AdmissionSettings:
     in time. 0 holds none for that."""
     starved_after_s: float = 30.0
     """A request that has waited for so long goes before all others, whatever its priority, the
-    oldest first and two at a time: no band starves another."""
+    oldest first: no band starves another. Those get a fifth of the prefill seconds that are sent,
+    or in a lasting overload nobody would be in time."""
 
 
 class Held:
@@ -97,7 +108,7 @@ class Held:
 class Queue:
     """Requests held for one model, in the order in which they are to be sent.
 
-        starved (the oldest, at most STARVED_FIRST of them)
+        starved (the oldest, at most STARVED_FIRST of them, within STARVED_SHARE)
         ──► by priority: in time (by deadline) ──► too late (by age),
         short prompts before long ones (`OVERTAKEN`)
 
@@ -105,9 +116,13 @@ class Queue:
     make others late as well.
     """
 
-    __slots__ = ("_bands", "_held", "_turn", "work_s")
+    __slots__ = ("_ahead", "_bands", "_held", "_owed_s", "_turn", "work_s")
 
     def __init__(self) -> None:
+        self._ahead: dict[str, Held] = {}
+        """Starved ones that go first now."""
+        self._owed_s = 0.0
+        """Prefill seconds of others that are to be sent before the next of them does."""
         self._held: dict[str, tuple[Held, int]] = {}  # with their turns, in the order of these
         self._bands: dict[int, _Band] = {}  # by priority
         self._turn = 0
@@ -143,18 +158,37 @@ class Queue:
             del self._bands[held.priority]
         return held
 
+    def is_overdue(self, now: float) -> bool:
+        """Whether more comes than can be done in time, and not only for a moment."""
+        for held, _ in self._held.values():
+            return now - held.flight.arrived_s > OVERDUE * held.flight.ttft_target_s
+        return False
+
     def first(self, now: float, starved_after_s: float, most: int) -> list[Held]:
         """Those to be sent next, at most so many; they stay here until they are removed."""
-        found = {
+        starved = {
             id_: held
             for id_, (held, _) in islice(self._held.items(), STARVED_FIRST)
             if now - held.flight.arrived_s >= starved_after_s
         }
+        if not starved:
+            self._owed_s = 0.0
+        self._ahead = {} if self._owed_s else starved
+        found = dict(self._ahead)
+        early = EARLY if self.is_overdue(now) else 0.0
         for priority in sorted(self._bands, reverse=True):
             if len(found) >= most:
                 break
-            found |= {held.flight.id: held for held in self._bands[priority].first(now, most)}
+            band = self._bands[priority]
+            found |= {held.flight.id: held for held in band.first(now, early, most)}
         return list(found.values())[:most]
+
+    def sent(self, request_id: str, prefill_s: float) -> None:
+        """A request of this model goes to a replica, out of this queue or past it."""
+        if request_id in self._ahead:
+            self._owed_s += prefill_s * (1.0 / STARVED_SHARE - 1.0)
+        else:
+            self._owed_s = max(self._owed_s - prefill_s, 0.0)
 
     def expired(self, now: float) -> list[Held]:
         """Those that have waited for too long, the oldest first."""
@@ -170,12 +204,14 @@ class _Band:
         self.in_time: list[_Place] = []
         self.late: list[_Place] = []
 
-    def first(self, now: float, most: int) -> list[Held]:
-        """The first ones. Whether somebody is late matters only when it is his turn."""
+    def first(self, now: float, early: float, most: int) -> list[Held]:
+        """The first ones. Whether somebody is late matters only when it is his turn: he is if what
+        is left is less than his prefill takes and so much of his target, for what may come between.
+        """
         in_time, found = self.in_time, list[Held]()
         while len(found) < most and len(found) < len(in_time):
             _, turn, held = in_time[len(found)]
-            if held.latest_s < now:
+            if held.latest_s < now + early * held.flight.ttft_target_s:
                 del in_time[len(found)]
                 held.place = held.flight.arrived_s + OVERTAKEN * held.prefill_s
                 insort(self.late, (held.place, turn, held))

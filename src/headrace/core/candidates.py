@@ -152,7 +152,9 @@ Row: TypeAlias = tuple[
 need not look at it again while it lies in the decision log."""
 
 
-REPLICA, HIT_TOKENS, QUEUE_S, SLOT_WAIT_S, PREFILL_S, OTHERS_MISSED = 3, 4, 9, 10, 11, 15
+REPLICA, HIT_TOKENS, UNCACHED_TOKENS = 3, 4, 5
+QUEUE_S, SLOT_WAIT_S, PREFILL_S, TPOT_S = 9, 10, 11, 12
+OUTPUT_TOKENS, OTHERS_MISSED = 13, 15
 """Where a row has these fields of a `Candidate`."""
 
 

@@ -25,7 +25,18 @@ from headrace.core.admission import (
     Queue,
     Tier,
 )
-from headrace.core.candidates import OTHERS_MISSED, PREFILL_S, QUEUE_S, SLOT_WAIT_S, Row
+from headrace.core.candidates import (
+    HIT_TOKENS,
+    OTHERS_MISSED,
+    OUTPUT_TOKENS,
+    PREFILL_S,
+    QUEUE_S,
+    SLOT_WAIT_S,
+    TPOT_S,
+    UNCACHED_TOKENS,
+    Row,
+)
+from headrace.core.crowding import crowded
 from headrace.core.events import Effect
 from headrace.core.flights import Flight
 from headrace.core.model import Pool, Replica, Request
@@ -93,12 +104,37 @@ class WaitingRoom:
             if refused:
                 return refused
         if not holds or not (
-            self._is_harmful(flight, row[OTHERS_MISSED], now)
+            self._is_harmful(flight, self._missed(flight, model, row, replica, now), now)
             # If only its streams make its steps so long, it has nothing else to do.
             or (wait_s > self._settings.hold_above_s and (replica.prefilling or slot_wait_s))
         ):
+            self._count(flight, model, prefill_s)
             return None
         return [] if held_for == model else self._hold(flight, model, prefill_s, now)
+
+    def _count(self, flight: Flight, model: str, prefill_s: float) -> None:
+        """It goes to a replica: who waits for this model is to get his share, too."""
+        queue = self._queues.get(model)
+        if queue is not None:
+            queue.sent(flight.id, prefill_s)
+
+    def _missed(self, flight: Flight, model: str, row: Row, replica: Replica, now: float) -> float:
+        """Targets of others that are missed there because of it.
+
+        In an overload that lasts, also those that are lost without it: what one more request
+        changes is little where all are too slow already, and so they would be for good.
+        """
+        missed, tpot_s, queue = row[OTHERS_MISSED], row[TPOT_S], self._queues.get(model)
+        if queue is None or tpot_s is None or not queue.is_overdue(now):
+            return missed
+        context_tokens = row[HIT_TOKENS] + row[UNCACHED_TOKENS] + row[OUTPUT_TOKENS]
+        target_s = flight.tpot_target_s
+        return max(
+            missed,
+            crowded(
+                replica, tpot_s=tpot_s, target_s=target_s, context_tokens=context_tokens, now=now
+            ),
+        )
 
     def _is_harmful(self, flight: Flight, missed: float, now: float) -> bool:
         """Whether it would have so many targets of others missed that it is to wait, still."""

@@ -31,8 +31,10 @@ def queue_of(*requests: Held) -> Queue:
     return queue
 
 
-def order(queue: Queue, now: float, most: int = 100) -> list[str]:
-    return [each.flight.id for each in queue.first(now, STARVED_AFTER_S, most)]
+def order(
+    queue: Queue, now: float, most: int = 100, starved_after_s: float = STARVED_AFTER_S
+) -> list[str]:
+    return [each.flight.id for each in queue.first(now, starved_after_s, most)]
 
 
 def test_a_higher_priority_goes_first():
@@ -108,10 +110,45 @@ def test_who_starves_goes_first_whatever_its_priority():
 def test_only_a_few_of_those_who_starve_go_first():
     """In a long overload all do, and those that can still be in time must have a chance."""
     old = [held(f"old {number}") for number in range(5)]
-    queue = queue_of(*old, held("in time", arrived_s=19.0))
+    queue = queue_of(*old, held("in time", arrived_s=19.0, ttft_s=3.0))
     assert order(queue, 20.0, most=4) == ["old 0", "old 1", "in time", "old 2"]
     queue.remove("old 0")
     assert order(queue, 20.0, most=3) == ["old 1", "old 2", "in time"]
+
+
+def test_those_who_starve_get_a_share():
+    """A fifth: for each second of theirs, four of others."""
+    old = [held(f"old {number}") for number in range(5)]
+    queue = queue_of(*old, held("in time", arrived_s=19.0, ttft_s=30.0))
+    assert order(queue, 20.0, most=2) == ["old 0", "old 1"]
+    queue.sent("old 0", 1.0)
+    queue.remove("old 0")
+    for _ in range(4):
+        assert order(queue, 20.0, most=2) == ["in time", "old 1"]
+        queue.sent("elsewhere", 1.0)  # what finds room as it comes counts, too
+    assert order(queue, 20.0, most=2) == ["old 1", "old 2"]
+
+
+def test_a_debt_of_those_who_starved_ends_with_them():
+    queue = queue_of(held("old"), held("young", arrived_s=19.0, ttft_s=30.0))
+    assert order(queue, 20.0) == ["old", "young"]
+    queue.sent("old", 1.0)
+    queue.remove("old")
+    assert order(queue, 20.0) == ["young"]
+    assert order(queue, 30.0, most=1) == ["young"]
+    queue.add(held("younger", arrived_s=29.0, ttft_s=5.0))
+    assert order(queue, 30.0) == ["young", "younger"]
+
+
+def test_in_an_overload_that_lasts_who_has_little_time_left_is_late():
+    """What comes between would make everybody late who is sent at the last moment."""
+    tight = held("tight", arrived_s=19.0, ttft_s=2.4)
+    some = held("some", arrived_s=19.0, ttft_s=3.0)
+    assert order(queue_of(tight, some), 20.0) == ["tight", "some"]
+    queue = queue_of(held("old", arrived_s=3.5, ttft_s=2.0), tight, some)
+    # It might be for a moment.
+    assert order(queue, 19.3, starved_after_s=99.0) == ["tight", "some", "old"]
+    assert order(queue, 20.0, starved_after_s=99.0) == ["some", "old", "tight"]
 
 
 def test_who_was_taken_out_is_not_there_wherever_it_stood():

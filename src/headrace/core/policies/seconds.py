@@ -40,13 +40,10 @@ Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 
 from __future__ import annotations
 
-from math import exp
-
 from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
+from headrace.core.crowding import STEEP, busy_share
 from headrace.core.model import Replica
 
-STEEP = 8
-"""Of the curve of a risk: at 80 % of a target 14 % are taken to miss it, at 120 % 81 %."""
 WORTH = 1.0
 """What a missed target weighs, in TTFT targets. More than this buys few fewer misses for much
 longer waits; with half of it agents miss up to twice as often where replicas are few."""
@@ -55,7 +52,6 @@ TTFT_RISK = 0.5
 PREFILL_SHARE = 0.75
 """How much of the recent share of prefills a stream is taken to meet. With 1 a replica where the
 targets are lost draws all that would lose them elsewhere: fewer misses yet, and long waits."""
-MOST_BUSY = 0.9
 LATER_WEIGHT = 2.0
 """In a queue that is busy for a share b of the time, work holds up those who come later by
 b / (1 - b) of itself."""
@@ -94,7 +90,13 @@ class Seconds:
             answer_s = answer_tokens * tpot_s or 1.0  # a profile may say that steps cost nothing
             if capacity and streams and context + ask.prompt_tokens > capacity:
                 slot_wait_s += _kv_wait_s(ask, replica, capacity, answer_s)
-            busy, step_s = _company(replica, ask.prompt_tokens, tpot_s, now)
+            busy = busy_share(replica, now)
+            latency = replica.latency
+            profile = latency.pool.profile
+            assert profile is not None
+            step_s = tpot_s - latency.decode_factor * (
+                profile.per_sequence_s + profile.per_kv_token_s * ask.prompt_tokens
+            )
             idle = 1.0 - PREFILL_SHARE * busy
             before = (step_s * per_tpot / idle) ** STEEP
             idle_after = idle - PREFILL_SHARE * prefill_s / recent_s
@@ -158,26 +160,6 @@ class Seconds:
 
 
 POLICY = Seconds
-
-
-def _company(
-    replica: Replica, prompt_tokens: int, tpot_s: float, now: float
-) -> tuple[float, float]:
-    """The share of its time that a replica lately spent on prefills, and the seconds of a step of
-    those that are there, without the request.
-    """
-    latency = replica.latency
-    profile = latency.pool.profile
-    assert profile is not None
-    recent_s = replica.pool.recent_s
-    kept = exp((replica.recent_marked_s - now) / recent_s)
-    prefill_s = latency.prefill_factor * (
-        profile.per_prefill_token_s * replica.recent_prefill_tokens
-        + profile.per_attended_token_s * replica.recent_prefill_pairs
-    )
-    busy = min(MOST_BUSY, kept * prefill_s / recent_s)
-    own_s = profile.per_sequence_s + profile.per_kv_token_s * prompt_tokens
-    return busy, tpot_s - latency.decode_factor * own_s
 
 
 def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> float:

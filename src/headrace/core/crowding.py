@@ -1,0 +1,57 @@
+"""How long the output tokens of a replica take with what it was lately given to prefill, and how
+many of its streams come too late by that.
+
+    busy    = share of the last seconds (`recent_s`) that prefills sent there take
+    TPOT    = step time / (1 - busy)                      while prefills come without a pause
+    crowded = streams * (risk(TPOT) - risk(step time of the request alone))
+    risk(t) = x^8 / (1 + x^8),  x = t / target            as in the policy `seconds`
+
+What is missed where nobody else is, no company is to blame for.
+"""
+
+from __future__ import annotations
+
+from math import exp
+
+from headrace.core.model import Replica
+
+STEEP = 8
+"""Of the curve of a risk: at 80 % of a target 14 % are taken to miss it, at 120 % 81 %."""
+MOST_BUSY = 0.9
+ROOM = 1.1
+"""A replica is crowded where its TPOT, times this, is over the target: what it settles at is a
+little above what is predicted when each is sent."""
+
+
+def busy_share(replica: Replica, now: float) -> float:
+    """Of a replica's time, what prefills lately took; at most `MOST_BUSY`."""
+    latency, recent_s = replica.latency, replica.pool.recent_s
+    profile = latency.pool.profile
+    assert profile is not None
+    kept = exp((replica.recent_marked_s - now) / recent_s)
+    prefill_s = latency.prefill_factor * (
+        profile.per_prefill_token_s * replica.recent_prefill_tokens
+        + profile.per_attended_token_s * replica.recent_prefill_pairs
+    )
+    return min(MOST_BUSY, kept * prefill_s / recent_s)
+
+
+def crowded(
+    replica: Replica, *, tpot_s: float, target_s: float, context_tokens: float, now: float
+) -> float:
+    """Streams of a replica that would be too slow with a request of `context_tokens` among them,
+    whose steps would take `tpot_s` without prefills.
+    """
+    profile = replica.latency.pool.profile
+    here_s = ROOM * tpot_s / (1.0 - busy_share(replica, now))
+    if profile is None or here_s <= target_s:
+        return 0.0
+    alone_s = replica.latency.decode_factor * (
+        profile.per_step_s + profile.per_sequence_s + profile.per_kv_token_s * context_tokens
+    )
+    return replica.in_flight * (_risk(here_s / target_s) - _risk(alone_s / target_s))
+
+
+def _risk(share: float) -> float:
+    power = share**STEEP
+    return power / (1.0 + power)

@@ -1,0 +1,40 @@
+"""More comes than can be done, for longer than anybody can wait: who is served is served in time."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from headrace.engine_model.profiles import profile
+from headrace.simulator.driver import Simulation
+from headrace.simulator.engines import engine_specs
+from headrace.simulator.results import Scores, scores_of
+from headrace.simulator.settings import SimulationSettings
+from headrace.traffic.trace import TraceRequest
+
+SECONDS = 120.0
+CARRIED_PER_S = {2000: 10.3, 200: 49.4}
+"""By prompt length, with 200 tokens of answer: the rate at which one replica meets 95 %."""
+
+
+def played(policy: str, prompt_tokens: int, times: float) -> Scores:
+    """Requests that are all alike, at so many times what a replica carries."""
+    settings = SimulationSettings(engine=profile("h100-llama-3.1-8b"), replicas=1, seed=3)
+    rng, at_s = random.Random(3), 0.0
+    requests: list[TraceRequest] = []
+    while at_s < SECONDS:
+        at_s += rng.expovariate(times * CARRIED_PER_S[prompt_tokens])
+        requests.append(TraceRequest(at_s, prompt_tokens, 200))
+    results = Simulation(settings, policy, engine_specs(settings), requests, 512).run()
+    return scores_of(policy, results, settings.slo)
+
+
+@pytest.mark.parametrize("prompt_tokens", sorted(CARRIED_PER_S))
+def test_half_of_what_can_be_served_in_time_is(prompt_tokens):
+    """Of 1.5 times what is carried two thirds can be; in the order of arrival nobody would be."""
+    ours, in_order = (played(policy, prompt_tokens, 1.5) for policy in ("seconds", "round_robin"))
+    assert in_order.goodput_share < 0.1
+    assert ours.goodput_share > 0.33
+    assert ours.completed == in_order.completed == ours.requests  # nothing is shed here
+    assert ours.output_tokens_per_s > 0.9 * in_order.output_tokens_per_s
