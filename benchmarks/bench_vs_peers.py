@@ -12,7 +12,8 @@ out, Poisson. Three things are measured, all tools in turn on the same machine:
    asked (three standard deviations of Poisson arrivals, where those are more), TTFT p50
    within 5 ms and TPOT p50 within 5 % of the script; the first rate that is not ends the climb;
 3. whether they agree: at 30 % of the slowest tool's highest right rate, in rounds with the order
-   turned, medians of the rounds.
+   turned, medians of the rounds. Ratios are medians of each round's own: the machine may be a
+   quarter faster in one than in another.
 
 A tool is its own bottleneck where its figures are wrong while the engine's are not; whether it says
 so is in the last column.
@@ -30,7 +31,7 @@ from statistics import median
 from benchmarks import peer_envs
 from benchmarks.engines import MODEL, engines
 from benchmarks.generator_runs import Outcome, become_subreaper, llamacpp, measure
-from benchmarks.generators import GENERATORS, VERSIONS, Generator, Workload
+from benchmarks.generators import GENERATORS, VERSIONS, Figures, Generator, Workload
 from benchmarks.peer_envs import PeerUnavailableError
 from benchmarks.peers_table import Row, as_tables
 from headrace.bench.settings import BenchSettings
@@ -44,9 +45,10 @@ WARM_REQUESTS, WARM_RATE = 10, 20.0
 """Of the run that is only start and end."""
 RATE_SHARE, TTFT_ROOM_S, TPOT_SHARE = 0.07, 0.005, 0.05
 AGREE_SHARE = 0.3
-LLAMACPP_RATE, LLAMACPP_REQUESTS = 0.4, 24
+LLAMACPP_RATE, LLAMACPP_REQUESTS, LLAMACPP_ROUNDS = 0.4, 10, 6
 """Of the agreement on a real replica, which answers about 1.5 requests a second on two cores. The
-gaps are equal: who happens to run beside whom would move the medians of so few by more than 5 %."""
+gaps are equal: who happens to run beside whom would move the medians of so few by more than 5 %.
+Rounds are short, and of an even number, since machines change their speed within minutes."""
 
 
 @dataclass(slots=True)
@@ -75,7 +77,8 @@ def main() -> None:
         _measure(measured, options, bootstrap.say)
     except KeyboardInterrupt:
         bootstrap.say("ended early: what was measured so far")
-    rows = [_row(each, options.cpu_rate) for each in measured]
+    ours = next((each for each in measured if each.generator.name == "headrace"), None)
+    rows = [_row(each, ours, options.cpu_rate) for each in measured]
     if options.json:
         print(json.dumps([row.document() for row in rows], indent=2))
     else:
@@ -94,7 +97,7 @@ def _measure(
                 tokenizer, 1, constant=True,
                 template_tokens=round(reach(asked).sizing.template_tokens),
             )  # fmt: skip
-            _agree(measured, load, options.rounds, say)
+            _agree(measured, load, options.rounds or LLAMACPP_ROUNDS, say)
         return
     with engines(f"ttft={TTFT_S * 1e3:g}ms,itl={ITL_S * 1e3:g}ms", count=1) as fleet:
         load = Workload(fleet.urls[0], MODEL, WARM_RATE, WARM_REQUESTS, 256, 32, tokenizer, 1)
@@ -115,12 +118,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cpu-rate", type=float, default=200.0, help="CPU is told at this rate")
     parser.add_argument("--agree-rate", type=float, help="(30 %% of the slowest tool's best)")
     parser.add_argument("--agree-requests", type=int, default=100, help="of one run, at least")
-    parser.add_argument("--rounds", type=int, help="of the comparison (3, with --quick 1)")
+    parser.add_argument(
+        "--rounds", type=int, help="of the comparison (3, with --quick 1, with --llamacpp 6)"
+    )
     parser.add_argument("--llamacpp", action="store_true", help="against a real replica")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     options.seconds = options.seconds or (5.0 if options.quick else 10.0)
-    options.rounds = options.rounds or (1 if options.quick else 3)
+    if not options.llamacpp:
+        options.rounds = options.rounds or (1 if options.quick else 3)
     given = [float(each) for each in options.rates.split(",") if each]
     options.rates = given or list(QUICK_RATES if options.quick else RATES)
     return options
@@ -191,7 +197,19 @@ def is_right(rate: float, outcome: Outcome) -> bool:
     )
 
 
-def _row(each: Measured, cpu_rate: float) -> Row:
+def _ratio(
+    each: Measured, ours: Measured | None, figure: Callable[[Figures], float]
+) -> float | None:
+    """Of a figure to Headrace's in the same round, the median of the rounds."""
+    ratios = [
+        figure(outcome.figures) / figure(own.figures)
+        for outcome, own in zip(each.agreement, ours.agreement if ours else [], strict=False)
+        if outcome.figures is not None and own.figures is not None
+    ]
+    return median(ratios) if ratios else None
+
+
+def _row(each: Measured, ours: Measured | None, cpu_rate: float) -> Row:
     found = [outcome.figures for outcome in each.agreement if outcome.figures is not None]
     start, at_rate = each.start, each.at_cpu_rate
     cpu_ms = None
@@ -215,6 +233,9 @@ def _row(each: Measured, cpu_rate: float) -> Row:
         ttft_p50_s=median(each.ttft_p50_s for each in found) if found else None,
         tpot_p50_s=median(each.tpot_p50_s for each in found) if found else None,
         rate=median(each.rate for each in found) if found else None,
+        ttft_ratio=_ratio(each, ours, lambda found: found.ttft_p50_s),
+        tpot_ratio=_ratio(each, ours, lambda found: found.tpot_p50_s),
+        rate_ratio=_ratio(each, ours, lambda found: found.rate),
     )
 
 

@@ -22,6 +22,10 @@ class Row:
     ttft_p50_s: float | None
     tpot_p50_s: float | None
     rate: float | None
+    ttft_ratio: float | None = None
+    """To Headrace's, the median of each round's own; of the others below as well."""
+    tpot_ratio: float | None = None
+    rate_ratio: float | None = None
 
     def document(self) -> dict[str, object]:
         """As JSON wants it."""
@@ -32,11 +36,12 @@ class Row:
 
 
 _DEFINITIONS = (
-    "TTFT p50 and TPOT p50: medians of the rounds, in Headrace's definitions. TTFT of Headrace "
-    "counts from when a request was due, that of the others from when they sent it. TPOT = (last − "
-    "first token) / (tokens − 1); aiperf and guidellm call that inter token latency, and the TPOT "
-    "of guidellm includes TTFT. ITL, every gap between tokens, is not compared: aiperf and "
-    "guidellm have none by that name. vllm bench takes the empty role chunk for the first token."
+    "TTFT p50 and TPOT p50: medians of the rounds, in Headrace's definitions; ratios are medians "
+    "of each round's own. TTFT of Headrace counts from when a request was due, that of the others "
+    "from when they sent it. TPOT = (last − first token) / (tokens − 1); aiperf and guidellm call "
+    "that inter token latency, and the TPOT of guidellm includes TTFT. ITL, every gap between "
+    "tokens, is not compared: aiperf and guidellm have none by that name. vllm bench takes the "
+    "empty role chunk for the first token."
 )
 
 
@@ -44,7 +49,7 @@ def as_tables(rows: Sequence[Row], *, cpu_rate: float, truth: bool) -> str:
     """Markdown: what a tool costs and holds (where the truth is known), and whether they agree."""
     ours = next((row for row in rows if row.name == "headrace"), None)
     parts = [_costs(rows, ours, cpu_rate)] if truth else []
-    parts += [_agreement(rows, ours), _DEFINITIONS]
+    parts += [_agreement(rows), _DEFINITIONS]
     return "\n\n".join(parts)
 
 
@@ -73,13 +78,13 @@ def _costs(rows: Sequence[Row], ours: Row | None, cpu_rate: float) -> str:
     return _markdown(heads, lines)
 
 
-def _agreement(rows: Sequence[Row], ours: Row | None) -> str:
+def _agreement(rows: Sequence[Row]) -> str:
     lines = [
         [
             row.name,
-            _with_ratio(row.ttft_p50_s, ours.ttft_p50_s if ours else None, "{:.2f}", 1e3),
-            _with_ratio(row.tpot_p50_s, ours.tpot_p50_s if ours else None, "{:.3f}", 1e3),
-            _with_ratio(row.rate, ours.rate if ours else None, "{:.2f}"),
+            _shown(row.ttft_p50_s, "{:.2f}", 1e3) + _in_brackets(row.ttft_ratio),
+            _shown(row.tpot_p50_s, "{:.3f}", 1e3) + _in_brackets(row.tpot_ratio),
+            _shown(row.rate, "{:.2f}") + _in_brackets(row.rate_ratio),
         ]
         for row in rows
     ]
@@ -90,8 +95,12 @@ def _shown(value: float | None, form: str, factor: float = 1.0) -> str:
     return "–" if value is None else form.format(value * factor)
 
 
-def _with_ratio(value: float | None, base: float | None, form: str, factor: float = 1.0) -> str:
-    shown = _shown(value, form, factor)
+def _in_brackets(ratio: float | None) -> str:
+    return "" if ratio is None else f" ({ratio:.3f}×)"
+
+
+def _with_ratio(value: float | None, base: float | None, form: str) -> str:
+    shown = _shown(value, form)
     return f"{shown} ({value / base:.2f}×)" if value is not None and base else shown
 
 
