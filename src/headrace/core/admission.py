@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.core.model import Request
 
 DEFAULT_TIER = "default"
+_TINY_S = 1e-9
 PATIENCE_S = 2.5
 """What a request waits at most for each target of others that it would have missed, beyond those
 that are allowed."""
@@ -30,9 +31,15 @@ OVERTAKEN = 2.0
 all are in time, it costs nobody his target that short ones go first, and the mean wait is shorter;
 a deadline is still one, for a request's place is fixed when it comes. With 30, waits are a tenth
 shorter near capacity, and more answers are slow, since more of them run at a time."""
+UNUSED_S = 2.0
+"""If nothing was sent for so long, those who starve owe nothing to others any more."""
 OVERDUE = 8.0
-"""An overload lasts once the oldest of a queue has waited for so many of its TTFT targets. With 4,
-bursts and agents, whose prefills are long, count as one, too: longer waits for no fewer misses."""
+"""An overload lasts once the oldest of a queue have waited for so many TTFT targets. With 4, bursts
+and agents, whose prefills are long, count as one, too: longer waits for no fewer misses."""
+LOOKED_THROUGH, LEAST_OVERDUE = 8, 2
+"""Of so many of the oldest so many have to: one may have reasons of its own."""
+NEWEST = 0.02
+"""Weight of a request that comes in the TPOT target of a queue."""
 EARLY = 0.25
 """Of its TTFT target: who has less than this left beyond his prefill is late, in an overload that
 lasts. Everybody is sent at the last moment there, and what comes between would make all late."""
@@ -80,8 +87,8 @@ class AdmissionSettings:
     in time. 0 holds none for that."""
     starved_after_s: float = 30.0
     """A request that has waited for so long goes before all others, whatever its priority, the
-    oldest first: no band starves another. Those get a fifth of the prefill seconds that are sent,
-    or in a lasting overload nobody would be in time."""
+    oldest first: no band starves another. After one of them others get four times as much prefill
+    first, for at most this time, or in a lasting overload nobody would be in time."""
 
 
 class Held:
@@ -89,15 +96,17 @@ class Held:
 
     `latest_s` is when it must be sent at the latest to meet its target, `prefill_s` what its
     prompt takes, `expires_s` when it has waited for too long. The lower `place` goes first.
+    `promised_s` is the TTFT target of its tier, or its own where that is longer.
     """
 
-    __slots__ = ("expires_s", "flight", "latest_s", "place", "prefill_s", "priority")
+    __slots__ = ("expires_s", "flight", "latest_s", "place", "prefill_s", "priority", "promised_s")
 
     def __init__(
         self, flight: Flight, tier: Tier, prefill_s: float, least_ttl_s: float = 0.0
     ) -> None:
         self.flight = flight
         self.priority = tier.priority
+        self.promised_s = max(tier.ttft_s, flight.ttft_target_s)
         self.prefill_s = prefill_s
         deadline_s = flight.arrived_s + flight.ttft_target_s
         self.latest_s = deadline_s - prefill_s
@@ -116,13 +125,30 @@ class Queue:
     make others late as well.
     """
 
-    __slots__ = ("_ahead", "_bands", "_held", "_owed_s", "_turn", "work_s")
+    __slots__ = (
+        "_ahead",
+        "_ahead_s",
+        "_bands",
+        "_held",
+        "_owed_s",
+        "_sent_s",
+        "_tpot_target_s",
+        "_turn",
+        "is_overdue",
+        "work_s",
+    )
 
     def __init__(self) -> None:
         self._ahead: dict[str, Held] = {}
         """Starved ones that go first now."""
+        self._ahead_s = 0.0
+        """When the last of them was sent."""
         self._owed_s = 0.0
         """Prefill seconds of others that are to be sent before the next of them does."""
+        self._sent_s = 0.0
+        self._tpot_target_s = 0.0
+        self.is_overdue = False
+        """Whether an overload lasts, as of the last time it was asked for the first ones."""
         self._held: dict[str, tuple[Held, int]] = {}  # with their turns, in the order of these
         self._bands: dict[int, _Band] = {}  # by priority
         self._turn = 0
@@ -158,12 +184,6 @@ class Queue:
             del self._bands[held.priority]
         return held
 
-    def is_overdue(self, now: float) -> bool:
-        """Whether more comes than can be done in time, and not only for a moment."""
-        for held, _ in self._held.values():
-            return now - held.flight.arrived_s > OVERDUE * held.flight.ttft_target_s
-        return False
-
     def first(self, now: float, starved_after_s: float, most: int) -> list[Held]:
         """Those to be sent next, at most so many; they stay here until they are removed."""
         starved = {
@@ -171,11 +191,13 @@ class Queue:
             for id_, (held, _) in islice(self._held.items(), STARVED_FIRST)
             if now - held.flight.arrived_s >= starved_after_s
         }
-        if not starved:
+        unused_s, waited_s = now - self._sent_s, now - self._ahead_s
+        if not starved or unused_s > UNUSED_S or waited_s > starved_after_s:
             self._owed_s = 0.0
-        self._ahead = {} if self._owed_s else starved
+        self._ahead = {} if self._owed_s > _TINY_S else starved
+        self.is_overdue = self._lasts(now)
+        early = EARLY if self.is_overdue else 0.0
         found = dict(self._ahead)
-        early = EARLY if self.is_overdue(now) else 0.0
         for priority in sorted(self._bands, reverse=True):
             if len(found) >= most:
                 break
@@ -183,12 +205,34 @@ class Queue:
             found |= {held.flight.id: held for held in band.first(now, early, most)}
         return list(found.values())[:most]
 
-    def sent(self, request_id: str, prefill_s: float) -> None:
+    def sent(self, request_id: str, prefill_s: float, now: float) -> None:
         """A request of this model goes to a replica, out of this queue or past it."""
+        self._sent_s = now
         if request_id in self._ahead:
             self._owed_s += prefill_s * (1.0 / STARVED_SHARE - 1.0)
+            self._ahead_s = now
         else:
             self._owed_s = max(self._owed_s - prefill_s, 0.0)
+
+    def usual_target_s(self, flight: Flight, *, is_new: bool) -> float:
+        """The TPOT target of those that come while requests are held here, or the flight's own
+        where that is laxer: a strict one must not wait for room that lax ones take.
+        """
+        own_s = flight.tpot_target_s
+        if not self._tpot_target_s:
+            self._tpot_target_s = own_s
+        elif is_new:
+            self._tpot_target_s += (own_s - self._tpot_target_s) * NEWEST
+        return max(own_s, self._tpot_target_s)
+
+    def _lasts(self, now: float) -> bool:
+        """Whether more comes than can be done in time, and not only for a moment."""
+        overdue = 0
+        for held, _ in islice(self._held.values(), LOOKED_THROUGH):
+            # Who waits for a replica of his own choice says nothing of the others.
+            if not held.flight.request.replica:
+                overdue += now - held.flight.arrived_s > OVERDUE * held.promised_s
+        return overdue >= LEAST_OVERDUE
 
     def expired(self, now: float) -> list[Held]:
         """Those that have waited for too long, the oldest first."""

@@ -43,8 +43,9 @@ def crowded(
     whose steps would take `tpot_s` without prefills.
     """
     profile = replica.latency.pool.profile
+    assert profile is not None  # there is no predicted step time without one
     here_s = ROOM * tpot_s / (1.0 - busy_share(replica, now))
-    if profile is None or here_s <= target_s:
+    if here_s <= target_s:
         return 0.0
     alone_s = replica.latency.decode_factor * (
         profile.per_step_s + profile.per_sequence_s + profile.per_kv_token_s * context_tokens

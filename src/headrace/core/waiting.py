@@ -44,6 +44,8 @@ from headrace.core.model import Pool, Replica, Request
 LOOKED_AT = 8
 """Held requests, from the first on, for which room is looked for at a time: the one that is first
 may wait for a replica of its own choice, and must not hold up all the others."""
+FEWEST_DECODED = 2.0
+"""Output tokens of a request that has a time per output token: embeddings have none."""
 LOOK_S = 0.25
 """While requests are held, what time alone has changed is looked at this often."""
 
@@ -108,15 +110,15 @@ class WaitingRoom:
             # If only its streams make its steps so long, it has nothing else to do.
             or (wait_s > self._settings.hold_above_s and (replica.prefilling or slot_wait_s))
         ):
-            self._count(flight, model, prefill_s)
+            self._count(flight, model, prefill_s, now)
             return None
         return [] if held_for == model else self._hold(flight, model, prefill_s, now)
 
-    def _count(self, flight: Flight, model: str, prefill_s: float) -> None:
+    def _count(self, flight: Flight, model: str, prefill_s: float, now: float) -> None:
         """It goes to a replica: who waits for this model is to get his share, too."""
         queue = self._queues.get(model)
         if queue is not None:
-            queue.sent(flight.id, prefill_s)
+            queue.sent(flight.id, prefill_s, now)
 
     def _missed(self, flight: Flight, model: str, row: Row, replica: Replica, now: float) -> float:
         """Targets of others that are missed there because of it.
@@ -125,15 +127,15 @@ class WaitingRoom:
         changes is little where all are too slow already, and so they would be for good.
         """
         missed, tpot_s, queue = row[OTHERS_MISSED], row[TPOT_S], self._queues.get(model)
-        if queue is None or tpot_s is None or not queue.is_overdue(now):
+        if queue is None or tpot_s is None or row[OUTPUT_TOKENS] < FEWEST_DECODED:
             return missed
-        context_tokens = row[HIT_TOKENS] + row[UNCACHED_TOKENS] + row[OUTPUT_TOKENS]
-        target_s = flight.tpot_target_s
+        target_s = queue.usual_target_s(flight, is_new=flight.id not in self._model_of)
+        if not queue.is_overdue:
+            return missed
+        tokens = row[HIT_TOKENS] + row[UNCACHED_TOKENS] + row[OUTPUT_TOKENS]
         return max(
             missed,
-            crowded(
-                replica, tpot_s=tpot_s, target_s=target_s, context_tokens=context_tokens, now=now
-            ),
+            crowded(replica, tpot_s=tpot_s, target_s=target_s, context_tokens=tokens, now=now),
         )
 
     def _is_harmful(self, flight: Flight, missed: float, now: float) -> bool:

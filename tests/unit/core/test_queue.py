@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from headrace.core.admission import Held, Queue, Tier
 from headrace.core.flights import Flight
 from headrace.core.model import Endpoint, Request
@@ -17,10 +19,13 @@ def held(
     tier: Tier | None = None,
     ttft_s: float = 2.0,
     prefill_s: float = 1.0,
+    replica: str = "",
 ) -> Held:
     """A request that takes a second to prefill."""
     tier = tier or Tier()
-    request = Request(name, "model", Endpoint.CHAT, streamed=True, ttft_target_s=ttft_s)
+    request = Request(
+        name, "model", Endpoint.CHAT, streamed=True, ttft_target_s=ttft_s, replica=replica
+    )
     return Held(Flight(request, ("model",), tier, arrived_s), tier, prefill_s)
 
 
@@ -121,34 +126,100 @@ def test_those_who_starve_get_a_share():
     old = [held(f"old {number}") for number in range(5)]
     queue = queue_of(*old, held("in time", arrived_s=19.0, ttft_s=30.0))
     assert order(queue, 20.0, most=2) == ["old 0", "old 1"]
-    queue.sent("old 0", 1.0)
+    queue.sent("old 0", 0.1, 20.0)
     queue.remove("old 0")
     for _ in range(4):
         assert order(queue, 20.0, most=2) == ["in time", "old 1"]
-        queue.sent("elsewhere", 1.0)  # what finds room as it comes counts, too
+        queue.sent("elsewhere", 0.1, 20.0)  # what finds room as it comes counts, too
     assert order(queue, 20.0, most=2) == ["old 1", "old 2"]
 
 
+def in_debt() -> Queue:
+    """At 20 s one of those who starve was sent; the others wait behind one that has time."""
+    queue = queue_of(*(held(f"old {number}") for number in range(3)))
+    queue.add(held("young", arrived_s=19.0, ttft_s=90.0))
+    assert order(queue, 20.0)[0] == "old 0"
+    queue.sent("old 0", 10.0, 20.0)
+    queue.remove("old 0")
+    assert order(queue, 20.0)[0] == "young"
+    return queue
+
+
+def test_a_debt_that_nobody_claims_is_forgotten():
+    queue = in_debt()
+    assert order(queue, 21.9)[0] == "young"
+    assert order(queue, 22.1)[0] == "old 1"
+
+
+def test_a_debt_is_forgotten_before_one_starves_once_more():
+    queue = in_debt()
+    for second in range(21, 30):
+        queue.sent("elsewhere", 0.1, float(second))
+        assert order(queue, float(second))[0] == "young"
+    queue.sent("elsewhere", 0.1, 30.0)
+    assert order(queue, 30.1)[0] == "old 1"
+
+
 def test_a_debt_of_those_who_starved_ends_with_them():
-    queue = queue_of(held("old"), held("young", arrived_s=19.0, ttft_s=30.0))
-    assert order(queue, 20.0) == ["old", "young"]
-    queue.sent("old", 1.0)
-    queue.remove("old")
-    assert order(queue, 20.0) == ["young"]
-    assert order(queue, 30.0, most=1) == ["young"]
-    queue.add(held("younger", arrived_s=29.0, ttft_s=5.0))
-    assert order(queue, 30.0) == ["young", "younger"]
+    queue = in_debt()
+    queue.remove("old 1")
+    queue.remove("old 2")
+    assert order(queue, 21.0) == ["young"]
+    queue.sent("elsewhere", 0.1, 28.0)
+    assert order(queue, 29.5) == ["young"]  # starves itself by now, and owes nothing
+    assert "young" in queue._ahead
+
+
+# ---------------------------------------------------------------- an overload that lasts
+
+
+def tight_and_some() -> tuple[Held, Held]:
+    tight = held("tight", arrived_s=19.0, ttft_s=2.4)
+    return tight, held("some", arrived_s=19.0, ttft_s=3.0)
 
 
 def test_in_an_overload_that_lasts_who_has_little_time_left_is_late():
     """What comes between would make everybody late who is sent at the last moment."""
-    tight = held("tight", arrived_s=19.0, ttft_s=2.4)
-    some = held("some", arrived_s=19.0, ttft_s=3.0)
-    assert order(queue_of(tight, some), 20.0) == ["tight", "some"]
-    queue = queue_of(held("old", arrived_s=3.5, ttft_s=2.0), tight, some)
+    assert order(queue_of(*tight_and_some()), 20.0) == ["tight", "some"]
+    old = [held(name, arrived_s=3.5) for name in ("old 1", "old 2")]
+    queue = queue_of(*old, *tight_and_some())
     # It might be for a moment.
-    assert order(queue, 19.3, starved_after_s=99.0) == ["tight", "some", "old"]
-    assert order(queue, 20.0, starved_after_s=99.0) == ["some", "old", "tight"]
+    assert order(queue, 19.3, starved_after_s=99.0) == ["tight", "some", "old 1", "old 2"]
+    assert order(queue, 20.0, starved_after_s=99.0) == ["some", "old 1", "old 2", "tight"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],  # one may have reasons of its own
+        [held("pinned", replica="a"), held("pinned too", replica="a")],
+        [held("batch", tier=Tier("batch", ttft_s=60.0), ttft_s=60.0)],
+        [held("in a hurry", ttft_s=0.01, arrived_s=19.0)],
+    ],
+)
+def test_one_alone_makes_no_overload(others):
+    queue = queue_of(held("old"), *others, *tight_and_some())
+    assert order(queue, 20.0, starved_after_s=99.0)[:1] != ["some"]
+    assert not queue.is_overdue
+
+
+def test_the_usual_target_is_that_of_most_or_the_own_where_that_is_laxer():
+    queue = queue_of(held("old"))
+    strict, lax = (
+        Flight(
+            Request(str(target_s), "model", Endpoint.CHAT, streamed=True, tpot_target_s=target_s),
+            ("model",),
+            Tier(),
+            0.0,
+        )
+        for target_s in (0.05, 1.0)
+    )
+    assert queue.usual_target_s(strict, is_new=True) == 0.05
+    assert queue.usual_target_s(lax, is_new=True) == 1.0
+    assert 0.05 < queue.usual_target_s(strict, is_new=False) < 0.07  # one of a hundred
+    for _ in range(100):
+        queue.usual_target_s(lax, is_new=True)
+    assert queue.usual_target_s(strict, is_new=False) > 0.8
 
 
 def test_who_was_taken_out_is_not_there_wherever_it_stood():
