@@ -17,16 +17,18 @@ from benchmarks.peer_envs import PeerUnavailableError
 pytestmark = pytest.mark.acceptance
 
 SHARE = 0.6 / 2.5
-"""Of the CPU of `vllm bench serve`, which took 2.5 ms a request where 0.6 was asked of us: the same
-code takes twice as long on one machine as on another, and a third more from one hour to the next.
+"""Of the CPU of `vllm bench serve`, which took 2.5 ms a request where 0.6 was asked of us. The same
+code takes twice as long on one machine as on another, and a third more from one hour to the next:
+it may keep this and not the 0.6 ms.
 """
 
 
-def test_at_200_requests_a_second_it_is_poisson_and_there_at_once():
+def test_at_200_requests_a_second_it_is_poisson_cheap_and_there_at_once():
     found = accuracy(200.0, 20.0)
     print("\n".join(found.lines()))
     assert (found.is_valid, found.failed) == (True, 0)
     assert found.ks < found.ks_critical
+    assert found.cpu_per_request_s <= 0.0006
     assert found.first_request_s <= 1.5
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headrace.core.model import Request
 
 DEFAULT_TIER = "default"
-_TINY_S = 1e-9
+_ROUNDING_S = 1e-9
 PATIENCE_S = 2.5
 """What a request waits at most for each target of others that it would have missed, beyond those
 that are allowed."""
@@ -132,9 +132,9 @@ class Queue:
         "_held",
         "_owed_s",
         "_sent_s",
-        "_tpot_target_s",
         "_turn",
         "is_overdue",
+        "tpot_target_s",
         "work_s",
     )
 
@@ -146,7 +146,9 @@ class Queue:
         self._owed_s = 0.0
         """Prefill seconds of others that are to be sent before the next of them does."""
         self._sent_s = 0.0
-        self._tpot_target_s = 0.0
+        """When a request of this model was sent last."""
+        self.tpot_target_s = 0.0
+        """The mean of those that come while requests are held here, the latest weighing most."""
         self.is_overdue = False
         """Whether an overload lasts, as of the last time it was asked for the first ones."""
         self._held: dict[str, tuple[Held, int]] = {}  # with their turns, in the order of these
@@ -164,6 +166,8 @@ class Queue:
 
     def add(self, held: Held) -> None:
         """Take in a request."""
+        if not self._held:
+            self.tpot_target_s = held.flight.tpot_target_s
         self._turn += 1
         self._held[held.flight.id] = (held, self._turn)
         self.work_s += held.prefill_s
@@ -194,7 +198,7 @@ class Queue:
         unused_s, waited_s = now - self._sent_s, now - self._ahead_s
         if not starved or unused_s > UNUSED_S or waited_s > starved_after_s:
             self._owed_s = 0.0
-        self._ahead = {} if self._owed_s > _TINY_S else starved
+        self._ahead = {} if self._owed_s > _ROUNDING_S else starved
         self.is_overdue = self._lasts(now)
         early = EARLY if self.is_overdue else 0.0
         found = dict(self._ahead)
@@ -214,16 +218,9 @@ class Queue:
         else:
             self._owed_s = max(self._owed_s - prefill_s, 0.0)
 
-    def usual_target_s(self, flight: Flight, *, is_new: bool) -> float:
-        """The TPOT target of those that come while requests are held here, or the flight's own
-        where that is laxer: a strict one must not wait for room that lax ones take.
-        """
-        own_s = flight.tpot_target_s
-        if not self._tpot_target_s:
-            self._tpot_target_s = own_s
-        elif is_new:
-            self._tpot_target_s += (own_s - self._tpot_target_s) * NEWEST
-        return max(own_s, self._tpot_target_s)
+    def came(self, tpot_target_s: float) -> None:
+        """A request of this model has come, whether it is held or not."""
+        self.tpot_target_s += (tpot_target_s - self.tpot_target_s) * NEWEST
 
     def _lasts(self, now: float) -> bool:
         """Whether more comes than can be done in time, and not only for a moment."""

@@ -129,9 +129,12 @@ class WaitingRoom:
         missed, tpot_s, queue = row[OTHERS_MISSED], row[TPOT_S], self._queues.get(model)
         if queue is None or tpot_s is None or row[OUTPUT_TOKENS] < FEWEST_DECODED:
             return missed
-        target_s = queue.usual_target_s(flight, is_new=flight.id not in self._model_of)
+        if flight.id not in self._model_of:
+            queue.came(flight.tpot_target_s)
         if not queue.is_overdue:
             return missed
+        # A strict one must not wait for room that lax ones take.
+        target_s = max(flight.tpot_target_s, queue.tpot_target_s)
         tokens = row[HIT_TOKENS] + row[UNCACHED_TOKENS] + row[OUTPUT_TOKENS]
         return max(
             missed,

@@ -203,23 +203,17 @@ def test_one_alone_makes_no_overload(others):
     assert not queue.is_overdue
 
 
-def test_the_usual_target_is_that_of_most_or_the_own_where_that_is_laxer():
+def test_the_tpot_target_is_that_of_most_who_come():
     queue = queue_of(held("old"))
-    strict, lax = (
-        Flight(
-            Request(str(target_s), "model", Endpoint.CHAT, streamed=True, tpot_target_s=target_s),
-            ("model",),
-            Tier(),
-            0.0,
-        )
-        for target_s in (0.05, 1.0)
-    )
-    assert queue.usual_target_s(strict, is_new=True) == 0.05
-    assert queue.usual_target_s(lax, is_new=True) == 1.0
-    assert 0.05 < queue.usual_target_s(strict, is_new=False) < 0.07  # one of a hundred
+    assert queue.tpot_target_s == 0.05
+    queue.came(1.0)
+    assert 0.05 < queue.tpot_target_s < 0.07  # one of a hundred
     for _ in range(100):
-        queue.usual_target_s(lax, is_new=True)
-    assert queue.usual_target_s(strict, is_new=False) > 0.8
+        queue.came(1.0)
+    assert queue.tpot_target_s > 0.8
+    for _ in range(200):
+        queue.came(0.05)
+    assert queue.tpot_target_s < 0.07
 
 
 def test_who_was_taken_out_is_not_there_wherever_it_stood():
