@@ -16,15 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from headrace.core import rejections
-from headrace.core.admission import (
-    DEFAULT_TIER,
-    PATIENCE_S,
-    PATIENT_SHARE,
-    AdmissionSettings,
-    Held,
-    Queue,
-    Tier,
-)
+from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
 from headrace.core.candidates import (
     HIT_TOKENS,
     OTHERS_MISSED,
@@ -39,8 +31,14 @@ from headrace.core.candidates import (
 from headrace.core.crowding import crowded
 from headrace.core.events import Effect
 from headrace.core.flights import Flight
+from headrace.core.held_queue import Held, Queue
 from headrace.core.model import Pool, Replica, Request
 
+PATIENCE_S = 2.5
+"""What a request waits at most for each target of others that it would have missed, beyond those
+that are allowed."""
+PATIENT_SHARE = 0.5
+"""Of its `ttl`: nobody waits for others until he is refused."""
 LOOKED_AT = 8
 """Held requests, from the first on, for which room is looked for at a time: the one that is first
 may wait for a replica of its own choice, and must not hold up all the others."""
@@ -199,6 +197,11 @@ class WaitingRoom:
                 effects += self._send(flight, now)
                 if flight.attempts or flight.released_s is not None:
                     self._remove(flight.id)
+            for held, ttft_s in queue.hopeless(now):
+                # Unless it was sent just now. Better told at once than after its `ttl`.
+                if self._remove(held.flight.id) is not None:
+                    request, most_s = held.flight.request, held.shed_after_s
+                    effects += held.flight.refuse(rejections.too_long(request, ttft_s, most_s), now)
         return effects
 
     def expire(self, now: float) -> list[Effect]:
@@ -228,7 +231,7 @@ class WaitingRoom:
             return flight.refuse(rejections.queue_full(flight.request, tier.ttft_s), now)
         queue = self._queues.get(model)
         if queue is None:
-            queue = self._queues[model] = Queue()
+            queue = self._queues[model] = Queue(now)
         queue.add(Held(flight, tier, prefill_s, least_ttl_s))
         self._model_of[flight.id] = model
         self.held[model] = len(queue)

@@ -6,7 +6,11 @@ import random
 
 import pytest
 
+from headrace.core.admission import Tier
+from headrace.core.events import Effect, Reject, RejectReason
+from headrace.core.flights import Flight
 from headrace.engine_model.profiles import profile
+from headrace.simulator import driver
 from headrace.simulator.driver import Simulation
 from headrace.simulator.engines import engine_specs
 from headrace.simulator.results import Scores, scores_of
@@ -39,3 +43,26 @@ def test_half_of_what_can_be_served_in_time_is(prompt_tokens):
     assert ours.goodput_share > 0.33
     assert ours.completed == in_order.completed == ours.requests  # nothing is shed here
     assert ours.output_tokens_per_s > 0.9 * in_order.output_tokens_per_s
+
+
+def test_who_cannot_be_served_is_told_at_once(monkeypatch):
+    """With the default tier, as live: not after its two minutes to live."""
+    waited_s: list[float] = []
+    refuse = Flight.refuse
+
+    def noted(flight: Flight, reject: Reject, now: float) -> list[Effect]:
+        assert (reject.status, reject.reason) == (429, RejectReason.OVERLOADED)
+        waited_s.append(now - flight.arrived_s)
+        return refuse(flight, reject, now)
+
+    monkeypatch.setattr(Flight, "refuse", noted)
+    all_served = played("seconds", 200, 1.5)
+    assert not waited_s
+    monkeypatch.setattr(
+        driver, "Tier", lambda name, ttft_s, tpot_s, **_: Tier(name, ttft_s, tpot_s)
+    )
+    ours = played("seconds", 200, 1.5)
+    assert ours.completed + ours.shed == ours.requests
+    assert 0.1 < ours.shed / ours.requests < 0.4
+    assert max(waited_s) < 2.5
+    assert ours.goodput_share > all_served.goodput_share - 0.01

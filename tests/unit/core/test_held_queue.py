@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from headrace.core.admission import Held, Queue, Tier
+from headrace.core.admission import Tier
 from headrace.core.flights import Flight
+from headrace.core.held_queue import Held, Queue
 from headrace.core.model import Endpoint, Request
 
 STARVED_AFTER_S = 10.0
@@ -30,7 +34,7 @@ def held(
 
 
 def queue_of(*requests: Held) -> Queue:
-    queue = Queue()
+    queue = Queue(0.0)
     for each in requests:
         queue.add(each)
     return queue
@@ -201,6 +205,96 @@ def test_one_alone_makes_no_overload(others):
     queue = queue_of(held("old"), *others, *tight_and_some())
     assert order(queue, 20.0, starved_after_s=99.0)[:1] != ["some"]
     assert not queue.is_overdue
+
+
+def overdue(late: int, tier: Tier | None = None, **details: Any) -> Queue:
+    """An overload that lasts since 0 s, in which a second of prefill was sent in each second; at
+    30 s so many have just become late.
+    """
+    queue = queue_of(*(held(name) for name in ("old 1", "old 2")))
+    for second in range(31):
+        order(queue, float(second))
+        queue.sent("elsewhere", 1.0, float(second))
+    for number in range(late):
+        queue.add(held(f"late {number}", arrived_s=28.5, tier=tier, **details))
+    order(queue, 30.0, most=8)
+    assert queue.is_overdue
+    return queue
+
+
+def refused(queue: Queue, now: float = 30.0) -> list[str]:
+    return [each.flight.id for each, _ in queue.hopeless(now)]
+
+
+def test_who_is_late_in_an_overload_that_lasts_is_told_if_his_turn_is_too_far_away():
+    """Late ones get a fifth, so each takes 5 s: 60 s are tolerated, and two were there before."""
+    assert refused(overdue(8)) == []
+    queue = overdue(14)
+    told = queue.hopeless(30.0)
+    assert [each.flight.id for each, _ in told] == [f"late {at}" for at in (13, 12, 11, 10, 9)]
+    assert all(60.0 < ttft_s < 90.0 for _, ttft_s in told)
+    order(queue, 30.1)
+    assert refused(queue, 30.1) == []  # only when they become late: the others were promised more
+
+
+def test_the_more_late_ones_are_sent_the_more_may_wait():
+    queue = overdue(0)
+    for number in range(20):
+        queue.add(held(f"served {number}", arrived_s=10.0))
+    order(queue, 30.0)
+    for number in range(20):
+        queue.sent(f"served {number}", 1.0, 30.0)
+        queue.remove(f"served {number}")
+    for number in range(14):
+        queue.add(held(f"late {number}", arrived_s=28.5))
+    order(queue, 30.0)
+    assert refused(queue) == []
+
+
+def test_who_goes_before_many_late_ones_does_not_wait_for_them():
+    patient = replace(LOW, shed_after_factor=0.0)
+    queue = overdue(40, patient)
+    for number in range(3):
+        queue.add(held(f"mine {number}", arrived_s=28.5))
+    order(queue, 30.0)
+    assert refused(queue) == ["mine 2", "mine 1", "mine 0"]  # none of these was ever sent late
+    queue = overdue(40, patient)
+    for number in range(6):
+        queue.add(held(f"mine {number}", arrived_s=20.0))
+    order(queue, 30.0)
+    for number in range(3):
+        queue.sent(f"mine {number}", 1.0, 30.0)
+        queue.remove(f"mine {number}")
+    queue.add(held("mine too", arrived_s=28.5))
+    order(queue, 30.0)
+    assert refused(queue) == []
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"tier": Tier(shed_after_factor=0.0)},
+        {"tier": Tier(shed_after_factor=90.0)},
+        {"replica": "a"},  # waits for no other's turn
+    ],
+)
+def test_who_tolerates_it_waits(details):
+    assert refused(overdue(14, **details)) == []
+
+
+def test_who_waits_for_the_next_replica_is_not_told_so():
+    """Nothing is sent as long as there is none."""
+    queue = queue_of(*(held(f"r{number}") for number in range(90)))
+    order(queue, 100.0)
+    assert queue.is_overdue
+    assert refused(queue, 100.0) == []
+
+
+def test_a_moment_of_overload_refuses_nobody():
+    queue = queue_of(*(held(f"r{number}") for number in range(90)))
+    queue.sent("elsewhere", 1.0, 0.0)
+    order(queue, 5.0)
+    assert refused(queue, 5.0) == []
 
 
 def test_the_tpot_target_is_that_of_most_who_come():

@@ -1,0 +1,326 @@
+"""The bounded queue of requests that wait at the gateway for a replica with room.
+
+A request is held where no replica has room for it, so that the choice is made when one has: in the
+order of priority bands, and within a band by deadline and by size.
+
+    place in time = arrival + TTFT target + OVERTAKEN * prefill
+    place late    = arrival               + OVERTAKEN * prefill
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from itertools import islice
+from math import exp
+from typing import TYPE_CHECKING, TypeAlias
+
+from headrace.core.admission import Tier
+
+if TYPE_CHECKING:
+    from headrace.core.flights import Flight
+    from headrace.core.model import Request
+
+_ROUNDING_S = 1e-9
+OVERTAKEN = 2.0
+"""A request lets by those that come so much later, in times of their difference in prefill. While
+all are in time, it costs nobody his target that short ones go first, and the mean wait is shorter;
+a deadline is still one, for a request's place is fixed when it comes. With 30, waits are a tenth
+shorter near capacity, and more answers are slow, since more of them run at a time."""
+UNUSED_S = 2.0
+"""If nothing was sent for so long, those who starve owe nothing to others any more."""
+OVERDUE = 8.0
+"""An overload lasts once the oldest of a queue have waited for so many TTFT targets. With 4, bursts
+and agents, whose prefills are long, count as one, too: longer waits for no fewer misses."""
+LOOKED_THROUGH, LEAST_OVERDUE = 8, 2
+"""Of so many of the oldest so many have to: one may have reasons of its own."""
+NEWEST = 0.02
+"""Weight of a request that comes in the TPOT target of a queue."""
+EARLY = 0.25
+"""Of its TTFT target: who has less than this left beyond his prefill is late, in an overload that
+lasts. Everybody is sent at the last moment there, and what comes between would make all late."""
+LATE_SPAN_S = 30.0
+"""Over about so long is measured how fast late ones are sent."""
+STARVED_FIRST = 2
+"""Starved requests that go first at a time. If one did, it could wait for a replica that never has
+room, and the others behind it."""
+STARVED_SHARE = 0.2
+"""Of the prefill seconds that are sent while starved requests wait, what those get by going first.
+If they got all, a lasting overload would make everybody wait until he is starved, and nobody would
+be in time."""
+
+
+class Held:
+    """One request in the queue.
+
+    `latest_s` is when it must be sent at the latest to meet its target, `prefill_s` what its
+    prompt takes, `expires_s` when it has waited for too long. The lower `place` goes first.
+    `promised_s` is the TTFT target of its tier, or its own where that is longer. `is_late` says
+    that it waits with those that are too late, `shed_after_s` what TTFT its tier tolerates; 0: any.
+    """
+
+    __slots__ = (
+        "expires_s",
+        "flight",
+        "is_late",
+        "latest_s",
+        "place",
+        "prefill_s",
+        "priority",
+        "promised_s",
+        "shed_after_s",
+    )
+
+    def __init__(
+        self, flight: Flight, tier: Tier, prefill_s: float, least_ttl_s: float = 0.0
+    ) -> None:
+        self.flight = flight
+        self.priority = tier.priority
+        self.promised_s = max(tier.ttft_s, flight.ttft_target_s)
+        self.prefill_s = prefill_s
+        deadline_s = flight.arrived_s + flight.ttft_target_s
+        self.latest_s = deadline_s - prefill_s
+        self.place = deadline_s + OVERTAKEN * prefill_s
+        self.expires_s = flight.arrived_s + max(tier.ttl_s, least_ttl_s)
+        # Who waits for the next replica waits for no other request.
+        factor = 0.0 if least_ttl_s else tier.shed_after_factor
+        self.shed_after_s = factor * flight.ttft_target_s
+        self.is_late = False
+
+
+class Queue:
+    """Requests held for one model, in the order in which they are to be sent.
+
+        starved (the oldest, at most STARVED_FIRST of them, within STARVED_SHARE)
+        ──► by priority: in time (by deadline) ──► too late (by age),
+        short prompts before long ones (`OVERTAKEN`)
+
+    What cannot be in time any more goes behind all of its band that can: to hurry it would only
+    make others late as well. How long it will wait there is known from how fast late ones are sent,
+    whatever it is that they wait for:
+
+        wait = prefill seconds of late ones / prefill seconds of late ones sent in a second
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_ahead_s",
+        "_bands",
+        "_begun_s",
+        "_held",
+        "_late",
+        "_newly_late",
+        "_owed_s",
+        "_sent_prefill_s",
+        "_sent_s",
+        "_turn",
+        "is_overdue",
+        "tpot_target_s",
+        "work_s",
+    )
+
+    def __init__(self, now: float) -> None:
+        self._begun_s = now
+        self._late: dict[int, _Late] = {}  # by priority
+        self._newly_late: list[Held] = []
+        self._sent_prefill_s = 0.0
+        """Seconds of prefill that were sent lately, as of `_sent_s`."""
+        self._ahead: dict[str, Held] = {}
+        """Starved ones that go first now."""
+        self._ahead_s = 0.0
+        """When the last of them was sent."""
+        self._owed_s = 0.0
+        """Prefill seconds of others that are to be sent before the next of them does."""
+        self._sent_s = now
+        """When a request of this model was sent last."""
+        self.tpot_target_s = 0.0
+        """The mean of those that come while requests are held here, the latest weighing most."""
+        self.is_overdue = False
+        """Whether an overload lasts, as of the last time it was asked for the first ones."""
+        self._held: dict[str, tuple[Held, int]] = {}  # with their turns, in the order of these
+        self._bands: dict[int, _Band] = {}  # by priority
+        self._turn = 0
+        self.work_s = 0.0
+        """Seconds of prefill that wait, on one replica."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def requests(self) -> list[Request]:
+        """What waits here, the oldest first."""
+        return [held.flight.request for held, _ in self._held.values()]
+
+    def add(self, held: Held) -> None:
+        """Take in a request."""
+        if not self._held:
+            self.tpot_target_s = held.flight.tpot_target_s
+        self._turn += 1
+        self._held[held.flight.id] = (held, self._turn)
+        self.work_s += held.prefill_s
+        band = self._bands.get(held.priority)
+        if band is None:
+            band = self._bands[held.priority] = _Band()
+        insort(band.in_time, (held.place, self._turn, held))
+
+    def remove(self, request_id: str) -> Held | None:
+        """Take a request out, whatever its place; None if it is not here."""
+        if request_id not in self._held:
+            return None
+        held, turn = self._held.pop(request_id)
+        self.work_s = self.work_s - held.prefill_s if self._held else 0.0
+        if held.is_late:
+            self._late[held.priority].waiting_s -= held.prefill_s
+        band = self._bands[held.priority]
+        band.remove(held, turn)
+        if not band.in_time and not band.late:
+            del self._bands[held.priority]
+        return held
+
+    def first(self, now: float, starved_after_s: float, most: int) -> list[Held]:
+        """Those to be sent next, at most so many; they stay here until they are removed."""
+        starved = {
+            id_: held
+            for id_, (held, _) in islice(self._held.items(), STARVED_FIRST)
+            if now - held.flight.arrived_s >= starved_after_s
+        }
+        unused_s, waited_s = now - self._sent_s, now - self._ahead_s
+        if not starved or unused_s > UNUSED_S or waited_s > starved_after_s:
+            self._owed_s = 0.0
+        self._ahead = {} if self._owed_s > _ROUNDING_S else starved
+        self.is_overdue = self._lasts(now)
+        self._newly_late.clear()
+        early = EARLY if self.is_overdue else 0.0
+        found = dict(self._ahead)
+        for priority in sorted(self._bands, reverse=True):
+            band = self._bands[priority]
+            found |= {held.flight.id: held for held in band.first(now, early, most, self._is_late)}
+        return list(found.values())[:most]
+
+    def hopeless(self, now: float) -> list[tuple[Held, float]]:
+        """Those found to be late by the last `first` whose wait their tiers do not tolerate, and
+        the TTFT that they would have.
+
+        Only in an overload that lasts, for the wait is told by how fast late ones were sent in it,
+        and by the share that they get once they starve.
+        """
+        found = list[tuple[Held, float]]()
+        if not self.is_overdue or not self._sent_prefill_s:
+            return found
+        gone_s: dict[int, float] = {}
+        for held in reversed(self._newly_late):
+            ahead_s = -gone_s.get(held.priority, 0.0)
+            wait_s = self._late_wait_s(held.priority, ahead_s, now)
+            ttft_s = now - held.flight.arrived_s + wait_s + held.prefill_s
+            if held.shed_after_s and ttft_s > held.shed_after_s:
+                found.append((held, ttft_s))
+                gone_s[held.priority] = held.prefill_s - ahead_s
+        return found
+
+    def _late_wait_s(self, priority: int, ahead_s: float, now: float) -> float:
+        """How long the last late one of a priority will wait: for those of its priority and
+        above, or until it starves and all late ones before it have had their share.
+        """
+        kept = self._kept(now)
+        span_s = LATE_SPAN_S * (1.0 - exp(-(now - self._begun_s) / LATE_SPAN_S))
+        sent_s, every_s = 0.0, ahead_s
+        for other, late in self._late.items():
+            every_s += late.waiting_s
+            if other >= priority:
+                ahead_s += late.waiting_s
+                sent_s += late.sent_s
+        starving_s = every_s / max(STARVED_SHARE * self._sent_prefill_s * kept, _ROUNDING_S)
+        return span_s * min(ahead_s / max(sent_s * kept, _ROUNDING_S), starving_s)
+
+    def _is_late(self, held: Held) -> None:
+        # Who waits for a replica of his own choice waits for no other.
+        if not held.flight.request.replica:
+            held.is_late = True
+            late = self._late.setdefault(held.priority, _Late())
+            late.waiting_s += held.prefill_s
+            self._newly_late.append(held)
+
+    def _kept(self, now: float) -> float:
+        """What is left of the sums of what was sent."""
+        return exp(-(now - self._sent_s) / LATE_SPAN_S)
+
+    def sent(self, request_id: str, prefill_s: float, now: float) -> None:
+        """A request of this model goes to a replica, out of this queue or past it."""
+        kept, entry = self._kept(now), self._held.get(request_id)
+        self._sent_s = now
+        self._sent_prefill_s = self._sent_prefill_s * kept + prefill_s
+        for late in self._late.values():
+            late.sent_s *= kept
+        if entry is not None and entry[0].is_late:
+            self._late[entry[0].priority].sent_s += prefill_s
+        if request_id in self._ahead:
+            self._owed_s += prefill_s * (1.0 / STARVED_SHARE - 1.0)
+            self._ahead_s = now
+        else:
+            self._owed_s = max(self._owed_s - prefill_s, 0.0)
+
+    def came(self, tpot_target_s: float) -> None:
+        """A request of this model has come, whether it is held or not."""
+        self.tpot_target_s += (tpot_target_s - self.tpot_target_s) * NEWEST
+
+    def _lasts(self, now: float) -> bool:
+        """Whether more comes than can be done in time, and not only for a moment."""
+        overdue = 0
+        for held, _ in islice(self._held.values(), LOOKED_THROUGH):
+            # Who waits for a replica of his own choice says nothing of the others.
+            if not held.flight.request.replica:
+                overdue += now - held.flight.arrived_s > OVERDUE * held.promised_s
+        return overdue >= LEAST_OVERDUE
+
+    def expired(self, now: float) -> list[Held]:
+        """Those that have waited for too long, the oldest first."""
+        return [held for held, _ in self._held.values() if held.expires_s <= now]
+
+
+class _Late:
+    """Seconds of prefill of one priority that wait too late to be in time, and that were sent so
+    lately.
+    """
+
+    __slots__ = ("sent_s", "waiting_s")
+
+    def __init__(self) -> None:
+        self.waiting_s = self.sent_s = 0.0
+
+
+class _Band:
+    """Requests of one priority: those in time, as far as is known, and those too late."""
+
+    __slots__ = ("in_time", "late")
+
+    def __init__(self) -> None:
+        self.in_time: list[_Place] = []
+        self.late: list[_Place] = []
+
+    def first(
+        self, now: float, early: float, most: int, found_late: Callable[[Held], None]
+    ) -> list[Held]:
+        """The first ones. Whether somebody is late matters only when it is his turn: he is if what
+        is left is less than his prefill takes and so much of his target, for what may come between.
+        """
+        in_time, found = self.in_time, list[Held]()
+        while len(found) < most and len(found) < len(in_time):
+            _, turn, held = in_time[len(found)]
+            if held.latest_s < now + early * held.flight.ttft_target_s:
+                del in_time[len(found)]
+                held.place = held.flight.arrived_s + OVERTAKEN * held.prefill_s
+                insort(self.late, (held.place, turn, held))
+                found_late(held)
+            else:
+                found.append(held)
+        return found + [held for _, _, held in self.late[: most - len(found)]]
+
+    def remove(self, held: Held, turn: int) -> None:
+        for entries in (self.in_time, self.late):
+            at = bisect_left(entries, (held.place, turn))
+            if at < len(entries) and entries[at][1] == turn:
+                del entries[at]
+                return
+
+
+_Place: TypeAlias = tuple[float, int, Held]
+"""`Held.place`, the turn that it came in, which decides between equals, and itself."""
