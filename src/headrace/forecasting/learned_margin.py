@@ -29,16 +29,14 @@ FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.02
 """The margin may be so large at first, and by so much more for each horizon seen: one jump in an
 hour takes what may be missed in a day, and does not prove that the next hour has one.
 """
-FIRST_DAY_MINUTES = 1440.0
-"""Before a day is known, more is provided for than was seen, fading with time."""
+FIRST_DAY_MINUTES = 540.0
+"""Before a working day is known, more is provided for than was seen, fading with time."""
 FIRST_RISE, SMALL_LOAD = 0.25, 2.0
 """So much of the load may come on top within a cold start: what plain autoscalers keep free at all
 times (a target of 80 %). Of a small load it is less, for few replicas keep a margin for chance that
 covers it."""
-FIRST_SPREAD, FREE_LOAD = 0.12, 5.0
-"""And what moves within a cold start is at least this share of the load beyond a few replicas'."""
 FIRST_HORIZON_S = 255.0
-"""Both are meant for a cold start of four minutes and a tick, or a longer one. What moves at random
+"""That is meant for a cold start of four minutes and a tick, or a longer one. What moves at random
 moves with the root of time, so that of a shorter one less is taken."""
 MOST_OVER_SEEN = 1.5
 """Nor is more expected than so many times the highest load of the last week."""
@@ -56,7 +54,7 @@ ERROR_MINUTES = 720.0
 
 class _Ahead(NamedTuple):
     """How far is looked ahead: whole minutes, the part of a minute where it is less than one, and
-    what a first day's priors are multiplied with.
+    what a first day's prior is multiplied with.
     """
 
     minutes: int
@@ -208,14 +206,12 @@ class LearnedMargin:
         )
 
     def _rule(self, rule: str, load: float, minute: int, ahead: _Ahead) -> tuple[float, float]:
-        """(center, spread) by one rule, and by what is believed before a day is known.
+        """(center, spread) by one rule.
 
         Where a cold start is over within a part of a minute, so much of a minute's move is all that
         has to be foreseen.
         """
         center, spread = self._told(rule, load, minute, ahead.minutes)
-        prior = ahead.prior * FIRST_SPREAD * max(load - FREE_LOAD, 0.0)
-        spread = max(spread, self._unknown * prior)
         return load + ahead.part * (center - load), ahead.part * spread
 
     def _least(self, load: float, ahead: _Ahead) -> float:

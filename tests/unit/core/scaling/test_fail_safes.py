@@ -256,7 +256,8 @@ def test_replicas_without_a_place_are_not_ordered_twice_and_go_first():
     ready = {name for name, (_, ready_s) in world.running.items() if ready_s <= world.now}
     world.run(4800.0)
     assert world.plan.replicas < 40
-    assert ready == set(world.running) & ready
+    # Of the ready ones only those go that are more than is wanted by then.
+    assert len(ready & set(world.running)) == min(len(ready), world.plan.replicas)
 
 
 @pytest.mark.parametrize("floor", [1, 3])
