@@ -16,23 +16,22 @@ from benchmarks.peer_envs import PeerUnavailableError
 
 pytestmark = pytest.mark.acceptance
 
-SHARE = 0.6 / 2.5
-"""Of the CPU of `vllm bench serve`, which took 2.5 ms a request where 0.6 was asked of us. The same
-code takes twice as long on one machine as on another, and a third more from one hour to the next:
-it may keep this and not the 0.6 ms.
+ASKED_S, VLLM_BENCH_S = 0.6e-3, 2.5e-3
+"""CPU of a request: what is asked of us, on a machine where `vllm bench serve` takes this. The same
+code takes twice as long on one machine as on another, and a third more from one hour to the next,
+so what that one takes beside us says how fast the machine is.
 """
 
 
-def test_at_200_requests_a_second_it_is_poisson_cheap_and_there_at_once():
+def test_at_200_requests_a_second_it_is_poisson_and_there_at_once():
     found = accuracy(200.0, 20.0)
     print("\n".join(found.lines()))
     assert (found.is_valid, found.failed) == (True, 0)
     assert found.ks < found.ks_critical
-    assert found.cpu_per_request_s <= 0.0006
     assert found.first_request_s <= 1.5
 
 
-def test_at_200_requests_a_second_it_takes_a_quarter_of_the_cpu_of_vllm_bench():
+def test_at_200_requests_a_second_it_takes_the_cpu_that_is_asked():
     """Of all processes from start to end, above what a run of ten requests takes."""
     named = {each.name: each for each in GENERATORS}
     ours, theirs = named["headrace"], named["vllm bench"]
@@ -49,9 +48,13 @@ def test_at_200_requests_a_second_it_takes_a_quarter_of_the_cpu_of_vllm_bench():
         (end.cpu_s - begin.cpu_s) / (many.requests - few.requests)
         for begin, end in zip(begun, ended, strict=True)
     )
-    print(f"CPU per request: {ours_s * 1e3:.2f} ms, vllm bench {theirs_s * 1e3:.2f} ms")
+    as_asked_s = ours_s * VLLM_BENCH_S / theirs_s
+    print(
+        f"CPU per request: {ours_s * 1e3:.2f} ms, vllm bench {theirs_s * 1e3:.2f} ms: "
+        f"{as_asked_s * 1e3:.2f} ms where that takes {VLLM_BENCH_S * 1e3:.1f} ms"
+    )
     assert [end.figures and end.figures.completed for end in ended] == [2000, 2000]
-    assert ours_s <= SHARE * theirs_s
+    assert as_asked_s <= ASKED_S
 
 
 def test_at_600_requests_a_second_rate_and_ttft_are_right():
