@@ -22,7 +22,7 @@ class Tier:
     shed_after_factor: float = 30.0
     """A request is answered 429 when its predicted TTFT is more than so many times `ttft_s` and
     waiting is to blame, not its own length: when it comes, or, in an overload that lasts, when it
-    can no longer be in time. 0 sheds none."""
+    is counted as late. 0 sheds none."""
     ttl_s: float = field(default=120.0, metadata={"above": 0})
     """A request that was held for so long is answered 503."""
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from itertools import islice
-from math import exp
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 from headrace.core.admission import Tier
+from headrace.core.late_waits import SPAN_S, LateWaits
 
 if TYPE_CHECKING:
     from headrace.core.flights import Flight
@@ -39,8 +40,6 @@ NEWEST = 0.02
 EARLY = 0.25
 """Of its TTFT target: who has less than this left beyond his prefill is late, in an overload that
 lasts. Everybody is sent at the last moment there, and what comes between would make all late."""
-LATE_SPAN_S = 30.0
-"""Over about so long is measured how fast late ones are sent."""
 STARVED_FIRST = 2
 """Starved requests that go first at a time. If one did, it could wait for a replica that never has
 room, and the others behind it."""
@@ -96,35 +95,30 @@ class Queue:
         short prompts before long ones (`OVERTAKEN`)
 
     What cannot be in time any more goes behind all of its band that can: to hurry it would only
-    make others late as well. How long it will wait there is known from how fast late ones are sent,
-    whatever it is that they wait for:
-
-        wait = prefill seconds of late ones / prefill seconds of late ones sent in a second
+    make others late as well.
     """
 
     __slots__ = (
         "_ahead",
         "_ahead_s",
         "_bands",
-        "_begun_s",
         "_held",
-        "_late",
         "_newly_late",
+        "_overdue_s",
         "_owed_s",
-        "_sent_prefill_s",
         "_sent_s",
         "_turn",
+        "_waits",
         "is_overdue",
         "tpot_target_s",
         "work_s",
     )
 
     def __init__(self, now: float) -> None:
-        self._begun_s = now
-        self._late: dict[int, _Late] = {}  # by priority
+        self._waits = LateWaits(now)
         self._newly_late: list[Held] = []
-        self._sent_prefill_s = 0.0
-        """Seconds of prefill that were sent lately, as of `_sent_s`."""
+        self._overdue_s = now
+        """Since when an overload lasts."""
         self._ahead: dict[str, Held] = {}
         """Starved ones that go first now."""
         self._ahead_s = 0.0
@@ -169,7 +163,7 @@ class Queue:
         held, turn = self._held.pop(request_id)
         self.work_s = self.work_s - held.prefill_s if self._held else 0.0
         if held.is_late:
-            self._late[held.priority].waiting_s -= held.prefill_s
+            self._waits.leave(held.priority, held.prefill_s)
         band = self._bands[held.priority]
         band.remove(held, turn)
         if not band.in_time and not band.late:
@@ -188,6 +182,8 @@ class Queue:
             self._owed_s = 0.0
         self._ahead = {} if self._owed_s > _ROUNDING_S else starved
         self.is_overdue = self._lasts(now)
+        if not self.is_overdue:
+            self._overdue_s = now
         self._newly_late.clear()
         early = EARLY if self.is_overdue else 0.0
         found = dict(self._ahead)
@@ -196,62 +192,61 @@ class Queue:
             found |= {held.flight.id: held for held in band.first(now, early, most, self._is_late)}
         return list(found.values())[:most]
 
-    def hopeless(self, now: float) -> list[tuple[Held, float]]:
+    def hopeless(self, now: float, starved_after_s: float) -> list[tuple[Held, float]]:
         """Those found to be late by the last `first` whose wait their tiers do not tolerate, and
-        the TTFT that they would have.
-
-        Only in an overload that lasts, for the wait is told by how fast late ones were sent in it,
-        and by the share that they get once they starve.
+        the TTFT that they would have. Only once an overload has lasted for so long that the wait
+        is known: many of those that it makes late are served when it ends soon.
         """
-        found = list[tuple[Held, float]]()
-        if not self.is_overdue or not self._sent_prefill_s:
-            return found
-        gone_s: dict[int, float] = {}
-        for held in reversed(self._newly_late):
-            ahead_s = -gone_s.get(held.priority, 0.0)
-            wait_s = self._late_wait_s(held.priority, ahead_s, now)
-            ttft_s = now - held.flight.arrived_s + wait_s + held.prefill_s
-            if held.shed_after_s and ttft_s > held.shed_after_s:
-                found.append((held, ttft_s))
-                gone_s[held.priority] = held.prefill_s - ahead_s
+        if now - self._overdue_s < SPAN_S or not self._waits.is_known(now):
+            return []
+        newly, found = {held.flight.id for held in self._newly_late}, list[tuple[Held, float]]()
+        for priority in {held.priority for held in self._newly_late} & self._bands.keys():
+            ahead_s = 0.0
+            for _, _, held in self._bands[priority].late:
+                if held.flight.id in newly and held.shed_after_s:
+                    ttft_s = self._ttft_s(held, ahead_s, now, starved_after_s)
+                    if ttft_s > held.shed_after_s:
+                        found.append((held, ttft_s))
+                        continue
+                ahead_s += held.prefill_s
         return found
 
-    def _late_wait_s(self, priority: int, ahead_s: float, now: float) -> float:
-        """How long the last late one of a priority will wait: for those of its priority and
-        above, or until it starves and all late ones before it have had their share.
+    def _ttft_s(self, held: Held, ahead_s: float, now: float, starved_after_s: float) -> float:
+        """What a late one would have behind so much work of its priority; 0 if it does not wait for
+        long, for then its own length is to blame.
         """
-        kept = self._kept(now)
-        span_s = LATE_SPAN_S * (1.0 - exp(-(now - self._begun_s) / LATE_SPAN_S))
-        sent_s, every_s = 0.0, ahead_s
-        for other, late in self._late.items():
-            every_s += late.waiting_s
-            if other >= priority:
-                ahead_s += late.waiting_s
-                sent_s += late.sent_s
-        starving_s = every_s / max(STARVED_SHARE * self._sent_prefill_s * kept, _ROUNDING_S)
-        return span_s * min(ahead_s / max(sent_s * kept, _ROUNDING_S), starving_s)
+        flight, starves_in_s = held.flight, 0.0
+        waited_s = now - flight.arrived_s
+        if waited_s < starved_after_s:
+            starves_in_s = starved_after_s - waited_s
+            if flight.arrived_s + starved_after_s >= held.expires_s:
+                starves_in_s = inf
+        wait_s = waited_s + self._waits.of(
+            held.priority,
+            ahead_s=ahead_s,
+            own_s=held.prefill_s,
+            starves_in_s=starves_in_s,
+            share=STARVED_SHARE,
+        )
+        return wait_s + held.prefill_s if wait_s > flight.ttft_target_s else 0.0
 
     def _is_late(self, held: Held) -> None:
         # Who waits for a replica of his own choice waits for no other.
         if not held.flight.request.replica:
             held.is_late = True
-            late = self._late.setdefault(held.priority, _Late())
-            late.waiting_s += held.prefill_s
+            self._waits.join(held.priority, held.prefill_s)
             self._newly_late.append(held)
-
-    def _kept(self, now: float) -> float:
-        """What is left of the sums of what was sent."""
-        return exp(-(now - self._sent_s) / LATE_SPAN_S)
 
     def sent(self, request_id: str, prefill_s: float, now: float) -> None:
         """A request of this model goes to a replica, out of this queue or past it."""
-        kept, entry = self._kept(now), self._held.get(request_id)
         self._sent_s = now
-        self._sent_prefill_s = self._sent_prefill_s * kept + prefill_s
-        for late in self._late.values():
-            late.sent_s *= kept
-        if entry is not None and entry[0].is_late:
-            self._late[entry[0].priority].sent_s += prefill_s
+        entry = self._held.get(request_id)
+        if entry is None:
+            self._waits.sent(prefill_s, None, now)
+        else:
+            # As it is counted while it waits: its prefix may have been cached since.
+            held = entry[0]
+            self._waits.sent(held.prefill_s, held.priority if held.is_late else None, now)
         if request_id in self._ahead:
             self._owed_s += prefill_s * (1.0 / STARVED_SHARE - 1.0)
             self._ahead_s = now
@@ -274,17 +269,6 @@ class Queue:
     def expired(self, now: float) -> list[Held]:
         """Those that have waited for too long, the oldest first."""
         return [held for held, _ in self._held.values() if held.expires_s <= now]
-
-
-class _Late:
-    """Seconds of prefill of one priority that wait too late to be in time, and that were sent so
-    lately.
-    """
-
-    __slots__ = ("sent_s", "waiting_s")
-
-    def __init__(self) -> None:
-        self.waiting_s = self.sent_s = 0.0
 
 
 class _Band:

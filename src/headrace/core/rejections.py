@@ -7,6 +7,8 @@ from headrace.core.model import Outcome, Request
 from headrace.core.retries import is_error_answer
 
 _BUSY_STATUSES = (429, 503)
+MOST_RETRY_AFTER_S = 60.0
+"""Nobody is sent away for longer: by then the load is another."""
 
 
 def unknown_model(request: Request, known: str) -> Reject:
@@ -34,7 +36,8 @@ def too_long(request: Request, predicted_s: float, most_s: float) -> Reject:
         f"the first token would take {predicted_s:.0f} s, over the {most_s:.0f} s that tier "
         f"{request.tier or 'default'!r} tolerates (tiers.shed_after_factor); try again later"
     )
-    return Reject(request.id, 429, RejectReason.OVERLOADED, message, max(1.0, predicted_s - most_s))
+    retry_after_s = min(max(predicted_s - most_s, 1.0), MOST_RETRY_AFTER_S)
+    return Reject(request.id, 429, RejectReason.OVERLOADED, message, retry_after_s)
 
 
 def queue_full(request: Request, retry_after_s: float) -> Reject:

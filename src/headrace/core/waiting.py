@@ -197,7 +197,7 @@ class WaitingRoom:
                 effects += self._send(flight, now)
                 if flight.attempts or flight.released_s is not None:
                     self._remove(flight.id)
-            for held, ttft_s in queue.hopeless(now):
+            for held, ttft_s in queue.hopeless(now, self._settings.starved_after_s):
                 # Unless it was sent just now. Better told at once than after its `ttl`.
                 if self._remove(held.flight.id) is not None:
                     request, most_s = held.flight.request, held.shed_after_s

@@ -207,67 +207,114 @@ def test_one_alone_makes_no_overload(others):
     assert not queue.is_overdue
 
 
-def overdue(late: int, tier: Tier | None = None, **details: Any) -> Queue:
+END_S = 90.0
+
+
+def overdue(late: int = 0, *, until_s: float = END_S, **details: Any) -> Queue:
     """An overload that lasts since 0 s, in which a second of prefill was sent in each second; at
-    30 s so many have just become late.
+    the end so many have just become late.
     """
     queue = queue_of(*(held(name) for name in ("old 1", "old 2")))
-    for second in range(31):
+    for second in range(int(until_s) + 1):
         order(queue, float(second))
         queue.sent("elsewhere", 1.0, float(second))
-    for number in range(late):
-        queue.add(held(f"late {number}", arrived_s=28.5, tier=tier, **details))
-    order(queue, 30.0, most=8)
+    join(queue, late, now=until_s, **details)
     assert queue.is_overdue
     return queue
 
 
-def refused(queue: Queue, now: float = 30.0) -> list[str]:
-    return [each.flight.id for each, _ in queue.hopeless(now)]
+def join(
+    queue: Queue, count: int, name: str = "late", *, now: float = END_S, **details: Any
+) -> None:
+    """Some come who are late at once."""
+    for number in range(count):
+        facts: dict[str, Any] = {"arrived_s": now - 1.5} | details
+        queue.add(held(f"{name} {number}", **facts))
+    order(queue, now, most=8)
+
+
+def refused(queue: Queue, now: float = END_S) -> list[str]:
+    return [each.flight.id for each, _ in queue.hopeless(now, STARVED_AFTER_S)]
 
 
 def test_who_is_late_in_an_overload_that_lasts_is_told_if_his_turn_is_too_far_away():
     """Late ones get a fifth, so each takes 5 s: 60 s are tolerated, and two were there before."""
-    assert refused(overdue(8)) == []
+    assert refused(overdue(6)) == []
     queue = overdue(14)
-    told = queue.hopeless(30.0)
-    assert [each.flight.id for each, _ in told] == [f"late {at}" for at in (13, 12, 11, 10, 9)]
-    assert all(60.0 < ttft_s < 90.0 for _, ttft_s in told)
-    order(queue, 30.1)
-    assert refused(queue, 30.1) == []  # only when they become late: the others were promised more
+    told = queue.hopeless(END_S, STARVED_AFTER_S)
+    assert len(told) > 2
+    last = range(14 - len(told), 14)
+    assert [each.flight.id for each, _ in told] == [f"late {number}" for number in last]
+    assert all(60.0 < ttft_s < 100.0 for _, ttft_s in told)
+    order(queue, END_S + 0.1)
+    assert refused(queue, END_S + 0.1) == []  # it is said when they become late, and once
+
+
+def test_an_overload_that_may_be_over_soon_refuses_nobody():
+    assert refused(overdue(90, until_s=30.0), 30.0) == []
 
 
 def test_the_more_late_ones_are_sent_the_more_may_wait():
-    queue = overdue(0)
+    queue = overdue()
+    join(queue, 20, "served", arrived_s=70.0)
     for number in range(20):
-        queue.add(held(f"served {number}", arrived_s=10.0))
-    order(queue, 30.0)
-    for number in range(20):
-        queue.sent(f"served {number}", 1.0, 30.0)
+        queue.sent(f"served {number}", 1.0, END_S)
         queue.remove(f"served {number}")
-    for number in range(14):
-        queue.add(held(f"late {number}", arrived_s=28.5))
-    order(queue, 30.0)
+    join(queue, 14)
     assert refused(queue) == []
 
 
-def test_who_goes_before_many_late_ones_does_not_wait_for_them():
+def test_what_it_costs_in_the_end_is_nothing_to_go_by():
+    """Held with a price for a cold cache, sent with a warm one: the same on both sides."""
+    queue = overdue()
+    join(queue, 20, "served", arrived_s=70.0)
+    for number in range(20):
+        queue.sent(f"served {number}", 0.01, END_S)
+        queue.remove(f"served {number}")
+    join(queue, 14)
+    assert refused(queue) == []
+
+
+def test_who_goes_first_among_the_late_ones_does_not_wait_for_the_others():
+    queue = overdue()
+    join(queue, 1, "served", arrived_s=70.0)
+    queue.sent("served 0", 1.0, END_S)
+    queue.remove("served 0")
+    queue.remove("old 1")
+    queue.remove("old 2")
+    queue.add(held("old 3", arrived_s=60.0))
+    queue.add(held("old 4", arrived_s=60.0))
+    join(queue, 30)
+    join(queue, 1, "patient", arrived_s=59.0, ttft_s=30.0, tier=Tier(ttft_s=30.0))
+    assert refused(queue) == []  # it has waited for half of what it tolerates, and is the next
+
+
+def test_its_own_length_is_not_what_a_request_waits_for():
+    queue = overdue()
+    join(queue, 9, "served", arrived_s=70.0)
+    for number in range(9):
+        queue.sent(f"served {number}", 1.0, END_S)
+        queue.remove(f"served {number}")
+    queue.remove("old 1")
+    for name in ("old 3", "old 4"):
+        queue.add(held(name, arrived_s=60.0, prefill_s=0.01))
+    queue.remove("old 2")
+    join(queue, 1, arrived_s=END_S - 0.1, prefill_s=59.0)
+    assert refused(queue) == []
+
+
+def test_who_waits_for_higher_ones_waits_for_them_and_not_the_other_way_round():
     patient = replace(LOW, shed_after_factor=0.0)
-    queue = overdue(40, patient)
+    queue = overdue(40, tier=patient)
+    join(queue, 4, "mine", arrived_s=80.0)
     for number in range(3):
-        queue.add(held(f"mine {number}", arrived_s=28.5))
-    order(queue, 30.0)
-    assert refused(queue) == ["mine 2", "mine 1", "mine 0"]  # none of these was ever sent late
-    queue = overdue(40, patient)
-    for number in range(6):
-        queue.add(held(f"mine {number}", arrived_s=20.0))
-    order(queue, 30.0)
-    for number in range(3):
-        queue.sent(f"mine {number}", 1.0, 30.0)
+        queue.sent(f"mine {number}", 1.0, END_S)
         queue.remove(f"mine {number}")
-    queue.add(held("mine too", arrived_s=28.5))
-    order(queue, 30.0)
+    join(queue, 1, "mine too")
     assert refused(queue) == []
+    join(queue, 20, "higher", tier=replace(HIGH, shed_after_factor=0.0))
+    join(queue, 1, "lower")
+    assert refused(queue) == ["lower 0"]
 
 
 @pytest.mark.parametrize(
@@ -282,19 +329,27 @@ def test_who_tolerates_it_waits(details):
     assert refused(overdue(14, **details)) == []
 
 
+def test_who_was_sent_or_moved_elsewhere_in_the_meantime_is_not_told():
+    queue = overdue(14)
+    queue.remove("late 13")
+    assert "late 13" not in refused(queue)
+
+
 def test_who_waits_for_the_next_replica_is_not_told_so():
     """Nothing is sent as long as there is none."""
-    queue = queue_of(*(held(f"r{number}") for number in range(90)))
-    order(queue, 100.0)
+    queue = overdue()
+    join(queue, 90, now=END_S + 6.0)
+    assert refused(queue, END_S + 6.0) == []
+
+
+def test_nothing_is_known_from_before_a_replica_was_there():
+    queue = overdue()
+    later_s = END_S + 60.0
+    for at_s in range(20):
+        queue.sent("elsewhere", 1.0, later_s + at_s)
+    join(queue, 90, now=later_s + 20.0)
     assert queue.is_overdue
-    assert refused(queue, 100.0) == []
-
-
-def test_a_moment_of_overload_refuses_nobody():
-    queue = queue_of(*(held(f"r{number}") for number in range(90)))
-    queue.sent("elsewhere", 1.0, 0.0)
-    order(queue, 5.0)
-    assert refused(queue, 5.0) == []
+    assert refused(queue, later_s + 20.0) == []
 
 
 def test_the_tpot_target_is_that_of_most_who_come():
