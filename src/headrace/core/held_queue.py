@@ -55,7 +55,7 @@ class Held:
     `latest_s` is when it must be sent at the latest to meet its target, `prefill_s` what its
     prompt takes, `expires_s` when it has waited for too long. The lower `place` goes first.
     `promised_s` is the TTFT target of its tier, or its own where that is longer. `is_late` says
-    that it waits with those that are too late, `shed_after_s` what TTFT its tier tolerates; 0: any.
+    that it waits with those that are too late, `tolerated_s` what TTFT its tier tolerates.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class Held:
         "prefill_s",
         "priority",
         "promised_s",
-        "shed_after_s",
+        "tolerated_s",
     )
 
     def __init__(
@@ -82,8 +82,8 @@ class Held:
         self.place = deadline_s + OVERTAKEN * prefill_s
         self.expires_s = flight.arrived_s + max(tier.ttl_s, least_ttl_s)
         # Who waits for the next replica waits for no other request.
-        factor = 0.0 if least_ttl_s else tier.shed_after_factor
-        self.shed_after_s = factor * flight.ttft_target_s
+        tolerates_any = least_ttl_s or not tier.shed_after_factor
+        self.tolerated_s = inf if tolerates_any else tier.shed_after_factor * flight.ttft_target_s
         self.is_late = False
 
 
@@ -106,7 +106,6 @@ class Queue:
         "_newly_late",
         "_overdue_s",
         "_owed_s",
-        "_sent_s",
         "_turn",
         "_waits",
         "is_overdue",
@@ -116,7 +115,8 @@ class Queue:
 
     def __init__(self, now: float) -> None:
         self._waits = LateWaits(now)
-        self._newly_late: list[Held] = []
+        self._newly_late: dict[str, Held] = {}
+        """Found to be late when it was last asked for the first ones."""
         self._overdue_s = now
         """Since when an overload lasts."""
         self._ahead: dict[str, Held] = {}
@@ -125,8 +125,6 @@ class Queue:
         """When the last of them was sent."""
         self._owed_s = 0.0
         """Prefill seconds of others that are to be sent before the next of them does."""
-        self._sent_s = now
-        """When a request of this model was sent last."""
         self.tpot_target_s = 0.0
         """The mean of those that come while requests are held here, the latest weighing most."""
         self.is_overdue = False
@@ -177,7 +175,7 @@ class Queue:
             for id_, (held, _) in islice(self._held.items(), STARVED_FIRST)
             if now - held.flight.arrived_s >= starved_after_s
         }
-        unused_s, waited_s = now - self._sent_s, now - self._ahead_s
+        unused_s, waited_s = now - self._waits.last_sent_s, now - self._ahead_s
         if not starved or unused_s > UNUSED_S or waited_s > starved_after_s:
             self._owed_s = 0.0
         self._ahead = {} if self._owed_s > _ROUNDING_S else starved
@@ -189,7 +187,9 @@ class Queue:
         found = dict(self._ahead)
         for priority in sorted(self._bands, reverse=True):
             band = self._bands[priority]
-            found |= {held.flight.id: held for held in band.first(now, early, most, self._is_late)}
+            found |= {
+                held.flight.id: held for held in band.first(now, early, most, self._note_late)
+            }
         return list(found.values())[:most]
 
     def hopeless(self, now: float, starved_after_s: float) -> list[tuple[Held, float]]:
@@ -197,15 +197,15 @@ class Queue:
         the TTFT that they would have. Only once an overload has lasted for so long that the wait
         is known: many of those that it makes late are served when it ends soon.
         """
+        found = list[tuple[Held, float]]()
         if now - self._overdue_s < SPAN_S or not self._waits.is_known(now):
-            return []
-        newly, found = {held.flight.id for held in self._newly_late}, list[tuple[Held, float]]()
-        for priority in {held.priority for held in self._newly_late} & self._bands.keys():
+            return found
+        for priority in {held.priority for held in self._newly_late.values()} & self._bands.keys():
             ahead_s = 0.0
             for _, _, held in self._bands[priority].late:
-                if held.flight.id in newly and held.shed_after_s:
+                if held.flight.id in self._newly_late:
                     ttft_s = self._ttft_s(held, ahead_s, now, starved_after_s)
-                    if ttft_s > held.shed_after_s:
+                    if ttft_s > held.tolerated_s:
                         found.append((held, ttft_s))
                         continue
                 ahead_s += held.prefill_s
@@ -215,31 +215,26 @@ class Queue:
         """What a late one would have behind so much work of its priority; 0 if it does not wait for
         long, for then its own length is to blame.
         """
-        flight, starves_in_s = held.flight, 0.0
-        waited_s = now - flight.arrived_s
-        if waited_s < starved_after_s:
-            starves_in_s = starved_after_s - waited_s
-            if flight.arrived_s + starved_after_s >= held.expires_s:
-                starves_in_s = inf
-        wait_s = waited_s + self._waits.of(
+        waited_s = now - held.flight.arrived_s
+        starves_in_s = max(starved_after_s - waited_s, 0.0)
+        wait_s = waited_s + self._waits.wait_s(
             held.priority,
             ahead_s=ahead_s,
             own_s=held.prefill_s,
-            starves_in_s=starves_in_s,
+            starves_in_s=starves_in_s if now + starves_in_s < held.expires_s else inf,
             share=STARVED_SHARE,
         )
-        return wait_s + held.prefill_s if wait_s > flight.ttft_target_s else 0.0
+        return wait_s + held.prefill_s if wait_s > held.flight.ttft_target_s else 0.0
 
-    def _is_late(self, held: Held) -> None:
+    def _note_late(self, held: Held) -> None:
         # Who waits for a replica of his own choice waits for no other.
         if not held.flight.request.replica:
             held.is_late = True
             self._waits.join(held.priority, held.prefill_s)
-            self._newly_late.append(held)
+            self._newly_late[held.flight.id] = held
 
     def sent(self, request_id: str, prefill_s: float, now: float) -> None:
         """A request of this model goes to a replica, out of this queue or past it."""
-        self._sent_s = now
         entry = self._held.get(request_id)
         if entry is None:
             self._waits.sent(prefill_s, None, now)

@@ -24,10 +24,10 @@ _LEAST_S = 1e-9
 class LateWaits:
     """Of the held requests of one model."""
 
-    __slots__ = ("_all_s", "_by_priority", "_since_s", "_told_s")
+    __slots__ = ("_all_s", "_by_priority", "_since_s", "last_sent_s")
 
     def __init__(self, now: float) -> None:
-        self._since_s = self._told_s = now
+        self._since_s = self.last_sent_s = now
         self._all_s = 0.0
         """Work that was sent lately, of whatever kind."""
         self._by_priority: dict[int, _Late] = {}
@@ -42,10 +42,10 @@ class LateWaits:
 
     def sent(self, work_s: float, late_priority: int | None, now: float) -> None:
         """A request went to a replica; `late_priority` if it waited with the late ones."""
-        kept = exp((self._told_s - now) / SPAN_S)
-        if now - self._told_s > STALE_S:
+        kept = exp((self.last_sent_s - now) / SPAN_S)
+        if now - self.last_sent_s > STALE_S:
             kept, self._since_s = 0.0, now
-        self._told_s = now
+        self.last_sent_s = now
         self._all_s = self._all_s * kept + work_s
         for late in self._by_priority.values():
             late.sent_s *= kept
@@ -54,12 +54,12 @@ class LateWaits:
 
     def is_known(self, now: float) -> bool:
         """Whether enough was seen to say anything."""
-        return now - self._since_s >= SPAN_S and now - self._told_s <= STALE_S
+        return now - self._since_s >= SPAN_S and now - self.last_sent_s <= STALE_S
 
-    def of(
+    def wait_s(
         self, priority: int, *, ahead_s: float, own_s: float, starves_in_s: float, share: float
     ) -> float:
-        """Seconds that one of this priority will wait from now on.
+        """How long a late one of this priority will wait from now on.
 
         `ahead_s` is the work of its priority that goes before it, `own_s` its own, `share` what
         starving ones get of all; `starves_in_s` is infinite if it never starves.

@@ -200,7 +200,7 @@ class WaitingRoom:
             for held, ttft_s in queue.hopeless(now, self._settings.starved_after_s):
                 # Unless it was sent just now. Better told at once than after its `ttl`.
                 if self._remove(held.flight.id) is not None:
-                    request, most_s = held.flight.request, held.shed_after_s
+                    request, most_s = held.flight.request, held.tolerated_s
                     effects += held.flight.refuse(rejections.too_long(request, ttft_s, most_s), now)
         return effects
 

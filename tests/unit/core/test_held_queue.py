@@ -233,6 +233,13 @@ def join(
     order(queue, now, most=8)
 
 
+def serve(queue: Queue, count: int, name: str = "served", prefill_s: float = 1.0) -> None:
+    """The first of them are sent at the end."""
+    for number in range(count):
+        queue.sent(f"{name} {number}", prefill_s, END_S)
+        queue.remove(f"{name} {number}")
+
+
 def refused(queue: Queue, now: float = END_S) -> list[str]:
     return [each.flight.id for each, _ in queue.hopeless(now, STARVED_AFTER_S)]
 
@@ -254,23 +261,14 @@ def test_an_overload_that_may_be_over_soon_refuses_nobody():
     assert refused(overdue(90, until_s=30.0), 30.0) == []
 
 
-def test_the_more_late_ones_are_sent_the_more_may_wait():
+@pytest.mark.parametrize("prefill_s", [1.0, 0.01])
+def test_the_more_late_ones_are_sent_the_more_may_wait(prefill_s):
+    """Also if they were held with a price for a cold cache and sent with a warm one: what a request
+    costs in the end is nothing to go by.
+    """
     queue = overdue()
     join(queue, 20, "served", arrived_s=70.0)
-    for number in range(20):
-        queue.sent(f"served {number}", 1.0, END_S)
-        queue.remove(f"served {number}")
-    join(queue, 14)
-    assert refused(queue) == []
-
-
-def test_what_it_costs_in_the_end_is_nothing_to_go_by():
-    """Held with a price for a cold cache, sent with a warm one: the same on both sides."""
-    queue = overdue()
-    join(queue, 20, "served", arrived_s=70.0)
-    for number in range(20):
-        queue.sent(f"served {number}", 0.01, END_S)
-        queue.remove(f"served {number}")
+    serve(queue, 20, prefill_s=prefill_s)
     join(queue, 14)
     assert refused(queue) == []
 
@@ -278,8 +276,7 @@ def test_what_it_costs_in_the_end_is_nothing_to_go_by():
 def test_who_goes_first_among_the_late_ones_does_not_wait_for_the_others():
     queue = overdue()
     join(queue, 1, "served", arrived_s=70.0)
-    queue.sent("served 0", 1.0, END_S)
-    queue.remove("served 0")
+    serve(queue, 1)
     queue.remove("old 1")
     queue.remove("old 2")
     queue.add(held("old 3", arrived_s=60.0))
@@ -292,9 +289,7 @@ def test_who_goes_first_among_the_late_ones_does_not_wait_for_the_others():
 def test_its_own_length_is_not_what_a_request_waits_for():
     queue = overdue()
     join(queue, 9, "served", arrived_s=70.0)
-    for number in range(9):
-        queue.sent(f"served {number}", 1.0, END_S)
-        queue.remove(f"served {number}")
+    serve(queue, 9)
     queue.remove("old 1")
     for name in ("old 3", "old 4"):
         queue.add(held(name, arrived_s=60.0, prefill_s=0.01))
@@ -307,9 +302,7 @@ def test_who_waits_for_higher_ones_waits_for_them_and_not_the_other_way_round():
     patient = replace(LOW, shed_after_factor=0.0)
     queue = overdue(40, tier=patient)
     join(queue, 4, "mine", arrived_s=80.0)
-    for number in range(3):
-        queue.sent(f"mine {number}", 1.0, END_S)
-        queue.remove(f"mine {number}")
+    serve(queue, 3, "mine")
     join(queue, 1, "mine too")
     assert refused(queue) == []
     join(queue, 20, "higher", tier=replace(HIGH, shed_after_factor=0.0))
