@@ -17,21 +17,22 @@ from benchmarks.peer_envs import PeerUnavailableError
 pytestmark = pytest.mark.acceptance
 
 ASKED_S, VLLM_BENCH_S = 0.6e-3, 2.5e-3
-"""CPU of a request: what is asked of us, on a machine where `vllm bench serve` takes this. The same
-code takes twice as long on one machine as on another, and a third more from one hour to the next,
-so what that one takes beside us says how fast the machine is.
+"""CPU of a request: what is asked of us, and what `vllm bench serve` took where that was asked. The
+same code takes twice as long on one machine as on another, and a third more from one hour to the
+next: in a slow hour the first is missed, and what that one takes beside us says how slow it is.
 """
 
 
-def test_at_200_requests_a_second_it_is_poisson_and_there_at_once():
+def test_at_200_requests_a_second_it_is_poisson_cheap_and_there_at_once():
     found = accuracy(200.0, 20.0)
     print("\n".join(found.lines()))
     assert (found.is_valid, found.failed) == (True, 0)
     assert found.ks < found.ks_critical
+    assert found.cpu_per_request_s <= ASKED_S
     assert found.first_request_s <= 1.5
 
 
-def test_at_200_requests_a_second_it_takes_the_cpu_that_is_asked():
+def test_at_200_requests_a_second_it_takes_the_cpu_that_is_asked_at_any_speed():
     """Of all processes from start to end, above what a run of ten requests takes."""
     named = {each.name: each for each in GENERATORS}
     ours, theirs = named["headrace"], named["vllm bench"]
