@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from array import array
 from operator import sub
 from typing import Protocol
 
 import msgspec
 
+from headrace.bench.arrival_log import ArrivalLog
 from headrace.bench.forms import NEVER, Around, Forms, around_text
 from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
@@ -47,13 +47,15 @@ class Ended(Protocol):
     """When the run began, of `time.monotonic`."""
     forms: Forms
     """Of the events of the endpoint."""
-
-    def complete(self, exchange: Exchange) -> None:
-        """An answer is whole: `conclude` is to be called, soon rather than now."""
-        ...
+    log: ArrivalLog
+    """Tells when what is being read came."""
 
     def ended(self, exchange: Exchange) -> None:
         """The record is complete."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """A fault of our own: nothing can be said of the run."""
         ...
 
     def first_token(self, exchange: Exchange) -> None:
@@ -69,9 +71,7 @@ class Exchange(InParts):
     __slots__ = (
         "_body_bytes",
         "_chunk_s",
-        "_complete_s",
         "_forms",
-        "_framed",
         "_head",
         "_head_bytes",
         "_host",
@@ -106,9 +106,6 @@ class Exchange(InParts):
         self._host = host
         self._settings = settings
         self._leave_after = leave_after
-        self._framed = False
-        self._complete_s = 0.0
-        """When the answer was whole; 0: it is not."""
         self._is_plain = False
         """Whether a token is only to be counted: it is not the first, and nobody wants to leave or
         to see its text."""
@@ -137,7 +134,7 @@ class Exchange(InParts):
     @property
     def is_sent(self) -> bool:
         """Whether a connection has taken the request."""
-        return self._complete_s > 0 or (self.call is not None and self.call.connected)
+        return self.call is not None and self.call.connected
 
     # ------------------------------------------------------------ AnswerSink
 
@@ -154,13 +151,13 @@ class Exchange(InParts):
         wanted = _EVENTS if self._settings.stream else _JSON
         if not kind.strip().lower().startswith(wanted):
             detail = f"content-type: {kind.decode('latin-1')}"
-            self._give_up("bad_content_type", detail, time.monotonic())
+            self._give_up("bad_content_type", detail, self._host.log.now())
         elif self._settings.stream:
             self._splitter = SseSplitter(self._settings.max_event_bytes)
 
     def answer_chunk(self, chunk: bytes, start: int) -> None:
         """See `AnswerSink`."""
-        now = time.monotonic()
+        now = self._host.log.now()
         self._body_bytes += len(chunk) - start - 2
         self._pieces.append(chunk[start:-2])
         self._forms.saw_size(chunk[: start - 2])
@@ -190,7 +187,7 @@ class Exchange(InParts):
 
         The usual case: one event with one token, alone in its read.
         """
-        now = time.monotonic()
+        now = self._host.log.now()
         size = len(data)
         forms = self._forms
         line = forms.size_lines.get(size) or forms.size_line(size)
@@ -221,35 +218,22 @@ class Exchange(InParts):
     def answer_flush(self) -> None:
         """See `AnswerSink`."""
         if not self.over:
-            self._read(time.monotonic())
+            self._read(self._host.log.now())
 
     def answer_complete(self, framed: bool) -> None:
         """See `AnswerSink`. Without framing only `[DONE]` shows that nothing is missing."""
-        if not self.over:
-            self._complete_s, self._framed = time.monotonic(), framed
-            self._host.complete(self)
-
-    def conclude(self) -> None:
-        """Read the end of an answer that is whole, as of when it came."""
-        now = self._complete_s
-        self._read(now)
         if self.over:
             return
-        if self.record.status != 200:
-            detail = b"".join(self._pieces)[:MAX_DETAIL].decode("utf-8", "replace")
-            self._end(f"http_{self.record.status}", detail, now)
-        elif not self._settings.stream:
-            self._end_whole(now)
-        elif not self._framed and not self._reader.done:
-            self._end("cut", "the connection closed within the stream", now)
-        else:
-            self._end_stream(now)
+        try:
+            self._conclude(self._host.log.now(), framed=framed)
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends the run, not a connection
+            self._host.fail(error)
 
     def answer_failed(self, reason: str) -> None:
         """See `AnswerSink`."""
         if self.over:
             return
-        now = time.monotonic()
+        now = self._host.log.now()
         if self._reader.done:  # all was there; only the framing's end is missing
             self._end_stream(now)
             return
@@ -339,6 +323,21 @@ class Exchange(InParts):
             self._end("", "", now)
 
     # ------------------------------------------------------------ the end
+
+    def _conclude(self, now: float, *, framed: bool) -> None:
+        """Read the end of an answer that is whole."""
+        self._read(now)
+        if self.over:
+            return
+        if self.record.status != 200:
+            detail = b"".join(self._pieces)[:MAX_DETAIL].decode("utf-8", "replace")
+            self._end(f"http_{self.record.status}", detail, now)
+        elif not self._settings.stream:
+            self._end_whole(now)
+        elif not framed and not self._reader.done:
+            self._end("cut", "the connection closed within the stream", now)
+        else:
+            self._end_stream(now)
 
     def _end_stream(self, now: float) -> None:
         if not self._chunk_s:

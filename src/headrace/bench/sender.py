@@ -14,10 +14,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from itertools import islice
 from math import inf
 
+from headrace.bench.arrival_log import ArrivalLog, LoggedConnection
 from headrace.bench.clock import Alarm
 from headrace.bench.exchange import Exchange
 from headrace.bench.forms import Forms
@@ -40,8 +42,6 @@ AT_ONCE = 24
 BYTES_AT_ONCE = 32 * 1024
 """Written in one go, whichever comes first: many in a row are cheaper than one now and then, but a
 prompt of 32,000 tokens takes half a millisecond."""
-CONCLUDED_AT_ONCE = 32
-"""Ends of answers that are read in a row, for the same reason: their times are known by then."""
 SENT_AT_ONCE = 64
 """After so many, answers are read again: at a rate that cannot be held they would never be."""
 ERROR_PAUSE_S = 0.1
@@ -88,7 +88,14 @@ class Sender:
         self._load = load
         self._worker = worker
         self._address = target.address()
-        self._pool = UpstreamPool(max_idle=_MAX_IDLE, idle_s=self._settings.idle_s)
+        # A user waits for his answer, and who leaves does it at a token.
+        may_hold = not load.users and not load.extras.leave_share
+        self.log = ArrivalLog(may_hold=may_hold, fail=self.fail)
+        self._pool = UpstreamPool(
+            max_idle=_MAX_IDLE,
+            idle_s=self._settings.idle_s,
+            connection_to=partial(LoggedConnection, self.log),
+        )
         # Two loads of a sweep have different seeds and so different words, too.
         words = (target.text_seed << _SEED_BITS) + load.seed
         texts = Texts(target.sizing, seed=words, block_tokens=load.block_tokens)
@@ -113,7 +120,6 @@ class Sender:
         self.origin_s = 0.0
         self._until_s = inf
         self._connecting: deque[Exchange] = deque()
-        self._complete: deque[Exchange] = deque()
         self._is_stopped = False
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
@@ -135,7 +141,7 @@ class Sender:
             for user in range(self._users):
                 self._think(user, origin_s)
         sweeper = self._loop.create_task(self._sweep())
-        ticks = Ticks(self._loop, self._alarm, lambda: self.tokens_out, self._is_connecting)
+        ticks = Ticks(self._loop, self._alarm, self.log, self._is_connecting)
         self._ring()
         try:
             await self._over
@@ -154,7 +160,7 @@ class Sender:
     def stop(self) -> None:
         """Send no more and end what runs: the report is made of what there is."""
         self._is_stopped = True
-        self._conclude()
+        self.log.look()
         now = time.monotonic()
         for exchange in tuple(self._running):
             exchange.stop(now)
@@ -308,21 +314,6 @@ class Sender:
         if ttft_s is not None:
             self._now.ttft_s.append(ttft_s)
 
-    def complete(self, exchange: Exchange) -> None:
-        """See `exchange.Ended`. Many are concluded together, as in `_fill`."""
-        self._complete.append(exchange)
-        enough = min(CONCLUDED_AT_ONCE, len(self._running))
-        if exchange.user >= 0 or len(self._complete) >= enough:
-            self._conclude()
-
-    def _conclude(self) -> None:
-        complete = self._complete
-        while complete:
-            try:
-                complete.popleft().conclude()
-            except Exception as error:  # noqa: BLE001 - a fault of ours ends the run, not a connection
-                self.fail(error)
-
     def ended(self, exchange: Exchange) -> None:
         """See `exchange.Ended`."""
         del self._running[exchange]
@@ -358,7 +349,7 @@ class Sender:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            self._conclude()
+            self.log.look()
             now = time.monotonic()
             self._pool.sweep(now)
             # In order of sending, and all have the same time: the first that is not over ends it.

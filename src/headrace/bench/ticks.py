@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextvars import copy_context
 
+from headrace.bench.arrival_log import ArrivalLog
 from headrace.bench.clock import Alarm
 from headrace.bench.waking import wake_in_time
 
@@ -36,6 +37,8 @@ WATCHED_TICKS, EMPTY_SHARE = 200, 0.5
 not show it: an engine may stand still for a moment."""
 BURSTS_S = 5.0
 """Then there are no ticks for so long."""
+LOOK_S = 0.001
+"""If nothing is to be sent for so long, there is time to look at what was found."""
 
 
 class Ticks:
@@ -45,15 +48,15 @@ class Ticks:
         self,
         loop: asyncio.AbstractEventLoop,
         alarm: Alarm,
-        arrived: Callable[[], int],
+        log: ArrivalLog,
         must_turn: Callable[[], bool],
     ) -> None:
-        """`arrived` counts pieces of answers since the start; `must_turn` says whether something
+        """`log` holds what arrives as long as there are ticks; `must_turn` says whether something
         is under way that takes several turns of the loop, and so would take a tick for each.
         """
         self._loop = loop
         self._alarm = alarm
-        self._arrived = arrived
+        self._log = log
         self._must_turn = must_turn
         self._again, self._context = self._tick, copy_context()
         """What the loop is asked for at each tick, made once."""
@@ -62,7 +65,7 @@ class Ticks:
         self._tick_s = 0.0
         self.longest_s = 0.0
         """The longest tick so far; 0: there was none."""
-        self._before = self._seen = arrived()
+        self._before = self._seen = log.reads
         self._ticks = self._empty = 0
         self._none_before_s = 0.0
         self._judged_s = time.monotonic()
@@ -75,7 +78,7 @@ class Ticks:
         self._timer.cancel()
 
     def _judge(self) -> None:
-        now, arrived = time.monotonic(), self._arrived()
+        now, arrived = time.monotonic(), self._log.reads
         rate = (arrived - self._before) / (now - self._judged_s)
         self._before, self._judged_s = arrived, now
         self._timer = self._loop.call_later(JUDGED_EACH_S, self._judge)
@@ -91,6 +94,7 @@ class Ticks:
         if self._is_much and not self.is_on:
             self.is_on = True
             self._alarm.hold()
+            self._log.begin()
             self._loop.call_soon(self._again, context=self._context)
 
     def _tick(self) -> None:
@@ -98,12 +102,18 @@ class Ticks:
         if not self._is_much or self._must_turn():
             self.is_on = False
             self._alarm.release()
+            self._log.end()
             return
-        arrived = self._arrived()
+        arrived = self._log.reads
         self._ticks += 1
         self._empty += arrived == self._seen
         self._seen = arrived
-        wait_s = min(self._tick_s, self._alarm.at_s - time.monotonic())
+        now, due_s = time.monotonic(), self._alarm.at_s
+        until_s = min(now + self._tick_s, due_s)
+        if self._log.is_due(now, has_time=due_s - now > LOOK_S):
+            self._log.look()
+            now = time.monotonic()
+        wait_s = until_s - now
         if wait_s > 0:
             time.sleep(wait_s)
         self._alarm.check()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from headrace.bench.arrival_log import ArrivalLog
 from headrace.bench.exchange import Exchange
 from headrace.bench.forms import Forms
 from headrace.bench.record import Record
@@ -19,10 +20,11 @@ class Host:
         self.ends = 0
         self.origin_s = 0.0
         self.forms = Forms()
+        self.log = ArrivalLog(may_hold=False, fail=self.fail)
 
-    def complete(self, exchange: Exchange) -> None:
-        """At once."""
-        exchange.conclude()
+    def fail(self, error: BaseException) -> None:
+        """Nothing of ours is to fail."""
+        raise error
 
     def ended(self, exchange: Exchange) -> None:
         """One more."""

@@ -1,6 +1,5 @@
 """Which reads pass as they came: those that are one chunk with one event like the one before."""
 
-import time
 from typing import Any
 
 import pytest
@@ -53,37 +52,3 @@ def test_sizes_in_capitals_pass_once_they_were_seen():
 def test_an_answer_over_its_limit_does_not_pass():
     exchange = begun(USUAL, max_answer_bytes=4 * len(USUAL))
     assert [exchange.passes(chunk(event("mills"))) for _ in range(5)] == [True] * 4 + [False]
-
-
-@pytest.mark.parametrize(
-    ("last", "error", "chunks"),
-    [
-        (event(" runs") + b"data: [DONE]\n\n", "", 2),
-        (event(" runs") + b'data: {"error":{"message":"no"}}\n\n', "stream_error", 2),
-        (event(" runs") + event("m" * 600), "too_large", 2),  # one event
-        (event("runs") * 100, "too_large", 1),  # the answer
-    ],
-)
-def test_what_is_concluded_later_ended_when_it_came(
-    last: bytes, error: str, chunks: int, monkeypatch: pytest.MonkeyPatch
-):
-    class Waiting(Host):
-        def complete(self, exchange: Exchange) -> None:
-            """Later."""
-
-    now_s = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now_s)
-    exchange = of(Waiting(), max_event_bytes=500, max_answer_bytes=2000)
-    exchange.answer_chunk(USUAL, USUAL.index(b"\r\n") + 2)
-    exchange.answer_body(last)
-    now_s = 101.0
-    exchange.answer_complete(framed=True)
-    assert exchange.is_sent
-    assert not exchange.over
-    now_s = 102.0
-    exchange.conclude()
-    record = exchange.record
-    assert exchange.over
-    assert (record.error, record.chunks) == (error, chunks)
-    assert record.ended_s == 101.0
-    assert record.last_token_s == (101.0 if chunks > 1 else 100.0)

@@ -125,22 +125,22 @@ async def test_a_fault_of_our_own_ends_the_run(engine: EmulatedEngine):
 async def test_a_fault_at_the_end_of_one_answer_keeps_none_of_the_others(
     engine: EmulatedEngine, monkeypatch: pytest.MonkeyPatch
 ):
-    conclude, concluded = Exchange.conclude, list[int]()
+    end_stream, ended = Exchange._end_stream, list[int]()
 
-    def failing(self: Exchange) -> None:
-        concluded.append(self.record.index)
+    def failing(self: Exchange, now: float) -> None:
+        ended.append(self.record.index)
         if self.record.index == 1:
             raise RuntimeError("ours")
-        conclude(self)
+        end_stream(self, now)
 
-    monkeypatch.setattr(Exchange, "conclude", failing)
+    monkeypatch.setattr(Exchange, "_end_stream", failing)
     sender = Sender(target_at(url_of(engine)), load_of(4), worker=0, workers=1)
     exchanges = [ready.exchange for ready in sender._ready]
-    sender._running.update(dict.fromkeys(exchanges))  # the last end reads them all
+    sender._running.update(dict.fromkeys(exchanges))
     for exchange in exchanges:
         exchange.answer_head(AnswerHead(200, [(b"content-type", b"text/event-stream")]))
         exchange.answer_complete(framed=True)
-    assert concluded == [0, 1, 2, 3]
+    assert ended == [0, 1, 2, 3]
     assert [record.index for record in sender.records] == [0, 2, 3]
     with pytest.raises(RuntimeError, match="ours"):
         await sender.run(time.monotonic())
@@ -316,7 +316,7 @@ async def test_a_stopped_run_keeps_what_there_is(engine: EmulatedEngine):
     assert kinds.keys() == {"", "unfinished"}
 
 
-async def test_answers_that_are_whole_but_not_concluded_are_no_part_of_what_was_stopped(
+async def test_what_has_come_but_was_not_looked_at_is_no_part_of_what_was_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(sender_module, "SWEEP_S", 1e9)
@@ -325,16 +325,19 @@ async def test_answers_that_are_whole_but_not_concluded_are_no_part_of_what_was_
     async def script(_: Received, peer: Peer) -> None:
         nonlocal begun, answered
         begun += 1
-        if begun <= 3:  # others run all the time, or whoever is left would be concluded at once
+        if begun <= 3:
             await peer.start_stream()
             await asyncio.sleep(1e9)
         await stream_words(peer, 4)
         answered += 1
 
     async def stop(sender: Sender) -> None:
+        sender.log.begin()
         while answered < 3:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
+        assert sender.log.held
+        assert not sender.records
         sender.stop()
 
     async with ScriptedEngine(script) as scripted:

@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from headrace.bench import ticks
+from headrace.bench.arrival_log import ArrivalLog
 from headrace.bench.clock import Alarm
 from headrace.bench.sender import Sender
 from headrace.bench.ticks import JUDGED_EACH_S, LONGEST_S, Ticks
@@ -21,10 +22,11 @@ MUCH = 1_000_000
 """Pieces between two looks, however long that takes."""
 
 
-class Watched:
+class Watched(ArrivalLog):
     """A loop with ticks whose arrivals are made up: `step` more at each look."""
 
     def __init__(self, step: int) -> None:
+        super().__init__(may_hold=True, fail=print)
         self.step = step
         self.arrived = 0
         self.burst_each_s = 0.0
@@ -33,9 +35,10 @@ class Watched:
         self.rung = asyncio.Event()
         loop = asyncio.get_running_loop()
         self.alarm = Alarm(loop, self.ring)
-        self.ticks = Ticks(loop, self.alarm, self.count, lambda: self.connecting)
+        self.ticks = Ticks(loop, self.alarm, self, lambda: self.connecting)
 
-    def count(self) -> int:
+    @property
+    def reads(self) -> int:
         if self.burst_each_s:
             return MUCH * int(time.monotonic() / self.burst_each_s)
         self.arrived += self.step

@@ -475,7 +475,7 @@ class UpstreamCall:
         self._task = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
-        connection = UpstreamConnection(self._pool, self.address)
+        connection = self._pool.connection_to(self._pool, self.address)
         try:
             await self.address.connect(lambda: connection)
         except asyncio.CancelledError:
@@ -500,7 +500,15 @@ class UpstreamCall:
 class UpstreamPool:
     """Kept-alive connections per address, the last used first."""
 
-    def __init__(self, *, max_idle: int, idle_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        max_idle: int,
+        idle_s: float,
+        connection_to: Callable[[UpstreamPool, Address], UpstreamConnection] = UpstreamConnection,
+    ) -> None:
+        self.connection_to = connection_to
+        """Makes one that is yet to be opened."""
         self.max_idle = max_idle
         self.idle_s = idle_s
         self.known_heads: KnownHeads[AnswerHead] = KnownHeads()
