@@ -38,6 +38,7 @@ def main() -> int:
         cold_start_s=100.0,
         min_replicas=options.min,
         max_replicas=options.max,
+        policy=options.policy,
     )
     print(PUBLISHED)
     print("| step | scaler | attainment | mean replicas | peak | changes |\n" + "|---" * 6 + "|")
@@ -76,6 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--max", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="another draw of the requests")
     parser.add_argument("--mode", choices=("events", "fluid"), default="events")
+    parser.add_argument("--policy", default="least_requests", help="the router, of events")
     return parser.parse_args()
 
 

@@ -38,6 +38,11 @@ def add_simulate_scaling(commands: Commands) -> None:
         help="a fluid for weeks, single requests for hours (auto: by length)",
     )
     add(
+        "--policy",
+        metavar="NAME",
+        help="how single requests are dealt out to replicas, in events (least_requests)",
+    )
+    add(
         "--sweep",
         action="store_true",
         help="try other margins and targets too, and show each scaler also at its best",

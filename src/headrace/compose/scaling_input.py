@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TextIO
 
 from headrace.compose.simulation_input import SimulateError, parse_slo
+from headrace.core.policies import make_policy
 from headrace.core.quantities import parse_duration
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import Demand, demand_of_trace, tick_for
 from headrace.simulator.scaling.runs import ScalingWorkload
 from headrace.simulator.scaling.scalers import NAMES, make_scaler
-from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.scaling.settings import PLAIN_POLICY, ScalingSimulation
 from headrace.traffic.length_spread import LengthSpread, LognormalSpread, TraceSpread
 from headrace.traffic.rates import Rates, arrivals_of, read_rates
 from headrace.traffic.reader import read_trace
@@ -43,6 +44,7 @@ class ScalingOptions:
     min: int = 1
     max: int = 256
     mode: str = "auto"
+    policy: str | None = None
     sweep: bool = False
     seed: int = 0
     jobs: int | None = None
@@ -64,6 +66,11 @@ def scaling_settings(options: ScalingOptions) -> ScalingSimulation:
         cold_start_s = parse_duration(options.cold_start)
     except ValueError as error:
         raise SimulateError(f"--cold-start: {options.cold_start!r} is not {error}") from None
+    policy = options.policy or PLAIN_POLICY
+    try:
+        make_policy(policy)
+    except ValueError as error:
+        raise SimulateError(f"--policy: {error}") from None
     try:
         return ScalingSimulation(
             engine,
@@ -72,6 +79,7 @@ def scaling_settings(options: ScalingOptions) -> ScalingSimulation:
             min_replicas=options.min,
             max_replicas=options.max,
             seed=options.seed,
+            policy=policy,
         )
     except ValueError as error:
         raise SimulateError(f"--{error}") from None
@@ -104,11 +112,17 @@ def scaling_workload(options: ScalingOptions, settings: ScalingSimulation) -> Sc
         raise SimulateError("give --rates FILE.csv or --trace FILE, one of them")
     try:
         if options.rates is not None:
-            return _of_rates(options, options.rates, settings)
-        assert options.trace is not None
-        return _of_trace(options, options.trace, settings)
+            workload = _of_rates(options, options.rates, settings)
+        else:
+            assert options.trace is not None
+            workload = _of_trace(options, options.trace, settings)
     except TraceError as error:
         raise SimulateError(str(error)) from None
+    if options.policy is not None and workload.requests is None:
+        raise SimulateError(
+            f"--policy {options.policy}: a fluid has no router; take --mode events, or leave it out"
+        )
+    return workload
 
 
 def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) -> ScalingWorkload:

@@ -41,7 +41,7 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
     scalers = parse_scalers(options.scalers, settings, workload)
     for note in workload.notes:
         terminal.status(f"{workload.name}: {note}")
-    terminal.status(_said(workload))
+    terminal.status(_said(settings, workload))
     played = scalers
     if options.sweep:
         played = list(dict.fromkeys(text for each in scalers for text in combinations(each)))
@@ -51,13 +51,17 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
     scores = [run.scores for run in runs]
     if options.report is not None:
         swept = [run.scores for run in every]
-        page = scaling_report(runs, settings, workload, _parameters(options, workload), swept)
+        page = scaling_report(
+            runs, settings, workload, _parameters(options, settings, workload), swept
+        )
         _write(options.report, page)
     if options.json:
         document: dict[str, object] = {"runs": [each.document() for each in scores]}
         if options.sweep:
             document["swept"] = [run.scores.document() for run in every]
         document |= {"seed": settings.seed, "mode": workload.mode}
+        if workload.requests is not None:
+            document["policy"] = settings.policy
         terminal.result(json.dumps(document, indent=2))
     else:
         terminal.page(scaling_scoreboard(scores, settings, workload.demand.end_s))
@@ -94,11 +98,18 @@ def _play(
     return runs
 
 
-def _said(workload: ScalingWorkload) -> str:
+def _said(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
     demand = workload.demand
     requests = sum(demand.requests)
     span = f"{demand.end_s / 3600:,.1f} h"
-    return f"{workload.name}: {requests:,.0f} requests in {span}, played as {workload.mode}"
+    played = _played_as(settings, workload)
+    return f"{workload.name}: {requests:,.0f} requests in {span}, played as {played}"
+
+
+def _played_as(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
+    if workload.requests is None:
+        return f"{workload.mode}, ticks of {workload.demand.tick_s:g} s"
+    return f"{workload.mode}, dealt out by {settings.policy}"
 
 
 def _cores() -> int:
@@ -108,7 +119,9 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def _parameters(options: ScalingOptions, workload: ScalingWorkload) -> list[tuple[str, str]]:
+def _parameters(
+    options: ScalingOptions, settings: ScalingSimulation, workload: ScalingWorkload
+) -> list[tuple[str, str]]:
     """What the report shows of the input."""
     demand = workload.demand
     return [
@@ -117,7 +130,7 @@ def _parameters(options: ScalingOptions, workload: ScalingWorkload) -> list[tupl
         ("length", format_duration(round(demand.end_s))),
         ("rate scale", f"{options.rate_scale:g}"),
         ("lengths", "the trace's" if options.trace is not None else options.lengths),
-        ("played as", f"{workload.mode}, ticks of {demand.tick_s:g} s"),
+        ("played as", _played_as(settings, workload)),
         ("cold start", options.cold_start),
         ("SLO", options.slo),
         ("profile", options.profile),

@@ -75,6 +75,22 @@ def test_a_trace_is_played_request_by_request(run, tmp_path):
     assert report.read_text().startswith("<!doctype html>")
 
 
+def test_single_requests_are_dealt_out_as_asked(run, rates):
+    # A jump: who sends by predicted seconds serves some of it in time until replicas are here.
+    rates.write_text(HEAD + "0,4,4000,400\n300,40,4000,400\n360,4,4000,400\n600,4,4000,400\n")
+    documents = []
+    for policy in ((), ("--policy", "seconds"), ("--policy", "least_requests")):
+        code, out, err = run(
+            "--rates", rates, "--scalers", "static", "--mode", "events", "--json", *policy
+        )
+        assert code == 0
+        documents.append(json.loads(out))
+    assert [each["policy"] for each in documents] == ["least_requests", "seconds", "least_requests"]
+    assert documents[0] == documents[2]
+    assert documents[0]["runs"][0]["attainment"] < documents[1]["runs"][0]["attainment"]
+    assert "dealt out by least_requests" in err
+
+
 def test_a_rate_scale_multiplies_requests(run, rates):
     said = []
     for scale in ("1", "2.5"):
@@ -106,6 +122,11 @@ def test_a_sweep_shows_each_at_its_best_too(run, rates):
         (("--scalers", "llmd"), "--scalers: no scaler 'llmd'; known are headrace, "),
         (("--scalers", "static,static"), "--scalers: static is given twice"),
         (("--scalers", "static:x=1"), "--scalers: scaler 'static:x=1': 'x=1' is no parameter"),
+        (("--policy", "second"), "--policy: unknown policy 'second', did you mean 'seconds'?"),
+        (
+            ("--policy", "seconds", "--mode", "fluid"),
+            "--policy seconds: a fluid has no router; take --mode events",
+        ),
         (("--cold-start", "soon"), "--cold-start: 'soon' is not a duration such as"),
         (("--lengths", "lognormal:sd=1"), "--lengths lognormal:sd=1: 'sd=1' is not cv=NUMBER"),
         (("--lengths", "no.jsonl"), "--lengths: no.jsonl: cannot read it: No such file"),

@@ -26,8 +26,6 @@ from headrace.simulator.scaling.settings import ScalingSimulation
 from headrace.simulator.settings import SimulationSettings
 from headrace.traffic.trace import TraceRequest
 
-ROUTING = "least_requests"
-"""Plain on purpose: what scalers are compared on is not the router."""
 LENGTHS_KEPT = 256
 """Of requests that ended last: the mix that scalers see."""
 GONE_CHECK_S = 1.0
@@ -89,7 +87,7 @@ class _ScaledSimulation(Simulation):
         self._leaving: dict[str, SimulatedReplica] = {}
         first = [settings.engine] * len(loop.fleet.ready)
         each = SimulationSettings(settings.engine, max(len(first), 1), settings.slo)
-        super().__init__(each, ROUTING, first, requests, block_tokens)
+        super().__init__(each, settings.policy, first, requests, block_tokens)
 
     # ---- replicas
 

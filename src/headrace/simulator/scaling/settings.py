@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from headrace.engine_model.spec import EngineSpec
 from headrace.simulator.settings import Slo
 
+PLAIN_POLICY = "least_requests"
+"""Plain on purpose: what scalers are compared on is not the router."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScalingSimulation:
@@ -30,6 +33,8 @@ class ScalingSimulation:
     """The HPA's period, and KEDA's polling interval: so often a wish becomes an order."""
     goal: float = 0.99
     """Share of requests that must meet their targets: what the oracle and headrace aim at."""
+    policy: str = PLAIN_POLICY
+    """How single requests are dealt out; a fluid has no router."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cold_start_s <= 86_400.0:
