@@ -13,8 +13,8 @@ FORGET_S = 600.0
 another name. What came to one that is back since then is part of no minute."""
 
 _Totals = tuple[float, float, float]
-_Known = tuple[float, float, _Totals]
-"""The minute it was seen in, when it started, and its totals then."""
+_Known = tuple[float, float, float, _Totals]
+"""The minute it was seen in, when it started, and what had arrived and its totals then."""
 Keep = Callable[[str, DemandSample], None]
 """Takes a pool's name and one of its minutes."""
 
@@ -42,7 +42,7 @@ class MinuteLog:
         known = self._totals.get(pool, {})
         arrived = [_since(known.get(each.gateway), each) for each in gateways]
         for each in gateways:
-            known[each.gateway] = (minute_s, each.started_at_s, _totals(each))
+            known[each.gateway] = (minute_s, each.started_at_s, each.requests, _totals(each))
         self._totals[pool] = {
             name: told for name, told in known.items() if minute_s - told[0] <= FORGET_S
         }
@@ -53,14 +53,16 @@ class MinuteLog:
 
 
 def _totals(report: GatewayReport) -> _Totals:
-    return report.requests, report.input_tokens, report.output_tokens
+    return report.served_requests, report.served_input_tokens, report.output_tokens
 
 
 def _since(known: _Known | None, report: GatewayReport) -> _Totals:
     now = _totals(report)
     if known is None:
         return (0.0, 0.0, 0.0)  # nobody knows since when
-    _, started_at_s, before = known
-    if started_at_s != report.started_at_s or now[0] < before[0]:
+    _, started_at_s, arrived, before = known
+    if started_at_s != report.started_at_s or report.requests < arrived:
         return now
-    return now[0] - before[0], max(0.0, now[1] - before[1]), max(0.0, now[2] - before[2])
+    # What arrived in the minute before may have been refused in this one.
+    requests, inputs, outputs = (max(0.0, a - b) for a, b in zip(now, before, strict=True))
+    return requests, inputs, outputs

@@ -237,12 +237,12 @@ class DemandMeter:
             self._priced_s, self._priced_by = now, priced_by
 
     def _expected_lengths(self) -> LengthSketch:
-        """Before any request has ended: the mean prompt of those that have arrived."""
+        """Before any request has ended: the mean prompt of those that came and were not refused."""
         requests = tokens = 0.0
         for gateway in self._gateways.values():
             if gateway.last is not None:
-                requests += gateway.last.requests
-                tokens += gateway.last.input_tokens
+                requests += gateway.last.served_requests
+                tokens += gateway.last.served_input_tokens
         if requests <= 0.0:
             return LengthSketch()
         return sketch_of([(tokens / requests, 0.0, EXPECTED_OUTPUT_TOKENS)])

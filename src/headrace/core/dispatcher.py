@@ -309,7 +309,7 @@ class Dispatcher:
             if outcome is Outcome.COMPLETED or outcome is Outcome.ABORTED:
                 demand.served(attempt, event, flight, output_tokens, now)
             else:
-                demand.not_served(outcome)
+                demand.not_served(outcome, attempt.prompt_tokens)
             flight.land()
         return effects
 

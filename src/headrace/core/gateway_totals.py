@@ -25,7 +25,9 @@ SKEW_S = 30.0
 
 
 class GatewayTotals:
-    """`offered` only grows over restarts; `trouble` says what is wrong with the last report."""
+    """`offered` is what was asked for, over restarts; `trouble` says what is wrong with the last
+    report.
+    """
 
     __slots__ = ("_distrusted_s", "_marks", "last", "lengths", "offered", "trouble", "true_at_s")
 
@@ -78,7 +80,8 @@ class GatewayTotals:
             if end_s - begin_s >= window_s - 1e-6:
                 break
         known_s = end_s - marks[0][0]
-        return (total - before) / (end_s - begin_s + max(LEAST_WINDOW_S - known_s, 0.0))
+        lasted_s = end_s - begin_s + max(LEAST_WINDOW_S - known_s, 0.0)
+        return max(total - before, 0.0) / lasted_s
 
     def trouble_at(self, now: float, stale_s: float) -> str:
         """What is wrong with what is known of it; "" if nothing."""
@@ -120,8 +123,8 @@ class GatewayTotals:
         self._marks = deque((at_s, total) for at_s, total in state["marks"])
 
     def _grow(self, report: GatewayReport, last: GatewayReport) -> None:
-        arrived = report.requests + report.shed_requests
-        self.offered += max(arrived - last.requests - last.shed_requests, 0.0)
+        # An engine may refuse what arrived before the last report: then less is added than came.
+        self.offered += _offered(report) - _offered(last)
         if report.lengths is not last.lengths:
             self.lengths = since(report.lengths, last.lengths)
 
@@ -132,11 +135,16 @@ class GatewayTotals:
             self._marks.popleft()
 
 
+def _offered(report: GatewayReport) -> float:
+    return report.served_requests + report.shed_requests
+
+
 def _went_back(report: GatewayReport, last: GatewayReport) -> bool:
     return (
         report.requests < last.requests
         or report.started_at_s < last.started_at_s
         or report.shed_requests < last.shed_requests
+        or report.refused_requests < last.refused_requests
     )
 
 

@@ -2,6 +2,7 @@
 
     arrived ──► requests, tokens          served ──► lengths, judged, misses
     shed    ──► refused for want of capacity
+    refused ──► by an engine, for a fault of its own: of what arrived, no work
 
 A request counts once, when it is first sent or held, whatever becomes of it. It misses a target
 because of *load* unless something else explains it: its own prompt takes longer than the target
@@ -27,7 +28,7 @@ RECENT_S = 60.0
 MOST_RECENT = 512
 WORST_SHARE = 0.9
 
-_SAYS_NOTHING = ("refused", "cut")
+_REFUSED, _CUT = "refused", "cut"
 Ratios: TypeAlias = deque[tuple[float, float]]
 
 
@@ -40,6 +41,8 @@ class PoolDemand:
         "lengths",
         "other_misses",
         "output_tokens",
+        "refused_input_tokens",
+        "refused_requests",
         "requests",
         "shed_requests",
         "tpot_misses",
@@ -55,6 +58,8 @@ class PoolDemand:
         self.uncached_tokens = 0
         self.output_tokens = 0
         self.shed_requests = 0
+        self.refused_requests = 0
+        self.refused_input_tokens = 0
         self.lengths = LengthCounter()
         self.judged = 0
         self.ttft_misses = 0
@@ -69,11 +74,14 @@ class PoolDemand:
         self.input_tokens += prompt_tokens
         self.uncached_tokens += prompt_tokens - hit_tokens
 
-    def not_served(self, outcome: Outcome) -> None:
+    def not_served(self, outcome: Outcome, prompt_tokens: int) -> None:
         """A request has ended otherwise. One that was wrong itself, or cut when the gateway stops,
         says nothing of the pool; the others were broken off by a replica, or none was reached.
         """
-        if outcome not in _SAYS_NOTHING:
+        if outcome == _REFUSED:
+            self.refused_requests += 1
+            self.refused_input_tokens += prompt_tokens
+        elif outcome != _CUT:
             self.judged += 1
             self.other_misses += 1
 

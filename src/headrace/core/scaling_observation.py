@@ -36,7 +36,8 @@ class ReplicaObservation:
     """One replica. What its engine does not tell is None.
 
     `ordered_at_s` and `ready_at_s` are on the observation's clock; their difference is a cold
-    start. `measured_age_s` is how old the engine's figures are, None if there are none.
+    start. Ordered at 0: nobody knows when. `measured_age_s` is how old the engine's figures are,
+    None if there are none.
     """
 
     name: str
@@ -84,7 +85,7 @@ class GatewayReport:
     age_s: float = 0.0
     reported_at_s: float | None = None
     requests: float = 0.0
-    """Arrived, without those refused for faults of their own (4xx) and those shed."""
+    """Arrived, without those shed. In it are those that engines refused later."""
     input_tokens: float = 0.0
     """Prompt tokens of these, as estimated on arrival."""
     uncached_tokens: float = 0.0
@@ -111,6 +112,21 @@ class GatewayReport:
     """Prompt tokens of these. No total."""
     shed_requests: float = 0.0
     """Refused because there was no capacity (429, 503): demand too."""
+    refused_requests: float = 0.0
+    """Of `requests`, those that engines refused for faults of their own (4xx): no demand, for an
+    engine does not work on them."""
+    refused_input_tokens: float = 0.0
+    """Of `input_tokens`, those of these."""
+
+    @property
+    def served_requests(self) -> float:
+        """What engines had to work on, or will have: that much of `requests` is demand."""
+        return max(self.requests - self.refused_requests, 0.0)
+
+    @property
+    def served_input_tokens(self) -> float:
+        """Prompt tokens of these, as estimated on arrival."""
+        return max(self.input_tokens - self.refused_input_tokens, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,15 +131,20 @@ class ScalingView:
             held_requests=len(held),
             held_input_tokens=sum(routing.ask_of(each, pool, "").prompt_tokens for each in held),
             shed_requests=told.shed_requests,
+            refused_requests=told.refused_requests,
+            refused_input_tokens=told.refused_input_tokens,
         )
 
     def _replica(self, replica: Replica, now: float) -> ReplicaObservation:
         life, report = self._lives.of(replica.name), replica.report
         idle_s, ready_s = life.idle_since_s, life.ready_s
+        phase = _phase(replica, life)
         return ReplicaObservation(
             replica.name,
-            _phase(replica, life),
-            ordered_at_s=life.seen_s + self._epoch_s,
+            phase,
+            # We saw it come, and do not know who ordered it when: it may have run for days. Until
+            # it is ready, that is how long it has been starting at least.
+            ordered_at_s=life.seen_s + self._epoch_s if phase is Phase.STARTING else 0.0,
             ready_at_s=None if ready_s is None else ready_s + self._epoch_s,
             idle_since_s=None if idle_s is None else idle_s + self._epoch_s,
             measured_age_s=None if replica.scraped_s is None else now - replica.scraped_s,

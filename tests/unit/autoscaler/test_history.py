@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -128,6 +129,18 @@ def test_minutes_follow_from_totals_over_gateways_and_restarts():
     assert len(kept) == 2
     log.look("p", [told("a", 10, started_at_s=700.0), told("b", 9)], 961.0)
     assert kept[-1] == DemandSample(900.0, 60.0, 1.0, 10.0, 3.0)
+
+
+def test_what_engines_refuse_is_part_of_no_minute():
+    kept: list[DemandSample] = []
+    log = MinuteLog(lambda _pool, sample: kept.append(sample))
+    log.look("p", [told("a", 100)], 600.0)
+    refused = replace(told("a", 110), refused_requests=4, refused_input_tokens=4_000)
+    log.look("p", [refused], 660.0)
+    assert kept == [DemandSample(600.0, 60.0, 6.0, 0.0, 30.0)]
+    # What came in the minute before is refused in this one: less than nothing is nothing.
+    log.look("p", [replace(refused, refused_requests=6)], 720.0)
+    assert kept[-1] == DemandSample(660.0, 60.0, 0.0, 0.0, 0.0)
 
 
 def test_gateways_that_have_gone_are_forgotten_and_one_that_is_back_begins_anew():

@@ -92,6 +92,15 @@ def test_a_broken_stream_is_another_miss_and_a_wrong_request_none():
     assert (told.requests, told.judged, told.other_misses) == (3, 1, 1)
 
 
+def test_what_an_engine_refuses_is_told_apart():
+    core = fleet("r1")
+    core.complete(core.dispatched(prompt_tokens=300).attempt)
+    core.fail(core.dispatched(prompt_tokens=900_000).attempt, Outcome.REFUSED)
+    told = demand(core)
+    assert (told.requests, told.input_tokens) == (2, 900_300)
+    assert (told.refused_requests, told.refused_input_tokens) == (1, 900_000)
+
+
 def test_old_ratios_are_forgotten():
     ratios = recent_ratios()
     for second in range(10):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.core.length_sketch import LengthCounter
+from headrace.core.length_sketch import LengthCounter, LengthSketch
 from headrace.core.scaling_observation import GatewayReport, Phase, PoolObservation
 from headrace.core.scaling_settings import ScalingSettings
 from headrace.forecasting import pool_scaler
@@ -147,6 +147,45 @@ def test_cold_starts_by_two_clocks_are_not_measured():
     world.spoil = each_replica(ordered_at_s=5000.0, ready_at_s=100.0)
     world.run(600.0)
     assert world.scaler.horizon_s == pytest.approx(255.0)
+
+
+def test_replicas_that_ran_before_they_were_seen_measure_no_cold_start():
+    world = World(lambda now: 100.0)
+    world.spoil = each_replica(ordered_at_s=0.0, ready_at_s=1_700_000_000.0)
+    world.run(600.0)
+    assert world.scaler.horizon_s == pytest.approx(255.0)
+
+
+def test_requests_that_engines_refuse_are_no_demand():
+    def none_served(report: GatewayReport) -> GatewayReport:
+        return replace(
+            report,
+            input_tokens=900_000.0 * report.requests,
+            refused_requests=report.requests,
+            refused_input_tokens=900_000.0 * report.requests,
+            lengths=LengthSketch(),
+        )
+
+    world = World(lambda now: BUSY)
+    world.spoil = each_report(none_served)
+    world.run(900.0)
+    assert {plan.replicas for plan in world.plans} == {1}
+    assert world.plan.complete
+
+
+def test_what_is_refused_after_the_report_that_counted_it_is_taken_back():
+    late: list[float] = [0.0, 0.0]
+
+    def half_refused_later(report: GatewayReport) -> GatewayReport:
+        late.append(report.requests / 2.0)
+        return replace(report, refused_requests=late[-3])
+
+    whole = World(lambda now: BUSY / 2.0).run(1800.0)
+    world = World(lambda now: BUSY)
+    world.spoil = each_report(half_refused_later)
+    world.run(1800.0)
+    assert abs(world.plan.replicas - whole.plan.replicas) <= 1
+    assert world.plan.complete
 
 
 def test_a_gateway_that_is_gone_for_good_is_forgotten():
