@@ -53,6 +53,14 @@ def test_says_where_the_queue_is(driver):
     assert reason.endswith("less than local-0, where the queue is 300 ms")
 
 
+def test_says_no_cause_for_what_is_no_difference(driver):
+    latency = driver.dispatcher.fleet.replicas["local-0"].latency
+    latency.prefill_factor, latency.stale_s = 1.001, float("inf")
+    driver.dispatched(id="it", prompt_tokens=1000)
+    reason = explain(driver, "it").reason
+    assert reason.endswith("; local-0 would cost less than a millisecond more")
+
+
 def test_says_that_a_replica_is_slower_where_the_work_is_the_same(driver):
     driver.add("local-1", ready=False)
     for _ in range(20):
