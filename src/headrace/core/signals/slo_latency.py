@@ -57,12 +57,12 @@ def slo_latency(view: ScalingView) -> Signal | None:
         ("fits_s", view.fits_s),
     )
     replicas = 0.0  # met targets say nothing of how many fewer would do: no wish
-    if factor > 1.0 and not _is_busy(view):
+    if factor > 1.0 and view.fits_s < UNEXPLAINED_S:
+        why = f"{why} explained"  # by the shortage that is, or was until just now
+    elif factor > 1.0 and not _is_busy(view):
         why = f"{why} late on idle replicas: more would not help"
-    elif factor > 1.0 and view.fits_s >= UNEXPLAINED_S:
-        replicas = factor * len(view.ready)
     elif factor > 1.0:
-        why = f"{why} explained"
+        replicas = factor * len(view.ready)
     return Signal("slo_latency", replicas, why, figures)
 
 

@@ -185,6 +185,9 @@ def test_late_answers_of_idle_replicas_want_no_more_of_them_unless_requests_wait
     late = {"tpot_worst_ratio": 1.4}
     idle = told(slo_latency(view_of(report=late, load=0.2, replica={"running": 1.0})))
     assert (idle.replicas, "would not help" in idle.why) == (0.0, True)
+    # Idle since a shortage is over, of which the last latencies still tell.
+    before = view_of(report=late, load=0.2, replica={"running": 1.0}, fits_s=30.0)
+    assert told(slo_latency(before)).why == "tpot explained"
     for busy in ({"queue_depth": 2.0}, {"running": 200.0}):
         assert told(slo_latency(view_of(report=late, load=0.2, replica=busy))).replicas > 4.0
     assert told(slo_latency(view_of(report=late, load=0.2, held_requests=1.0))).replicas > 4.0
