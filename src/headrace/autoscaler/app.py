@@ -17,7 +17,7 @@ from headrace.autoscaler.metrics import ScalingCollector
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.views import UNKNOWN, view_all, view_value
 from headrace.edges.http.errors import error_body
-from headrace.edges.keda.ports import WrongReference, read_reference
+from headrace.edges.keda.ports import NoSuchPool, WrongReference, read_reference
 
 INDEX = """\
 Headrace scaler
@@ -42,7 +42,8 @@ def scaler_routes(autoscaler: Autoscaler) -> list[Route]:
         try:
             reference = read_reference(metadata, autoscaler.pools())
         except WrongReference as error:
-            return _error(404, str(error).replace("metadata.", ""))
+            status = 404 if isinstance(error, NoSuchPool) else 400
+            return _error(status, str(error).replace("metadata.", ""))
         view = view_value(autoscaler, reference.pool, reference.tolerance)
         return _error(503, f"pool {reference.pool!r}: {UNKNOWN}") if view is None else _json(view)
 

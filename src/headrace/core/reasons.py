@@ -14,7 +14,7 @@ _OF_PREFILL = {"prefill", "uncached"}
 """Terms that grow with the uncached tokens."""
 _HARM = "harm to others"
 LEAST_TOLD_S = 0.0005
-"""Of a smaller difference no cause is told: what was learned of two equal replicas differs by it."""
+"""Of a smaller difference no cause is told: two equal replicas differ by it in what was learned."""
 
 
 def reason_for(

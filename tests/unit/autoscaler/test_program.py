@@ -313,6 +313,9 @@ async def test_the_metrics_api_trigger_reads_a_value_or_an_error():
         wrong = await http.get("/api/v1/scaler/lama")
         assert wrong.status_code == 404
         assert "pools that are scaled here: llama" in wrong.json()["error"]["message"]
+        odd = await http.get("/api/v1/scaler/llama?tolerance=abc")
+        assert odd.status_code == 400
+        assert "tolerance is 'abc'" in odd.json()["error"]["message"]
 
 
 async def test_everything_is_shown_with_its_reasons():

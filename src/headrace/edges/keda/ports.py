@@ -42,7 +42,11 @@ class PublishedPlans(Protocol):
 
 
 class WrongReference(ValueError):
-    """A ScaledObject that names no pool of ours. The message names the field and the remedy."""
+    """What a ScaledObject says cannot be used. The message names the field and the remedy."""
+
+
+class NoSuchPool(WrongReference):
+    """It names no pool of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ def read_reference(metadata: Mapping[str, str], pools: Sequence[str]) -> Referen
     `horizontalPodAutoscalerConfig.behavior`, Kubernetes' default without it.
 
     Raises:
-        WrongReference: there is no such pool, or no such tolerance.
+        NoSuchPool: there is no such pool.
+        WrongReference: there is no such tolerance.
     """
     pool = metadata.get("pool", "")
     if not pool and len(pools) == 1:
@@ -68,7 +73,7 @@ def read_reference(metadata: Mapping[str, str], pools: Sequence[str]) -> Referen
     if pool not in pools:
         known = ", ".join(pools) or "none"
         said = f"is {pool[:100]!r}" if pool else "is missing"
-        raise WrongReference(f"metadata.pool {said}; pools that are scaled here: {known}")
+        raise NoSuchPool(f"metadata.pool {said}; pools that are scaled here: {known}")
     return Reference(pool, _tolerance(metadata.get("tolerance")))
 
 
