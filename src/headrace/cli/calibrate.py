@@ -53,7 +53,8 @@ def _add_limits(calibrate: flags.Parser) -> None:
         "--budget",
         type=flags.above_zero,
         metavar="S",
-        help="seconds that it may take, about (90; 20 with --check)",
+        help="seconds that it may take, about (90; 20 with --check); ended at "
+        "twice as many, or at as many if it is not warm by then",
     )
     add(
         "--max-batch",
