@@ -145,6 +145,17 @@ def load_at(options: BenchOptions, rate: float, seed: int, duration_s: float) ->
     )
 
 
+def load_alone(options: BenchOptions, requests: int, seed: int) -> Load:
+    """So many of these requests, each sent when the one before it is over: without any load.
+
+    Raises:
+        BenchError: a flag cannot be used.
+    """
+    return Load.closed(
+        1, _lengths(options), seed=seed, requests=requests, extras=extras_of(options)
+    )
+
+
 def duration_of(options: BenchOptions) -> float:
     """How long one run is to send, in seconds.
 

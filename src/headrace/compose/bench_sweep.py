@@ -17,6 +17,7 @@ from headrace.bench.target import Target
 from headrace.compose.bench_input import (
     BenchOptions,
     duration_of,
+    load_alone,
     load_at,
     refuse_what_would_do_nothing,
 )
@@ -66,6 +67,7 @@ def run_sweep(
         settings,
         slos,
         on_step=lambda step: terminal.status(step_line(step)),
+        run_alone=lambda requests, seed: play(load_alone(options, requests, seed)),
     )
     # First, for a file that cannot be written must not cost the figures.
     if options.json:
