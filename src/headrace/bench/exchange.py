@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from headrace.bench.arrival_log import ArrivalLog
+from headrace.bench.belief import can_be
 from headrace.bench.forms import NEVER, Around, Forms, around_text
 from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
@@ -77,6 +78,7 @@ class Exchange(InParts):
         "_host",
         "_is_plain",
         "_leave_after",
+        "_max_tokens",
         "_most_bytes",
         "_opening",
         "_pieces",
@@ -101,9 +103,11 @@ class Exchange(InParts):
         record: Record,
         *,
         leave_after: int,
+        max_tokens: int = 0,
         user: int = -1,
     ) -> None:
         self._host = host
+        self._max_tokens = max_tokens
         self._settings = settings
         self._leave_after = leave_after
         self._is_plain = False
@@ -396,6 +400,15 @@ class Exchange(InParts):
     def _take_usage(self, usage: Usage | None) -> None:
         record = self.record
         if usage is None or record.error or record.left:
+            record.output_tokens = record.chunks
+            return
+        if not can_be(
+            usage,
+            input_tokens=record.input_tokens,
+            max_tokens=self._max_tokens,
+            chunks=record.chunks,
+        ):
+            record.odd_usage = True
             record.output_tokens = record.chunks
             return
         record.tokens_exact = True

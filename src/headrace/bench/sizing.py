@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.bench.belief import can_be
 from headrace.bench.requests import PATHS, authorization
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.tokenizer import open_tokenizer
@@ -215,4 +216,6 @@ async def _probe(asker: Asker, sizing: Sizing, words: int, shared_words: int = 0
         said = " ".join(answer.body[:200].decode("utf-8", "replace").split())
         raise BenchError(f"{asker.url}{path}: a first request got {answer.status}: {said}")
     usage = read_body(Endpoint.CHAT, answer.body).usage if answer.status == 200 else None
-    return usage.input_tokens if usage is not None and usage.input_tokens else None
+    if usage is None or not can_be(usage, input_tokens=words, max_tokens=1, chunks=0):
+        return None
+    return usage.input_tokens or None
