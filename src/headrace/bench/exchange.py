@@ -23,6 +23,7 @@ from headrace.bench.forms import NEVER, Around, Forms, around_text
 from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
+from headrace.core.one_line import MOST_CHARACTERS, in_a_line
 from headrace.edges.http.client import InParts, UpstreamCall
 from headrace.edges.http.heads import find
 from headrace.edges.http.ports import AnswerHead
@@ -30,7 +31,7 @@ from headrace.engines.answers import read_body
 from headrace.engines.chunks import ChunkReader
 from headrace.engines.sse import Fragment, SseSplitter
 
-MAX_DETAIL = 200
+MAX_DETAIL = MOST_CHARACTERS
 """Characters kept of what an engine says of an error."""
 NO_SOCKET = "no_socket"
 _OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
@@ -148,7 +149,7 @@ class Exchange(InParts):
         record.status = head.status
         replica = find(head.headers, b"x-headrace-replica")
         if replica is not None:
-            record.replica = _in_a_line(replica.decode("latin-1"))
+            record.replica = in_a_line(replica.decode("latin-1"))
         if head.status != 200:
             return
         kind = find(head.headers, b"content-type") or b""
@@ -386,7 +387,7 @@ class Exchange(InParts):
         record, times_s = self.record, self._chunk_s.tolist()
         record.error = error
         if detail:
-            record.error_detail = _in_a_line(detail)
+            record.error_detail = in_a_line(detail)
         record.ended_s = now - self._host.origin_s
         record.chunks = len(times_s)
         if times_s:
@@ -422,12 +423,6 @@ class _Whole(msgspec.Struct):
     """What an answer that is not streamed has at the least."""
 
     choices: list[msgspec.Raw]
-
-
-def _in_a_line(text: str) -> str:
-    """What a server said, short and without anything that a terminal would obey."""
-    line = " ".join(text.split())[:MAX_DETAIL]
-    return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _tells_cached(text: bytes) -> bool:

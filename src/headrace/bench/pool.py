@@ -213,7 +213,7 @@ def _info(
     whole = [each for each in records if each.ok and not each.left]
     return RunInfo(
         url=settings.url,
-        model=target.model,
+        model=target.title,
         traffic=load.words,
         seed=load.seed,
         workers=crew.workers,

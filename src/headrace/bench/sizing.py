@@ -24,6 +24,7 @@ from headrace.bench.requests import PATHS, authorization
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.tokenizer import open_tokenizer
 from headrace.core.model import Endpoint
+from headrace.core.one_line import MOST_CHARACTERS, in_a_line
 from headrace.edges.http.fetch import FetchError, FetchResult, post
 from headrace.engines.answers import read_body
 from headrace.traffic.planned import PlannedRequest
@@ -213,7 +214,7 @@ async def _probe(asker: Asker, sizing: Sizing, words: int, shared_words: int = 0
     if answer is None:
         return None
     if answer.status in _REFUSED and not shared_words:
-        said = " ".join(answer.body[:200].decode("utf-8", "replace").split())
+        said = in_a_line(answer.body[:MOST_CHARACTERS].decode("utf-8", "replace"))
         raise BenchError(f"{asker.url}{path}: a first request got {answer.status}: {said}")
     usage = read_body(Endpoint.CHAT, answer.body).usage if answer.status == 200 else None
     if usage is None or not can_be(usage, input_tokens=words, max_tokens=1, chunks=0):

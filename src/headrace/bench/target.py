@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from headrace.bench.requests import authorization, extra_members
 from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
 from headrace.bench.sizing import Asker, size_prompts
+from headrace.core.one_line import in_a_line
 from headrace.edges.http.address import Address
 from headrace.edges.http.fetch import FetchError, get
 from headrace.engines.answers import list_models
@@ -28,6 +29,7 @@ class Target:
 
     settings: BenchSettings
     model: str
+    """As the endpoint calls it, byte for byte."""
     origin: str
     """`http://host:port`."""
     base_path: str
@@ -36,6 +38,11 @@ class Target:
     sizing: Sizing
     text_seed: int = 0
     """Of the prompts' words."""
+
+    @property
+    def title(self) -> str:
+        """The model's name as people are shown it."""
+        return in_a_line(self.model)
 
     def address(self) -> Address:
         """Where to connect; without TLS no name is looked up any more."""

@@ -95,7 +95,7 @@ def _write_page(path: Path, result: SweepResult, options: BenchOptions, target: 
     from headrace.bench.report_sweep import sweep_page  # noqa: PLC0415 - see above
 
     traffic = f"{options.arrivals}, {options.lengths} tokens in/out, at many rates"
-    page = sweep_page(result, traffic, f"{target.settings.url} ({target.model})")
+    page = sweep_page(result, traffic, f"{target.settings.url} ({target.title})")
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:

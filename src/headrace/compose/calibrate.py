@@ -173,7 +173,7 @@ async def _identified(
     options: CalibrateOptions, api_key: str | None, terminal: Terminal
 ) -> Replica:
     replica = await identify(options.url, options.model, api_key)
-    facts = [f"{replica.dialect.title} {replica.version}".rstrip(), f"model {replica.model}"]
+    facts = [f"{replica.dialect.title} {replica.version}".rstrip(), f"model {replica.title}"]
     if replica.max_context_tokens is not None:
         facts.append(f"context {replica.max_context_tokens:,}")
     if replica.kv_capacity_tokens is not None:
@@ -231,7 +231,7 @@ def _profile(
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     name = options.name or options.output.stem
     if name == "profile":
-        name = f"{replica.model}-{now[:10]}"
+        name = f"{replica.title}-{now[:10]}"
     step, token, pair, sequence, kv_token = found.coefficients
     machine = machine_of(replica.url) if options.machine is None else options.machine
     return MeasuredProfile(
@@ -252,7 +252,7 @@ def _profile(
         residuals=found.residuals,
         measured=Provenance(
             date=now,
-            model=replica.model,
+            model=replica.title,
             engine=replica.dialect.name,
             engine_version=replica.version,
             machine=machine,

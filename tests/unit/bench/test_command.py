@@ -88,6 +88,19 @@ def test_an_engine_that_refuses_us_is_one_line(run, engine: EngineProcess):
     assert "The model `other` does not exist." in err
 
 
+def test_a_model_name_does_nothing_to_a_terminal(run, tmp_path: Path):
+    page = tmp_path / "run.html"
+    with engine_process(model="\x1b[31mred\x07\x9b2J") as engine:
+        code, out, err = run(
+            engine.url, "--rate", 100, "--requests", 5, "--lengths", "16/4", "--report", page,
+            "--slo", "ttft=60s,tpot=60s", "--max-lag", "60s",
+        )  # fmt: skip
+    assert code == 0  # and the engine was asked for it as it is called
+    assert "(�[31mred��2J)" in err
+    for text in (out, err, page.read_text(encoding="utf-8")):
+        assert not {"\x1b", "\x07", "\x9b"} & set(text)
+
+
 def test_a_run_is_judged_shown_and_written(run, engine: EngineProcess, tmp_path: Path):
     raw, page = tmp_path / "raw.jsonl", tmp_path / "run.html"
     code, out, err = run(

@@ -75,6 +75,26 @@ async def test_what_it_is_and_holds():
             await identify(engine.url, "x", None)
 
 
+async def test_what_it_says_does_nothing_to_a_terminal():
+    name = "\x1b[31mred"
+    models = ({"id": name, "object": "model"},)
+
+    async def refuse(_received: Received, peer: Peer) -> None:
+        await peer.json({"error": {"message": "\x1b[2Jnot\r\ntoday\x07"}}, 500)
+
+    async with ScriptedEngine(refuse, models=models) as engine:
+        replica = await identify(engine.url, None, None)
+        assert (replica.model, replica.title) == (name, "�[31mred")
+        with pytest.raises(CalibrationError, match=r"does not serve 'x' but �\[31mred$"):
+            await identify(engine.url, "x", None)
+        with pytest.raises(CalibrationError, match=r"HTTP 500: �\[2Jnot today�$"):
+            await (await session(engine)).calibrate()
+    twice = ({"id": name, "object": "model"}, {"id": "m", "object": "model"})
+    async with ScriptedEngine(refuse, models=twice) as engine:
+        with pytest.raises(CalibrationError, match=r"serves �\[31mred, m: name one with --model"):
+            await identify(engine.url, None, None)
+
+
 async def test_a_key_is_sent_and_never_shown():
     async with ScriptedEngine(Engine(), models=MODELS) as engine:
         replica = await identify(engine.url, None, "secret")

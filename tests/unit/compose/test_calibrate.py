@@ -33,9 +33,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, HIDDEN)
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, spec: EngineSpec) -> None:
+def stand_in(monkeypatch: pytest.MonkeyPatch, spec: EngineSpec, model: str = "m") -> None:
     async def identify(*_: object):
-        return replica_of(spec, max_context_tokens=2048, tells_sequences=True)
+        replica = replica_of(spec, max_context_tokens=2048, tells_sequences=True)
+        return replace(replica, model=model)
 
     monkeypatch.setattr(calibrating, "identify", identify)
     monkeypatch.setattr(
@@ -72,6 +73,21 @@ def test_a_profile_is_shown_and_written(
     assert found.measured.rounds >= 3
     for term in TERMS:
         assert getattr(found, term) == pytest.approx(getattr(HIDDEN.latency, term), rel=0.03)
+
+
+def test_a_model_name_does_nothing_to_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    stand_in(monkeypatch, HIDDEN, model="\x1b[31mred")
+    file = tmp_path / "profile.yaml"
+    assert main(["calibrate", URL, "-o", str(file)]) == 0
+    shown = capsys.readouterr()
+    assert "model �[31mred" in shown.err
+    assert "\x1b" not in shown.err + shown.out
+    found = load_measured(file)
+    assert found.measured is not None
+    assert found.measured.model == "�[31mred"
+    assert found.name.startswith("�[31mred-")
 
 
 def test_the_file_goes_where_profiles_go(written: Path, capsys: pytest.CaptureFixture[str]):
