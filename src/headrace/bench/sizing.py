@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.bench import remedies
 from headrace.bench.belief import can_be
 from headrace.bench.requests import PATHS, authorization
 from headrace.bench.settings import BenchError, BenchSettings
@@ -65,7 +66,8 @@ class Asker:
             )
         except FetchError as error:
             if str(error).startswith("cannot connect"):
-                raise BenchError(f"{self.settings.url}: {error}") from None
+                said = remedies.of_failure(error)
+                raise BenchError(f"{self.settings.url}: {said}") from None
             return None
 
 

@@ -11,8 +11,9 @@ import socket
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from headrace.bench import remedies
 from headrace.bench.requests import authorization, extra_members
-from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
+from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.sizing import Asker, size_prompts
 from headrace.core.one_line import in_a_line
 from headrace.edges.http.address import Address
@@ -101,20 +102,17 @@ def _connectable(settings: BenchSettings, origin: str) -> str:
 
 
 async def _first_model(settings: BenchSettings, url: str) -> str:
-    remedy = "name it with --model"
     headers = authorization(settings)
     try:
         answer = await get(f"{url}/v1/models", timeout_s=settings.connect_s, headers=headers)
     except FetchError as error:
-        raise BenchError(f"{url}/v1/models: {error}; {remedy}") from None
-    if answer.status in {401, 403}:
-        remedy = f"give its key in the variable {KEY_VARIABLE}"
+        raise BenchError(f"{url}/v1/models: {remedies.of_failure(error)}") from None
     if answer.status != 200:
-        raise BenchError(f"{url}/v1/models: status {answer.status}; {remedy}")
+        raise BenchError(f"{url}/v1/models: {remedies.of_refusal(answer)}")
     try:
         models = list_models(answer.body)
     except ValueError as error:
-        raise BenchError(f"{url}: {error}; {remedy}") from None
+        raise BenchError(f"{url}: {error}") from None
     if not models:
-        raise BenchError(f"{url}/v1/models: lists none; {remedy}")
+        raise BenchError(f"{url}/v1/models: lists none; name one with --model")
     return models[0].id

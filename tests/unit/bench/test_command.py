@@ -71,6 +71,10 @@ def run(capsys):
         ((NOBODY, "--traffic", "agentic:speed=2"), "is not KIND:rate=R,requests=N, as in multi"),
         ((NOBODY, "--rate", "1"), f"{NOBODY}: cannot connect: Connection refused"),
         (("localhost:8000", "--rate", "1"), "'localhost:8000' is not a URL"),
+        (("http://u:secret@h", "--rate", "1"), "a user or password in it is not used, and not sho"),
+        (("http://u:sec/ret@h", "--rate", "1"), "give a key by its variable (HEADRACE_API_KEY, "),
+        (("u:secret@h", "--rate", "1"), "a URL with a user or password in it is not used"),
+        (("http://u:secret@h:99999", "--rate", "1"), "a URL with a user or password in it"),
     ],
 )
 def test_what_is_wrong_is_one_line(run, arguments, said):
@@ -79,6 +83,7 @@ def test_what_is_wrong_is_one_line(run, arguments, said):
     (line,) = err.splitlines()
     assert line.startswith("headrace: ")
     assert said in line
+    assert "secret" not in line
 
 
 def test_an_engine_that_refuses_us_is_one_line(run, engine: EngineProcess):

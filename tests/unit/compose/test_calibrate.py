@@ -150,6 +150,7 @@ def test_what_the_data_do_not_support_is_not_written(
     ("arguments", "code", "message"),
     [
         (("ftp://x",), 2, "is not a URL"),
+        (("http://u:pw@h",), 2, "a URL with a user or password in it is not used, and not shown"),
         (("http://127.0.0.1:1/some/path",), 2, "is not an engine address"),
         (("http://127.0.0.1:1/v1/",), 1, "http://127.0.0.1:1 does not answer"),
         (("http://127.0.0.1:1",), 1, "http://127.0.0.1:1 does not answer"),
