@@ -38,7 +38,6 @@ def add_calibrate(commands: Commands) -> None:
     add(
         "--tolerance",
         type=flags.above_zero,
-        default=0.2,
         metavar="X",
         help="with --check: share by which the median of a phase may be off (0.2)",
     )

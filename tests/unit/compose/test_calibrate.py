@@ -146,9 +146,31 @@ def test_what_the_data_do_not_support_is_not_written(
     )
 
 
+def test_a_fit_that_is_refused_predicts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    stand_in(
+        monkeypatch, replace(HIDDEN, latency=replace(HIDDEN.latency, per_attended_token_s=1e-8))
+    )
+    short = ("--max-prompt", "100", "--budget", "20")
+    assert main(["calibrate", URL, "-o", str(tmp_path / "measured.yaml"), *short]) == 1
+    shown = capsys.readouterr()
+    assert "the data do not support it" in shown.err
+    assert "residuals of" in shown.out
+    assert "so: " not in shown.out
+    assert "prompt tokens take" not in shown.out
+
+
+def test_a_fit_that_holds_predicts(written: Path, capsys: pytest.CaptureFixture[str]):
+    assert "so: 2,048 prompt tokens take" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("http://h", "--tolerance", "0.1"), 2, "--tolerance goes with --check"),
+        (("http://h", "--check", "x.yaml", "--name", "n"), 2, "--name is of a profile that is wri"),
+        (("http://h", "--check", "x.yaml", "--machine", "m"), 2, "--machine is of a profile that"),
         (("ftp://x",), 2, "is not a URL"),
         (("http://u:pw@h",), 2, "a URL with a user or password in it is not used, and not shown"),
         (("http://127.0.0.1:1/some/path",), 2, "is not an engine address"),
