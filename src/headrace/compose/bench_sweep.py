@@ -16,6 +16,7 @@ from headrace.bench.sweep_table import step_line, sweep_table
 from headrace.bench.target import Target
 from headrace.compose.bench_input import (
     BenchOptions,
+    check_values,
     duration_of,
     load_alone,
     load_at,
@@ -40,6 +41,7 @@ def check_sweep(options: BenchOptions) -> SweepSettings:
         if getattr(options, flag) is not None:
             raise BenchError(f"--sweep tries rates by itself: leave out --{flag}")
     refuse_what_would_do_nothing(options)
+    check_values(options)
     if options.raw is not None:
         raise BenchError("--sweep makes many runs and --raw writes one: leave one of them out")
     try:

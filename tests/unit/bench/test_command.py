@@ -41,6 +41,12 @@ def run(capsys):
     ("arguments", "said"),
     [
         ((NOBODY,), "say what arrives: --rate 20, "),
+        ((NOBODY, "--lengths", "bad"), "--lengths: 'bad' is not INPUT/OUTPUT"),
+        ((NOBODY, "--arrivals", "normal"), "--arrivals: 'normal' is not known"),
+        ((NOBODY, "--extra-body", "[]"), "--extra-body []: not a JSON object"),
+        ((NOBODY, "--sweep", "--lengths", "bad"), "--lengths: 'bad' is not INPUT/OUTPUT"),
+        ((NOBODY, "--sweep", "--arrivals", "normal"), "--arrivals: 'normal' is not known"),
+        ((NOBODY, "--sweep", "--duration", "x"), "--duration: 'x' is not a duration"),
         ((NOBODY, "--rate", "0"), "--rate: '0' is not a number above 0"),
         ((NOBODY, "--rate", "1", "--users", "2"), "--users: not allowed with argument --rate"),
         ((NOBODY, "--rates", "5"), "--rates: '5' has no duration; write 5@60s or 2..10@120s"),
