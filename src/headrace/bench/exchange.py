@@ -18,12 +18,12 @@ from typing import Protocol
 import msgspec
 
 from headrace.bench.arrival_log import ArrivalLog
-from headrace.bench.belief import can_be
 from headrace.bench.forms import NEVER, Around, Forms, around_text
 from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
 from headrace.core.one_line import MOST_CHARACTERS, in_a_line
+from headrace.core.usage_belief import can_be
 from headrace.edges.http.client import InParts, UpstreamCall
 from headrace.edges.http.heads import find
 from headrace.edges.http.ports import AnswerHead

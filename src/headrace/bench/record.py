@@ -49,7 +49,7 @@ class Record:
     tokens_exact: bool = False
     """Token counts come from usage or a tokenizer; else they are the plan's, or chunks counted."""
     odd_usage: bool = False
-    """A usage came that cannot be (`belief`), and was not believed."""
+    """A usage came that cannot be (`core.usage_belief`), and was not believed."""
     status: int = 0
     """HTTP status; 0: no answer came."""
     error: str = ""

@@ -20,12 +20,12 @@ from typing import Any
 import msgspec
 
 from headrace.bench import remedies
-from headrace.bench.belief import can_be
 from headrace.bench.requests import PATHS, authorization
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.tokenizer import open_tokenizer
 from headrace.core.model import Endpoint
 from headrace.core.one_line import MOST_CHARACTERS, in_a_line
+from headrace.core.usage_belief import can_be
 from headrace.edges.http.fetch import FetchError, FetchResult, post
 from headrace.engines.answers import read_body
 from headrace.traffic.planned import PlannedRequest

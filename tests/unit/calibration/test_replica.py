@@ -1,5 +1,6 @@
 """What an engine says of itself, and whether others use it."""
 
+import json
 import random
 
 import pytest
@@ -77,7 +78,7 @@ async def test_what_it_is_and_holds():
 
 async def test_what_it_says_does_nothing_to_a_terminal():
     name = "\x1b[31mred"
-    models = ({"id": name, "object": "model"},)
+    models: tuple[dict[str, object], ...] = ({"id": name, "object": "model"},)
 
     async def refuse(_received: Received, peer: Peer) -> None:
         await peer.json({"error": {"message": "\x1b[2Jnot\r\ntoday\x07"}}, 500)
@@ -89,7 +90,10 @@ async def test_what_it_says_does_nothing_to_a_terminal():
             await identify(engine.url, "x", None)
         with pytest.raises(CalibrationError, match=r"HTTP 500: �\[2Jnot today�$"):
             await (await session(engine)).calibrate()
-    twice = ({"id": name, "object": "model"}, {"id": "m", "object": "model"})
+    twice: tuple[dict[str, object], ...] = (
+        {"id": name, "object": "model"},
+        {"id": "m", "object": "model"},
+    )
     async with ScriptedEngine(refuse, models=twice) as engine:
         with pytest.raises(CalibrationError, match=r"serves �\[31mred, m: name one with --model"):
             await identify(engine.url, None, None)
@@ -177,6 +181,33 @@ async def test_an_engine_of_chats_alone_that_does_not_know_ignore_eos():
         assert len(answer.content_s) == answer.usage.output_tokens == 8
         assert answer.tokens_per_event == 1.0
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "output_tokens", "said"),
+    [
+        (5, 8, "5 prompt tokens for 64 words, 8 output tokens in 8 events"),
+        (-5, -3, "-5 prompt tokens for 64 words, -3 output tokens"),
+        (64, 10**26, "100,000,000,000,000,000,000,000,000 output tokens in 8 events"),
+        (10**26, 8, "100,000,000,000,000,000,000,000,000 prompt tokens for 64 words"),
+        (64, 0, "0 output tokens in 8 events"),
+    ],
+)
+async def test_usage_that_cannot_be_measures_nothing(
+    input_tokens: int, output_tokens: int, said: str
+):
+    async def lie(received: Received, peer: Peer) -> None:
+        await peer.start_stream()
+        for _word in range(received.json["max_tokens"]):
+            await peer.event({"choices": [{"index": 0, "text": "a", "finish_reason": None}]})
+        usage = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
+        await peer.chunk(b"data: " + json.dumps({"choices": [], "usage": usage}).encode())
+        await peer.chunk(b"\n\n")
+        await peer.end_stream()
+
+    async with ScriptedEngine(lie, models=({"id": "m"},)) as engine:
+        with pytest.raises(CalibrationError, match=f"its usage cannot be: .*{said}"):
+            await (await session(engine)).calibrate()
 
 
 async def test_an_engine_that_refuses_everything_is_quoted():
