@@ -77,7 +77,8 @@ async def identify(url: str, model: str | None, api_key: str | None) -> Replica:
         headers = ((b"authorization", b"Bearer " + api_key.encode()),)
     answers = await _answers(url, _PATHS, headers)
     if not answers:
-        raise CalibrationError(f"{url} does not answer; is the engine running there?")
+        reason = await _reason(url, headers)
+        raise CalibrationError(f"{url} does not answer: {reason}; is the engine running there?")
     spoken = dialect(detect(answers))
     listed = _listed(url, spoken, answers, model)
     reading = spoken.read(answers)
@@ -141,6 +142,15 @@ async def _answers(url: str, paths: Iterable[str], headers: tuple[Header, ...]) 
         for path, result in zip(wanted, results, strict=True)
         if result is not None
     }
+
+
+async def _reason(url: str, headers: tuple[Header, ...]) -> str:
+    """Why an engine that answers nothing does not: a certificate and a silence are not alike."""
+    try:
+        await fetch.get(url_at(url, "/v1/models"), timeout_s=_TIMEOUT_S, headers=headers)
+    except fetch.FetchError as error:
+        return in_a_line(str(error))
+    return "it began to just now"
 
 
 async def _get(url: str, path: str, headers: tuple[Header, ...]) -> fetch.FetchResult | None:
