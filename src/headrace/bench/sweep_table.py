@@ -47,7 +47,10 @@ def sweep_table(result: SweepResult, width: int) -> RenderableType:
 def step_line(step: Step) -> str:
     """A rate that was judged, as a line of progress; rate 0 is one request at a time."""
     if not step.rate_rps:
-        return f"one request at a time: {step.state} ({step.reason}){_latency(step.scores)}"
+        # Only a miss decides anything: nobody asks for so many that they would show it met.
+        met = f"{step.scores.met:,} of {step.scores.judged:,} met"
+        found = f"not met ({step.reason})" if step.state == NOT_MET else f"{met}, not out of reach"
+        return f"one request at a time: {found}{_latency(step.scores)}"
     return f"{step.rate_rps:.4g} requests/s: {step.state} ({step.reason})"
 
 

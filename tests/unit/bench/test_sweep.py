@@ -178,7 +178,9 @@ def test_targets_that_are_missed_without_load_are_out_of_reach():
 def test_an_overload_is_no_such_target():
     found = sweep(ENGINE.run, SweepSettings(start_rps=1000.0), SLOS, run_alone=ENGINE.run_alone)
     assert found.alone is not None
-    assert found.alone.scores.met == 20
+    assert step_line(found.alone).startswith(
+        "one request at a time: 20 of 20 met, not out of reach, TTFT p50 102 ms"
+    )
     assert found.highest_met_rps is not None
     assert 6.5 <= found.highest_met_rps <= 9.5
 
