@@ -22,6 +22,8 @@ from headrace.bench.forms import NEVER, Around, Forms, around_text
 from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
+from headrace.core.one_line import MOST_CHARACTERS, in_a_line
+from headrace.core.usage_belief import can_be
 from headrace.edges.http.client import InParts, UpstreamCall
 from headrace.edges.http.heads import find
 from headrace.edges.http.ports import AnswerHead
@@ -29,7 +31,7 @@ from headrace.engines.answers import read_body
 from headrace.engines.chunks import ChunkReader
 from headrace.engines.sse import Fragment, SseSplitter
 
-MAX_DETAIL = 200
+MAX_DETAIL = MOST_CHARACTERS
 """Characters kept of what an engine says of an error."""
 NO_SOCKET = "no_socket"
 _OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
@@ -77,6 +79,7 @@ class Exchange(InParts):
         "_host",
         "_is_plain",
         "_leave_after",
+        "_max_tokens",
         "_most_bytes",
         "_opening",
         "_pieces",
@@ -101,9 +104,11 @@ class Exchange(InParts):
         record: Record,
         *,
         leave_after: int,
+        max_tokens: int = 0,
         user: int = -1,
     ) -> None:
         self._host = host
+        self._max_tokens = max_tokens
         self._settings = settings
         self._leave_after = leave_after
         self._is_plain = False
@@ -144,7 +149,7 @@ class Exchange(InParts):
         record.status = head.status
         replica = find(head.headers, b"x-headrace-replica")
         if replica is not None:
-            record.replica = _in_a_line(replica.decode("latin-1"))
+            record.replica = in_a_line(replica.decode("latin-1"))
         if head.status != 200:
             return
         kind = find(head.headers, b"content-type") or b""
@@ -382,7 +387,7 @@ class Exchange(InParts):
         record, times_s = self.record, self._chunk_s.tolist()
         record.error = error
         if detail:
-            record.error_detail = _in_a_line(detail)
+            record.error_detail = in_a_line(detail)
         record.ended_s = now - self._host.origin_s
         record.chunks = len(times_s)
         if times_s:
@@ -398,6 +403,15 @@ class Exchange(InParts):
         if usage is None or record.error or record.left:
             record.output_tokens = record.chunks
             return
+        if not can_be(
+            usage,
+            input_tokens=record.input_tokens,
+            max_tokens=self._max_tokens,
+            chunks=record.chunks,
+        ):
+            record.odd_usage = True
+            record.output_tokens = record.chunks
+            return
         record.tokens_exact = True
         self.kept = None
         record.input_tokens = usage.input_tokens
@@ -409,12 +423,6 @@ class _Whole(msgspec.Struct):
     """What an answer that is not streamed has at the least."""
 
     choices: list[msgspec.Raw]
-
-
-def _in_a_line(text: str) -> str:
-    """What a server said, short and without anything that a terminal would obey."""
-    line = " ".join(text.split())[:MAX_DETAIL]
-    return line if line.isprintable() else "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _tells_cached(text: bytes) -> bool:

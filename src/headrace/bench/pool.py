@@ -213,7 +213,7 @@ def _info(
     whole = [each for each in records if each.ok and not each.left]
     return RunInfo(
         url=settings.url,
-        model=target.model,
+        model=target.title,
         traffic=load.words,
         seed=load.seed,
         workers=crew.workers,
@@ -229,7 +229,8 @@ def _info(
         cpu_s=cpu_s,
         arrival_tick_s=crew.tick_s,
         tokens_by=target.sizing.by,
-        without_usage=sum(not each.tokens_exact for each in whole),
+        without_usage=sum(not (each.tokens_exact or each.odd_usage) for each in whole),
+        odd_usage=sum(each.odd_usage for each in whole),
         valid=not reason,
         invalid_reason=reason,
         text_seed=target.text_seed,

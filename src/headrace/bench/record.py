@@ -48,6 +48,8 @@ class Record:
     """Of the input, as usage says; None where it does not."""
     tokens_exact: bool = False
     """Token counts come from usage or a tokenizer; else they are the plan's, or chunks counted."""
+    odd_usage: bool = False
+    """A usage came that cannot be (`core.usage_belief`), and was not believed."""
     status: int = 0
     """HTTP status; 0: no answer came."""
     error: str = ""
@@ -162,6 +164,8 @@ class RunInfo:
     """How prompts were sized: `tokenizer file`, `/tokenize`, `usage` (corrected), `words`."""
     without_usage: int = 0
     """Whole answers that had no usage: their output tokens are chunks counted."""
+    odd_usage: int = 0
+    """Whole answers whose usage cannot be: their tokens are counted as without it."""
     valid: bool = True
     invalid_reason: str = ""
     text_seed: int = 0

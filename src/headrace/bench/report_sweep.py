@@ -10,8 +10,7 @@ from headrace.bench.definitions import DEFINITIONS, DUE, GOODPUT, PERCENTILES
 from headrace.bench.report import run_figures, tables, targets_s
 from headrace.bench.scores import summarise
 from headrace.bench.sweep import SweepResult
-from headrace.bench.sweep_step import INVALID, UNDECIDED
-from headrace.bench.sweep_table import INTERVAL, STEP_HEADS, step_cells, step_line
+from headrace.bench.sweep_table import INTERVAL, STEP_HEADS, lines_of, step_cells
 from headrace.core.durations import in_words
 from headrace.plotting import page as html
 
@@ -37,11 +36,7 @@ def sweep_page(result: SweepResult, traffic: str, url: str) -> str:
 
 def _verdict(result: SweepResult) -> str:
     kind = "good" if result.exit_code == 0 else "bad"
-    lines = "".join(
-        f"<p>{escape(step_line(step))}</p>"
-        for step in result.steps
-        if step.state in {UNDECIDED, INVALID}
-    )
+    lines = "".join(f"<p>{escape(line)}</p>" for line in lines_of(result))
     return f'<div class="verdict {kind}"><b>{escape(result.headline)}</b>{lines}</div>'
 
 

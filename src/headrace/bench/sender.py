@@ -279,7 +279,12 @@ class Sender:
             input_tokens=planned.input_tokens,
         )
         exchange = Exchange(
-            self, self._settings, record, leave_after=planned.leave_after, user=user
+            self,
+            self._settings,
+            record,
+            leave_after=planned.leave_after,
+            max_tokens=planned.output_tokens,
+            user=user,
         )
         return _Ready(planned, exchange)
 

@@ -19,10 +19,13 @@ from typing import Any
 
 import msgspec
 
+from headrace.bench import remedies
 from headrace.bench.requests import PATHS, authorization
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.tokenizer import open_tokenizer
 from headrace.core.model import Endpoint
+from headrace.core.one_line import MOST_CHARACTERS, in_a_line
+from headrace.core.usage_belief import can_be
 from headrace.edges.http.fetch import FetchError, FetchResult, post
 from headrace.engines.answers import read_body
 from headrace.traffic.planned import PlannedRequest
@@ -63,7 +66,8 @@ class Asker:
             )
         except FetchError as error:
             if str(error).startswith("cannot connect"):
-                raise BenchError(f"{self.settings.url}: {error}") from None
+                said = remedies.of_failure(error)
+                raise BenchError(f"{self.settings.url}: {said}") from None
             return None
 
 
@@ -212,7 +216,9 @@ async def _probe(asker: Asker, sizing: Sizing, words: int, shared_words: int = 0
     if answer is None:
         return None
     if answer.status in _REFUSED and not shared_words:
-        said = " ".join(answer.body[:200].decode("utf-8", "replace").split())
+        said = in_a_line(answer.body[:MOST_CHARACTERS].decode("utf-8", "replace"))
         raise BenchError(f"{asker.url}{path}: a first request got {answer.status}: {said}")
     usage = read_body(Endpoint.CHAT, answer.body).usage if answer.status == 200 else None
-    return usage.input_tokens if usage is not None and usage.input_tokens else None
+    if usage is None or not can_be(usage, input_tokens=words, max_tokens=1, chunks=0):
+        return None
+    return usage.input_tokens or None

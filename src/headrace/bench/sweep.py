@@ -10,6 +10,15 @@
     4. The two rates of the answer must have held with a second seed: requests of one run wait in
        one queue, so its interval is too narrow, and a lucky draw looks like capacity.
 
+    5. Before it looks below the first rate: `ALONE_REQUESTS`, one at a time. If these do not meet
+       the targets, by the rule of 3 for one run, no rate can, and the search is over.
+
+           latency at a rate = latency alone + waiting,    waiting >= 0
+
+       (Kleinrock, Queueing Systems I, 1975: T = x + W.) A lower rate only takes away the waiting,
+       of which one request at a time has none. None of them shares its run's queue with another,
+       so that its interval needs no second run.
+
 Run number k of the sweep has seed + k: no run may send what another one left in the engine's prefix
 cache, so no two have the same draws. A rate at which the generator was late is *invalid*: it bounds
 the search, and the answer says whose limit it is.
@@ -44,8 +53,13 @@ FEWEST_REQUESTS = 100
 KEPT_RATES = 4
 """Of the rates that met, the highest, whose records stay in memory."""
 
+ALONE_REQUESTS = 20
+"""Two that miss show that 99 % is out of reach, four 95 %, eight 80 % (Wilson's interval)."""
+
 RunAtRate = Callable[[float, int], Run]
 """Runs at a rate in requests per second, with a seed."""
+RunAlone = Callable[[int, int], Run]
+"""Runs so many requests, each when the one before it is over, with a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,13 @@ class SweepResult:
     """All was tried that `precision` wants; else runs ran out, or somebody stopped it."""
     best: Run | None
     """A run at `highest_met_rps`."""
+    alone: Step | None = None
+    """Requests one at a time, at rate 0; None: there was no need to ask."""
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """The targets are missed without any load: no rate can meet them."""
+        return self.alone is not None and self.alone.state == NOT_MET
 
     @property
     def exit_code(self) -> int:
@@ -110,6 +131,11 @@ class SweepResult:
     @property
     def headline(self) -> str:
         """The answer in a sentence or two."""
+        if self.alone is not None and self.is_out_of_reach:
+            return (
+                "NO RATE CAN MEET the targets: requests sent one at a time miss them "
+                f"({self.alone.reason}), and a lower rate takes away nothing but waiting"
+            )
         if self.highest_met_rps is None:
             parts = ["NO RATE FOUND that shows the targets met"]
         else:
@@ -139,6 +165,7 @@ class SweepResult:
             "settings": document_of(self.settings),
             "slos": document_of(self.slos),
             "steps": [document_of(step) for step in self.steps],
+            "alone": None if self.alone is None else document_of(self.alone),
         }
 
 
@@ -147,6 +174,7 @@ def sweep(
     settings: SweepSettings,
     slos: Slos,
     on_step: Callable[[Step], None] | None = None,
+    run_alone: RunAlone | None = None,
 ) -> SweepResult:
     """Search.
 
@@ -155,8 +183,10 @@ def sweep(
         settings: where to look and how exactly.
         slos: the targets.
         on_step: is told of each rate when it is judged.
+        run_alone: makes a run without any load; without it a search downwards goes on to
+            `least_rps` where nothing meets the targets.
     """
-    search = _Search(run_at_rate, settings, slos, on_step or (lambda _: None))
+    search = _Search(run_at_rate, settings, slos, on_step or (lambda _: None), run_alone)
     return search.result(finished=search.search())
 
 
@@ -169,9 +199,11 @@ class _Search:
         settings: SweepSettings,
         slos: Slos,
         on_step: Callable[[Step], None],
+        run_alone: RunAlone | None,
     ) -> None:
         self._run_at_rate, self._settings, self._slos = run_at_rate, settings, slos
-        self._on_step = on_step
+        self._on_step, self._run_alone = on_step, run_alone
+        self._alone: Step | None = None
         self._trials: dict[float, list[Trial]] = {}
         self._steps: dict[float, Step] = {}
         self._runs_left = settings.most_runs
@@ -183,6 +215,12 @@ class _Search:
         while (rate := self._next()) is not None:
             if not self._may_run():
                 return False
+            if self._alone is None and self._steps and rate < min(self._steps):
+                self._look_alone()
+                if self._alone is not None and self._alone.state == NOT_MET:
+                    return True
+                if not self._may_run():
+                    return False
             self._try(rate)
         return True
 
@@ -224,6 +262,7 @@ class _Search:
             limited_by_generator=bool(above) and above[0].state == INVALID,
             finished=finished and not self._interrupted,
             best=None if met is None else self._kept.get(met),
+            alone=self._alone,
         )
 
     def _try(self, rate: float) -> None:
@@ -236,12 +275,30 @@ class _Search:
         if rate in self._steps:
             self._on_step(self._steps[rate])
 
+    def _look_alone(self) -> None:
+        """Run requests one at a time, which have all that a lower rate could give them."""
+        if self._run_alone is None:
+            return
+        seed = self._next_seed()
+        run = self._run_alone(ALONE_REQUESTS, seed)
+        if run.info.interrupted:
+            self._interrupted = True
+            return
+        trial = trial_of(seed, run, self._slos)
+        self._alone = step_of(0.0, [trial], self._slos, self._settings.confidence)
+        self._on_step(self._alone)
+
+    def _next_seed(self) -> int:
+        """Of a run, which is one fewer that is left."""
+        seed = self._settings.seed + self._settings.most_runs - self._runs_left
+        self._runs_left -= 1
+        return seed
+
     def _run(self, rate: float) -> None:
         """Once more at this rate; then judge it anew."""
         trials = self._trials.setdefault(rate, [])
-        seed = self._settings.seed + self._settings.most_runs - self._runs_left
+        seed = self._next_seed()
         run = self._run_at_rate(rate, seed)
-        self._runs_left -= 1
         if run.info.interrupted:
             self._interrupted = True
             return

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.bench.definitions import DUE, GOODPUT, SHORT
+from headrace.bench.scores import Scores
 from headrace.bench.sweep import SweepResult
 from headrace.bench.sweep_step import INVALID, MET, NOT_MET, UNDECIDED, Step
 from headrace.bench.table import columns_that_fit, note, percent
@@ -44,8 +45,27 @@ def sweep_table(result: SweepResult, width: int) -> RenderableType:
 
 
 def step_line(step: Step) -> str:
-    """A rate that was judged, as a line of progress."""
+    """A rate that was judged, as a line of progress; rate 0 is one request at a time."""
+    if not step.rate_rps:
+        # Only a miss decides anything: nobody asks for so many that they would show it met.
+        met = f"{step.scores.met:,} of {step.scores.judged:,} met"
+        found = f"not met ({step.reason})" if step.state == NOT_MET else f"{met}, not out of reach"
+        return f"one request at a time: {found}{_latency(step.scores)}"
     return f"{step.rate_rps:.4g} requests/s: {step.state} ({step.reason})"
+
+
+def _latency(scores: Scores) -> str:
+    named = (("TTFT", scores.ttft_s), ("TPOT", scores.tpot_s), ("E2E", scores.e2e_s))
+    return "".join(f", {name} p50 {in_words(each.p50)}" for name, each in named if each.count)
+
+
+def lines_of(result: SweepResult) -> Iterator[str]:
+    """What the table does not tell: the look without load, and why a rate is not decided."""
+    if result.alone is not None:
+        yield step_line(result.alone)
+    for step in result.steps:
+        if step.state in {UNDECIDED, INVALID}:
+            yield step_line(step)
 
 
 def step_cells(step: Step) -> tuple[str, ...]:
@@ -69,9 +89,8 @@ def _parts(result: SweepResult, width: int) -> Iterator[RenderableType]:
     yield Text(result.headline, "bold green" if result.exit_code == 0 else "bold red")
     yield _table(result, width)
     yield note(f"{SHORT}. {GOODPUT.capitalize()}. {DUE.capitalize()}. {INTERVAL.capitalize()}.")
-    for step in result.steps:
-        if step.state in {UNDECIDED, INVALID}:
-            yield Padding(Text(step_line(step)), (0, 0, 0, 2))
+    for line in lines_of(result):
+        yield Padding(Text(line), (0, 0, 0, 2))
 
 
 def _table(result: SweepResult, width: int) -> Table:

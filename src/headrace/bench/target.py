@@ -11,9 +11,11 @@ import socket
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from headrace.bench import remedies
 from headrace.bench.requests import authorization, extra_members
-from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
+from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.sizing import Asker, size_prompts
+from headrace.core.one_line import in_a_line
 from headrace.edges.http.address import Address
 from headrace.edges.http.fetch import FetchError, get
 from headrace.engines.answers import list_models
@@ -28,6 +30,7 @@ class Target:
 
     settings: BenchSettings
     model: str
+    """As the endpoint calls it, byte for byte."""
     origin: str
     """`http://host:port`."""
     base_path: str
@@ -36,6 +39,11 @@ class Target:
     sizing: Sizing
     text_seed: int = 0
     """Of the prompts' words."""
+
+    @property
+    def title(self) -> str:
+        """The model's name as people are shown it."""
+        return in_a_line(self.model)
 
     def address(self) -> Address:
         """Where to connect; without TLS no name is looked up any more."""
@@ -94,20 +102,17 @@ def _connectable(settings: BenchSettings, origin: str) -> str:
 
 
 async def _first_model(settings: BenchSettings, url: str) -> str:
-    remedy = "name it with --model"
     headers = authorization(settings)
     try:
         answer = await get(f"{url}/v1/models", timeout_s=settings.connect_s, headers=headers)
     except FetchError as error:
-        raise BenchError(f"{url}/v1/models: {error}; {remedy}") from None
-    if answer.status in {401, 403}:
-        remedy = f"give its key in the variable {KEY_VARIABLE}"
+        raise BenchError(f"{url}/v1/models: {remedies.of_failure(error)}") from None
     if answer.status != 200:
-        raise BenchError(f"{url}/v1/models: status {answer.status}; {remedy}")
+        raise BenchError(f"{url}/v1/models: {remedies.of_refusal(answer)}")
     try:
         models = list_models(answer.body)
     except ValueError as error:
-        raise BenchError(f"{url}: {error}; {remedy}") from None
+        raise BenchError(f"{url}: {error}") from None
     if not models:
-        raise BenchError(f"{url}/v1/models: lists none; {remedy}")
+        raise BenchError(f"{url}/v1/models: lists none; name one with --model")
     return models[0].id

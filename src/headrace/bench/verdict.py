@@ -106,6 +106,11 @@ def _doubts(info: RunInfo) -> list[str]:
         doubts.append(
             f"{info.without_usage:,} answers had no usage: their output tokens are chunks counted"
         )
+    if info.odd_usage:
+        doubts.append(
+            f"{info.odd_usage:,} answers had a usage that cannot be and is not believed: their "
+            "tokens are counted as without it"
+        )
     return doubts
 
 

@@ -9,6 +9,7 @@ from headrace.calibration.design import ANSWER_TOKENS, PromptExperiment, Streams
 from headrace.calibration.prompts import Prompt, Prompts
 from headrace.calibration.replica import Replica
 from headrace.calibration.stream import Asker, StreamError, TimedAnswer
+from headrace.core.usage_belief import can_be
 from headrace.engine_model.calibration import DecodePoint, PrefillPoint
 
 FEWEST_STEPS = 8
@@ -16,6 +17,9 @@ FEWEST_STEPS = 8
 _FIRST_STEP_TOKENS = 512
 """Prompt tokens that a step is believed to take until the engine has shown it."""
 _SPARE_STEPS = 8
+FEWEST_TOKENS_PER_WORD = 0.25
+"""Our words are a token each or more. An engine that counts no prompt would have them grow without
+end: each is made as long as the count of the one before it says."""
 
 
 class NotSideBySide(Exception):
@@ -112,6 +116,15 @@ class Laboratory:
         return answer
 
     def _note(self, prompt: Prompt, answer: TimedAnswer) -> None:
+        """Learn of an answer. Raises StreamError if its usage cannot be: all rests on it."""
+        usage, events = answer.usage, len(answer.content_s)
+        if usage.input_tokens < FEWEST_TOKENS_PER_WORD * prompt.words or not can_be(
+            usage, input_tokens=prompt.words, max_tokens=0, chunks=events
+        ):
+            raise StreamError(
+                f"its usage cannot be: {usage.input_tokens:,} prompt tokens for {prompt.words:,} "
+                f"words, {usage.output_tokens:,} output tokens in {events:,} events"
+            )
         self._prompts.learn(prompt, answer.usage.input_tokens)
         self.output_tokens += answer.usage.output_tokens
 

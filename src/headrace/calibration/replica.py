@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
+from headrace.core.one_line import in_a_line
 from headrace.edges.http import fetch
 from headrace.edges.http.address import url_at
 from headrace.edges.http.heads import Header
@@ -34,6 +35,7 @@ class Replica:
 
     url: str
     model: str
+    """As the engine calls it, byte for byte."""
     dialect: Dialect
     version: str = ""
     max_context_tokens: int | None = None
@@ -41,6 +43,11 @@ class Replica:
     kv_block_tokens: int | None = None
     max_sequences: int | None = None
     headers: tuple[Header, ...] = field(default=(), repr=False)
+
+    @property
+    def title(self) -> str:
+        """The model's name as people are shown it."""
+        return in_a_line(self.model)
 
     async def reading(self) -> EngineReading:
         """What its metrics say now; an empty reading if it has none."""
@@ -70,7 +77,8 @@ async def identify(url: str, model: str | None, api_key: str | None) -> Replica:
         headers = ((b"authorization", b"Bearer " + api_key.encode()),)
     answers = await _answers(url, _PATHS, headers)
     if not answers:
-        raise CalibrationError(f"{url} does not answer; is the engine running there?")
+        reason = await _reason(url, headers)
+        raise CalibrationError(f"{url} does not answer: {reason}; is the engine running there?")
     spoken = dialect(detect(answers))
     listed = _listed(url, spoken, answers, model)
     reading = spoken.read(answers)
@@ -100,14 +108,16 @@ def _listed(url: str, spoken: Dialect, answers: Answers, model: str | None) -> L
     bases = [each for each in models if each.parent is None]
     if model is None:
         if len(bases) != 1:
-            names = ", ".join(each.id for each in bases) or "none"
-            raise CalibrationError(f"{url} serves {names}: name one with --model")
+            raise CalibrationError(f"{url} serves {_names(bases)}: name one with --model")
         return bases[0]
     for each in models:
         if model == each.id or model in each.aliases:
             return each
-    names = ", ".join(each.id for each in models)
-    raise CalibrationError(f"--model: {url} does not serve {model!r} but {names}")
+    raise CalibrationError(f"--model: {url} does not serve {model!r} but {_names(models)}")
+
+
+def _names(models: Sequence[ListedModel]) -> str:
+    return in_a_line(", ".join(each.id for each in models)) or "none"
 
 
 def _version(answers: Answers) -> str:
@@ -120,7 +130,7 @@ def _version(answers: Answers) -> str:
         except msgspec.DecodeError:
             continue
         if told.version or told.build_info:
-            return told.version or told.build_info
+            return in_a_line(told.version or told.build_info)
     return ""
 
 
@@ -132,6 +142,15 @@ async def _answers(url: str, paths: Iterable[str], headers: tuple[Header, ...]) 
         for path, result in zip(wanted, results, strict=True)
         if result is not None
     }
+
+
+async def _reason(url: str, headers: tuple[Header, ...]) -> str:
+    """Why an engine that answers nothing does not: a certificate and a silence are not alike."""
+    try:
+        await fetch.get(url_at(url, "/v1/models"), timeout_s=_TIMEOUT_S, headers=headers)
+    except fetch.FetchError as error:
+        return in_a_line(str(error))
+    return "it began to just now"
 
 
 async def _get(url: str, path: str, headers: tuple[Header, ...]) -> fetch.FetchResult | None:

@@ -11,6 +11,7 @@ later.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,12 @@ MOST_ROUNDS = 5
 """Where time is left, more repetitions are worth more than none."""
 MOST_FAILURES = 3
 """Experiments that may fail in a row."""
+PACE_BUDGETS = 1.0
+"""Budgets that warming up and finding the pace may take: after more nothing is left to measure
+with."""
+MOST_BUDGETS = 2.0
+"""Budgets that all of it may take, whatever the engine does: an engine slower than its ladder gets
+its rounds within that, and one that does not answer is not waited for."""
 _LADDER_SHARE = 0.04
 """Of the budget, for the longest prompt."""
 _UNTOLD_BATCH = 64
@@ -106,6 +113,7 @@ class Session:
         self._decodes: dict[StreamsExperiment, list[DecodePoint]] = {}
         self._notes: list[str] = []
         self._most_side_by_side: int | None = None
+        self._doing = "asking whether it is idle"
 
     @property
     def gone_s(self) -> float:
@@ -114,16 +122,23 @@ class Session:
 
     async def calibrate(self) -> Measured:
         """Learn the pace, design the experiments, do them."""
+        return await self._within(MOST_BUDGETS, self._calibrated())
+
+    async def check(self, expected: LatencyProfile) -> Measured:
+        """Look at each term, `ROUNDS` times, at an engine that should be as `expected`."""
+        return await self._within(MOST_BUDGETS, self._checked(expected))
+
+    async def _calibrated(self) -> Measured:
         before = await self._replica.check_idle()
-        limits, pace = await self._pace()
+        limits, pace = await self._within(PACE_BUDGETS, self._pace())
         left_s = self._settings.budget_s - self.gone_s
         experiments = design(limits, pace, max(left_s, 0.0) / ROUNDS)
         return await self._measure(experiments, limits, pace, before.output_tokens_total)
 
-    async def check(self, expected: LatencyProfile) -> Measured:
-        """Look at each term, `ROUNDS` times, at an engine that should be as `expected`."""
+    async def _checked(self, expected: LatencyProfile) -> Measured:
         before = await self._replica.check_idle()
-        seen = await self._guarded(self._laboratory.warm_up())
+        self._tell("warming up", self._settings.budget_s)
+        seen = await self._within(PACE_BUDGETS, self._guarded(self._laboratory.warm_up()))
         # It may be slower by far: what is done must fit in the budget all the same.
         slower = seen.ttft_s / expected.prefill_s(seen.uncached_tokens, seen.cached_tokens)
         pace = _times(expected, max(1.0, slower))
@@ -157,16 +172,16 @@ class Session:
     async def _pace(self) -> tuple[Limits, LatencyProfile]:
         """Longer and longer prompts until one takes its share of the budget; then two batches."""
         budget_s = self._settings.budget_s
-        self._progress("warming up", self.gone_s, budget_s)
+        self._tell("warming up", budget_s)
         await self._guarded(self._laboratory.warm_up())
         limits = self.limits()
-        self._progress("finding the pace", self.gone_s, budget_s)
+        self._tell("finding the pace", budget_s)
         samples: list[tuple[float, float, float]] = []
         tokens, longest = SHORTEST_TOKENS, limits.prompt_tokens
         while True:
             (point,) = await self._guarded(self._laboratory.prompt(PromptExperiment(tokens)))
             samples.append((point.uncached_tokens, point.cached_tokens, point.ttft_s))
-            self._progress("finding the pace", self.gone_s, budget_s)
+            self._tell("finding the pace", budget_s)
             if tokens == limits.prompt_tokens:
                 break
             if point.ttft_s * 3 > _LADDER_SHARE * budget_s and len(samples) > 2:
@@ -241,7 +256,7 @@ class Session:
         """Whether to leave it at so many rounds."""
         budget_s = self._settings.budget_s
         if rounds < ROUNDS:  # an engine slower than its ladder gets its rounds, within reason
-            return rounds > 0 and self.gone_s + round_s > 2 * budget_s
+            return rounds > 0 and self.gone_s + round_s > MOST_BUDGETS * budget_s
         return self.gone_s + round_s > budget_s
 
     async def _round(
@@ -257,7 +272,7 @@ class Session:
             spent_s = self.gone_s - begun_s
             ends_s = begun_s + max(round_s, spent_s) + rounds_left * round_s
             title = f"round {number + 1} of {max(ROUNDS, number + 1)}: {_title(experiment)}"
-            self._progress(title, begun_s + round_s * done / total, ends_s)
+            self._tell(title, ends_s, begun_s + round_s * done / total)
             try:
                 await self._do(experiment)
                 failed.clear()
@@ -302,6 +317,26 @@ class Session:
         # Not --max-batch: that says what is measured, and no word on what may come.
         sequences = replica.max_sequences or self._most_side_by_side or _UNTOLD_BATCH
         return Extent(min(context, kv), sequences, min(kv, context * sequences))
+
+    def _tell(self, what: str, ends_s: float, at_s: float | None = None) -> None:
+        """Show what is done now, and remember it for the case that it does not end."""
+        self._doing = what
+        self._progress(what, self.gone_s if at_s is None else at_s, ends_s)
+
+    async def _within(self, budgets: float, work: Awaitable[Found]) -> Found:
+        """Do work that must be over so many budgets after the session's begin."""
+        limit_s = budgets * self._settings.budget_s
+        try:
+            async with asyncio.timeout(limit_s - self.gone_s):
+                return await work
+        except TimeoutError:
+            found = (
+                "is too slow or stopped" if self._laboratory.output_tokens else "does not answer"
+            )
+            raise CalibrationError(
+                f"{self._replica.url} {found}: {self._doing} was not over after {limit_s:g} s; "
+                f"look at the engine, or give it more than --budget {self._settings.budget_s:g}"
+            ) from None
 
     async def _guarded(self, work: Awaitable[Found]) -> Found:
         """Do what must not fail."""

@@ -15,6 +15,7 @@ import msgspec
 
 from headrace.calibration.replica import Replica
 from headrace.core.model import Endpoint, Usage
+from headrace.core.one_line import MOST_CHARACTERS, in_a_line
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import InParts, UpstreamPool
 from headrace.edges.http.heads import Header, render
@@ -239,6 +240,6 @@ class _Sink(InParts):
 def _message(body: bytes) -> str:
     """What an error body says."""
     try:
-        return str(msgspec.json.decode(body)["error"]["message"])
+        return in_a_line(str(msgspec.json.decode(body)["error"]["message"]))
     except (msgspec.DecodeError, KeyError, TypeError):
-        return body[:200].decode("utf-8", "replace")
+        return in_a_line(body[:MOST_CHARACTERS].decode("utf-8", "replace"))

@@ -38,7 +38,6 @@ def add_calibrate(commands: Commands) -> None:
     add(
         "--tolerance",
         type=flags.above_zero,
-        default=0.2,
         metavar="X",
         help="with --check: share by which the median of a phase may be off (0.2)",
     )
@@ -53,7 +52,8 @@ def _add_limits(calibrate: flags.Parser) -> None:
         "--budget",
         type=flags.above_zero,
         metavar="S",
-        help="seconds that it may take, about (90; 20 with --check)",
+        help="seconds that it may take, about (90; 20 with --check); ended at "
+        "twice as many, or at as many if it is not warm by then",
     )
     add(
         "--max-batch",

@@ -87,8 +87,15 @@ def url(text: str) -> str:
     try:
         parts = urlsplit(text)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        good = good and parts.username is None
     except ValueError:
         good = False
+    if not good and "@" in text:  # not shown: what stands before it may be a password
+        raise argparse.ArgumentTypeError(
+            "a URL with a user or password in it is not used, and not shown; write it as "
+            "http://host:port and give a key by its variable (HEADRACE_API_KEY, or the one that "
+            "--api-key-env names)"
+        )
     if not good:
         raise argparse.ArgumentTypeError(f"{text!r} is not a URL; write it as http://host:port")
     return text

@@ -88,7 +88,7 @@ def one_run(target: Target, load: Load, terminal: Terminal) -> Run:
     Raises:
         BenchError: a worker process died.
     """
-    terminal.status(f"{load.words} → {target.settings.url} ({target.model})")
+    terminal.status(f"{load.words} → {target.settings.url} ({target.title})")
     with _display(terminal, load.requests) as display:
         return measure(target, load, display.show)
 

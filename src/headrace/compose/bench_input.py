@@ -11,6 +11,7 @@ from itertools import islice, takewhile
 from math import inf
 from pathlib import Path
 
+from headrace.bench.requests import extra_members
 from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
 from headrace.core.quantities import parse_duration
 from headrace.traffic.arrival_plan import ENDLESS_S, Arrivals, Process, parse_process, parse_step
@@ -75,6 +76,7 @@ def settings_of(options: BenchOptions) -> BenchSettings:
     """
     if options.leave and options.no_stream:
         raise BenchError("--leave needs streams: nobody leaves in the middle of a whole answer")
+    extra_members(options.extra_body)
     return BenchSettings(
         url=options.url,
         model=options.model,
@@ -98,6 +100,7 @@ def load_of(options: BenchOptions) -> tuple[Load, tuple[str, ...]]:
         BenchError: a flag, the file, or its contents cannot be used.
     """
     refuse_what_would_do_nothing(options)
+    check_values(options)
     if options.trace is not None or options.traffic is not None:
         return _traced(options)
     duration_s = _duration_or_none(options)
@@ -128,6 +131,18 @@ def load_of(options: BenchOptions) -> tuple[Load, tuple[str, ...]]:
     return load_at(options, options.rate, options.seed, duration_s), ()
 
 
+def check_values(options: BenchOptions) -> None:
+    """Read what a load is made of, before anybody is asked anything or told what is missing.
+
+    Raises:
+        BenchError: a flag cannot be read; the line names it.
+    """
+    _process(options)
+    _lengths(options)
+    _duration_or_none(options)
+    extras_of(options)
+
+
 def load_at(options: BenchOptions, rate: float, seed: int, duration_s: float) -> Load:
     """The load of these options at another rate; a sweep asks for several.
 
@@ -142,6 +157,17 @@ def load_at(options: BenchOptions, rate: float, seed: int, duration_s: float) ->
         seed=seed,
         requests=options.requests or 0,
         extras=extras_of(options),
+    )
+
+
+def load_alone(options: BenchOptions, requests: int, seed: int) -> Load:
+    """So many of these requests, each sent when the one before it is over: without any load.
+
+    Raises:
+        BenchError: a flag cannot be used.
+    """
+    return Load.closed(
+        1, _lengths(options), seed=seed, requests=requests, extras=extras_of(options)
     )
 
 

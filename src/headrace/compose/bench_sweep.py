@@ -16,7 +16,9 @@ from headrace.bench.sweep_table import step_line, sweep_table
 from headrace.bench.target import Target
 from headrace.compose.bench_input import (
     BenchOptions,
+    check_values,
     duration_of,
+    load_alone,
     load_at,
     refuse_what_would_do_nothing,
 )
@@ -39,6 +41,7 @@ def check_sweep(options: BenchOptions) -> SweepSettings:
         if getattr(options, flag) is not None:
             raise BenchError(f"--sweep tries rates by itself: leave out --{flag}")
     refuse_what_would_do_nothing(options)
+    check_values(options)
     if options.raw is not None:
         raise BenchError("--sweep makes many runs and --raw writes one: leave one of them out")
     try:
@@ -66,6 +69,7 @@ def run_sweep(
         settings,
         slos,
         on_step=lambda step: terminal.status(step_line(step)),
+        run_alone=lambda requests, seed: play(load_alone(options, requests, seed)),
     )
     # First, for a file that cannot be written must not cost the figures.
     if options.json:
@@ -93,7 +97,7 @@ def _write_page(path: Path, result: SweepResult, options: BenchOptions, target: 
     from headrace.bench.report_sweep import sweep_page  # noqa: PLC0415 - see above
 
     traffic = f"{options.arrivals}, {options.lengths} tokens in/out, at many rates"
-    page = sweep_page(result, traffic, f"{target.settings.url} ({target.model})")
+    page = sweep_page(result, traffic, f"{target.settings.url} ({target.title})")
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -30,6 +30,7 @@ from headrace.edges.http.address import Address
 from headrace.engine_model.calibration import Doubt, Fit, fit
 from headrace.engine_model.measured import MeasuredProfile, Provenance
 
+TOLERANCE = 0.2
 BUDGET_S = 90.0
 CHECK_BUDGET_S = 20.0
 _CHECK_BATCH = 8
@@ -47,7 +48,7 @@ class CalibrateOptions:
     model: str | None = None
     output: Path = Path("profile.yaml")
     check: str | None = None
-    tolerance: float = 0.2
+    tolerance: float | None = None
     budget: float | None = None
     max_batch: int | None = None
     max_prompt: int | None = None
@@ -74,6 +75,7 @@ def calibrate(options: CalibrateOptions, terminal: Terminal) -> int:
         Address.parse(options.url)
     except ValueError as error:
         raise CalibrateUsage(str(error)) from None
+    _refuse_what_would_do_nothing(options)
     if options.max_prompt is not None and options.max_prompt < LEAST_PROMPT_TOKENS:
         raise CalibrateUsage(
             f"--max-prompt {options.max_prompt}: too short to measure; give {LEAST_PROMPT_TOKENS} "
@@ -99,6 +101,18 @@ def calibrate(options: CalibrateOptions, terminal: Terminal) -> int:
     except ValueError as error:
         raise CalibrateUsage(f"--check: {error}") from None
     return run_loop(_check(options, profile, api_key, terminal))
+
+
+def _refuse_what_would_do_nothing(options: CalibrateOptions) -> None:
+    if options.check is None:
+        if options.tolerance is not None:
+            raise CalibrateUsage("--tolerance goes with --check: a fit has intervals of its own")
+        return
+    for flag in ("name", "machine"):
+        if getattr(options, flag) is not None:
+            raise CalibrateUsage(
+                f"--{flag} is of a profile that is written, and --check writes none"
+            )
 
 
 async def _calibrate(options: CalibrateOptions, api_key: str | None, terminal: Terminal) -> int:
@@ -149,7 +163,9 @@ async def _check(
     for note in measured.notes:
         terminal.status(f"note: {note}")
     try:
-        comparison = compare(profile, measured.prefills, measured.decodes, options.tolerance)
+        comparison = compare(
+            profile, measured.prefills, measured.decodes, options.tolerance or TOLERANCE
+        )
     except ValueError as error:
         raise CalibrationError(str(error)) from None
     if options.json:
@@ -173,7 +189,7 @@ async def _identified(
     options: CalibrateOptions, api_key: str | None, terminal: Terminal
 ) -> Replica:
     replica = await identify(options.url, options.model, api_key)
-    facts = [f"{replica.dialect.title} {replica.version}".rstrip(), f"model {replica.model}"]
+    facts = [f"{replica.dialect.title} {replica.version}".rstrip(), f"model {replica.title}"]
     if replica.max_context_tokens is not None:
         facts.append(f"context {replica.max_context_tokens:,}")
     if replica.kv_capacity_tokens is not None:
@@ -231,7 +247,7 @@ def _profile(
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     name = options.name or options.output.stem
     if name == "profile":
-        name = f"{replica.model}-{now[:10]}"
+        name = f"{replica.title}-{now[:10]}"
     step, token, pair, sequence, kv_token = found.coefficients
     machine = machine_of(replica.url) if options.machine is None else options.machine
     return MeasuredProfile(
@@ -252,7 +268,7 @@ def _profile(
         residuals=found.residuals,
         measured=Provenance(
             date=now,
-            model=replica.model,
+            model=replica.title,
             engine=replica.dialect.name,
             engine_version=replica.version,
             machine=machine,

@@ -52,6 +52,8 @@ def _sentences(found: Fit, profile: MeasuredProfile) -> Iterable[str]:
         yield f"  {title}: measured {in_words(seen_s)}, fitted {in_words(fitted_s)} ({off:+.1%})"
     if found.prefill_step_tokens is not None:
         yield f"prompts go in steps of {found.prefill_step_tokens:,} tokens"
+    if found.doubts:  # what the data do not support predicts nothing
+        return
     prompt = min(4096, profile.max_context_tokens or 4096)
     batch = profile.max_sequences or _USUAL_BATCH
     latency = profile.latency

@@ -22,9 +22,11 @@ class EngineProcess:
 
 
 @contextmanager
-def engine_process(script: str = "ttft=20ms,itl=2ms") -> Iterator[EngineProcess]:
-    """An engine that serves the model `emulated`; killed at the end, even if it is stopped."""
-    line = (*HEADRACE, "engine", "--script", script, "--port", "0")
+def engine_process(
+    script: str = "ttft=20ms,itl=2ms", model: str = "emulated"
+) -> Iterator[EngineProcess]:
+    """An engine that serves this model; killed at the end, even if it is stopped."""
+    line = (*HEADRACE, "engine", "--script", script, "--port", "0", "--model", model)
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             assert process.stdout is not None

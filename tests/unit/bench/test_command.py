@@ -41,6 +41,12 @@ def run(capsys):
     ("arguments", "said"),
     [
         ((NOBODY,), "say what arrives: --rate 20, "),
+        ((NOBODY, "--lengths", "bad"), "--lengths: 'bad' is not INPUT/OUTPUT"),
+        ((NOBODY, "--arrivals", "normal"), "--arrivals: 'normal' is not known"),
+        ((NOBODY, "--extra-body", "[]"), "--extra-body []: not a JSON object"),
+        ((NOBODY, "--sweep", "--lengths", "bad"), "--lengths: 'bad' is not INPUT/OUTPUT"),
+        ((NOBODY, "--sweep", "--arrivals", "normal"), "--arrivals: 'normal' is not known"),
+        ((NOBODY, "--sweep", "--duration", "x"), "--duration: 'x' is not a duration"),
         ((NOBODY, "--rate", "0"), "--rate: '0' is not a number above 0"),
         ((NOBODY, "--rate", "1", "--users", "2"), "--users: not allowed with argument --rate"),
         ((NOBODY, "--rates", "5"), "--rates: '5' has no duration; write 5@60s or 2..10@120s"),
@@ -71,6 +77,10 @@ def run(capsys):
         ((NOBODY, "--traffic", "agentic:speed=2"), "is not KIND:rate=R,requests=N, as in multi"),
         ((NOBODY, "--rate", "1"), f"{NOBODY}: cannot connect: Connection refused"),
         (("localhost:8000", "--rate", "1"), "'localhost:8000' is not a URL"),
+        (("http://u:secret@h", "--rate", "1"), "a user or password in it is not used, and not sho"),
+        (("http://u:sec/ret@h", "--rate", "1"), "give a key by its variable (HEADRACE_API_KEY, "),
+        (("u:secret@h", "--rate", "1"), "a URL with a user or password in it is not used"),
+        (("http://u:secret@h:99999", "--rate", "1"), "a URL with a user or password in it"),
     ],
 )
 def test_what_is_wrong_is_one_line(run, arguments, said):
@@ -79,6 +89,7 @@ def test_what_is_wrong_is_one_line(run, arguments, said):
     (line,) = err.splitlines()
     assert line.startswith("headrace: ")
     assert said in line
+    assert "secret" not in line
 
 
 def test_an_engine_that_refuses_us_is_one_line(run, engine: EngineProcess):
@@ -86,6 +97,19 @@ def test_an_engine_that_refuses_us_is_one_line(run, engine: EngineProcess):
     assert code == 2
     assert "a first request got 404" in err.splitlines()[-1]
     assert "The model `other` does not exist." in err
+
+
+def test_a_model_name_does_nothing_to_a_terminal(run, tmp_path: Path):
+    page = tmp_path / "run.html"
+    with engine_process(model="\x1b[31mred\x07\x9b2J") as engine:
+        code, out, err = run(
+            engine.url, "--rate", 100, "--requests", 5, "--lengths", "16/4", "--report", page,
+            "--slo", "ttft=60s,tpot=60s", "--max-lag", "60s",
+        )  # fmt: skip
+    assert code == 0  # and the engine was asked for it as it is called
+    assert "(�[31mred��2J)" in err
+    for text in (out, err, page.read_text(encoding="utf-8")):
+        assert not {"\x1b", "\x07", "\x9b"} & set(text)
 
 
 def test_a_run_is_judged_shown_and_written(run, engine: EngineProcess, tmp_path: Path):

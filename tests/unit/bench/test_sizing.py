@@ -179,12 +179,21 @@ async def test_the_endpoint_is_found_whatever_its_url_ends_with(engine: str, end
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (500, {}, "/v1/models: status 500; name it with --model"),
-        (200, {"data": []}, "lists none; name it with --model"),
-        (200, {"nothing": 1}, "not a list of models"),
+        (404, {}, r"/v1/models: status 404: \{\}; it lists no models: name one with --model$"),
+        (400, {}, "status 400: .*; is it the URL of an OpenAI-compatible server[?]$"),
+        (308, {}, "status 308: .*; give the URL that it leads to$"),
+        (
+            503,
+            {"error": "loading"},
+            "status 503: .*; it is overloaded or not ready: wait, and look",
+        ),
+        (500, {}, "status 500: .*; it is overloaded or not ready"),
+        (429, {}, "status 429: .*; it is overloaded or not ready"),
+        (200, {"data": []}, "lists none; name one with --model$"),
+        (200, {"nothing": 1}, "not a list of models: .*; is this an engine[?]$"),
     ],
 )
-async def test_an_endpoint_without_models_needs_a_name(status: int, body: object, said: str):
+async def test_the_advice_fits_what_the_endpoint_answers(status: int, body: object, said: str):
     async def script(_: Received, peer: Peer) -> None:
         await peer.json(body, status=status)
 
@@ -199,5 +208,22 @@ async def test_an_endpoint_that_wants_a_key_is_not_said_to_want_a_model():
         await peer.json({"error": {"message": "who are you?"}}, status=401)
 
     async with ScriptedEngine(script) as engine:
-        with pytest.raises(BenchError, match=r"status 401; give its key in the variable HEADRACE_"):
+        with pytest.raises(
+            BenchError, match=r"status 401: .*; give its key in the variable HEADRACE_"
+        ):
             await asyncio.to_thread(reach, BenchSettings(f"{engine.url}/proxy"))
+
+
+async def test_an_endpoint_that_says_nothing_is_not_said_to_want_a_model():
+    async def silent(_received: Received, _peer: Peer) -> None:
+        await asyncio.sleep(30)
+
+    async with ScriptedEngine(silent) as engine:
+        with pytest.raises(BenchError, match=r"no answer within 0.2 s; it takes connections and"):
+            await asyncio.to_thread(reach, BenchSettings(f"{engine.url}/proxy", connect_s=0.2))
+
+
+async def test_tls_where_there_is_none_is_not_said_to_want_a_model(engine: str):
+    url = engine.replace("http://", "https://")
+    with pytest.raises(BenchError, match=r"does it speak TLS there[?] If not, write http://$"):
+        await asyncio.to_thread(reach, BenchSettings(url))

@@ -17,7 +17,7 @@ from headrace.bench.sweep_step import (
     step_of,
     trial_of,
 )
-from headrace.bench.sweep_table import STEP_HEADS, step_cells, step_line
+from headrace.bench.sweep_table import STEP_HEADS, lines_of, step_cells, step_line
 from tests.unit.bench.virtual_engine import Run, VirtualEngine
 
 SLOS = Slos(Slo(ttft_s=1.0, tpot_s=0.05, share=0.95))
@@ -144,6 +144,60 @@ def test_an_engine_that_never_meets_is_told_so():
     assert found.highest_met_rps is None
     assert found.lowest_not_met_rps == 0.25
     assert found.finished
+
+
+def test_targets_that_are_missed_without_load_are_out_of_reach():
+    rates: list[float] = []
+
+    def run(rate: float, seed: int) -> Run:
+        rates.append(rate)
+        return ENGINE.run(rate, seed)
+
+    slos = Slos(Slo(ttft_s=0.01, share=0.8))  # TTFT is 102 ms alone
+    lines: list[str] = []
+    found = sweep(
+        run,
+        SweepSettings(start_rps=20.0),
+        slos,
+        on_step=lambda step: lines.append(step_line(step)),
+        run_alone=ENGINE.run_alone,
+    )
+    assert rates == [20.0]
+    assert found.exit_code == 1
+    assert found.finished
+    assert found.headline == (
+        "NO RATE CAN MEET the targets: requests sent one at a time miss them (0 of 20 met, 0.0 to "
+        "16.1 % against 80 %), and a lower rate takes away nothing but waiting"
+    )
+    assert lines[1].startswith("one request at a time: not met (0 of 20 met, 0.0 to 16.1 % ")
+    assert ", TTFT p50 102 ms, TPOT p50 10" in lines[1]
+    assert lines[1] in list(lines_of(found))
+    assert found.document()["alone"] is not None
+
+
+def test_an_overload_is_no_such_target():
+    found = sweep(ENGINE.run, SweepSettings(start_rps=1000.0), SLOS, run_alone=ENGINE.run_alone)
+    assert found.alone is not None
+    assert step_line(found.alone).startswith(
+        "one request at a time: 20 of 20 met, not out of reach, TTFT p50 102 ms"
+    )
+    assert found.highest_met_rps is not None
+    assert 6.5 <= found.highest_met_rps <= 9.5
+
+
+def test_nobody_asks_without_load_where_the_first_rate_is_met():
+    found = sweep(ENGINE.run, SweepSettings(), SLOS, run_alone=ENGINE.run_alone)
+    assert found.alone is None
+    assert found.document()["alone"] is None
+
+
+def test_a_look_without_load_that_somebody_ended_ends_the_search():
+    def alone(requests: int, seed: int) -> Run:
+        made = ENGINE.run_alone(requests, seed)
+        return Run(made.records, replace(made.info, interrupted=True))
+
+    found = sweep(ENGINE.run, SweepSettings(start_rps=64.0), SLOS, run_alone=alone)
+    assert (found.alone, found.finished, len(found.steps)) == (None, False, 1)
 
 
 def test_a_generator_that_is_late_from_the_first_rate_on_is_told_of():

@@ -53,6 +53,20 @@ class VirtualEngine:
             records.append(record)
         return Run(records, self._info(records, rate_rps, seed))
 
+    def run_alone(self, requests: int, seed: int = 0) -> Run:
+        """Each when the one before it is over."""
+        rng, names = random.Random(seed), list(self.classes)
+        at_s = 0.0
+        records = []
+        for index in range(requests):
+            name, tier = rng.choice(names), rng.choice(self.tiers)
+            inputs, outputs = self.classes[name]
+            record = Record(index, length_class=name, tier=tier, intended_s=at_s, sent_s=at_s)
+            answer(record, at_s + inputs * PREFILL_S, inputs, outputs, rng)
+            at_s = record.ended_s
+            records.append(record)
+        return Run(records, self._info(records, 0.0, seed))
+
     def _after_stall(self, at_s: float) -> float:
         if self.stall is not None and self.stall[0] <= at_s < sum(self.stall):
             return sum(self.stall)

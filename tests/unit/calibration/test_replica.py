@@ -1,5 +1,6 @@
 """What an engine says of itself, and whether others use it."""
 
+import json
 import random
 
 import pytest
@@ -75,6 +76,29 @@ async def test_what_it_is_and_holds():
             await identify(engine.url, "x", None)
 
 
+async def test_what_it_says_does_nothing_to_a_terminal():
+    name = "\x1b[31mred"
+    models: tuple[dict[str, object], ...] = ({"id": name, "object": "model"},)
+
+    async def refuse(_received: Received, peer: Peer) -> None:
+        await peer.json({"error": {"message": "\x1b[2Jnot\r\ntoday\x07"}}, 500)
+
+    async with ScriptedEngine(refuse, models=models) as engine:
+        replica = await identify(engine.url, None, None)
+        assert (replica.model, replica.title) == (name, "�[31mred")
+        with pytest.raises(CalibrationError, match=r"does not serve 'x' but �\[31mred$"):
+            await identify(engine.url, "x", None)
+        with pytest.raises(CalibrationError, match=r"HTTP 500: �\[2Jnot today�$"):
+            await (await session(engine)).calibrate()
+    twice: tuple[dict[str, object], ...] = (
+        {"id": name, "object": "model"},
+        {"id": "m", "object": "model"},
+    )
+    async with ScriptedEngine(refuse, models=twice) as engine:
+        with pytest.raises(CalibrationError, match=r"serves �\[31mred, m: name one with --model"):
+            await identify(engine.url, None, None)
+
+
 async def test_a_key_is_sent_and_never_shown():
     async with ScriptedEngine(Engine(), models=MODELS) as engine:
         replica = await identify(engine.url, None, "secret")
@@ -83,7 +107,7 @@ async def test_a_key_is_sent_and_never_shown():
 
 
 async def test_nobody_there():
-    with pytest.raises(CalibrationError, match="does not answer"):
+    with pytest.raises(CalibrationError, match=r"does not answer: cannot connect: .*; is the eng"):
         await identify("http://127.0.0.1:1", None, None)
 
 
@@ -157,6 +181,33 @@ async def test_an_engine_of_chats_alone_that_does_not_know_ignore_eos():
         assert len(answer.content_s) == answer.usage.output_tokens == 8
         assert answer.tokens_per_event == 1.0
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "output_tokens", "said"),
+    [
+        (5, 8, "5 prompt tokens for 64 words, 8 output tokens in 8 events"),
+        (-5, -3, "-5 prompt tokens for 64 words, -3 output tokens"),
+        (64, 10**26, "100,000,000,000,000,000,000,000,000 output tokens in 8 events"),
+        (10**26, 8, "100,000,000,000,000,000,000,000,000 prompt tokens for 64 words"),
+        (64, 0, "0 output tokens in 8 events"),
+    ],
+)
+async def test_usage_that_cannot_be_measures_nothing(
+    input_tokens: int, output_tokens: int, said: str
+):
+    async def lie(received: Received, peer: Peer) -> None:
+        await peer.start_stream()
+        for _word in range(received.json["max_tokens"]):
+            await peer.event({"choices": [{"index": 0, "text": "a", "finish_reason": None}]})
+        usage = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
+        await peer.chunk(b"data: " + json.dumps({"choices": [], "usage": usage}).encode())
+        await peer.chunk(b"\n\n")
+        await peer.end_stream()
+
+    async with ScriptedEngine(lie, models=({"id": "m"},)) as engine:
+        with pytest.raises(CalibrationError, match=f"its usage cannot be: .*{said}"):
+            await (await session(engine)).calibrate()
 
 
 async def test_an_engine_that_refuses_everything_is_quoted():

@@ -1,10 +1,14 @@
 """A whole calibration against an engine whose coefficients are known, in virtual time."""
 
+import asyncio
+from typing import NoReturn
+
 import pytest
 
 from headrace.calibration.comparison import Comparison, compare
 from headrace.calibration.replica import CalibrationError
 from headrace.calibration.session import ROUNDS, Measured, Session, Settings
+from headrace.calibration.stream import TimedAnswer
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS
 from headrace.engine_model import EngineSpec
@@ -14,6 +18,7 @@ from headrace.engine_model.profiles import profile
 from tests.unit.calibration.virtual_engine import VirtualEngine, replica_of
 
 OVERHEAD_S = 0.0012
+HANG_S = 20.0
 TICK_S = 0.001
 """What a loop that wakes by the millisecond adds, anything from nothing to this."""
 
@@ -180,3 +185,69 @@ async def test_a_check_fails_in_the_phase_that_has_changed(term: str):
     else:
         assert same < 0.2
     assert slower > 0.2
+
+
+class SilentEngine(VirtualEngine):
+    """Answers so many times and then takes whatever is asked without a word."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__(HIDDEN["h100"], overhead_s=OVERHEAD_S, tick_s=TICK_S)
+        self._answers = answers
+
+    async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+        if self.asked >= self._answers:
+            await self._never()
+        return await super().together(prompts, output_tokens)
+
+    def silence(self) -> None:
+        """Answer no more."""
+        self._answers = 0
+
+    async def _never(self) -> NoReturn:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (0, "does not answer: warming up was not over after 0.2 s; look at the engine, or give"),
+        (
+            4,
+            "slow or stopped: finding the pace was not over after 0.2 s; .* than --budget 0.2$",
+        ),
+    ],
+)
+async def test_an_engine_that_does_not_answer_is_not_waited_for(answers: int, said: str):
+    replica = replica_of(HIDDEN["h100"], max_context_tokens=32_768, tells_sequences=True)
+    session = Session(replica, SilentEngine(answers), Settings(budget_s=0.2), lambda *_: None)
+    async with asyncio.timeout(HANG_S):
+        with pytest.raises(CalibrationError, match=said):
+            await session.calibrate()
+
+
+async def test_a_check_does_not_wait_for_it_either():
+    replica = replica_of(HIDDEN["h100"], max_context_tokens=32_768, tells_sequences=True)
+    session = Session(replica, SilentEngine(0), Settings(budget_s=0.2), lambda *_: None)
+    async with asyncio.timeout(HANG_S):
+        with pytest.raises(CalibrationError, match="does not answer: warming up"):
+            await session.check(HIDDEN["h100"].latency)
+
+
+async def test_an_engine_that_stops_within_the_rounds_ends_it_after_two_budgets():
+    engine_spec = HIDDEN["h100"]
+    replica = replica_of(engine_spec, max_context_tokens=32_768, tells_sequences=True)
+    seen: list[str] = []
+
+    def show(what: str, *_: float) -> None:
+        seen.append(what)
+        if what.startswith("round 1"):
+            engine.silence()
+
+    engine = SilentEngine(10**6)
+    session = Session(replica, engine, Settings(budget_s=1.0), show)
+    async with asyncio.timeout(HANG_S):
+        with pytest.raises(
+            CalibrationError, match=r"slow or stopped: round 1 .* not over after 2 s"
+        ):
+            await session.calibrate()

@@ -23,6 +23,9 @@ ENGINE = VirtualEngine(requests=200)
 
 
 def play(load: Load) -> Run:
+    if load.users == 1:
+        run = ENGINE.run_alone(load.requests, load.seed)
+        return Run(run.records, run.info)
     run = ENGINE.run(load.peak_rps, load.seed)
     return Run(run.records, run.info)
 
@@ -68,6 +71,17 @@ def test_the_whole_way(capsys, tmp_path):
     assert 6.0 < document["highest_met_rps"] < 10.0
     assert "4 requests/s: met" in told.err
     assert "A run at" in (tmp_path / "sweep.html").read_text(encoding="utf-8")
+
+
+def test_targets_out_of_reach_end_it_after_one_rate(capsys, tmp_path):
+    options = replace(OPTIONS, rate=20.0, report=tmp_path / "sweep.html")
+    slos = Slos(Slo(ttft_s=0.01, share=0.8))
+    assert run_sweep(options, target(), slos, play, Terminal()) == 1
+    told = capsys.readouterr()
+    assert "NO RATE CAN MEET the targets" in told.out
+    assert "one request at a time: not met (0 of 20 met" in told.err
+    assert "10 requests/s" not in told.err
+    assert "one request at a time: not met" in (tmp_path / "sweep.html").read_text("utf-8")
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path):

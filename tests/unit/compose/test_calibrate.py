@@ -33,9 +33,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, HIDDEN)
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, spec: EngineSpec) -> None:
+def stand_in(monkeypatch: pytest.MonkeyPatch, spec: EngineSpec, model: str = "m") -> None:
     async def identify(*_: object):
-        return replica_of(spec, max_context_tokens=2048, tells_sequences=True)
+        replica = replica_of(spec, max_context_tokens=2048, tells_sequences=True)
+        return replace(replica, model=model)
 
     monkeypatch.setattr(calibrating, "identify", identify)
     monkeypatch.setattr(
@@ -72,6 +73,21 @@ def test_a_profile_is_shown_and_written(
     assert found.measured.rounds >= 3
     for term in TERMS:
         assert getattr(found, term) == pytest.approx(getattr(HIDDEN.latency, term), rel=0.03)
+
+
+def test_a_model_name_does_nothing_to_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    stand_in(monkeypatch, HIDDEN, model="\x1b[31mred")
+    file = tmp_path / "profile.yaml"
+    assert main(["calibrate", URL, "-o", str(file)]) == 0
+    shown = capsys.readouterr()
+    assert "model �[31mred" in shown.err
+    assert "\x1b" not in shown.err + shown.out
+    found = load_measured(file)
+    assert found.measured is not None
+    assert found.measured.model == "�[31mred"
+    assert found.name.startswith("�[31mred-")
 
 
 def test_the_file_goes_where_profiles_go(written: Path, capsys: pytest.CaptureFixture[str]):
@@ -130,10 +146,33 @@ def test_what_the_data_do_not_support_is_not_written(
     )
 
 
+def test_a_fit_that_is_refused_predicts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    stand_in(
+        monkeypatch, replace(HIDDEN, latency=replace(HIDDEN.latency, per_attended_token_s=1e-8))
+    )
+    short = ("--max-prompt", "100", "--budget", "20")
+    assert main(["calibrate", URL, "-o", str(tmp_path / "measured.yaml"), *short]) == 1
+    shown = capsys.readouterr()
+    assert "the data do not support it" in shown.err
+    assert "residuals of" in shown.out
+    assert "so: " not in shown.out
+    assert "prompt tokens take" not in shown.out
+
+
+def test_a_fit_that_holds_predicts(written: Path, capsys: pytest.CaptureFixture[str]):
+    assert "so: 2,048 prompt tokens take" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("http://h", "--tolerance", "0.1"), 2, "--tolerance goes with --check"),
+        (("http://h", "--check", "x.yaml", "--name", "n"), 2, "--name is of a profile that is wri"),
+        (("http://h", "--check", "x.yaml", "--machine", "m"), 2, "--machine is of a profile that"),
         (("ftp://x",), 2, "is not a URL"),
+        (("http://u:pw@h",), 2, "a URL with a user or password in it is not used, and not shown"),
         (("http://127.0.0.1:1/some/path",), 2, "is not an engine address"),
         (("http://127.0.0.1:1/v1/",), 1, "http://127.0.0.1:1 does not answer"),
         (("http://127.0.0.1:1",), 1, "http://127.0.0.1:1 does not answer"),

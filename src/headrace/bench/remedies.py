@@ -1,0 +1,46 @@
+"""What to do about an endpoint that does not answer as it should: it depends on the fault."""
+
+from __future__ import annotations
+
+from headrace.bench.settings import KEY_VARIABLE
+from headrace.core.one_line import MOST_CHARACTERS, in_a_line
+from headrace.edges.http.fetch import FetchError, FetchResult
+
+_IS_IT_ONE = "is it the URL of an OpenAI-compatible server?"
+_BY_WORDS = (
+    (
+        "certificate is not accepted",
+        "name the file of the CA that signed it in the variable SSL_CERT_FILE",
+    ),
+    ("certificate (`tls.cert_file`)", "bench shows none: measure behind a gateway that does"),
+    ("TLS: ", "does it speak TLS there? If not, write http://"),
+    ("cannot connect", "is it up?"),
+    ("no answer within", "it takes connections and says nothing: is it up, and ready?"),
+)
+"""Of failures without an answer, by what is said of them; the first that fits."""
+
+
+def of_failure(error: FetchError) -> str:
+    """A failure, and what to do about it."""
+    said = str(error)
+    remedy = next((remedy for words, remedy in _BY_WORDS if words in said), _IS_IT_ONE)
+    return f"{in_a_line(said)}; {remedy}"
+
+
+def of_refusal(answer: FetchResult) -> str:
+    """An answer to the question for models that is not 200, and what to do about it."""
+    said = in_a_line(answer.body[:MOST_CHARACTERS].decode("utf-8", "replace"))
+    told = f"status {answer.status}: {said}" if said else f"status {answer.status}"
+    return f"{told}; {_remedy(answer.status)}"
+
+
+def _remedy(status: int) -> str:
+    if status in {401, 403}:
+        return f"give its key in the variable {KEY_VARIABLE}"
+    if status in {404, 405, 410, 501}:
+        return "it lists no models: name one with --model"
+    if 300 <= status < 400:
+        return "give the URL that it leads to"
+    if status == 429 or status >= 500:
+        return "it is overloaded or not ready: wait, and look at its log"
+    return _IS_IT_ONE

@@ -1,0 +1,27 @@
+"""Whether the usage of an answer can be true: a count that cannot would be in every figure.
+
+    output tokens ≤ 16 · the greater of max_tokens and the chunks that came + 1,024
+    input tokens  ≤ 16 · those planned + 65,536,  of them cached: input tokens at most
+
+None below 0, and no output of 0 where content came. Wide on purpose: `--extra-body` may ask for
+more, a chunk may hold several tokens, an endpoint may put a system prompt of its own before ours.
+"""
+
+from __future__ import annotations
+
+from headrace.core.model import Usage
+
+FAR = 16
+"""Times as many as there should be: no rounding, no template, no speculation explains it."""
+MORE_OUTPUT_TOKENS = 1_024
+MORE_INPUT_TOKENS = 65_536
+
+
+def can_be(usage: Usage, *, input_tokens: int, max_tokens: int, chunks: int) -> bool:
+    """Whether a request planned with so many tokens, answered in so many chunks, can have it."""
+    most_output = FAR * max(max_tokens, chunks) + MORE_OUTPUT_TOKENS
+    most_input = FAR * input_tokens + MORE_INPUT_TOKENS
+    return (
+        (1 if chunks else 0) <= usage.output_tokens <= most_output
+        and 0 <= usage.cached_tokens <= usage.input_tokens <= most_input
+    )
