@@ -134,6 +134,14 @@ def test_a_sweep_shows_each_at_its_best_too(run, rates):
         (("--profile", "h100"), "--profile: no profile 'h100'"),
         (("--rate-scale", "0"), "--rate-scale: '0' is not a number above 0"),
         (("--slo", "ttft=1"), None),
+        (
+            ("--profile", "l4-llama-3.1-8b"),
+            (
+                "--slo tpot=50ms: a step of l4-llama-3.1-8b takes at least 62.0 ms, so that no "
+                "number of replicas meets it; give a higher tpot or another --profile"
+            ),
+        ),
+        (("--slo", "tpot=1ms"), "--slo tpot=1ms: a step of h100-llama-3.1-8b takes at least 7.0"),
         (("--report", "no/where.html"), "no/where.html: cannot write: no is no directory"),
     ],
 )

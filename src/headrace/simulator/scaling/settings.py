@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headrace.core.quantities import format_duration
 from headrace.engine_model.spec import EngineSpec
 from headrace.simulator.settings import Slo
 
@@ -45,3 +46,12 @@ class ScalingSimulation:
             )
         if self.max_replicas < 1:
             raise ValueError(f"max is {self.max_replicas}; give 1 or more")
+        latency, tpot_s = self.engine.latency, self.slo.tpot_s
+        if latency.per_step_s >= tpot_s:
+            # What a replica bears at its target, the yardstick of all loads here, would be nothing.
+            step = f"{latency.per_step_s * 1000:.1f} ms"
+            raise ValueError(
+                f"slo tpot={format_duration(tpot_s)}: a step of {latency.name} takes at least "
+                f"{step}, so that no number of replicas meets it; give a higher tpot or another "
+                "--profile"
+            )
