@@ -122,6 +122,7 @@ def test_a_sweep_shows_each_at_its_best_too(run, rates):
         (("--scalers", "llmd"), "--scalers: no scaler 'llmd'; known are headrace, "),
         (("--scalers", "static,static"), "--scalers: static is given twice"),
         (("--scalers", "static:x=1"), "--scalers: scaler 'static:x=1': 'x=1' is no parameter"),
+        (("--scalers", "hpa_cpu:target=0"), "target=0': target is 0; give 0.001 to 10"),
         (("--policy", "second"), "--policy: unknown policy 'second', did you mean 'seconds'?"),
         (
             ("--policy", "seconds", "--mode", "fluid"),
