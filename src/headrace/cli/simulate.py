@@ -21,7 +21,13 @@ def add_simulate(commands: Commands) -> None:
     )
     _add_traffic(simulate)
     add = simulate.add_argument
-    add("--replicas", type=flags.count, default=8, metavar="N", help="how many engines (8)")
+    add(
+        "--replicas",
+        type=flags.whole(1, 10_000),
+        default=8,
+        metavar="N",
+        help="how many engines, at most 10,000 (8)",
+    )
     add(
         "--profile",
         default="h100-llama-3.1-8b",

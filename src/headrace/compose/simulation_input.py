@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from math import gcd
 from pathlib import Path
 
+from headrace.compose.terminal import counted
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import engine_of
 from headrace.core.policies import POLICIES, make_policy, split_policies
@@ -24,6 +25,8 @@ from headrace.traffic.trace import TraceError
 DEFAULT_RATE = 1.0
 """Requests per second and replica of generated traffic."""
 DEFAULT_REQUESTS = 10_000
+MOST_SCRAPES = 1e9
+"""Of engines' metrics in a run: some three hours."""
 
 
 class SimulateError(Exception):
@@ -85,6 +88,24 @@ def settings_of(options: SimulateOptions, block_tokens: int) -> SimulationSettin
         )
     except ValueError as error:
         raise SimulateError(f"--{error}") from None
+
+
+def expected_scrapes(
+    settings: SimulationSettings, workload: FileWorkload | GeneratedWorkload
+) -> float:
+    """How often engines will be asked for their metrics, which takes time where nothing runs too.
+
+    Raises:
+        SimulateError: so often that no run would end.
+    """
+    scrapes = settings.replicas * workload.span_s / settings.scrape_period_s
+    if not scrapes <= MOST_SCRAPES:
+        raise SimulateError(
+            f"{counted(settings.replicas, 'replica')} over {workload.span_s:,.6g} s are scraped "
+            f"{scrapes:,.2g} times, and {MOST_SCRAPES:,.2g} take hours; give a higher --speed, a "
+            "shorter --duration or fewer --replicas"
+        )
+    return scrapes
 
 
 def parse_policies(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.compose import simulate as command
 from headrace.compose.simulation_input import SimulateError, parse_policies, parse_slo
 from headrace.core.policies import POLICIES
 from headrace.simulator.settings import Slo
@@ -42,6 +43,21 @@ def test_json(run, trace):
     assert [run["policy"] for run in document["runs"]] == ["seconds", "round_robin"]
     assert {run["requests"] for run in document["runs"]} == {20}
     assert "seconds" in err
+
+
+def test_a_run_of_minutes_is_announced(run, trace, monkeypatch):
+    monkeypatch.setattr(command, "MANY_SCRAPES", 70)
+    flags = ("--trace", trace, "--policies", "round_robin", "--json")
+    _, _, err = run(*flags)
+    assert "76 scrapes of metrics take some 0 minutes a policy" in err
+    _, _, err = run(*flags, "--replicas", "2")
+    assert "scrapes" not in err
+
+
+def test_generated_traffic_that_would_take_for_ever_is_refused(run):
+    code, out, err = run("--traffic", "single_shots:rate=1e-6,requests=5000")
+    assert (code, out) == (2, "")
+    assert "8 replicas over 5e+09 s are scraped 4e+10 times" in err
 
 
 def test_duration_is_cut_before_speed(run, trace):
@@ -114,6 +130,15 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
     ("flags", "said"),
     [
         (("--replicas", "0"), "--replicas: '0' is not a whole number"),
+        (("--replicas", "1000000"), "--replicas: '1000000' is not a whole number from 1 to 10,000"),
+        (
+            ("--speed", "1e-9"),
+            (
+                "8 replicas over 9.5e+09 s are scraped 7.6e+10 times, and 1e+09 take hours; give a "
+                "higher --speed, a shorter --duration or fewer --replicas"
+            ),
+        ),
+        (("--speed", "1e-320"), "8 replicas over inf s are scraped inf times"),
         (("--speed", "0"), "--speed: '0' is not a number above 0"),
         (("--speed", "nan"), "--speed: 'nan' is not a number above 0"),
         (("--profile", "z80"), "--profile: no profile 'z80'; known are h100-llama-3.1-8b"),
