@@ -35,7 +35,7 @@ class SimulateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SimulateOptions:
-    """The flags as they were given; `policies` "" means all, `jobs` None one per core.
+    """The flags as they were given; `policies` None means all, `jobs` None one per core.
 
     With `sweep` each policy is played with all parameters worth trying, too.
 
@@ -49,7 +49,7 @@ class SimulateOptions:
     replicas: int = 8
     profile: str = "h100-llama-3.1-8b"
     kv_tokens: int | None = None
-    policies: str = ""
+    policies: str | None = None
     sweep: bool = False
     slo: str = "ttft=2s,tpot=50ms"
     scrape_lag: str = "1s"
@@ -108,15 +108,19 @@ def expected_scrapes(
     return scrapes
 
 
-def parse_policies(text: str) -> list[str]:
+def parse_policies(text: str | None) -> list[str]:
     """The policies in a list such as `seconds,dynamo_kv:overlap_weight=4,temperature=0`.
 
-    Nothing means all there are, and the pooled reference.
+    None means all there are, and the pooled reference.
 
     Raises:
-        SimulateError: one is not known, has a wrong parameter, or comes twice.
+        SimulateError: none is named, one is not known, has a wrong parameter, or comes twice.
     """
-    policies = list(split_policies(text)) or [*POLICIES, POOLED_REFERENCE]
+    if text is None:
+        return [*POLICIES, POOLED_REFERENCE]
+    policies = list(split_policies(text))
+    if not policies:
+        raise SimulateError(f"--policies {text!r} names none; leave it out for all of them")
     for policy in policies:
         if policies.count(policy) > 1:
             raise SimulateError(f"--policies: {policy} is given twice")

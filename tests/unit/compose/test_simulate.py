@@ -142,6 +142,8 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
         (("--speed", "0"), "--speed: '0' is not a number above 0"),
         (("--speed", "nan"), "--speed: 'nan' is not a number above 0"),
         (("--profile", "z80"), "--profile: no profile 'z80'; known are h100-llama-3.1-8b"),
+        (("--policies", ""), "--policies '' names none; leave it out for all of them"),
+        (("--policies", ",,"), "--policies ',,' names none; leave it out for all of them"),
         (("--policies", "nonsense"), "--policies: unknown policy 'nonsense'"),
         (("--policies", "seconds,seconds"), "--policies: seconds is given twice"),
         (("--policies", "dynamo_kv:overlap=4"), "unknown parameter 'overlap'"),
@@ -150,6 +152,9 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
         (("--slo", "itl=1s"), "'itl=1s' is not known; give ttft and tpot"),
         (("--scrape-lag", "x"), "--scrape-lag: 'x' is not a duration"),
         (("--mismatch", "1.5"), "--mismatch is 1.5; give 0 or more, below 1"),
+        (("--duration", "-5s"), "--duration: '-5s' is not a duration such as 500ms"),
+        (("--duration", "-5"), "--duration: '-5' is not more than 0"),
+        (("--scrape-lag", "-.5s"), "--scrape-lag: '-.5s' is not a duration"),
         (("--duration", "0"), "--duration: '0' is not more than 0"),
         (("--index", "guessed"), "--index: invalid choice"),
         (("--seed", "-1"), "--seed: '-1' is not a whole number"),
@@ -195,7 +200,7 @@ def test_policies_with_parameters():
         "round_robin",
     ]
     assert parse_policies("pooled_reference") == ["pooled_reference"]
-    assert parse_policies("") == [*POLICIES, "pooled_reference"]
+    assert parse_policies(None) == [*POLICIES, "pooled_reference"]
     with pytest.raises(SimulateError, match="pooled_reference"):
         parse_policies("unknown_one")
 
