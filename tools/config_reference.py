@@ -125,6 +125,8 @@ def _scalar(shape: Scalar) -> str:
         words.append(f"from {shape.minimum:g}")
     if shape.maximum is not None:
         words.append(f"to {shape.maximum:g}")
+    if shape.below is not None:
+        words.append(f"and below {shape.below:g}")
     return " ".join(words)
 
 

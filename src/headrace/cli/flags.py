@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - no public name
@@ -19,6 +20,12 @@ FAILED = 1
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line; the whole usage is one `--help` away."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - as argparse takes them
+        super().__init__(**options)
+        # `-5s` behind a flag is a value, and its reader says what is wrong with it; argparse takes
+        # only plain negative numbers for values, and anything else for a flag nobody knows.
+        self._negative_number_matcher = re.compile(r"-\.?[0-9]")
 
     def error(self, message: str) -> NoReturn:
         """Exits with `USAGE_ERROR`."""

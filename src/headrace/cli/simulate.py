@@ -10,6 +10,8 @@ from headrace.cli import flags
 from headrace.cli.flags import Commands, Parser, refuse
 from headrace.cli.simulate_scaling import add_simulate_scaling
 
+_replicas = flags.whole(1, 10_000)
+
 
 def add_simulate(commands: Commands) -> None:
     """Adds the command and its flags."""
@@ -21,7 +23,7 @@ def add_simulate(commands: Commands) -> None:
     )
     _add_traffic(simulate)
     add = simulate.add_argument
-    add("--replicas", type=flags.count, default=8, metavar="N", help="how many engines (8)")
+    add("--replicas", type=_replicas, default=8, metavar="N", help="engines, up to 10,000 (8)")
     add(
         "--profile",
         default="h100-llama-3.1-8b",
@@ -36,7 +38,6 @@ def add_simulate(commands: Commands) -> None:
     )
     add(
         "--policies",
-        default="",
         metavar="A,B",
         help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
     )

@@ -22,7 +22,6 @@ def add_simulate_scaling(commands: Commands) -> None:
     add = scaling.add_argument
     add(
         "--scalers",
-        default="",
         metavar="A,B",
         help="which, with parameters if wanted: headrace,llmd_slo:up=0.45,down=0.3 (all)",
     )
@@ -75,9 +74,8 @@ def _add_demand(scaling: Parser) -> None:
     )
     add(
         "--lengths",
-        default="lognormal:cv=1",
         metavar="FILE",
-        help="how lengths lie around the means of --rates: as in this trace (%(default)s)",
+        help="how lengths lie around the means of --rates: as in this trace (lognormal:cv=1)",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
-from headrace.compose.terminal import Terminal
+from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
 from headrace.config.profile_file import engine_of
 from headrace.core.quantities import parse_duration
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 """Emulated engines serve this machine only."""
+LAST_PORT = 65535
+"""Beyond it the system begins again at 0, which stands for any free one."""
 
 
 def parse_script(text: str) -> Script:
@@ -151,8 +153,10 @@ def run_engines(
     With port 0 each takes a free one. None listens before `load_s` are over. Return the exit code.
     Raises StartError.
     """
-    engines = [_Engine(settings, timing) for _ in range(count)]
     kv_port = timing.kv_events_port or 0 if isinstance(timing, Modelled) else 0
+    _check_ports("--port", port, count, each=1)
+    _check_ports("--kv-events", kv_port, count, each=2)
+    engines = [_Engine(settings, timing) for _ in range(count)]
     return run_loop(_run(engines, port, kv_port, load_s, terminal))
 
 
@@ -173,6 +177,19 @@ async def _run(
         for engine in engines:
             await engine.close()
     return 0
+
+
+def _check_ports(option: str, first: int, count: int, each: int) -> None:
+    """Raise StartError where the engines' ports, `each` for one, go beyond the last there is."""
+    last = first + each * count - 1
+    if not first or last <= LAST_PORT:
+        return  # a free one is taken for each, or all are there
+    highest = LAST_PORT - each * count + 1
+    fitting = f"{highest} or less, or 0" if highest > 0 else "0"
+    raise StartError(
+        f"{option} {first}: {counted(count, 'engine')} would take the ports {first} to {last}, and "
+        f"{LAST_PORT} is the last one; give {fitting} for free ones"
+    )
 
 
 def _publisher() -> KvEventPublisher:

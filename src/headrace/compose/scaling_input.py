@@ -25,20 +25,23 @@ from headrace.traffic.trace import Trace, TraceError
 MOST_EVENTS = 400_000
 """Requests up to which `--mode auto` plays each of them."""
 EVENT_HOURS = 6.0
+DEFAULT_LENGTHS = "lognormal:cv=1"
 MOST_EVENTS_ASKED = 5_000_000
 """Up to which it does when asked to."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingOptions:
-    """The flags as they were given; `scalers` "" means all. Of `rates` and `trace` one is given."""
+    """The flags as they were given; `scalers` None means all, `lengths` None those of a trace, or
+    `DEFAULT_LENGTHS` of rates. Of `rates` and `trace` one is given.
+    """
 
     rates: Path | None = None
     trace: Path | None = None
-    scalers: str = ""
+    scalers: str | None = None
     cold_start: str = "240s"
     rate_scale: float = 1.0
-    lengths: str = "lognormal:cv=1"
+    lengths: str | None = None
     slo: str = "ttft=2s,tpot=50ms"
     profile: str = "h100-llama-3.1-8b"
     min: int = 1
@@ -85,13 +88,17 @@ def scaling_settings(options: ScalingOptions) -> ScalingSimulation:
         raise SimulateError(f"--{error}") from None
 
 
-def parse_scalers(text: str, settings: ScalingSimulation, workload: ScalingWorkload) -> list[str]:
-    """The scalers in a list such as `headrace,llmd_slo:up=0.45,down=0.3`; nothing means all.
+def parse_scalers(
+    text: str | None, settings: ScalingSimulation, workload: ScalingWorkload
+) -> list[str]:
+    """The scalers in a list such as `headrace,llmd_slo:up=0.45,down=0.3`; None means all.
 
     Raises:
-        SimulateError: one is not known, has a wrong parameter, or comes twice.
+        SimulateError: none is named, one is not known, has a wrong parameter, or comes twice.
     """
-    scalers = list(_split(text)) or list(NAMES)
+    scalers: list[str] = [*NAMES] if text is None else list(_split(text))
+    if not scalers:
+        raise SimulateError(f"--scalers {text!r} names none; leave it out for all of them")
     for written in scalers:
         if scalers.count(written) > 1:
             raise SimulateError(f"--scalers: {written} is given twice")
@@ -110,6 +117,10 @@ def scaling_workload(options: ScalingOptions, settings: ScalingSimulation) -> Sc
     """
     if (options.rates is None) == (options.trace is None):
         raise SimulateError("give --rates FILE.csv or --trace FILE, one of them")
+    if options.trace is not None and options.lengths is not None:
+        raise SimulateError(
+            f"--lengths {options.lengths} is for --rates; a trace has its own, so leave it out"
+        )
     try:
         if options.rates is not None:
             workload = _of_rates(options, options.rates, settings)
@@ -129,7 +140,7 @@ def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
     with _opened(path) as lines:
         rates = read_rates(str(path), lines)
     rates = rates.scaled(options.rate_scale)
-    spread = _spread(options.lengths, options.seed)
+    spread = _spread(options.lengths or DEFAULT_LENGTHS, options.seed)
     if not _plays_events(options.mode, rates):
         demand = Demand(
             rates, spread, settings.engine, tick_s=tick_for(rates.end_s), seed=options.seed

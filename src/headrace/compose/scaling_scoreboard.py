@@ -12,7 +12,13 @@ from headrace.core.quantities import format_duration
 from headrace.simulator.scaling.scalers import ORACLE, OWN
 from headrace.simulator.scaling.scores import ScalingScores
 from headrace.simulator.scaling.settings import ScalingSimulation
-from headrace.simulator.scaling.sweep import better_in_both, gap_closed, is_reference
+from headrace.simulator.scaling.sweep import (
+    Cheapest,
+    better_in_both,
+    cheapest_at,
+    gap_closed,
+    is_reference,
+)
 
 HEADS = ("attainment %", "tokens %", "replica-hours", "mean", "peak", "changes")
 
@@ -61,10 +67,20 @@ def verdict(runs: Sequence[ScalingScores], goal: float) -> list[str]:
     else:
         said = f"no baseline has both more attainment and fewer replica-hours than {OWN}"
     lines = [said]
-    closed = gap_closed(runs, goal)
-    if closed is not None:
-        lines.append(
-            f"at {goal:.0%}, {OWN} closes {closed:.0%} of the gap between the cheapest baseline "
-            "and the oracle"
-        )
+    cheapest = cheapest_at(runs, goal)
+    if cheapest is not None:
+        lines.append(f"at {goal:.0%}, {_place(cheapest, gap_closed(runs, goal))}")
     return lines
+
+
+def _place(cheapest: Cheapest, closed: float | None) -> str:
+    """Where `headrace` stands between baseline and oracle, or on which side of both."""
+    own, baseline, oracle = (run.replica_hours for run in cheapest)
+    best = f"the cheapest baseline, {cheapest.baseline.scaler}"
+    if closed is not None:
+        return f"{OWN} closes {closed:.0%} of the gap between the cheapest baseline and the oracle"
+    if own < oracle:
+        return f"{OWN} takes fewer replica-hours ({own:,.2f}) than the oracle ({oracle:,.2f})"
+    if own > baseline:
+        return f"{OWN} takes more replica-hours ({own:,.2f}) than {best} ({baseline:,.2f})"
+    return f"there is no gap to close: {best}, takes what the oracle takes ({oracle:,.2f} h)"

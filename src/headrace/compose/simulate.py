@@ -12,6 +12,7 @@ from headrace.compose.scoreboard import scoreboard
 from headrace.compose.simulation_input import (
     SimulateError,
     SimulateOptions,
+    expected_scrapes,
     parse_policies,
     settings_of,
     workload_of,
@@ -23,6 +24,11 @@ from headrace.simulator.runs import PolicyRun, run_policies
 from headrace.simulator.settings import SimulationSettings
 from headrace.simulator.sweep import combinations, defaults_and_best
 from headrace.simulator.workloads import FileWorkload, GeneratedWorkload
+
+SCRAPE_S = 10e-6
+"""What a scrape of an engine takes to play, about."""
+MANY_SCRAPES = 6e6
+"""From here on it is said how long they take."""
 
 
 def simulate(options: SimulateOptions, terminal: Terminal) -> int:
@@ -41,6 +47,10 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
     settings = settings_of(options, workload.block_tokens)
     for note in workload.notes:
         terminal.status(f"{workload.name}: {note}")
+    scrapes = expected_scrapes(settings, workload)
+    if scrapes > MANY_SCRAPES:
+        minutes = counted(round(scrapes * SCRAPE_S / 60), "minute")
+        terminal.status(f"{scrapes:,.2g} scrapes of metrics take some {minutes} a policy")
     played = policies
     if options.sweep:
         tried = (text for policy in policies for text in combinations(policy))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.compose.scaling_input import (
+    DEFAULT_LENGTHS,
     ScalingOptions,
     parse_scalers,
     scaling_settings,
@@ -16,7 +17,7 @@ from headrace.compose.scaling_input import (
 )
 from headrace.compose.scaling_scoreboard import scaling_scoreboard, verdict
 from headrace.compose.simulation_input import SimulateError
-from headrace.compose.terminal import Terminal
+from headrace.compose.terminal import Terminal, counted
 from headrace.core.quantities import format_duration
 from headrace.simulator.scaling.report import scaling_report
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
@@ -46,7 +47,7 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
     if options.sweep:
         played = list(dict.fromkeys(text for each in scalers for text in combinations(each)))
     every = _play(settings, workload, played, options.jobs or _cores(), terminal)
-    terminal.status(f"{len(every)} runs in {time.perf_counter() - began_s:.1f} s")
+    terminal.status(f"{counted(len(every), 'run')} in {time.perf_counter() - began_s:.1f} s")
     runs = defaults_and_best(scalers, every, settings.goal) if options.sweep else every
     scores = [run.scores for run in runs]
     if options.report is not None:
@@ -100,10 +101,10 @@ def _play(
 
 def _said(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
     demand = workload.demand
-    requests = sum(demand.requests)
+    requests = counted(round(sum(demand.requests)), "request")
     span = f"{demand.end_s / 3600:,.1f} h"
     played = _played_as(settings, workload)
-    return f"{workload.name}: {requests:,.0f} requests in {span}, played as {played}"
+    return f"{workload.name}: {requests} in {span}, played as {played}"
 
 
 def _played_as(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
@@ -129,7 +130,7 @@ def _parameters(
         ("requests", f"{sum(demand.requests):,.0f}"),
         ("length", format_duration(round(demand.end_s))),
         ("rate scale", f"{options.rate_scale:g}"),
-        ("lengths", "the trace's" if options.trace is not None else options.lengths),
+        ("lengths", _lengths(options)),
         ("played as", _played_as(settings, workload)),
         ("cold start", options.cold_start),
         ("SLO", options.slo),
@@ -137,6 +138,10 @@ def _parameters(
         ("replicas", f"{options.min} to {options.max}"),
         ("seed", str(options.seed)),
     ]
+
+
+def _lengths(options: ScalingOptions) -> str:
+    return "the trace's" if options.trace is not None else options.lengths or DEFAULT_LENGTHS
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from math import gcd
 from pathlib import Path
 
+from headrace.compose.terminal import counted
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import engine_of
 from headrace.core.policies import POLICIES, make_policy, split_policies
@@ -24,6 +25,8 @@ from headrace.traffic.trace import TraceError
 DEFAULT_RATE = 1.0
 """Requests per second and replica of generated traffic."""
 DEFAULT_REQUESTS = 10_000
+MOST_SCRAPES = 1e9
+"""Of engines' metrics in a run: some three hours."""
 
 
 class SimulateError(Exception):
@@ -32,7 +35,7 @@ class SimulateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SimulateOptions:
-    """The flags as they were given; `policies` "" means all, `jobs` None one per core.
+    """The flags as they were given; `policies` None means all, `jobs` None one per core.
 
     With `sweep` each policy is played with all parameters worth trying, too.
 
@@ -46,7 +49,7 @@ class SimulateOptions:
     replicas: int = 8
     profile: str = "h100-llama-3.1-8b"
     kv_tokens: int | None = None
-    policies: str = ""
+    policies: str | None = None
     sweep: bool = False
     slo: str = "ttft=2s,tpot=50ms"
     scrape_lag: str = "1s"
@@ -87,15 +90,37 @@ def settings_of(options: SimulateOptions, block_tokens: int) -> SimulationSettin
         raise SimulateError(f"--{error}") from None
 
 
-def parse_policies(text: str) -> list[str]:
-    """The policies in a list such as `seconds,dynamo_kv:overlap_weight=4,temperature=0`.
-
-    Nothing means all there are, and the pooled reference.
+def expected_scrapes(
+    settings: SimulationSettings, workload: FileWorkload | GeneratedWorkload
+) -> float:
+    """How often engines will be asked for their metrics, which takes time where nothing runs too.
 
     Raises:
-        SimulateError: one is not known, has a wrong parameter, or comes twice.
+        SimulateError: so often that no run would end.
     """
-    policies = list(split_policies(text)) or [*POLICIES, POOLED_REFERENCE]
+    scrapes = settings.replicas * workload.span_s / settings.scrape_period_s
+    if not scrapes <= MOST_SCRAPES:
+        raise SimulateError(
+            f"{counted(settings.replicas, 'replica')} over {workload.span_s:,.6g} s are scraped "
+            f"{scrapes:,.2g} times, and {MOST_SCRAPES:,.2g} take hours; give a higher --speed, a "
+            "shorter --duration or fewer --replicas"
+        )
+    return scrapes
+
+
+def parse_policies(text: str | None) -> list[str]:
+    """The policies in a list such as `seconds,dynamo_kv:overlap_weight=4,temperature=0`.
+
+    None means all there are, and the pooled reference.
+
+    Raises:
+        SimulateError: none is named, one is not known, has a wrong parameter, or comes twice.
+    """
+    if text is None:
+        return [*POLICIES, POOLED_REFERENCE]
+    policies = list(split_policies(text))
+    if not policies:
+        raise SimulateError(f"--policies {text!r} names none; leave it out for all of them")
     for policy in policies:
         if policies.count(policy) > 1:
             raise SimulateError(f"--policies: {policy} is given twice")

@@ -226,6 +226,8 @@ def _out_of_range(shape: Scalar, value: Value) -> str | None:
         return f"must be above {_figure(shape.kind, shape.above)}"
     if shape.maximum is not None and value > shape.maximum:
         return f"must be at most {_figure(shape.kind, shape.maximum)}"
+    if shape.below is not None and value >= shape.below:
+        return f"must be below {_figure(shape.kind, shape.below)}"
     return None
 
 

@@ -99,6 +99,7 @@ def _scalar(shape: Scalar) -> dict[str, Any]:
         "minimum": shape.minimum,
         "maximum": shape.maximum,
         "exclusiveMinimum": shape.above,
+        "exclusiveMaximum": shape.below,
         "enum": list(shape.choices) or None,
     }
     schema |= {name: bound for name, bound in bounds.items() if bound is not None}

@@ -4,8 +4,8 @@ The house's naming rule carries the meaning: a float field `connect_s` is a dura
 `connect: 5s`, an int field `max_body_bytes` a size written `max_body: 64MiB` (in a file the unit
 stands with the value), `*_ratio` lies in 0-1, counts named `max_*` and `failures` are at least 1,
 intervals, timeouts and weights are above 0, and no number is negative.
-`metadata` of a field can say more: `choices`, `parameters`, `minimum`, `maximum`, `above`. The text
-under an attribute is its description.
+`metadata` of a field can say more, by the names in `_SAID`. The text under an attribute is its
+description.
 
 Binding, printing, the JSON Schema and the reference page all read these shapes.
 """
@@ -54,6 +54,8 @@ class Scalar:
     maximum: float | None = None
     above: float | None = None
     """An exclusive minimum."""
+    below: float | None = None
+    """An exclusive maximum."""
     choices: tuple[str, ...] = ()
     parameters: bool = False
     """Whether a choice may have `:name=number,…` behind it; these are checked with the parts."""
@@ -131,6 +133,7 @@ _DERIVED = {
 _NAMED_BY = {Alias: "name", Tier: "name"}
 _COUNTS = {"failures", "concurrency", "decisions", "learn_from_streams"}
 _SPANS = ("interval_s", "timeout_s", "window_s", "backoff_s")
+_SAID = {"choices", "parameters", "minimum", "maximum", "above", "below"}
 _FIELD_NAME = re.compile(r"`([a-z][a-z0-9_]*)`")
 _SHORT = {Alias: "targets", Target: "model"}
 
@@ -205,6 +208,9 @@ def _shape(cls: type, hint: Hint, each: Field[Any]) -> Shape:
 
 def _scalar(cls: type, hint: Hint, each: Field[Any]) -> Scalar:
     name = each.name
+    unread = [said for said in each.metadata if said not in _SAID]
+    if unread:  # a bound that is written down and not kept
+        raise TypeError(f"{name}: nobody reads {', '.join(unread)} of its metadata")
     if hint is bool:
         return Scalar(Kind.FLAG)
     if hint is str:
@@ -241,7 +247,8 @@ def _bounded(cls: type, kind: Kind, each: Field[Any]) -> Scalar:
     if "above" in each.metadata:
         minimum, above = None, each.metadata["above"]
     minimum = each.metadata.get("minimum", minimum)
-    return Scalar(kind, minimum, each.metadata.get("maximum", maximum), above)
+    maximum = each.metadata.get("maximum", maximum)
+    return Scalar(kind, minimum, maximum, above, each.metadata.get("below"))
 
 
 def attribute_docs(cls: type) -> dict[str, str]:

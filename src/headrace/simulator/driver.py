@@ -124,6 +124,7 @@ class Simulation:
             name: _Engine(name, spec, records_kv=settings.kv_events)
             for name, spec in zip(replica_names(len(specs)), specs, strict=True)
         }
+        self._in_turn: list[_Engine] | None = None  # as they are scraped; made when needed
         self._core = Dispatcher(
             _dispatcher_settings(settings),
             random.Random(f"dispatcher {settings.seed}"),  # noqa: S311 - no secrets
@@ -167,7 +168,9 @@ class Simulation:
 
         def sample() -> None:
             nonlocal count
-            engines = list(self._engines.values())
+            engines = self._in_turn
+            if engines is None:
+                engines = self._in_turn = list(self._engines.values())
             if engines:
                 self._scrape(engines[count % len(engines)])
             count += 1
@@ -187,6 +190,7 @@ class Simulation:
         """A replica has become ready."""
         engine = _Engine(name, spec, records_kv=self._settings.kv_events)
         self._engines[name] = engine
+        self._in_turn = None
         self._tell(ReplicaChanged(name, POOL, f"http://{name}", ready=True))
         self._tell(Scraped(name, _report(engine.model)))
 
@@ -197,6 +201,7 @@ class Simulation:
     def _remove_engine(self, name: str) -> None:
         """It is gone; nothing runs there."""
         del self._engines[name]
+        self._in_turn = None
         self._tell(ReplicaGone(name))
 
     # ---- requests

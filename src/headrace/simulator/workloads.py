@@ -44,6 +44,11 @@ class FileWorkload:
         """In order of arrival."""
         return self.trace.requests
 
+    @property
+    def span_s(self) -> float:
+        """Seconds until the last one arrives."""
+        return self.trace.requests[-1].arrival_s
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratedWorkload:
@@ -85,6 +90,14 @@ class GeneratedWorkload:
     def block_tokens(self) -> int:
         """Tokens behind each block id."""
         return KINDS[self.kind][0]
+
+    @property
+    def span_s(self) -> float:
+        """Seconds until the last one arrives, about."""
+        span_s = self.count / self.requests_per_s
+        if self.duration_s is not None:
+            span_s = min(span_s, self.duration_s)
+        return span_s / self.speed
 
     @property
     def requests(self) -> Iterator[TraceRequest]:

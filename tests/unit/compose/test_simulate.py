@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.compose import simulate as command
 from headrace.compose.simulation_input import SimulateError, parse_policies, parse_slo
 from headrace.core.policies import POLICIES
 from headrace.simulator.settings import Slo
@@ -42,6 +43,21 @@ def test_json(run, trace):
     assert [run["policy"] for run in document["runs"]] == ["seconds", "round_robin"]
     assert {run["requests"] for run in document["runs"]} == {20}
     assert "seconds" in err
+
+
+def test_a_run_of_minutes_is_announced(run, trace, monkeypatch):
+    monkeypatch.setattr(command, "MANY_SCRAPES", 70)
+    flags = ("--trace", trace, "--policies", "round_robin", "--json")
+    _, _, err = run(*flags)
+    assert "76 scrapes of metrics take some 0 minutes a policy" in err
+    _, _, err = run(*flags, "--replicas", "2")
+    assert "scrapes" not in err
+
+
+def test_generated_traffic_that_would_take_for_ever_is_refused(run):
+    code, out, err = run("--traffic", "single_shots:rate=1e-6,requests=5000")
+    assert (code, out) == (2, "")
+    assert "8 replicas over 5e+09 s are scraped 4e+10 times" in err
 
 
 def test_duration_is_cut_before_speed(run, trace):
@@ -114,9 +130,20 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
     ("flags", "said"),
     [
         (("--replicas", "0"), "--replicas: '0' is not a whole number"),
+        (("--replicas", "1000000"), "--replicas: '1000000' is not a whole number from 1 to 10,000"),
+        (
+            ("--speed", "1e-9"),
+            (
+                "8 replicas over 9.5e+09 s are scraped 7.6e+10 times, and 1e+09 take hours; give a "
+                "higher --speed, a shorter --duration or fewer --replicas"
+            ),
+        ),
+        (("--speed", "1e-320"), "8 replicas over inf s are scraped inf times"),
         (("--speed", "0"), "--speed: '0' is not a number above 0"),
         (("--speed", "nan"), "--speed: 'nan' is not a number above 0"),
         (("--profile", "z80"), "--profile: no profile 'z80'; known are h100-llama-3.1-8b"),
+        (("--policies", ""), "--policies '' names none; leave it out for all of them"),
+        (("--policies", ",,"), "--policies ',,' names none; leave it out for all of them"),
         (("--policies", "nonsense"), "--policies: unknown policy 'nonsense'"),
         (("--policies", "seconds,seconds"), "--policies: seconds is given twice"),
         (("--policies", "dynamo_kv:overlap=4"), "unknown parameter 'overlap'"),
@@ -125,6 +152,9 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
         (("--slo", "itl=1s"), "'itl=1s' is not known; give ttft and tpot"),
         (("--scrape-lag", "x"), "--scrape-lag: 'x' is not a duration"),
         (("--mismatch", "1.5"), "--mismatch is 1.5; give 0 or more, below 1"),
+        (("--duration", "-5s"), "--duration: '-5s' is not a duration such as 500ms"),
+        (("--duration", "-5"), "--duration: '-5' is not more than 0"),
+        (("--scrape-lag", "-.5s"), "--scrape-lag: '-.5s' is not a duration"),
         (("--duration", "0"), "--duration: '0' is not more than 0"),
         (("--index", "guessed"), "--index: invalid choice"),
         (("--seed", "-1"), "--seed: '-1' is not a whole number"),
@@ -170,7 +200,7 @@ def test_policies_with_parameters():
         "round_robin",
     ]
     assert parse_policies("pooled_reference") == ["pooled_reference"]
-    assert parse_policies("") == [*POLICIES, "pooled_reference"]
+    assert parse_policies(None) == [*POLICIES, "pooled_reference"]
     with pytest.raises(SimulateError, match="pooled_reference"):
         parse_policies("unknown_one")
 

@@ -122,18 +122,31 @@ def test_a_sweep_shows_each_at_its_best_too(run, rates):
         (("--scalers", "llmd"), "--scalers: no scaler 'llmd'; known are headrace, "),
         (("--scalers", "static,static"), "--scalers: static is given twice"),
         (("--scalers", "static:x=1"), "--scalers: scaler 'static:x=1': 'x=1' is no parameter"),
+        (("--scalers", "hpa_cpu:target=0"), "target=0': target is 0; give 0.001 to 10"),
         (("--policy", "second"), "--policy: unknown policy 'second', did you mean 'seconds'?"),
         (
             ("--policy", "seconds", "--mode", "fluid"),
             "--policy seconds: a fluid has no router; take --mode events",
         ),
+        (("--scalers", ""), "--scalers '' names none; leave it out for all of them"),
+        (("--scalers", ",,"), "--scalers ',,' names none; leave it out for all of them"),
+        (("--cold-start", "-1s"), "--cold-start: '-1s' is not a duration such as"),
+        (("--cold-start", "25h"), "--cold-start is 90000 s; give 0 to 86400"),
         (("--cold-start", "soon"), "--cold-start: 'soon' is not a duration such as"),
         (("--lengths", "lognormal:sd=1"), "--lengths lognormal:sd=1: 'sd=1' is not cv=NUMBER"),
         (("--lengths", "no.jsonl"), "--lengths: no.jsonl: cannot read it: No such file"),
-        (("--min", "9", "--max", "4"), "--min 9 and max 4 are not in order"),
+        (("--min", "9", "--max", "4"), "--min 9 is more than --max 4"),
         (("--profile", "h100"), "--profile: no profile 'h100'"),
         (("--rate-scale", "0"), "--rate-scale: '0' is not a number above 0"),
         (("--slo", "ttft=1"), None),
+        (
+            ("--profile", "l4-llama-3.1-8b"),
+            (
+                "--slo tpot=50ms: a step of l4-llama-3.1-8b takes at least 62.0 ms, so that no "
+                "number of replicas meets it; give a higher tpot or another --profile"
+            ),
+        ),
+        (("--slo", "tpot=1ms"), "--slo tpot=1ms: a step of h100-llama-3.1-8b takes at least 7.0"),
         (("--report", "no/where.html"), "no/where.html: cannot write: no is no directory"),
     ],
 )
@@ -145,6 +158,18 @@ def test_what_cannot_be_used_is_one_line(run, rates, arguments, said):
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.splitlines()) <= 2
+
+
+def test_lengths_beside_a_trace_that_has_its_own_are_refused(run, tmp_path):
+    file = tmp_path / "trace.jsonl"
+    file.write_text('{"timestamp": 0, "input_length": 800, "output_length": 60}')
+    code, out, err = run("--trace", file, "--lengths", "lognormal:cv=1")
+    assert (code, out) == (2, "")
+    assert "--lengths lognormal:cv=1 is for --rates; a trace has its own, so leave it out" in err
+    code, _, err = run("--trace", file, "--scalers", "static", "--json")
+    assert code == 0
+    assert "1 request in" in err
+    assert "1 run in" in err
 
 
 def test_a_file_that_is_no_rates_is_named_with_its_line(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,23 @@ def test_the_shipped_schema_is_fresh():
     assert config_reference.SCHEMA.read_text("utf-8") == schema_text(), (
         "run: python -m tools.config_reference"
     )
+
+
+def test_a_share_that_must_stay_below_one_says_so_in_the_schema_and_the_reference():
+    attainment = json.loads(schema_text())["$defs"]["ScalingTarget"]["properties"]["attainment"]
+    assert (attainment["exclusiveMinimum"], attainment["exclusiveMaximum"]) == (0, 1)
+    assert "| `attainment` | number above 0 and below 1 |" in config_reference.page()
+
+
+def test_a_bound_that_nobody_would_read_is_refused():
+    @dataclass(frozen=True)
+    class Settings:
+        """Settings."""
+
+        share: float = field(default=0.5, metadata={"beneath": 1})
+
+    with pytest.raises(TypeError, match="share: nobody reads beneath"):
+        section_of(Settings)
 
 
 def sections(shape, seen):

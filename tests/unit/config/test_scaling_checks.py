@@ -58,6 +58,14 @@ def test_a_section_becomes_what_the_core_is_told(tmp_path: Path):
             *("pools: {p: {}}\n  keda: {tls: {cert_file: a.pem, key_file: b.pem}}", "keda.tls"),
             "a.pem",
         ),
+        *(
+            (f"pools: {{p: {{target: {{attainment: {given}}}}}}}", "target.attainment: ", said)
+            for given, said in (
+                ("1", "is 1; must be below 1"),
+                ("1.5", "is 1.5; must be below 1"),
+                ("0", "is 0; must be above 0"),
+            )
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, section: str, where: str, said: str):

@@ -27,7 +27,9 @@ class ControlLoop:
         self._settings = settings
         self._scaler = scaler
         self._actuator = Actuator(scaler.behaviour, settings.min_replicas, settings.max_replicas)
-        first = getattr(scaler, "starts_with", 0) or first_replicas(settings, demand)
+        first = getattr(scaler, "starts_with", None)
+        if first is None:
+            first = first_replicas(settings, demand)
         first = min(max(first, settings.min_replicas), settings.max_replicas)
         self.fleet = SimulatedFleet(first, settings.cold_start_s)
         self.timeline = Timeline()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headrace.core.quantities import format_duration
 from headrace.engine_model.spec import EngineSpec
 from headrace.simulator.settings import Slo
 
@@ -38,10 +39,19 @@ class ScalingSimulation:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cold_start_s <= 86_400.0:
-            raise ValueError(f"cold_start is {self.cold_start_s:g} s; give 0 to 86400")
-        if not 0 <= self.min_replicas <= self.max_replicas:
-            raise ValueError(
-                f"min {self.min_replicas} and max {self.max_replicas} are not in order from 0"
-            )
+            raise ValueError(f"cold-start is {self.cold_start_s:g} s; give 0 to 86400")
+        if self.min_replicas < 0:
+            raise ValueError(f"min is {self.min_replicas}; give 0 or more")
         if self.max_replicas < 1:
             raise ValueError(f"max is {self.max_replicas}; give 1 or more")
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min {self.min_replicas} is more than --max {self.max_replicas}")
+        latency, tpot_s = self.engine.latency, self.slo.tpot_s
+        if latency.per_step_s >= tpot_s:
+            # What a replica bears at its target, the yardstick of all loads here, would be nothing.
+            step = f"{latency.per_step_s * 1000:.1f} ms"
+            raise ValueError(
+                f"slo tpot={format_duration(tpot_s)}: a step of {latency.name} takes at least "
+                f"{step}, so that no number of replicas meets it; give a higher tpot or another "
+                "--profile"
+            )

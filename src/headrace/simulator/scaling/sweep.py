@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import NamedTuple
 
 from headrace.simulator.scaling.scalers import NAMES, ORACLE, OWN, parameters_of, sweep_of
 from headrace.simulator.scaling.scores import ScalingRun, ScalingScores
@@ -60,18 +61,42 @@ def better_in_both(runs: Sequence[ScalingScores]) -> list[ScalingScores]:
     return [run for run in runs if not is_reference(run.scaler) and run.beats(own)]
 
 
+class Cheapest(NamedTuple):
+    """Of the runs that reach the goal, those with the fewest replica-hours."""
+
+    own: ScalingScores
+    baseline: ScalingScores
+    oracle: ScalingScores
+
+
+def cheapest_at(runs: Sequence[ScalingScores], goal: float) -> Cheapest | None:
+    """What is compared at the goal; None where one of the three does not reach it."""
+    reached = [run for run in runs if run.attainment >= goal]
+    own = [run for run in reached if run.scaler.partition(":")[0] == OWN]
+    baselines = [run for run in reached if not is_reference(run.scaler)]
+    oracle = [run for run in reached if run.scaler.partition(":")[0] == ORACLE]
+    if not (own and baselines and oracle):
+        return None
+    return Cheapest(*(min(each, key=_replica_hours) for each in (own, baselines, oracle)))
+
+
 def gap_closed(runs: Sequence[ScalingScores], goal: float) -> float | None:
     """What part of the way from the best baseline to the oracle `headrace` goes, at the goal.
 
-    In replica-hours, of runs that reach it; None where one of the three does not.
+    In replica-hours; None where one of the three does not reach it, or where `headrace` is not
+    between the other two, so that it is no part.
     """
-    reached = [run for run in runs if run.attainment >= goal]
-    own = [run.replica_hours for run in reached if run.scaler.partition(":")[0] == OWN]
-    oracle = [run.replica_hours for run in reached if run.scaler.partition(":")[0] == ORACLE]
-    others = [run.replica_hours for run in reached if not is_reference(run.scaler)]
-    if not (own and oracle and others) or min(others) <= min(oracle):
+    cheapest = cheapest_at(runs, goal)
+    if cheapest is None:
         return None
-    return (min(others) - min(own)) / (min(others) - min(oracle))
+    own, baseline, oracle = map(_replica_hours, cheapest)
+    if not oracle <= own <= baseline or oracle == baseline:
+        return None
+    return (baseline - own) / (baseline - oracle)
+
+
+def _replica_hours(run: ScalingScores) -> float:
+    return run.replica_hours
 
 
 def is_reference(scaler: str) -> bool:

@@ -37,9 +37,11 @@ def rates(*per_s: float, step_s: float = 600.0, prompt: float = 500.0, answer: f
 
 
 def demand(*per_s: float, cv: float = 0.0, gap_cv: float = 1.0, **kinds: Any) -> Demand:
-    return Demand(
-        rates(*per_s, **kinds), LognormalSpread(cv), ENGINE, tick_s=1.0, seed=1, gap_cv=gap_cv
-    )
+    return demand_of(rates(*per_s, **kinds), cv=cv, gap_cv=gap_cv)
+
+
+def demand_of(made: Rates, cv: float = 1.0, gap_cv: float = 1.0) -> Demand:
+    return Demand(made, LognormalSpread(cv), ENGINE, tick_s=1.0, seed=1, gap_cv=gap_cv)
 
 
 def mix(prompt: float = 500.0, answer: float = 100.0) -> RequestMix:

@@ -1,11 +1,14 @@
 """Comparisons: the oracle's search, the sweep, and the page."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from headrace.simulator.scaling.demand import demand_of_trace
 from headrace.simulator.scaling.report import scaling_report
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scaler, run_scalers
+from headrace.simulator.scaling.scalers import make_scaler
 from headrace.simulator.scaling.scores import ScalingRun, ScalingScores, Timeline
 from headrace.simulator.scaling.sweep import (
     best_at,
@@ -14,7 +17,9 @@ from headrace.simulator.scaling.sweep import (
     defaults_and_best,
     gap_closed,
 )
-from tests.unit.simulator.scaling.parts import demand, settings
+from headrace.traffic.length_spread import LognormalSpread
+from headrace.traffic.rates import arrivals_of
+from tests.unit.simulator.scaling.parts import ENGINE, demand, demand_of, rates, reading, settings
 
 WORKLOAD = ScalingWorkload("made", demand(40.0, 80.0, 120.0, 60.0, 40.0, cv=1.0, gap_cv=2.0))
 
@@ -34,6 +39,33 @@ def test_the_oracle_reaches_the_goal_with_the_least_margin():
     for name in ("llmd_slo", "hpa_rps:share=0.5", "static"):
         other = run_scaler(settings(), WORKLOAD, name).scores
         assert not other.beats(oracle)
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_the_oracle_goes_to_zero_where_nothing_comes_and_nothing_is_promised(events):
+    # Nothing, a quarter of an hour of work, nothing, work again, and a long end without any.
+    made = rates(0.0, 2.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, step_s=900.0)
+    workload = ScalingWorkload("made", demand_of(made))
+    if events:
+        requests = list(arrivals_of(made, LognormalSpread(1.0), 1))
+        workload = ScalingWorkload(
+            "made", demand_of_trace("made", requests, ENGINE, seed=1), requests
+        )
+    patient = settings(cold_start_s=100.0)
+    kept = run_scaler(patient, workload, "oracle").scores
+    freed = run_scaler(replace(patient, min_replicas=0), workload, "oracle").scores
+    assert kept.replica_hours >= 1.25  # all of the time, in events up to the last request
+    assert freed.attainment >= 0.99
+    # Two quarters of work, each with its cold start, a sync and the last streams.
+    assert 0.5 <= freed.replica_hours <= 2 * (900 + 100 + 60) / 3600
+    other = run_scaler(replace(patient, min_replicas=0), workload, "headrace").scores
+    assert other.replica_hours > freed.replica_hours
+
+
+def test_the_oracle_keeps_a_replica_while_anyone_waits():
+    oracle = make_scaler("oracle", settings(min_replicas=0), demand(0.0, 0.0, 1.0, 0.0))
+    assert oracle.wish(reading(60.0)) == 0
+    assert oracle.wish(reading(60.0, queue_depth=3.0)) == 1
 
 
 def test_runs_come_in_their_order_from_other_processes_too():
@@ -70,6 +102,9 @@ def test_who_is_better_in_both_and_how_much_of_the_gap_is_closed():
     better = scores("hpa_rps", 0.993, 119.0)
     assert better_in_both([own, better, oracle]) == [better]
     assert gap_closed([scores("headrace", 0.98, 99.0), oracle, cheap], 0.99) is None
+    assert gap_closed([own, scores("oracle", 0.99, 150.0), cheap], 0.99) is None
+    assert gap_closed([scores("headrace", 0.99, 150.0), oracle, cheap], 0.99) is None
+    assert gap_closed([scores("headrace", 0.99, 90.0), oracle, cheap], 0.99) is None
 
 
 class _Page(HTMLParser):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from headrace.simulator.scaling.actuation import DIRECT
+from headrace.simulator.scaling.parameters import RANGES
 from headrace.simulator.scaling.scalers import NAMES, make_scaler, parameters_of, sweep_of
 from headrace.simulator.scaling.scalers.dynamo_planner import DynamoPlanner, forecast
 from headrace.simulator.scaling.scalers.headrace import Headrace
@@ -34,14 +35,51 @@ def test_every_scaler_is_made_with_its_defaults_and_sweeps_what_it_has(name):
         ("nothing", "no scaler 'nothing'; known are headrace, llmd_slo,"),
         ("llmd_slo:sup=1", "scaler 'llmd_slo:sup=1': 'sup=1' is no parameter; known are up, down"),
         ("llmd_slo:up=x", "scaler 'llmd_slo:up=x': 'x' is not a number"),
-        ("static:margin=-1", "margin is -1; give 0 or more"),
-        ("static:margin=inf", "margin is inf; give 0 or more"),
+        ("static:margin=-1", "scaler 'static:margin=-1': margin is -1; give 0.001 to 1,000"),
+        ("static:margin=inf", "margin is inf; give 0.001 to 1,000"),
+        ("static:margin=nan", "margin is nan; give 0.001 to 1,000"),
+        ("static:margin=1e308", "margin is 1e308; give 0.001 to 1,000"),
+        ("oracle:margin=0", "margin is 0; give 0.001 to 1,000"),
+        ("headrace:attainment=1", "attainment is 1; give one above 0 and below 1"),
+        ("headrace:attainment=1.5", "attainment is 1.5; give one above 0 and below 1"),
+        ("headrace:attainment=0", "attainment is 0; give one above 0 and below 1"),
+        ("hpa_cpu:target=0", "target is 0; give 0.001 to 10"),
+        ("dynamo_planner:sla=0", "sla is 0; give 0.001 to 1,000"),
+        ("hpa_rps:share=0", "share is 0; give 0.001 to 10"),
+        ("hpa_rps:down_window_s=1e9", "down_window_s is 1e9; give 0 to 3,600"),
+        ("keda_queue:queue=0", "queue is 0; give 0.001 to 100,000"),
+        ("keda_queue:tokens=0", "tokens is 0; give 0.001 to 100,000"),
+        ("llmd_token:kv=0", "kv is 0; give 0.001 to 1"),
+        ("llmd_slo:up=0", "up is 0; give 0.001 to 1,000"),
     ],
 )
 def test_a_wrong_one_is_told_what_is_right(written, said):
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - the message is checked below
         make(written)
     assert said in str(raised.value)
+
+
+def test_every_parameter_has_a_range_and_is_playable_at_both_its_ends():
+    known = {parameter for name in NAMES for parameter in parameters_of(name)}
+    assert set(RANGES) == known
+    busy = {
+        "requests_per_s": 50.0,
+        "output_tokens_per_s": 5e3,
+        "queue_depth": 40.0,
+        "waiting_input_tokens": 2e4,
+        "ttft_p90_s": 3.0,
+        "tpot_p90_s": 0.1,
+        "tpot_mean_s": 0.08,
+        "running": 200.0,
+        "kv_usage": 3.0,
+    }
+    for name in NAMES:
+        for parameter in parameters_of(name):
+            ends = RANGES[parameter]
+            for end in (ends.least + 1e-9 * ends.open, ends.most - 1e-9 * ends.open):
+                scaler = make(f"{name}:{parameter}={end!r}")
+                for now in range(15, 240, 15):
+                    assert scaler.wish(reading(float(now), **busy)) >= 0
 
 
 @pytest.mark.parametrize(

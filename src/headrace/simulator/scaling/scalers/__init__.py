@@ -2,8 +2,8 @@
 
 A module has a `SCALER`: a class that is made with the settings, and with the `demand` if it asks
 for that (for a load test, or because it knows the future), and whose keyword arguments, numbers
-with defaults, are its parameters; and `SWEEP`: the values of these worth trying. Its docstring has
-the formula and its source.
+with defaults, are its parameters (their ranges are in `parameters.py`); and `SWEEP`: the values of
+these worth trying. Its docstring has the formula and its source.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from headrace.simulator.scaling.actuation import Behaviour
 from headrace.simulator.scaling.demand import Demand
+from headrace.simulator.scaling.parameters import RANGES
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 
@@ -71,8 +72,10 @@ def make_scaler(written: str, settings: ScalingSimulation, demand: Demand) -> Sc
             given[parameter] = float(value)
         except ValueError:
             raise ValueError(f"scaler {written!r}: {value!r} is not a number") from None
-        if not 0.0 <= given[parameter] < float("inf"):
-            raise ValueError(f"scaler {written!r}: {parameter} is {value}; give 0 or more")
+        if not RANGES[parameter].holds(given[parameter]):
+            raise ValueError(
+                f"scaler {written!r}: {parameter} is {value}; give {RANGES[parameter]}"
+            )
     asked = (demand,) if "demand" in signature(kind).parameters else ()
     return kind(settings, *asked, **given)
 

@@ -4,7 +4,7 @@ It is told what a gateway and a fleet tell it, no more: totals of requests, toke
 lengths of requests that ended, and each replica's phase, queue and KV usage. It asks for a number
 through KEDA, whose HPA has tolerance 0 and no window of its own, since the core has both.
 
-`attainment` is the share that must meet its targets (the goal of the comparison where it is 0).
+`attainment` is the share that must meet its targets (the goal of the comparison if none is given).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class HpaCpu:
     ) -> None:
         self.behaviour = Behaviour()
         self.period_s = settings.sync_s
-        self._target = max(target, 1e-3)
+        self._target = target
 
     def wish(self, reading: Reading) -> int:
         """See the module."""

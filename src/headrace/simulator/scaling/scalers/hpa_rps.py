@@ -32,7 +32,7 @@ class HpaRps:
     ) -> None:
         self.behaviour = replace(Behaviour(), down_window_s=down_window_s)
         self.period_s = settings.sync_s
-        self._target = max(share, 1e-3) * load_tested_rate(settings, demand)
+        self._target = share * load_tested_rate(settings, demand)
 
     def wish(self, reading: Reading) -> int:
         """See the module."""

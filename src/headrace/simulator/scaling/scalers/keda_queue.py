@@ -30,7 +30,7 @@ class KedaQueue:
     ) -> None:
         self.behaviour = replace(Behaviour(), down_window_s=down_window_s)
         self.period_s = settings.sync_s
-        self._queue, self._tokens = max(queue, 1e-6), max(tokens, 1e-6)
+        self._queue, self._tokens = queue, tokens
 
     def wish(self, reading: Reading) -> int:
         """See the module."""

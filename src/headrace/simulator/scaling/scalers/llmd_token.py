@@ -50,7 +50,7 @@ class LlmdToken:
         own_s = reading.mix.input_tokens / self.prefill_rate
         seconds = max(self._share * (self._ttft_s - own_s), LEAST_SECONDS)
         by_tokens = ceil(reading.waiting_input_tokens / self.prefill_rate / seconds - 1e-9)
-        return max(by_tokens, ceil(reading.kv_usage / max(self._kv, 1e-6) - 1e-9), 1)
+        return max(by_tokens, ceil(reading.kv_usage / self._kv - 1e-9), 1)
 
 
 SCALER = LlmdToken

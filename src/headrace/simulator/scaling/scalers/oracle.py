@@ -5,6 +5,8 @@
                it again would cost more than keeping it
     wish(t)  = the highest kept from t to t + cold start
 
+Where it may have none (`min_replicas` 0) and nothing comes, it has none once nobody waits.
+
 The margin is searched for the fewest replica-hours that reach the goal (99 %). No HPA. What nobody
 can do: the distance to it is what not knowing costs.
 """
@@ -23,6 +25,8 @@ from headrace.simulator.scaling.settings import ScalingSimulation
 
 SMOOTHED_S = 30.0
 """Bursts shorter than this are for the margin."""
+NOBODY = 0.01
+"""In a fluid a small part of a request may wait; that is nobody."""
 
 
 class Oracle:
@@ -39,7 +43,8 @@ class Oracle:
 
     def wish(self, reading: Reading) -> int:
         """See the module."""
-        return self._wish[min(round(reading.now / self._tick_s), len(self._wish) - 1)]
+        planned = self._wish[min(round(reading.now / self._tick_s), len(self._wish) - 1)]
+        return planned or int(reading.queue_depth > NOBODY)
 
 
 def _needs(settings: ScalingSimulation, demand: Demand, margin: float) -> list[int]:
@@ -50,7 +55,7 @@ def _needs(settings: ScalingSimulation, demand: Demand, margin: float) -> list[i
         rate = demand.mix(tick).rate_at(tpot_s, per_step_s)
         loads.append(demand.requests[tick] / demand.tick_s / rate)
     return [
-        max(ceil(margin * mean - 1e-9), settings.min_replicas, 1)
+        max(ceil(margin * mean - 1e-9), settings.min_replicas)
         for mean in _moving_mean(loads, window)
     ]
 
