@@ -230,7 +230,7 @@ class Front:
         self._check_room()
         _check_method(request)
         self._check_promise(notes)
-        if path in ENGINE_ADMIN:
+        if path.rstrip(b"/") in ENGINE_ADMIN:
             raise BadRequest(
                 f"{_shown(path)} changes the engine for everybody; call the engine itself.",
                 status=403,
