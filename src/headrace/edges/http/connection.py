@@ -21,7 +21,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from headrace.edges.http.cors import CorsPolicy
+from headrace.edges.http.cors import CorsPolicy, is_preflight
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header, find, render, render_fields, status_line
 from headrace.edges.http.known_heads import (
@@ -465,7 +465,9 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = math.inf
         exchange, cors = None, self._server.cors
         try:
-            if cors is None or not self._is_preflight(request, cors):
+            if cors is not None and is_preflight(request.head):
+                self.respond(*cors.preflight(request.head))
+            else:
                 exchange = self._server.handler.handle(request, self)
         except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
             _log.exception("a request could not be handled")
@@ -498,19 +500,6 @@ class ClientConnection(asyncio.Protocol):
         headers = self._server.handler.refused(refusal, request.headers)
         body = error_body(refusal.status, refusal.message, code=refusal.code)
         self.respond(500, [_JSON, *headers], body)
-
-    def _is_preflight(self, request: HttpRequest, cors: CorsPolicy) -> bool:
-        """Answer a browser's question; False if it is none."""
-        if request.method != b"OPTIONS" or request.header(b"access-control-request-method") is None:
-            return False
-        asked = request.header(b"access-control-request-headers")
-        headers = cors.preflight(request.header(b"origin"), asked)
-        if headers is None:
-            message = "This origin may not use the API (listen.cors_origins)."
-            self.respond(403, [_JSON], error_body(403, message, code="cors_refused"))
-        else:
-            self.respond(204, headers, b"")
-        return True
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read a request that offers another protocol as if it did not.
@@ -551,6 +540,8 @@ class ClientConnection(asyncio.Protocol):
         length = find(headers, b"content-length")
         if length is not None and length.isdigit() and int(length) > limits.max_body_bytes:
             return self._body_too_large()
+        if self._server.cors is not None and is_preflight(head):
+            return None  # it comes without a key
         return self._server.handler.refusal_of(head)
 
     def _body_too_large(self) -> Refusal:
@@ -564,12 +555,14 @@ class ClientConnection(asyncio.Protocol):
             return
         self._close_after = True
         self._body.clear()
-        extra = self._server.handler.refused(refusal, self._headers)
+        extra, cors = self._server.handler.refused(refusal, self._headers), self._server.cors
         if self._current is not None:
             # An answer is under way: a second one would corrupt it.
             self._queue.clear()
             return
         body = error_body(refusal.status, refusal.message, code=refusal.code)
+        if cors is not None:
+            extra = [*extra, *cors.headers_for(find(self._headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         self._transport.write(render(status_line(refusal.status), [*extra, *framing]) + body)
         self._linger()
