@@ -48,8 +48,9 @@ reset the connection, and the client might never read the error (RFC 9112 sectio
 
 _log = logging.getLogger(__name__)
 _JSON = (b"content-type", b"application/json")
-_OFFER = frozenset((b"upgrade", b"connection", b"expect"))
-"""Fields left out of a head that is read anew: what they asked for was answered or ignored."""
+_OFFER = frozenset((b"upgrade", b"expect"))
+"""Fields left out of a head that is read anew: what they asked for was answered or ignored. Without
+Upgrade there is no offer, and Connection still says which other fields go no further."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -512,7 +513,8 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(Refusal(405, "CONNECT is for proxies; this is a server.", "bad_method"))
             return
         kept = [field for field in headers if field[0] not in _OFFER]
-        head = render(b"%b %b HTTP/1.1\r\n" % (method, self._target), kept)
+        version = self._parser.get_http_version().encode()
+        head = render(b"%b %b HTTP/%b\r\n" % (method, self._target, version), kept)
         self._parser = httptools.HttpRequestParser(self)
         self._reset_message()
         self.data_received(head + rest)
