@@ -70,3 +70,12 @@ async def test_a_body_that_is_kept_back_is_asked_for_once():
             answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+async def test_thousands_of_offers_in_one_read_are_cut_short(caplog):
+    offer = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n" + OFFER + b"\r\n"
+    async with run_gateway(plain) as rig:
+        answer = await raw(rig.plane.port, offer * 3000)
+        assert b"HTTP/1.1 400" in answer
+        assert b"HTTP/1.1 500" not in answer
+    assert not caplog.records

@@ -156,7 +156,8 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.client_gone()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes, offers: int = 0) -> None:
+        """Take what was read. `offers` of another protocol were taken out before it."""
         if self._closing or (self._close_after and self._current is None):
             return
         if self._head_bytes == 0:
@@ -170,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            self._ignore_upgrade(data[upgrade.args[0] :], offers)
             return
         except httptools.HttpParserCallbackError:
             _log.exception("a request could not be read")
@@ -502,7 +503,7 @@ class ClientConnection(asyncio.Protocol):
         body = error_body(refusal.status, refusal.message, code=refusal.code)
         self.respond(500, [_JSON, *headers], body)
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _ignore_upgrade(self, rest: bytes, offers: int) -> None:
         """Read a request that offers another protocol as if it did not.
 
         A server may (RFC 9110 section 7.8); Java's client offers h2c with every first request. The
@@ -512,12 +513,15 @@ class ClientConnection(asyncio.Protocol):
         if method == b"CONNECT":
             self._refuse(Refusal(405, "CONNECT is for proxies; this is a server.", "bad_method"))
             return
+        if offers > PIPELINE_DEPTH:  # each costs a parser, a copy and some of the stack
+            self._refuse(Refusal(400, "Too many offers of another protocol at once.", "bad_http"))
+            return
         kept = [field for field in headers if field[0] not in _OFFER]
         version = self._parser.get_http_version().encode()
         head = render(b"%b %b HTTP/%b\r\n" % (method, self._target, version), kept)
         self._parser = httptools.HttpRequestParser(self)
         self._reset_message()
-        self.data_received(head + rest)
+        self.data_received(head + rest, offers + 1)
 
     def _read_head(self) -> RequestHead:
         parser, target = self._parser, self._target
