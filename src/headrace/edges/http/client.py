@@ -203,6 +203,8 @@ class UpstreamConnection(asyncio.Protocol):
         unparsed, self._unparsed = self._unparsed, b""
         try:
             self._parser.feed_data(unparsed + data if unparsed else data)
+        except httptools.HttpParserUpgrade:
+            pass  # behind a 101, which was refused, or came behind a whole answer
         except httptools.HttpParserCallbackError:
             self._fail_by_own_fault()
             return
@@ -302,6 +304,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status:  # of a surplus answer, or known before
             return
         status = self._parser.get_status_code()
+        if status == 101:
+            self._fail("the engine sent 101 Switching Protocols, which was not asked for")
+            return
         if status < 200:
             self._headers = []
             self._first_read = b""  # begins with another head than the answer's
