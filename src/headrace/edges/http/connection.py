@@ -48,9 +48,6 @@ reset the connection, and the client might never read the error (RFC 9112 sectio
 
 _log = logging.getLogger(__name__)
 _JSON = (b"content-type", b"application/json")
-_OFFER = frozenset((b"upgrade", b"expect"))
-"""Fields left out of a head that is read anew: what they asked for was answered or ignored. Without
-Upgrade there is no offer, and Connection still says which other fields go no further."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -86,6 +83,7 @@ class ClientConnection(asyncio.Protocol):
         "_closing",
         "_current",
         "_exchange",
+        "_expects",
         "_first_read",
         "_head",
         "_head_bytes",
@@ -132,6 +130,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._first_read = b""  # what a message began with, if it was the first byte of a read
         self._in_head = True
+        self._expects = False  # its body is kept back until it is asked for
 
     # ------------------------------------------------------------ transport callbacks
 
@@ -228,10 +227,11 @@ class ClientConnection(asyncio.Protocol):
         if refusal is not None:
             self._refuse(refusal)
             return
-        if self._current is None and not self._slow:
-            self.deadline_s = time.monotonic() + self._server.limits.body_s
-            if find(self._headers, b"expect") is not None and self._transport is not None:
-                self._transport.write(_CONTINUE)
+        expect = find(self._headers, b"expect")
+        if expect is not None and expect.lower() == b"100-continue":
+            # Nobody expects anything in HTTP/1.0, and with an offer the head is read once more.
+            self._expects = not head.http_1_0 and not self._parser.should_upgrade()
+        self._rest()
 
     def on_body(self, body: bytes) -> None:
         if self._close_after:
@@ -485,6 +485,9 @@ class ClientConnection(asyncio.Protocol):
         span_s = limits.idle_s
         if self._head_bytes:
             span_s = limits.head_s if self._in_head else limits.body_s
+            if self._expects and not self._body_bytes and self._transport is not None:
+                self._expects = False
+                self._transport.write(_CONTINUE)
         self.deadline_s = time.monotonic() + span_s
 
     def _can_start(self) -> bool:
@@ -507,7 +510,8 @@ class ClientConnection(asyncio.Protocol):
         """Read a request that offers another protocol as if it did not.
 
         A server may (RFC 9110 section 7.8); Java's client offers h2c with every first request. The
-        parser takes what follows for the other protocol, so it is given the head anew.
+        parser takes what follows for the other protocol, so it is given the head anew. Without
+        Upgrade there is no offer, and Connection still says which other fields go no further.
         """
         method, headers = self._parser.get_method(), self._headers
         if method == b"CONNECT":
@@ -516,7 +520,7 @@ class ClientConnection(asyncio.Protocol):
         if offers > PIPELINE_DEPTH:  # each costs a parser, a copy and some of the stack
             self._refuse(Refusal(400, "Too many offers of another protocol at once.", "bad_http"))
             return
-        kept = [field for field in headers if field[0] not in _OFFER]
+        kept = [field for field in headers if field[0] != b"upgrade"]
         version = self._parser.get_http_version().encode()
         head = render(b"%b %b HTTP/%b\r\n" % (method, self._target, version), kept)
         self._parser = httptools.HttpRequestParser(self)
