@@ -11,8 +11,8 @@ HOST = [(b"host", b"a")]
 
 
 def is_taken(target: bytes) -> bool:
-    fault = fault_of("1.1", target, HOST, LIMITS.max_head_bytes)
-    assert fault is None or (fault[0], fault[2]) == (400, "bad_target")
+    fault = fault_of("1.1", target, HOST, LIMITS)
+    assert fault is None or (fault.status, fault.code) == (400, "bad_target")
     return fault is None
 
 

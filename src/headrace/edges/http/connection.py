@@ -38,7 +38,7 @@ from headrace.edges.http.ports import (
     Refusal,
     RequestHead,
 )
-from headrace.edges.http.strictness import fault_of, head_too_large
+from headrace.edges.http.strictness import body_too_large, fault_of, head_too_large
 
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
@@ -181,8 +181,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(Refusal(400, message, "bad_http"))
             return
         if self._in_head and self._head_bytes > self._server.limits.max_head_bytes:
-            message = head_too_large(self._server.limits.max_head_bytes)
-            self._refuse(Refusal(431, message, "head_too_large"))
+            self._refuse(head_too_large(self._server.limits))
 
     def pause_writing(self) -> None:
         self._slow = True
@@ -213,8 +212,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._in_head:  # a trailer: nothing may be added to a head that was judged
             self._head_bytes += len(name) + len(value)
             if self._head_bytes > self._server.limits.max_head_bytes:
-                message = head_too_large(self._server.limits.max_head_bytes)
-                self._refuse(Refusal(431, message, "head_too_large"))
+                self._refuse(head_too_large(self._server.limits))
             return
         if len(self._headers) <= self._server.limits.max_headers:  # one more says: too many
             self._headers.append((name.lower(), value))
@@ -241,7 +239,7 @@ class ClientConnection(asyncio.Protocol):
         self._held_bytes += size
         server.buffered_bytes += size
         if self._body_bytes > server.limits.max_body_bytes:
-            self._refuse(self._body_too_large())
+            self._refuse(body_too_large(server.limits))
         elif server.buffered_bytes > server.limits.max_buffered_bytes:
             message = "The gateway holds as many request bodies as it may (limits.max_buffered)."
             self._refuse(Refusal(503, message, "overloaded"))
@@ -539,25 +537,13 @@ class ClientConnection(asyncio.Protocol):
         )
 
     def _refusal_of_head(self, head: RequestHead) -> Refusal | None:
-        limits, headers = self._server.limits, self._headers
-        if len(headers) > limits.max_headers:
-            message = f"The request has over {limits.max_headers} header fields"
-            return Refusal(431, f"{message} (limits.max_headers).", "too_many_headers")
         version = self._parser.get_http_version()
-        fault = fault_of(version, self._target, headers, limits.max_head_bytes)
+        fault = fault_of(version, self._target, self._headers, self._server.limits)
         if fault is not None:
-            return Refusal(*fault)
-        length = find(headers, b"content-length")
-        if length is not None and length.isdigit() and int(length) > limits.max_body_bytes:
-            return self._body_too_large()
+            return fault
         if self._server.cors is not None and is_preflight(head):
             return None  # it comes without a key
         return self._server.handler.refusal_of(head)
-
-    def _body_too_large(self) -> Refusal:
-        limit = self._server.limits.max_body_bytes
-        message = f"The request body is over the limit of {limit} bytes (limits.max_body)."
-        return Refusal(413, message, "body_too_large")
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer an error that concerns the connection itself, then linger and close."""
