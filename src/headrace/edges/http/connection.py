@@ -1,7 +1,8 @@
 """The client side of the byte path: one `asyncio.Protocol` per client connection.
 
 A connection serves one request at a time; pipelined ones wait in a bounded queue. While an
-answer is under way the connection keeps reading, so that a client that leaves is seen at once.
+answer is under way the connection keeps reading, so that a client that leaves is seen at once;
+where the queue is full, it is looked for now and then.
 
     head ─► body ─► busy (the handler answers) ─► idle ─► head …
        any failure: an error answer where one can still be sent, then linger, then close
@@ -23,6 +24,7 @@ import httptools
 
 from headrace.edges.http.cors import CorsPolicy, is_preflight
 from headrace.edges.http.errors import error_body
+from headrace.edges.http.hangup import has_left
 from headrace.edges.http.heads import Header, find, render, render_fields, status_line
 from headrace.edges.http.known_heads import (
     MAX_HEAD_BYTES,
@@ -42,6 +44,8 @@ from headrace.edges.http.strictness import body_too_large, fault_of, head_too_la
 
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
+HANGUP_CHECK_S = 0.5
+"""So often it is looked whether a client has left from whom nothing is read."""
 LINGER_S = 5.0
 """After an error, what the client still sends is thrown away for so long: closing at once would
 reset the connection, and the client might never read the error (RFC 9112 section 9.6)."""
@@ -157,7 +161,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes, offers: int = 0) -> None:
         """Take what was read. `offers` of another protocol were taken out before it."""
-        if self._closing or (self._close_after and self._current is None):
+        if self._close_after or self._closing:
             return
         if self._head_bytes == 0:
             if self._current is None and not self._slow and self._take_known(data):
@@ -192,7 +196,7 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._slow = False
         if self._exchange is not None:
-            self.deadline_s = math.inf
+            self._look_later()
             self._exchange.client_ready()
         elif not self._closing:
             self._start_next()
@@ -261,6 +265,7 @@ class ClientConnection(asyncio.Protocol):
         self._queue.append(request)
         if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
             self._transport.pause_reading()
+            self._look_later()
         self._start_next()
 
     # ------------------------------------------------------------ known heads
@@ -435,7 +440,10 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The deadline has passed: say so where the client can still read it."""
-        if self._current is not None or self._slow or self._close_after or self._closing:
+        busy = self._current is not None and not self._slow and not self._closing
+        if busy and self._transport is not None and not has_left(self._transport):
+            self._look_later()
+        elif self._current is not None or self._slow or self._close_after or self._closing:
             self.deadline_s = math.inf
             self.abort()
         elif self._head_bytes:
@@ -458,6 +466,8 @@ class ClientConnection(asyncio.Protocol):
         finally:
             self._starting = False
         self._rest()
+        if len(self._queue) > PIPELINE_DEPTH:
+            self._look_later()
 
     def _serve(self, request: HttpRequest) -> None:
         """Have a request answered; never raises."""
@@ -487,6 +497,12 @@ class ClientConnection(asyncio.Protocol):
                 self._expects = False
                 self._transport.write(_CONTINUE)
         self.deadline_s = time.monotonic() + span_s
+
+    def _look_later(self) -> None:
+        """An answer may take its time; while reading is paused `expire` looks for the client."""
+        if self._current is not None and not self._slow:
+            paused = len(self._queue) > PIPELINE_DEPTH
+            self.deadline_s = time.monotonic() + HANGUP_CHECK_S if paused else math.inf
 
     def _can_start(self) -> bool:
         """A client that does not read what it asked for gets no further answers."""
@@ -555,6 +571,7 @@ class ClientConnection(asyncio.Protocol):
         if self._current is not None:
             # An answer is under way: a second one would corrupt it.
             self._queue.clear()
+            self._transport.resume_reading()  # its end is to be seen; all else is thrown away
             return
         body = error_body(refusal.status, refusal.message, code=refusal.code)
         if cors is not None:
