@@ -18,29 +18,33 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 
-from headrace.edges.http.cors import CorsPolicy, is_preflight
+from headrace.edges.http.cors import is_preflight
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.hangup import has_left
 from headrace.edges.http.heads import Header, find, render, render_fields, status_line
 from headrace.edges.http.known_heads import (
     MAX_HEAD_BYTES,
-    KnownHeads,
     is_plain,
     without_length,
 )
 from headrace.edges.http.ports import (
-    ConnectionLimits,
+    ConnectionHost,
     Exchange,
-    Handler,
     HttpRequest,
     Refusal,
     RequestHead,
 )
-from headrace.edges.http.strictness import body_too_large, fault_of, head_too_large
+from headrace.edges.http.strictness import (
+    MAX_FRAMING_RATIO,
+    body_too_large,
+    fault_of,
+    framing_too_large,
+    head_too_large,
+)
 
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
@@ -55,32 +59,13 @@ _JSON = (b"content-type", b"application/json")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ConnectionHost(Protocol):
-    """What a connection needs of its server."""
-
-    handler: Handler
-    limits: ConnectionLimits
-    cors: CorsPolicy | None
-    closing: bool
-    known_heads: KnownHeads[RequestHead]
-    buffered_bytes: int
-    """Bodies of all connections that are held in memory."""
-
-    def admit(self, connection: ClientConnection, client: str) -> str | None:
-        """Count a new connection; return why it is refused, or None."""
-        ...
-
-    def forget(self, connection: ClientConnection, client: str) -> None:
-        """A connection is gone."""
-        ...
-
-
 class ClientConnection(asyncio.Protocol):
     """One client connection: parses requests, writes answers."""
 
     __slots__ = (
         "_body",
         "_body_bytes",
+        "_body_reads_bytes",
         "_chunked",
         "_client",
         "_close_after",
@@ -131,6 +116,7 @@ class ClientConnection(asyncio.Protocol):
         self._head: RequestHead | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._body_reads_bytes = 0  # of reads that began behind the head
         self._head_bytes = 0
         self._first_read = b""  # what a message began with, if it was the first byte of a read
         self._in_head = True
@@ -171,6 +157,8 @@ class ClientConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes == len(data) and self._current is None and not self._slow:
                 self.deadline_s = time.monotonic() + self._server.limits.head_s
+        else:
+            self._body_reads_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -184,8 +172,8 @@ class ClientConnection(asyncio.Protocol):
             message = f"The request is not valid HTTP/1.1: {error}."
             self._refuse(Refusal(400, message, "bad_http"))
             return
-        if self._in_head and self._head_bytes > self._server.limits.max_head_bytes:
-            self._refuse(head_too_large(self._server.limits))
+        if self._head_bytes + self._body_reads_bytes > self._server.limits.max_head_bytes:
+            self._check_framing()
 
     def pause_writing(self) -> None:
         self._slow = True
@@ -452,6 +440,15 @@ class ClientConnection(asyncio.Protocol):
             self.close()
 
     # ------------------------------------------------------------ inside
+
+    def _check_framing(self) -> None:
+        """Refuse a head that goes on too long, and a body that is hardly any."""
+        limits = self._server.limits
+        framing_bytes = self._body_reads_bytes - self._body_bytes * (1 + MAX_FRAMING_RATIO)
+        if self._in_head and self._head_bytes > limits.max_head_bytes:
+            self._refuse(head_too_large(limits))
+        elif framing_bytes > limits.max_head_bytes:
+            self._refuse(framing_too_large(limits))
 
     def _start_next(self) -> None:
         # A loop, not recursion: an answer given at once returns here for the next request.

@@ -32,6 +32,10 @@ MAX_TARGET_BYTES = 8192
 """Path and query. Engines have limits of their own and some just close the connection: llama.cpp
 does at 8 KiB of header line."""
 
+MAX_FRAMING_RATIO = 16
+"""Bytes of a chunked body that frame each one of its content, beside `max_head_bytes` in all. A
+chunk of one byte needs five; what is above that are extensions, which nobody uses."""
+
 
 def fault_of(
     version: str, target: bytes, headers: list[Header], limits: ConnectionLimits
@@ -102,3 +106,11 @@ def body_too_large(limits: ConnectionLimits) -> Refusal:
     limit = limits.max_body_bytes
     message = f"The request body is over the limit of {limit} bytes (limits.max_body)."
     return Refusal(413, message, "body_too_large")
+
+
+def framing_too_large(limits: ConnectionLimits) -> Refusal:
+    """Of a chunked body that is extensions for the most part."""
+    limit = limits.max_head_bytes
+    message = f"Chunk sizes, extensions and trailers are over the limit of {limit} bytes"
+    message += f" (limits.max_head) and {MAX_FRAMING_RATIO} for each byte of the body."
+    return Refusal(413, message, "framing_too_large")
