@@ -39,6 +39,17 @@ async def test_health_and_ready_and_nothing_else():
         assert (await rig.client.get("/ready")).status_code == 503
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_health_is_read_and_nothing_else(path):
+    async with run_gateway(plain) as rig:
+        for method in ("GET", "HEAD"):
+            assert (await rig.client.request(method, path)).status_code == 200
+        for method in ("OPTIONS", "POST", "DELETE", "PUT"):
+            answer = await rig.client.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+            assert answer.json()["error"]["message"] == f"{path} is read with GET."
+
+
 async def test_pipelined_requests_are_answered_in_order():
     async def script(received, peer):
         await peer.json({"n": received.json["n"]})

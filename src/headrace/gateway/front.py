@@ -38,6 +38,7 @@ from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import Tracer
 
 _log = logging.getLogger(__name__)
+_STATES = frozenset((b"/health", b"/ready"))
 _POST = frozenset((b"POST",))
 _UPSTREAM_METHODS = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
 
@@ -178,6 +179,8 @@ class Front:
 
     def _handle_own(self, request: HttpRequest, connection: ClientConnection) -> None:
         host, path = self._host, request.path
+        if path in _STATES:
+            _check_read(request, path)
         headers = [JSON, *self._identity(request.headers)]
         if path == b"/health":
             connection.respond(200, headers, b'{"status":"ok"}')
@@ -230,7 +233,7 @@ class Front:
         self._check_room()
         _check_method(request)
         self._check_promise(notes)
-        if path in ENGINE_ADMIN:
+        if path.rstrip(b"/") in ENGINE_ADMIN:
             raise BadRequest(
                 f"{_shown(path)} changes the engine for everybody; call the engine itself.",
                 status=403,
@@ -283,8 +286,7 @@ class Front:
         return self._host.responses.holder_of(response_id) or ("", "")
 
     def _models(self, request: HttpRequest) -> bytes:
-        if request.method not in {b"GET", b"HEAD"}:
-            raise BadRequest("/v1/models is read with GET.", status=405, allow=b"GET, HEAD")
+        _check_read(request, b"/v1/models")
         fleet, created_s = self._host.fleet, self._host.created_s
         name = unquote(request.path[len(b"/v1/models/") :].decode("ascii", "replace"))
         if not name:
@@ -341,6 +343,13 @@ def _check_path(path: bytes) -> None:
         raise BadRequest(f"Write {_shown(plain)} without a slash at its end.", status=404)
     if b"%2f" in path.lower() or b"%5c" in path.lower():
         raise BadRequest("The path holds an encoded slash; write it out.", code="bad_target")
+
+
+def _check_read(request: HttpRequest, shown: bytes) -> None:
+    """Raise `BadRequest` for a method that does not read; `shown` is what is read."""
+    if request.method not in {b"GET", b"HEAD"}:
+        message = f"{shown.decode()} is read with GET."
+        raise BadRequest(message, status=405, allow=b"GET, HEAD")
 
 
 def _check_method(request: HttpRequest) -> None:

@@ -25,7 +25,8 @@ class Limits:
     max_buffered_bytes: int = 1024 * 1024 * 1024
     """Request bodies held in memory by all connections together; above it 503."""
     max_head_bytes: int = 64 * 1024
-    """Request line and headers together; above it 431."""
+    """Request line and headers together, above it 431. Also chunk sizes, their extensions and
+    trailers of a request, above it and 16 bytes for each one of the body: 413."""
     max_headers: int = 100
     """Number of request headers; above it 431."""
     max_event_bytes: int = 4 * 1024 * 1024
@@ -80,7 +81,8 @@ class Listener:
     """With it clients connect by `https`, and only so."""
     cors_origins: tuple[str, ...] = ()
     """Web origins whose pages may use the API, like `https://app.example`; `*` for all. None by
-    default: browsers then keep answers from pages of other origins."""
+    default: browsers then keep answers from pages of other origins. What a browser asks before a
+    request (a preflight) needs no API key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import httptools
 
 from headrace.edges.http.address import Address, closed_by
 from headrace.edges.http.chunks import chunk_start, whole_chunks
-from headrace.edges.http.heads import Header, find
+from headrace.edges.http.heads import Header, fields_bytes, find
 from headrace.edges.http.known_heads import (
     KnownHeads,
     KnownStreamHead,
@@ -38,6 +38,7 @@ _OWN_FAULT = "the gateway failed to handle the answer"
 
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
+_HEAD_TOO_LARGE = f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes"
 
 
 class AnswerSink(Protocol):
@@ -203,6 +204,8 @@ class UpstreamConnection(asyncio.Protocol):
         unparsed, self._unparsed = self._unparsed, b""
         try:
             self._parser.feed_data(unparsed + data if unparsed else data)
+        except httptools.HttpParserUpgrade:
+            pass  # behind a 101, which was refused, or came behind a whole answer
         except httptools.HttpParserCallbackError:
             self._fail_by_own_fault()
             return
@@ -210,7 +213,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(f"the answer is not valid HTTP/1.1: {error}")
             return
         if self._status == 0 and self._head_bytes > MAX_ANSWER_HEAD_BYTES:
-            self._fail(f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes")
+            self._fail(_HEAD_TOO_LARGE)
         elif self.complete:
             self._finish(reusable=self._keep_alive and not self._surplus)
         elif self.sink is not None:
@@ -302,9 +305,16 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status:  # of a surplus answer, or known before
             return
         status = self._parser.get_status_code()
+        if status == 101:
+            self._fail("the engine sent 101 Switching Protocols, which was not asked for")
+            return
         if status < 200:
             self._headers = []
             self._first_read = b""  # begins with another head than the answer's
+            return
+        most = MAX_ANSWER_HEAD_BYTES  # what was read so far may be body for the most part
+        if self._head_bytes > most and fields_bytes(self._headers) > most:
+            self._fail(_HEAD_TOO_LARGE)
             return
         self._status = status
         self._framed = (

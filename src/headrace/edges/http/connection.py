@@ -1,7 +1,8 @@
 """The client side of the byte path: one `asyncio.Protocol` per client connection.
 
 A connection serves one request at a time; pipelined ones wait in a bounded queue. While an
-answer is under way the connection keeps reading, so that a client that leaves is seen at once.
+answer is under way the connection keeps reading, so that a client that leaves is seen at once;
+where the queue is full, it is looked for now and then.
 
     head ─► body ─► busy (the handler answers) ─► idle ─► head …
        any failure: an error answer where one can still be sent, then linger, then close
@@ -17,60 +18,45 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 
-from headrace.edges.http.cors import CorsPolicy
+from headrace.edges.http.cors import is_preflight
 from headrace.edges.http.errors import error_body
+from headrace.edges.http.hangup import has_left
 from headrace.edges.http.heads import Header, find, render, render_fields, status_line
 from headrace.edges.http.known_heads import (
     MAX_HEAD_BYTES,
-    KnownHeads,
     is_plain,
     without_length,
 )
 from headrace.edges.http.ports import (
-    ConnectionLimits,
+    ConnectionHost,
     Exchange,
-    Handler,
     HttpRequest,
     Refusal,
     RequestHead,
 )
-from headrace.edges.http.strictness import fault_of, head_too_large
+from headrace.edges.http.strictness import (
+    MAX_FRAMING_RATIO,
+    body_too_large,
+    fault_of,
+    framing_too_large,
+    head_too_large,
+)
 
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
+HANGUP_CHECK_S = 0.5
+"""So often it is looked whether a client has left from whom nothing is read."""
 LINGER_S = 5.0
 """After an error, what the client still sends is thrown away for so long: closing at once would
 reset the connection, and the client might never read the error (RFC 9112 section 9.6)."""
 
 _log = logging.getLogger(__name__)
 _JSON = (b"content-type", b"application/json")
-_OFFER = frozenset((b"upgrade", b"connection", b"expect"))
-"""Fields left out of a head that is read anew: what they asked for was answered or ignored."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class ConnectionHost(Protocol):
-    """What a connection needs of its server."""
-
-    handler: Handler
-    limits: ConnectionLimits
-    cors: CorsPolicy | None
-    closing: bool
-    known_heads: KnownHeads[RequestHead]
-    buffered_bytes: int
-    """Bodies of all connections that are held in memory."""
-
-    def admit(self, connection: ClientConnection, client: str) -> str | None:
-        """Count a new connection; return why it is refused, or None."""
-        ...
-
-    def forget(self, connection: ClientConnection, client: str) -> None:
-        """A connection is gone."""
-        ...
 
 
 class ClientConnection(asyncio.Protocol):
@@ -79,12 +65,14 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_body_bytes",
+        "_body_reads_bytes",
         "_chunked",
         "_client",
         "_close_after",
         "_closing",
         "_current",
         "_exchange",
+        "_expects",
         "_first_read",
         "_head",
         "_head_bytes",
@@ -128,9 +116,11 @@ class ClientConnection(asyncio.Protocol):
         self._head: RequestHead | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._body_reads_bytes = 0  # of reads that began behind the head
         self._head_bytes = 0
         self._first_read = b""  # what a message began with, if it was the first byte of a read
         self._in_head = True
+        self._expects = False  # its body is kept back until it is asked for
 
     # ------------------------------------------------------------ transport callbacks
 
@@ -155,8 +145,9 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.client_gone()
 
-    def data_received(self, data: bytes) -> None:
-        if self._closing or (self._close_after and self._current is None):
+    def data_received(self, data: bytes, offers: int = 0) -> None:
+        """Take what was read. `offers` of another protocol were taken out before it."""
+        if self._close_after or self._closing:
             return
         if self._head_bytes == 0:
             if self._current is None and not self._slow and self._take_known(data):
@@ -166,10 +157,12 @@ class ClientConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes == len(data) and self._current is None and not self._slow:
                 self.deadline_s = time.monotonic() + self._server.limits.head_s
+        else:
+            self._body_reads_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            self._ignore_upgrade(data[upgrade.args[0] :], offers)
             return
         except httptools.HttpParserCallbackError:
             _log.exception("a request could not be read")
@@ -179,9 +172,8 @@ class ClientConnection(asyncio.Protocol):
             message = f"The request is not valid HTTP/1.1: {error}."
             self._refuse(Refusal(400, message, "bad_http"))
             return
-        if self._in_head and self._head_bytes > self._server.limits.max_head_bytes:
-            message = head_too_large(self._server.limits.max_head_bytes)
-            self._refuse(Refusal(431, message, "head_too_large"))
+        if self._head_bytes + self._body_reads_bytes > self._server.limits.max_head_bytes:
+            self._check_framing()
 
     def pause_writing(self) -> None:
         self._slow = True
@@ -192,7 +184,7 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._slow = False
         if self._exchange is not None:
-            self.deadline_s = math.inf
+            self._look_later()
             self._exchange.client_ready()
         elif not self._closing:
             self._start_next()
@@ -212,8 +204,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._in_head:  # a trailer: nothing may be added to a head that was judged
             self._head_bytes += len(name) + len(value)
             if self._head_bytes > self._server.limits.max_head_bytes:
-                message = head_too_large(self._server.limits.max_head_bytes)
-                self._refuse(Refusal(431, message, "head_too_large"))
+                self._refuse(head_too_large(self._server.limits))
             return
         if len(self._headers) <= self._server.limits.max_headers:  # one more says: too many
             self._headers.append((name.lower(), value))
@@ -226,10 +217,11 @@ class ClientConnection(asyncio.Protocol):
         if refusal is not None:
             self._refuse(refusal)
             return
-        if self._current is None and not self._slow:
-            self.deadline_s = time.monotonic() + self._server.limits.body_s
-            if find(self._headers, b"expect") is not None and self._transport is not None:
-                self._transport.write(_CONTINUE)
+        expect = find(self._headers, b"expect")
+        if expect is not None and expect.lower() == b"100-continue":
+            # Nobody expects anything in HTTP/1.0, and with an offer the head is read once more.
+            self._expects = not head.http_1_0 and not self._parser.should_upgrade()
+        self._rest()
 
     def on_body(self, body: bytes) -> None:
         if self._close_after:
@@ -239,7 +231,7 @@ class ClientConnection(asyncio.Protocol):
         self._held_bytes += size
         server.buffered_bytes += size
         if self._body_bytes > server.limits.max_body_bytes:
-            self._refuse(self._body_too_large())
+            self._refuse(body_too_large(server.limits))
         elif server.buffered_bytes > server.limits.max_buffered_bytes:
             message = "The gateway holds as many request bodies as it may (limits.max_buffered)."
             self._refuse(Refusal(503, message, "overloaded"))
@@ -261,6 +253,7 @@ class ClientConnection(asyncio.Protocol):
         self._queue.append(request)
         if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
             self._transport.pause_reading()
+            self._look_later()
         self._start_next()
 
     # ------------------------------------------------------------ known heads
@@ -435,7 +428,10 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The deadline has passed: say so where the client can still read it."""
-        if self._current is not None or self._slow or self._close_after or self._closing:
+        busy = self._current is not None and not self._slow and not self._closing
+        if busy and self._transport is not None and not has_left(self._transport):
+            self._look_later()
+        elif self._current is not None or self._slow or self._close_after or self._closing:
             self.deadline_s = math.inf
             self.abort()
         elif self._head_bytes:
@@ -444,6 +440,15 @@ class ClientConnection(asyncio.Protocol):
             self.close()
 
     # ------------------------------------------------------------ inside
+
+    def _check_framing(self) -> None:
+        """Refuse a head that goes on too long, and a body that is hardly any."""
+        limits = self._server.limits
+        framing_bytes = self._body_reads_bytes - self._body_bytes * (1 + MAX_FRAMING_RATIO)
+        if self._in_head and self._head_bytes > limits.max_head_bytes:
+            self._refuse(head_too_large(limits))
+        elif framing_bytes > limits.max_head_bytes:
+            self._refuse(framing_too_large(limits))
 
     def _start_next(self) -> None:
         # A loop, not recursion: an answer given at once returns here for the next request.
@@ -458,6 +463,8 @@ class ClientConnection(asyncio.Protocol):
         finally:
             self._starting = False
         self._rest()
+        if len(self._queue) > PIPELINE_DEPTH:
+            self._look_later()
 
     def _serve(self, request: HttpRequest) -> None:
         """Have a request answered; never raises."""
@@ -465,7 +472,9 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = math.inf
         exchange, cors = None, self._server.cors
         try:
-            if cors is None or not self._is_preflight(request, cors):
+            if cors is not None and is_preflight(request.head):
+                self.respond(*cors.preflight(request.head))
+            else:
                 exchange = self._server.handler.handle(request, self)
         except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
             _log.exception("a request could not be handled")
@@ -481,7 +490,16 @@ class ClientConnection(asyncio.Protocol):
         span_s = limits.idle_s
         if self._head_bytes:
             span_s = limits.head_s if self._in_head else limits.body_s
+            if self._expects and not self._body_bytes and self._transport is not None:
+                self._expects = False
+                self._transport.write(_CONTINUE)
         self.deadline_s = time.monotonic() + span_s
+
+    def _look_later(self) -> None:
+        """An answer may take its time; while reading is paused `expire` looks for the client."""
+        if self._current is not None and not self._slow:
+            paused = len(self._queue) > PIPELINE_DEPTH
+            self.deadline_s = time.monotonic() + HANGUP_CHECK_S if paused else math.inf
 
     def _can_start(self) -> bool:
         """A client that does not read what it asked for gets no further answers."""
@@ -499,34 +517,26 @@ class ClientConnection(asyncio.Protocol):
         body = error_body(refusal.status, refusal.message, code=refusal.code)
         self.respond(500, [_JSON, *headers], body)
 
-    def _is_preflight(self, request: HttpRequest, cors: CorsPolicy) -> bool:
-        """Answer a browser's question; False if it is none."""
-        if request.method != b"OPTIONS" or request.header(b"access-control-request-method") is None:
-            return False
-        asked = request.header(b"access-control-request-headers")
-        headers = cors.preflight(request.header(b"origin"), asked)
-        if headers is None:
-            message = "This origin may not use the API (listen.cors_origins)."
-            self.respond(403, [_JSON], error_body(403, message, code="cors_refused"))
-        else:
-            self.respond(204, headers, b"")
-        return True
-
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _ignore_upgrade(self, rest: bytes, offers: int) -> None:
         """Read a request that offers another protocol as if it did not.
 
         A server may (RFC 9110 section 7.8); Java's client offers h2c with every first request. The
-        parser takes what follows for the other protocol, so it is given the head anew.
+        parser takes what follows for the other protocol, so it is given the head anew. Without
+        Upgrade there is no offer, and Connection still says which other fields go no further.
         """
         method, headers = self._parser.get_method(), self._headers
         if method == b"CONNECT":
             self._refuse(Refusal(405, "CONNECT is for proxies; this is a server.", "bad_method"))
             return
-        kept = [field for field in headers if field[0] not in _OFFER]
-        head = render(b"%b %b HTTP/1.1\r\n" % (method, self._target), kept)
+        if offers > PIPELINE_DEPTH:  # each costs a parser, a copy and some of the stack
+            self._refuse(Refusal(400, "Too many offers of another protocol at once.", "bad_http"))
+            return
+        kept = [field for field in headers if field[0] != b"upgrade"]
+        version = self._parser.get_http_version().encode()
+        head = render(b"%b %b HTTP/%b\r\n" % (method, self._target, version), kept)
         self._parser = httptools.HttpRequestParser(self)
         self._reset_message()
-        self.data_received(head + rest)
+        self.data_received(head + rest, offers + 1)
 
     def _read_head(self) -> RequestHead:
         parser, target = self._parser, self._target
@@ -540,23 +550,13 @@ class ClientConnection(asyncio.Protocol):
         )
 
     def _refusal_of_head(self, head: RequestHead) -> Refusal | None:
-        limits, headers = self._server.limits, self._headers
-        if len(headers) > limits.max_headers:
-            message = f"The request has over {limits.max_headers} header fields"
-            return Refusal(431, f"{message} (limits.max_headers).", "too_many_headers")
         version = self._parser.get_http_version()
-        fault = fault_of(version, self._target, headers, limits.max_head_bytes)
+        fault = fault_of(version, self._target, self._headers, self._server.limits)
         if fault is not None:
-            return Refusal(*fault)
-        length = find(headers, b"content-length")
-        if length is not None and length.isdigit() and int(length) > limits.max_body_bytes:
-            return self._body_too_large()
+            return fault
+        if self._server.cors is not None and is_preflight(head):
+            return None  # it comes without a key
         return self._server.handler.refusal_of(head)
-
-    def _body_too_large(self) -> Refusal:
-        limit = self._server.limits.max_body_bytes
-        message = f"The request body is over the limit of {limit} bytes (limits.max_body)."
-        return Refusal(413, message, "body_too_large")
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer an error that concerns the connection itself, then linger and close."""
@@ -564,12 +564,15 @@ class ClientConnection(asyncio.Protocol):
             return
         self._close_after = True
         self._body.clear()
-        extra = self._server.handler.refused(refusal, self._headers)
+        extra, cors = self._server.handler.refused(refusal, self._headers), self._server.cors
         if self._current is not None:
             # An answer is under way: a second one would corrupt it.
             self._queue.clear()
+            self._transport.resume_reading()  # its end is to be seen; all else is thrown away
             return
         body = error_body(refusal.status, refusal.message, code=refusal.code)
+        if cors is not None:
+            extra = [*extra, *cors.headers_for(find(self._headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         self._transport.write(render(status_line(refusal.status), [*extra, *framing]) + body)
         self._linger()

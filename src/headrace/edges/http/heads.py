@@ -95,6 +95,11 @@ def render_fields(headers: Iterable[Header]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
+def fields_bytes(headers: Iterable[Header]) -> int:
+    """Return the bytes of the names and values, without what stands between them."""
+    return sum(len(name) + len(value) for name, value in headers)
+
+
 def find(headers: Iterable[Header], name: bytes) -> bytes | None:
     """Return the value of the first field called `name` (lower case), or None."""
     for field, value in headers:

@@ -1,0 +1,54 @@
+"""Heads of answers that no engine should send."""
+
+import pytest
+
+from headrace.edges.http.client import MAX_ANSWER_HEAD_BYTES, UpstreamPool
+from tests.gateway.conftest import run_gateway
+from tests.property.test_upstream_chunks import Sink, begin
+
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+@pytest.mark.parametrize("fields", [b"connection: upgrade\r\nupgrade: h2c\r\n", b""])
+async def test_an_engine_that_switches_protocols_is_named_as_such(fields, caplog):
+    async def script(received, peer):
+        await peer.send(SWITCHING + fields + b"\r\nPRI * HTTP/2.0")
+        await peer.reader.read()
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 502
+        assert "101 Switching Protocols" in answer.json()["error"]["message"]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_what_comes_behind_a_whole_answer_does_not_spoil_it():
+    sink = Sink()
+    begin(sink, UpstreamPool(max_idle=5, idle_s=1e12)).data_received(
+        OK + SWITCHING + b"connection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    )
+    assert (sink.status, sink.body, sink.ends) == (200, b"{}", ["complete True"])
+
+
+@pytest.mark.parametrize("cut", [0, 10_000])
+def test_a_head_over_the_limit_is_refused_however_it_comes(cut):
+    value = b"a" * 10_000
+    fields = b"".join(b"x-%d: %b\r\n" % (n, value) for n in range(30))
+    assert len(fields) > MAX_ANSWER_HEAD_BYTES
+    answer = OK.replace(b"\r\n\r\n", b"\r\n%b\r\n" % fields)
+    sink = Sink()
+    connection = begin(sink, UpstreamPool(max_idle=5, idle_s=1e12))
+    for piece in (answer[:cut], answer[cut:]):
+        if piece:
+            connection.data_received(piece)
+    assert sink.ends == [f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes"]
+
+
+def test_a_long_body_is_no_head():
+    sink = Sink()
+    body = b"a" * (MAX_ANSWER_HEAD_BYTES + 1)
+    begin(sink, UpstreamPool(max_idle=5, idle_s=1e12)).data_received(
+        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    assert sink.ends == ["complete True"]
