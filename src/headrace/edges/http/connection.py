@@ -30,6 +30,7 @@ from headrace.edges.http.known_heads import (
     is_plain,
     without_length,
 )
+from headrace.edges.http.pieces import Pieces
 from headrace.edges.http.ports import (
     ConnectionLimits,
     Exchange,
@@ -119,6 +120,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_only = False
         self._pending_head = b""
         self._held_bytes = 0
+        self._body = Pieces()
         self.deadline_s = math.inf
         self._reset_message()
 
@@ -126,7 +128,6 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._headers: list[Header] = []
         self._head: RequestHead | None = None
-        self._body: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = 0
         self._first_read = b""  # what a message began with, if it was the first byte of a read
@@ -244,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
             message = "The gateway holds as many request bodies as it may (limits.max_buffered)."
             self._refuse(Refusal(503, message, "overloaded"))
         else:
-            self._body.append(body)
+            self._body.add(body)
 
     def on_message_complete(self) -> None:
         parser = self._parser
@@ -256,7 +257,7 @@ class ClientConnection(asyncio.Protocol):
         head.keep_alive = parser.should_keep_alive()
         if self._first_read:
             self._keep_known(head)
-        request = HttpRequest(head, self._body, self._body_bytes, time.monotonic())
+        request = HttpRequest(head, self._body.take(), self._body_bytes, time.monotonic())
         self._reset_message()
         self._queue.append(request)
         if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
@@ -525,6 +526,7 @@ class ClientConnection(asyncio.Protocol):
         kept = [field for field in headers if field[0] not in _OFFER]
         head = render(b"%b %b HTTP/1.1\r\n" % (method, self._target), kept)
         self._parser = httptools.HttpRequestParser(self)
+        self._body.clear()
         self._reset_message()
         self.data_received(head + rest)
 
