@@ -30,7 +30,7 @@ from headrace.edges.http.known_heads import (
     is_plain,
     without_length,
 )
-from headrace.edges.http.pieces import Pieces
+from headrace.edges.http.pieces import SHORT_PIECES_PER_TURN, Pieces
 from headrace.edges.http.ports import (
     ConnectionLimits,
     Exchange,
@@ -183,6 +183,15 @@ class ClientConnection(asyncio.Protocol):
         if self._in_head and self._head_bytes > self._server.limits.max_head_bytes:
             message = head_too_large(self._server.limits.max_head_bytes)
             self._refuse(Refusal(431, message, "head_too_large"))
+        if self._body.short > SHORT_PIECES_PER_TURN and self._transport is not None:
+            self._body.short = 0
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """Others had their turn."""
+        if self._transport is not None and len(self._queue) <= PIPELINE_DEPTH:
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         self._slow = True

@@ -10,16 +10,22 @@ PIECE_BYTES = 16 * 1024
 """Pieces shorter than this are joined with their neighbours, but for the first one: most bodies
 are a single short piece, which is not copied.
 """
+SHORT_PIECES_PER_TURN = 4096
+"""So many of one body are read before others have their turn. Some milliseconds: of what waits in
+the kernel, the transport would hand over 8 MB at once, which in tiny chunks take a second.
+"""
 
 
 class Pieces:
     """The pieces of one body after another: `add` each, `take` the whole, `clear`."""
 
-    __slots__ = ("_tail", "_whole")
+    __slots__ = ("_tail", "_whole", "short")
 
     def __init__(self) -> None:
         self._whole: list[bytes] = []
         self._tail: bytearray | None = None
+        self.short = 0
+        """How many short ones were joined; the reader may set it to 0 and so count its own turns."""
 
     def add(self, piece: bytes) -> None:
         """Append what has come."""
@@ -31,6 +37,7 @@ class Pieces:
         tail = self._tail
         if tail is None:
             tail = self._tail = bytearray()
+        self.short += 1
         tail += piece
         if len(tail) >= PIECE_BYTES:
             self._seal(tail)
