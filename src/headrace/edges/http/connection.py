@@ -30,7 +30,7 @@ from headrace.edges.http.known_heads import (
     is_plain,
     without_length,
 )
-from headrace.edges.http.pieces import SHORT_PIECES_PER_TURN, Pieces
+from headrace.edges.http.pieces import Pieces
 from headrace.edges.http.ports import (
     ConnectionLimits,
     Exchange,
@@ -183,10 +183,6 @@ class ClientConnection(asyncio.Protocol):
         if self._in_head and self._head_bytes > self._server.limits.max_head_bytes:
             message = head_too_large(self._server.limits.max_head_bytes)
             self._refuse(Refusal(431, message, "head_too_large"))
-        if self._body.short > SHORT_PIECES_PER_TURN and self._transport is not None:
-            self._body.short = 0
-            self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
 
     def _read_on(self) -> None:
         """Others had their turn."""
@@ -253,8 +249,9 @@ class ClientConnection(asyncio.Protocol):
         elif server.buffered_bytes > server.limits.max_buffered_bytes:
             message = "The gateway holds as many request bodies as it may (limits.max_buffered)."
             self._refuse(Refusal(503, message, "overloaded"))
-        else:
-            self._body.add(body)
+        elif self._body.add(body) and self._transport is not None:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
 
     def on_message_complete(self) -> None:
         parser = self._parser

@@ -19,28 +19,28 @@ the kernel, the transport would hand over 8 MB at once, which in tiny chunks tak
 class Pieces:
     """The pieces of one body after another: `add` each, `take` the whole, `clear`."""
 
-    __slots__ = ("_tail", "_whole", "short")
+    __slots__ = ("_short", "_tail", "_whole")
 
     def __init__(self) -> None:
         self._whole: list[bytes] = []
         self._tail: bytearray | None = None
-        self.short = 0
-        """How many short ones were joined; the reader may set it to 0 and so count its own turns."""
+        self._short = 0
 
-    def add(self, piece: bytes) -> None:
-        """Append what has come."""
+    def add(self, piece: bytes) -> bool:
+        """Append what has come; return whether it is time to let others have their turn."""
         if len(piece) >= PIECE_BYTES or not self._whole:
             if self._tail is not None:
                 self._seal(self._tail)
             self._whole.append(piece)
-            return
+            return False
         tail = self._tail
         if tail is None:
             tail = self._tail = bytearray()
-        self.short += 1
         tail += piece
         if len(tail) >= PIECE_BYTES:
             self._seal(tail)
+        self._short += 1
+        return self._short % SHORT_PIECES_PER_TURN == 0
 
     def take(self) -> list[bytes]:
         """Return the pieces of the body that is whole; the next one begins."""
