@@ -22,9 +22,10 @@ from headrace.bench.forms import NEVER, Around, Forms, around_text
 from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
-from headrace.edges.http.client import InParts, UpstreamCall
+from headrace.edges.http.client import UpstreamCall
 from headrace.edges.http.heads import find
 from headrace.edges.http.ports import AnswerHead
+from headrace.edges.http.sink import InParts
 from headrace.engines.answers import read_body
 from headrace.engines.chunks import ChunkReader
 from headrace.engines.sse import Fragment, SseSplitter
