@@ -6,6 +6,7 @@ import json
 import pytest
 
 from headrace.core.model import Alias, Target
+from headrace.edges.http.ports import HttpRequest
 from tests.gateway.conftest import run_gateway
 from tests.scripted import stream_words
 
@@ -71,6 +72,25 @@ async def test_faults_of_large_bodies_are_named(body, word):
         answer = await rig.client.post("/v1/chat/completions", content=body)
         assert answer.status_code == 400
         assert word in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("sent", [b" ", b"\r\n" * 100, b"[" + b" " * 2_000_000, b" " * 2_000_000])
+async def test_a_large_body_is_never_read_at_one_go(sent, monkeypatch):
+    """Whatever its first piece looks like."""
+    monkeypatch.setattr(HttpRequest, "body", property(lambda _: pytest.fail("read at one go")))
+    async with run_gateway(echo) as rig:
+
+        async def pieces():
+            yield sent
+            await asyncio.sleep(0.05)
+            if len(sent) < 1_000_000:
+                yield json.dumps(large_chat()).encode()
+
+        answer = await rig.client.post("/v1/chat/completions", content=pieces())
+        if len(sent) < 1_000_000:
+            assert answer.status_code == 200
+        else:
+            assert "not a JSON object" in answer.json()["error"]["message"]
 
 
 async def test_a_client_that_leaves_while_its_body_is_read_leaves_nothing_behind():
