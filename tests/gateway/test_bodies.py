@@ -64,6 +64,7 @@ async def test_a_large_prompt_is_found_again_where_it_is_cached():
     [
         (b'{"model":"m","messages":"' + b"x" * 2_000_000, "not a JSON object"),
         (b'{"messages":"' + b"x" * 2_000_000 + b'"}', "'model' is missing"),
+        (b"{%b}" % b",".join(b'"member%d":1' % i for i in range(100_000)), "MAX_MEMBERS"),
         (b'{"model":"m","model":"n","messages":"' + b"x" * 2_000_000 + b'"}', "more than once"),
     ],
 )

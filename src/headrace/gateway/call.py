@@ -17,7 +17,16 @@ from headrace.core.model import Endpoint, Request
 from headrace.edges.http.ports import HttpRequest
 from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.form import boundary_of, model_span
-from headrace.gateway.large_body import MemberScanner, NotAnObject, Scan, Span, cut, replace
+from headrace.gateway.large_body import (
+    MAX_MEMBERS,
+    MemberScanner,
+    NotAnObject,
+    Scan,
+    Span,
+    TooManyMembers,
+    cut,
+    replace,
+)
 from headrace.gateway.notes import RequestNotes
 from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
 from headrace.gateway.usual_chat import read_usual_chat
@@ -224,6 +233,11 @@ async def read_large_call(http: HttpRequest, origin: Origin) -> Call:
         if endpoint is Endpoint.OTHER:
             return _opaque(http, origin)
         raise _not_json(error) from None
+    except TooManyMembers:
+        raise BadRequest(
+            f"The request body has over {MAX_MEMBERS} members at its top level, more than are read"
+            " (MAX_MEMBERS, a fixed limit of bodies over 1 MiB)."
+        ) from None
     repeated = scan.repeated & _READ_MEMBERS
     if repeated:
         name = min(repeated)
