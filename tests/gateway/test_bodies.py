@@ -6,6 +6,7 @@ import json
 import pytest
 
 from headrace.core.model import Alias, Target
+from headrace.edges.http.ports import HttpRequest
 from tests.gateway.conftest import run_gateway
 from tests.scripted import stream_words
 
@@ -63,6 +64,7 @@ async def test_a_large_prompt_is_found_again_where_it_is_cached():
     [
         (b'{"model":"m","messages":"' + b"x" * 2_000_000, "not a JSON object"),
         (b'{"messages":"' + b"x" * 2_000_000 + b'"}', "'model' is missing"),
+        (b"{%b}" % b",".join(b'"member%d":1' % i for i in range(100_000)), "MAX_MEMBERS"),
         (b'{"model":"m","model":"n","messages":"' + b"x" * 2_000_000 + b'"}', "more than once"),
     ],
 )
@@ -71,6 +73,25 @@ async def test_faults_of_large_bodies_are_named(body, word):
         answer = await rig.client.post("/v1/chat/completions", content=body)
         assert answer.status_code == 400
         assert word in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("sent", [b" ", b"\r\n" * 100, b"[" + b" " * 2_000_000, b" " * 2_000_000])
+async def test_a_large_body_is_never_read_at_one_go(sent, monkeypatch):
+    """Whatever its first piece looks like."""
+    monkeypatch.setattr(HttpRequest, "body", property(lambda _: pytest.fail("read at one go")))
+    async with run_gateway(echo) as rig:
+
+        async def pieces():
+            yield sent
+            await asyncio.sleep(0.05)
+            if len(sent) < 1_000_000:
+                yield json.dumps(large_chat()).encode()
+
+        answer = await rig.client.post("/v1/chat/completions", content=pieces())
+        if len(sent) < 1_000_000:
+            assert answer.status_code == 200
+        else:
+            assert "not a JSON object" in answer.json()["error"]["message"]
 
 
 async def test_a_client_that_leaves_while_its_body_is_read_leaves_nothing_behind():
@@ -106,3 +127,56 @@ async def test_a_form_with_an_unknown_model_is_refused():
             "/v1/audio/transcriptions", data={"model": "none"}, files={"file": b"x"}
         )
         assert answer.status_code == 404
+
+
+def field(name: bytes, value: bytes) -> bytes:
+    return b'--X\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name, value)
+
+
+async def send_form(rig, body: bytes):
+    return await rig.client.post(
+        "/v1/audio/transcriptions",
+        content=body + b"--X--\r\n",
+        headers={"content-type": "multipart/form-data; boundary=X"},
+    )
+
+
+@pytest.mark.parametrize("file_bytes", [10, 3_000_000])
+async def test_a_file_is_not_taken_for_the_model(file_bytes):
+    file = field(b'file"; filename="a; name=model', b"m" * file_bytes)
+    async with run_gateway(echo, aliases=(CHAT,)) as rig:
+        assert (await send_form(rig, file + field(b"model", b"chat"))).status_code == 200
+        body = rig.engines[0].received[0].body
+        assert body == file + field(b"model", b"m") + b"--X--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "word", "param"),
+    [
+        (field(b"model", b"m") + field(b"model", b"n"), "more than once", "model"),
+        (field(b"x", b"v") * 1001 + field(b"model", b"m"), "MAX_PARTS", None),
+        (field(b"model", b"m" * 600), "over 512 bytes", "model"),
+    ],
+)
+@pytest.mark.parametrize("more", [b"", field(b"file", b"\0" * 2_000_000)])
+async def test_faults_of_forms_are_named(form, word, param, more):
+    async with run_gateway(echo) as rig:
+        answer = await send_form(rig, form + more)
+        assert answer.status_code == 400
+        assert word in answer.json()["error"]["message"]
+        assert answer.json()["error"]["param"] == param
+        assert not rig.engines[0].received
+
+
+async def test_a_large_form_is_never_read_at_one_go(monkeypatch):
+    monkeypatch.setattr(HttpRequest, "body", property(lambda _: pytest.fail("read at one go")))
+    async with run_gateway(echo) as rig:
+        answer = await send_form(rig, field(b"file", b"\r\n--" * 500_000) + field(b"model", b"m"))
+        assert answer.status_code == 200
+
+
+async def test_a_form_is_one_whatever_its_body_begins_with():
+    async with run_gateway(echo, aliases=(CHAT,)) as rig:
+        answer = await send_form(rig, b'{"model":"none"}\r\n' + field(b"model", b"chat"))
+        assert answer.status_code == 200
+        assert field(b"model", b"m") in rig.engines[0].received[0].body

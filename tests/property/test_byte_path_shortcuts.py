@@ -23,12 +23,13 @@ from headrace.edges.http.known_heads import KnownHeads, KnownStreamHead
 from headrace.edges.http.server import HttpServer
 from headrace.gateway import steady
 from headrace.gateway.call import Origin, read_call
-from headrace.gateway.exchange import Exchange, Upstream
+from headrace.gateway.exchange import Exchange
 from headrace.gateway.notes import notes_of
 from headrace.gateway.settings import GatewaySettings, Timeouts, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from headrace.gateway.tracing import Tracer
+from headrace.gateway.upstream import Upstream
 from tests.property.test_http_requests import LIMITS, Wire
 
 CONVERSATIONS = 300

@@ -47,6 +47,9 @@ class Sink:
     def answer_failed(self, reason: str) -> None:
         self.ends.append(reason)
 
+    def answer_cut(self, reason: str) -> None:
+        self.ends.append(f"cut: {reason}")
+
 
 def begin(sink: Sink, pool: UpstreamPool) -> UpstreamConnection:
     address = Address("127.0.0.1", 1, b"127.0.0.1:1")
@@ -251,7 +254,7 @@ def test_who_fails_at_an_end_is_told_and_the_next_call_on_the_connection_is_not(
     connection = begin(sink, pool)
     for data in reads:
         connection.data_received(data)
-    assert sink.ends == ["the gateway failed to handle the answer"]
+    assert sink.ends == ["cut: the gateway failed to handle the answer"]
     wire = connection.transport
     assert isinstance(wire, Wire)
     assert not wire.closed

@@ -24,9 +24,10 @@ from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
 from headrace.core.one_line import MOST_CHARACTERS, in_a_line
 from headrace.core.usage_belief import can_be
-from headrace.edges.http.client import InParts, UpstreamCall
+from headrace.edges.http.client import UpstreamCall
 from headrace.edges.http.heads import find
 from headrace.edges.http.ports import AnswerHead
+from headrace.edges.http.sink import InParts
 from headrace.engines.answers import read_body
 from headrace.engines.chunks import ChunkReader
 from headrace.engines.sse import Fragment, SseSplitter

@@ -17,9 +17,10 @@ from headrace.calibration.replica import Replica
 from headrace.core.model import Endpoint, Usage
 from headrace.core.one_line import MOST_CHARACTERS, in_a_line
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import InParts, UpstreamPool
+from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, render
 from headrace.edges.http.ports import AnswerHead
+from headrace.edges.http.sink import InParts
 from headrace.engines.sse import SseSplitter, event_data
 
 _PATHS = {Endpoint.CHAT: b"/v1/chat/completions", Endpoint.COMPLETIONS: b"/v1/completions"}

@@ -12,9 +12,10 @@ import msgspec
 
 from headrace.core.model import Endpoint, Usage
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import InParts, UpstreamPool
+from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, find, render
 from headrace.edges.http.ports import AnswerHead
+from headrace.edges.http.sink import InParts
 from headrace.engines.registry import dialect
 from headrace.engines.sse import SseSplitter, event_data
 

@@ -16,8 +16,17 @@ from headrace.core.message import message
 from headrace.core.model import Endpoint, Request
 from headrace.edges.http.ports import HttpRequest
 from headrace.gateway.endpoints import endpoint_of
-from headrace.gateway.form import boundary_of, model_span
-from headrace.gateway.large_body import MemberScanner, NotAnObject, Scan, Span, cut, replace
+from headrace.gateway.form import BadForm, FormScanner, boundary_of, is_form
+from headrace.gateway.large_body import (
+    MAX_MEMBERS,
+    MemberScanner,
+    NotAnObject,
+    Scan,
+    Span,
+    TooManyMembers,
+    cut,
+    replace,
+)
 from headrace.gateway.notes import RequestNotes
 from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
 from headrace.gateway.usual_chat import read_usual_chat
@@ -25,9 +34,9 @@ from headrace.gateway.usual_chat import read_usual_chat
 MAX_MODEL_CHARS = 512
 """Longest model name that is looked up."""
 LARGE_BODY_BYTES = 1024 * 1024
-"""A longer JSON body is scanned in turns instead of being parsed at one go."""
-TURN_BYTES = 64 * 1024
-"""How much of it is scanned before others get their turn."""
+"""A longer body is scanned in turns instead of being read at one go."""
+TURN_BYTES = 16 * 1024
+"""How much of it is scanned before others get their turn: 10 ms of the densest JSON."""
 MAX_MEMBER_BYTES = 64 * 1024
 """Longest value of a large body that is read; those that matter are short."""
 
@@ -208,23 +217,27 @@ def read_usual_call(
 
 
 async def read_large_call(http: HttpRequest, origin: Origin) -> Call:
-    """Understand a request with a large JSON body, in turns with everything else on the loop.
+    """Understand a request with a large body, in turns with everything else on the loop.
 
     Raises `BadRequest`.
     """
     endpoint = endpoint_of(http.path)
     _check_encoding(http)
+    if not _may_be_json(http, endpoint):
+        return await _large_opaque(http, origin)
     scanner = MemberScanner()
     try:
-        for piece in http.pieces:
-            for at in range(0, len(piece), TURN_BYTES):
-                scanner.feed(piece[at : at + TURN_BYTES])
-                await asyncio.sleep(0)
+        await _in_turns(http.pieces, scanner.feed)
         scan = scanner.finish()
     except NotAnObject as error:
         if endpoint is Endpoint.OTHER:
-            return _opaque(http, origin)
+            return await _large_opaque(http, origin)
         raise _not_json(error) from None
+    except TooManyMembers:
+        raise BadRequest(
+            f"The request body has over {MAX_MEMBERS} members at its top level, more than are read"
+            " (MAX_MEMBERS, a fixed limit of bodies over 1 MiB)."
+        ) from None
     repeated = scan.repeated & _READ_MEMBERS
     if repeated:
         name = min(repeated)
@@ -238,24 +251,59 @@ async def read_large_call(http: HttpRequest, origin: Origin) -> Call:
     return _routed(http, members, prompt, origin, scan)
 
 
+async def _in_turns(pieces: list[bytes], feed: Callable[[bytes], None]) -> None:
+    for piece in pieces:
+        for at in range(0, len(piece), TURN_BYTES):
+            feed(piece[at : at + TURN_BYTES])
+            await asyncio.sleep(0)
+
+
 def is_large(http: HttpRequest) -> bool:
-    """Whether the body must be read by `read_large_call`."""
-    return (
-        http.body_bytes > LARGE_BODY_BYTES
-        and http.method == b"POST"
-        and http.pieces[0].lstrip()[:1] == b"{"
-    )
+    """Whether the body must be read by `read_large_call`, whatever it holds."""
+    return http.body_bytes > LARGE_BODY_BYTES
 
 
 def _opaque(http: HttpRequest, origin: Origin) -> Call:
     """A request whose body is not JSON: a form that names its model, or nothing we can read."""
-    model, span = origin.model, None
-    boundary = boundary_of(http.header(b"content-type"))
-    if boundary is not None:
-        body = http.body
-        span = model_span(body, boundary)
-        if span is not None and span[1] - span[0] <= MAX_MODEL_CHARS:
-            model = body[slice(*span)].decode("utf-8", "replace")
+    try:
+        scanner = _form_scanner(http)
+        if scanner is not None:
+            for piece in http.pieces:
+                scanner.feed(piece)
+    except BadForm as error:
+        raise _bad_form(error) from None
+    return _passed(http, origin, None if scanner is None else scanner.span)
+
+
+async def _large_opaque(http: HttpRequest, origin: Origin) -> Call:
+    """As `_opaque`, in turns."""
+    try:
+        scanner = _form_scanner(http)
+        if scanner is not None:
+            await _in_turns(http.pieces, scanner.feed)
+    except BadForm as error:
+        raise _bad_form(error) from None
+    return _passed(http, origin, None if scanner is None else scanner.span)
+
+
+def _form_scanner(http: HttpRequest) -> FormScanner | None:
+    content_type = http.header(b"content-type")
+    if content_type is None or not is_form(content_type):
+        return None
+    return FormScanner(boundary_of(content_type))
+
+
+def _bad_form(error: BadForm) -> BadRequest:
+    return BadRequest(f"The form cannot be read: {error}.", param=error.param)
+
+
+def _passed(http: HttpRequest, origin: Origin, span: Span | None) -> Call:
+    """A request whose body passes as it is, but for a form's model at `span`."""
+    model = origin.model
+    if span is not None:
+        if span[1] - span[0] > MAX_MODEL_CHARS:
+            raise BadRequest(f"'model' is over {MAX_MODEL_CHARS} bytes.", param="model")
+        model = cut(http.pieces, span).decode("utf-8", "replace")
     notes = _notes_on(http)
     request = Request(
         id=origin.request_id,
@@ -318,7 +366,7 @@ def _read_members(http: HttpRequest, endpoint: Endpoint) -> Members | None:
     body = http.body
     if not body and endpoint is not Endpoint.OTHER:
         raise BadRequest("The request body is empty; send a JSON object.", code="invalid_json")
-    if http.method != b"POST" or (
+    if not _may_be_json(http, endpoint) or (
         endpoint is Endpoint.OTHER and not body.lstrip().startswith(b"{")
     ):
         return None
@@ -328,6 +376,13 @@ def _read_members(http: HttpRequest, endpoint: Endpoint) -> Members | None:
         if endpoint is Endpoint.OTHER:
             return None
         raise _not_json(error) from None
+
+
+def _may_be_json(http: HttpRequest, endpoint: Endpoint) -> bool:
+    """Where forms are taken, one is a form whatever its body looks like: so engines read it."""
+    if http.method != b"POST":
+        return False
+    return endpoint is not Endpoint.OTHER or not is_form(http.header(b"content-type"))
 
 
 def _check_encoding(http: HttpRequest) -> None:

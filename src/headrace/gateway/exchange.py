@@ -16,49 +16,29 @@ from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Outcome, Replica, Usage
-from headrace.edges.http.address import Address, AddressBook
+from headrace.edges.http.address import Address
 from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header, render_fields
 from headrace.edges.http.ports import AnswerHead
-from headrace.engines.registry import dialect
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
 from headrace.gateway.metrics.held import HeldResult
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.notes import AnswerNotes, RequestNotes
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
-from headrace.gateway.settings import GatewaySettings, UpstreamAccess
+from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.steady import Steady
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import AttemptTrace, Tracer
+from headrace.gateway.upstream import Upstream
 
 JSON: Header = (b"content-type", b"application/json")
 _OURS = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
-
-
-class Upstream:
-    """How to talk to the engines of one pool.
-
-    `authorization` is the header value, if any, and `fields` the same, rendered.
-    """
-
-    __slots__ = ("address", "authorization", "dialect", "fields", "tls")
-
-    def __init__(self, access: UpstreamAccess) -> None:
-        key = access.api_key
-        self.dialect = dialect(access.engine)
-        self.authorization = None if key is None else b"Bearer " + key.encode("ascii")
-        self.fields = b""
-        if self.authorization is not None:
-            self.fields = render_fields([(b"authorization", self.authorization)])
-        self.tls = access.tls
-        self.address = AddressBook(access.tls).find
-        """A replica's address by its URL."""
 
 
 class ExchangeHost(Protocol):
@@ -384,6 +364,11 @@ class Exchange:
             self._break_off(Outcome.BROKEN, reason)
         else:
             self._end(Outcome.UNAVAILABLE, detail=reason)
+
+    def answer_cut(self, reason: str) -> None:
+        """A fault of ours, or a lack of this machine: the replica is not blamed for it."""
+        self._upstream_call = None
+        self._give_up(500, "internal", reason)
 
     # ------------------------------------------------------------ what the client does
 

@@ -24,12 +24,18 @@ _SPACE = b" \t\r\n"
 _DATA_URL = b"data:"
 _KEY_BYTES = 1024
 """A longer key cannot be one we know."""
+MAX_MEMBERS = 10_000
+"""At the top level of a body; the APIs know some fifty. Each costs 5 µs and 200 bytes."""
 
 _decode = msgspec.json.Decoder().decode
 
 
 class NotAnObject(ValueError):
     """The body is not one JSON object, as far as a scan can tell."""
+
+
+class TooManyMembers(ValueError):
+    """The body has over `MAX_MEMBERS` of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class MemberScanner:
         self._media_bytes = 0
 
     def feed(self, data: bytes) -> None:
-        """Scan the next piece. Raises `NotAnObject`."""
+        """Scan the next piece. Raises `NotAnObject` or `TooManyMembers`."""
         at = 0
         while at < len(data):
             at = self._string(data, at) if self._in_string else self._structure(data, at)
@@ -223,6 +229,8 @@ class MemberScanner:
             raise NotAnObject("a member's name is not a JSON string") from None
         if name in self._members:
             self._repeated.add(name)
+        elif len(self._members) == MAX_MEMBERS:
+            raise TooManyMembers
         self._members[name] = (self._value_at, end)
 
 

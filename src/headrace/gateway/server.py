@@ -37,13 +37,14 @@ from headrace.edges.http.ports import ConnectionLimits
 from headrace.edges.http.server import HttpServer
 from headrace.edges.http.tls import ServerCertificate
 from headrace.gateway.call import Call
-from headrace.gateway.exchange import Exchange, Upstream
+from headrace.gateway.exchange import Exchange
 from headrace.gateway.front import Front
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.settings import GatewaySettings, Limits, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import Tracer
+from headrace.gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ new one: not a byte of an answer had come, and such a race says nothing about th
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 
@@ -28,6 +29,7 @@ from headrace.edges.http.known_heads import (
     without_length,
 )
 from headrace.edges.http.ports import AnswerHead
+from headrace.edges.http.sink import AnswerSink
 from headrace.edges.http.tls import reason_of
 
 RESEND_S = 1.0
@@ -35,57 +37,14 @@ RESEND_S = 1.0
 
 _log = logging.getLogger(__name__)
 _OWN_FAULT = "the gateway failed to handle the answer"
+_SHORT_OF = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+"""Of a connection that cannot be had because this machine has no room for it."""
+_OWN_ERRNOS = _SHORT_OF | {errno.EINVAL, errno.EBADF, errno.EFAULT, errno.EMSGSIZE}
+"""Of one that is lost by what was asked of it here. None of these says anything of the engine."""
 
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
 _HEAD_TOO_LARGE = f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes"
-
-
-class AnswerSink(Protocol):
-    """Whoever reads an answer. After `answer_complete` or `answer_failed` nothing more comes."""
-
-    def answer_head(self, head: AnswerHead) -> None:
-        """The final status and fields (interim 1xx answers are not passed on)."""
-        ...
-
-    def answer_chunk(self, chunk: bytes, start: int) -> None:
-        """A piece of the body that came alone, as one chunk with its framing.
-
-        The piece is `chunk[start:-2]`. Nothing else came with it, so it is to be written out now.
-        """
-        ...
-
-    def answer_body(self, data: bytes) -> None:
-        """A piece of the body, framing taken off."""
-        ...
-
-    def answer_flush(self) -> None:
-        """All pieces that arrived together have been handed over: write them out now."""
-        ...
-
-    def answer_complete(self, framed: bool) -> None:
-        """The answer is whole. `framed` False: only the closed connection says so."""
-        ...
-
-    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
-        """All of an answer at once, in place of head, body and completion."""
-        ...
-
-    def answer_failed(self, reason: str) -> None:
-        """The answer cannot be had, or not to its end."""
-        ...
-
-
-class InParts:
-    """For a sink that takes a whole answer as it takes one that comes in parts."""
-
-    __slots__ = ()
-
-    def answer_whole(self: AnswerSink, head: AnswerHead, body: bytes) -> None:
-        """See `AnswerSink`."""
-        self.answer_head(head)
-        self.answer_body(body)
-        self.answer_complete(framed=True)
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -281,7 +240,8 @@ class UpstreamConnection(asyncio.Protocol):
         if exc is None and self._status and not self._framed:
             self._finish(reusable=False)  # a body without framing ends with the connection
         elif isinstance(exc, OSError):
-            self._fail(f"connection lost: {reason_of(exc)}")
+            ours = exc.errno in _OWN_ERRNOS
+            self._fail(f"connection lost: {reason_of(exc)}", ours=ours)
         else:
             self._fail(closed_by(self.address, answered=self.answered))
 
@@ -376,17 +336,20 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is not None:
             _say_last(sink, sink.answer_complete, framed)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, ours: bool = False) -> None:
         call = self.call
         self.detach()
         self._drop()
-        if call is not None:
+        if call is not None and ours:
+            call.connection = None
+            call.sink.answer_cut(reason)
+        elif call is not None:
             call.lost(reason, answered=self.answered)
 
     def _fail_by_own_fault(self) -> None:
         """The request ends with an error instead of waiting for a deadline."""
         _log.exception("an answer could not be handled")
-        self._fail(_OWN_FAULT)
+        self._fail(_OWN_FAULT, ours=True)
 
     def _drop(self) -> None:
         if self.transport is not None:
@@ -399,7 +362,7 @@ def _say_last(sink: AnswerSink, say: Callable[..., None], *what: object) -> None
         say(*what)
     except Exception:  # noqa: BLE001 - a fault of ours here is the end of this answer alone
         _log.exception("an answer could not be handled")
-        sink.answer_failed(_OWN_FAULT)
+        sink.answer_cut(_OWN_FAULT)
 
 
 class UpstreamCall:
@@ -497,7 +460,9 @@ class UpstreamCall:
             raise
         except OSError as error:
             self._task = None
-            self.sink.answer_failed(f"cannot connect: {reason_of(error)}")
+            ours = error.errno in _SHORT_OF
+            say = self.sink.answer_cut if ours else self.sink.answer_failed
+            say(f"cannot connect: {reason_of(error)}")
             return
         self._task = None
         if connection.transport is None:  # lost between the handshake and now

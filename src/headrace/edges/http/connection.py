@@ -31,6 +31,7 @@ from headrace.edges.http.known_heads import (
     is_plain,
     without_length,
 )
+from headrace.edges.http.pieces import Pieces
 from headrace.edges.http.ports import (
     ConnectionHost,
     Exchange,
@@ -107,6 +108,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_only = False
         self._pending_head = b""
         self._held_bytes = 0
+        self._body = Pieces()
         self.deadline_s = math.inf
         self._reset_message()
 
@@ -114,7 +116,6 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._headers: list[Header] = []
         self._head: RequestHead | None = None
-        self._body: list[bytes] = []
         self._body_bytes = 0
         self._body_reads_bytes = 0  # of reads that began behind the head
         self._head_bytes = 0
@@ -174,6 +175,11 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._head_bytes + self._body_reads_bytes > self._server.limits.max_head_bytes:
             self._check_framing()
+
+    def _read_on(self) -> None:
+        """Others had their turn."""
+        if self._transport is not None and len(self._queue) <= PIPELINE_DEPTH:
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         self._slow = True
@@ -235,8 +241,9 @@ class ClientConnection(asyncio.Protocol):
         elif server.buffered_bytes > server.limits.max_buffered_bytes:
             message = "The gateway holds as many request bodies as it may (limits.max_buffered)."
             self._refuse(Refusal(503, message, "overloaded"))
-        else:
-            self._body.append(body)
+        elif self._body.add(body) and self._transport is not None:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
 
     def on_message_complete(self) -> None:
         parser = self._parser
@@ -248,7 +255,7 @@ class ClientConnection(asyncio.Protocol):
         head.keep_alive = parser.should_keep_alive()
         if self._first_read:
             self._keep_known(head)
-        request = HttpRequest(head, self._body, self._body_bytes, time.monotonic())
+        request = HttpRequest(head, self._body.take(), self._body_bytes, time.monotonic())
         self._reset_message()
         self._queue.append(request)
         if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
@@ -535,6 +542,7 @@ class ClientConnection(asyncio.Protocol):
         version = self._parser.get_http_version().encode()
         head = render(b"%b %b HTTP/%b\r\n" % (method, self._target, version), kept)
         self._parser = httptools.HttpRequestParser(self)
+        self._body.clear()
         self._reset_message()
         self.data_received(head + rest, offers + 1)
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from headrace.edges.http.address import Address, AddressBook, split_url
-from headrace.edges.http.client import InParts, UpstreamPool
+from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, render
 from headrace.edges.http.ports import AnswerHead
+from headrace.edges.http.sink import InParts
 from headrace.edges.http.tls import ClientTls
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024

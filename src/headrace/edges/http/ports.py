@@ -64,7 +64,7 @@ class HttpRequest:
 
     head: RequestHead
     pieces: list[bytes]
-    """The body as it arrived."""
+    """The body as it arrived; short pieces are joined (`Pieces`)."""
     body_bytes: int
     received_s: float
 

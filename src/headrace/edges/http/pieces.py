@@ -1,0 +1,58 @@
+"""A body as it arrives, in pieces whose number is bounded by its bytes.
+
+A client may send a body in chunks of one byte. Each kept as it came would take fifty bytes of
+memory that no limit counts, and an engine's connection does not take millions of them at once.
+"""
+
+from __future__ import annotations
+
+PIECE_BYTES = 16 * 1024
+"""Pieces shorter than this are joined with their neighbours, but for the first one: most bodies
+are a single short piece, which is not copied.
+"""
+SHORT_PIECES_PER_TURN = 4096
+"""So many of one body are read before others have their turn. Some milliseconds: of what waits in
+the kernel, the transport would hand over 8 MB at once, which in tiny chunks take a second.
+"""
+
+
+class Pieces:
+    """The pieces of one body after another: `add` each, `take` the whole, `clear`."""
+
+    __slots__ = ("_short", "_tail", "_whole")
+
+    def __init__(self) -> None:
+        self._whole: list[bytes] = []
+        self._tail: bytearray | None = None
+        self._short = 0
+
+    def add(self, piece: bytes) -> bool:
+        """Append what has come; return whether it is time to let others have their turn."""
+        if len(piece) >= PIECE_BYTES or not self._whole:
+            if self._tail is not None:
+                self._seal(self._tail)
+            self._whole.append(piece)
+            return False
+        tail = self._tail
+        if tail is None:
+            tail = self._tail = bytearray()
+        tail += piece
+        if len(tail) >= PIECE_BYTES:
+            self._seal(tail)
+        self._short += 1
+        return self._short % SHORT_PIECES_PER_TURN == 0
+
+    def take(self) -> list[bytes]:
+        """Return the pieces of the body that is whole; the next one begins."""
+        if self._tail is not None:
+            self._seal(self._tail)
+        whole, self._whole = self._whole, []
+        return whole
+
+    def clear(self) -> None:
+        """Let go of what has come."""
+        self._whole, self._tail = [], None
+
+    def _seal(self, tail: bytearray) -> None:
+        self._whole.append(bytes(tail))
+        self._tail = None
