@@ -145,12 +145,18 @@ def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
         demand = Demand(
             rates, spread, settings.engine, tick_s=tick_for(rates.end_s), seed=options.seed
         )
+        if not any(demand.requests):
+            raise _nothing(path)
         return ScalingWorkload(str(path), demand)
     requests = list(arrivals_of(rates, spread, options.seed))
     if not requests:
-        raise SimulateError(f"{path}: no request arrives; give a higher --rate-scale")
+        raise _nothing(path)
     demand = demand_of_trace(str(path), requests, settings.engine, seed=options.seed)
     return ScalingWorkload(str(path), demand, requests)
+
+
+def _nothing(path: Path) -> SimulateError:
+    return SimulateError(f"{path}: no request arrives; give a higher --rate-scale")
 
 
 def _of_trace(options: ScalingOptions, path: Path, settings: ScalingSimulation) -> ScalingWorkload:

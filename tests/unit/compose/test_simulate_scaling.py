@@ -172,6 +172,14 @@ def test_lengths_beside_a_trace_that_has_its_own_are_refused(run, tmp_path):
     assert "1 run in" in err
 
 
+@pytest.mark.parametrize("mode", ["fluid", "events"])
+def test_rates_so_low_that_nothing_arrives_are_refused(run, rates, mode):
+    rates.write_text(HEAD + "0,1e-12,500,200\n600,1e-12,500,200\n")
+    code, out, err = run("--rates", rates, "--mode", mode)
+    assert (code, out) == (2, "")
+    assert err == f"headrace: {rates}: no request arrives; give a higher --rate-scale\n"
+
+
 def test_a_file_that_is_no_rates_is_named_with_its_line(run, tmp_path):
     file = tmp_path / "bad.csv"
     file.write_text(HEAD + "0,x,1,1\n")
