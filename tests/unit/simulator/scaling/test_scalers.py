@@ -62,7 +62,7 @@ def test_a_wrong_one_is_told_what_is_right(written, said):
 def test_every_parameter_has_a_range_and_is_playable_at_both_its_ends():
     known = {parameter for name in NAMES for parameter in parameters_of(name)}
     assert set(RANGES) == known
-    busy = {
+    busy: dict[str, Any] = {
         "requests_per_s": 50.0,
         "output_tokens_per_s": 5e3,
         "queue_depth": 40.0,
