@@ -16,7 +16,7 @@ _TARGET = re.compile(
     # A path as RFC 3986 section 3.3 has it, but for ";", behind which some servers take parameters
     # off. No "#": a target has no fragment, and servers cut one off that see it. In a query clients
     # leave more unencoded, and nothing is decided by it.
-    rb"/(?:[A-Za-z0-9._~!$&'()*+,=:@/-]|%[0-9A-Fa-f]{2})*(?:\?[!\"$-~]*)?"
+    rb"/(?:[A-Za-z0-9._~!$&'()*+,=:@/-]++|%[0-9A-Fa-f]{2})*+(?:\?[!\"$-~]*)?"
 )
 _ODD_PATH = re.compile(
     # Unreserved characters (RFC 3986 section 2.3) mean the same encoded and plain, so that a path
