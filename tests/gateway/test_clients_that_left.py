@@ -7,6 +7,7 @@ import ssl
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trustme
@@ -29,7 +30,7 @@ class Stuck(Recorder):
         super().__init__()
         self.busy, self.left = asyncio.Event(), asyncio.Event()
 
-    def handle(self, request, connection):
+    def handle(self, request, connection) -> Any:
         self.connection = connection
         self.busy.set()
         return self
