@@ -141,6 +141,13 @@ async def send_form(rig, body: bytes):
     )
 
 
+async def test_a_request_without_a_body_is_no_form_whatever_its_client_says():
+    async with run_gateway(echo, aliases=(CHAT,)) as rig:
+        head = {"content-type": "multipart/form-data"}
+        answer = await rig.client.get("/v1/files", headers=head)
+        assert "boundary" not in answer.text
+
+
 @pytest.mark.parametrize("file_bytes", [10, 3_000_000])
 async def test_a_file_is_not_taken_for_the_model(file_bytes):
     file = field(b'file"; filename="a; name=model', b"m" * file_bytes)

@@ -10,8 +10,9 @@
     4. The two rates of the answer must have held with a second seed: requests of one run wait in
        one queue, so its interval is too narrow, and a lucky draw looks like capacity.
 
-    5. Before it looks below the first rate: `ALONE_REQUESTS`, one at a time. If these do not meet
-       the targets, by the rule of 3 for one run, no rate can, and the search is over.
+    5. Before it looks below the first rate: `ALONE_REQUESTS`, one at a time, but for those before
+       the first that met its targets. If these do not meet the targets, by the rule of 3 for one
+       run, no rate can, and the search is over.
 
            latency at a rate = latency alone + waiting,    waiting >= 0
 
@@ -44,6 +45,7 @@ from headrace.bench.sweep_step import (
     Trial,
     step_of,
     trial_of,
+    without_backlog,
 )
 
 SCHEMA = "headrace-bench-sweep/1"
@@ -284,7 +286,7 @@ class _Search:
         if run.info.interrupted:
             self._interrupted = True
             return
-        trial = trial_of(seed, run, self._slos)
+        trial = trial_of(seed, without_backlog(run, self._slos), self._slos)
         self._alone = step_of(0.0, [trial], self._slos, self._settings.confidence)
         self._on_step(self._alone)
 

@@ -56,6 +56,27 @@ class Trial:
     """TTFT was still growing at its end: a longer run may well miss the targets."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A run without some of its records."""
+
+    records: Sequence[Record]
+    info: RunInfo
+
+
+def without_backlog(run: Run, slos: Slos) -> Run:
+    """From the first request on that met its targets; all of them if none did.
+
+    What came before waited for what an engine still did of an earlier run: some go on working for
+    clients that have left.
+    """
+    records = sorted(run.records, key=lambda record: record.intended_s)
+    for place, record in enumerate(records):
+        if slos.of(record.tier).outcome(record) == MET:
+            return _Rest(records[place:], run.info)
+    return run
+
+
 def trial_of(seed: int, run: Run, slos: Slos) -> Trial:
     """Judge one run."""
     met: dict[str, list[bool]] = {}

@@ -163,11 +163,18 @@ def load_at(options: BenchOptions, rate: float, seed: int, duration_s: float) ->
 def load_alone(options: BenchOptions, requests: int, seed: int) -> Load:
     """So many of these requests, each sent when the one before it is over: without any load.
 
+    Not for longer than a run at a rate lasts: what is left out then is not known.
+
     Raises:
         BenchError: a flag cannot be used.
     """
     return Load.closed(
-        1, _lengths(options), seed=seed, requests=requests, extras=extras_of(options)
+        1,
+        _lengths(options),
+        seed=seed,
+        duration_s=duration_of(options),
+        requests=requests,
+        extras=extras_of(options),
     )
 
 

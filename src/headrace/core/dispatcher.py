@@ -170,15 +170,15 @@ class Dispatcher:
             self._count(flight, pool, ask.prompt_tokens, 0)
             held = self._waiting.hold_for_replica(flight, pool, ask.prompt_tokens, now)
             return held or self._wakes.by(now + LOOK_S)
-        if pool is not None and not flight.counted:
+        if pool is not None and flight.counted is None:
             pool.demand.shed_requests += 1
         reject = rejections.none_ready(request, self._settings.retry_after_s)
         return flight.refuse(reject, now)
 
     def _count(self, flight: Flight, pool: Pool, prompt_tokens: int, hit_tokens: int) -> None:
         """Add a request to the demand on a pool, once."""
-        if not flight.counted:
-            flight.counted = True
+        if flight.counted is None:
+            flight.counted, flight.counted_tokens = pool.demand, prompt_tokens
             pool.demand.arrived(prompt_tokens, hit_tokens)
 
     def _release(self, now: float) -> list[Effect]:
@@ -228,13 +228,13 @@ class Dispatcher:
                 holds=policy.holds,
             )
             if instead:
-                serving.pool.demand.shed_requests += not flight.counted
+                serving.pool.demand.shed_requests += flight.counted is None
                 return instead
             if instead is not None:
                 self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
                 return self._wakes.by(now + LOOK_S)
-        if not flight.counted:
-            flight.counted = True
+        if flight.counted is None:
+            flight.counted, flight.counted_tokens = replica.pool.demand, ask.prompt_tokens
             replica.pool.demand.arrived(ask.prompt_tokens, best[HIT_TOKENS])
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
@@ -309,7 +309,10 @@ class Dispatcher:
             if outcome is Outcome.COMPLETED or outcome is Outcome.ABORTED:
                 demand.served(attempt, event, flight, output_tokens, now)
             else:
-                demand.not_served(outcome, attempt.prompt_tokens)
+                demand.not_served(outcome)
+                if outcome is Outcome.REFUSED and flight.counted is not None:
+                    # Another pool may have counted it, whose replicas failed it before.
+                    flight.counted.refused(flight.counted_tokens)
             flight.land()
         return effects
 

@@ -10,6 +10,7 @@ from headrace.core.admission import Tier
 from headrace.core.attempts import Attempt
 from headrace.core.events import Effect, Reject
 from headrace.core.model import Endpoint, Request
+from headrace.core.pool_demand import PoolDemand
 
 LANDED = Request("", "", Endpoint.OTHER, streamed=False)
 """Stands for the request of a flight that is over."""
@@ -21,7 +22,8 @@ class Flight:
     `tier` is what it was promised with, `ttft_target_s` and `tpot_target_s` the targets that hold
     for it: its own where it brought some. `released_s` is when a request that never was sent
     stopped waiting: refused, or left by its client.
-    `counted` says that the demand on its pool has it in its sums.
+    `counted` is the demand that has it in its sums, with `counted_tokens` of prompt; None where
+    none has.
     `error_answers` counts the replicas that answered with an error of their own. `rejected` is the
     message of the error that Headrace answered with, if it did.
     """
@@ -31,6 +33,7 @@ class Flight:
         "attempts",
         "client_id",
         "counted",
+        "counted_tokens",
         "error_answers",
         "id",
         "model",
@@ -58,7 +61,8 @@ class Flight:
         self.tpot_target_s = tier.tpot_s if own_s is None else own_s
         self.released_s: float | None = None
         self.error_answers = 0
-        self.counted = False
+        self.counted: PoolDemand | None = None
+        self.counted_tokens = 0
         self.rejected = ""
 
     @property

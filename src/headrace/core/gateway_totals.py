@@ -114,7 +114,8 @@ class GatewayTotals:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` said."""
         last = state["last"]
-        if last is not None:
+        # Of a file of before refusals were told, they would all seem to have come since.
+        if last is not None and "refused_requests" in last:
             fields: dict[str, Any] = {**last, "lengths": sketch_from(last["lengths"])}
             self.last = GatewayReport(**fields)
         self.true_at_s = state["true_at_s"]
@@ -123,8 +124,10 @@ class GatewayTotals:
         self._marks = deque((at_s, total) for at_s, total in state["marks"])
 
     def _grow(self, report: GatewayReport, last: GatewayReport) -> None:
-        # An engine may refuse what arrived before the last report: then less is added than came.
         self.offered += _offered(report) - _offered(last)
+        # An engine may refuse what arrived long before: it was no demand then, either.
+        if self._marks and self.offered < self._marks[-1][1]:
+            self._marks = deque((at_s, min(total, self.offered)) for at_s, total in self._marks)
         if report.lengths is not last.lengths:
             self.lengths = since(report.lengths, last.lengths)
 

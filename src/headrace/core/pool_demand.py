@@ -28,7 +28,7 @@ RECENT_S = 60.0
 MOST_RECENT = 512
 WORST_SHARE = 0.9
 
-_REFUSED, _CUT = "refused", "cut"
+_SAYS_NOTHING = ("refused", "cut")
 Ratios: TypeAlias = deque[tuple[float, float]]
 
 
@@ -74,14 +74,16 @@ class PoolDemand:
         self.input_tokens += prompt_tokens
         self.uncached_tokens += prompt_tokens - hit_tokens
 
-    def not_served(self, outcome: Outcome, prompt_tokens: int) -> None:
+    def refused(self, prompt_tokens: int) -> None:
+        """An engine refused a request that had arrived, for a fault of its own."""
+        self.refused_requests += 1
+        self.refused_input_tokens += prompt_tokens
+
+    def not_served(self, outcome: Outcome) -> None:
         """A request has ended otherwise. One that was wrong itself, or cut when the gateway stops,
         says nothing of the pool; the others were broken off by a replica, or none was reached.
         """
-        if outcome == _REFUSED:
-            self.refused_requests += 1
-            self.refused_input_tokens += prompt_tokens
-        elif outcome != _CUT:
+        if outcome not in _SAYS_NOTHING:
             self.judged += 1
             self.other_misses += 1
 

@@ -1,7 +1,7 @@
 """Whether the usage of an answer can be true: a count that cannot would be in every figure.
 
-    output tokens ≤ 16 · the greater of max_tokens and the chunks that came + 1,024
-    input tokens  ≤ 16 · those planned + 65,536,  of them cached: input tokens at most
+    output tokens ≤ 16 · the greater of max_tokens and the chunks that came + 1,048,576
+    input tokens  ≤ 16 · those planned + 1,048,576,  of them cached: input tokens at most
 
 None below 0, and no output of 0 where content came. Wide on purpose: `--extra-body` may ask for
 more, a chunk may hold several tokens, an endpoint may put a system prompt of its own before ours.
@@ -13,8 +13,9 @@ from headrace.core.model import Usage
 
 FAR = 16
 """Times as many as there should be: no rounding, no template, no speculation explains it."""
-MORE_OUTPUT_TOKENS = 1_024
-MORE_INPUT_TOKENS = 65_536
+MORE_OUTPUT_TOKENS = MORE_INPUT_TOKENS = 1_048_576
+"""A whole context of the largest models. What `--extra-body` asks for (`n`, `max_tokens`),
+reasoning that is not shown, and a system prompt or an image before ours are within it."""
 
 
 def can_be(usage: Usage, *, input_tokens: int, max_tokens: int, chunks: int) -> bool:

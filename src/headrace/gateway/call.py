@@ -288,8 +288,8 @@ async def _large_opaque(http: HttpRequest, origin: Origin) -> Call:
 
 def _form_scanner(http: HttpRequest) -> FormScanner | None:
     content_type = http.header(b"content-type")
-    if content_type is None or not is_form(content_type):
-        return None
+    if content_type is None or not is_form(content_type) or not any(http.pieces):
+        return None  # a GET may have the field by its client's habit
     return FormScanner(boundary_of(content_type))
 
 

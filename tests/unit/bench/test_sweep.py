@@ -175,6 +175,18 @@ def test_targets_that_are_missed_without_load_are_out_of_reach():
     assert found.document()["alone"] is not None
 
 
+def test_what_waits_for_the_run_before_shows_nothing_of_an_engine_without_load():
+    def run_alone(requests: int, seed: int) -> Run:
+        run = ENGINE.run_alone(requests, seed)
+        for place, record in enumerate(run.records[:7]):  # an engine that works off its backlog
+            assert record.first_token_s is not None
+            record.first_token_s += 10.0 - place
+        return run
+
+    found = sweep(ENGINE.run, SweepSettings(start_rps=1000.0), SLOS, run_alone=run_alone)
+    assert found.exit_code == 0
+
+
 def test_an_overload_is_no_such_target():
     found = sweep(ENGINE.run, SweepSettings(start_rps=1000.0), SLOS, run_alone=ENGINE.run_alone)
     assert found.alone is not None

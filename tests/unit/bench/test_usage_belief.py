@@ -9,6 +9,7 @@ from headrace.bench.scores import summarise
 from headrace.bench.settings import BenchSettings
 from headrace.bench.sizing import Asker, size_prompts
 from headrace.bench.slo import Slo, Slos
+from headrace.core.usage_belief import FAR, MORE_INPUT_TOKENS, MORE_OUTPUT_TOKENS
 from tests.scripted import Peer, Received, ScriptedEngine, chat_chunk, usage_chunk
 from tests.unit.bench.runs import load_of, play
 from tests.unit.bench.virtual_engine import VirtualEngine
@@ -26,8 +27,8 @@ HUGE = 99_999_999_999_999_999_999_999_999
         (16, 0, None),
         (16, 5, 17),
         (16, 5, -1),
-        (16, 16 * 5 + 1025, None),
-        (16 * 16 + 65_537, 5, None),
+        (16, FAR * 5 + MORE_OUTPUT_TOKENS + 1, None),
+        (FAR * 16 + MORE_INPUT_TOKENS + 1, 5, None),
     ],
 )
 async def test_usage_that_cannot_be_is_not_believed(input_tokens, output_tokens, cached_tokens):

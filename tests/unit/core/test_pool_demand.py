@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.admission import AdmissionSettings, Tier
-from headrace.core.model import Outcome
+from headrace.core.events import Dispatch
+from headrace.core.model import Alias, Outcome, PoolSpec, Target
 from headrace.core.pool_demand import PoolDemand, recent_ratios, worst
 from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import POOL, Driver, chain
@@ -99,6 +100,22 @@ def test_what_an_engine_refuses_is_told_apart():
     told = demand(core)
     assert (told.requests, told.input_tokens) == (2, 900_300)
     assert (told.refused_requests, told.refused_input_tokens) == (1, 900_000)
+
+
+def test_a_refusal_is_taken_from_the_pool_that_counted_the_request():
+    other = PoolSpec("other-pool", "other")
+    alias = Alias("chat", (Target("model"),), fallbacks=("other",))
+    core = Driver(POOL, other, aliases=(alias,))
+    core.add("r1")
+    core.add("r2", pool="other-pool")
+    first = core.dispatched("chat", prompt_tokens=300)
+    assert first.replica == "r1"
+    retried = [each for each in core.fail(first.attempt) if isinstance(each, Dispatch)]
+    assert [each.replica for each in retried] == ["r2"]
+    core.fail(retried[0].attempt, Outcome.REFUSED)
+    counted, served = (core.dispatcher.fleet.pools[name].demand for name in ("pool", "other-pool"))
+    assert (counted.requests, counted.refused_requests, counted.refused_input_tokens) == (1, 1, 300)
+    assert (served.requests, served.refused_requests) == (0, 0)
 
 
 def test_old_ratios_are_forgotten():

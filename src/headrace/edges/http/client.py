@@ -37,7 +37,9 @@ RESEND_S = 1.0
 
 _log = logging.getLogger(__name__)
 _OWN_FAULT = "the gateway failed to handle the answer"
-_SHORT_OF = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+_SHORT_OF = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL)
+)
 """Of a connection that cannot be had because this machine has no room for it."""
 _OWN_ERRNOS = _SHORT_OF | {errno.EINVAL, errno.EBADF, errno.EFAULT, errno.EMSGSIZE}
 """Of one that is lost by what was asked of it here. None of these says anything of the engine."""

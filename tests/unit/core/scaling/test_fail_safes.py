@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.core.gateway_totals import GatewayTotals
 from headrace.core.length_sketch import LengthCounter, LengthSketch
 from headrace.core.scaling_observation import GatewayReport, Phase, PoolObservation
 from headrace.core.scaling_settings import ScalingSettings
@@ -186,6 +187,34 @@ def test_what_is_refused_after_the_report_that_counted_it_is_taken_back():
     world.run(1800.0)
     assert abs(world.plan.replicas - whole.plan.replicas) <= 1
     assert world.plan.complete
+
+
+def test_what_is_refused_long_after_it_came_takes_nothing_from_what_comes_now():
+    totals = GatewayTotals()
+
+    def at(now: float, requests: float, refused: float = 0.0) -> None:
+        report = GatewayReport("g", 0.0, requests=requests, refused_requests=refused)
+        totals.observe(report, now)
+
+    for second in range(0, 121, 15):
+        at(float(second), 10.0 * second)
+    at(135.0, 1350.0 + 400.0)  # held meanwhile, and refused then
+    at(150.0, 1500.0 + 400.0, 400.0)
+    at(165.0, 1650.0 + 400.0, 400.0)
+    assert totals.requests_per_s(15.0) == pytest.approx(10.0)
+    assert 0.0 < (totals.requests_per_s(60.0) or 0.0) <= 10.0
+
+
+def test_a_state_of_before_refusals_were_told_begins_to_count_anew():
+    totals = GatewayTotals()
+    totals.observe(GatewayReport("g", 0.0, requests=1000.0), 100.0)
+    state = totals.state()
+    del state["last"]["refused_requests"], state["last"]["refused_input_tokens"]
+    again = GatewayTotals()
+    again.restore(state)
+    again.observe(GatewayReport("g", 0.0, requests=1010.0, refused_requests=800.0), 115.0)
+    again.observe(GatewayReport("g", 0.0, requests=1160.0, refused_requests=800.0), 130.0)
+    assert again.requests_per_s(15.0) == pytest.approx(10.0)
 
 
 def test_a_gateway_that_is_gone_for_good_is_forgotten():
