@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -162,7 +162,7 @@ def chat_chunk(text: str | None, **extra: object) -> dict[str, object]:
     }
 
 
-def usage_chunk(input_tokens: int, output_tokens: int) -> dict[str, object]:
+def usage_chunk(input_tokens: int, output_tokens: int) -> dict[str, Any]:
     """The last chunk when usage was asked for."""
     return {
         "id": "chatcmpl-1",

@@ -13,8 +13,8 @@ FORGET_S = 600.0
 another name. What came to one that is back since then is part of no minute."""
 
 _Totals = tuple[float, float, float]
-_Known = tuple[float, float, float, _Totals]
-"""The minute it was seen in, when it started, and what had arrived and its totals then."""
+_Known = tuple[float, GatewayReport]
+"""The minute it was seen in, and what it told then."""
 Keep = Callable[[str, DemandSample], None]
 """Takes a pool's name and one of its minutes."""
 
@@ -42,7 +42,7 @@ class MinuteLog:
         known = self._totals.get(pool, {})
         arrived = [_since(known.get(each.gateway), each) for each in gateways]
         for each in gateways:
-            known[each.gateway] = (minute_s, each.started_at_s, each.requests, _totals(each))
+            known[each.gateway] = (minute_s, each)
         self._totals[pool] = {
             name: told for name, told in known.items() if minute_s - told[0] <= FORGET_S
         }
@@ -60,9 +60,9 @@ def _since(known: _Known | None, report: GatewayReport) -> _Totals:
     now = _totals(report)
     if known is None:
         return (0.0, 0.0, 0.0)  # nobody knows since when
-    _, started_at_s, arrived, before = known
-    if started_at_s != report.started_at_s or report.requests < arrived:
+    _, last = known
+    if last.started_at_s != report.started_at_s or report.requests < last.requests:
         return now
     # What arrived in the minute before may have been refused in this one.
-    requests, inputs, outputs = (max(0.0, a - b) for a, b in zip(now, before, strict=True))
+    requests, inputs, outputs = (max(0.0, a - b) for a, b in zip(now, _totals(last), strict=True))
     return requests, inputs, outputs

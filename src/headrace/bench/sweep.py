@@ -217,12 +217,12 @@ class _Search:
         while (rate := self._next()) is not None:
             if not self._may_run():
                 return False
-            if self._alone is None and self._steps and rate < min(self._steps):
-                self._look_alone()
+            looks_down = bool(self._steps) and rate < min(self._steps)
+            if looks_down and self._alone is None and self._run_alone is not None:
+                self._look_alone(self._run_alone)
                 if self._alone is not None and self._alone.state == NOT_MET:
                     return True
-                if not self._may_run():
-                    return False
+                continue  # it took a run, and may have been interrupted
             self._try(rate)
         return True
 
@@ -277,12 +277,10 @@ class _Search:
         if rate in self._steps:
             self._on_step(self._steps[rate])
 
-    def _look_alone(self) -> None:
+    def _look_alone(self, run_alone: RunAlone) -> None:
         """Run requests one at a time, which have all that a lower rate could give them."""
-        if self._run_alone is None:
-            return
         seed = self._next_seed()
-        run = self._run_alone(ALONE_REQUESTS, seed)
+        run = run_alone(ALONE_REQUESTS, seed)
         if run.info.interrupted:
             self._interrupted = True
             return

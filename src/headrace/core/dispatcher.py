@@ -233,9 +233,7 @@ class Dispatcher:
             if instead is not None:
                 self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
                 return self._wakes.by(now + LOOK_S)
-        if flight.counted is None:
-            flight.counted, flight.counted_tokens = replica.pool.demand, ask.prompt_tokens
-            replica.pool.demand.arrived(ask.prompt_tokens, best[HIT_TOKENS])
+        self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
         self._last_attempt = number = self._last_attempt + 1

@@ -80,8 +80,7 @@ class GatewayTotals:
             if end_s - begin_s >= window_s - 1e-6:
                 break
         known_s = end_s - marks[0][0]
-        lasted_s = end_s - begin_s + max(LEAST_WINDOW_S - known_s, 0.0)
-        return max(total - before, 0.0) / lasted_s
+        return (total - before) / (end_s - begin_s + max(LEAST_WINDOW_S - known_s, 0.0))
 
     def trouble_at(self, now: float, stale_s: float) -> str:
         """What is wrong with what is known of it; "" if nothing."""

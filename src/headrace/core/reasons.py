@@ -13,8 +13,6 @@ _WORTH_SAYING_S = 0.0005
 _OF_PREFILL = {"prefill", "uncached"}
 """Terms that grow with the uncached tokens."""
 _HARM = "harm to others"
-LEAST_TOLD_S = 0.0005
-"""Of a smaller difference no cause is told: two equal replicas differ by it in what was learned."""
 
 
 def reason_for(
@@ -39,7 +37,8 @@ def reason_for(
         return f"{text}; {other.replica} is ruled out: {why}"
     if less <= 2 * DRAWN:
         return f"{text}; {other.replica} would cost the same but was not drawn"
-    if unit == "s" and less < LEAST_TOLD_S:
+    if unit == "s" and less < _WORTH_SAYING_S:
+        # Of so little no cause is told: two equal replicas differ by it in what was learned.
         return f"{text}; {other.replica} would cost less than a millisecond more"
     text = f"{text}; {_amount(less, unit)} than {other.replica}"
     if unit not in {"s", "tokens"} or len(terms(chosen)) == 1:

@@ -7,7 +7,8 @@ replaces one member; all others go out byte for byte, and no key can stand there
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -265,25 +266,21 @@ def is_large(http: HttpRequest) -> bool:
 
 def _opaque(http: HttpRequest, origin: Origin) -> Call:
     """A request whose body is not JSON: a form that names its model, or nothing we can read."""
-    try:
+    with _form_faults():
         scanner = _form_scanner(http)
         if scanner is not None:
             for piece in http.pieces:
                 scanner.feed(piece)
-    except BadForm as error:
-        raise _bad_form(error) from None
-    return _passed(http, origin, None if scanner is None else scanner.span)
+    return _passed(http, origin, scanner)
 
 
 async def _large_opaque(http: HttpRequest, origin: Origin) -> Call:
     """As `_opaque`, in turns."""
-    try:
+    with _form_faults():
         scanner = _form_scanner(http)
         if scanner is not None:
             await _in_turns(http.pieces, scanner.feed)
-    except BadForm as error:
-        raise _bad_form(error) from None
-    return _passed(http, origin, None if scanner is None else scanner.span)
+    return _passed(http, origin, scanner)
 
 
 def _form_scanner(http: HttpRequest) -> FormScanner | None:
@@ -293,13 +290,18 @@ def _form_scanner(http: HttpRequest) -> FormScanner | None:
     return FormScanner(boundary_of(content_type))
 
 
-def _bad_form(error: BadForm) -> BadRequest:
-    return BadRequest(f"The form cannot be read: {error}.", param=error.param)
+@contextmanager
+def _form_faults() -> Iterator[None]:
+    """Turn what is wrong with a form into what its client is told."""
+    try:
+        yield
+    except BadForm as error:
+        raise BadRequest(f"The form cannot be read: {error}.", param=error.param) from None
 
 
-def _passed(http: HttpRequest, origin: Origin, span: Span | None) -> Call:
-    """A request whose body passes as it is, but for a form's model at `span`."""
-    model = origin.model
+def _passed(http: HttpRequest, origin: Origin, form: FormScanner | None) -> Call:
+    """A request whose body passes as it is, but for the model that a form names."""
+    model, span = origin.model, None if form is None else form.span
     if span is not None:
         if span[1] - span[0] > MAX_MODEL_CHARS:
             raise BadRequest(f"'model' is over {MAX_MODEL_CHARS} bytes.", param="model")

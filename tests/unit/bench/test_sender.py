@@ -253,7 +253,7 @@ async def test_what_the_answer_tells_is_kept():
         )
         await peer.event(chat_chunk("a"))
         usage = usage_chunk(70, 1)
-        usage["usage"] |= {"prompt_tokens_details": {"cached_tokens": 0}}  # type: ignore[operator]
+        usage["usage"] |= {"prompt_tokens_details": {"cached_tokens": 0}}
         await peer.event(usage)
         await peer.end_stream()
 

@@ -38,7 +38,7 @@ async def test_usage_that_cannot_be_is_not_believed(input_tokens, output_tokens,
             await peer.event(chat_chunk("a"))
         usage = usage_chunk(input_tokens, output_tokens)
         if cached_tokens is not None:
-            usage["usage"] |= {"prompt_tokens_details": {"cached_tokens": cached_tokens}}  # type: ignore[operator]
+            usage["usage"] |= {"prompt_tokens_details": {"cached_tokens": cached_tokens}}
         await peer.chunk(b"data: " + json.dumps(usage).encode() + b"\n\n")
         await peer.end_stream()
 
