@@ -17,21 +17,12 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import cast
-
-import httptools
 
 from headrace.edges.http.cors import is_preflight
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.hangup import has_left
 from headrace.edges.http.heads import Header, find, render, render_fields, status_line
-from headrace.edges.http.known_heads import (
-    MAX_HEAD_BYTES,
-    is_plain,
-    without_length,
-)
-from headrace.edges.http.pieces import Pieces
 from headrace.edges.http.ports import (
     ConnectionHost,
     Exchange,
@@ -39,13 +30,7 @@ from headrace.edges.http.ports import (
     Refusal,
     RequestHead,
 )
-from headrace.edges.http.strictness import (
-    MAX_FRAMING_RATIO,
-    body_too_large,
-    fault_of,
-    framing_too_large,
-    head_too_large,
-)
+from headrace.edges.http.request_reader import RequestReader
 
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
@@ -64,37 +49,27 @@ class ClientConnection(asyncio.Protocol):
     """One client connection: parses requests, writes answers."""
 
     __slots__ = (
-        "_body",
-        "_body_bytes",
-        "_body_reads_bytes",
         "_chunked",
         "_client",
-        "_close_after",
         "_closing",
         "_current",
         "_exchange",
-        "_expects",
-        "_first_read",
-        "_head",
-        "_head_bytes",
         "_head_only",
-        "_headers",
         "_held_bytes",
-        "_in_head",
-        "_parser",
         "_pending_head",
         "_queue",
+        "_reader",
         "_server",
         "_slow",
         "_starting",
-        "_target",
         "_transport",
+        "close_after",
         "deadline_s",
     )
 
     def __init__(self, server: ConnectionHost) -> None:
         self._server = server
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(self, server)
         self._transport: asyncio.Transport | None = None
         self._client = ""
         self._queue: list[HttpRequest] = []  # a deque takes 600 bytes, a stream all in all 10,000
@@ -102,26 +77,13 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._starting = False
         self._slow = False  # too many bytes wait for the client
-        self._close_after = False  # no further request is taken
+        self.close_after = False  # no further request is taken
         self._closing = False  # nothing more is written
         self._chunked = False
         self._head_only = False
         self._pending_head = b""
         self._held_bytes = 0
-        self._body = Pieces()
         self.deadline_s = math.inf
-        self._reset_message()
-
-    def _reset_message(self) -> None:
-        self._target = b""
-        self._headers: list[Header] = []
-        self._head: RequestHead | None = None
-        self._body_bytes = 0
-        self._body_reads_bytes = 0  # of reads that began behind the head
-        self._head_bytes = 0
-        self._first_read = b""  # what a message began with, if it was the first byte of a read
-        self._in_head = True
-        self._expects = False  # its body is kept back until it is asked for
 
     # ------------------------------------------------------------ transport callbacks
 
@@ -135,51 +97,27 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = time.monotonic() + self._server.limits.idle_s
         if refusal is not None:
             message = f"Too many connections: {refusal}."
-            self._refuse(Refusal(429, message, "too_many_connections"))
+            self.refuse(Refusal(429, message, "too_many_connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.forget(self, self._client)
         self._release(self._held_bytes)
         self._transport = None
+        self._reader.let_go()
         self._queue.clear()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
 
-    def data_received(self, data: bytes, offers: int = 0) -> None:
-        """Take what was read. `offers` of another protocol were taken out before it."""
-        if self._close_after or self._closing:
+    def data_received(self, data: bytes) -> None:
+        if self.close_after or self._closing:
             return
-        if self._head_bytes == 0:
-            if self._current is None and not self._slow and self._take_known(data):
+        reader = self._reader
+        if reader.is_between and self._current is None and not self._slow:
+            if self._take_known(data):
                 return
-            self._first_read = data[:MAX_HEAD_BYTES]  # the body would be held twice
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes == len(data) and self._current is None and not self._slow:
-                self.deadline_s = time.monotonic() + self._server.limits.head_s
-        else:
-            self._body_reads_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :], offers)
-            return
-        except httptools.HttpParserCallbackError:
-            _log.exception("a request could not be read")
-            self._refuse(Refusal(500, "The gateway failed to read this request.", "internal"))
-            return
-        except httptools.HttpParserError as error:
-            message = f"The request is not valid HTTP/1.1: {error}."
-            self._refuse(Refusal(400, message, "bad_http"))
-            return
-        if self._head_bytes + self._body_reads_bytes > self._server.limits.max_head_bytes:
-            self._check_framing()
-
-    def _read_on(self) -> None:
-        """Others had their turn."""
-        if self._transport is not None and len(self._queue) <= PIPELINE_DEPTH:
-            self._transport.resume_reading()
+            self.deadline_s = time.monotonic() + self._server.limits.head_s
+        reader.feed(data)
 
     def pause_writing(self) -> None:
         self._slow = True
@@ -195,82 +133,48 @@ class ClientConnection(asyncio.Protocol):
         elif not self._closing:
             self._start_next()
 
-    # ------------------------------------------------------------ parser callbacks
+    # ------------------------------------------------------------ what the reader tells
 
-    def on_message_begin(self) -> None:
-        if not self._head_bytes:
-            # It begins behind another one in a read: what comes next does not begin a message.
-            self._head_bytes = 1
-            self._rest()
+    def judge(self, head: RequestHead) -> Refusal | None:
+        """Say whether a request is refused by its head alone."""
+        if self._server.cors is not None and is_preflight(head):
+            return None  # it comes without a key
+        return self._server.handler.refusal_of(head)
 
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:  # a trailer: nothing may be added to a head that was judged
-            self._head_bytes += len(name) + len(value)
-            if self._head_bytes > self._server.limits.max_head_bytes:
-                self._refuse(head_too_large(self._server.limits))
-            return
-        if len(self._headers) <= self._server.limits.max_headers:  # one more says: too many
-            self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._head_bytes = 1  # a request is being read; trailers count from here
-        head = self._head = self._read_head()
-        refusal = self._refusal_of_head(head)
-        if refusal is not None:
-            self._refuse(refusal)
-            return
-        expect = find(self._headers, b"expect")
-        if expect is not None and expect.lower() == b"100-continue":
-            # Nobody expects anything in HTTP/1.0, and with an offer the head is read once more.
-            self._expects = not head.http_1_0 and not self._parser.should_upgrade()
-        self._rest()
-
-    def on_body(self, body: bytes) -> None:
-        if self._close_after:
-            return
-        server, size = self._server, len(body)
-        self._body_bytes += size
+    def hold(self, size: int) -> None:
+        """So many more bytes of a body are held."""
         self._held_bytes += size
-        server.buffered_bytes += size
-        if self._body_bytes > server.limits.max_body_bytes:
-            self._refuse(body_too_large(server.limits))
-        elif server.buffered_bytes > server.limits.max_buffered_bytes:
-            message = "The gateway holds as many request bodies as it may (limits.max_buffered)."
-            self._refuse(Refusal(503, message, "overloaded"))
-        elif self._body.add(body) and self._transport is not None:
+        self._server.buffered_bytes += size
+
+    def read_on_later(self) -> None:
+        """Others have their turn before what was received is read on."""
+        if self._transport is not None:
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._read_on)
 
-    def on_message_complete(self) -> None:
-        parser = self._parser
-        if self._close_after or parser.should_upgrade():
-            return
-        head = self._head
-        assert head is not None
-        # The parser answers this rightly only in here.
-        head.keep_alive = parser.should_keep_alive()
-        if self._first_read:
-            self._keep_known(head)
-        request = HttpRequest(head, self._body.take(), self._body_bytes, time.monotonic())
-        self._reset_message()
+    def begun(self) -> None:
+        """A request goes on, or a next one has begun."""
+        self._rest()
+
+    def take(self, request: HttpRequest) -> None:
+        """Queue a request that was read whole."""
         self._queue.append(request)
         if len(self._queue) > PIPELINE_DEPTH and self._transport is not None:
             self._transport.pause_reading()
             self._look_later()
         self._start_next()
 
-    # ------------------------------------------------------------ known heads
+    def _read_on(self) -> None:
+        self._reader.go_on()
+        if len(self._queue) <= PIPELINE_DEPTH:
+            self._resume_reading()
 
-    def _keep_known(self, head: RequestHead) -> None:
-        """Remember a plain head of a request that leaves its connection open."""
-        lasts = head.keep_alive and not head.http_1_0
-        if lasts and head.method == b"POST" and is_plain(head.headers):
-            known = replace(head, headers=without_length(head.headers), notes=None)
-            self._server.known_heads.keep(self._first_read, known)
+    def _resume_reading(self) -> None:
+        """Read again, unless something of what was received is left to be read first."""
+        if self._transport is not None and not self._reader.has_unread:
+            self._transport.resume_reading()
+
+    # ------------------------------------------------------------ known heads
 
     def _take_known(self, data: bytes) -> bool:
         """Serve `data` without the parser if it is one whole request with a known head.
@@ -288,8 +192,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         if server.handler.refusal_of(head) is not None:
             return False
-        self._held_bytes += size
-        server.buffered_bytes += size
+        self.hold(size)
         # Nothing is waiting before it.
         self._starting = True
         self._serve(HttpRequest(head, [data[start:]], size, time.monotonic()))
@@ -328,14 +231,14 @@ class ClientConnection(asyncio.Protocol):
         elif length is not None:
             framing = b"content-length: %d\r\n" % length
         elif asked.http_1_0:
-            self._close_after = True
+            self.close_after = True
         else:
             self._chunked = True
             framing = b"transfer-encoding: chunked\r\n"
         server = self._server
         if not asked.keep_alive or server.closing:
-            self._close_after = True
-        if self._close_after:
+            self.close_after = True
+        if self.close_after:
             framing += b"connection: close\r\n"
         elif asked.http_1_0:
             framing += b"connection: keep-alive\r\n"
@@ -368,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
 
     def finish(self, last: bytes = b"", *, close: bool = False) -> None:
         """End the answer, with a last piece of the body if there is one."""
-        self._close_after = self._close_after or close or self._server.closing
+        self.close_after = self.close_after or close or self._server.closing
         transport = self._transport
         if transport is not None:
             head, self._pending_head = self._pending_head, b""
@@ -386,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
         if request is not None and request.body_bytes:
             self.forget_body()
         self._current = self._exchange = None
-        if self._close_after:
+        if self.close_after:
             self.close()
         elif self._starting:
             pass  # the caller goes on with the next one
@@ -405,7 +308,7 @@ class ClientConnection(asyncio.Protocol):
         request, server, transport = self._current, self._server, self._transport
         assert request is not None
         head = request.head
-        lasts = head.keep_alive and not head.http_1_0 and not self._close_after
+        lasts = head.keep_alive and not head.http_1_0 and not self.close_after
         plain = lasts and head.method == b"POST" and status == 200
         if plain and server.cors is None and transport is not None and not server.closing:
             # As `start_rendered` would have it; most answers are of this kind.
@@ -430,7 +333,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close_when_idle(self) -> None:
         """Close now if no request is being read or answered, else after the present answer."""
-        if self._current is None and not self._queue and self._head_bytes == 0:
+        if self._current is None and not self._queue and self._reader.is_between:
             self.close()
 
     def expire(self) -> None:
@@ -438,24 +341,15 @@ class ClientConnection(asyncio.Protocol):
         busy = self._current is not None and not self._slow and not self._closing
         if busy and self._transport is not None and not has_left(self._transport):
             self._look_later()
-        elif self._current is not None or self._slow or self._close_after or self._closing:
+        elif self._current is not None or self._slow or self.close_after or self._closing:
             self.deadline_s = math.inf
             self.abort()
-        elif self._head_bytes:
-            self._refuse(Refusal(408, "The request did not arrive in time.", "request_timeout"))
+        elif not self._reader.is_between:
+            self.refuse(Refusal(408, "The request did not arrive in time.", "request_timeout"))
         else:
             self.close()
 
     # ------------------------------------------------------------ inside
-
-    def _check_framing(self) -> None:
-        """Refuse a head that goes on too long, and a body that is hardly any."""
-        limits = self._server.limits
-        framing_bytes = self._body_reads_bytes - self._body_bytes * (1 + MAX_FRAMING_RATIO)
-        if self._in_head and self._head_bytes > limits.max_head_bytes:
-            self._refuse(head_too_large(limits))
-        elif framing_bytes > limits.max_head_bytes:
-            self._refuse(framing_too_large(limits))
 
     def _start_next(self) -> None:
         # A loop, not recursion: an answer given at once returns here for the next request.
@@ -464,8 +358,8 @@ class ClientConnection(asyncio.Protocol):
         self._starting = True
         try:
             while self._queue and self._can_start():
-                if len(self._queue) == PIPELINE_DEPTH + 1 and self._transport is not None:
-                    self._transport.resume_reading()
+                if len(self._queue) == PIPELINE_DEPTH + 1:
+                    self._resume_reading()
                 self._serve(self._queue.pop(0))
         finally:
             self._starting = False
@@ -491,16 +385,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Nothing is being answered: the next request may take its time, unless it has begun."""
-        if self._current is not None or self._close_after or self._slow:
+        if self._current is not None or self.close_after or self._slow:
             return
-        limits = self._server.limits
-        span_s = limits.idle_s
-        if self._head_bytes:
-            span_s = limits.head_s if self._in_head else limits.body_s
-            if self._expects and not self._body_bytes and self._transport is not None:
-                self._expects = False
-                self._transport.write(_CONTINUE)
-        self.deadline_s = time.monotonic() + span_s
+        if self._transport is not None and self._reader.must_ask():
+            self._transport.write(_CONTINUE)
+        self.deadline_s = time.monotonic() + self._reader.patience_s
 
     def _look_later(self) -> None:
         """An answer may take its time; while reading is paused `expire` looks for the client."""
@@ -510,7 +399,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _can_start(self) -> bool:
         """A client that does not read what it asked for gets no further answers."""
-        return self._current is None and not self._close_after and not self._slow
+        return self._current is None and not self.close_after and not self._slow
 
     def fail(self, request: HttpRequest) -> None:
         """A fault of ours ends this request, with an error answer if none has begun."""
@@ -524,55 +413,13 @@ class ClientConnection(asyncio.Protocol):
         body = error_body(refusal.status, refusal.message, code=refusal.code)
         self.respond(500, [_JSON, *headers], body)
 
-    def _ignore_upgrade(self, rest: bytes, offers: int) -> None:
-        """Read a request that offers another protocol as if it did not.
-
-        A server may (RFC 9110 section 7.8); Java's client offers h2c with every first request. The
-        parser takes what follows for the other protocol, so it is given the head anew. Without
-        Upgrade there is no offer, and Connection still says which other fields go no further.
-        """
-        method, headers = self._parser.get_method(), self._headers
-        if method == b"CONNECT":
-            self._refuse(Refusal(405, "CONNECT is for proxies; this is a server.", "bad_method"))
-            return
-        if offers > PIPELINE_DEPTH:  # each costs a parser, a copy and some of the stack
-            self._refuse(Refusal(400, "Too many offers of another protocol at once.", "bad_http"))
-            return
-        kept = [field for field in headers if field[0] != b"upgrade"]
-        version = self._parser.get_http_version().encode()
-        head = render(b"%b %b HTTP/%b\r\n" % (method, self._target, version), kept)
-        self._parser = httptools.HttpRequestParser(self)
-        self._body.clear()
-        self._reset_message()
-        self.data_received(head + rest, offers + 1)
-
-    def _read_head(self) -> RequestHead:
-        parser, target = self._parser, self._target
-        return RequestHead(
-            parser.get_method(),
-            target,
-            target.partition(b"?")[0],
-            self._headers,
-            keep_alive=False,
-            http_1_0=parser.get_http_version() == "1.0",
-        )
-
-    def _refusal_of_head(self, head: RequestHead) -> Refusal | None:
-        version = self._parser.get_http_version()
-        fault = fault_of(version, self._target, self._headers, self._server.limits)
-        if fault is not None:
-            return fault
-        if self._server.cors is not None and is_preflight(head):
-            return None  # it comes without a key
-        return self._server.handler.refusal_of(head)
-
-    def _refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Answer an error that concerns the connection itself, then linger and close."""
-        if self._close_after or self._transport is None:
+        if self.close_after or self._transport is None:
             return
-        self._close_after = True
-        self._body.clear()
-        extra, cors = self._server.handler.refused(refusal, self._headers), self._server.cors
+        self.close_after = True
+        self._reader.let_go()
+        extra, cors = self._server.handler.refused(refusal, self._reader.headers), self._server.cors
         if self._current is not None:
             # An answer is under way: a second one would corrupt it.
             self._queue.clear()
@@ -580,7 +427,7 @@ class ClientConnection(asyncio.Protocol):
             return
         body = error_body(refusal.status, refusal.message, code=refusal.code)
         if cors is not None:
-            extra = [*extra, *cors.headers_for(find(self._headers, b"origin"))]
+            extra = [*extra, *cors.headers_for(find(self._reader.headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         self._transport.write(render(status_line(refusal.status), [*extra, *framing]) + body)
         self._linger()

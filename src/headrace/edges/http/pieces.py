@@ -10,37 +10,30 @@ PIECE_BYTES = 16 * 1024
 """Pieces shorter than this are joined with their neighbours, but for the first one: most bodies
 are a single short piece, which is not copied.
 """
-SHORT_PIECES_PER_TURN = 4096
-"""So many of one body are read before others have their turn. Some milliseconds: of what waits in
-the kernel, the transport would hand over 8 MB at once, which in tiny chunks take a second.
-"""
 
 
 class Pieces:
     """The pieces of one body after another: `add` each, `take` the whole, `clear`."""
 
-    __slots__ = ("_short", "_tail", "_whole")
+    __slots__ = ("_tail", "_whole")
 
     def __init__(self) -> None:
         self._whole: list[bytes] = []
         self._tail: bytearray | None = None
-        self._short = 0
 
-    def add(self, piece: bytes) -> bool:
-        """Append what has come; return whether it is time to let others have their turn."""
+    def add(self, piece: bytes) -> None:
+        """Append what has come."""
         if len(piece) >= PIECE_BYTES or not self._whole:
             if self._tail is not None:
                 self._seal(self._tail)
             self._whole.append(piece)
-            return False
+            return
         tail = self._tail
         if tail is None:
             tail = self._tail = bytearray()
         tail += piece
         if len(tail) >= PIECE_BYTES:
             self._seal(tail)
-        self._short += 1
-        return self._short % SHORT_PIECES_PER_TURN == 0
 
     def take(self) -> list[bytes]:
         """Return the pieces of the body that is whole; the next one begins."""

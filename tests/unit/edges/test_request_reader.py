@@ -1,0 +1,111 @@
+"""Requests are read out of whatever comes, and none that takes long keeps others waiting."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.edges.http.request_reader import CHUNKED_BYTES_PER_TURN, RequestReader
+from headrace.edges.http.server import HttpServer
+from tests.property.test_http_requests import LIMITS, Recorder
+
+HEAD = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+PLAIN = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b"
+ROOMY = replace(LIMITS, max_body_bytes=10**7, max_buffered_bytes=10**7)
+
+
+class Taker:
+    """Notes what it is told; others have their turn where `turns` grows."""
+
+    def __init__(self):
+        self.close_after = False
+        self.bodies: list[bytes] = []
+        self.refused: list[str] = []
+        self.turns = 0
+        self.held = 0
+
+    def judge(self, head):
+        return None
+
+    def hold(self, size):
+        self.held += size
+
+    def read_on_later(self):
+        self.turns += 1
+
+    def begun(self):
+        pass
+
+    def take(self, request):
+        self.bodies.append(request.body)
+
+    def refuse(self, refusal):
+        self.refused.append(refusal.code)
+        self.close_after = True
+
+
+def reader_of(taker: Taker) -> RequestReader:
+    return RequestReader(taker, HttpServer(Recorder(), ROOMY))
+
+
+def tiny_chunks(number: int) -> bytes:
+    return b"2\r\nab\r\n" * number + b"0\r\n\r\n"
+
+
+def test_a_read_of_tiny_chunks_is_taken_in_turns():
+    taker = Taker()
+    reader = reader_of(taker)
+    reader.feed(HEAD + tiny_chunks(37_000))
+    most, before, turns = 0, 0, 0
+    while not taker.bodies:
+        assert taker.turns == turns + 1, "nobody will read on"
+        most, before, turns = max(most, taker.held - before), taker.held, taker.turns
+        reader.go_on()
+    assert taker.bodies == [b"ab" * 37_000]
+    assert 0 < most <= CHUNKED_BYTES_PER_TURN
+    assert not reader.has_unread
+
+
+def test_a_long_body_of_known_length_takes_one_turn():
+    taker = Taker()
+    reader_of(taker).feed(PLAIN % (300_000, b"x" * 300_000))
+    assert (taker.bodies, taker.turns) == ([b"x" * 300_000], 0)
+
+
+def test_what_comes_while_others_have_their_turn_comes_behind():
+    taker = Taker()
+    reader = reader_of(taker)
+    reader.feed(HEAD + b"2\r\nab\r\n" * 10_000)
+    reader.feed(tiny_chunks(10_000) + PLAIN % (4, b"next"))
+    while reader.has_unread:
+        reader.go_on()
+    assert taker.bodies == [b"ab" * 20_000, b"next"]
+
+
+def test_what_is_left_of_a_refused_body_is_let_go():
+    taker = Taker()
+    reader = reader_of(taker)
+    reader.feed(HEAD + b"2\r\nab\r\n" * 10_000 + b"nonsense")
+    assert reader.has_unread
+    while reader.has_unread and not taker.close_after:
+        reader.go_on()
+    assert taker.refused == ["bad_http"]
+    assert taker.bodies == []
+
+
+@given(st.data())
+def test_the_same_requests_are_read_whatever_the_reads(data):
+    sizes = data.draw(st.lists(st.integers(0, 12_000), min_size=1, max_size=4))
+    whole = b"".join(
+        HEAD + tiny_chunks(size) if size % 2 else PLAIN % (size, b"y" * size) for size in sizes
+    )
+    cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=6).map(sorted))
+    taker = Taker()
+    reader = reader_of(taker)
+    for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        reader.feed(whole[begin:end])
+        if data.draw(st.booleans()):
+            reader.go_on()
+    while reader.has_unread:
+        reader.go_on()
+    assert taker.bodies == [b"ab" * size if size % 2 else b"y" * size for size in sizes]
