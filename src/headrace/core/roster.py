@@ -6,6 +6,8 @@ so that bit masks stay short.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 from headrace.core.candidates import Policy
 from headrace.core.events import ReplicaChanged
 from headrace.core.kv_event_index import Index, KvEventIndex
@@ -40,6 +42,7 @@ class Roster:
         """By pool name; only of pools without a profile."""
         self.learn_from_streams = learn_from_streams
         """For pools that come from now on."""
+        self._free_indices: list[int] = []  # a heap of those that were in use
 
     def configure(self, pools: tuple[PoolSpec, ...], aliases: tuple[Alias, ...]) -> None:
         """Make the pools and aliases these.
@@ -104,6 +107,7 @@ class Roster:
         del replica.pool.replicas[name]
         replica.state = ReplicaState.DRAINING
         self.index.remove_replica(replica.index)
+        heappush(self._free_indices, replica.index)
         for policy in self.policies.values():
             # Any of them may know it: one pool's policy chooses among all that serve a model.
             policy.left(name)
@@ -142,8 +146,8 @@ class Roster:
             self.learners.pop(pool.spec.name, None)
 
     def _admit(self, event: ReplicaChanged, pool: Pool) -> Replica:
-        taken = {replica.index for replica in self.fleet.replicas.values()}
-        index = next(i for i in range(len(taken) + 1) if i not in taken)
+        free = self._free_indices
+        index = heappop(free) if free else len(self.fleet.replicas)
         latency = ReplicaLatency(pool.latency)
         replica = Replica(event.replica, pool, event.url, index, latency)
         self.fleet.replicas[replica.name] = replica
