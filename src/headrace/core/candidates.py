@@ -321,21 +321,23 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
         tpot_s = latency.decode_factor * (
             step_s + sequence_s * (in_flight + 1) + kv_token_s * (context + prompt_tokens)
         )
-        slot_wait_s = 0.0
-        # Streams that decode there lengthen the steps that the prompt waits for and runs in.
-        queue_s = (
-            factor
-            * STEPS_MET
-            * (sequence_s * replica.decoding + kv_token_s * replica.decoding_context_tokens)
-        )
-        prefilling, backlog = replica.prefilling, replica.backlog_tokens
-        if prefilling:
-            backlog_s = factor * (
-                step_s * prefilling + token_s * backlog + pair_s * replica.backlog_pairs
+        queue_s = slot_wait_s = 0.0
+        backlog = replica.backlog_tokens
+        if in_flight:
+            # Streams that decode there lengthen the steps that the prompt waits for and runs in.
+            queue_s = (
+                factor
+                * STEPS_MET
+                * (sequence_s * replica.decoding + kv_token_s * replica.decoding_context_tokens)
             )
-            # The head of the queue is in work already: nobody knows how far, but not beyond its
-            # own share.
-            queue_s += backlog_s - min(now - replica.backlog_since_s, backlog_s / prefilling)
+            prefilling = replica.prefilling
+            if prefilling:
+                backlog_s = factor * (
+                    step_s * prefilling + token_s * backlog + pair_s * replica.backlog_pairs
+                )
+                # The head of the queue is in work already: nobody knows how far, but not beyond
+                # its own share.
+                queue_s += backlog_s - min(now - replica.backlog_since_s, backlog_s / prefilling)
         slots = report.max_sequences
         if slots and in_flight >= slots:
             # All slots are taken, and each is freed once per answer.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from math import inf
+from operator import attrgetter
 
 from headrace.core.model import Alias, Fleet, Pool, Replica, ReplicaState, Request, Rng, Role
 
@@ -54,7 +55,7 @@ class Serving:
             self._lightest = nsmallest(2 * number, self.replicas, key=load_of)
             self._lightest_uses = LIGHTEST_USES
         self._lightest_uses -= 1
-        return nsmallest(number, self._lightest, key=load_of)
+        return sorted(self._lightest, key=load_of)[:number]
 
     def without(self, names: Sequence[str]) -> Serving | None:
         """The same without these replicas; None if none is left."""
@@ -192,9 +193,8 @@ def _context_tokens(replica: Replica) -> float:
     return inf if replica.max_context_tokens is None else replica.max_context_tokens
 
 
-def load_of(replica: Replica) -> tuple[int, int, str]:
-    """What a replica has to do, the prefills first; smaller is less."""
-    return (replica.backlog_tokens, replica.in_flight, replica.name)
+load_of = attrgetter("backlog_tokens", "in_flight", "name")
+"""What a replica has to do, the prefills first; smaller is less."""
 
 
 def mask_of(replicas: Iterable[Replica]) -> int:

@@ -33,7 +33,8 @@ def busy_share(replica: Replica, now: float) -> float:
         profile.per_prefill_token_s * replica.recent_prefill_tokens
         + profile.per_attended_token_s * replica.recent_prefill_pairs
     )
-    return min(MOST_BUSY, kept * prefill_s / recent_s)
+    busy = kept * prefill_s / recent_s
+    return busy if busy < MOST_BUSY else MOST_BUSY  # noqa: FURB136 - for every replica of a request
 
 
 def crowded(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import nsmallest
+from operator import attrgetter
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
 from headrace.core.catalog import Serving, load_of
@@ -27,6 +27,7 @@ MOST_ALIKE = 16
 LEAST_LOADED = 8
 AT_RANDOM = 4
 PAIR = 2
+_NAME = attrgetter("name")
 CONTEXT_MARGIN = 1.1
 """How far an estimated prompt must exceed a context before it counts as too long for it."""
 
@@ -92,7 +93,7 @@ def shortlist(serving: Serving, ask: Ask, rng: Rng) -> list[Replica]:
         start = int(rng.random() * holders.bit_length())
         alike = [by_index[index] for index in _some_of(holders, start, MOST_ALIKE)]
         if len(alike) > wanted:
-            alike = nsmallest(wanted, alike, key=load_of)
+            alike = sorted(alike, key=load_of)[:wanted]
         for replica in alike:
             chosen[replica.index] = replica
         wanted -= len(alike)
@@ -101,7 +102,7 @@ def shortlist(serving: Serving, ask: Ask, rng: Rng) -> list[Replica]:
     for _ in range(AT_RANDOM):
         replica = replicas[int(rng.random() * len(replicas))]
         chosen[replica.index] = replica
-    return sorted(chosen.values(), key=_name)
+    return sorted(chosen.values(), key=_NAME)
 
 
 def _some_of(mask: int, start: int, most: int) -> list[int]:
@@ -124,7 +125,3 @@ def pair(replicas: list[Replica], rng: Rng) -> list[Replica]:
     second = int(rng.random() * (len(replicas) - 1))
     second += second >= first
     return [replicas[min(first, second)], replicas[max(first, second)]]
-
-
-def _name(replica: Replica) -> str:
-    return replica.name

@@ -40,7 +40,7 @@ Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, predict
+from headrace.core.candidates import Ask, Candidate, CostTerm, Prediction, Row, Scope, predict
 from headrace.core.crowding import STEEP, busy_share
 from headrace.core.model import Replica
 
@@ -52,6 +52,8 @@ TTFT_RISK = 0.5
 PREFILL_SHARE = 0.75
 """How much of the recent share of prefills a stream is taken to meet. With 1 a replica where the
 targets are lost draws all that would lose them elsewhere: fewer misses yet, and long waits."""
+LEAST_IDLE = 0.1
+"""Of a replica's time: however long a prefill takes, its streams go on."""
 LATER_WEIGHT = 2.0
 """In a queue that is busy for a share b of the time, work holds up those who come later by
 b / (1 - b) of itself."""
@@ -80,39 +82,28 @@ class Seconds:
         per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
         answer_tokens = max(1.0, replicas[0].pool.output_tokens_mean)
         recent_s = replicas[0].pool.recent_s
-        least_spare_s = LEAST_SPARE * ask.tpot_target_s
         decode_weight = DECODE_WEIGHT * ask.output_tokens
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
         share = 1.0 / (1.0 + COPY_WEIGHT * copies)
-        for replica, seen in zip(replicas, predictions, strict=True):
-            context, capacity, queue_s, slot_wait_s, prefill_s, tpot_s = seen[3:9]
+        for replica, predicted in zip(replicas, predictions, strict=True):
+            seen = predicted
+            _, _, _, context, capacity, queue_s, slot_wait_s, prefill_s, tpot_s, _ = seen
             streams = replica.in_flight
             answer_s = answer_tokens * tpot_s or 1.0  # a profile may say that steps cost nothing
             if capacity and streams and context + ask.prompt_tokens > capacity:
                 slot_wait_s += _kv_wait_s(ask, replica, capacity, answer_s)
+                seen = (*seen[:6], slot_wait_s, *seen[7:])
             busy = busy_share(replica, now)
-            latency = replica.latency
-            profile = latency.pool.profile
-            assert profile is not None
-            step_s = tpot_s - latency.decode_factor * (
-                profile.per_sequence_s + profile.per_kv_token_s * ask.prompt_tokens
-            )
             idle = 1.0 - PREFILL_SHARE * busy
-            before = (step_s * per_tpot / idle) ** STEEP
             idle_after = idle - PREFILL_SHARE * prefill_s / recent_s
-            after = (tpot_s * per_tpot / max(0.1, idle_after)) ** STEEP
+            if idle_after < LEAST_IDLE:  # noqa: PLR1730 - a call takes long here
+                idle_after = LEAST_IDLE
+            after = (tpot_s * per_tpot / idle_after) ** STEEP
             risk = after / (1.0 + after)
-            stalled = 0.0
+            missed = 0.0
             if streams:
-                # Seconds of prefills that an answer of mean length can meet and be in time yet.
-                spare_s = answer_tokens * max(least_spare_s, ask.tpot_target_s - step_s / idle)
-                short = queue_s / (spare_s + queue_s)
-                shorter = (queue_s + prefill_s) / (spare_s + queue_s + prefill_s)
-                stalled = (shorter - short) * (
-                    replica.prefilling + replica.decoding * (shorter + short)
-                )
+                missed = _missed(ask, replica, seen, idle, risk)
             late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** STEEP
-            missed = streams * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
             others_s = worth_s * missed + prefill_s * (
                 share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy))
                 - 1.0
@@ -127,8 +118,7 @@ class Seconds:
                 + others_s
             )
             ranked = (cost_s, streams, replica.last_attempt, replica.name)
-            own_s = (queue_s, slot_wait_s, prefill_s, tpot_s)
-            rows.append((*ranked, *seen[:5], *own_s, ask.output_tokens, others_s, missed))
+            rows.append((*ranked, *seen, others_s, missed))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -160,6 +150,29 @@ class Seconds:
 
 
 POLICY = Seconds
+
+
+def _missed(ask: Ask, replica: Replica, seen: Prediction, idle: float, risk: float) -> float:
+    """Targets of those who are there that are expected to be missed for this choice.
+
+    `idle` is the share of time that recent prefills leave to streams, `risk` that of their TPOT
+    after it.
+    """
+    target_s, latency = ask.tpot_target_s, replica.latency
+    profile = latency.pool.profile
+    assert profile is not None
+    queue_s, _, prefill_s, tpot_s = seen[5:9]
+    step_s = tpot_s - latency.decode_factor * (
+        profile.per_sequence_s + profile.per_kv_token_s * ask.prompt_tokens
+    )
+    before = (step_s * (1.0 / target_s) / idle) ** STEEP
+    # Seconds of prefills that an answer of mean length can meet and be in time yet.
+    spare_s = max(LEAST_SPARE * target_s, target_s - step_s / idle)
+    spare_s *= max(1.0, replica.pool.output_tokens_mean)
+    short = queue_s / (spare_s + queue_s)
+    shorter = (queue_s + prefill_s) / (spare_s + queue_s + prefill_s)
+    stalled = (shorter - short) * (replica.prefilling + replica.decoding * (shorter + short))
+    return replica.in_flight * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
 
 
 def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> float:
