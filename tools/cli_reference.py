@@ -46,6 +46,15 @@ class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=WIDTH)
 
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """As Python 3.13 writes it, `-c, --config FILE`, whichever makes the page."""
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        value = ""
+        if action.nargs != 0:
+            value = " " + self._format_args(action, self._get_default_metavar_for_optional(action))
+        return ", ".join(action.option_strings) + value
+
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")

@@ -61,7 +61,8 @@ def test_the_reference_page_is_fresh():
 
 
 def test_the_reference_of_the_command_line_is_fresh():
-    assert cli_reference.PAGE.read_text("utf-8") == cli_reference.page(), (
+    # Where lines are broken is a matter of Python's version.
+    assert cli_reference.PAGE.read_text("utf-8").split() == cli_reference.page().split(), (
         "run: python -m tools.cli_reference"
     )
 
