@@ -2,7 +2,8 @@
 
 import pytest
 
-from headrace.edges.http.client import MAX_ANSWER_HEAD_BYTES, UpstreamPool
+from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http.upstream_connection import MAX_ANSWER_HEAD_BYTES
 from tests.gateway.conftest import run_gateway
 from tests.property.test_upstream_chunks import Sink, begin
 

@@ -9,7 +9,8 @@ import pytest
 from headrace.core.events import ReplicaGone
 from headrace.core.model import Endpoint, Outcome, ReplicaState
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamConnection, UpstreamPool
+from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http.upstream_connection import UpstreamConnection
 from headrace.gateway.settings import Limits, Timeouts
 from tests.gateway.conftest import run_gateway
 from tests.property.test_upstream_chunks import Sink

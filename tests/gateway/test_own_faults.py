@@ -8,7 +8,7 @@ import pytest
 
 from headrace.core.model import ReplicaState
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamConnection
+from headrace.edges.http.upstream_connection import UpstreamConnection
 from headrace.gateway.settings import Timeouts
 from headrace.gateway.stored import StoredResponses
 from tests.gateway.conftest import run_gateway

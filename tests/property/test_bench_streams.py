@@ -11,8 +11,9 @@ from headrace.bench.forms import Forms
 from headrace.bench.record import Record
 from headrace.bench.settings import BenchSettings
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamCall, UpstreamConnection, UpstreamPool
+from headrace.edges.http.client import UpstreamCall, UpstreamPool
 from headrace.edges.http.ports import AnswerHead
+from headrace.edges.http.upstream_connection import UpstreamConnection
 from tests.unit.bench.exchanges import Host
 
 HEAD = AnswerHead(200, [(b"content-type", b"text/event-stream")])

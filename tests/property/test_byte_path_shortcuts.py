@@ -16,11 +16,12 @@ import pytest
 
 from headrace.core.events import Dispatch
 from headrace.core.model import Replica
-from headrace.edges.http import client
-from headrace.edges.http.client import UpstreamCall, UpstreamConnection, UpstreamPool
+from headrace.edges.http import upstream_connection
+from headrace.edges.http.client import UpstreamCall, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.known_heads import KnownHeads, KnownStreamHead
 from headrace.edges.http.server import HttpServer
+from headrace.edges.http.upstream_connection import UpstreamConnection
 from headrace.gateway import steady
 from headrace.gateway.call import Origin, read_call
 from headrace.gateway.exchange import Exchange
@@ -303,7 +304,7 @@ def test_the_shortcuts_change_nothing(seed, monkeypatch):
                 if not shortcuts:
                     patch.setattr(KnownStreamHead, "match", lambda *_: None)
                     patch.setattr(Exchange, "_flow", lambda *_: None)
-                    patch.setattr(client, "chunk_start", lambda _: 0)
+                    patch.setattr(upstream_connection, "chunk_start", lambda _: 0)
                 for request, steps in played:
                     side.play(request, steps)
                 outcomes.append(side.outcome())

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from headrace.edges.http.address import Address
 from headrace.edges.http.chunks import chunk_start, whole_chunks
-from headrace.edges.http.client import UpstreamConnection, UpstreamPool
+from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.ports import AnswerHead
+from headrace.edges.http.upstream_connection import UpstreamConnection
 from tests.property.test_http_requests import Wire
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

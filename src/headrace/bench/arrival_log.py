@@ -14,7 +14,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import UpstreamConnection, UpstreamPool
+from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http.upstream_connection import UpstreamConnection
 
 HELD_S = 0.05
 """Reads are looked at when the oldest is as old as this."""

@@ -199,18 +199,15 @@ class RequestReader:
     # ------------------------------------------------------------ parser callbacks
 
     def on_message_begin(self) -> None:
-        """The parser's."""
         if not self._head_bytes:
             # It begins behind another one in a read: what comes next does not begin a message.
             self._head_bytes = 1
             self._taker.begun()
 
     def on_url(self, url: bytes) -> None:
-        """The parser's."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """The parser's."""
         if not self._in_head:  # a trailer: nothing may be added to a head that was judged
             self._head_bytes += len(name) + len(value)
             if self._head_bytes > self._server.limits.max_head_bytes:
@@ -220,7 +217,6 @@ class RequestReader:
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The parser's."""
         self._in_head = False
         self._head_bytes = 1  # a request is being read; trailers count from here
         parser, target = self._parser, self._target
@@ -246,7 +242,6 @@ class RequestReader:
         self._taker.begun()
 
     def on_body(self, body: bytes) -> None:
-        """The parser's."""
         if self._taker.close_after:
             return
         server, size = self._server, len(body)
@@ -261,7 +256,6 @@ class RequestReader:
             self._body.add(body)
 
     def on_message_complete(self) -> None:
-        """The parser's."""
         parser = self._parser
         if self._taker.close_after or parser.should_upgrade():
             return
