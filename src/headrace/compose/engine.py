@@ -89,13 +89,14 @@ class Modelled:
 
     def settings(self, model: str, output_tokens: int) -> EngineSettings:
         """What an engine with this KV cache claims to be."""
-        longest = EngineSettings().max_context_tokens
+        longest, block_tokens = EngineSettings().max_context_tokens, self.spec.kv_block_tokens
+        kv_blocks = self.spec.kv_capacity_tokens // block_tokens
         return EngineSettings(
             model=model,
             output_tokens=output_tokens,
-            max_context_tokens=min(longest, self.spec.kv_capacity_tokens),
-            block_tokens=self.spec.kv_block_tokens,
-            kv_blocks=self.spec.kv_capacity_tokens // self.spec.kv_block_tokens + 1,
+            max_context_tokens=min(longest, kv_blocks * block_tokens),
+            block_tokens=block_tokens,
+            kv_blocks=kv_blocks + 1,
             prompt_tokens_details=True,
         )
 

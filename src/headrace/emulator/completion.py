@@ -108,7 +108,9 @@ class Completion:
         if self._shape is not None:
             self._send_token(self._shape)
         if generation.done:
-            metrics.finished(generation, self._first_s, now, cut=self._ask.cut)
+            ask = self._ask
+            most = ask.most_tokens
+            metrics.finished(generation, self._first_s, now, most_tokens=most, cut=ask.cut)
             self._finish()
 
     def abort(self) -> None:
@@ -180,7 +182,7 @@ class Completion:
         self._connection.finish(_DONE)
 
     def _whole(self) -> bytes:
-        text = _text(self._generation.produced)
+        text = text_of(self._generation.produced)
         choice: dict[str, object] = {"index": 0}
         if self._ask.chat:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
@@ -251,6 +253,7 @@ def _event(chunk: dict[str, object]) -> bytes:
     return b"data: " + _encode(chunk) + b"\n\n"
 
 
-def _text(tokens: int) -> str:
+def text_of(tokens: int) -> str:
+    """So many tokens of an answer."""
     words: Iterable[bytes] = islice(cycle(WORDS), tokens)
     return b"".join(words).decode()

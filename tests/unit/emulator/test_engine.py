@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -158,6 +159,9 @@ async def test_an_answer_ends_by_itself_unless_told_otherwise():
         ({**HELLO, "max_tokens": 0}, 400, "max_tokens"),
         ({**HELLO, "n": 2}, 400, "n"),
         ({**HELLO, "max_tokens": 64}, 400, "input_tokens"),
+        ({**HELLO, "max_tokens": 65}, 400, "max_tokens"),
+        ({**HELLO, "max_tokens": 5, "max_completion_tokens": 0}, 400, "max_tokens"),
+        ({**HELLO, "stream_options": {"include_usage": True}}, 400, "stream_options"),
         ({**HELLO, "max_tokens": "many"}, 400, "body"),
     ],
 )
@@ -172,6 +176,19 @@ async def test_what_cannot_be_served_is_refused_in_vllms_shape(
     assert error["message"]
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [b"null", b"5", b"{}", b"[]", b"[[]]", b"[-1]", b"[" * 5000 + b"1" + b"]" * 5000],
+    ids=["null", "number", "object", "none", "none of one", "negative", "deep"],
+)
+@pytest.mark.parametrize("path", ["/v1/completions", "/tokenize"])
+async def test_what_is_no_prompt_is_refused(path: str, prompt: bytes):
+    async with running() as (_, client):
+        answer = await client.post(path, content=b'{"prompt":' + prompt + b"}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
 async def test_the_rest_of_the_api():
     async with running(model="m") as (_, client):
         assert (await client.get("/health")).content == b""
@@ -182,6 +199,9 @@ async def test_the_rest_of_the_api():
         assert tokens["count"] == len(tokens["tokens"]) == pytest.approx(10, abs=1)
         ids = (await client.post("/tokenize", json={"prompt": [7, 8, 9]})).json()
         assert ids["tokens"] == [7, 8, 9]
+        text = (await client.post("/detokenize", json={"tokens": [7, 8, 9]})).json()
+        assert text == {"prompt": " the water runs"}
+        assert (await client.post("/detokenize", json={"tokens": "x"})).status_code == 400
         assert (await client.get("/v1/chat/completions")).status_code == 405
         assert (await client.post("/health")).status_code == 405
         assert (await client.get("/nothing")).status_code == 404
@@ -202,6 +222,15 @@ async def test_metrics_count_what_was_served():
     labels = 'engine="0",model_name="emulated"'
     assert f'vllm:inter_token_latency_seconds_bucket{{{labels},le="+Inf"}} 5.0' in page
     assert f"vllm:time_to_first_token_seconds_count{{{labels}}} 2.0" in page
+
+
+async def test_a_models_name_may_hold_what_labels_quote():
+    async with running(model='a"b\\c') as (_, client):
+        reading = await read_metrics(client)
+        page = (await client.get("/metrics")).text
+    assert reading.skipped_lines == 0
+    assert reading.running == 0
+    assert 'model_name="a\\"b\\\\c"' in page
 
 
 async def test_a_client_that_leaves_aborts_its_generation():
@@ -237,6 +266,26 @@ async def test_a_conversation_finds_its_beginning_cached_and_usage_says_so():
     assert reading.kv_capacity_tokens == profile("h100-llama-3.1-8b").kv_capacity_tokens
 
 
+async def test_metrics_tell_waiting_from_prefill_and_decoding():
+    """A prompt takes half a second; of two at once the second waits for the first."""
+    prompts = [{"prompt": [number] * 16_000, "max_tokens": 3} for number in (1, 2)]
+    async with modelled(speed=10.0) as (_, client):
+        await asyncio.gather(*(client.post("/v1/completions", json=each) for each in prompts))
+        page = (await client.get("/metrics")).text
+
+    def total(name: str) -> float:
+        (line,) = (each for each in page.splitlines() if each.startswith(f"vllm:{name}_sum"))
+        return float(line.rpartition(" ")[2])
+
+    times = {name: total(f"request_{name}_time_seconds") for name in ("queue", "prefill", "decode")}
+    ttft_s, whole_s = total("time_to_first_token_seconds"), total("e2e_request_latency_seconds")
+    assert times["queue"] > 0.02
+    assert times["queue"] + times["prefill"] == pytest.approx(ttft_s)
+    assert sum(times.values()) == pytest.approx(whole_s)
+    assert total("request_inference_time_seconds") == pytest.approx(whole_s - times["queue"])
+    assert total("request_params_max_tokens") == total("request_max_num_generation_tokens") == 6
+
+
 async def test_metrics_show_who_runs_and_who_waits_in_the_model():
     """70B on eight L4: little KV, so a second long prompt has to wait."""
     async with modelled("l4-llama-3.3-70b-tp8", speed=1.0) as (_, client):
@@ -258,6 +307,16 @@ async def test_a_prompt_longer_than_the_kv_cache_is_refused():
         answer = await client.post("/v1/completions", json={"prompt": [1] * 24_000})
     assert answer.status_code == 400
     assert "maximum context length is 23056 tokens" in answer.json()["error"]["message"]
+
+
+async def test_a_kv_cache_that_is_no_whole_number_of_blocks_holds_what_it_says():
+    spec = replace(profile("h100-llama-3.1-8b"), kv_capacity_tokens=1000)
+    settings = Modelled(spec).settings("m", 128)
+    async with serving(settings, ModelledTiming(spec, speed=100.0)) as (_, client):
+        full = await client.post("/v1/completions", json={"prompt": [1] * 982, "max_tokens": 10})
+        over = await client.post("/v1/completions", json={"prompt": [1] * 983, "max_tokens": 10})
+    assert full.json()["usage"]["total_tokens"] == 992
+    assert over.status_code == 400
 
 
 async def test_a_slow_reader_gets_everything_in_the_end():
