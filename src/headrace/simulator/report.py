@@ -83,7 +83,11 @@ def _facts(runs: Sequence[PolicyRun]) -> str:
     facts: list[tuple[str, str]] = []
     if rivals:
         best = rivals[0].scores
-        facts.append((best.policy, "has the highest goodput share"))
+        equals = len(best_of(COLUMNS[0], [run.scores for run in rivals]))
+        if equals > 1:
+            facts.append((f"{equals} policies", "share the highest goodput share"))
+        else:
+            facts.append((best.policy, "has the highest goodput share"))
         facts.append((f"{best.goodput_share * 100:.1f} %", "of all requests met both targets"))
         facts.append((f"{best.ttft_s.mean:.2f} s", f"mean TTFT, p99 {best.ttft_s.p99:.2f} s"))
         facts.append((f"{best.hit_ratio * 100:.1f} %", "of the input came from prefix caches"))
