@@ -32,7 +32,7 @@ def add_simulate(commands: Commands) -> None:
     )
     add(
         "--kv-tokens",
-        type=flags.count,
+        type=flags.kv_tokens,
         metavar="N",
         help="tokens of KV cache of each (as the profile says)",
     )

@@ -118,6 +118,12 @@ def test_a_compressed_trace_is_read_and_a_damaged_one_refused(run, trace, tmp_pa
         assert err == f"headrace: {path}: cannot read the trace: {DAMAGED}\n"
 
 
+def test_a_kv_cache_may_be_as_large_as_a_shipped_profile_has_it(run, trace):
+    flags = ("--trace", trace, "--policies", "seconds", "--json")
+    profile = ("--profile", "h200-llama-3.3-70b-tp4")
+    assert run(*flags, *profile)[:2] == run(*flags, *profile, "--kv-tokens", "1185328")[:2]
+
+
 def test_what_no_replica_can_hold_is_told(run, tmp_path):
     path = tmp_path / "long.jsonl"
     path.write_text(LINE % (0, 5000, 5) + LINE % (1, 100, 5))
