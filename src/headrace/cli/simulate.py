@@ -39,7 +39,8 @@ def add_simulate(commands: Commands) -> None:
     add(
         "--policies",
         metavar="A,B",
-        help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
+        help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all); "
+        "docs/reference/policies.md has them",
     )
     add(
         "--sweep",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -125,13 +126,18 @@ def _table(runs: Sequence[PolicyRun], cast: Cast) -> str:
         ]
         rows.append(
             f'<tr class="series {cast.kind(each.policy)}" data-series="{escape(each.policy)}">'
-            f"<td>{escape(each.policy)}</td>{''.join(cells)}"
+            f'<td class="long">{_breakable(each.policy)}</td>{"".join(cells)}'
             f"<td>{each.requests - each.completed:,}</td></tr>"
         )
     return html.wide(
         "All figures",
         f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>",
     )
+
+
+def _breakable(policy: str) -> str:
+    """A name that may be broken into lines between its parameters."""
+    return re.sub(r"([:,])", r"\1<wbr>", escape(policy))
 
 
 def _parameters(parameters: Sequence[tuple[str, str]]) -> str:
