@@ -89,7 +89,8 @@ class Modelled:
 
     def settings(self, model: str, output_tokens: int) -> EngineSettings:
         """What an engine with this KV cache claims to be."""
-        longest, block_tokens = EngineSettings().max_context_tokens, self.spec.kv_block_tokens
+        longest = self.spec.max_context_tokens or EngineSettings().max_context_tokens
+        block_tokens = self.spec.kv_block_tokens
         kv_blocks = self.spec.kv_capacity_tokens // block_tokens
         return EngineSettings(
             model=model,
