@@ -60,6 +60,7 @@ class _Body(msgspec.Struct):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    min_tokens: int = 0
     ignore_eos: bool = False
     n: int | None = 1
     messages: list[_Message] | None = None
@@ -102,18 +103,14 @@ def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     if asked.stream_options is not None and not asked.stream:
         message = "Stream options can only be defined when `stream=True`."
         raise Refused(message, param="stream_options", kind=_BAD)
-    limit = asked.max_completion_tokens
-    limit = asked.max_tokens if limit is None else limit
-    room = _room(limit, prompt_tokens, settings.max_context_tokens)
-    wanted = limit if limit is not None and asked.ignore_eos else settings.output_tokens
-    output_tokens = min(wanted, limit or room, room)
+    most_tokens, output_tokens = _lengths(asked, prompt_tokens, settings)
     return Ask(
         chat=chat,
         prompt=prompt,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
-        most_tokens=limit or room,
-        cut=output_tokens in {limit, room},
+        most_tokens=most_tokens,
+        cut=output_tokens == most_tokens,
         stream=bool(asked.stream),
         options=asked.stream_options or StreamOptions(),
     )
@@ -202,6 +199,25 @@ def _packed(ids: list[Any]) -> bytes:
         return array("I", ids).tobytes()
     except (TypeError, OverflowError) as error:
         raise Refused(f"prompt: no token id: {error}", param="prompt", kind=_BAD) from None
+
+
+def _lengths(asked: _Body, prompt_tokens: int, settings: EngineSettings) -> tuple[int, int]:
+    """(tokens that the answer may have, those that it has). Raises Refused."""
+    limit = asked.max_completion_tokens
+    limit = asked.max_tokens if limit is None else limit
+    room = _room(limit, prompt_tokens, settings.max_context_tokens)
+    most = room if limit is None else limit
+    if asked.min_tokens < 0:
+        message = f"min_tokens must be greater than or equal to 0, got {asked.min_tokens}."
+        raise _off("min_tokens", asked.min_tokens, message)
+    if asked.min_tokens > most:
+        at_most = f"less than or equal to max_tokens={most}"
+        message = f"min_tokens must be {at_most}, got {asked.min_tokens}."
+        raise _off("min_tokens", asked.min_tokens, message)
+    wanted = max(settings.output_tokens, asked.min_tokens)
+    if limit is not None and asked.ignore_eos:
+        wanted = limit
+    return most, min(wanted, most)
 
 
 def _room(asked_tokens: int | None, prompt_tokens: int, context_tokens: int) -> int:

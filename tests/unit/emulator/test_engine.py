@@ -144,9 +144,12 @@ async def test_completions_take_text_and_token_ids():
 async def test_an_answer_ends_by_itself_unless_told_otherwise():
     async with running(output_tokens=3) as (_, client):
         own_end = (await chat(client, max_tokens=50)).json()
+        least = (await chat(client, max_tokens=50, min_tokens=7)).json()
         forced = (await chat(client, max_tokens=50, ignore_eos=True)).json()
     assert own_end["choices"][0]["finish_reason"] == "stop"
     assert own_end["usage"]["completion_tokens"] == 3
+    assert least["choices"][0]["finish_reason"] == "stop"
+    assert least["usage"]["completion_tokens"] == 7
     assert forced["choices"][0]["finish_reason"] == "length"
     assert forced["usage"]["completion_tokens"] == 50
 
@@ -160,6 +163,8 @@ async def test_an_answer_ends_by_itself_unless_told_otherwise():
         ({**HELLO, "n": 2}, 400, "n"),
         ({**HELLO, "max_tokens": 64}, 400, "input_tokens"),
         ({**HELLO, "max_tokens": 65}, 400, "max_tokens"),
+        ({**HELLO, "max_tokens": 5, "min_tokens": 6}, 400, "min_tokens"),
+        ({**HELLO, "min_tokens": -1}, 400, "min_tokens"),
         ({**HELLO, "max_tokens": 5, "max_completion_tokens": 0}, 400, "max_tokens"),
         ({**HELLO, "stream_options": {"include_usage": True}}, 400, "stream_options"),
         ({**HELLO, "max_tokens": "many"}, 400, "body"),
