@@ -473,6 +473,21 @@ def test_who_is_of_a_lower_priority_makes_room_where_too_many_wait():
     assert driver.rejected(tier="urgent").status == 429
 
 
+def test_who_makes_room_may_wait_for_another_model():
+    tiers = (Tier("urgent", priority=9), Tier("bulk", priority=-9))
+    settings = AdmissionSettings(hold_above_missed=0.0, max_held=2)
+    driver = Driver(POOL, OTHER, settings=DispatcherSettings(tiers=tiers, admission=settings))
+    driver.add("a")
+    driver.add("b", pool="other-pool")
+    driver.dispatched(prompt_tokens=SECOND)
+    driver.dispatched("other", prompt_tokens=SECOND)
+    hold(driver, "plain")
+    hold(driver, "bulk", "other", tier="bulk")
+    effects = driver.arrive(id="urgent", tier="urgent", prompt_tokens=100)
+    assert [each.request_id for each in effects if isinstance(each, Reject)] == ["bulk"]
+    assert driver.dispatcher.held == {"model": 2}
+
+
 def test_who_was_held_for_its_time_to_live_gets_503():
     driver = fleet("a", tier=Tier(ttl_s=3.0))
     (attempt,) = occupy(driver, "a", prompt_tokens=9 * SECOND)
