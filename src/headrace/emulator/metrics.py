@@ -99,22 +99,25 @@ class EngineMetrics:
         self._itl.observe(gap_s)
 
     def finished(
-        self, generation: Generation, first_s: float, now: float, *, most_tokens: int, cut: bool
+        self, generation: Generation, first_s: float, now: float, *, most: int, cut: bool
     ) -> None:
-        """An answer is whole, of `most_tokens` at most; `cut` when that ended it."""
+        """A choice is whole, of so many tokens at most; `cut` when that ended it."""
         self.finished_by_reason["length" if cut else "stop"] += 1
         self._queue.observe(generation.admitted_s - generation.submitted_s)
         self._prefill.observe(first_s - generation.admitted_s)
         self._decode.observe(now - first_s)
         self._inference.observe(now - generation.admitted_s)
-        self._longest.observe(generation.produced)
-        self._limits.observe(most_tokens)
-        self._choices.observe(1)
+        self._limits.observe(most)
         self._e2e.observe(now - generation.submitted_s)
         self._prompts.observe(generation.prompt_tokens)
         self._outputs.observe(generation.produced)
         if generation.produced > 1:
             self._tpot.observe((now - first_s) / (generation.produced - 1))
+
+    def answered(self, generation: Generation, choices: int) -> None:
+        """An answer of so many choices, all of a length, is whole."""
+        self._longest.observe(generation.produced)
+        self._choices.observe(choices)
 
     def aborted(self) -> None:
         """A client left before its answer was whole."""

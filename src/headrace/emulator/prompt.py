@@ -21,6 +21,10 @@ VOCABULARY = 128_000
 """Token ids of text are below it, as for current models."""
 
 
+MOST_CHOICES = 128
+"""As OpenAI has it; vLLM's own limit is 16,384."""
+
+
 class Refused(Exception):
     """A request vLLM would not serve; answered in its shape."""
 
@@ -82,6 +86,7 @@ class Ask(msgspec.Struct, frozen=True):
     """Whether `max_tokens` ends the answer, rather than its own end."""
     stream: bool
     options: StreamOptions
+    choices: int = 1
 
 
 class _Tokens(msgspec.Struct):
@@ -98,8 +103,9 @@ def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     asked = _read(body, settings)
     prompt = _text(asked, chat=chat)
     prompt_tokens = len(prompt) // BYTES_PER_TOKEN
-    if asked.n not in (None, 1):
-        raise Refused("the emulated engine gives one choice: leave n out", param="n", kind=_BAD)
+    choices = 1 if asked.n is None else asked.n
+    if not 1 <= choices <= MOST_CHOICES:
+        raise _off("n", choices, f"n must be from 1 to {MOST_CHOICES}, got {choices}.")
     if asked.stream_options is not None and not asked.stream:
         message = "Stream options can only be defined when `stream=True`."
         raise Refused(message, param="stream_options", kind=_BAD)
@@ -113,6 +119,7 @@ def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
         cut=output_tokens == most_tokens,
         stream=bool(asked.stream),
         options=asked.stream_options or StreamOptions(),
+        choices=choices,
     )
 
 

@@ -120,6 +120,49 @@ async def test_a_stream_is_read_as_a_real_engines_is():
     assert reader.usage.output_tokens == 4
 
 
+async def test_several_choices_share_an_answer_and_its_prompt():
+    async with modelled() as (_, client):
+        body = {"prompt": list(range(1000)), "max_tokens": 4, "n": 3}
+        answer = (await client.post("/v1/completions", json=body)).json()
+        page = (await client.get("/metrics")).text
+    assert [each["index"] for each in answer["choices"]] == [0, 1, 2]
+    assert {each["text"] for each in answer["choices"]} == {" the water runs down"}
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (1000, 12)
+    labels = 'engine="0",model_name="m"'
+    assert f'vllm:request_success_total{{{labels},finished_reason="length"}} 3.0' in page
+    assert f"vllm:prefix_cache_hits_total{{{labels}}} {2 * 992}.0" in page
+    assert f"vllm:request_params_n_sum{{{labels}}} 3.0" in page
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_several_choices_are_streamed_side_by_side(path: str):
+    body = {**HELLO, "prompt": "hello", "max_tokens": 3, "n": 2, "stream": True}
+    async with running() as (_, client):
+        answer = await client.post(path, json={**body, "stream_options": {"include_usage": True}})
+        plain = await client.post(path, json=body)
+    *chunks, last = events(answer)
+    assert len({each["id"] for each in (*chunks, last)}) == 1
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 6
+    for index in (0, 1):
+        own = [each["choices"][0] for each in chunks if each["choices"][0]["index"] == index]
+        assert [each["finish_reason"] for each in own if each["finish_reason"]] == ["length"]
+        texts = [each.get("text") or each.get("delta", {}).get("content") for each in own]
+        assert "".join(filter(None, texts)) == " the water runs"
+    assert len(events(plain)) == len(chunks)
+
+
+async def test_a_client_that_leaves_aborts_all_choices():
+    async with running(ENDLESS) as (engine, client):
+        body = {**HELLO, "stream": True, "n": 2}
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_bytes())
+            assert (await read_metrics(client)).running == 2
+        while (await read_metrics(client)).running:
+            await asyncio.sleep(0.01)
+        assert engine.metrics.finished_by_reason["abort"] == 2
+
+
 async def test_continuous_usage_counts_up_with_each_token():
     options = {"include_usage": True, "continuous_usage_stats": True}
     async with running() as (_, client):
@@ -160,7 +203,8 @@ async def test_an_answer_ends_by_itself_unless_told_otherwise():
         ({"messages": []}, 400, "body.messages"),
         ({**HELLO, "model": "other"}, 404, "model"),
         ({**HELLO, "max_tokens": 0}, 400, "max_tokens"),
-        ({**HELLO, "n": 2}, 400, "n"),
+        ({**HELLO, "n": 0}, 400, "n"),
+        ({**HELLO, "n": 129}, 400, "n"),
         ({**HELLO, "max_tokens": 64}, 400, "input_tokens"),
         ({**HELLO, "max_tokens": 65}, 400, "max_tokens"),
         ({**HELLO, "max_tokens": 5, "min_tokens": 6}, 400, "min_tokens"),
