@@ -45,6 +45,16 @@ class RequestWriter:
         return b"%b%bcontent-length: %d\r\n\r\n%b" % (self._head, tier, len(body), body)
 
 
+def choices_in(extra_body: str) -> int:
+    """The answers that each request asks for, by `n`; 1 where it is no number above 0.
+
+    Raises:
+        BenchError: the text is no JSON object.
+    """
+    n = msgspec.json.decode(b'{"":0' + extra_members(extra_body) + b"}").get("n")
+    return n if type(n) is int and n > 0 else 1
+
+
 def extra_members(text: str) -> bytes:
     """The members of a JSON object as they stand, behind a comma.
 
