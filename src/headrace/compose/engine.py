@@ -89,17 +89,21 @@ class Modelled:
 
     def settings(self, model: str, output_tokens: int) -> EngineSettings:
         """What an engine with this KV cache claims to be."""
-        longest = self.spec.max_context_tokens or EngineSettings().max_context_tokens
-        block_tokens = self.spec.kv_block_tokens
-        kv_blocks = self.spec.kv_capacity_tokens // block_tokens
+        longest = EngineSettings().max_context_tokens
         return EngineSettings(
             model=model,
             output_tokens=output_tokens,
-            max_context_tokens=min(longest, kv_blocks * block_tokens),
-            block_tokens=block_tokens,
-            kv_blocks=kv_blocks + 1,
+            max_context_tokens=min(self.spec.max_context_tokens or longest, self._kv_tokens),
+            block_tokens=self.spec.kv_block_tokens,
+            kv_blocks=self._kv_tokens // self.spec.kv_block_tokens + 1,
             prompt_tokens_details=True,
         )
+
+    @property
+    def _kv_tokens(self) -> int:
+        """Tokens of whole KV blocks."""
+        block_tokens = self.spec.kv_block_tokens
+        return self.spec.kv_capacity_tokens // block_tokens * block_tokens
 
 
 class _Engine:
