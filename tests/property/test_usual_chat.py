@@ -25,6 +25,7 @@ bodies = st.fixed_dictionaries(
         "max_tokens": st.sampled_from([5, -1, None, True, 1.5, "7"]),
         "max_completion_tokens": st.sampled_from([9, 0]),
         "temperature": st.floats(0, 1),
+        "n": st.sampled_from([1, 3, None, 0, -2, True, 2.0, "2", 10**30]),
         "tools": st.just([{"type": "function"}]),
         "cache_salt": st.just("s"),
     },
@@ -53,6 +54,8 @@ def test_both_ways_read_the_same(body, spaced):
         return
     assert quick.request == slow.request
     assert quick.prompts == slow.prompts
+    n = body.get("n")
+    assert quick.request.sequences == (n if type(n) is int and 0 < n < 20_000 else 1)
     for model in (quick.request.model, "another"):
         for ask_usage in (False, True):
             assert quick.body_for(model, ask_usage=ask_usage) == slow.body_for(

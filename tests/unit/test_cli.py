@@ -2,6 +2,9 @@
 
 import json
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +31,15 @@ def config(tmp_path):
 
 def test_version(run):
     assert run("--version") == (0, f"headrace {headrace.__version__}\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "headrace", "check", "--schema"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "headrace: cannot write the output: No space left on device\n"
 
 
 @pytest.mark.parametrize(

@@ -394,7 +394,8 @@ class Exchange(InParts):
         if times_s:
             record.last_token_s = times_s[-1] - self._host.origin_s
         self._take_usage(self._reader.usage)
-        record.itl_s = _per_token(times_s, record.output_tokens)
+        if record.choices == 1:
+            record.itl_s = _per_token(times_s, record.output_tokens)
         self._pieces.clear()
         self.call = None  # breaks the ring: nobody collects garbage during a run
         self._host.ended(self)

@@ -2,7 +2,7 @@
 
     TTFT   = first_token_s − intended_s
     lag    = sent_s − intended_s             the generator's own, part of TTFT
-    TPOT   = (last_token_s − first_token_s) / (output_tokens − 1)
+    TPOT   = (last_token_s − first_token_s) / (output_tokens / choices − 1)
     ITL    = gap between content chunks · (chunks − 1) / (output_tokens − 1)
     E2E    = ended_s − intended_s
 
@@ -66,6 +66,10 @@ class Record:
     """We disconnected on purpose. Such a record has an empty `error`; its TTFT counts if there is
     one, its TPOT, E2E and output tokens do not say anything on the engine."""
 
+    choices: int = 1
+    """Answers side by side (`n` in `--extra-body`): the output tokens are those of all, and the
+    gaps between their chunks are no ITL."""
+
     @property
     def was_interrupted(self) -> bool:
         """It ran when the run was stopped: no fault of the endpoint's."""
@@ -91,9 +95,10 @@ class Record:
         """Seconds per output token after the first; None with fewer than two, or if we left."""
         if self.left or self.first_token_s is None or self.last_token_s is None:
             return None
-        if self.output_tokens < 2:
+        each = self.output_tokens / self.choices
+        if each < 2.0:
             return None
-        return (self.last_token_s - self.first_token_s) / (self.output_tokens - 1)
+        return (self.last_token_s - self.first_token_s) / (each - 1.0)
 
     @property
     def e2e_s(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from headrace.bench.settings import BenchError, BenchSettings
@@ -66,6 +68,15 @@ def authorization(settings: BenchSettings) -> list[tuple[bytes, bytes]]:
     if not settings.api_key:
         return []
     return [(b"authorization", f"Bearer {settings.api_key}".encode("latin-1", "replace"))]
+
+
+def choices_in(extra_body: str) -> int:
+    """The answers that each request asks for, by `n`; 1 where it is no number above 0."""
+    try:
+        n = msgspec.json.decode(extra_body, type=dict[str, Any]).get("n")
+    except (msgspec.MsgspecError, UnicodeEncodeError):
+        return 1  # `extra_members` says what is wrong
+    return n if type(n) is int and n > 0 else 1
 
 
 def _head(settings: BenchSettings, host: bytes, base_path: str) -> bytes:

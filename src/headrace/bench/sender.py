@@ -24,7 +24,7 @@ from headrace.bench.clock import Alarm
 from headrace.bench.exchange import Exchange
 from headrace.bench.forms import Forms
 from headrace.bench.record import Record
-from headrace.bench.requests import RequestWriter
+from headrace.bench.requests import RequestWriter, choices_in
 from headrace.bench.settings import BenchSettings
 from headrace.bench.target import Target
 from headrace.bench.ticks import Ticks
@@ -87,6 +87,7 @@ class Sender:
         self._settings: BenchSettings = target.settings
         self._load = load
         self._worker = worker
+        self._choices = choices_in(target.settings.extra_body)
         self._address = target.address()
         # A user waits for his answer, and who leaves does it at a token.
         may_hold = not load.users and not load.extras.leave_share
@@ -277,6 +278,7 @@ class Sender:
             planned.length_class,
             planned.tier,
             input_tokens=planned.input_tokens,
+            choices=self._choices,
         )
         exchange = Exchange(
             self,

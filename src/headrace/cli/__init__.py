@@ -6,6 +6,8 @@ One file per command. What a command needs is imported when it runs, so that `--
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,17 +24,28 @@ from headrace.cli.simulate import add_simulate
 from headrace.cli.up import add_up
 from headrace.cli.why import add_why
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `headrace check FILE | head`
         sys.stderr.close()
         return FAILED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        sys.stderr.write(f"headrace: cannot write the output: {error.strerror}\n")
+        # What is left in the buffer cannot be written at the exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
 
 
 def parser() -> Parser:

@@ -64,7 +64,7 @@ def _add_model_flags(engine: argparse.ArgumentParser) -> None:
     add = engine.add_argument
     add(
         "--kv-tokens",
-        type=flags.count,
+        type=flags.kv_tokens,
         metavar="N",
         help="with --profile: tokens of KV cache (as the profile says)",
     )

@@ -61,6 +61,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 count = whole(1, 1_000_000)
+kv_tokens = whole(1, 1_000_000_000)
 port = whole(0, 65535)
 seed = whole(0, 2**63 - 1)
 

@@ -32,14 +32,15 @@ def add_simulate(commands: Commands) -> None:
     )
     add(
         "--kv-tokens",
-        type=flags.count,
+        type=flags.kv_tokens,
         metavar="N",
         help="tokens of KV cache of each (as the profile says)",
     )
     add(
         "--policies",
         metavar="A,B",
-        help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all)",
+        help="which, with parameters if wanted: seconds,dynamo_kv:overlap_weight=4 (all); "
+        "docs/reference/policies.md has them",
     )
     add(
         "--sweep",

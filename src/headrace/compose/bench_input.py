@@ -13,6 +13,7 @@ from pathlib import Path
 
 from headrace.bench.requests import extra_members
 from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
+from headrace.compose.text_file import opened
 from headrace.core.quantities import parse_duration
 from headrace.traffic.arrival_plan import ENDLESS_S, Arrivals, Process, parse_process, parse_step
 from headrace.traffic.arrivals import RateSegment
@@ -269,7 +270,7 @@ def _read(options: BenchOptions) -> Trace:
     assert options.trace is not None
     name = str(options.trace)
     try:
-        with options.trace.open(encoding="utf-8") as lines:
+        with opened(options.trace) as lines:
             trace = read_trace(name, lines, seed=options.seed)
     except OSError as error:
         raise BenchError(f"{name}: cannot read the trace: {error.strerror}") from None

@@ -93,11 +93,17 @@ class Modelled:
         return EngineSettings(
             model=model,
             output_tokens=output_tokens,
-            max_context_tokens=min(longest, self.spec.kv_capacity_tokens),
+            max_context_tokens=min(self.spec.max_context_tokens or longest, self._kv_tokens),
             block_tokens=self.spec.kv_block_tokens,
-            kv_blocks=self.spec.kv_capacity_tokens // self.spec.kv_block_tokens + 1,
+            kv_blocks=self._kv_tokens // self.spec.kv_block_tokens + 1,
             prompt_tokens_details=True,
         )
+
+    @property
+    def _kv_tokens(self) -> int:
+        """Tokens of whole KV blocks."""
+        block_tokens = self.spec.kv_block_tokens
+        return self.spec.kv_capacity_tokens // block_tokens * block_tokens
 
 
 class _Engine:

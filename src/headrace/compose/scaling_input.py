@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 from typing import TextIO
 
 from headrace.compose.simulation_input import SimulateError, parse_slo
+from headrace.compose.text_file import opened
 from headrace.core.policies import make_policy
 from headrace.core.quantities import parse_duration
 from headrace.engine_model.profiles import profile
@@ -219,9 +221,11 @@ def _split(text: str) -> Iterator[str]:
         yield written
 
 
-def _opened(path: Path, flag: str = "") -> TextIO:
+@contextmanager
+def _opened(path: Path, flag: str = "") -> Iterator[TextIO]:
     """A file to read, whose errors are one line for a user."""
     try:
-        return path.open(encoding="utf-8")
+        with opened(path) as lines:
+            yield lines
     except OSError as error:
         raise SimulateError(f"{flag}{path}: cannot read it: {error.strerror}") from None

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from headrace.compose.terminal import counted
 from headrace.core.quantities import format_duration
 from headrace.simulator.columns import COLUMNS, Column, best_of
 from headrace.simulator.results import Scores
@@ -28,7 +29,7 @@ def scoreboard(runs: Sequence[Scores], slo: Slo, width: int) -> Table:
     """The table, in as many columns as there is room for."""
     total = max((run.requests for run in runs), default=0)
     targets = f"TTFT {format_duration(slo.ttft_s)}, TPOT {format_duration(slo.tpot_s)}"
-    title = f"{total:,} requests; goodput within {targets}; {BEST_MARK} best policy"
+    title = f"{counted(total, 'request')}; goodput within {targets}; {BEST_MARK} best policy"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("policy", overflow="fold")
     cells = {column: _cells(column, runs) for column in COLUMNS}

@@ -20,6 +20,7 @@ from headrace.compose.simulation_input import (
 from headrace.compose.terminal import Terminal, counted
 from headrace.core.quantities import format_duration
 from headrace.simulator.report import report_page
+from headrace.simulator.results import FAILED
 from headrace.simulator.runs import PolicyRun, run_policies
 from headrace.simulator.settings import SimulationSettings
 from headrace.simulator.sweep import combinations, defaults_and_best
@@ -40,9 +41,8 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
     began_s = time.perf_counter()
     policies = parse_policies(options.policies)
     for path in (options.timing, options.report):
-        if path is not None and not path.parent.is_dir():
-            # Found out now rather than after a long run.
-            raise SimulateError(f"{path}: cannot write: {path.parent} is no directory")
+        if path is not None:
+            check_writable(path)
     workload = workload_of(options)
     settings = settings_of(options, workload.block_tokens)
     for note in workload.notes:
@@ -60,17 +60,43 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
     terminal.status(_outcome(runs, wall_s))
     if options.sweep:
         runs = defaults_and_best(policies, runs)
-    if options.timing is not None:
-        _write(options.timing, json.dumps(_timing(runs, wall_s), indent=2) + "\n")
-    if options.report is not None:
-        parameters = _parameters(options, settings, workload)
-        _write(options.report, report_page(runs, settings, parameters))
+    _tell_what_is_too_long(runs, settings, terminal)
     if options.json:
         document = {"runs": [run.scores.document() for run in runs], "seed": settings.seed}
         terminal.result(json.dumps(document, indent=2))
     else:
         terminal.page(scoreboard([run.scores for run in runs], settings.slo, terminal.width))
+    # Last: if a disk is full, the figures are there all the same.
+    if options.timing is not None:
+        _write(options.timing, json.dumps(_timing(runs, wall_s), indent=2) + "\n")
+    if options.report is not None:
+        parameters = _parameters(options, settings, workload)
+        _write(options.report, report_page(runs, settings, parameters))
     return 0
+
+
+def check_writable(path: Path) -> None:
+    """Raise SimulateError where a file cannot be written: now rather than after a long run."""
+    if not path.parent.is_dir():
+        raise SimulateError(f"{path}: cannot write: {path.parent} is no directory")
+    if path.is_dir():
+        raise SimulateError(f"{path}: cannot write: it is a directory")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise SimulateError(f"{path}: cannot write: permission denied")
+
+
+def _tell_what_is_too_long(
+    runs: Sequence[PolicyRun], settings: SimulationSettings, terminal: Terminal
+) -> None:
+    """Why requests were not served that no replica can ever serve."""
+    failed = max(run.results.state.count(FAILED) for run in runs)
+    if failed:
+        room = f"KV cache of {settings.engine.kv_capacity_tokens:,} tokens"
+        if settings.engine.max_context_tokens is not None:
+            room += f" and context of {settings.engine.max_context_tokens:,}"
+        subject = counted(failed, "request")
+        verb = "does" if failed == 1 else "do"
+        terminal.status(f"{subject} {verb} not fit in a replica's {room}: refused")
 
 
 def _cores() -> int:

@@ -16,6 +16,7 @@ from headrace.compose.scaling_input import (
     scaling_workload,
 )
 from headrace.compose.scaling_scoreboard import scaling_scoreboard, verdict
+from headrace.compose.simulate import check_writable
 from headrace.compose.simulation_input import SimulateError
 from headrace.compose.terminal import Terminal, counted
 from headrace.core.quantities import format_duration
@@ -33,10 +34,8 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
         SimulateError: a file or a flag cannot be used.
     """
     began_s = time.perf_counter()
-    if options.report is not None and not options.report.parent.is_dir():
-        # Found out now rather than after a long run.
-        folder = options.report.parent
-        raise SimulateError(f"{options.report}: cannot write: {folder} is no directory")
+    if options.report is not None:
+        check_writable(options.report)
     settings = scaling_settings(options)
     workload = scaling_workload(options, settings)
     scalers = parse_scalers(options.scalers, settings, workload)

@@ -11,6 +11,7 @@ from math import gcd
 from pathlib import Path
 
 from headrace.compose.terminal import counted
+from headrace.compose.text_file import opened
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import engine_of
 from headrace.core.policies import POLICIES, make_policy, split_policies
@@ -166,7 +167,7 @@ def workload_of(options: SimulateOptions) -> FileWorkload | GeneratedWorkload:
         raise SimulateError("give --trace FILE or --traffic KIND")
     name = str(options.trace)
     try:
-        with options.trace.open(encoding="utf-8") as lines:
+        with opened(options.trace) as lines:
             trace = read_trace(name, lines, seed=options.seed)
         if duration_s is not None:
             trace = cut(trace, duration_s)

@@ -112,7 +112,14 @@ def _waited(document: Document) -> str:
     held_s: float | None = document["held_s"]
     if held_s is None:
         return f"held at the gateway for {_seconds(document['age_s'])} so far"
-    return f"held at the gateway for {_seconds(held_s)}" if held_s else ""
+    if not held_s:
+        return ""
+    held = f"held at the gateway for {_seconds(held_s)}"
+    ttfts = [attempt["ttft_s"] for attempt in document["attempts"]]
+    if len(ttfts) == 1 and ttfts[0] is not None:
+        # What is measured below counts from when it was sent.
+        held += f", so that its first token came after {_seconds(held_s + ttfts[0])}"
+    return held
 
 
 def _attempt_line(number: int, attempt: Document) -> str:

@@ -32,7 +32,7 @@ class AdmissionSettings:
     """How requests wait at the gateway."""
 
     max_held: int = 4096
-    """Requests that may wait; above it 429."""
+    """Requests that may wait; above it 429, for one of a lower priority if there is one."""
     hold_above_s: float = 0.35
     """A request is held while it would wait for longer than this at the replica that is best for
     it. Less keeps the choice open for longer; but an engine must not run dry in between."""

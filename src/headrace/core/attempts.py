@@ -62,6 +62,7 @@ class Attempt:
         "prompt_tokens",
         "replica",
         "rows",
+        "sequences",
         "tokens_per_block",
         "uncached_tokens",
         "waits_for_slot",
@@ -96,6 +97,7 @@ class Attempt:
         self.ended_s = 0.0
         self.replica = replica
         self.lease = lease
+        self.sequences = flight.request.sequences
         self.prompt_tokens = ask.prompt_tokens
         self.tokens_per_block = ask.tokens_per_block
         self.hit_tokens = hit_tokens
@@ -116,17 +118,21 @@ class Attempt:
         return self.output_tokens / self.tokens_per_block
 
     def tpot_s(self, output_tokens: int, ended_s: float) -> float | None:
-        """Measured seconds per output token; None where there are too few to measure."""
-        if self.first_token_s is None or output_tokens < 2:
+        """Measured seconds per output token; None where there are too few to measure.
+
+        Of several sequences each gets its share of the tokens in that time.
+        """
+        each = output_tokens / self.sequences
+        if self.first_token_s is None or each < 2.0:
             return None
-        return (ended_s - self.first_token_s) / (output_tokens - 1)
+        return (ended_s - self.first_token_s) / (each - 1.0)
 
     def let_go(self) -> None:
         """The cache is released: what the decision log keeps must not hold its blocks."""
         self.lease = RELEASED
         self.work_ahead = _NO_WORK
 
-    def decode_work(self, steps: int) -> Work:
+    def decode_work(self, steps: float) -> Work:
         """The replica's work from this attempt's first token until its end, `steps` steps later.
 
         Prefills of others ran in between, each adding a step. The integrals over time are means

@@ -169,7 +169,9 @@ class Dispatcher:
             ask = routing.ask_of(request, pool, "")
             self._count(flight, pool, ask.prompt_tokens, 0)
             held = self._waiting.hold_for_replica(flight, pool, ask.prompt_tokens, now)
-            return held or self._wakes.by(now + LOOK_S)
+            if flight.released_s is not None:
+                return held
+            return held + self._wakes.by(now + LOOK_S)
         if pool is not None and flight.counted is None:
             pool.demand.shed_requests += 1
         reject = rejections.none_ready(request, self._settings.retry_after_s)
@@ -227,12 +229,12 @@ class Dispatcher:
                 replicas=len(serving.replicas),
                 holds=policy.holds,
             )
-            if instead:
-                serving.pool.demand.shed_requests += flight.counted is None
-                return instead
             if instead is not None:
+                if flight.released_s is not None:
+                    serving.pool.demand.shed_requests += flight.counted is None
+                    return instead
                 self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
-                return self._wakes.by(now + LOOK_S)
+                return instead + self._wakes.by(now + LOOK_S)
         self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))

@@ -110,7 +110,6 @@ class Queue:
         "_waits",
         "is_overdue",
         "tpot_target_s",
-        "work_s",
     )
 
     def __init__(self, now: float) -> None:
@@ -132,8 +131,6 @@ class Queue:
         self._held: dict[str, tuple[Held, int]] = {}  # with their turns, in the order of these
         self._bands: dict[int, _Band] = {}  # by priority
         self._turn = 0
-        self.work_s = 0.0
-        """Seconds of prefill that wait, on one replica."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -148,10 +145,10 @@ class Queue:
             self.tpot_target_s = held.flight.tpot_target_s
         self._turn += 1
         self._held[held.flight.id] = (held, self._turn)
-        self.work_s += held.prefill_s
         band = self._bands.get(held.priority)
         if band is None:
             band = self._bands[held.priority] = _Band()
+        band.work_s += held.prefill_s
         insort(band.in_time, (held.place, self._turn, held))
 
     def remove(self, request_id: str) -> Held | None:
@@ -159,14 +156,31 @@ class Queue:
         if request_id not in self._held:
             return None
         held, turn = self._held.pop(request_id)
-        self.work_s = self.work_s - held.prefill_s if self._held else 0.0
         if held.is_late:
             self._waits.leave(held.priority, held.prefill_s)
         band = self._bands[held.priority]
         band.remove(held, turn)
+        band.work_s -= held.prefill_s
         if not band.in_time and not band.late:
             del self._bands[held.priority]
         return held
+
+    def work_before_s(self, priority: int) -> float:
+        """Seconds of prefill, on one replica, that are sent before one of this priority that comes
+        now: all of its priority and above, and what starving ones below it get in that time.
+        """
+        before_s = below_s = 0.0
+        for other, band in self._bands.items():
+            if other >= priority:
+                before_s += band.work_s
+            else:
+                below_s += band.work_s
+        return before_s + min(below_s, before_s * STARVED_SHARE / (1.0 - STARVED_SHARE))
+
+    def last_below(self, priority: int) -> Held | None:
+        """Who would be sent last of those of the lowest priority, if that is below this one."""
+        lowest = min(self._bands, default=priority)
+        return self._bands[lowest].last() if lowest < priority else None
 
     def first(self, now: float, starved_after_s: float, most: int) -> list[Held]:
         """Those to be sent next, at most so many; they stay here until they are removed."""
@@ -267,13 +281,20 @@ class Queue:
 
 
 class _Band:
-    """Requests of one priority: those in time, as far as is known, and those too late."""
+    """Requests of one priority: those in time, as far as is known, and those too late; `work_s` is
+    what their prefills take on one replica.
+    """
 
-    __slots__ = ("in_time", "late")
+    __slots__ = ("in_time", "late", "work_s")
 
     def __init__(self) -> None:
         self.in_time: list[_Place] = []
         self.late: list[_Place] = []
+        self.work_s = 0.0
+
+    def last(self) -> Held:
+        """Who is sent after all others; there must be one."""
+        return (self.late or self.in_time)[-1][2]
 
     def first(
         self, now: float, early: float, most: int, found_late: Callable[[Held], None]

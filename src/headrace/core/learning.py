@@ -58,9 +58,10 @@ def learn_decoding(attempt: Attempt, output_tokens: int, now: float) -> None:
     """Correct the replica's decoding by a finished stream."""
     latency = attempt.replica.latency
     profile, first_token_s = latency.pool.profile, attempt.first_token_s
-    if profile is None or first_token_s is None or output_tokens < FEWEST_DECODED_TOKENS:
+    each = output_tokens / attempt.sequences
+    if profile is None or first_token_s is None or each < FEWEST_DECODED_TOKENS:
         return
-    predicted_s = profile.seconds(attempt.decode_work(output_tokens - 1))
+    predicted_s = profile.seconds(attempt.decode_work(each - 1.0))
     latency.observe_decode(now - first_token_s, predicted_s, now)
 
 
@@ -71,8 +72,9 @@ def learn_profile(
     usage, first_token_s = ended.usage, attempt.first_token_s
     if usage is None or first_token_s is None or attempt.waits_for_slot:
         return
-    if usage.output_tokens >= FEWEST_DECODED_TOKENS:
-        learner.add_decode(attempt.decode_work(usage.output_tokens - 1), now - first_token_s)
+    each = usage.output_tokens / attempt.sequences
+    if each >= FEWEST_DECODED_TOKENS:
+        learner.add_decode(attempt.decode_work(each - 1.0), now - first_token_s)
     # The own prompt by the engine's count, what was ahead of it as it was presumed.
     cached = usage.cached_tokens if pool.reports_cached else attempt.hit_tokens
     uncached = max(1, usage.input_tokens - cached)
@@ -98,7 +100,8 @@ def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
     pool.answers += 1
     step = 1.0 / (PRIOR_ANSWERS + min(pool.answers, MOST_ANSWERS))
     if request.endpoint is not Endpoint.EMBEDDINGS:
-        pool.output_tokens_mean += (usage.output_tokens - pool.output_tokens_mean) * step
+        each = usage.output_tokens / request.sequences
+        pool.output_tokens_mean += (each - pool.output_tokens_mean) * step
         pool.recent_s = _recent_s(pool)
     if usage.cached_tokens > 0:
         pool.reports_cached = True

@@ -109,6 +109,7 @@ class Request:
     `prompt_tokens` is exact and given only where the prompt came as token ids;
     else the length is estimated from `text_bytes` as the pool has learned, plus `media_items` times
     the pool's media cost.
+    `sequences` is how many answers run side by side: `n` choices, for each prompt of a list.
     `replica` names the one replica that can answer (a stored response lives there), or "".
     `client_id` is the caller's own x-request-id, an attribute only: it need not be unique.
     `tier` names what is promised, "" for the default; the targets, where given, stand instead of
@@ -130,6 +131,7 @@ class Request:
     client_id: str = ""
     ttft_target_s: float | None = None
     tpot_target_s: float | None = None
+    sequences: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,8 +108,8 @@ class PoolDemand:
         ttft_ratio = (first_token_s - flight.arrived_s) / flight.ttft_target_s
         self.ttft_recent.append((now, ttft_ratio))
         tpot_ratio = 0.0
-        if output_tokens > 1:
-            tpot_s = (now - first_token_s) / (output_tokens - 1)
+        tpot_s = attempt.tpot_s(output_tokens, now)
+        if tpot_s is not None:
             tpot_ratio = tpot_s / flight.tpot_target_s
             self.tpot_recent.append((now, tpot_ratio))
         if ttft_ratio > 1.0 or tpot_ratio > 1.0:

@@ -33,7 +33,7 @@ def none_ready(request: Request, retry_after_s: float) -> Reject:
 def too_long(request: Request, predicted_s: float, most_s: float) -> Reject:
     """429: the wait would be longer than the request's tier tolerates."""
     message = (
-        f"the first token would take {predicted_s:.0f} s, over the {most_s:.0f} s that tier "
+        f"the first token would take {predicted_s:.3g} s, over the {most_s:.3g} s that tier "
         f"{request.tier or 'default'!r} tolerates (tiers.shed_after_factor); try again later"
     )
     retry_after_s = min(max(predicted_s - most_s, 1.0), MOST_RETRY_AFTER_S)
@@ -42,7 +42,10 @@ def too_long(request: Request, predicted_s: float, most_s: float) -> Reject:
 
 def queue_full(request: Request, retry_after_s: float) -> Reject:
     """429: as many requests are held as may be."""
-    message = "as many requests wait here as may (admission.max_held); try again later"
+    message = (
+        "as many requests wait here as may, of its priority or above (admission.max_held); "
+        "try again later"
+    )
     return Reject(request.id, 429, RejectReason.OVERLOADED, message, max(1.0, retry_after_s))
 
 

@@ -90,7 +90,8 @@ class WaitingRoom:
         replicas: int,
         holds: bool,
     ) -> list[Effect] | None:
-        """Refuse a request, hold it (no effects), or say None: it is to be sent to this replica.
+        """Refuse a request or hold it (then `flight.released_s` is None, and the effects are those
+        on others), or say None: it is to be sent to this replica.
 
         `row` is how the policy sees it there, `replicas` how many serve the model, `holds` whether
         the policy has requests held. Without predicted seconds there is nothing to go by.
@@ -150,7 +151,7 @@ class WaitingRoom:
         self, flight: Flight, pool: Pool, prompt_tokens: int, now: float
     ) -> list[Effect]:
         """No replica is ready: hold a request for the pool's next one, or refuse it if too many
-        are held already. One that is held for this model keeps its place and its time.
+        are held already, as `judge` does. One that is held for this model keeps its place.
         """
         model, profile = pool.spec.model, pool.latency.profile
         if self._model_of.get(flight.id) == model:
@@ -173,16 +174,17 @@ class WaitingRoom:
         replicas: int,
         now: float,
     ) -> list[Effect]:
-        """Refuse a request whose first token would come too late, behind all that is held.
+        """Refuse a request whose first token would come too late, behind what is held before it.
 
         One whose prompt alone takes so long would not fare better later: it is served.
         """
-        factor = self.tier(flight.tier).shed_after_factor
+        tier = self.tier(flight.tier)
+        factor = tier.shed_after_factor
         if not factor:
             return []
         queue = self._queues.get(model)
         if queue is not None:
-            wait_s += queue.work_s / replicas
+            wait_s += queue.work_before_s(tier.priority) / replicas
         most_s, ttft_s = factor * flight.ttft_target_s, wait_s + prefill_s
         if ttft_s <= most_s or wait_s <= flight.ttft_target_s:
             return []
@@ -225,17 +227,34 @@ class WaitingRoom:
     def _hold(
         self, flight: Flight, model: str, prefill_s: float, now: float, least_ttl_s: float = 0.0
     ) -> list[Effect]:
-        """Put it into the queue of this model, out of another one if its route has changed."""
-        tier = self.tier(flight.tier)
+        """Put it into the queue of this model, out of another one if its route has changed.
+
+        Where too many are held, one of a lower priority is refused in its place.
+        """
+        tier, effects = self.tier(flight.tier), list[Effect]()
         if self._remove(flight.id) is None and len(self._model_of) >= self._settings.max_held:
-            return flight.refuse(rejections.queue_full(flight.request, tier.ttft_s), now)
+            yielding = self._last_below(tier.priority)
+            if yielding is None:
+                return flight.refuse(rejections.queue_full(flight.request, tier.ttft_s), now)
+            self._remove(yielding.flight.id)
+            promised_s = self.tier(yielding.flight.tier).ttft_s
+            reject = rejections.queue_full(yielding.flight.request, promised_s)
+            effects += yielding.flight.refuse(reject, now)
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = Queue(now)
         queue.add(Held(flight, tier, prefill_s, least_ttl_s))
         self._model_of[flight.id] = model
         self.held[model] = len(queue)
-        return []
+        return effects
+
+    def _last_below(self, priority: int) -> Held | None:
+        """Who is the first to make room for one of this priority, whatever model he waits for."""
+        last = None
+        for queue in self._queues.values():
+            candidate = queue.last_below(priority if last is None else last.priority)
+            last = candidate or last
+        return last
 
     def _remove(self, request_id: str) -> Held | None:
         model = self._model_of.pop(request_id, None)

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import msgspec
 
-from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.heads import Header
 from headrace.emulator.metrics import EngineMetrics
 from headrace.emulator.prompt import Ask
@@ -19,7 +18,8 @@ WORDS = (b" the", b" water", b" runs", b" down", b" to", b" a", b" turbine", b" 
 
 JSON: Header = (b"content-type", b"application/json")
 _EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
-_DONE = b"data: [DONE]\n\n"
+DONE = b"data: [DONE]\n\n"
+"""Ends a stream."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -33,8 +33,31 @@ class CompletionHost(Protocol):
         ...
 
 
+class Outlet(Protocol):
+    """Where an answer goes: the client's connection, or one of several choices of an answer."""
+
+    def start_response(self, status: int, headers: list[Header], *, length: int | None) -> None:
+        """Begin it."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send a piece."""
+        ...
+
+    def finish(self, last: bytes = b"") -> None:
+        """End it."""
+        ...
+
+    def respond(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Send it whole."""
+        ...
+
+
 class Completion:
-    """An answer, streamed or whole. The client connection's `Exchange`."""
+    """An answer, streamed or whole. The client connection's `Exchange`.
+
+    `index` is its number where it is one of several choices.
+    """
 
     __slots__ = (
         "_aborted",
@@ -45,16 +68,17 @@ class Completion:
         "_generation",
         "_held",
         "_host",
-        "_identity",
+        "_index",
         "_last_s",
         "_shape",
         "_slow",
+        "identity",
     )
 
     def __init__(
         self,
         host: CompletionHost,
-        connection: ClientConnection,
+        connection: Outlet,
         ask: Ask,
         *,
         answer_id: str,
@@ -62,8 +86,10 @@ class Completion:
         model: str,
         details: bool,
         now: float,
+        index: int = 0,
     ) -> None:
         self._host = host
+        self._index = index
         self._connection = connection
         self._ask = ask
         self._details = details
@@ -77,13 +103,13 @@ class Completion:
         kind = "chat.completion" if ask.chat else "text_completion"
         if ask.chat and ask.stream:
             kind += ".chunk"
-        self._identity: dict[str, object] = {
+        self.identity: dict[str, object] = {
             "id": f"{'chatcmpl' if ask.chat else 'cmpl'}-{answer_id}",
             "object": kind,
             "created": created,
             "model": model,
         }
-        self._shape = _Shape(self._identity, chat=ask.chat) if ask.stream else None
+        self._shape = _Shape(self.identity, index, chat=ask.chat) if ask.stream else None
         self._first_s = self._last_s = now
         self._slow = False
         self._aborted = False
@@ -93,6 +119,11 @@ class Completion:
     def generation(self) -> Generation:
         """What the timing source is to produce."""
         return self._generation
+
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        """The same, for who may have several."""
+        return (self._generation,)
 
     # ------------------------------------------------------------ what the timing source tells
 
@@ -108,7 +139,10 @@ class Completion:
         if self._shape is not None:
             self._send_token(self._shape)
         if generation.done:
-            metrics.finished(generation, self._first_s, now, cut=self._ask.cut)
+            ask = self._ask
+            metrics.finished(generation, self._first_s, now, most=ask.most_tokens, cut=ask.cut)
+            if not self._index:
+                metrics.answered(generation, ask.choices)
             self._finish()
 
     def abort(self) -> None:
@@ -148,11 +182,11 @@ class Completion:
         if produced == 1:
             self._connection.start_response(200, [_EVENT_STREAM], length=None)
             if self._ask.chat:
-                usage = self._usage(0) if options.continuous_usage_stats else None
+                usage = self.usage(0) if options.continuous_usage_stats else None
                 self._write(shape.opening(usage))
         word = WORDS[(produced - 1) % len(WORDS)]
         if options.continuous_usage_stats or generation.done:
-            usage = self._usage(produced) if options.continuous_usage_stats else None
+            usage = self.usage(produced) if options.continuous_usage_stats else None
             reason = self._finish_reason() if generation.done else None
             self._write(shape.event(word, reason, usage))
         else:
@@ -168,34 +202,36 @@ class Completion:
         if self._ask.stream:
             self._finish_stream()
         else:
-            self._connection.respond(200, [JSON], self._whole())
+            usage = self.usage(self._generation.produced)
+            self._connection.respond(200, [JSON], whole(self.identity, [self.choice()], usage))
 
     def _finish_stream(self) -> None:
         # What a slow client has not taken yet is the transport's from here on.
         self.client_ready()
         options = self._ask.options
         if options.include_usage:
-            total = self._usage(self._generation.produced)
-            self._connection.write(_event({**self._identity, "choices": [], "usage": total}))
-        self._connection.finish(_DONE)
+            total = self.usage(self._generation.produced)
+            self._connection.write(event({**self.identity, "choices": [], "usage": total}))
+        self._connection.finish(DONE)
 
-    def _whole(self) -> bytes:
-        text = _text(self._generation.produced)
-        choice: dict[str, object] = {"index": 0}
+    def choice(self) -> dict[str, object]:
+        """As it stands in a whole answer."""
+        text = text_of(self._generation.produced)
+        choice: dict[str, object] = {"index": self._index}
         if self._ask.chat:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
             choice["text"] = text
         choice |= {"logprobs": None, "finish_reason": self._finish_reason(), "stop_reason": None}
-        usage = self._usage(self._generation.produced)
-        return _encode({**self._identity, "choices": [choice], "usage": usage})
+        return choice
 
     def _finish_reason(self) -> str:
         if self._aborted:
             return "abort"
         return "length" if self._ask.cut else "stop"
 
-    def _usage(self, produced: int) -> dict[str, object]:
+    def usage(self, produced: int) -> dict[str, object]:
+        """The usage of so many tokens behind this prompt."""
         prompt_tokens = self._generation.prompt_tokens
         usage: dict[str, object] = {
             "prompt_tokens": prompt_tokens,
@@ -211,17 +247,18 @@ class Completion:
 class _Shape:
     """The events of one stream. An ordinary one is `head + word + tail`, made once per stream."""
 
-    __slots__ = ("_chat", "_identity", "head", "tail")
+    __slots__ = ("_chat", "_identity", "_index", "head", "tail")
 
-    def __init__(self, identity: dict[str, object], *, chat: bool) -> None:
+    def __init__(self, identity: dict[str, object], index: int, *, chat: bool) -> None:
         self._chat = chat
+        self._index = index
         self._identity = identity
         self.head, self.tail = self.event(b"\0", None, None).split(b"\\u0000")
 
     def opening(self, usage: dict[str, object] | None) -> bytes:
         """The event that says who speaks, before the first word."""
         choice = {
-            "index": 0,
+            "index": self._index,
             "delta": {"role": "assistant", "content": ""},
             "logprobs": None,
             "finish_reason": None,
@@ -231,7 +268,7 @@ class _Shape:
     def event(self, word: bytes, reason: str | None, usage: dict[str, object] | None) -> bytes:
         """An event with one token."""
         text = word.decode()
-        choice: dict[str, object] = {"index": 0}
+        choice: dict[str, object] = {"index": self._index}
         if self._chat:
             choice["delta"] = {"content": text}
         else:
@@ -244,13 +281,22 @@ class _Shape:
 
     def _chunk(self, choice: dict[str, object], usage: dict[str, object] | None) -> bytes:
         chunk = {**self._identity, "choices": [choice]}
-        return _event(chunk if usage is None else {**chunk, "usage": usage})
+        return event(chunk if usage is None else {**chunk, "usage": usage})
 
 
-def _event(chunk: dict[str, object]) -> bytes:
+def whole(
+    identity: dict[str, object], choices: list[dict[str, object]], usage: dict[str, object]
+) -> bytes:
+    """The body of an answer that is not streamed."""
+    return _encode({**identity, "choices": choices, "usage": usage})
+
+
+def event(chunk: dict[str, object]) -> bytes:
+    """An event of a stream."""
     return b"data: " + _encode(chunk) + b"\n\n"
 
 
-def _text(tokens: int) -> str:
+def text_of(tokens: int) -> str:
+    """So many tokens of an answer."""
     words: Iterable[bytes] = islice(cycle(WORDS), tokens)
     return b"".join(words).decode()

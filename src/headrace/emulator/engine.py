@@ -21,9 +21,10 @@ from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import ConnectionLimits, HttpRequest, Refusal, RequestHead
 from headrace.edges.http.server import HttpServer
 from headrace.emulator import sleeping
-from headrace.emulator.completion import JSON, Completion
+from headrace.emulator.choices import Choices
+from headrace.emulator.completion import JSON, Completion, text_of
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
-from headrace.emulator.prompt import Refused, read_ask, read_prompt, token_ids
+from headrace.emulator.prompt import Refused, read_ask, read_prompt, read_tokens, token_ids
 from headrace.emulator.settings import VLLM_VERSION, EngineSettings
 from headrace.emulator.sleeping import Answer, SleepMode
 from headrace.emulator.timing import Generation, Occupancy, TimingSource
@@ -156,7 +157,7 @@ class EmulatedEngine:
 
     def handle(
         self, request: HttpRequest, connection: ClientConnection
-    ) -> Completion | Answer | None:
+    ) -> Completion | Choices | Answer | None:
         """Answer, or start a completion."""
         path = request.path
         sleep = self._sleep if path in sleeping.PATHS else None
@@ -176,12 +177,13 @@ class EmulatedEngine:
 
     def _complete(
         self, request: HttpRequest, connection: ClientConnection, *, chat: bool
-    ) -> Completion:
+    ) -> Completion | Choices:
         ask = read_ask(request.body, self.settings, chat=chat)
         self._answers += 1
         given = request.header(b"x-request-id")
         now = time.monotonic()
-        completion = Completion(
+        kind = Completion if ask.choices == 1 else Choices
+        completion = kind(
             self,
             connection,
             ask,
@@ -191,7 +193,8 @@ class EmulatedEngine:
             details=self.settings.prompt_tokens_details,
             now=now,
         )
-        self.submit(completion.generation, now)
+        for generation in completion.generations:
+            self.submit(generation, now)
         return completion
 
     def _answer(self, path: bytes, request: HttpRequest, connection: ClientConnection) -> None:
@@ -215,6 +218,8 @@ class EmulatedEngine:
             limit = self.settings.max_context_tokens
             answer = {"count": len(tokens), "max_model_len": limit, "tokens": tokens}
             _respond_json(connection, {**answer, "token_strs": None})
+        elif path == b"/detokenize":
+            _respond_json(connection, {"prompt": text_of(read_tokens(request.body))})
         else:
             connection.respond(404, [JSON], _NOT_FOUND)
 
@@ -236,7 +241,7 @@ class EmulatedEngine:
         return {"object": "list", "data": [model]}
 
 
-_POSTED = frozenset((b"/v1/chat/completions", b"/v1/completions", b"/tokenize"))
+_POSTED = frozenset((b"/v1/chat/completions", b"/v1/completions", b"/tokenize", b"/detokenize"))
 _READ = frozenset((b"/health", b"/ping", b"/metrics", b"/v1/models", b"/version", b"/load"))
 
 

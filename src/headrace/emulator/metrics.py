@@ -24,6 +24,7 @@ _REQUEST_S = (
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
     480.0, 960.0, 1920.0, 7680.0,
 )
+_CHOICES = (1, 2, 5, 10, 20)
 _TOKENS = (
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000,
 )
@@ -63,7 +64,8 @@ class EngineMetrics:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._labels = f'engine="0",model_name="{settings.model}"'
+        model = settings.model.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        self._labels = f'engine="0",model_name="{model}"'
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.generation_tokens = 0
@@ -74,6 +76,13 @@ class EngineMetrics:
         self._e2e = _Histogram("vllm:e2e_request_latency_seconds", _REQUEST_S)
         self._prompts = _Histogram("vllm:request_prompt_tokens", _TOKENS)
         self._outputs = _Histogram("vllm:request_generation_tokens", _TOKENS)
+        self._longest = _Histogram("vllm:request_max_num_generation_tokens", _TOKENS)
+        self._limits = _Histogram("vllm:request_params_max_tokens", _TOKENS)
+        self._choices = _Histogram("vllm:request_params_n", _CHOICES)
+        self._queue = _Histogram("vllm:request_queue_time_seconds", _REQUEST_S)
+        self._prefill = _Histogram("vllm:request_prefill_time_seconds", _REQUEST_S)
+        self._decode = _Histogram("vllm:request_decode_time_seconds", _REQUEST_S)
+        self._inference = _Histogram("vllm:request_inference_time_seconds", _REQUEST_S)
 
     # ------------------------------------------------------------ what happened
 
@@ -89,14 +98,26 @@ class EngineMetrics:
         self.generation_tokens += 1
         self._itl.observe(gap_s)
 
-    def finished(self, generation: Generation, first_s: float, now: float, *, cut: bool) -> None:
-        """An answer is whole; `cut` when the request's own limit ended it."""
+    def finished(
+        self, generation: Generation, first_s: float, now: float, *, most: int, cut: bool
+    ) -> None:
+        """A choice is whole, of so many tokens at most; `cut` when that ended it."""
         self.finished_by_reason["length" if cut else "stop"] += 1
+        self._queue.observe(generation.admitted_s - generation.submitted_s)
+        self._prefill.observe(first_s - generation.admitted_s)
+        self._decode.observe(now - first_s)
+        self._inference.observe(now - generation.admitted_s)
+        self._limits.observe(most)
         self._e2e.observe(now - generation.submitted_s)
         self._prompts.observe(generation.prompt_tokens)
         self._outputs.observe(generation.produced)
         if generation.produced > 1:
             self._tpot.observe((now - first_s) / (generation.produced - 1))
+
+    def answered(self, generation: Generation, choices: int) -> None:
+        """An answer of so many choices, all of a length, is whole."""
+        self._longest.observe(generation.produced)
+        self._choices.observe(choices)
 
     def aborted(self) -> None:
         """A client left before its answer was whole."""
@@ -115,6 +136,13 @@ class EngineMetrics:
             self._e2e,
             self._prompts,
             self._outputs,
+            self._longest,
+            self._limits,
+            self._choices,
+            self._queue,
+            self._prefill,
+            self._decode,
+            self._inference,
         ):
             lines += histogram.lines(self._labels)
         lines += self._cache_config()

@@ -142,6 +142,9 @@ class ModelledTiming:
         generation = job.generation
         if isinstance(happening, FirstToken):
             generation.cached_tokens = happening.cached_tokens
+            # A stall since then has moved the model's clock.
+            admitted_s = self._real(happening.admitted_s)
+            generation.admitted_s = max(generation.submitted_s, admitted_s)
             self._streaming[job.id] = job
         else:
             del self._jobs[generation]

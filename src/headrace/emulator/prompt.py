@@ -21,6 +21,10 @@ VOCABULARY = 128_000
 """Token ids of text are below it, as for current models."""
 
 
+MOST_CHOICES = 128
+"""As OpenAI has it; vLLM's own limit is 16,384."""
+
+
 class Refused(Exception):
     """A request vLLM would not serve; answered in its shape."""
 
@@ -60,6 +64,7 @@ class _Body(msgspec.Struct):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    min_tokens: int = 0
     ignore_eos: bool = False
     n: int | None = 1
     messages: list[_Message] | None = None
@@ -75,13 +80,21 @@ class Ask(msgspec.Struct, frozen=True):
     """Its text, `BYTES_PER_TOKEN` each."""
     prompt_tokens: int
     output_tokens: int
+    most_tokens: int
+    """What the request, or else the context, has room for."""
     cut: bool
     """Whether `max_tokens` ends the answer, rather than its own end."""
     stream: bool
     options: StreamOptions
+    choices: int = 1
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
 
 
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_tokens = msgspec.json.Decoder(_Tokens).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -90,25 +103,23 @@ def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     asked = _read(body, settings)
     prompt = _text(asked, chat=chat)
     prompt_tokens = len(prompt) // BYTES_PER_TOKEN
-    if asked.n not in (None, 1):
-        raise Refused("the emulated engine gives one choice: leave n out", param="n", kind=_BAD)
-    limit = asked.max_completion_tokens or asked.max_tokens
-    if limit is not None and limit < 1:
-        message = f"max_tokens must be at least 1, got {limit}."
-        raise Refused(message, param="max_tokens", kind=_BAD)
-    room = settings.max_context_tokens - prompt_tokens
-    if room < (limit or 1):
-        raise _overflow(settings.max_context_tokens, prompt_tokens)
-    wanted = limit if limit is not None and asked.ignore_eos else settings.output_tokens
-    output_tokens = min(wanted, limit or room, room)
+    choices = 1 if asked.n is None else asked.n
+    if not 1 <= choices <= MOST_CHOICES:
+        raise _off("n", choices, f"n must be from 1 to {MOST_CHOICES}, got {choices}.")
+    if asked.stream_options is not None and not asked.stream:
+        message = "Stream options can only be defined when `stream=True`."
+        raise Refused(message, param="stream_options", kind=_BAD)
+    most_tokens, output_tokens = _lengths(asked, prompt_tokens, settings)
     return Ask(
         chat=chat,
         prompt=prompt,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
-        cut=output_tokens in {limit, room},
+        most_tokens=most_tokens,
+        cut=output_tokens == most_tokens,
         stream=bool(asked.stream),
         options=asked.stream_options or StreamOptions(),
+        choices=choices,
     )
 
 
@@ -116,6 +127,15 @@ def read_prompt(body: bytes, settings: EngineSettings) -> bytes:
     """The prompt's text of a `/tokenize` body. Raises Refused."""
     asked = _read(body, settings)
     return _text(asked, chat=asked.messages is not None)
+
+
+def read_tokens(body: bytes) -> int:
+    """How many tokens a `/detokenize` body has. Raises Refused."""
+    try:
+        return len(_decode_tokens(body).tokens)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"1 validation error:\n  {error}"
+        raise Refused(message, param="body", kind="Bad Request") from None
 
 
 def token_ids(prompt: bytes) -> list[int]:
@@ -130,11 +150,11 @@ _BAD = "BadRequestError"
 def _read(body: bytes, settings: EngineSettings) -> _Body:
     try:
         asked = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"1 validation error:\n  {error}"
         raise Refused(message, param="body", kind="Bad Request") from None
     if asked.model is not None and asked.model != settings.model:
-        message = f"The model `{asked.model}` does not exist."
+        message = f"The model `{asked.model}` does not exist. Valid aliases: {settings.model}."
         raise Refused(message, param="model", status=404, kind="NotFoundError")
     return asked
 
@@ -158,11 +178,21 @@ def _chat_text(asked: _Body) -> bytes:
 def _prompt_text(prompt: bytes) -> bytes:
     if not prompt:
         raise Refused("Field required: prompt", param="body.prompt", kind="Bad Request")
-    return _list_text(_decode_any(prompt)) if prompt.startswith(b"[") else prompt
+    if prompt.startswith(b'"'):
+        return prompt
+    if not prompt.startswith(b"["):
+        message = f"prompt: expected text or token ids, got {prompt[:20].decode(errors='replace')}"
+        raise Refused(message, param="prompt", kind=_BAD)
+    try:
+        return _list_text(_decode_any(prompt))
+    except RecursionError as error:
+        raise Refused(f"prompt: {error}", param="prompt", kind=_BAD) from None
 
 
 def _list_text(prompt: list[Any]) -> bytes:
     """Token ids count exactly; of several prompts only one is served."""
+    if not prompt or prompt == [[]]:
+        raise Refused("prompt: there is no token in it", param="prompt", kind=_BAD)
     if all(isinstance(each, int) for each in prompt):
         return _packed(prompt)
     if len(prompt) == 1:
@@ -178,10 +208,47 @@ def _packed(ids: list[Any]) -> bytes:
         raise Refused(f"prompt: no token id: {error}", param="prompt", kind=_BAD) from None
 
 
-def _overflow(limit_tokens: int, prompt_tokens: int) -> Refused:
-    message = (
-        f"This model's maximum context length is {limit_tokens} tokens. However, your prompt "
-        f"contains {prompt_tokens} input tokens and leaves too little room for the output. "
-        "Please reduce the length of the input prompt or max_tokens."
-    )
-    return Refused(message, param="input_tokens", kind=_BAD)
+def _lengths(asked: _Body, prompt_tokens: int, settings: EngineSettings) -> tuple[int, int]:
+    """(tokens that the answer may have, those that it has). Raises Refused."""
+    limit = asked.max_completion_tokens
+    limit = asked.max_tokens if limit is None else limit
+    room = _room(limit, prompt_tokens, settings.max_context_tokens)
+    most = room if limit is None else limit
+    if asked.min_tokens < 0:
+        message = f"min_tokens must be greater than or equal to 0, got {asked.min_tokens}."
+        raise _off("min_tokens", asked.min_tokens, message)
+    if asked.min_tokens > most:
+        at_most = f"less than or equal to max_tokens={most}"
+        message = f"min_tokens must be {at_most}, got {asked.min_tokens}."
+        raise _off("min_tokens", asked.min_tokens, message)
+    wanted = max(settings.output_tokens, asked.min_tokens)
+    if limit is not None and asked.ignore_eos:
+        wanted = limit
+    return most, min(wanted, most)
+
+
+def _room(asked_tokens: int | None, prompt_tokens: int, context_tokens: int) -> int:
+    """Tokens that an answer may have at most. Raises Refused where they are too few."""
+    if asked_tokens is not None and asked_tokens < 1:
+        message = f"max_tokens must be at least 1, got {asked_tokens}."
+        raise _off("max_tokens", asked_tokens, message)
+    if asked_tokens is not None and asked_tokens > context_tokens:
+        message = (
+            f"max_tokens={asked_tokens} cannot be greater than max_model_len={context_tokens}. "
+            "Please request fewer output tokens."
+        )
+        raise _off("max_tokens", asked_tokens, message)
+    room = context_tokens - prompt_tokens
+    if room < (asked_tokens or 1):
+        message = (
+            f"This model's maximum context length is {context_tokens} tokens. However, your prompt "
+            f"contains {prompt_tokens} input tokens and leaves too little room for the output. "
+            "Please reduce the length of the input prompt or max_tokens."
+        )
+        raise _off("input_tokens", prompt_tokens, message)
+    return room
+
+
+def _off(param: str, value: int, message: str) -> Refused:
+    shown = f"{message} (parameter={param}, value={value})"
+    return Refused(shown, param=param, kind=_BAD)

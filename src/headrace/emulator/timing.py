@@ -17,12 +17,13 @@ from typing import Protocol
 class Generation:
     """One prompt on its way through the engine.
 
-    `prompt` is its text as `prompt.Ask` has it. A timing source raises `produced` with each token
-    and, if it has a prefix cache, sets `cached_tokens` with the first; whoever submitted it reads
-    the rest.
+    `prompt` is its text as `prompt.Ask` has it. A timing source raises `produced` with each token;
+    with the first it sets `cached_tokens`, if it has a prefix cache, and `admitted_s`, if prompts
+    wait there. Whoever submitted it reads the rest.
     """
 
     __slots__ = (
+        "admitted_s",
         "answer",
         "cached_tokens",
         "output_tokens",
@@ -46,7 +47,7 @@ class Generation:
         self.prompt_tokens = prompt_tokens
         self.cached_tokens = 0
         self.output_tokens = output_tokens
-        self.submitted_s = submitted_s
+        self.submitted_s = self.admitted_s = submitted_s
         self.produced = 0
 
     @property

@@ -49,7 +49,8 @@ estimate."""
 EXPERTS_BATCH = 16
 """Decoding sequences assumed for the experts that a step reads."""
 MAX_SEQUENCES = 256
-"""vLLM's `--max-num-seqs` where nothing is known of the GPU."""
+"""vLLM's `--max-num-seqs` on most GPUs; from 70 GiB of memory on, except on A100, its API server
+takes 1024 (`EngineArgs`, get_batch_defaults)."""
 FEWEST_KV_TOKENS = 8192
 """Room for less than this is no engine to serve with."""
 

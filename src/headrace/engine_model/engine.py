@@ -365,6 +365,7 @@ class EngineModel:
             sequence.held_tokens = tokens
             if sequence.cached_tokens < 0:
                 sequence.cached_tokens = cached
+                sequence.admitted_s = self._start_s
                 self.query_tokens += tokens
                 self.hit_tokens += cached
             self._prefill(sequence)
@@ -422,7 +423,8 @@ class EngineModel:
     def _end_prefill(self, sequence: Sequence, at_s: float) -> None:
         """The first token of a sequence, or after a preemption its next one."""
         if not sequence.emitted_tokens and not sequence.cancelled:
-            self._happened.append(FirstToken(sequence.job, at_s, sequence.cached_tokens))
+            first = FirstToken(sequence.job, at_s, sequence.cached_tokens, sequence.admitted_s)
+            self._happened.append(first)
         sequence.emitted_tokens += 1
         if sequence.emitted_tokens == sequence.job.output_tokens:
             self._finish(sequence, at_s)

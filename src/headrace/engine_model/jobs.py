@@ -48,11 +48,14 @@ class Job:
 
 
 class FirstToken(NamedTuple):
-    """A prefill is done; `cached_tokens` of its prompt were in the prefix cache."""
+    """A prefill is done; `cached_tokens` of its prompt were in the prefix cache, and until
+    `admitted_s` it waited.
+    """
 
     job: Job
     at_s: float
     cached_tokens: int
+    admitted_s: float
 
 
 class Finished(NamedTuple):

@@ -131,6 +131,7 @@ class MeasuredProfile:
             kv_capacity_tokens=spec.kv_capacity_tokens,
             kv_block_tokens=spec.kv_block_tokens,
             max_sequences=spec.max_sequences,
+            max_context_tokens=spec.max_context_tokens,
         )
 
     def ttft_s(self, uncached_tokens: float, cached_tokens: float = 0.0) -> float:
@@ -156,7 +157,9 @@ class MeasuredProfile:
             known["kv_block_tokens"] = self.kv_block_tokens
         if self.max_sequences is not None:
             known["max_sequences"] = self.max_sequences
-        spec = EngineSpec(self.latency, capacity, **known)
+        spec = EngineSpec(
+            self.latency, capacity, max_context_tokens=self.max_context_tokens, **known
+        )
         # Without a limit that shows, the longest prompt goes in one step.
         budget = self.prefill_step_tokens or max(
             spec.max_batched_tokens, self.max_context_tokens or 0

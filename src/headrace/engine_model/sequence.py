@@ -18,6 +18,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "admitted_s",
         "block_size",
         "cached_tokens",
         "cancelled",
@@ -42,6 +43,8 @@ class Sequence:
         self.held_tokens = 0
         self.cached_tokens = -1
         """Hits at its first admission; -1 before."""
+        self.admitted_s = 0.0
+        """When that was."""
         self.pinned = 0
         self.emitted_tokens = 0
         self.joined_step = 0

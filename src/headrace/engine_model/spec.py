@@ -27,6 +27,15 @@ class EngineSpec:
     """Token budget of a step: decoding first, then prefill (vLLM's `--max-num-batched-tokens`)."""
     gpus: int = 1
     """GPUs of the replica."""
+    max_context_tokens: int | None = None
+    """Prompt and answer together, where less than the KV cache holds (vLLM's `--max-model-len`)."""
+
+    def holds(self, tokens: int) -> bool:
+        """Whether a prompt and its answer, of so many tokens together, can ever be served."""
+        if self.max_context_tokens is not None and tokens > self.max_context_tokens:
+            return False
+        block_tokens = self.kv_block_tokens
+        return -(-tokens // block_tokens) <= self.kv_capacity_tokens // block_tokens
 
     def __post_init__(self) -> None:
         for name in ("kv_block_tokens", "max_sequences", "max_batched_tokens", "gpus"):
@@ -37,6 +46,11 @@ class EngineSpec:
             raise ValueError(
                 f"engine {self.latency.name!r}: kv_capacity_tokens is {self.kv_capacity_tokens}; "
                 f"give at least one block of {self.kv_block_tokens}"
+            )
+        if self.max_context_tokens is not None and self.max_context_tokens < 2:
+            raise ValueError(
+                f"engine {self.latency.name!r}: max_context_tokens is {self.max_context_tokens}; "
+                "give room for a token of prompt and one of answer"
             )
         if self.max_batched_tokens < self.max_sequences:
             raise ValueError(

@@ -30,7 +30,7 @@ from headrace.gateway.large_body import (
 )
 from headrace.gateway.notes import RequestNotes
 from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
-from headrace.gateway.usual_chat import read_usual_chat
+from headrace.gateway.usual_chat import choices_of, read_usual_chat
 
 MAX_MODEL_CHARS = 512
 """Longest model name that is looked up."""
@@ -49,7 +49,7 @@ _TRUE = msgspec.Raw(b"true")
 _ASK_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _READ_MEMBERS = frozenset(
-    ("model", "stream", "stream_options", "previous_response_id", *_OUTPUT_LIMITS)
+    ("model", "n", "stream", "stream_options", "previous_response_id", *_OUTPUT_LIMITS)
 )
 
 
@@ -213,6 +213,7 @@ def read_usual_call(
         notes.client_id,
         promise.ttft_s,
         promise.tpot_s,
+        choices_of(chat.n),
     )
     return Call(request, http, None, uncut=True)
 
@@ -353,6 +354,7 @@ def _routed(
         client_id=notes.client_id,
         ttft_target_s=notes.promise.ttft_s,
         tpot_target_s=notes.promise.tpot_s,
+        sequences=prompt.prompts * _read_choices(members),
     )
     return Call(request, http, members, prompt.prompts, scan=scan)
 
@@ -434,6 +436,13 @@ def _read_output_limit(members: Members) -> int | None:
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
     return None
+
+
+def _read_choices(members: Members) -> int:
+    """The choices of each prompt; what is no number of them is the engine's to refuse."""
+    raw = members.get("n")
+    value = None if raw is None else _decode(raw)
+    return choices_of(value if type(value) is int else None)
 
 
 def _read_prompt(endpoint: Endpoint, members: Members) -> Prompt:

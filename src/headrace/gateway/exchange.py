@@ -193,6 +193,7 @@ class Exchange:
             streamed,
             endpoint,
             effect.prompt_tokens,
+            call.request.sequences,
         )
         if streamed:
             reader = upstream.dialect.stream_reader(

@@ -90,13 +90,14 @@ class Telemetry:
         streamed: bool,
         endpoint: Endpoint,
         input_tokens_estimate: int = 0,
+        sequences: int = 1,
     ) -> Meter:
         """Start measuring an attempt that was dispatched.
 
         `model_id` is the target's id: the pool's model or an adapter, never an alias.
         `received_s` is when the client's request was received, also on a retry: TTFT is what
         the client waits. `input_tokens_estimate` counts as the input of a stream that ends
-        early, without its engine's usage.
+        early, without its engine's usage; `sequences` are generated side by side.
         """
         series = self.series.known.get((model_id, pool, replica))
         if series is None:
@@ -106,7 +107,8 @@ class Telemetry:
         ratio = self.ratios.get(pool)
         if ratio is None:
             ratio = self.ratios[pool] = ChunkRatio()
-        meter = Meter(series, ratio, attempt, received_s, streamed, endpoint, input_tokens_estimate)
+        estimate = input_tokens_estimate
+        meter = Meter(series, ratio, attempt, received_s, streamed, endpoint, estimate, sequences)
         if streamed:
             meter.streams = self._streams
             self._streams[meter] = None

@@ -13,6 +13,10 @@ from headrace.gateway.prompt import SEPARATOR, hash_blocks
 _LIST = b"["
 
 
+MOST_CHOICES = 16_384
+"""vLLM's limit. Who asks for more is refused by the engine."""
+
+
 class _Turn(msgspec.Struct, forbid_unknown_fields=True):
     role: msgspec.Raw
     content: msgspec.Raw
@@ -31,6 +35,7 @@ class UsualChat(msgspec.Struct):
     max_completion_tokens: int | None = None
     max_tokens: int | None = None
     max_output_tokens: int | None = None
+    n: int | None = None
     # Members that belong to the prompt.
     cache_salt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     tools: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -50,6 +55,11 @@ class UsualChat(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(UsualChat).decode
 _UNSET = msgspec.UNSET
+
+
+def choices_of(n: int | None) -> int:
+    """How many answers a prompt gets by `n`; 1 where it means nothing."""
+    return n if n is not None and 0 < n <= MOST_CHOICES else 1
 
 
 def read_usual_chat(body: bytes) -> tuple[UsualChat, int, tuple[int, ...]] | None:

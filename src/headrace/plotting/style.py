@@ -63,6 +63,7 @@ th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid var(--ru
   white-space: nowrap; }
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; }
+td.long { white-space: normal; min-width: 14em; }
 td.best { color: var(--good); font-weight: 650; }
 tr.series td:first-child::before { content: ""; display: inline-block; width: 10px; height: 10px;
   border-radius: 3px; background: var(--p); margin-right: 8px; }

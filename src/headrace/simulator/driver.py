@@ -240,7 +240,7 @@ class Simulation:
 
     def _submit(self, flight: _Flight, engine: _Engine) -> None:
         trace = flight.trace
-        if not _fits(trace, engine.model.spec):
+        if not engine.model.spec.holds(trace.input_tokens + trace.output_tokens):
             self._after_network(lambda: self._refused(flight))
             return
         flight.job = Job(
@@ -254,7 +254,7 @@ class Simulation:
         self._look_at(engine)
 
     def _refused(self, flight: _Flight) -> None:
-        """The engine answers that the request is longer than its KV cache."""
+        """The engine answers that the request is longer than its KV cache or context."""
         del self._sent[flight.attempt], self._flights[f"r{flight.row}"]
         self.results.give_up(flight.row, self.now, FAILED)
         self._tell(Ended(flight.attempt, Outcome.REFUSED, status=400))
@@ -359,10 +359,3 @@ def _report(model: EngineModel) -> EngineReport:
         kv_capacity_tokens=spec.kv_capacity_tokens,
         max_sequences=spec.max_sequences,
     )
-
-
-def _fits(trace: TraceRequest, spec: EngineSpec) -> bool:
-    """Whether prompt and answer can ever be in the KV cache."""
-    block_tokens = spec.kv_block_tokens
-    needed = -(-(trace.input_tokens + trace.output_tokens) // block_tokens)
-    return needed <= spec.kv_capacity_tokens // block_tokens

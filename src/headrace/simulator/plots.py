@@ -20,9 +20,13 @@ COLOURS = 5
 MUTED = "muted"
 REFERENCE = "reference"
 WINDOWS = 48
-"""Of the trace, in the plot over time."""
+"""Of the trace, in the plot over time, where there are requests enough for so many."""
 FEWEST_IN_WINDOW = 5
 """Requests of which a p90 is taken."""
+USUAL_IN_WINDOW = 10
+"""With fewer on average, windows are fewer and longer."""
+LEAST_SHARE = 0.05
+"""The shortest axis of shares, so that its ticks can be told apart."""
 CURVE_POINTS = 160
 SHORTEST_S = 1e-3
 """Shorter times are drawn as this long: a logarithmic axis has no zero."""
@@ -76,7 +80,7 @@ def share_bars(
     frame = _rows_frame([run.policy for run in ranked], right=52.0)
     most = max((value(run.scores) for run in ranked), default=0.0)
     # Shares near one another are told apart by their figures, never by an axis that is cut off.
-    scale = Scale(0.0, max(_ceiling(most), 0.01), frame.x_from, frame.x_to)
+    scale = Scale(0.0, max(_ceiling(most), LEAST_SHARE), frame.x_from, frame.x_to)
     parts = svg.x_axis(frame, scale, "", _percent)
     for place, run in enumerate(ranked):
         y, share = frame.y_to + place * ROW, value(run.scores)
@@ -96,9 +100,8 @@ def ttft_cdf(runs: Sequence[PolicyRun], cast: Cast, slo_s: float) -> str:
     columns = [(run, sorted(run.results.judged_ttft_s())) for run in cast.drawn(runs)]
     frame = Frame(640, 360, left=44, right=16, top=14, bottom=44)
     values = [max(each, SHORTEST_S) for _, ranked in columns for each in _ends(ranked)]
-    x = svg.logarithmic(
-        min(values, default=0.1), max(values, default=1.0), frame.x_from, frame.x_to
-    )
+    values.append(slo_s)  # or the target would be drawn at the edge
+    x = svg.logarithmic(min(values), max(values), frame.x_from, frame.x_to)
     y = Scale(0.0, 1.0, frame.y_from, frame.y_to)
     parts = svg.x_axis(frame, x, "seconds to the first token", _seconds)
     parts += svg.y_axis(frame, y, _percent)
@@ -122,10 +125,9 @@ def ttft_over_time(runs: Sequence[PolicyRun], cast: Cast, slo_s: float) -> str:
     span_s = max((max(run.results.arrival_s, default=0.0) for run in runs), default=0.0) or 1.0
     columns = [(run, p90_by_window(run.results, span_s)) for run in cast.drawn(runs)]
     values = [max(value, SHORTEST_S) for _, points in columns for _, value in points]
+    values.append(slo_s)
     x = Scale(0.0, span_s / 60, frame.x_from, frame.x_to)
-    y = svg.logarithmic(
-        min(values, default=0.1), max(values, default=1.0), frame.y_from, frame.y_to
-    )
+    y = svg.logarithmic(min(values), max(values), frame.y_from, frame.y_to)
     parts = svg.x_axis(frame, x, "minutes of the run", _plain)
     parts += svg.y_axis(frame, y, _seconds)
     level = y.place(slo_s)
@@ -173,13 +175,14 @@ def ranges(
 
 def p90_by_window(results: Results, span_s: float) -> list[Point]:
     """The middle of each window in seconds, and the p90 of TTFT of what arrived in it."""
-    windows: list[list[float]] = [[] for _ in range(WINDOWS)]
+    count = min(max(len(results.arrival_s) // USUAL_IN_WINDOW, 1), WINDOWS)
+    windows: list[list[float]] = [[] for _ in range(count)]
     judged: array[float] = results.judged_ttft_s()
     for arrival_s, ttft_s in zip(results.arrival_s, judged, strict=True):
         if not isnan(ttft_s):
-            windows[min(int(arrival_s / span_s * WINDOWS), WINDOWS - 1)].append(ttft_s)
+            windows[min(int(arrival_s / span_s * count), count - 1)].append(ttft_s)
     return [
-        ((place + 0.5) * span_s / WINDOWS, percentile(sorted(values), 0.9))
+        ((place + 0.5) * span_s / count, percentile(sorted(values), 0.9))
         for place, values in enumerate(windows)
         if len(values) >= FEWEST_IN_WINDOW
     ]

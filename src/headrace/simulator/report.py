@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -83,7 +84,11 @@ def _facts(runs: Sequence[PolicyRun]) -> str:
     facts: list[tuple[str, str]] = []
     if rivals:
         best = rivals[0].scores
-        facts.append((best.policy, "has the highest goodput share"))
+        equals = len(best_of(COLUMNS[0], [run.scores for run in rivals]))
+        if equals > 1:
+            facts.append((f"{equals} policies", "share the highest goodput share"))
+        else:
+            facts.append((best.policy, "has the highest goodput share"))
         facts.append((f"{best.goodput_share * 100:.1f} %", "of all requests met both targets"))
         facts.append((f"{best.ttft_s.mean:.2f} s", f"mean TTFT, p99 {best.ttft_s.p99:.2f} s"))
         facts.append((f"{best.hit_ratio * 100:.1f} %", "of the input came from prefix caches"))
@@ -121,13 +126,18 @@ def _table(runs: Sequence[PolicyRun], cast: Cast) -> str:
         ]
         rows.append(
             f'<tr class="series {cast.kind(each.policy)}" data-series="{escape(each.policy)}">'
-            f"<td>{escape(each.policy)}</td>{''.join(cells)}"
+            f'<td class="long">{_breakable(each.policy)}</td>{"".join(cells)}'
             f"<td>{each.requests - each.completed:,}</td></tr>"
         )
     return html.wide(
         "All figures",
         f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>",
     )
+
+
+def _breakable(policy: str) -> str:
+    """A name that may be broken into lines between its parameters."""
+    return re.sub(r"([:,])", r"\1<wbr>", escape(policy))
 
 
 def _parameters(parameters: Sequence[tuple[str, str]]) -> str:

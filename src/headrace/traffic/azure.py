@@ -9,6 +9,7 @@ Published with Patel et al., "Splitwise", ISCA '24 (2023) and Stojkovic et al., 
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -26,16 +27,17 @@ def read_azure(name: str, lines: Iterable[tuple[int, str]]) -> Trace:
         TraceError: other columns, or a line that does not fit them.
     """
     order: tuple[int, ...] = ()
+    width = 0
     first: datetime | None = None
     intake = Intake(name, FieldNames(*COLUMNS))
     for line, text in lines:
-        cells = text.strip().split(",")
+        cells = _cells(text.strip())
         if not order:
-            order = _order(name, line, cells)
+            order, width = _order(name, line, cells), len(cells)
             continue
-        if len(cells) != len(COLUMNS):
+        if len(cells) != width:
             found = f"found {len(cells)}: {shown(text.strip())}"
-            raise TraceError(name, line, f"expected {len(COLUMNS)} values, {found}")
+            raise TraceError(name, line, f"expected {width} values, {found}")
         at = _time(name, line, cells[order[0]], first)
         first = first or at
         input_tokens = _tokens(name, line, COLUMNS[1], cells[order[1]])
@@ -45,10 +47,20 @@ def read_azure(name: str, lines: Iterable[tuple[int, str]]) -> Trace:
     return intake.trace(MOONCAKE_BLOCK_TOKENS)
 
 
+def _cells(text: str) -> list[str]:
+    """The values of a line; some programs put them in quotes."""
+    if '"' not in text:
+        return text.split(",")
+    try:
+        return next(csv.reader((text,)))
+    except csv.Error:
+        return [text]
+
+
 def _order(name: str, line: int, header: Sequence[str]) -> tuple[int, ...]:
-    """Where each of `COLUMNS` stands."""
-    found = [cell.strip().strip('"') for cell in header]
-    if sorted(found) != sorted(COLUMNS):
+    """Where each of `COLUMNS` stands; others say nothing here."""
+    found = [cell.strip() for cell in header]
+    if any(found.count(column) != 1 for column in COLUMNS):
         problem = f"expected the columns {','.join(COLUMNS)}, found {shown(','.join(header))}"
         raise TraceError(name, line, problem)
     return tuple(found.index(column) for column in COLUMNS)

@@ -8,7 +8,8 @@ from headrace.traffic.trace import TraceError
 
 MAX_SHOWN = 60
 """Characters of an offending line or value shown in an error."""
-REQUIRED = ("timestamp", "input_length", "output_length")
+LENGTHS = ("input_length", "output_length")
+REQUIRED = ("timestamp", *LENGTHS)
 
 
 class JsonRecord(msgspec.Struct, gc=False):
@@ -52,9 +53,25 @@ def json_record(name: str, line: int, text: str) -> JsonRecord:
     try:
         return _DECODER.decode(text)
     except msgspec.ValidationError as error:
-        raise TraceError(name, line, _fault(text, error)) from None
+        whole = _whole_lengths(text)
+        if whole == text:
+            raise TraceError(name, line, _fault(text, error)) from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise TraceError(name, line, _no_json(text, error)) from None
+    return json_record(name, line, whole)
+
+
+def _whole_lengths(text: str) -> str:
+    """The line, with a length like 100.0 written as 100."""
+    try:
+        fields, changed = _FIELDS.decode(text), False
+        for field in LENGTHS:
+            value = msgspec.json.decode(fields[field])
+            if isinstance(value, float) and value.is_integer():
+                fields[field], changed = msgspec.Raw(str(int(value)).encode()), True
+    except (KeyError, msgspec.DecodeError, UnicodeError):
+        return text
+    return msgspec.json.encode(fields).decode() if changed else text
 
 
 def shown(text: str) -> str:

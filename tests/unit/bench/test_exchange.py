@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from headrace.bench.exchange import Exchange
-from tests.unit.bench.exchanges import Host, chunk, event, of
+from headrace.bench.requests import choices_in
+from tests.unit.bench.exchanges import Host, chunk, event, of, read
 
 
 def begun(first: bytes, **settings: Any) -> Exchange:
@@ -13,6 +14,25 @@ def begun(first: bytes, **settings: Any) -> Exchange:
     exchange = of(Host(), **settings)
     exchange.answer_chunk(first, first.index(b"\r\n") + 2)
     return exchange
+
+
+@pytest.mark.parametrize(("choices", "gaps"), [(1, 1), (2, 0)])
+def test_the_gaps_of_choices_in_turns_are_no_itl(choices: int, gaps: int):
+    exchange = begun(USUAL)
+    exchange.record.choices = choices
+    read(exchange, chunk(event("mill")))
+    exchange.answer_chunk(chunk(b"data: [DONE]\n\n"), 4)
+    exchange.answer_complete(framed=True)
+    assert exchange.record.chunks == 2
+    assert len(exchange.record.itl_s) == gaps
+
+
+@pytest.mark.parametrize(
+    ("extra", "choices"),
+    [("", 1), ("{}", 1), ('{"n": 3, "x": [1]}', 3), ('{"n": 0}', 1), ('{"n": "2"}', 1)],
+)
+def test_how_many_choices_a_body_asks_for(extra: str, choices: int):
+    assert choices_in(extra) == choices
 
 
 USUAL = chunk(event("water"))

@@ -39,6 +39,12 @@ def scored(*records: Record, slos: Slos = SLOS, info: RunInfo = INFO) -> Summary
     return summarise(records, info, slos)
 
 
+def test_choices_share_the_tokens_of_an_answer():
+    """Of eight of 11 tokens each has 10 in the time of the stream."""
+    assert record(choices=8, output_tokens=88, tpot_s=0.02).tpot_s == pytest.approx(0.02)
+    assert record(choices=8, output_tokens=15).tpot_s is None
+
+
 @pytest.mark.parametrize(
     ("given", "outcome"),
     [

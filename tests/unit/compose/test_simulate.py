@@ -1,5 +1,6 @@
 """`headrace simulate`: what it shows, and one clear line for what it cannot use."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from headrace.core.policies import POLICIES
 from headrace.simulator.settings import Slo
 from tests.commands import runner
 
+DAMAGED = "gzip: the file is damaged or not whole"
 LINE = '{"timestamp": %s, "input_length": %s, "output_length": %s}\n'
 
 
@@ -101,6 +103,45 @@ def test_blocks_of_any_size(run, tmp_path):
     assert json.loads(out)["runs"][0]["hit_ratio"] == pytest.approx(300 / 700, abs=1e-6)
 
 
+def test_a_compressed_trace_is_read_and_a_damaged_one_refused(run, trace, tmp_path):
+    packed = gzip.compress(trace.read_bytes())
+    whole, cut, wrong = (tmp_path / name for name in ("whole.jsonl.gz", "cut.gz", "wrong.gz"))
+    whole.write_bytes(packed)
+    cut.write_bytes(packed[:-12])
+    wrong.write_bytes(packed[:12] + bytes(40))
+    flags = ("--policies", "seconds", "--json")
+    _, plain, _ = run("--trace", trace, *flags)
+    assert run("--trace", whole, *flags)[:2] == (0, plain)
+    for path in (cut, wrong):
+        code, out, err = run("--trace", path, *flags)
+        assert (code, out) == (2, "")
+        assert err == f"headrace: {path}: cannot read the trace: {DAMAGED}\n"
+
+
+def test_a_kv_cache_may_be_as_large_as_a_shipped_profile_has_it(run, trace):
+    flags = ("--trace", trace, "--policies", "seconds", "--json")
+    profile = ("--profile", "h200-llama-3.3-70b-tp4")
+    assert run(*flags, *profile)[:2] == run(*flags, *profile, "--kv-tokens", "1185328")[:2]
+
+
+def test_what_no_replica_can_hold_is_told(run, tmp_path):
+    path = tmp_path / "long.jsonl"
+    path.write_text(LINE % (0, 5000, 5) + LINE % (1, 100, 5))
+    code, out, err = run("--trace", path, "--policies", "seconds", "--kv-tokens", "1600")
+    assert code == 0
+    assert out.splitlines()[0].startswith("2 requests;")
+    assert "1 request does not fit in a replica's KV cache of 1,600 tokens: refused" in err
+
+
+def test_the_table_is_there_though_a_report_cannot_be_written(run, trace, monkeypatch):
+    monkeypatch.setattr(command, "check_writable", lambda _: None)
+    flags = ("--trace", trace, "--policies", "seconds")
+    code, out, err = run(*flags, "--report", trace / "x.html")
+    assert code == 2
+    assert "seconds" in out
+    assert "cannot write" in err
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
@@ -129,6 +170,7 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (("--report", "/"), "/: cannot write: it is a directory"),
         (("--replicas", "0"), "--replicas: '0' is not a whole number"),
         (("--replicas", "1000000"), "--replicas: '1000000' is not a whole number from 1 to 10,000"),
         (

@@ -120,7 +120,11 @@ def test_what_was_promised_and_how_long_it_waited(shown):
     promised = "tier default: TTFT within 2.00 s, TPOT within 50.0 ms"
     assert promised in shown(WHOLE)
     assert "held" not in shown(WHOLE)
-    assert f"{promised}\nheld at the gateway for 1.25 s\n" in shown(replace(WHOLE, held_s=1.25))
+    held = "held at the gateway for 1.25 s"
+    after = f"{held}, so that its first token came after 1.56 s"
+    assert f"{promised}\n{after}\n" in shown(replace(WHOLE, held_s=1.25))
+    unread = replace(ATTEMPT, ttft_s=None)
+    assert f"{held}\n" in shown(replace(WHOLE, held_s=1.25, attempts=(unread,)))
     text = shown(replace(WHOLE, attempts=(), held_s=None, reason="no replica had room"))
     assert f"{promised}\nheld at the gateway for 3.00 s so far\n" in text
     assert "no replica had room" in text

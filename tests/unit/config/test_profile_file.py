@@ -114,7 +114,7 @@ def test_nobody_knows_the_kv_cache(tmp_path: Path):
 
 def test_without_a_limit_that_shows_the_longest_prompt_is_one_step():
     long = MeasuredProfile("x", 0.1, 0.01, max_context_tokens=100_000, kv_capacity_tokens=10**6)
-    assert long.engine().max_batched_tokens == 100_000
+    assert long.engine().max_batched_tokens == long.engine().max_context_tokens == 100_000
 
 
 def test_a_name_that_is_neither():

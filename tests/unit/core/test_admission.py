@@ -438,6 +438,56 @@ def test_only_so_many_may_wait():
     assert sent(driver.first_token(attempt)) == ["x", "z"]
 
 
+def urgent_and_bulk(**admission: Any) -> Driver:
+    """One replica that is occupied for a second, and tiers above and below the usual one."""
+    driver = fleet("a")
+    tiers = (Tier("urgent", priority=9, shed_after_factor=2.0), Tier("bulk", priority=-9))
+    settings = AdmissionSettings(hold_above_missed=0.0, **admission)
+    driver.send(ConfigChanged((POOL,), (), DispatcherSettings(tiers=tiers, admission=settings)))
+    return driver
+
+
+def test_what_waits_with_a_lower_priority_sheds_nobody():
+    driver = urgent_and_bulk()
+    (attempt,) = occupy(driver, "a")
+    for number in range(5):
+        hold(driver, f"b{number}", tier="bulk", prompt_tokens=SECOND)
+    hold(driver, "u0", tier="urgent", prompt_tokens=2 * SECOND)
+    assert driver.rejected(tier="urgent", prompt_tokens=2 * SECOND).status == 429
+    assert sent(driver.first_token(attempt)) == ["u0"]
+
+
+def test_who_is_of_a_lower_priority_makes_room_where_too_many_wait():
+    driver = urgent_and_bulk(max_held=2)
+    occupy(driver, "a")
+    hold(driver, "b0", tier="bulk")
+    hold(driver, "b1", tier="bulk")
+    effects = driver.arrive(id="u0", tier="urgent", prompt_tokens=100)
+    (reject,) = [each for each in effects if isinstance(each, Reject)]
+    assert (reject.request_id, reject.status) == ("b1", 429)
+    assert waits(driver, "u0")
+    assert waits(driver, "b0")
+    assert driver.dispatcher.held == {"model": 2}
+    assert driver.rejected(tier="bulk").status == 429
+    driver.arrive(id="u1", tier="urgent", prompt_tokens=100)
+    assert driver.rejected(tier="urgent").status == 429
+
+
+def test_who_makes_room_may_wait_for_another_model():
+    tiers = (Tier("urgent", priority=9), Tier("bulk", priority=-9))
+    settings = AdmissionSettings(hold_above_missed=0.0, max_held=2)
+    driver = Driver(POOL, OTHER, settings=DispatcherSettings(tiers=tiers, admission=settings))
+    driver.add("a")
+    driver.add("b", pool="other-pool")
+    driver.dispatched(prompt_tokens=SECOND)
+    driver.dispatched("other", prompt_tokens=SECOND)
+    hold(driver, "plain")
+    hold(driver, "bulk", "other", tier="bulk")
+    effects = driver.arrive(id="urgent", tier="urgent", prompt_tokens=100)
+    assert [each.request_id for each in effects if isinstance(each, Reject)] == ["bulk"]
+    assert driver.dispatcher.held == {"model": 2}
+
+
 def test_who_was_held_for_its_time_to_live_gets_503():
     driver = fleet("a", tier=Tier(ttl_s=3.0))
     (attempt,) = occupy(driver, "a", prompt_tokens=9 * SECOND)

@@ -383,13 +383,30 @@ def test_those_that_were_sent_do_not_hide_who_stands_behind_them():
 
 def test_work_is_that_of_all_who_wait():
     queue = queue_of(held("a"), held("b"), held("c"))
-    assert queue.work_s == 3.0
+    assert queue.work_before_s(0) == 3.0
     queue.remove("b")
-    assert queue.work_s == 2.0
+    assert queue.work_before_s(0) == 2.0
     queue.remove("a")
     queue.remove("c")
-    assert queue.work_s == 0.0
+    assert queue.work_before_s(0) == 0.0
     assert not queue
+
+
+def test_work_below_counts_only_by_what_starving_ones_get():
+    queue = queue_of(*(held(f"low{number}", tier=LOW) for number in range(8)))
+    assert queue.work_before_s(HIGH.priority) == 0.0
+    queue.add(held("high", tier=HIGH))
+    assert queue.work_before_s(HIGH.priority) == 1.25
+    assert queue.work_before_s(LOW.priority) == 9.0
+
+
+def test_who_would_be_sent_last_makes_room_for_those_above():
+    queue = queue_of(held("plain"), held("low", tier=LOW), held("lower", tier=LOW, ttft_s=9.0))
+    last = queue.last_below(HIGH.priority)
+    assert last is not None
+    assert last.flight.id == "lower"
+    assert queue.last_below(LOW.priority) is None
+    assert queue_of().last_below(0) is None
 
 
 def test_what_expired_is_said_by_its_tier():

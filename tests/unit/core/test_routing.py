@@ -247,6 +247,27 @@ def test_the_prefills_of_others_are_not_learned_as_slow_decoding():
     assert latency.decode_factor == pytest.approx(1.0, rel=0.01)
 
 
+def test_choices_side_by_side_are_not_learned_as_fast_decoding():
+    """Eight answers of 10 tokens take nine steps behind the first token, not 79."""
+    profile = LatencyProfile("p", "profile p", 0.1, 1e-4)
+    driver = Driver(PoolSpec("pool", "model", profile=profile))
+    driver.add("a")
+    for _ in range(30):
+        stream = driver.dispatched(prompt_tokens=10, sequences=8, id="last").attempt
+        driver.wait(profile.prefill_s(10))
+        driver.first_token(stream)
+        driver.wait(9 * profile.step_s(1, 0))
+        driver.complete(stream, output_tokens=80)
+    replica = driver.replica("a")
+    replica.latency.refresh(driver.now)
+    assert replica.latency.decode_factor == pytest.approx(1.0, rel=0.01)
+    assert replica.pool.output_tokens_mean < 350
+    assert replica.pool.demand.tpot_recent[-1][1] == pytest.approx(0.1 / 0.05)
+    told = driver.dispatcher.decisions.explain("last")
+    assert told is not None
+    assert told.attempts[0].tpot_s == pytest.approx(0.1)
+
+
 def test_round_robin_takes_turns_whatever_the_load():
     driver = Driver(PoolSpec("pool", "model", policy="round_robin", profile=POOL.profile))
     driver.add("a", "b", "c")

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -119,6 +120,49 @@ async def test_a_stream_is_read_as_a_real_engines_is():
     assert reader.usage.output_tokens == 4
 
 
+async def test_several_choices_share_an_answer_and_its_prompt():
+    async with modelled() as (_, client):
+        body = {"prompt": list(range(1000)), "max_tokens": 4, "n": 3}
+        answer = (await client.post("/v1/completions", json=body)).json()
+        page = (await client.get("/metrics")).text
+    assert [each["index"] for each in answer["choices"]] == [0, 1, 2]
+    assert {each["text"] for each in answer["choices"]} == {" the water runs down"}
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (1000, 12)
+    labels = 'engine="0",model_name="m"'
+    assert f'vllm:request_success_total{{{labels},finished_reason="length"}} 3.0' in page
+    assert f"vllm:prefix_cache_hits_total{{{labels}}} {2 * 992}.0" in page
+    assert f"vllm:request_params_n_sum{{{labels}}} 3.0" in page
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_several_choices_are_streamed_side_by_side(path: str):
+    body = {**HELLO, "prompt": "hello", "max_tokens": 3, "n": 2, "stream": True}
+    async with running() as (_, client):
+        answer = await client.post(path, json={**body, "stream_options": {"include_usage": True}})
+        plain = await client.post(path, json=body)
+    *chunks, last = events(answer)
+    assert len({each["id"] for each in (*chunks, last)}) == 1
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 6
+    for index in (0, 1):
+        own = [each["choices"][0] for each in chunks if each["choices"][0]["index"] == index]
+        assert [each["finish_reason"] for each in own if each["finish_reason"]] == ["length"]
+        texts = [each.get("text") or each.get("delta", {}).get("content") for each in own]
+        assert "".join(filter(None, texts)) == " the water runs"
+    assert len(events(plain)) == len(chunks)
+
+
+async def test_a_client_that_leaves_aborts_all_choices():
+    async with running(ENDLESS) as (engine, client):
+        body = {**HELLO, "stream": True, "n": 2}
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_bytes())
+            assert (await read_metrics(client)).running == 2
+        while (await read_metrics(client)).running:
+            await asyncio.sleep(0.01)
+        assert engine.metrics.finished_by_reason["abort"] == 2
+
+
 async def test_continuous_usage_counts_up_with_each_token():
     options = {"include_usage": True, "continuous_usage_stats": True}
     async with running() as (_, client):
@@ -143,9 +187,12 @@ async def test_completions_take_text_and_token_ids():
 async def test_an_answer_ends_by_itself_unless_told_otherwise():
     async with running(output_tokens=3) as (_, client):
         own_end = (await chat(client, max_tokens=50)).json()
+        least = (await chat(client, max_tokens=50, min_tokens=7)).json()
         forced = (await chat(client, max_tokens=50, ignore_eos=True)).json()
     assert own_end["choices"][0]["finish_reason"] == "stop"
     assert own_end["usage"]["completion_tokens"] == 3
+    assert least["choices"][0]["finish_reason"] == "stop"
+    assert least["usage"]["completion_tokens"] == 7
     assert forced["choices"][0]["finish_reason"] == "length"
     assert forced["usage"]["completion_tokens"] == 50
 
@@ -156,8 +203,14 @@ async def test_an_answer_ends_by_itself_unless_told_otherwise():
         ({"messages": []}, 400, "body.messages"),
         ({**HELLO, "model": "other"}, 404, "model"),
         ({**HELLO, "max_tokens": 0}, 400, "max_tokens"),
-        ({**HELLO, "n": 2}, 400, "n"),
+        ({**HELLO, "n": 0}, 400, "n"),
+        ({**HELLO, "n": 129}, 400, "n"),
         ({**HELLO, "max_tokens": 64}, 400, "input_tokens"),
+        ({**HELLO, "max_tokens": 65}, 400, "max_tokens"),
+        ({**HELLO, "max_tokens": 5, "min_tokens": 6}, 400, "min_tokens"),
+        ({**HELLO, "min_tokens": -1}, 400, "min_tokens"),
+        ({**HELLO, "max_tokens": 5, "max_completion_tokens": 0}, 400, "max_tokens"),
+        ({**HELLO, "stream_options": {"include_usage": True}}, 400, "stream_options"),
         ({**HELLO, "max_tokens": "many"}, 400, "body"),
     ],
 )
@@ -172,6 +225,19 @@ async def test_what_cannot_be_served_is_refused_in_vllms_shape(
     assert error["message"]
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [b"null", b"5", b"{}", b"[]", b"[[]]", b"[-1]", b"[" * 5000 + b"1" + b"]" * 5000],
+    ids=["null", "number", "object", "none", "none of one", "negative", "deep"],
+)
+@pytest.mark.parametrize("path", ["/v1/completions", "/tokenize"])
+async def test_what_is_no_prompt_is_refused(path: str, prompt: bytes):
+    async with running() as (_, client):
+        answer = await client.post(path, content=b'{"prompt":' + prompt + b"}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
 async def test_the_rest_of_the_api():
     async with running(model="m") as (_, client):
         assert (await client.get("/health")).content == b""
@@ -182,6 +248,9 @@ async def test_the_rest_of_the_api():
         assert tokens["count"] == len(tokens["tokens"]) == pytest.approx(10, abs=1)
         ids = (await client.post("/tokenize", json={"prompt": [7, 8, 9]})).json()
         assert ids["tokens"] == [7, 8, 9]
+        text = (await client.post("/detokenize", json={"tokens": [7, 8, 9]})).json()
+        assert text == {"prompt": " the water runs"}
+        assert (await client.post("/detokenize", json={"tokens": "x"})).status_code == 400
         assert (await client.get("/v1/chat/completions")).status_code == 405
         assert (await client.post("/health")).status_code == 405
         assert (await client.get("/nothing")).status_code == 404
@@ -202,6 +271,15 @@ async def test_metrics_count_what_was_served():
     labels = 'engine="0",model_name="emulated"'
     assert f'vllm:inter_token_latency_seconds_bucket{{{labels},le="+Inf"}} 5.0' in page
     assert f"vllm:time_to_first_token_seconds_count{{{labels}}} 2.0" in page
+
+
+async def test_a_models_name_may_hold_what_labels_quote():
+    async with running(model='a"b\\c') as (_, client):
+        reading = await read_metrics(client)
+        page = (await client.get("/metrics")).text
+    assert reading.skipped_lines == 0
+    assert reading.running == 0
+    assert 'model_name="a\\"b\\\\c"' in page
 
 
 async def test_a_client_that_leaves_aborts_its_generation():
@@ -237,6 +315,25 @@ async def test_a_conversation_finds_its_beginning_cached_and_usage_says_so():
     assert reading.kv_capacity_tokens == profile("h100-llama-3.1-8b").kv_capacity_tokens
 
 
+async def test_metrics_tell_waiting_from_prefill_and_decoding():
+    prompts = [{"prompt": [number] * 16_000, "max_tokens": 3} for number in (1, 2)]
+    async with modelled(speed=10.0) as (_, client):
+        await asyncio.gather(*(client.post("/v1/completions", json=each) for each in prompts))
+        page = (await client.get("/metrics")).text
+
+    def total(name: str) -> float:
+        (line,) = (each for each in page.splitlines() if each.startswith(f"vllm:{name}_sum"))
+        return float(line.rpartition(" ")[2])
+
+    times = {name: total(f"request_{name}_time_seconds") for name in ("queue", "prefill", "decode")}
+    ttft_s, whole_s = total("time_to_first_token_seconds"), total("e2e_request_latency_seconds")
+    assert times["queue"] >= 0.0
+    assert times["queue"] + times["prefill"] == pytest.approx(ttft_s)
+    assert sum(times.values()) == pytest.approx(whole_s)
+    assert total("request_inference_time_seconds") == pytest.approx(whole_s - times["queue"])
+    assert total("request_params_max_tokens") == total("request_max_num_generation_tokens") == 6
+
+
 async def test_metrics_show_who_runs_and_who_waits_in_the_model():
     """70B on eight L4: little KV, so a second long prompt has to wait."""
     async with modelled("l4-llama-3.3-70b-tp8", speed=1.0) as (_, client):
@@ -258,6 +355,25 @@ async def test_a_prompt_longer_than_the_kv_cache_is_refused():
         answer = await client.post("/v1/completions", json={"prompt": [1] * 24_000})
     assert answer.status_code == 400
     assert "maximum context length is 23056 tokens" in answer.json()["error"]["message"]
+
+
+async def test_an_engine_that_was_measured_has_its_own_context():
+    spec = replace(profile("h100-llama-3.1-8b"), max_context_tokens=100)
+    settings = Modelled(spec).settings("m", 128)
+    async with serving(settings, ModelledTiming(spec, speed=100.0)) as (_, client):
+        assert (await client.get("/v1/models")).json()["data"][0]["max_model_len"] == 100
+        over = await client.post("/v1/completions", json={"prompt": [1] * 91, "max_tokens": 10})
+    assert over.status_code == 400
+
+
+async def test_a_kv_cache_that_is_no_whole_number_of_blocks_holds_what_it_says():
+    spec = replace(profile("h100-llama-3.1-8b"), kv_capacity_tokens=1000)
+    settings = Modelled(spec).settings("m", 128)
+    async with serving(settings, ModelledTiming(spec, speed=100.0)) as (_, client):
+        full = await client.post("/v1/completions", json={"prompt": [1] * 982, "max_tokens": 10})
+        over = await client.post("/v1/completions", json={"prompt": [1] * 983, "max_tokens": 10})
+    assert full.json()["usage"]["total_tokens"] == 992
+    assert over.status_code == 400
 
 
 async def test_a_slow_reader_gets_everything_in_the_end():

@@ -78,6 +78,18 @@ def test_tokens_come_when_the_model_has_them():
     assert source.occupancy().running == 0
 
 
+def test_who_waits_is_told_until_when():
+    source = ModelledTiming(SPEC, speed=2.0)
+    first, second = generation(text(1, 1024), 3), generation(text(2, 100), 3)
+    for each in (first, second):
+        source.submit(each, 100.0)
+    token_times(source)
+    # Four steps of 256 tokens go to the first alone.
+    alone_s = 4 * 0.01 + 1024 * 1e-4 + 1024**2 / 2 * 1e-8
+    assert first.admitted_s == 100.0
+    assert second.admitted_s == pytest.approx(100.0 + alone_s / 2)
+
+
 def test_as_many_times_as_fast_as_asked_for():
     usual, fast = ModelledTiming(SPEC), ModelledTiming(SPEC, speed=10.0)
     one, other = generation(text(1, 100), 20), generation(text(1, 100), 20)

@@ -23,6 +23,7 @@ def begin(telemetry, *, attempt=1, received_s=100.0, streamed=True, estimate=0, 
         streamed=streamed,
         endpoint=rest.get("endpoint", Endpoint.CHAT),
         input_tokens_estimate=estimate,
+        sequences=rest.get("sequences", 1),
     )
 
 
@@ -62,6 +63,18 @@ def test_tpot_is_time_between_first_and_last_content_over_tokens_after_the_first
     tpot = telemetry.series.get(KEY).tpot
     assert tpot.count == 1
     assert tpot.total == pytest.approx(0.1)
+
+
+def test_choices_share_the_tokens_and_their_gaps_are_no_itl(telemetry):
+    """Of four answers of 11 tokens each has 10 in a second."""
+    meter = begin(telemetry, sequences=4)
+    for number in range(44):
+        meter.content(101.0 + number // 4 * 0.1)
+    meter.finish(Outcome.COMPLETED, Usage(10, 44), 102.0)
+    series = telemetry.series.get(KEY)
+    assert series.tpot.total == pytest.approx(0.1)
+    assert series.ttft.count == 1
+    assert series.itl.count == 0
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def test_all_end_and_the_run_with_the_last():
     assert results.end_s == simulation.now
 
 
+def test_what_is_longer_than_the_context_fails_though_it_would_fit_the_cache():
+    fleet = replace(ENGINE, max_context_tokens=1011)
+    results, _ = play(requests(0.5, output=11) + requests(1.0, output=12), engine=fleet)
+    assert list(results.state) == [COMPLETED, FAILED]
+
+
 def test_what_the_core_hears_of_a_request(monkeypatch):
     heard = listen(monkeypatch)
     play(requests(1.0, tokens=700, output=500))

@@ -1,6 +1,7 @@
 """The page: it stands alone, shows every policy, and its drawings are well formed."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
@@ -8,7 +9,13 @@ import pytest
 
 from headrace.plotting import svg
 from headrace.plotting.svg import Scale
-from headrace.simulator.plots import Cast, p90_by_window, ranked_runs
+from headrace.simulator.plots import (
+    Cast,
+    p90_by_window,
+    ranked_runs,
+    share_bars,
+    ttft_over_time,
+)
 from headrace.simulator.report import report_page
 from headrace.simulator.results import Results
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun, run_policy
@@ -62,7 +69,7 @@ def test_names_are_escaped_and_tags_closed(page):
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag, attrs):
-            if tag != "meta":
+            if tag not in ("meta", "wbr"):
                 opened.append(tag)
 
         def handle_startendtag(self, tag, attrs):
@@ -104,8 +111,26 @@ def test_one_policy_of_which_nothing_was_served():
 def test_the_p90_of_a_window_is_of_what_arrived_in_it():
     early = [(i * 0.1, i * 0.1 + 1.0, 50.0, 2) for i in range(10)]
     late = [(47.0 + i * 0.1, 47.0 + i * 0.1 + 3.0, 60.0, 2) for i in range(10)]
-    points = p90_by_window(ended(*early, *late), 48.0)
-    assert points == [(0.5, pytest.approx(1.0)), (47.5, pytest.approx(3.0))]
+    few, many = ended(*early, *late), ended(*early * 24, *late * 24)
+    assert p90_by_window(few, 48.0) == [(12.0, pytest.approx(1.0)), (36.0, pytest.approx(3.0))]
+    assert p90_by_window(many, 48.0) == [(0.5, pytest.approx(1.0)), (47.5, pytest.approx(3.0))]
+
+
+def test_the_target_stands_where_it_is_even_if_all_are_far_below(runs):
+    """And the axes of shares say different things at different places where nothing was hit."""
+    lines = ET.fromstring(ttft_over_time(runs, Cast(runs), 100.0))
+    levels = [each.attrib["y1"] for each in lines.iter("line") if each.get("class") == "target"]
+    ticks = {each.text: each.attrib["y"] for each in lines.iter("text")}
+    assert [float(each) + 4 for each in levels] == [float(ticks["100 s"])]
+    bars = ET.fromstring(share_bars(runs, Cast(runs), "none", lambda _: 0.0))
+    said = [each.text for each in bars.iter("text") if each.get("class") == "tick"]
+    assert len(said) == len(set(said)) > 3
+
+
+def test_a_tie_is_no_victory(runs):
+    alike = [runs[0], replace(runs[0], scores=replace(runs[0].scores, policy="b"))]
+    assert "2 policies" in report_page(alike, settings(), [])
+    assert "2 policies" not in report_page(runs[:1], settings(), [])
 
 
 def test_a_logarithmic_scale_is_between_round_values():

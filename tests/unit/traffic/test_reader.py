@@ -87,6 +87,23 @@ def test_azure_is_read_by_its_columns():
     assert list(trace.requests) == [TraceRequest(0.0, 374, 44), TraceRequest(2.25, 396, 109)]
 
 
+def test_azure_with_quotes_and_further_columns():
+    """As the trace of multimodal requests has them, and as some programs write."""
+    lines = [
+        '"TIMESTAMP","NumImages","ContextTokens","GeneratedTokens"',
+        '"2023-11-16 23:59:59.5000000","1,000","374","44"',
+        "2023-11-16 23:59:59.5000000,0,396,109",
+    ]
+    trace = read_trace("azure.csv", lines, seed=1)
+    assert list(trace.requests) == [TraceRequest(0.0, 374, 44), TraceRequest(0.0, 396, 109)]
+
+
+def test_whole_numbers_may_be_written_as_floating_ones():
+    """As a table with a gap writes a whole column."""
+    line = '{"timestamp": 1e0, "input_length": 1e3, "output_length": 12.0, "session": 7}'
+    assert read_trace("t", [line], seed=1).requests == [TraceRequest(0.0, 1000, 12, (), "7")]
+
+
 def test_azure_of_2024_has_a_time_zone():
     lines = [
         "TIMESTAMP,ContextTokens,GeneratedTokens",

@@ -35,6 +35,9 @@ def problem(*lines: str) -> str:
         ({"input_length": 10**9}, "expected input_length from 1 to 16777216, found 1000000000"),
         ({"output_length": -1}, "expected output_length from 0 to 16777216, found -1"),
         ({"output_length": 1.5}, "expected output_length to be a whole number of tokens"),
+        ({"output_length": 1e300}, "expected output_length from 0 to 16777216, found 1000"),
+        ({"input_length": 100.0, "output_length": "9"}, "expected output_length to be a whole"),
+        ({"input_length": 100.0, "hash_ids": 7}, "expected hash_ids to be a list"),
         ({"input_length": "many"}, "a whole number of tokens, found '\"many\"'"),
         ({"input_length": True}, "a whole number of tokens, found 'true'"),
         ({"input_length": None}, "a whole number of tokens, found 'null'"),
@@ -135,7 +138,7 @@ def test_the_simple_format(changes: dict[str, object], message: str):
     [
         ("start_s,requests_per_s", "'start_s,requests_per_s'"),
         ("TIMESTAMP,ContextTokens", "'TIMESTAMP,ContextTokens'"),
-        (HEADER + ",User", f"'{HEADER},User'"),
+        (HEADER + ",TIMESTAMP", f"'{HEADER},TIMESTAMP'"),
         (ROW, f"'{ROW}'"),
     ],
 )
@@ -147,6 +150,8 @@ def test_a_table_with_other_columns(header: str, found: str):
     ("row", "message"),
     [
         ("2023-11-16 18:17:04.0,1", "expected 3 values, found 2"),
+        ("2023-11-16 18:17:04.0,1,1,1", "expected 3 values, found 4"),
+        (f'2023-11-16 18:17:04.0,"{"9" * 140_000}",1', "expected 3 values, found 1"),
         ("yesterday,1,1", "expected TIMESTAMP like 2023-11-16 18:17:03.9799600, found 'yesterday'"),
         ("2023-11-16 18:17:02.0,1,1", "found one 1.97996 s earlier; sort the file"),
         ("2023-11-16 18:17:04.0+00:00,1,1", "with a time zone on all lines or on none"),

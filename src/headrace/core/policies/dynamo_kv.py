@@ -16,7 +16,8 @@ Source: lib/kv-router/src/scheduling/selector.rs.
 
 As there: the formula, its defaults, tokens that leave the active prefill at the first token.
 Different here: decoded tokens count too (there only with `track_output_blocks`); one tier of cache,
-the GPU's; the credit does not decay, as is the default.
+the GPU's; the credit does not decay and a request in flight costs nothing by itself
+(`decode_active_request_weight`), as are the defaults.
 
 Parameters:
     overlap_weight: blocks of prefill that a cached block is worth.

@@ -226,7 +226,7 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         _SERIES,
         "(last - first content) / (output tokens - 1) of a completed stream, the tokens as its "
-        "engine counted them.",
+        "engine counted them; of several choices (n) side by side, those of one.",
         _distribution(lambda series: series.tpot),
     ),
     Metric(
@@ -234,7 +234,7 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         _SERIES,
         "Gap between two content chunks of a stream as sent on. Per chunk, not per token: a chunk "
-        "may hold several tokens.",
+        "may hold several tokens. Not of several choices (n), whose chunks come in turns.",
         _distribution(lambda series: series.itl),
     ),
     Metric(

@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Outcome, Usage
-from headrace.gateway.metrics.histogram import ITL_BOUNDS_S
+from headrace.gateway.metrics.histogram import ITL_BOUNDS_S, Histogram
 from headrace.gateway.metrics.series import Series
 from headrace.gateway.metrics.tokens import ChunkRatio
 
@@ -28,6 +28,7 @@ class Meter:
         "_ratio",
         "_received_s",
         "_reported_tokens",
+        "_sequences",
         "_series",
         "_streamed",
         "_usage_chunks",
@@ -49,6 +50,7 @@ class Meter:
         streamed: bool,
         endpoint: Endpoint,
         input_tokens_estimate: int,
+        sequences: int,
     ) -> None:
         self.attempt = attempt
         self.chunks = 0
@@ -63,8 +65,10 @@ class Meter:
         self._streamed = streamed
         self._endpoint = endpoint
         self._input_tokens_estimate = input_tokens_estimate
-        self._itl = series.itl
-        self._itl_counts = series.itl.counts
+        self._sequences = sequences
+        # The tokens of several sequences come in between each other: their gaps are no ITL.
+        self._itl = series.itl if sequences == 1 else Histogram(ITL_BOUNDS_S)
+        self._itl_counts = self._itl.counts
         self._passed: list[float] | None = None
         self._counted_tokens = 0
         self._reported_tokens = 0
@@ -215,8 +219,10 @@ class Meter:
     def _learn(self, output_tokens: int, now: float) -> None:
         """Observe TPOT = (last - first content)/(output tokens - 1); learn tokens per chunk.
 
-        A stream that came in one chunk tells neither.
+        A stream that came in one chunk tells neither. Of several sequences each has its share of
+        the tokens.
         """
         self._ratio.learn(self.chunks, output_tokens)
-        if output_tokens > 1 and self.first_s is not None:
-            self._series.observe_tpot((self.last_s - self.first_s) / (output_tokens - 1), now)
+        each = output_tokens if self._sequences == 1 else output_tokens / self._sequences
+        if each > 1 and self.first_s is not None:
+            self._series.observe_tpot((self.last_s - self.first_s) / (each - 1), now)

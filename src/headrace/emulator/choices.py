@@ -1,0 +1,137 @@
+"""Several choices in one answer (`n`): as many completions of one prompt, side by side.
+
+    client connection ◄── Choices ◄── Part ◄── Completion, one for each choice
+                          usage of all         its own generation
+
+The choices are sequences of their own, as in vLLM: each takes a place and KV blocks, and all but
+the first find the prompt cached.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.edges.http.connection import ClientConnection
+from headrace.edges.http.heads import Header
+from headrace.emulator.completion import DONE, JSON, Completion, CompletionHost, event, whole
+from headrace.emulator.prompt import Ask, StreamOptions
+from headrace.emulator.timing import Generation
+
+
+class Choices:
+    """An answer of several choices. The client connection's `Exchange`."""
+
+    __slots__ = ("_ask", "_begun", "_connection", "_open", "_parts")
+
+    def __init__(
+        self,
+        host: CompletionHost,
+        connection: ClientConnection,
+        ask: Ask,
+        *,
+        answer_id: str,
+        created: int,
+        model: str,
+        details: bool,
+        now: float,
+    ) -> None:
+        self._connection = connection
+        self._ask = ask
+        self._begun = False
+        self._open = ask.choices
+        continuous = ask.options.continuous_usage_stats
+        each = msgspec.structs.replace(
+            ask, options=StreamOptions(continuous_usage_stats=continuous)
+        )
+        self._parts = [
+            Completion(
+                host,
+                Part(self),
+                each,
+                answer_id=answer_id,
+                created=created,
+                model=model,
+                details=details,
+                now=now,
+                index=index,
+            )
+            for index in range(ask.choices)
+        ]
+
+    @property
+    def generations(self) -> list[Generation]:
+        """What the timing source is to produce."""
+        return [part.generation for part in self._parts]
+
+    # ------------------------------------------------------------ what the client does
+
+    def client_gone(self) -> None:
+        """Nobody reads any more."""
+        for part in self._parts:
+            part.client_gone()
+
+    def client_slow(self) -> None:
+        """Hold back what comes."""
+        for part in self._parts:
+            part.client_slow()
+
+    def client_ready(self) -> None:
+        """Send what was held back."""
+        for part in self._parts:
+            part.client_ready()
+
+    # ------------------------------------------------------------ what the choices send
+
+    def begin(self, status: int, headers: list[Header]) -> None:
+        """The first of them begins the answer."""
+        if not self._begun:
+            self._begun = True
+            self._connection.start_response(status, headers, length=None)
+
+    def write(self, data: bytes) -> None:
+        """Events of one choice."""
+        self._connection.write(data)
+
+    def ended(self) -> None:
+        """One choice is whole; the last one ends the answer."""
+        self._open -= 1
+        if self._open:
+            return
+        identity, usage = self._parts[0].identity, self._usage()
+        if not self._ask.stream:
+            choices = [part.choice() for part in self._parts]
+            self._connection.respond(200, [JSON], whole(identity, choices, usage))
+            return
+        if self._ask.options.include_usage:
+            self._connection.write(event({**identity, "choices": [], "usage": usage}))
+        self._connection.finish(DONE)
+
+    def _usage(self) -> dict[str, object]:
+        """The prompt once, the tokens of all choices."""
+        produced = sum(part.generation.produced for part in self._parts)
+        return self._parts[0].usage(produced)
+
+
+class Part:
+    """What one choice takes for its connection."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Choices) -> None:
+        self._answer = answer
+
+    def start_response(self, status: int, headers: list[Header], *, length: int | None) -> None:  # noqa: ARG002 - a port
+        """See `Outlet`."""
+        self._answer.begin(status, headers)
+
+    def write(self, data: bytes) -> None:
+        """See `Outlet`."""
+        self._answer.write(data)
+
+    def finish(self, last: bytes = b"") -> None:  # noqa: ARG002 - a port
+        """See `Outlet`."""
+        self._answer.ended()
+
+    def respond(self, status: int, headers: list[Header], body: bytes) -> None:  # noqa: ARG002 - a port
+        """See `Outlet`."""
+        self._answer.ended()
