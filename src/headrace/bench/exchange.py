@@ -153,6 +153,11 @@ class Exchange(InParts):
             record.replica = in_a_line(replica.decode("latin-1"))
         if head.status != 200:
             return
+        coding = find(head.headers, b"content-encoding") or b"identity"
+        if coding.strip().lower() != b"identity":
+            detail = f"content-encoding: {coding.decode('latin-1')}, which nobody asked for"
+            self._give_up("bad_content_type", detail, self._host.log.now())
+            return
         kind = find(head.headers, b"content-type") or b""
         wanted = _EVENTS if self._settings.stream else _JSON
         if not kind.strip().lower().startswith(wanted):

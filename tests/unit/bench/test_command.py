@@ -62,6 +62,15 @@ def run(capsys):
         ((NOBODY, "--rate", "1", "--slo", "speed=1"), "--slo speed=1: 'speed=1' is no target"),
         ((NOBODY, "--rate", "1", "--no-stream", "--slo", "tpot=1s"), "--slo tpot: whole answers"),
         ((NOBODY, "--rate", "1", "--extra-body", "[]"), "--extra-body []: not a JSON object"),
+        (
+            (NOBODY, "--rate", "1", "--extra-body", '{"max_tokens": 3}'),
+            "--extra-body: leave out 'max_tokens': --lengths says how long an answer is",
+        ),
+        (
+            (NOBODY, "--rate", "1", "--extra-body", '{"stream": false}'),
+            "--extra-body: leave out 'stream': --no-stream says it",
+        ),
+        ((NOBODY + "/v1?api-version=2", "--rate", "1"), "leave out what stands behind the path"),
         ((NOBODY, "--rate", "1", "--raw", "/none/x"), "/none/x: cannot write: /none is no direc"),
         ((NOBODY, "--rate", "1", "--report", "/"), "/: cannot write: it is a directory"),
         ((NOBODY, "--rate", "1", "--slo", "gold:ttft=1s"), "--slo gold: no request has this tier"),
