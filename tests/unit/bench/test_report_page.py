@@ -110,6 +110,24 @@ def test_a_sweep_has_its_curves_and_the_run_at_the_answer(swept):
     assert "TTFT over time" in names(swept)
 
 
+def test_a_run_of_whole_answers_shows_when_they_ended():
+    run = MIXED.run(4.0)
+    for record in run.records:
+        record.first_token_s = record.last_token_s = None
+        del record.itl_s[:]
+    shown = page_of(Run(run.records, replace(run.info, streamed=False)))
+    assert names(shown) >= {"E2E over time", "CDF of E2E"}
+    assert not names(shown) & {"TTFT over time", "TPOT over time"}
+    assert "E2E p50, p99" in shown
+
+
+def test_ends_are_shown_where_they_are_a_target(page):
+    run = MIXED.run(4.0)
+    slos = Slos(Slo(e2e_s=5.0))
+    shown = report_page(run.records, summarise(run.records, run.info, slos))
+    assert names(shown) == {*names(page), "E2E over time", "CDF of E2E"}
+
+
 def test_failed_requests_are_marked(page):
     over_time = next(each for each in drawings(page) if each.get("aria-label") == "TTFT over time")
     marks = [path for path in over_time.iter("path") if path.get("class") == "failed"]
