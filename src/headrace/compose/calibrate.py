@@ -15,6 +15,7 @@ from headrace.calibration.replica import CalibrationError, Replica, identify
 from headrace.calibration.session import LEAST_PROMPT_TOKENS, Measured, Session, Settings
 from headrace.calibration.stream import StreamClient
 from headrace.compose.calibration_tables import (
+    change_in_words,
     comparison_page,
     document_of_comparison,
     document_of_fit,
@@ -30,7 +31,8 @@ from headrace.edges.http.address import Address
 from headrace.engine_model.calibration import Doubt, Fit, fit
 from headrace.engine_model.measured import MeasuredProfile, Provenance
 
-TOLERANCE = 0.2
+TOLERANCE = 0.15
+"""An engine that became a fifth slower is to be noticed, and noise is less than this."""
 BUDGET_S = 90.0
 CHECK_BUDGET_S = 20.0
 _CHECK_BATCH = 8
@@ -177,10 +179,11 @@ async def _check(
 
 
 def _verdict(comparison: Comparison, options: CalibrateOptions) -> str:
+    changed = change_in_words(comparison)
     if comparison.holds:
-        return f"{options.check} describes the engine"
+        return f"{options.check} describes the engine: {changed}"
     return (
-        f"{options.check} does not describe the engine any more: measure it again with "
+        f"{options.check} does not describe the engine any more: {changed}; measure it again with "
         f"`headrace calibrate {options.url}`"
     )
 
