@@ -120,6 +120,18 @@ async def test_prompts_too_short_for_what_the_engine_may_be_asked_are_refused_by
     assert "per_prefill_token_s" not in doubts
 
 
+async def test_dear_steps_do_not_shorten_the_prompts():
+    hidden = spec(0.2, 5e-5, 1e-9, 1e-3, 1e-8, max_sequences=64)
+    session = await session_of(hidden, Settings(), 32_768)
+    measured = await session.calibrate()
+    assert max(point.uncached_tokens for point in measured.prefills) > 4096
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert isinstance(found, Fit)
+    assert found.doubts == ()
+    assert found.coefficients[:2] == pytest.approx((0.2, 5e-5), rel=0.03)
+    assert measured.seconds < 2 * 90.0
+
+
 async def test_a_term_that_is_zero_is_said_to_be_not_told_from_it():
     hidden = spec(0.008, 1e-4, 0.0, 1e-3, 0.0, max_sequences=16)
     session = await session_of(hidden, Settings(), 8192)
@@ -185,6 +197,16 @@ async def test_a_check_fails_in_the_phase_that_has_changed(term: str):
     else:
         assert same < 0.2
     assert slower > 0.2
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2])
+async def test_a_fifth_faster_and_a_fifth_slower_are_as_far_off(factor: float):
+    terms = {term: getattr(HIDDEN["small steps"].latency, term) / factor for term in TERMS}
+    comparison = await checked(HIDDEN["small steps"], **terms)
+    for change in (comparison.prefill_change, comparison.decode_change):
+        assert change == pytest.approx(factor - 1, abs=0.03)
+    for error in (comparison.prefill_error, comparison.decode_error):
+        assert error == pytest.approx(max(factor, 1 / factor) - 1, abs=0.03)
 
 
 class SilentEngine(VirtualEngine):
