@@ -187,7 +187,10 @@ async def test_an_engine_of_chats_alone_that_does_not_know_ignore_eos():
 async def test_a_gateway_before_several_replicas_is_not_measured():
     asked = itertools.count()
 
-    async def gateway(_: Received, peer: Peer) -> None:
+    async def gateway(received: Received, peer: Peer) -> None:
+        if received.target != "/v1/completions":
+            await peer.json({"error": {"message": "no such path"}}, 404)
+            return
         await peer.send(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"x-headrace-replica: pool/%d\r\ntransfer-encoding: chunked\r\n\r\n"
