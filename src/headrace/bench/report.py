@@ -10,7 +10,7 @@ from math import inf
 from headrace.bench import report_plots as plots
 from headrace.bench import timelines
 from headrace.bench.definitions import DEFINITIONS, DUE, GOODPUT, PERCENTILES, SHORT
-from headrace.bench.percentiles import GapCounts
+from headrace.bench.percentiles import Distribution, GapCounts
 from headrace.bench.record import Record
 from headrace.bench.report_plots import Line
 from headrace.bench.scores import Scores, Summary
@@ -62,10 +62,7 @@ def verdict(summary: Summary) -> str:
 def _facts(scores: Scores) -> Iterator[html.Fact]:
     if scores.judged:
         yield percent(scores.goodput_share), f"goodput, {scores.goodput_rps:.4g} requests/s"
-    shown = (("TTFT", scores.ttft_s), ("TPOT", scores.tpot_s))
-    if not scores.ttft_s.count:  # whole answers have their end alone
-        shown = (("E2E", scores.e2e_s),)
-    for name, times in shown:
+    for name, times in shown_times(scores):
         if times.count:
             yield in_words(times.p50), f"{name} p50, p99 {in_words(times.p99)}"
     yield f"{scores.output_tokens_per_s:,.0f}", "output tokens/s"
@@ -74,6 +71,13 @@ def _facts(scores: Scores) -> Iterator[html.Fact]:
         yield percent(scores.hit_share), "of the input was cached"
     if scores.failed:
         yield f"{scores.failed:,}", "requests failed"
+
+
+def shown_times(scores: Scores) -> tuple[tuple[str, Distribution], ...]:
+    """The times that matter most; whole answers have their end alone."""
+    if scores.ttft_s.count:
+        return (("TTFT", scores.ttft_s), ("TPOT", scores.tpot_s))
+    return (("E2E", scores.e2e_s),)
 
 
 def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:

@@ -128,6 +128,22 @@ def test_ends_are_shown_where_they_are_a_target(page):
     assert names(shown) == {*names(page), "E2E over time", "CDF of E2E"}
 
 
+def test_a_sweep_shows_no_figure_that_was_not_measured():
+    def whole(rate: float, seed: int) -> Run:
+        run = replace(MIXED, stall=None, failing=0.0).run(rate, seed)
+        for record in run.records:
+            record.first_token_s = record.last_token_s = None
+            del record.itl_s[:]
+        return Run(run.records, replace(run.info, streamed=False))
+
+    slos = Slos(Slo(e2e_s=5.0, share=0.95))
+    shown = sweep_page(sweep(whole, SweepSettings(most_runs=4), slos), "traffic", "http://e")
+    assert "E2E p50 there" in shown
+    assert "TPOT p50 there" not in shown
+    assert "Time to first token" not in shown
+    assert "End of the answer against throughput" in shown
+
+
 def test_failed_requests_are_marked(page):
     over_time = next(each for each in drawings(page) if each.get("aria-label") == "TTFT over time")
     marks = [path for path in over_time.iter("path") if path.get("class") == "failed"]
