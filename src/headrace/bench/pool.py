@@ -22,6 +22,7 @@ from typing import Any
 
 from headrace import __version__
 from headrace.bench.exchange import NO_SOCKET
+from headrace.bench.lengths import Lengths
 from headrace.bench.percentiles import percentile
 from headrace.bench.record import Lag, Record, RunInfo
 from headrace.bench.sender import Progress
@@ -93,6 +94,7 @@ class _Crew:
         self.started_at = 0.0
         self.cpu_s = 0.0
         self.tick_s = 0.0
+        self.lengths = Lengths()
         self.records: list[Record] = []
         self.interrupted = False
 
@@ -130,6 +132,7 @@ class _Crew:
             case Ended():
                 self.cpu_s += told.cpu_s
                 self.tick_s = max(self.tick_s, told.tick_s)
+                self.lengths.merge(told.lengths)
                 self._open.remove(line)
             case _:
                 self.records += told
@@ -229,6 +232,9 @@ def _info(
         cpu_s=cpu_s,
         arrival_tick_s=crew.tick_s,
         tokens_by=target.sizing.by,
+        natural_ends=settings.natural_ends,
+        input_of_planned=crew.lengths.input_share,
+        output_of_planned=crew.lengths.output_share,
         without_usage=sum(not (each.tokens_exact or each.odd_usage) for each in whole),
         odd_usage=sum(each.odd_usage for each in whole),
         valid=not reason,
