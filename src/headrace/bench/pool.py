@@ -209,10 +209,8 @@ def _info(
     lag = lag_of(records, settings.late_after_s)
     reason = _doubt(lag, settings, records)
     first_s = min((each.intended_s for each in records), default=0.0)
-    last_s = max((each.intended_s for each in records), default=0.0)
     ended_s = max((each.ended_s for each in records), default=0.0)
-    bounded = load.duration_s < inf and not load.requests and not crew.interrupted
-    load_s = load.duration_s if bounded else last_s
+    load_s = load_s_of(load, records, crew.interrupted)
     whole = [each for each in records if each.ok and not each.left]
     return RunInfo(
         url=settings.url,
@@ -244,6 +242,22 @@ def _info(
         python=platform.python_version(),
         headrace=__version__,
     )
+
+
+def load_s_of(load: Load, records: Sequence[Record], interrupted: bool) -> float:
+    """The span that requests are counted over, in seconds.
+
+    In an open loop that in which they were due. Users ask for as long as they are answered: many
+    are due at once at the start, and over the time until the last was due their rate would be that
+    of no engine.
+    """
+    if not load.users and load.duration_s < inf and not load.requests and not interrupted:
+        return load.duration_s
+    last_s = max((each.intended_s for each in records), default=0.0)
+    if not load.users and last_s > 0.0:
+        return last_s
+    first_s = min((each.intended_s for each in records), default=0.0)
+    return max((each.ended_s for each in records), default=0.0) - first_s
 
 
 def lag_of(records: Sequence[Record], late_after_s: float) -> Lag:
