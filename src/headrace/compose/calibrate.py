@@ -127,19 +127,24 @@ async def _calibrate(options: CalibrateOptions, api_key: str | None, terminal: T
     if not isinstance(found, Fit):
         return _refused(options, found, terminal)
     profile = _profile(options, replica, measured, found)
-    if options.json:
-        document = document_of_fit(found, profile, measured.notes)
-        terminal.result(json.dumps(document, indent=2))
-    else:
-        terminal.page(fit_page(found, profile))
-    if found.doubts:
-        return _refused(options, found.doubts, terminal, shown=True)
+    try:
+        if options.json:
+            document = document_of_fit(found, profile, measured.notes)
+            terminal.result(json.dumps(document, indent=2))
+        else:
+            terminal.page(fit_page(found, profile))
+    finally:  # a reader who went away, as in `| head`, must not cost the profile
+        if not found.doubts:
+            _save(options, profile, terminal)
+    return _refused(options, found.doubts, terminal, shown=True) if found.doubts else 0
+
+
+def _save(options: CalibrateOptions, profile: MeasuredProfile, terminal: Terminal) -> None:
     try:
         save(options.output, profile)
     except OSError as error:
         raise CalibrationError(f"{options.output}: cannot write: {error.strerror}") from None
     terminal.status(f"wrote {options.output}")
-    return 0
 
 
 def _refused(

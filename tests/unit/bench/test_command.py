@@ -173,6 +173,23 @@ def test_a_file_that_cannot_be_written_costs_no_figures(run, engine: EngineProce
     assert err.splitlines()[-1] == "headrace: /dev/full: cannot write: No space left on device"
 
 
+@pytest.mark.parametrize("shown", [(), ("--json",)])
+def test_a_reader_who_went_away_costs_no_file(
+    engine: EngineProcess, tmp_path: Path, shown: tuple[str, ...]
+):
+    files = tmp_path / "raw.jsonl", tmp_path / "page.html"
+    given = ("--rate", "50", "--requests", "3", "--raw", files[0], "--report", files[1], *shown)
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as pipe:
+        command = [*HEADRACE, "bench", engine.url, *map(str, given)]
+        ran = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=HANG_S, check=False
+        )
+    assert all(file.stat().st_size for file in files)
+    assert "Traceback" not in ran.stderr
+
+
 def test_a_late_generator_says_so_first_and_fails(run, engine: EngineProcess):
     code, out, _ = run(
         engine.url, "--rate", 50, "--requests", 5, "--slo", "ttft=60s", "--max-lag", "0.0001ms"
