@@ -85,7 +85,7 @@ def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
     last_s = max((record.ended_s for record in records), default=0.0)
     span_s = max(summary.run.duration_s, last_s, 1e-3)
     targets = targets_s(summary.slos, "ttft_s")
-    dotted = "; dotted: the target" if targets else ""
+    dotted = _dotted(targets)
     failed = "; red strokes: failed" if summary.all.failed else ""
     if summary.all.ttft_s.count:
         yield html.figure(
@@ -95,12 +95,11 @@ def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
             legend=html.legend([("p50", "c0"), ("p95", "c1")]),
         )
     if summary.all.tpot_s.count:
+        at_s = targets_s(summary.slos, "tpot_s")
         yield html.figure(
             "Time per output token over the run",
-            f"each whole answer when it was due{dotted}{failed}",
-            plots.over_time(
-                records, span_s, _tpot_s, targets_s(summary.slos, "tpot_s"), "TPOT over time"
-            ),
+            f"each whole answer when it was due{_dotted(at_s)}{failed}",
+            plots.over_time(records, span_s, _tpot_s, at_s, "TPOT over time"),
             legend=html.legend([("p50", "c0"), ("p95", "c1")]),
         )
     yield from _ends(records, summary, span_s, failed)
@@ -116,6 +115,13 @@ def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
     yield from _flows(records, summary, span_s)
 
 
+def _dotted(at_s: Sequence[float]) -> str:
+    """Which targets there are; those far above all values are not in the picture."""
+    if not at_s:
+        return ""
+    return f"; dotted, if it is near: the target of {' or '.join(map(in_words, at_s))}"
+
+
 def _ends(records: Sequence[Record], summary: Summary, span_s: float, failed: str) -> Iterator[str]:
     """When answers ended: all that is known of whole ones, and of streams where it is a target."""
     targets = targets_s(summary.slos, "e2e_s")
@@ -126,7 +132,7 @@ def _ends(records: Sequence[Record], summary: Summary, span_s: float, failed: st
     found = sorted(end_s for record in records if (end_s := _e2e_s(record)) is not None)
     if not found:
         return
-    dotted = "; dotted: the target" if targets else ""
+    dotted = _dotted(targets)
     yield html.figure(
         "End of the answer over the run",
         f"each whole answer when it was due{dotted}{failed}",

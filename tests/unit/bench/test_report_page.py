@@ -144,6 +144,32 @@ def test_a_sweep_shows_no_figure_that_was_not_measured():
     assert "End of the answer against throughput" in shown
 
 
+def test_a_target_far_away_is_drawn_nowhere_else():
+    run = replace(MIXED, stall=None).run(4.0)
+    for target_s, drawn in ((0.1, True), (1000.0, False)):
+        slos = Slos(Slo(ttft_s=target_s))
+        shown = report_page(run.records, summarise(run.records, run.info, slos))
+        (curves,) = [each for each in drawings(shown) if each.get("aria-label") == "CDF of TTFT"]
+        assert ('class="target"' in ET.tostring(curves, "unicode")) is drawn
+
+
+def test_what_fits_in_one_window_has_lines_too():
+    run = replace(MIXED, stall=None, failing=0.0, requests=15).run(4.0)
+    (over_time,) = [
+        each for each in drawings(page_of(run)) if each.get("aria-label") == "TTFT over time"
+    ]
+    lines = [each for each in over_time.iter() if each.get("class") == "line"]
+    assert len(lines) == 2
+    assert all(
+        len(re.findall(r"[-\d.]+[ ,][-\d.]+", each.get("points") or "")) > 1 for each in lines
+    )
+
+
+def test_numbers_on_an_axis_are_written_in_full():
+    run = replace(MIXED, stall=None, failing=0.0, classes={"long": (64, 4000)}).run(400.0)
+    assert not re.search(r">[\d.]+e[+-]\d+<", page_of(run))
+
+
 def test_failed_requests_are_marked(page):
     over_time = next(each for each in drawings(page) if each.get("aria-label") == "TTFT over time")
     marks = [path for path in over_time.iter("path") if path.get("class") == "failed"]
