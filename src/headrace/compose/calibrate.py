@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from headrace.compose.terminal import Terminal, counted
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import measured_of, save
 from headrace.core.durations import in_words
+from headrace.core.one_line import in_a_line
 from headrace.edges.http.address import Address
 from headrace.engine_model.calibration import Doubt, Fit, fit
 from headrace.engine_model.measured import MeasuredProfile, Provenance
@@ -167,7 +168,7 @@ async def _check(
     measured = await _watched(
         replica, settings, terminal, lambda session: session.check(profile.latency)
     )
-    for note in measured.notes:
+    for note in (*_told_otherwise(profile, replica), *measured.notes):
         terminal.status(f"note: {note}")
     try:
         comparison = compare(
@@ -181,6 +182,20 @@ async def _check(
         terminal.page(comparison_page(comparison))
     terminal.status(_verdict(comparison, options))
     return 0 if comparison.holds else 1
+
+
+def _told_otherwise(profile: MeasuredProfile, replica: Replica) -> Iterator[str]:
+    """What the engine says of itself today that is not what the profile has: no matter of speed."""
+    model = None if profile.measured is None else profile.measured.model
+    if model not in {None, replica.title}:
+        yield f"the profile is of model {in_a_line(str(model))}, the engine serves {replica.title}"
+    for name, said in (
+        ("max_context_tokens", "a context of {:,} tokens"),
+        ("kv_capacity_tokens", "a KV cache of {:,} tokens"),
+    ):
+        known, today = getattr(profile, name), getattr(replica, name)
+        if None not in {known, today} and known != today:
+            yield f"the profile has {said.format(known)}, the engine {said.format(today)}"
 
 
 def _verdict(comparison: Comparison, options: CalibrateOptions) -> str:
