@@ -19,6 +19,7 @@ import msgspec
 
 from headrace.bench.arrival_log import ArrivalLog
 from headrace.bench.forms import NEVER, Around, Forms, around_text
+from headrace.bench.lengths import Lengths
 from headrace.bench.record import UNFINISHED, Record
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint, Usage
@@ -84,6 +85,7 @@ class Exchange(InParts):
         "_most_bytes",
         "_opening",
         "_pieces",
+        "_planned_input_tokens",
         "_reader",
         "_settings",
         "_splitter",
@@ -110,6 +112,7 @@ class Exchange(InParts):
     ) -> None:
         self._host = host
         self._max_tokens = max_tokens
+        self._planned_input_tokens = record.input_tokens
         self._settings = settings
         self._leave_after = leave_after
         self._is_plain = False
@@ -152,6 +155,11 @@ class Exchange(InParts):
         if replica is not None:
             record.replica = in_a_line(replica.decode("latin-1"))
         if head.status != 200:
+            return
+        coding = find(head.headers, b"content-encoding") or b"identity"
+        if coding.strip().lower() != b"identity":
+            detail = f"content-encoding: {coding.decode('latin-1')}, which nobody asked for"
+            self._give_up("bad_content_type", detail, self._host.log.now())
             return
         kind = find(head.headers, b"content-type") or b""
         wanted = _EVENTS if self._settings.stream else _JSON
@@ -244,6 +252,14 @@ class Exchange(InParts):
             self._end_stream(now)
             return
         self._end(self._kind_of(reason), reason, now)
+
+    def add_lengths(self, lengths: Lengths) -> None:
+        """Count a whole answer whose usage told its tokens."""
+        record = self.record
+        lengths.planned_input += self._planned_input_tokens
+        lengths.input += record.input_tokens
+        lengths.planned_output += self._max_tokens
+        lengths.output += record.output_tokens
 
     # ------------------------------------------------------------ ends that we make
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from headrace import __version__
 from headrace.bench.exchange import NO_SOCKET
+from headrace.bench.lengths import Lengths
 from headrace.bench.percentiles import percentile
 from headrace.bench.record import Lag, Record, RunInfo
 from headrace.bench.sender import Progress
@@ -93,6 +94,7 @@ class _Crew:
         self.started_at = 0.0
         self.cpu_s = 0.0
         self.tick_s = 0.0
+        self.lengths = Lengths()
         self.records: list[Record] = []
         self.interrupted = False
 
@@ -130,6 +132,7 @@ class _Crew:
             case Ended():
                 self.cpu_s += told.cpu_s
                 self.tick_s = max(self.tick_s, told.tick_s)
+                self.lengths.merge(told.lengths)
                 self._open.remove(line)
             case _:
                 self.records += told
@@ -206,10 +209,8 @@ def _info(
     lag = lag_of(records, settings.late_after_s)
     reason = _doubt(lag, settings, records)
     first_s = min((each.intended_s for each in records), default=0.0)
-    last_s = max((each.intended_s for each in records), default=0.0)
     ended_s = max((each.ended_s for each in records), default=0.0)
-    bounded = load.duration_s < inf and not load.requests and not crew.interrupted
-    load_s = load.duration_s if bounded else last_s
+    load_s = load_s_of(load, records, crew.interrupted)
     whole = [each for each in records if each.ok and not each.left]
     return RunInfo(
         url=settings.url,
@@ -229,6 +230,9 @@ def _info(
         cpu_s=cpu_s,
         arrival_tick_s=crew.tick_s,
         tokens_by=target.sizing.by,
+        natural_ends=settings.natural_ends,
+        input_of_planned=crew.lengths.input_share,
+        output_of_planned=crew.lengths.output_share,
         without_usage=sum(not (each.tokens_exact or each.odd_usage) for each in whole),
         odd_usage=sum(each.odd_usage for each in whole),
         valid=not reason,
@@ -238,6 +242,22 @@ def _info(
         python=platform.python_version(),
         headrace=__version__,
     )
+
+
+def load_s_of(load: Load, records: Sequence[Record], interrupted: bool) -> float:
+    """The span that requests are counted over, in seconds.
+
+    In an open loop that in which they were due. Users ask for as long as they are answered: many
+    are due at once at the start, and over the time until the last was due their rate would be that
+    of no engine.
+    """
+    if not load.users and load.duration_s < inf and not load.requests and not interrupted:
+        return load.duration_s
+    last_s = max((each.intended_s for each in records), default=0.0)
+    if not load.users and last_s > 0.0:
+        return last_s
+    first_s = min((each.intended_s for each in records), default=0.0)
+    return max((each.ended_s for each in records), default=0.0) - first_s
 
 
 def lag_of(records: Sequence[Record], late_after_s: float) -> Lag:

@@ -167,6 +167,11 @@ class RunInfo:
     was noted as it came."""
     tokens_by: str = "usage"
     """How prompts were sized: `tokenizer file`, `/tokenize`, `usage` (corrected), `words`."""
+    natural_ends: bool = False
+    """Whether the model was to end its answers."""
+    input_of_planned: float | None = None
+    output_of_planned: float | None = None
+    """Tokens that came ÷ tokens planned, of whole answers whose usage tells."""
     without_usage: int = 0
     """Whole answers that had no usage: their output tokens are chunks counted."""
     odd_usage: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from headrace.bench.settings import KEY_VARIABLE
 from headrace.core.one_line import MOST_CHARACTERS, in_a_line
 from headrace.edges.http.fetch import FetchError, FetchResult
+from headrace.edges.http.heads import find
 
 _IS_IT_ONE = "is it the URL of an OpenAI-compatible server?"
 _BY_WORDS = (
@@ -29,9 +30,21 @@ def of_failure(error: FetchError) -> str:
 
 def of_refusal(answer: FetchResult) -> str:
     """An answer to the question for models that is not 200, and what to do about it."""
-    said = in_a_line(answer.body[:MOST_CHARACTERS].decode("utf-8", "replace"))
-    told = f"status {answer.status}: {said}" if said else f"status {answer.status}"
+    told = f"status {answer.status}{_said(answer)}"
     return f"{told}; {_remedy(answer.status)}"
+
+
+def of_first(answer: FetchResult) -> str:
+    """An answer to a first request that all others would get too."""
+    told = f"{answer.status}{_said(answer)}"
+    return f"{told}; {_remedy(answer.status)}" if answer.status < 400 else told
+
+
+def _said(answer: FetchResult) -> str:
+    """Where a redirect leads, else what the body says; behind a colon, if there is anything."""
+    where = find(answer.headers, b"location") if answer.status < 400 else None
+    said = in_a_line((where or answer.body)[:MOST_CHARACTERS].decode("utf-8", "replace"))
+    return f": {said}" if said else ""
 
 
 def _remedy(status: int) -> str:

@@ -10,7 +10,7 @@ from math import inf
 from headrace.bench import report_plots as plots
 from headrace.bench import timelines
 from headrace.bench.definitions import DEFINITIONS, DUE, GOODPUT, PERCENTILES, SHORT
-from headrace.bench.percentiles import GapCounts
+from headrace.bench.percentiles import Distribution, GapCounts
 from headrace.bench.record import Record
 from headrace.bench.report_plots import Line
 from headrace.bench.scores import Scores, Summary
@@ -62,7 +62,7 @@ def verdict(summary: Summary) -> str:
 def _facts(scores: Scores) -> Iterator[html.Fact]:
     if scores.judged:
         yield percent(scores.goodput_share), f"goodput, {scores.goodput_rps:.4g} requests/s"
-    for name, times in (("TTFT", scores.ttft_s), ("TPOT", scores.tpot_s)):
+    for name, times in shown_times(scores):
         if times.count:
             yield in_words(times.p50), f"{name} p50, p99 {in_words(times.p99)}"
     yield f"{scores.output_tokens_per_s:,.0f}", "output tokens/s"
@@ -73,12 +73,19 @@ def _facts(scores: Scores) -> Iterator[html.Fact]:
         yield f"{scores.failed:,}", "requests failed"
 
 
+def shown_times(scores: Scores) -> tuple[tuple[str, Distribution], ...]:
+    """The times that matter most; whole answers have their end alone."""
+    if scores.ttft_s.count:
+        return (("TTFT", scores.ttft_s), ("TPOT", scores.tpot_s))
+    return (("E2E", scores.e2e_s),)
+
+
 def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
     """The plots of a run, each with its title."""
     last_s = max((record.ended_s for record in records), default=0.0)
     span_s = max(summary.run.duration_s, last_s, 1e-3)
     targets = targets_s(summary.slos, "ttft_s")
-    dotted = "; dotted: the target" if targets else ""
+    dotted = _dotted(targets)
     failed = "; red strokes: failed" if summary.all.failed else ""
     if summary.all.ttft_s.count:
         yield html.figure(
@@ -88,14 +95,14 @@ def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
             legend=html.legend([("p50", "c0"), ("p95", "c1")]),
         )
     if summary.all.tpot_s.count:
+        at_s = targets_s(summary.slos, "tpot_s")
         yield html.figure(
             "Time per output token over the run",
-            f"each whole answer when it was due{dotted}{failed}",
-            plots.over_time(
-                records, span_s, _tpot_s, targets_s(summary.slos, "tpot_s"), "TPOT over time"
-            ),
+            f"each whole answer when it was due{_dotted(at_s)}{failed}",
+            plots.over_time(records, span_s, _tpot_s, at_s, "TPOT over time"),
             legend=html.legend([("p50", "c0"), ("p95", "c1")]),
         )
+    yield from _ends(records, summary, span_s, failed)
     yield from _distributions(records, summary)
     if len({record.input_tokens for record in records if record.ttft_s is not None}) > 1:
         kinds = _kinds(summary.length_classes)
@@ -106,6 +113,37 @@ def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
             legend=_class_legend(kinds),
         )
     yield from _flows(records, summary, span_s)
+
+
+def _dotted(at_s: Sequence[float]) -> str:
+    """Which targets there are; those far above all values are not in the picture."""
+    if not at_s:
+        return ""
+    return f"; dotted, if it is near: the target of {' or '.join(map(in_words, at_s))}"
+
+
+def _ends(records: Sequence[Record], summary: Summary, span_s: float, failed: str) -> Iterator[str]:
+    """When answers ended: all that is known of whole ones, and of streams where it is a target."""
+    targets = targets_s(summary.slos, "e2e_s")
+    if summary.run.streamed and not targets:
+        return
+    if not summary.run.streamed:  # a target for TTFT is held against the end
+        targets = sorted({*targets, *targets_s(summary.slos, "ttft_s")})
+    found = sorted(end_s for record in records if (end_s := _e2e_s(record)) is not None)
+    if not found:
+        return
+    dotted = _dotted(targets)
+    yield html.figure(
+        "End of the answer over the run",
+        f"each whole answer when it was due{dotted}{failed}",
+        plots.over_time(records, span_s, _e2e_s, targets, "E2E over time"),
+        legend=html.legend([("p50", "c0"), ("p95", "c1")]),
+    )
+    yield html.figure(
+        "Distribution of E2E",
+        "share of whole answers that had ended by then; further left is better",
+        plots.cdf([Line("E2E", "c0", found)], targets, "from due to the end", "CDF of E2E"),
+    )
 
 
 def _distributions(records: Sequence[Record], summary: Summary) -> Iterator[str]:
@@ -252,3 +290,7 @@ def _ttft_s(record: Record) -> float | None:
 
 def _tpot_s(record: Record) -> float | None:
     return record.tpot_s if record.ok else None
+
+
+def _e2e_s(record: Record) -> float | None:
+    return record.e2e_s if record.ok and not record.left else None

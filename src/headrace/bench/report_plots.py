@@ -53,7 +53,10 @@ def over_time(
     dots = svg.dots([place(each) for each in _sampled(found, MOST_DOTS)], "dots")
     parts.append(svg.group([dots], name="each request", kind="series c0", tip="each request"))
     ranked = timelines.by_window(found, span_s)
-    for name, kind, points in (("p50", "c0", ranked.p50), ("p95", "c1", ranked.p95)):
+    for name, kind, windows in (("p50", "c0", ranked.p50), ("p95", "c1", ranked.p95)):
+        points = windows
+        if len(windows) == 1:  # it has all there is: as long as that lasted
+            points = [(at_s, windows[0][1]) for at_s in (found[0][0], found[-1][0])]
         line = svg.curve([place(each) for each in points], "line")
         parts.append(svg.group([line], name=name, kind=f"series {kind}", tip=name))
     failed = [
@@ -77,6 +80,8 @@ def cdf(lines: Sequence[Line], targets_s: Sequence[float], label: str, title: st
     y = Scale(0.0, 1.0, frame.y_from, frame.y_to)
     parts = svg.x_axis(frame, x, label, _time) + svg.y_axis(frame, y, _percent)
     for at_s in targets_s:
+        if not x.low <= at_s <= x.high:
+            continue  # at the edge it would pass for another target
         place = x.place(at_s)
         parts.append(svg.line((place, frame.y_from), (place, frame.y_to), "target"))
     shares = [number / (CURVE_POINTS - 1) for number in range(CURVE_POINTS)]
@@ -154,7 +159,7 @@ def amounts_over_time(
     frame = _FRAME
     most = max((value for _, _, points in lines for _, value in points), default=0.0)
     x, y = _time_scale(span_s), Scale(0.0, (most * 1.05) or 1.0, frame.y_from, frame.y_to)
-    parts = _axes(x, y, span_s, written=lambda value: f"{value:,.4g}")
+    parts = _axes(x, y, span_s, written=_amount)
     unit = _unit(span_s)
     for name, kind, points in lines:
         placed = [(x.place(at_s / unit), y.place(value)) for at_s, value in points]
@@ -186,7 +191,7 @@ def _axes(
     x: Scale, y: Scale, span_s: float, written: Callable[[float], str] | None = None
 ) -> list[str]:
     said = "minutes" if _unit(span_s) > 1.0 else "seconds"
-    parts = svg.x_axis(_FRAME, x, f"{said} of the run", lambda value: f"{value:g}")
+    parts = svg.x_axis(_FRAME, x, f"{said} of the run", _amount)
     return parts + svg.y_axis(_FRAME, y, written or _time)
 
 
@@ -225,6 +230,11 @@ def _time(seconds: float) -> str:
     if seconds >= 1.0:
         return f"{seconds:g} s"
     return f"{seconds * 1e3:g} ms"
+
+
+def _amount(value: float) -> str:
+    """A round number on an axis, in full: nobody reads 1.5e+04."""
+    return f"{value:,.10g}"
 
 
 def _percent(share: float) -> str:

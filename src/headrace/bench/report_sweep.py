@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 
 from headrace.bench import sweep_plots as plots
 from headrace.bench.definitions import DEFINITIONS, DUE, GOODPUT, PERCENTILES
-from headrace.bench.report import run_figures, tables, targets_s
-from headrace.bench.scores import summarise
+from headrace.bench.percentiles import Distribution
+from headrace.bench.report import run_figures, shown_times, tables, targets_s
+from headrace.bench.scores import Scores, summarise
 from headrace.bench.sweep import SweepResult
 from headrace.bench.sweep_table import INTERVAL, STEP_HEADS, lines_of, step_cells
 from headrace.core.durations import in_words
@@ -46,8 +47,9 @@ def _facts(result: SweepResult) -> Iterator[html.Fact]:
         scores = best.scores
         yield f"{best.rate_rps:.4g}/s", "highest rate found to meet the targets"
         yield f"{scores.output_tokens_per_s:,.0f}", "output tokens/s there"
-        yield in_words(scores.ttft_s.p50), f"TTFT p50 there, p99 {in_words(scores.ttft_s.p99)}"
-        yield in_words(scores.tpot_s.p50), f"TPOT p50 there, p99 {in_words(scores.tpot_s.p99)}"
+        for name, times in shown_times(scores):
+            if times.count:
+                yield in_words(times.p50), f"{name} p50 there, p99 {in_words(times.p99)}"
     if result.lowest_not_met_rps is not None:
         yield f"{result.lowest_not_met_rps:.4g}/s", "lowest rate found not to meet them"
 
@@ -68,18 +70,22 @@ def _figures(result: SweepResult) -> Iterator[str]:
         plots.share_curve(steps, result.highest_met_rps, slos.highest_share()),
         legend=states,
     )
-    yield html.figure(
-        "Time to first token against throughput",
-        "a dot for each rate; dotted: the target",
-        plots.throughput_latency(steps, lambda scores: scores.ttft_s, targets_s(slos, "ttft_s")),
-        legend=lines,
-    )
-    yield html.figure(
-        "Time per output token against throughput",
-        "a dot for each rate; dotted: the target",
-        plots.throughput_latency(steps, lambda scores: scores.tpot_s, targets_s(slos, "tpot_s")),
-        legend=lines,
-    )
+    for title, name, times in _TIMES:
+        if any(times(step.scores).count for step in steps):
+            yield html.figure(
+                f"{title} against throughput",
+                "a dot for each rate; dotted: the target",
+                plots.throughput_latency(steps, times, targets_s(slos, name)),
+                legend=lines,
+            )
+
+
+_TIMES: tuple[tuple[str, str, Callable[[Scores], Distribution]], ...] = (
+    ("Time to first token", "ttft_s", lambda scores: scores.ttft_s),
+    ("Time per output token", "tpot_s", lambda scores: scores.tpot_s),
+    ("End of the answer", "e2e_s", lambda scores: scores.e2e_s),
+)
+"""What is drawn of them, the name of the target, and where it stands."""
 
 
 def _steps(result: SweepResult) -> str:

@@ -11,15 +11,24 @@ from headrace.traffic.planned import PlannedRequest
 from headrace.traffic.texts import Texts
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
-_FORCED = b',"ignore_eos":true'
-_STREAMED = b',"stream":true,"stream_options":{"include_usage":true}'
+_FORCED = {"ignore_eos": b"true"}
+_STREAMED = {"stream": b"true", "stream_options": b'{"include_usage":true}'}
+_OURS = {
+    "model": "--model says it",
+    "messages": "--lengths says how long a prompt is",
+    "prompt": "--lengths says how long a prompt is",
+    "max_tokens": "--lengths says how long an answer is",
+    "stream": "--no-stream says it",
+}
+"""Members that flags decide, and which: an engine that took the other of two would be measured as
+what it is not."""
 
 
 class RequestWriter:
     """Writes requests to one endpoint for one model.
 
     Raises:
-        BenchError: `extra_body` is no JSON object.
+        BenchError: `extra_body` cannot be used.
     """
 
     def __init__(
@@ -29,9 +38,11 @@ class RequestWriter:
         self._texts = texts
         self._head = _head(settings, host, base_path)
         self._open = b'{"model":' + msgspec.json.encode(model)
-        self._close = b"" if settings.natural_ends else _FORCED
-        self._close += _STREAMED if settings.stream else b""
-        self._close += extra_members(settings.extra_body) + b"}"
+        close = {} if settings.natural_ends else dict(_FORCED)
+        close |= _STREAMED if settings.stream else {}
+        close |= extra_members(settings.extra_body)
+        pairs = (msgspec.json.encode(name) + b":" + value for name, value in close.items())
+        self._close = b"".join(b"," + pair for pair in pairs) + b"}"
 
     def write(self, planned: PlannedRequest, index: int) -> bytes:
         """The whole request, head and body."""
@@ -47,20 +58,22 @@ class RequestWriter:
         return b"%b%bcontent-length: %d\r\n\r\n%b" % (self._head, tier, len(body), body)
 
 
-def extra_members(text: str) -> bytes:
-    """The members of a JSON object as they stand, behind a comma.
+def extra_members(text: str) -> dict[str, bytes]:
+    """The members of a JSON object, each value as it stands. They replace ours of that name.
 
     Raises:
-        BenchError: the text is no JSON object.
+        BenchError: the text is no JSON object, or has members that flags decide.
     """
     if not text.strip():
-        return b""
+        return {}
     try:
         members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeEncodeError):
         raise BenchError(f"--extra-body {text}: not a JSON object") from None
-    pairs = (msgspec.json.encode(name) + b":" + bytes(raw) for name, raw in members.items())
-    return b"".join(b"," + pair for pair in pairs)
+    for name in members:
+        if name in _OURS:
+            raise BenchError(f"--extra-body: leave out {name!r}: {_OURS[name]}")
+    return {name: bytes(raw) for name, raw in members.items()}
 
 
 def authorization(settings: BenchSettings) -> list[tuple[bytes, bytes]]:

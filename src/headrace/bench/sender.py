@@ -23,6 +23,7 @@ from headrace.bench.arrival_log import ArrivalLog, LoggedConnection
 from headrace.bench.clock import Alarm
 from headrace.bench.exchange import Exchange
 from headrace.bench.forms import Forms
+from headrace.bench.lengths import Lengths
 from headrace.bench.record import Record
 from headrace.bench.requests import RequestWriter, choices_in
 from headrace.bench.settings import BenchSettings
@@ -128,6 +129,7 @@ class Sender:
         self._now = Progress()
         self._untold: list[tuple[Record, list[bytes]]] = []
         self.records: list[Record] = []
+        self.lengths = Lengths()
         self.tokens_out = 0
         self.tick_s = 0.0
         """The longest tick in which arrivals were noted; 0: each as it came. See `ticks`."""
@@ -334,6 +336,8 @@ class Sender:
             told.failed += not record.was_interrupted
         else:
             told.done += 1
+            if record.tokens_exact:
+                exchange.add_lengths(self.lengths)
             tpot_s = record.tpot_s
             if tpot_s is not None:
                 told.tpot_s.append(tpot_s)

@@ -24,7 +24,6 @@ from headrace.bench.requests import PATHS, authorization
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.tokenizer import open_tokenizer
 from headrace.core.model import Endpoint
-from headrace.core.one_line import MOST_CHARACTERS, in_a_line
 from headrace.core.usage_belief import can_be
 from headrace.edges.http.fetch import FetchError, FetchResult, post
 from headrace.engines.answers import read_body
@@ -215,9 +214,8 @@ async def _probe(asker: Asker, sizing: Sizing, words: int, shared_words: int = 0
     answer = await asker.post(path, body)
     if answer is None:
         return None
-    if answer.status in _REFUSED and not shared_words:
-        said = in_a_line(answer.body[:MOST_CHARACTERS].decode("utf-8", "replace"))
-        raise BenchError(f"{asker.url}{path}: a first request got {answer.status}: {said}")
+    if not shared_words and (answer.status in _REFUSED or 300 <= answer.status < 400):
+        raise BenchError(f"{asker.url}{path}: a first request got {remedies.of_first(answer)}")
     usage = read_body(Endpoint.CHAT, answer.body).usage if answer.status == 200 else None
     if usage is None or not can_be(usage, input_tokens=words, max_tokens=1, chunks=0):
         return None

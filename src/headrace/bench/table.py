@@ -129,7 +129,7 @@ GROUP_HEADS = (
     "out tok/s",
     "cached",
 )
-_DISPENSABLE = (8, 10, 9, 6, 4, 3)
+_DISPENSABLE = (8, 10, 9, 6, 4, 3, 1, 7)
 """Columns that a narrow terminal leaves out, this first; the name is column 0."""
 
 

@@ -74,8 +74,11 @@ async def _learn(settings: BenchSettings, origin: str, base_path: str, ip: str) 
 
 
 def _split(url: str) -> tuple[str, str]:
+    """Origin and base path. Raises BenchError for a URL with a query."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
+    if parts.query or parts.fragment:
+        raise BenchError(f"{url}: leave out what stands behind the path; bench would not send it")
     for ending in ("/chat/completions", "/completions", "/v1"):
         path = path.removesuffix(ending)
     return f"{parts.scheme}://{parts.netloc}", path

@@ -15,6 +15,10 @@ from headrace.bench.slo import WHOLE, Slo
 from headrace.core.durations import in_words
 
 MET_CODE, NOT_MET_CODE = 0, 1
+WORDS = "words"
+"""How prompts are sized where nothing else tells."""
+OFF_SHARE = 0.05
+"""Prompts or answers that are off the plan by more than this are another load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ def _doubts(info: RunInfo) -> list[str]:
             f"{in_words(lag.late_after_s)} late (p99 {in_words(lag.p99_s)}, "
             f"longest {in_words(lag.max_s)}): its own delay is in these figures"
         )
+    doubts += _lengths(info)
     if info.without_usage:
         doubts.append(
             f"{info.without_usage:,} answers had no usage: their output tokens are chunks counted"
@@ -112,6 +117,29 @@ def _doubts(info: RunInfo) -> list[str]:
             "tokens are counted as without it"
         )
     return doubts
+
+
+def _lengths(info: RunInfo) -> list[str]:
+    """What to say where the load was another one than planned."""
+    found = list[str]()
+    prompts, answers = info.input_of_planned, info.output_of_planned
+    if prompts is not None and abs(prompts - 1.0) > OFF_SHARE:
+        remedy = "; --tokenizer FILE sizes them exactly" if info.tokens_by == WORDS else ""
+        found.append(
+            f"prompts had {prompts * 100:.0f} % of the tokens planned (sized by {info.tokens_by})"
+            f"{remedy}"
+        )
+    if answers is not None and answers < 1.0 - OFF_SHARE and not info.natural_ends:
+        found.append(
+            f"answers had {answers * 100:.0f} % of the tokens planned: the endpoint ends them "
+            "sooner, and longer ones would load it more (--natural-ends says that this is meant)"
+        )
+    if answers is not None and answers > 1.0 + OFF_SHARE:
+        found.append(
+            f"answers had {answers * 100:.0f} % of the tokens planned: the endpoint does not keep "
+            "to max_tokens"
+        )
+    return found
 
 
 def _percent(share: float) -> str:

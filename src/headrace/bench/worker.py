@@ -25,6 +25,7 @@ from typing import Any
 
 import uvloop
 
+from headrace.bench.lengths import Lengths
 from headrace.bench.memory import let_go
 from headrace.bench.sender import Sender
 from headrace.bench.target import Target
@@ -61,6 +62,7 @@ class Ended:
     cpu_s: float
     tick_s: float
     """See `Sender`."""
+    lengths: Lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +153,4 @@ async def _run(job: Job, line: Connection) -> None:
         del records[-RECORDS_AT_ONCE:]
         if len(records) % TRIMMED_EACH < RECORDS_AT_ONCE:
             let_go()
-    line.send(Ended(cpu_s, sender.tick_s))
+    line.send(Ended(cpu_s, sender.tick_s, sender.lengths))

@@ -23,6 +23,18 @@ class Compared:
         """How far the prediction is off, as a share of what was measured; below 0: too short."""
         return self.predicted_s / self.measured_s - 1
 
+    @property
+    def change(self) -> float:
+        """How much more than predicted it takes, as a share of that; below 0: less."""
+        return self.measured_s / self.predicted_s - 1
+
+    @property
+    def size(self) -> float:
+        """How far the two are apart, the larger as a share of the smaller: an engine that became a
+        fifth slower and one that became a fifth faster are as far off as each other.
+        """
+        return max(self.error, self.change)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -34,13 +46,23 @@ class Comparison:
 
     @property
     def prefill_error(self) -> float:
-        """The median of the errors' sizes."""
-        return _median_error(self.prefills)
+        """The median of the sizes."""
+        return median(row.size for row in self.prefills)
 
     @property
     def decode_error(self) -> float:
-        """The median of the errors' sizes."""
-        return _median_error(self.decodes)
+        """The median of the sizes."""
+        return median(row.size for row in self.decodes)
+
+    @property
+    def prefill_change(self) -> float:
+        """The median of the changes."""
+        return median(row.change for row in self.prefills)
+
+    @property
+    def decode_change(self) -> float:
+        """The median of the changes."""
+        return median(row.change for row in self.decodes)
 
     @property
     def holds(self) -> bool:
@@ -66,7 +88,3 @@ def compare(
         tuple(Compared(d.title, step_s(d.batch, d.context_tokens), d.step_s) for d in decodes),
         tolerance,
     )
-
-
-def _median_error(rows: Sequence[Compared]) -> float:
-    return median(abs(row.error) for row in rows)

@@ -18,6 +18,8 @@ ANSWER_TOKENS = 4
 FEWEST_STEPS, MOST_STEPS = 12, 64
 CHEAP_S, CHEAP_SHARE, MOST_REPEATS = 0.15, 0.01, 3
 """What fits three times in so many seconds, or in so much of a round, is done up to three times."""
+HARDLY_MORE = 1.1
+"""Times the cost of the shortest prompts, which a round takes in any case."""
 WINDOW_S, WINDOW_SHARE = 1.5, 0.06
 """Streams are watched for so long or for so much of a round, within the steps above."""
 _MOST_LENGTHS = 9
@@ -73,12 +75,17 @@ def design(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experi
     """
     streams = _streams(limits, pace, round_s)
     left_s = round_s - min(cost_s(streams, pace), 0.5 * round_s)
+
+    def prompts(longest: int) -> list[Experiment]:
+        return [each for each in _prompts(longest) for _ in range(repeats(each, pace, round_s))]
+
+    shortest = 4 * SHORTEST_TOKENS
+    # Where steps cost so much that even the shortest do not fit, shorter ones save nothing.
+    left_s = max(left_s, HARDLY_MORE * cost_s(prompts(shortest), pace))
     longest = limits.prompt_tokens
-    while True:
-        prompts = [each for each in _prompts(longest) for _ in range(repeats(each, pace, round_s))]
-        if longest <= 4 * SHORTEST_TOKENS or cost_s(prompts, pace) <= left_s:
-            return (*prompts, *streams)
-        longest = max(longest * 7 // 8, 4 * SHORTEST_TOKENS)
+    while longest > shortest and cost_s(prompts(longest), pace) > left_s:
+        longest = max(longest * 7 // 8, shortest)
+    return (*prompts(longest), *streams)
 
 
 def few(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:

@@ -53,6 +53,10 @@ its rounds within that, and one that does not answer is not waited for."""
 _LADDER_SHARE = 0.04
 """Of the budget, for the longest prompt."""
 _UNTOLD_BATCH = 64
+_ANSWER_TOKENS = 96
+"""Room that answers need behind the longest prompt."""
+_TOO_LONG = frozenset((400, 413, 422))
+"""Statuses of a prompt that the context has no room for."""
 _MARGIN = 0.95
 """Share of the context limit that prompts aim at: their tokens are known when they are counted."""
 _OTHERS_SHARE, _OTHERS_TOKENS = 0.02, 64
@@ -152,7 +156,9 @@ class Session:
         """What the engine says that it can take, within the settings."""
         replica, settings = self._replica, self._settings
         longest = replica.max_context_tokens or replica.kv_capacity_tokens or 8192
-        longest = int(_MARGIN * min(longest, replica.kv_capacity_tokens or longest)) - 96
+        longest = (
+            int(_MARGIN * min(longest, replica.kv_capacity_tokens or longest)) - _ANSWER_TOKENS
+        )
         if settings.max_prompt_tokens is not None:
             longest = min(longest, settings.max_prompt_tokens)
         batch = settings.max_batch or _UNTOLD_BATCH
@@ -177,9 +183,14 @@ class Session:
         limits = self.limits()
         self._tell("finding the pace", budget_s)
         samples: list[tuple[float, float, float]] = []
-        tokens, longest = SHORTEST_TOKENS, limits.prompt_tokens
+        tokens, longest, longest_taken = SHORTEST_TOKENS, limits.prompt_tokens, 0
         while True:
-            (point,) = await self._guarded(self._laboratory.prompt(PromptExperiment(tokens)))
+            try:
+                (point,) = await self._laboratory.prompt(PromptExperiment(tokens))
+            except StreamError as error:
+                longest = self._refused_at(tokens, longest_taken, error)
+                break
+            longest_taken = tokens
             samples.append((point.uncached_tokens, point.cached_tokens, point.ttft_s))
             self._tell("finding the pace", budget_s)
             if tokens == limits.prompt_tokens:
@@ -203,6 +214,22 @@ class Session:
             raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
         told = self.limits()
         return Limits(min(longest, told.prompt_tokens), told.batch, told.kv_tokens), pace
+
+    def _refused_at(self, tokens: int, longest_taken: int, error: StreamError) -> int:
+        """How long prompts may be where an engine that tells no limit of its context has one.
+
+        Raises CalibrationError if that is not what happened.
+        """
+        told = self._replica.max_context_tokens is not None
+        if told or error.status not in _TOO_LONG or longest_taken < LEAST_PROMPT_TOKENS:
+            raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
+        # As of a limit that is told: answers need room, too.
+        longest = max(int(_MARGIN * longest_taken) - _ANSWER_TOKENS, LEAST_PROMPT_TOKENS)
+        self._notes.append(
+            f"a prompt of {tokens:,} tokens was refused ({error}): they go up to {longest:,}; give "
+            "--max-prompt for longer ones"
+        )
+        return longest
 
     async def _streams_at_most(self, batch: int, context_tokens: int) -> DecodePoint:
         """So many streams, or as many as the engine runs at once."""

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headrace.calibration.replica import Replica
+from headrace.calibration.replica import CalibrationError, Replica
 from headrace.core.model import Endpoint, Usage
 from headrace.core.one_line import MOST_CHARACTERS, in_a_line
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import UpstreamPool
-from headrace.edges.http.heads import Header, render
+from headrace.edges.http.heads import Header, find, render
 from headrace.edges.http.ports import AnswerHead
 from headrace.edges.http.sink import InParts
 from headrace.engines.sse import SseSplitter, event_data
@@ -63,7 +63,9 @@ class TimedAnswer:
 
 
 class Asker(Protocol):
-    """How an engine is asked. All but `clock` raise StreamError."""
+    """How an engine is asked. All but `clock` raise StreamError, and CalibrationError where there
+    is no sense in going on.
+    """
 
     def clock(self) -> float:
         """Seconds of the time that answers are measured in."""
@@ -93,6 +95,7 @@ class StreamClient:
         self._pool = UpstreamPool(max_idle=_CONNECTIONS if keeps else 0, idle_s=_IDLE_S)
         self.endpoint = Endpoint.COMPLETIONS
         self.ignores_eos = True
+        self._served_by: dict[str, None] = {}
 
     def clock(self) -> float:
         """See `Asker.clock`."""
@@ -123,13 +126,13 @@ class StreamClient:
         """One answer of so many tokens. Raises StreamError."""
         sink = self._send(prompt, output_tokens)
         await self._whole([sink])
-        return sink.read()
+        return self._read([sink])[0]
 
     async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
         """Answers side by side. Raises StreamError if one of them fails."""
         sinks = [self._send(prompt, output_tokens) for prompt in prompts]
         await self._whole(sinks)
-        return [sink.read() for sink in sinks]
+        return self._read(sinks)
 
     def close(self) -> None:
         """Close what is kept."""
@@ -176,6 +179,19 @@ class StreamClient:
             for sink in sinks:
                 sink.drop()
 
+    def _read(self, sinks: list[_Sink]) -> list[TimedAnswer]:
+        """Answers that are whole. Raises CalibrationError if several replicas gave them: neither
+        the order of experiments nor their batches would mean anything.
+        """
+        answers = [sink.read() for sink in sinks]
+        self._served_by |= {sink.replica: None for sink in sinks if sink.replica}
+        if len(self._served_by) > 1:
+            raise CalibrationError(
+                f"{self._replica.url} is a gateway before several replicas "
+                f"({in_a_line(', '.join(self._served_by))}): measure one of them"
+            )
+        return answers
+
 
 class _Sink(InParts):
     """An `AnswerSink` that keeps what comes with the time it came."""
@@ -183,6 +199,8 @@ class _Sink(InParts):
     def __init__(self, replica: Replica, endpoint: Endpoint) -> None:
         self.whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.call: Any = None
+        self.replica = ""
+        """Which one answered, where a gateway of ours tells."""
         self._reader = replica.dialect.stream_reader(endpoint)
         self._status = 0
         self._pieces: list[tuple[float, bytes]] = []
@@ -196,6 +214,7 @@ class _Sink(InParts):
 
     def answer_head(self, head: AnswerHead) -> None:
         self._status = head.status
+        self.replica = (find(head.headers, b"x-headrace-replica") or b"").decode("latin-1")
 
     def answer_chunk(self, chunk: bytes, start: int) -> None:
         self.answer_body(chunk[start:-2])

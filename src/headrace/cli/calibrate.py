@@ -39,7 +39,7 @@ def add_calibrate(commands: Commands) -> None:
         "--tolerance",
         type=flags.above_zero,
         metavar="X",
-        help="with --check: share by which the median of a phase may be off (0.2)",
+        help="with --check: share by which the median of a phase may be off (0.15)",
     )
     _add_limits(calibrate)
     add("--json", action="store_true", help="everything as JSON instead of a table")

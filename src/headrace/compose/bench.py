@@ -101,18 +101,25 @@ def _display(terminal: Terminal, planned: int) -> Iterator[BenchDisplay]:
 
 def _tell(options: BenchOptions, run: Run, slos: Slos, terminal: Terminal) -> int:
     summary = summarise(run.records, run.info, slos)
-    # First, for a file that cannot be written must not cost the figures.
-    if options.json:
-        terminal.result(json.dumps(summary.document(), indent=2))
-    else:
-        terminal.page(run_table(summary, terminal.width))
+    # First, for a file that cannot be written must not cost the figures; nor may a reader who went
+    # away, as in `| head`, cost the files.
+    try:
+        if options.json:
+            terminal.result(json.dumps(summary.document(), indent=2))
+        else:
+            terminal.page(run_table(summary, terminal.width))
+    finally:
+        _write_files(options, run, summary, terminal)
+    return summary.verdict.exit_code
+
+
+def _write_files(options: BenchOptions, run: Run, summary: Summary, terminal: Terminal) -> None:
     if options.raw is not None:
         _write_raw(options.raw, run)
         terminal.status(f"wrote {options.raw}")
     if options.report is not None:
         _write_report(options.report, run, summary)
         terminal.status(f"wrote {options.report}")
-    return summary.verdict.exit_code
 
 
 def _write_raw(path: Path, run: Run) -> None:

@@ -55,13 +55,21 @@ def _slo(text: str, targets: str) -> Slo:
         if field in given:
             raise BenchSloError(f"--slo {text}: {name} is given twice")
         try:
-            given[field] = _share(value) if name == "share" else parse_duration(value)
+            given[field] = _share(value) if name == "share" else _seconds(value)
         except ValueError as error:
             raise BenchSloError(f"--slo {text}: {name} is {value!r}; give {error}") from None
     try:
         return Slo(**given)
     except ValueError as error:
         raise BenchSloError(f"--slo {text}: {error}") from None
+
+
+def _seconds(value: str) -> float:
+    """From `2s` or `50ms`: a bare number is seconds here and milliseconds to other generators."""
+    seconds = parse_duration(value)
+    if value[-1:].isdigit():
+        raise ValueError(f"its unit, as in {value}ms or {value}s")
+    return seconds
 
 
 def _share(value: str) -> float:

@@ -71,14 +71,17 @@ def run_sweep(
         on_step=lambda step: terminal.status(step_line(step)),
         run_alone=lambda requests, seed: play(load_alone(options, requests, seed)),
     )
-    # First, for a file that cannot be written must not cost the figures.
-    if options.json:
-        terminal.result(json.dumps(result.document(), indent=2))
-    else:
-        terminal.page(sweep_table(result, terminal.width))
-    if options.report is not None:
-        _write_page(options.report, result, options, target)
-        terminal.status(f"wrote {options.report}")
+    # First, for a file that cannot be written must not cost the figures; nor may a reader who went
+    # away, as in `| head`, cost the file.
+    try:
+        if options.json:
+            terminal.result(json.dumps(result.document(), indent=2))
+        else:
+            terminal.page(sweep_table(result, terminal.width))
+    finally:
+        if options.report is not None:
+            _write_page(options.report, result, options, target)
+            terminal.status(f"wrote {options.report}")
     return result.exit_code
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from headrace.calibration.replica import CalibrationError, Replica, identify
 from headrace.calibration.session import LEAST_PROMPT_TOKENS, Measured, Session, Settings
 from headrace.calibration.stream import StreamClient
 from headrace.compose.calibration_tables import (
+    change_in_words,
     comparison_page,
     document_of_comparison,
     document_of_fit,
@@ -26,11 +27,13 @@ from headrace.compose.terminal import Terminal, counted
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import measured_of, save
 from headrace.core.durations import in_words
+from headrace.core.one_line import in_a_line
 from headrace.edges.http.address import Address
 from headrace.engine_model.calibration import Doubt, Fit, fit
 from headrace.engine_model.measured import MeasuredProfile, Provenance
 
-TOLERANCE = 0.2
+TOLERANCE = 0.15
+"""An engine that became a fifth slower is to be noticed, and noise is less than this."""
 BUDGET_S = 90.0
 CHECK_BUDGET_S = 20.0
 _CHECK_BATCH = 8
@@ -125,19 +128,24 @@ async def _calibrate(options: CalibrateOptions, api_key: str | None, terminal: T
     if not isinstance(found, Fit):
         return _refused(options, found, terminal)
     profile = _profile(options, replica, measured, found)
-    if options.json:
-        document = document_of_fit(found, profile, measured.notes)
-        terminal.result(json.dumps(document, indent=2))
-    else:
-        terminal.page(fit_page(found, profile))
-    if found.doubts:
-        return _refused(options, found.doubts, terminal, shown=True)
+    try:
+        if options.json:
+            document = document_of_fit(found, profile, measured.notes)
+            terminal.result(json.dumps(document, indent=2))
+        else:
+            terminal.page(fit_page(found, profile))
+    finally:  # a reader who went away, as in `| head`, must not cost the profile
+        if not found.doubts:
+            _save(options, profile, terminal)
+    return _refused(options, found.doubts, terminal, shown=True) if found.doubts else 0
+
+
+def _save(options: CalibrateOptions, profile: MeasuredProfile, terminal: Terminal) -> None:
     try:
         save(options.output, profile)
     except OSError as error:
         raise CalibrationError(f"{options.output}: cannot write: {error.strerror}") from None
     terminal.status(f"wrote {options.output}")
-    return 0
 
 
 def _refused(
@@ -160,7 +168,7 @@ async def _check(
     measured = await _watched(
         replica, settings, terminal, lambda session: session.check(profile.latency)
     )
-    for note in measured.notes:
+    for note in (*_told_otherwise(profile, replica), *measured.notes):
         terminal.status(f"note: {note}")
     try:
         comparison = compare(
@@ -176,11 +184,26 @@ async def _check(
     return 0 if comparison.holds else 1
 
 
+def _told_otherwise(profile: MeasuredProfile, replica: Replica) -> Iterator[str]:
+    """What the engine says of itself today that is not what the profile has: no matter of speed."""
+    model = None if profile.measured is None else profile.measured.model
+    if model not in {None, replica.title}:
+        yield f"the profile is of model {in_a_line(str(model))}, the engine serves {replica.title}"
+    for name, said in (
+        ("max_context_tokens", "a context of {:,} tokens"),
+        ("kv_capacity_tokens", "a KV cache of {:,} tokens"),
+    ):
+        known, today = getattr(profile, name), getattr(replica, name)
+        if None not in {known, today} and known != today:
+            yield f"the profile has {said.format(known)}, the engine {said.format(today)}"
+
+
 def _verdict(comparison: Comparison, options: CalibrateOptions) -> str:
+    changed = change_in_words(comparison)
     if comparison.holds:
-        return f"{options.check} describes the engine"
+        return f"{options.check} describes the engine: {changed}"
     return (
-        f"{options.check} does not describe the engine any more: measure it again with "
+        f"{options.check} does not describe the engine any more: {changed}; measure it again with "
         f"`headrace calibrate {options.url}`"
     )
 

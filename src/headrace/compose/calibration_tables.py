@@ -84,6 +84,19 @@ def comparison_page(comparison: Comparison) -> RenderableType:
     )
 
 
+def change_in_words(comparison: Comparison) -> str:
+    """What the engine of today takes, beside what the profile says."""
+    prefill, decode = _longer(comparison.prefill_change), _longer(comparison.decode_change)
+    return f"prefill takes {prefill}, decode {decode}"
+
+
+def _longer(change: float) -> str:
+    """`20% longer than it says`."""
+    if f"{abs(change):.0%}" == "0%":
+        return "as long as it says"
+    return f"{abs(change):.0%} {'longer' if change > 0 else 'less'} than it says"
+
+
 def _off(row: Compared) -> str:
     return f"{row.error:+.1%}"
 
@@ -111,5 +124,7 @@ def document_of_comparison(comparison: Comparison) -> dict[str, Any]:
         "tolerance": comparison.tolerance,
         "prefill_error": comparison.prefill_error,
         "decode_error": comparison.decode_error,
+        "prefill_change": comparison.prefill_change,
+        "decode_change": comparison.decode_change,
         "experiments": [{**asdict(row), "error": row.error} for row in rows],
     }

@@ -37,6 +37,14 @@ _MEANINGS = {
     "per_kv_token_s": "a token of KV cache read in a step",
     "request_overhead_s": "a request, besides its steps",
 }
+_MOST_S = {
+    "per_step_s": 10.0,
+    "per_prefill_token_s": 1.0,
+    "per_attended_token_s": 0.01,
+    "per_sequence_s": 10.0,
+    "per_kv_token_s": 0.01,
+    "request_overhead_s": 60.0,
+}
 
 
 def is_profile_file(text: str) -> bool:
@@ -63,7 +71,18 @@ def load_measured(path: Path) -> MeasuredProfile:
     profile = binder.bind(section_of(MeasuredProfile), parse(read_text(path), str(path)), "")
     if profile is MISSING_VALUE or binder.problems:
         raise ConfigError(str(path), binder.problems)
+    if problems := list(_other_units(profile)):
+        raise ConfigError(str(path), problems)
     return profile
+
+
+def _other_units(profile: MeasuredProfile) -> Iterator[Problem]:
+    """What is written by hand in milliseconds is off by more than what is learned online mends."""
+    for term, most_s in _MOST_S.items():
+        value = getattr(profile, term)
+        if value > most_s:
+            said = f"is {value:g} s, and no engine takes more than {most_s:g} s for"
+            yield Problem(0, term, f"{said} {_MEANINGS[term]}: write seconds, 14 ms is 0.014")
 
 
 def measured_of(text: str) -> MeasuredProfile:

@@ -62,6 +62,15 @@ def run(capsys):
         ((NOBODY, "--rate", "1", "--slo", "speed=1"), "--slo speed=1: 'speed=1' is no target"),
         ((NOBODY, "--rate", "1", "--no-stream", "--slo", "tpot=1s"), "--slo tpot: whole answers"),
         ((NOBODY, "--rate", "1", "--extra-body", "[]"), "--extra-body []: not a JSON object"),
+        (
+            (NOBODY, "--rate", "1", "--extra-body", '{"max_tokens": 3}'),
+            "--extra-body: leave out 'max_tokens': --lengths says how long an answer is",
+        ),
+        (
+            (NOBODY, "--rate", "1", "--extra-body", '{"stream": false}'),
+            "--extra-body: leave out 'stream': --no-stream says it",
+        ),
+        ((NOBODY + "/v1?api-version=2", "--rate", "1"), "leave out what stands behind the path"),
         ((NOBODY, "--rate", "1", "--raw", "/none/x"), "/none/x: cannot write: /none is no direc"),
         ((NOBODY, "--rate", "1", "--report", "/"), "/: cannot write: it is a directory"),
         ((NOBODY, "--rate", "1", "--slo", "gold:ttft=1s"), "--slo gold: no request has this tier"),
@@ -162,6 +171,23 @@ def test_a_file_that_cannot_be_written_costs_no_figures(run, engine: EngineProce
     assert code == 2
     assert out.startswith("MET: ")
     assert err.splitlines()[-1] == "headrace: /dev/full: cannot write: No space left on device"
+
+
+@pytest.mark.parametrize("shown", [(), ("--json",)])
+def test_a_reader_who_went_away_costs_no_file(
+    engine: EngineProcess, tmp_path: Path, shown: tuple[str, ...]
+):
+    files = tmp_path / "raw.jsonl", tmp_path / "page.html"
+    given = ("--rate", "50", "--requests", "3", "--raw", files[0], "--report", files[1], *shown)
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as pipe:
+        command = [*HEADRACE, "bench", engine.url, *map(str, given)]
+        ran = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=HANG_S, check=False
+        )
+    assert all(file.stat().st_size for file in files)
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_late_generator_says_so_first_and_fails(run, engine: EngineProcess):

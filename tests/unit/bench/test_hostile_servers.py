@@ -1,6 +1,7 @@
 """Servers that do what they should not: each is an error of a kind, and the run goes on."""
 
 import asyncio
+import gzip
 import os
 import resource
 from collections import Counter
@@ -57,6 +58,14 @@ async def a_page(_: Received, peer: Peer) -> None:
 
 async def json_where_a_stream_was_asked_for(_: Received, peer: Peer) -> None:
     await peer.json({"choices": []})
+
+
+async def packed(_: Received, peer: Peer) -> None:
+    body = gzip.compress(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n')
+    await peer.send(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n"
+        b"content-length: %d\r\n\r\n%b" % (len(body), body)
+    )
 
 
 async def too_many(_: Received, peer: Peer) -> None:
@@ -125,6 +134,7 @@ SCRIPTS = {
     not_http: "bad_http",
     a_page: "bad_content_type",
     json_where_a_stream_was_asked_for: "bad_content_type",
+    packed: "bad_content_type",
     too_many: "http_429",
     broken: "http_500",
     an_error_in_the_stream: "stream_error",

@@ -3,7 +3,7 @@
 import pytest
 
 from headrace.bench import pool
-from headrace.bench.pool import lag_of, workers_for
+from headrace.bench.pool import lag_of, load_s_of, workers_for
 from headrace.bench.record import Record
 from headrace.bench.settings import BenchSettings
 from headrace.traffic.arrival_plan import Arrivals
@@ -37,6 +37,22 @@ def test_whole_answers_need_fewer_and_who_says_how_many_gets_them():
     assert workers_for(one, BenchSettings("http://x", workers=3)) == 1  # who has no user sends none
     users = Load.closed(1200, parse_lengths("10/10"), seed=1)
     assert workers_for(users, SETTINGS) == 3
+
+
+def test_requests_are_counted_over_the_time_they_were_due_and_those_of_users_over_the_run():
+    def span_s(load: Load, *due_s: float) -> float:
+        given = [
+            Record(place, intended_s=at_s, ended_s=at_s + 2.0) for place, at_s in enumerate(due_s)
+        ]
+        return load_s_of(load, given, False)
+
+    mix = parse_lengths("10/10")
+    assert span_s(Load.drawn(Arrivals.at(1.0, duration_s=10.0), mix, seed=1), 0.5, 8.0) == 10.0
+    assert span_s(Load.drawn(Arrivals.at(1.0), mix, seed=1, requests=2), 0.5, 8.0) == 8.0
+    assert span_s(Load.drawn(Arrivals.at(1.0), mix, seed=1, requests=1), 0.0) == 2.0
+    # Two users of an engine that takes 2 s: 4 answers in 4 s, not in 2.
+    assert span_s(Load.closed(2, mix, seed=1, requests=4), 0.0, 0.0, 2.0, 2.0) == 4.0
+    assert span_s(Load.closed(2, mix, seed=1, duration_s=3.0), 0.0, 0.0, 2.0, 2.0) == 4.0
 
 
 def records(lags_s: list[float]) -> list[Record]:

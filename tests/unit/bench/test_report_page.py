@@ -110,6 +110,66 @@ def test_a_sweep_has_its_curves_and_the_run_at_the_answer(swept):
     assert "TTFT over time" in names(swept)
 
 
+def test_a_run_of_whole_answers_shows_when_they_ended():
+    run = MIXED.run(4.0)
+    for record in run.records:
+        record.first_token_s = record.last_token_s = None
+        del record.itl_s[:]
+    shown = page_of(Run(run.records, replace(run.info, streamed=False)))
+    assert names(shown) >= {"E2E over time", "CDF of E2E"}
+    assert not names(shown) & {"TTFT over time", "TPOT over time"}
+    assert "E2E p50, p99" in shown
+
+
+def test_ends_are_shown_where_they_are_a_target(page):
+    run = MIXED.run(4.0)
+    slos = Slos(Slo(e2e_s=5.0))
+    shown = report_page(run.records, summarise(run.records, run.info, slos))
+    assert names(shown) == {*names(page), "E2E over time", "CDF of E2E"}
+
+
+def test_a_sweep_shows_no_figure_that_was_not_measured():
+    def whole(rate: float, seed: int) -> Run:
+        run = replace(MIXED, stall=None, failing=0.0).run(rate, seed)
+        for record in run.records:
+            record.first_token_s = record.last_token_s = None
+            del record.itl_s[:]
+        return Run(run.records, replace(run.info, streamed=False))
+
+    slos = Slos(Slo(e2e_s=5.0, share=0.95))
+    shown = sweep_page(sweep(whole, SweepSettings(most_runs=4), slos), "traffic", "http://e")
+    assert "E2E p50 there" in shown
+    assert "TPOT p50 there" not in shown
+    assert "Time to first token" not in shown
+    assert "End of the answer against throughput" in shown
+
+
+def test_a_target_far_away_is_drawn_nowhere_else():
+    run = replace(MIXED, stall=None).run(4.0)
+    for target_s, drawn in ((0.1, True), (1000.0, False)):
+        slos = Slos(Slo(ttft_s=target_s))
+        shown = report_page(run.records, summarise(run.records, run.info, slos))
+        (curves,) = [each for each in drawings(shown) if each.get("aria-label") == "CDF of TTFT"]
+        assert ('class="target"' in ET.tostring(curves, "unicode")) is drawn
+
+
+def test_what_fits_in_one_window_has_lines_too():
+    run = replace(MIXED, stall=None, failing=0.0, requests=15).run(4.0)
+    (over_time,) = [
+        each for each in drawings(page_of(run)) if each.get("aria-label") == "TTFT over time"
+    ]
+    lines = [each for each in over_time.iter() if each.get("class") == "line"]
+    assert len(lines) == 2
+    assert all(
+        len(re.findall(r"[-\d.]+[ ,][-\d.]+", each.get("points") or "")) > 1 for each in lines
+    )
+
+
+def test_numbers_on_an_axis_are_written_in_full():
+    run = replace(MIXED, stall=None, failing=0.0, classes={"long": (64, 4000)}).run(400.0)
+    assert not re.search(r">[\d.]+e[+-]\d+<", page_of(run))
+
+
 def test_failed_requests_are_marked(page):
     over_time = next(each for each in drawings(page) if each.get("aria-label") == "TTFT over time")
     marks = [path for path in over_time.iter("path") if path.get("class") == "failed"]

@@ -223,3 +223,18 @@ def test_a_slo_that_asks_for_nothing_possible_is_refused():
     for given in ({"ttft_s": 0.0}, {"share": 1.0}, {"tpot_s": float("nan")}):
         with pytest.raises(ValueError, match="give"):
             Slo(**given)
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"output_of_planned": 0.2}, "answers had 20 % of the tokens planned: the endpoint ends"),
+        ({"output_of_planned": 0.2, "natural_ends": True}, ""),
+        ({"output_of_planned": 1.5}, "answers had 150 % of the tokens planned: the endpoint does"),
+        ({"input_of_planned": 1.2, "tokens_by": "words"}, "--tokenizer FILE sizes them exactly"),
+        ({"input_of_planned": 0.98, "output_of_planned": 1.01}, ""),
+    ],
+)
+def test_another_load_than_planned_is_told(known, said):
+    lines = scored(record(0), info=replace(INFO, **known)).verdict.lines
+    assert any(said in line for line in lines) if said else not any("planned" in x for x in lines)

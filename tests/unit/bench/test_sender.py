@@ -237,6 +237,17 @@ async def test_chunks_of_several_tokens_are_scaled_by_usage():
     assert sum(record.itl_s) / 2 == pytest.approx(tpot_s, rel=1e-3)
 
 
+async def test_lengths_are_held_against_the_plan():
+    async def ends_early(_: Received, peer: Peer) -> None:
+        await stream_words(peer, 3, input_tokens=20)
+
+    async with ScriptedEngine(ends_early) as scripted:
+        sender = Sender(target_at(scripted.url), load_of(4, lengths="16/12"), worker=0, workers=1)
+        await sender.run(time.monotonic())
+    assert sender.lengths.output_share == 3 / 12
+    assert sender.lengths.input_share == 20 / 16
+
+
 async def test_without_usage_chunks_are_counted_and_the_plan_stands():
     async with ScriptedEngine(lambda _, peer: stream_words(peer, 5, usage=False)) as scripted:
         (record,) = await play(scripted.url, load_of(1, lengths="16/5"))

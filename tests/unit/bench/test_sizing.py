@@ -119,6 +119,19 @@ async def test_an_engine_that_would_refuse_every_request_ends_the_run():
             await sizing_of(scripted.url)
 
 
+async def test_a_redirect_ends_the_run_and_says_where_it_leads():
+    async def script(_: Received, peer: Peer) -> None:
+        await peer.send(
+            b"HTTP/1.1 308 X\r\nlocation: https://x/v1/chat/completions\r\n"
+            b"content-length: 0\r\n\r\n"
+        )
+
+    said = r"a first request got 308: https://x/v1/chat/completions; give the URL that it leads to"
+    async with ScriptedEngine(script) as scripted:
+        with pytest.raises(BenchError, match=said):
+            await sizing_of(scripted.url)
+
+
 async def test_a_tokenizer_file_knows_which_words_are_one_token(engine: str, tmp_path: Path):
     vocabulary = {f" {word}": number for number, word in enumerate(WORDS[:100])}
     tokenizer = Tokenizer(models.WordLevel({**vocabulary, "?": 1000}, unk_token="?"))

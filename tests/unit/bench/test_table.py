@@ -53,6 +53,8 @@ def test_a_narrow_terminal_leaves_figures_out_and_no_name(width):
         (row,) = [line for line in shown if line.startswith(f" {name} ")]
         assert len(row.split()) >= 7  # its name; p50, p99 and max, each with its unit
         assert "…" not in row
+    for name in ("short", "long"):
+        assert any(line.startswith(f" {name} ") for line in shown)
 
 
 def test_a_line_of_the_verdict_stays_indented_where_it_is_wrapped():

@@ -1,5 +1,6 @@
 """What an engine says of itself, and whether others use it."""
 
+import itertools
 import json
 import random
 
@@ -180,6 +181,32 @@ async def test_an_engine_of_chats_alone_that_does_not_know_ignore_eos():
         assert (client.endpoint, client.ignores_eos) == (Endpoint.CHAT, False)
         assert len(answer.content_s) == answer.usage.output_tokens == 8
         assert answer.tokens_per_event == 1.0
+        client.close()
+
+
+async def test_a_gateway_before_several_replicas_is_not_measured():
+    asked = itertools.count()
+
+    async def gateway(received: Received, peer: Peer) -> None:
+        if received.target != "/v1/completions":
+            await peer.json({"error": {"message": "no such path"}}, 404)
+            return
+        await peer.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"x-headrace-replica: pool/%d\r\ntransfer-encoding: chunked\r\n\r\n"
+            % (next(asked) // 2)
+        )
+        await peer.event({"choices": [{"index": 0, "text": "a", "finish_reason": None}]})
+        await peer.event(usage_chunk(3, 1))
+        await peer.end_stream()
+
+    async with ScriptedEngine(gateway, models=MODELS) as engine:
+        replica = await identify(engine.url, None, None)
+        client = StreamClient(replica, timeout_s=30.0)
+        await client.ask("one", 8)
+        await client.ask("two", 8)
+        with pytest.raises(CalibrationError, match=r"several replicas \(pool/0, pool/1\): measure"):
+            await client.ask("three", 8)
         client.close()
 
 

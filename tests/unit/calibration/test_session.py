@@ -1,6 +1,7 @@
 """A whole calibration against an engine whose coefficients are known, in virtual time."""
 
 import asyncio
+from dataclasses import replace
 from typing import NoReturn
 
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from headrace.calibration.comparison import Comparison, compare
 from headrace.calibration.replica import CalibrationError
 from headrace.calibration.session import ROUNDS, Measured, Session, Settings
-from headrace.calibration.stream import TimedAnswer
+from headrace.calibration.stream import StreamError, TimedAnswer
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS
+from headrace.emulator.prompt import BYTES_PER_TOKEN
 from headrace.engine_model import EngineSpec
 from headrace.engine_model.calibration import Fit, fit
 from headrace.engine_model.measured import MeasuredProfile
@@ -120,6 +122,18 @@ async def test_prompts_too_short_for_what_the_engine_may_be_asked_are_refused_by
     assert "per_prefill_token_s" not in doubts
 
 
+async def test_dear_steps_do_not_shorten_the_prompts():
+    hidden = spec(0.2, 5e-5, 1e-9, 1e-3, 1e-8, max_sequences=64)
+    session = await session_of(hidden, Settings(), 32_768)
+    measured = await session.calibrate()
+    assert max(point.uncached_tokens for point in measured.prefills) > 4096
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert isinstance(found, Fit)
+    assert found.doubts == ()
+    assert found.coefficients[:2] == pytest.approx((0.2, 5e-5), rel=0.03)
+    assert measured.seconds < 2 * 90.0
+
+
 async def test_a_term_that_is_zero_is_said_to_be_not_told_from_it():
     hidden = spec(0.008, 1e-4, 0.0, 1e-3, 0.0, max_sequences=16)
     session = await session_of(hidden, Settings(), 8192)
@@ -185,6 +199,51 @@ async def test_a_check_fails_in_the_phase_that_has_changed(term: str):
     else:
         assert same < 0.2
     assert slower > 0.2
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2])
+async def test_a_fifth_faster_and_a_fifth_slower_are_as_far_off(factor: float):
+    terms = {term: getattr(HIDDEN["small steps"].latency, term) / factor for term in TERMS}
+    comparison = await checked(HIDDEN["small steps"], **terms)
+    for change in (comparison.prefill_change, comparison.decode_change):
+        assert change == pytest.approx(factor - 1, abs=0.03)
+    for error in (comparison.prefill_error, comparison.decode_error):
+        assert error == pytest.approx(max(factor, 1 / factor) - 1, abs=0.03)
+
+
+class UntoldLimit(VirtualEngine):
+    """Refuses what is longer than its context, of which it says nothing."""
+
+    async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+        if any(len(prompt) // BYTES_PER_TOKEN + output_tokens > 1600 for prompt in prompts):
+            raise StreamError("HTTP 400: maximum context length is 1600", 400)
+        return await super().together(prompts, output_tokens)
+
+
+async def test_an_untold_limit_of_the_context_is_found_out():
+    hidden = HIDDEN["dear sequences"]
+    replica = replica_of(hidden, max_context_tokens=1, tells_sequences=True)
+    engine = UntoldLimit(hidden, overhead_s=OVERHEAD_S, tick_s=TICK_S)
+    told = replace(replica, max_context_tokens=None)
+    measured = await Session(told, engine, Settings(), lambda *_: None).calibrate()
+    (note,) = [note for note in measured.notes if "refused" in note]
+    assert "maximum context length is 1600): they go up to 1,363; give --max-prompt" in note
+    assert not any(note.startswith("failed") for note in measured.notes)
+    assert max(point.uncached_tokens for point in measured.prefills) > 1000
+
+
+async def test_an_engine_that_refuses_short_prompts_is_quoted():
+    class Refuses(VirtualEngine):
+        async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+            if self.asked:
+                raise StreamError("HTTP 400: no", 400)
+            return await super().together(prompts, output_tokens)
+
+    hidden = HIDDEN["dear sequences"]
+    replica = replica_of(hidden, max_context_tokens=2048, tells_sequences=True)
+    session = Session(replica, Refuses(hidden), Settings(), lambda *_: None)
+    with pytest.raises(CalibrationError, match="cannot be measured: HTTP 400: no"):
+        await session.calibrate()
 
 
 class SilentEngine(VirtualEngine):

@@ -30,6 +30,7 @@ def test_a_tier_alone_leaves_the_others_without_targets():
         (["ttft"], "'ttft' is no target"),
         (["itl=5ms"], "'itl=5ms' is no target (ttft, tpot, e2e, share)"),
         (["ttft=fast"], "ttft is 'fast'; give a duration"),
+        (["ttft=2000,tpot=50"], "ttft is '2000'; give its unit, as in 2000ms or 2000s"),
         (["ttft=0s"], "give more than 0 seconds"),
         (["ttft=1s,ttft=2s"], "ttft is given twice"),
         (["share=100%"], "give a share below 100%"),

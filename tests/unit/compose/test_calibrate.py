@@ -115,6 +115,35 @@ def test_a_shipped_profile_is_checked_by_its_name(
     assert shipped in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("factor", "said"), [(0.8, "less"), (1.2, "longer")])
+def test_an_engine_that_changed_by_a_fifth_fails_its_check(
+    written: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    factor: float,
+    said: str,
+):
+    was = HIDDEN.latency
+    terms = {term: getattr(was, term) * factor for term in TERMS}
+    stand_in(monkeypatch, replace(HIDDEN, latency=replace(was, **terms)))
+    assert main(["calibrate", URL, "--check", str(written)]) == 1
+    assert re.search(
+        rf"prefill takes \d\d% {said} than it says, decode \d\d% {said} than it says",
+        capsys.readouterr().err,
+    )
+
+
+def test_a_check_tells_what_else_has_changed(
+    written: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    stand_in(monkeypatch, replace(HIDDEN, kv_capacity_tokens=4096), model="other")
+    assert main(["calibrate", URL, "--check", str(written)]) == 0
+    said = capsys.readouterr().err
+    assert "note: the profile is of model m, the engine serves other" in said
+    assert "has a KV cache of 8,192 tokens, the engine a KV cache of 4,096 tokens" in said
+    assert "has a context of" not in said
+
+
 def test_a_profile_of_another_engine_fails_its_check(
     engine: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):

@@ -80,6 +80,10 @@ def _written(folder: Path, text: str) -> Path:
         ("name: x\nper_step_s: -1\nper_prefill_token_s: 1\n", "line 2: per_step_s: is -1"),
         ("name: x\nper_step_s: 1\nper_prefill_token_s: 0\n", "are both 0"),
         ("[]", "expected a mapping"),
+        (
+            "name: x\nper_step_s: 14\nper_prefill_token_s: 1.0e-5\n",
+            "per_step_s: is 14 s, and no engine takes more than 10 s for a step: write seconds",
+        ),
     ],
 )
 def test_a_file_that_is_wrong_says_where(text: str, message: str, tmp_path: Path):

@@ -1,12 +1,15 @@
 """The scripted timing source on a clock of the test's own."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from headrace.compose.engine import Modelled, parse_script, timing_of
+from headrace.config.profile_file import save
 from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.timing import Generation
+from headrace.engine_model.measured import MeasuredProfile
 
 
 class Ignored:
@@ -140,3 +143,16 @@ def test_options_that_contradict_each_other(
 def test_a_wrong_script_says_what_is_wrong(text: str, said: str):
     with pytest.raises(ValueError, match=said):
         parse_script(text)
+
+
+def test_an_engine_of_a_measured_profile_takes_as_long_a_context_as_the_measured_one(
+    tmp_path: Path,
+):
+    file = tmp_path / "measured.yaml"
+    known = MeasuredProfile(
+        "x", 0.01, 1e-4, max_context_tokens=2048, kv_capacity_tokens=8192, max_sequences=4
+    )
+    save(file, known)
+    timing = timing_of(None, str(file), None, None)
+    assert isinstance(timing, Modelled)
+    assert timing.settings("m", 128).max_context_tokens == 2048
