@@ -79,6 +79,7 @@ def work(job: Job, line: Connection, others: Sequence[Connection]) -> None:
     """The whole life of a worker process. `others` are ends it inherited and has no use for."""
     # Ctrl-C reaches all processes of a terminal: the parent says what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the parent ends it
     for other in others:
         other.close()
     _allow_many_files()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,11 @@ def _bench(options: argparse.Namespace) -> int:
 
     given = {name: value for name, value in vars(options).items() if name != "run"}
     given["slo"] = tuple(given["slo"])
+    # How a job of Kubernetes and `timeout` end a command: the report so far, as with Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return bench(BenchOptions(**given), Terminal())
     except BenchError as error:
         return refuse(str(error))
+    finally:
+        signal.signal(signal.SIGTERM, before)

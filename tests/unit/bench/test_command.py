@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -283,7 +283,14 @@ def _recording() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         loop.close()
 
 
-def test_ctrl_c_reports_what_there_is(engine: EngineProcess, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("kill", "number"),
+    # A terminal sends it to all of them, Kubernetes to the command alone.
+    [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)],
+)
+def test_a_command_that_is_ended_reports_what_there_is(
+    engine: EngineProcess, tmp_path: Path, kill: Callable[[int, int], None], number: int
+):
     raw = tmp_path / "raw.jsonl"
     line = (*HEADRACE, "bench", engine.url, "--rate", "40", "--duration", "10m", "--raw", str(raw))
     with subprocess.Popen(
@@ -293,7 +300,7 @@ def test_ctrl_c_reports_what_there_is(engine: EngineProcess, tmp_path: Path):
             assert process.stderr is not None
             assert "40 requests/s" in process.stderr.readline()
             time.sleep(1.0)
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+            kill(process.pid, number)
             out, err = process.communicate(timeout=HANG_S)
         finally:
             process.kill()
