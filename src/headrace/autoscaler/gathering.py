@@ -22,6 +22,9 @@ _ORDER = (Phase.DRAINING, Phase.READY, Phase.STARTING, Phase.FAILING, Phase.UNSC
 """Where gateways differ, the first of these that any of them sees: whoever drains it means it, and
 one that is ready for some can serve."""
 
+LATER_S = 30.0
+"""What a clock may be set back by without a report being of a time that nobody knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -45,6 +48,10 @@ class Gathering:
         self.expected = tuple(gateways)
         self._told = {name: told for name, told in self._told.items() if name in self.expected}
         self.failures = {name: why for name, why in self.failures.items() if name in self.expected}
+
+    def knows(self, gateway: str) -> bool:
+        """Whether it has told anything yet."""
+        return gateway in self._told
 
     def take(self, gateway: str, report: ScalingReport, now: float) -> None:
         """A gateway told something."""
@@ -78,8 +85,8 @@ class Gathering:
         gateways, seen = list[GatewayReport](), list[ReplicaObservation]()
         for gateway in self.expected:
             told = self._told.get(gateway)
-            if told is None:
-                continue
+            if told is None or told.received_s > now + LATER_S:
+                continue  # of later than now: the clock was set back, and its age is not known
             for each in told.report.pools:
                 if each.pool == pool:
                     age_s = max(0.0, now - told.received_s)

@@ -54,6 +54,8 @@ class ScaledPool:
         """Those that differ from the one before, the newest last."""
         self.changes = 0
         """How many differed."""
+        self.fault = ""
+        """Why the last decision failed, if it did: a mistake of ours."""
         self.observation: PoolObservation | None = None
         self.history: Sequence[DemandSample] = ()
         """Demand before the first decision; learned from with it, and then forgotten."""
@@ -94,7 +96,8 @@ class ScaledPool:
 
     def is_due(self, seen: PoolObservation, now: float) -> bool:
         """Whether it should be decided now: it is time, or requests wait and nobody comes."""
-        if self.plan is None or now >= self.plan.next_tick_s:
+        # Decided later than now: the clock was set back.
+        if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
             return True
         waiting = any(each.held_requests > 0.0 for each in seen.gateways)
         return waiting and self.plan.replicas == 0
@@ -120,12 +123,17 @@ class ScaledPool:
         """The plan, and the value for an HPA with this tolerance; None while it is not known, also
         if no newer one was made when it was due: then something is wrong here.
         """
-        plan, seen = self.plan, self.observation
-        if plan is None or seen is None or not plan.complete:
-            return None
-        if now - plan.next_tick_s > self.scaler.settings.stale_s:
+        plan = self.plan
+        if plan is None or not self.is_known(now):
             return None
         return plan, hpa_value(plan.replicas, self.present(), tolerance)
+
+    def is_known(self, now: float) -> bool:
+        """Whether what is wanted is known, and lately."""
+        plan = self.plan
+        if plan is None or not plan.complete:
+            return False
+        return now - plan.next_tick_s <= self.scaler.settings.stale_s
 
     def present(self) -> int:
         """Replicas that are there or ordered and do not leave."""
@@ -134,7 +142,7 @@ class ScaledPool:
     def _read_calendar(self, now: float) -> None:
         """Tell the scaler the floors of the next day, now and then."""
         read_s = self._calendar_read_s
-        if self._calendar and (read_s is None or now - read_s >= CALENDAR_EVERY_S):
+        if self._calendar and (read_s is None or not 0.0 <= now - read_s < CALENDAR_EVERY_S):
             self._calendar_read_s = now
             schedule = floors(self._calendar, now, CALENDAR_AHEAD_S)
             self.scaler.settings = replace(self.scaler.settings, schedule=schedule)

@@ -69,6 +69,7 @@ class ScalerHost:
         self._folder = folder
         self._terminal = terminal
         self._wanted: dict[str, int] = {}
+        self._unknown = frozenset[str]()
         self._state = None if section.state_file is None else StateFile(folder / section.state_file)
         pools = [
             _scaled_pool(name, scaling, actuators.get(name))
@@ -204,18 +205,26 @@ class ScalerHost:
             return frozenset()
         try:
             kept = self._state.read()
-            found = [name for name in self.autoscaler.scaled if name in kept]
-            for name in found:
-                self.autoscaler.scaled[name].scaler.restore(kept[name])
-            return frozenset(found)
         except StateFileError as error:
             self._terminal.problem(f"{error}; the scaler begins anew")
-        except (KeyError, TypeError, ValueError) as error:
-            path = self._state.path
+            return frozenset()
+        there = [pool for name, pool in self.autoscaler.scaled.items() if name in kept]
+        return frozenset(pool.name for pool in there if self._goes_on(pool, kept[pool.name]))
+
+    def _goes_on(self, pool: ScaledPool, kept: dict[str, Any]) -> bool:
+        """Whether a pool could go on from what was kept of it; if not, nothing of it is used."""
+        assert self._state is not None
+        scaler = pool_scaler(pool.scaler.settings, pool.scaler.figures)
+        try:
+            scaler.restore(kept)
+        except Exception as error:  # noqa: BLE001 - whatever another version or a torn file holds
             self._terminal.problem(
-                f"{path} is of another version ({error!r}); the scaler begins anew"
+                f"{self._state.path}: what is kept of pool {pool.name} is of another version "
+                f"({error!r}); the pool begins anew"
             )
-        return frozenset()
+            return False
+        pool.scaler = scaler
+        return True
 
     def _store(self, state: dict[str, Any]) -> None:
         assert self._state is not None
@@ -229,6 +238,11 @@ class ScalerHost:
     def _on_change(self, pool: ScaledPool) -> None:
         plan, before = pool.plan, self._wanted.get(pool.name)
         assert plan is not None
+        if plan.complete is (pool.name in self._unknown):
+            self._unknown ^= {pool.name}
+            why = f"not known, so nothing is lowered: {next(iter(plan.holds), '')}"
+            told = "known again" if plan.complete else why
+            self._terminal.status(f"pool {pool.name}: demand is {told}")
         if plan.replicas == before:
             return
         self._wanted[pool.name] = plan.replicas

@@ -148,6 +148,11 @@ class DemandMeter:
         self._seen_s = now
 
     @property
+    def seen_s(self) -> float | None:
+        """When it last took an observation; None before the first."""
+        return self._seen_s
+
+    @property
     def held_requests(self) -> float:
         """Requests that wait at gateways."""
         return sum(gateway.held_requests for gateway in self._counted())

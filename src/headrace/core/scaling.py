@@ -36,6 +36,8 @@ from headrace.core.signals import opinions
 KNOWS_AFTER_S = 300.0
 """A scaler that has just started does not lower anything before it has seen demand for so long: a
 quiet minute is no reason to take down a fleet."""
+WENT_BACK_S = 30.0
+"""A clock that is set back by no more only stands still for so long."""
 LOST_SHARE = 0.5
 """Of the ready replicas gone from one look to the next without an order: not to be believed."""
 
@@ -103,7 +105,12 @@ class PoolScaler:
         self._fits_since_s: float | None = None
 
     def tick(self, observation: PoolObservation, now: float) -> ScalePlan:
-        """Decide anew. `now` is the observation's clock; it does not go back."""
+        """Decide anew. `now` is the observation's clock; where it was set back, demand is not known
+        for a while, as after a first start.
+        """
+        seen_s = self._demand.seen_s
+        if seen_s is not None and now < seen_s - WENT_BACK_S:
+            self._rewind()
         troubles = self._take(observation, now)
         view = self._view(observation, now)
         told = opinions(view)
@@ -178,6 +185,17 @@ class PoolScaler:
             self._forecaster.restore(state["forecast"])
 
     # ---- what is known
+
+    def _rewind(self) -> None:
+        """Forget what has a time that is still to come. The number stays, and what was learned of
+        demand, engines and their starts.
+        """
+        number, usable = self._hysteresis.number, self._demand.usable
+        self._demand, self._misses, self._hysteresis = DemandMeter(), MissLog(), Hysteresis()
+        self._demand.usable, self._hysteresis.number = usable, number
+        self._fits_since_s = None
+        self._counts.clear()
+        self._kv_marks.clear()
 
     def _take(self, observation: PoolObservation, now: float) -> list[str]:
         """Learn from an observation; the answer says what is missing in it."""

@@ -345,3 +345,69 @@ async def test_metrics_say_what_is_wanted_and_by_whom():
     assert rows["headrace_scaling_gateway_up", "gw-1"] == 0.0
     assert rows["headrace_scaling_known", "llama"] == 0.0  # one gateway never told anything
     assert ("headrace_scaling_published_replicas", "llama") not in rows
+
+
+async def test_a_clock_that_is_set_back_stops_nothing():
+    told = report(pool_report(*(replica(f"r{n}") for n in range(3))))
+    world = World(told, told)
+    await world.look()
+    await world.look(15.0)
+    ticks, stored = world.autoscaler.ticks, len(world.stored)
+    await world.look(-7200.0)
+    assert world.autoscaler.ticks > ticks
+    assert len(world.stored) > stored
+    await world.look(15.0)
+    assert world.value() == 3.0
+
+
+async def test_a_gateway_that_is_silent_since_before_a_clock_was_set_back_is_missing():
+    told = report(pool_report(*(replica(f"r{n}") for n in range(3))))
+    world = World(told, told)
+    await world.look()
+    world.sources[1].told = None
+    await world.look(-7200.0)
+    assert world.value() is None
+    plan = world.pool.plan
+    assert plan is not None
+    assert plan.holds[0] == "gateway gw-1: no report"
+
+
+async def test_a_pool_that_can_not_be_decided_is_not_called_known_and_told_once(
+    monkeypatch, caplog
+):
+    world = World(report(pool_report(replica("r1"))), stale_s=30.0)
+    await world.look()
+
+    def fail(*_: object) -> ScalePlan:
+        raise TypeError
+
+    monkeypatch.setattr(type(world.scaler), "tick", fail)
+    for _ in range(10):
+        await world.look(15.0)
+    assert world.value() is None
+    text = await metrics_of(world)
+    assert 'headrace_scaling_known{pool="llama"} 0.0' in text
+    assert sum("could not be decided" in each.message for each in caplog.records) == 1
+
+
+async def test_a_gateway_that_never_answered_is_named_in_the_log_once(caplog):
+    world = World(None)
+    await world.look()
+    await world.look(1.0)
+    said = [each.getMessage() for each in caplog.records]
+    assert said == ["gateway gw-0 tells nothing: gw-0 does not answer"]
+
+
+async def test_the_pool_of_the_path_is_the_one_that_is_told():
+    world = World(report(pool_report(replica("r1"))))
+    await world.look()
+    transport = httpx.ASGITransport(make_scaler_app(world.autoscaler))
+    async with httpx.AsyncClient(transport=transport, base_url="http://scaler") as client:
+        assert (await client.get("/api/v1/scaler/llama?pool=other")).json()["pool"] == "llama"
+        assert (await client.get("/api/v1/scaler/other?pool=llama")).status_code == 404
+
+
+async def metrics_of(world: World) -> str:
+    transport = httpx.ASGITransport(make_scaler_app(world.autoscaler))
+    async with httpx.AsyncClient(transport=transport, base_url="http://scaler") as client:
+        return (await client.get("/metrics")).text

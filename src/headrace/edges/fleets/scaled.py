@@ -178,12 +178,18 @@ class ScaledFleet:
             missing += not self._wake(name)
         for name in plan.drain:
             self._leave(name)
-        may_order = self._clock() >= self._again_s
+        may_order = self._may_order()
         for _ in range(max(0, missing)):
             if not self._stay() and not self._turn_back() and may_order:
                 name = self._order(joins=True)
                 self._notice(name, f"replica {name} is started")
         self._keep_standby()
+
+    def _may_order(self) -> bool:
+        """Not within `max_restart_delay` of a replica that could not be had; a wait that is longer
+        is of a clock that was set back.
+        """
+        return not 0.0 < self._again_s - self._clock() <= self._order_delay_s
 
     def _order(self, *, joins: bool) -> str:
         name = self._fleet.order()
@@ -288,7 +294,7 @@ class ScaledFleet:
         # One that drains will stand by; until then it is as near, for it may stay.
         drain = sum(member.phase is Phase.DRAINING for member in self._members.values())
         missing = self._standby - len(standby) - drain
-        for _ in range(missing if self._clock() >= self._again_s else 0):
+        for _ in range(missing if self._may_order() else 0):
             name = self._order(joins=False)
             self._notice(name, f"replica {name} is started as a standby")
 

@@ -352,3 +352,33 @@ def test_settings_may_change_between_ticks():
     world.scaler.settings = replace(SETTINGS, max_replicas=5)
     assert world.step().replicas == 5
     assert isinstance(world.scaler.settings, ScalingSettings)
+
+
+@pytest.mark.parametrize("back_s", [3600.0, 400 * 86_400.0])
+def test_a_clock_that_is_set_back_lowers_nothing_and_what_comes_is_seen(back_s):
+    rates = [BUSY]
+    world = World(lambda _now: rates[0])
+    world.now = 500 * 86_400.0
+    world.run(3600.0)
+    number = world.plan.replicas
+    world.now -= back_s
+    rates[0] = QUIET
+    world.run(300.0)
+    assert world.plan.replicas == number
+    assert world.plan.complete
+    rates[0] = 1.5 * BUSY
+    world.run(600.0)
+    assert world.plan.replicas > 1.3 * number
+    rates[0] = QUIET
+    world.run(3600.0)
+    assert world.plan.replicas < number
+
+
+def test_a_forecast_of_a_clock_that_was_far_ahead_goes_on_learning():
+    world = World(lambda _now: BUSY)
+    world.now = 500 * 86_400.0
+    world.run(3600.0)
+    world.now -= 400 * 86_400.0
+    known = world.scaler.state()["forecast"]["minutes"]
+    world.run(3600.0)
+    assert world.scaler.state()["forecast"]["minutes"] > known + 30.0
