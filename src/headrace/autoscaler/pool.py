@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from headrace.autoscaler.gathering import Gathering
@@ -17,10 +17,13 @@ from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObs
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import PoolReport
 from headrace.core.scaling_settings import ScalingSettings
+from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry, floors
 
 MOST_KEPT = 240
 """Plans that are remembered for `headrace why --scaling`."""
+LEARNED_AT_ONCE = 10
+"""Minutes of the past that are learned from before others have their turn: some milliseconds."""
 CALENDAR_EVERY_S = 3600.0
 CALENDAR_AHEAD_S = 86_400.0
 """Floors are worked out once an hour, for a day: far more than any cold start."""
@@ -57,8 +60,6 @@ class ScaledPool:
         self.fault = ""
         """Why the last decision failed, if it did: a mistake of ours."""
         self.observation: PoolObservation | None = None
-        self.history: Sequence[DemandSample] = ()
-        """Demand before the first decision; learned from with it, and then forgotten."""
         self._figures = scaler.figures
         self._orders = Orders()
         self._calendar = calendar
@@ -104,8 +105,6 @@ class ScaledPool:
 
     def decide(self, seen: PoolObservation, now: float) -> bool:
         """Decide and carry it out; whether what is wanted is another thing than before."""
-        if self.history:
-            self._look_back()
         self._read_calendar(now)
         before, plan = self.plan, self.scaler.tick(seen, now)
         self.plan = plan
@@ -147,13 +146,23 @@ class ScaledPool:
             schedule = floors(self._calendar, now, CALENDAR_AHEAD_S)
             self.scaler.settings = replace(self.scaler.settings, schedule=schedule)
 
-    def _look_back(self) -> None:
-        """Learn from history. It is told in requests and tokens; what load that was follows from
-        what an engine does, which must be known by now.
+    @property
+    def engines_known(self) -> bool:
+        """Whether requests and tokens can be told in replicas already."""
+        return self.scaler.figures.latency is not NOT_LEARNED
+
+    def look_back(self, history: Sequence[DemandSample]) -> Iterator[None]:
+        """Learn from the demand of the past, oldest first, a little with each step; decisions in
+        between are made without it. The engines must be known.
         """
-        history, self.history = self.history, ()
-        if self.scaler.figures.latency is not NOT_LEARNED:
-            self.scaler.learn(history)
+        learned = pool_scaler(self.scaler.settings, self.scaler.figures)
+        for begin in range(0, len(history), LEARNED_AT_ONCE):
+            learned.learn(history[begin : begin + LEARNED_AT_ONCE])
+            yield
+        state = {**self.scaler.state(), "forecast": learned.state()["forecast"]}
+        again = pool_scaler(self.scaler.settings, self.scaler.figures)
+        again.restore(state)
+        self.scaler = again
 
     def _learn(self, reports: Sequence[PoolReport]) -> None:
         """Use what gateways believe of the engines now: the first profile that any of them has,

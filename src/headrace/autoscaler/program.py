@@ -17,6 +17,7 @@ from headrace.autoscaler.pool import ScaledPool
 from headrace.autoscaler.ports import Finder, ReportSource, SourceError
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.autoscaler.tolerance import HpaValue
+from headrace.core.demand_history import DemandSample
 from headrace.core.scaling_plan import ScalePlan
 
 _log = logging.getLogger(__name__)
@@ -97,6 +98,16 @@ class Autoscaler:
         while True:
             await self.ask(source)
             await asyncio.sleep(self._settings.interval_s)
+
+    async def remember(self, name: str, history: Sequence[DemandSample]) -> None:
+        """Learn from the demand on a pool in the past, oldest first, as soon as its engines are
+        known; beside everything else.
+        """
+        pool = self.scaled[name]
+        while not pool.engines_known:  # noqa: ASYNC110 - any report may tell it
+            await asyncio.sleep(self._settings.interval_s)
+        for _ in pool.look_back(history):
+            await asyncio.sleep(0)
 
     async def ask(self, source: ReportSource) -> None:
         """Read one gateway and take what it tells."""

@@ -89,6 +89,8 @@ class ScalerHost:
         self._keda: KedaServer | None = None
         self._restored: frozenset[str] = frozenset()
         self._task: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._write_problem = ""
 
     async def start(self) -> None:
         """Go on from what was kept, answer KEDA and begin. Raises StartError."""
@@ -102,7 +104,9 @@ class ScalerHost:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            await self._written()  # what was begun; then the last
             self.autoscaler.store()
+            await self._written()
         if self._keda is not None:
             await self._keda.stop()
 
@@ -162,8 +166,12 @@ class ScalerHost:
         return server
 
     async def _run(self) -> None:
-        await self._look_back()
-        await self.autoscaler.run()
+        source = _history_of(self._section, self._folder)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.autoscaler.run())
+            for name in self.autoscaler.scaled:
+                if source is not None and name not in self._restored:
+                    group.create_task(self._look_back(source, name))
 
     # ------------------------------------------------------------ what is kept
 
@@ -181,23 +189,21 @@ class ScalerHost:
 
         return MinuteLog(keep)
 
-    async def _look_back(self) -> None:
-        """Read the demand of the past, for pools of which nothing else was kept."""
-        source = _history_of(self._section, self._folder)
-        if source is None:
-            return
-        for name, pool in self.autoscaler.scaled.items():
-            if name in self._restored:
-                continue
-            try:
-                async with asyncio.timeout(HISTORY_S):
-                    pool.history = await source.read(name, time.time())
-            except (SourceError, TimeoutError) as error:
-                reason = str(error) or f"history: no answer within {HISTORY_S:g} s"
-                self._terminal.problem(f"{reason}; pool {name} begins without its past")
-            else:
-                told = counted(len(pool.history), "minute")
-                self._terminal.status(f"pool {name}: {told} of history read")
+    async def _look_back(self, source: FileHistory | PrometheusHistory, name: str) -> None:
+        """Learn from the demand of the past on a pool of which nothing else was kept, while it is
+        scaled already.
+        """
+        try:
+            async with asyncio.timeout(HISTORY_S):
+                history = await source.read(name, time.time())
+            told = counted(len(history), "minute")
+            self._terminal.status(f"pool {name}: {told} of history read")
+            await self.autoscaler.remember(name, history)
+        except (SourceError, TimeoutError) as error:
+            reason = str(error) or f"history: no answer within {HISTORY_S:g} s"
+            self._terminal.problem(f"{reason}; pool {name} begins without its past")
+        except Exception as error:  # noqa: BLE001 - figures no engine could have had
+            self._terminal.problem(f"history: {error!r}; pool {name} begins without its past")
 
     def _restore(self) -> frozenset[str]:
         """Go on from what was kept; the names of the pools of which something was."""
@@ -227,11 +233,24 @@ class ScalerHost:
         return True
 
     def _store(self, state: dict[str, Any]) -> None:
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write(state), name="store")
+
+    async def _write(self, state: dict[str, Any]) -> None:
+        """Beside everything else: a disk may take long."""
         assert self._state is not None
         try:
-            self._state.write(state)
+            await asyncio.to_thread(self._state.write, state)
         except StateFileError as error:
-            self._terminal.problem(str(error))
+            if str(error) != self._write_problem:
+                self._terminal.problem(f"{error}; what is learned is lost at a restart")
+            self._write_problem = str(error)
+        else:
+            self._write_problem = ""
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await self._writing
 
     # ------------------------------------------------------------ what is told
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from headrace.autoscaler import history
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.ports import SourceError
@@ -152,3 +153,25 @@ def test_gateways_that_have_gone_are_forgotten_and_one_that_is_back_begins_anew(
     assert list(log._totals["p"]) == ["stays"]
     log.look("p", [told("stays", 25), told("gone", 500)], 1500.0)
     assert kept[-1].requests == 1.0
+
+
+async def test_of_a_file_that_grows_too_long_the_newest_stay(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(history, "MAX_FILE_BYTES", 2000)
+    file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
+    for minute in range(200):
+        file.keep("p", DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0))
+        assert file.path.stat().st_size <= 2000
+    found = [each.begins_s for each in await file.read("p", 20_000.0)]
+    assert found[-1] == 60.0 * 199
+    assert found == [60.0 * minute for minute in range(200 - len(found), 200)]
+    assert len(found) >= 7
+
+
+async def test_of_a_file_that_is_too_long_already_the_newest_are_read(tmp_path: Path, monkeypatch):
+    file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
+    for minute in range(100):
+        file.keep("p", DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0))
+    monkeypatch.setattr(history, "MAX_FILE_BYTES", 1000)
+    found = [each.begins_s for each in await file.read("p", 20_000.0)]
+    assert found[-1] == 60.0 * 99
+    assert 5 <= len(found) <= 12

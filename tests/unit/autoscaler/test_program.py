@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
+from headrace.core.demand_history import DemandSample
 from headrace.core.scaling_observation import Phase, ReplicaObservation, StandbyWakes
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import ScalingReport
@@ -411,3 +413,46 @@ async def metrics_of(world: World) -> str:
     transport = httpx.ASGITransport(make_scaler_app(world.autoscaler))
     async with httpx.AsyncClient(transport=transport, base_url="http://scaler") as client:
         return (await client.get("/metrics")).text
+
+
+def past(minutes: int) -> list[DemandSample]:
+    """Demand that swings by the quarter of an hour, 100,000 minutes before the world's now."""
+    return [
+        DemandSample(
+            900_000.0 + 60.0 * n, 60.0, 600.0 + 300.0 * (n // 15 % 2), 3e5, 6e4 * (1 + n // 15 % 2)
+        )
+        for n in range(minutes)
+    ]
+
+
+async def test_the_past_is_learned_beside_decisions_and_as_if_at_once():
+    world = World(report(pool_report(replica("r1"))))
+    await world.look()
+    learning = asyncio.create_task(world.autoscaler.remember("llama", past(500)))
+    await asyncio.sleep(0)
+    await world.look(15.0)
+    assert world.autoscaler.ticks == 2
+    assert not learning.done()
+    await learning
+    at_once = pool_scaler(world.scaler.settings, world.scaler.figures)
+    at_once.learn(past(500))
+    assert world.pool.scaler.state()["forecast"] == at_once.state()["forecast"]
+    assert world.pool.scaler.state()["demand"] == world.scaler.state()["demand"]
+    await world.look(15.0)
+    assert world.value() == 1.0
+
+
+async def test_the_past_is_kept_until_engines_are_known():
+    unknown = replace(pool_report(replica("r1")), latency=None)
+    world = World(report(unknown))
+    world.autoscaler = Autoscaler(
+        [world.pool], world.sources, GatheringSettings(interval_s=0.001), clock=lambda: world.now
+    )
+    await world.look()
+    learning = asyncio.create_task(world.autoscaler.remember("llama", past(100)))
+    await asyncio.sleep(0.02)
+    assert not learning.done()
+    world.sources[0].told = report(pool_report(replica("r1")))
+    await world.look(15.0)
+    await learning
+    assert world.pool.scaler.state()["forecast"]["minutes"] > 90.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,31 @@ async def test_a_pool_whose_state_cannot_be_used_begins_anew_and_the_others_go_o
     [line] = [line for line in heard.lines if "another version" in line]
     assert told in line
     assert "pool a" in line
+
+
+async def test_a_history_that_does_not_answer_keeps_nobody_waiting(tmp_path, monkeypatch):
+    class Silent:
+        async def read(self, _pool: str, _now: float):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("headrace.compose.scaler._history_of", lambda *_: Silent())
+    scaler, _ = host(tmp_path)
+    await scaler.start()
+    async with asyncio.timeout(60.0):
+        while scaler.autoscaler.value_of("b", 0.1) is None:
+            await asyncio.sleep(0.01)
+    await scaler.stop()
+
+
+async def test_a_state_that_cannot_be_written_is_told_once(tmp_path):
+    scaler, heard = host(tmp_path / "nowhere")
+    await scaler.start()
+    for _ in range(3):
+        scaler.autoscaler.store()
+        await asyncio.sleep(0.05)
+    await scaler.stop()
+    [line] = [line for line in heard.lines if "cannot be written" in line]
+    assert "No such file or directory" in line
 
 
 async def test_it_says_once_when_demand_is_not_known_and_when_it_is_again(tmp_path, monkeypatch):
