@@ -194,11 +194,11 @@ class LocalFleet:
             except (ReplicaStartError, OSError) as error:
                 ready_s = 0.0
                 failed_starts += 1
-                self._on_event(ReplicaDown(name, str(error)))
                 if not first_ready.done() and failed_starts >= self._keep.max_failed_starts:
                     what = f"failed to start {failed_starts} times: {error}"
                     self._give_up(name, first_ready, what)
                     return
+                self._on_event(ReplicaDown(name, str(error)))
             await asyncio.sleep(delay.after(ready_s))
 
     def _give_up(self, name: str, first_ready: asyncio.Future[None], what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -64,8 +65,7 @@ class ReplicaProcess:
                 process = await asyncio.shield(starting)
             except asyncio.CancelledError:  # it may be there already: nobody else would end it
                 process = await starting
-                process.kill()
-                await process.wait()
+                await cls(process, launch, log_path).end(0.0)
                 raise
         return cls(process, launch, log_path)
 
@@ -99,16 +99,21 @@ class ReplicaProcess:
         return f"killed by {signal.Signals(-status).name}"
 
     async def end(self, grace_s: float) -> None:
-        """SIGTERM, then SIGKILL for what still runs after `grace_s`; returns when it is gone."""
-        if self._process.returncode is not None:
-            return
-        self._process.terminate()
-        try:
-            async with asyncio.timeout(grace_s):
+        """SIGTERM, then SIGKILL for what still runs after `grace_s`; returns when it is gone.
+
+        What it has started and left behind, as a shell script does, is killed then.
+        """
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                async with asyncio.timeout(grace_s):
+                    await self._process.wait()
+            except TimeoutError:
+                self._process.kill()
                 await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        # Its session is a process group of its own, which keeps its number while anybody is in it.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _reported_url(self) -> str:
         assert self._process.stdout is not None

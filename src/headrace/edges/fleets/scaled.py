@@ -381,6 +381,8 @@ class ScaledFleet:
             case ReplicaLost(name, reason):
                 self.refused = f"replica {name} {reason}"
                 self._again_s = self._clock() + self._order_delay_s
+                self._trouble(name, reason)
+                self._notice(name, f"replica {name} is given up: it {reason}")
                 self._retire(member)
 
     def _down(self, member: _Member, reason: str) -> None:

@@ -403,6 +403,10 @@ async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
     pool.fleet.start(1)
     await pool.until(lambda: bool(pool.fleet.refused))
     assert "failed to start 2 times: exited with status 3: no GPU" in pool.fleet.refused
+    down, given_up, gone = pool.lines
+    assert down.endswith("it is started again")
+    assert given_up.startswith("replica emu-0 is given up: it failed to start 2 times: exited")
+    assert gone == "replica emu-0 is gone"
     assert pool.phases() == {}
     pool.plan(1, order=1)
     assert pool.phases() == {}  # not at once: it would only fail again
@@ -411,6 +415,30 @@ async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
     # Which name it gets is open: the one given up may still be ending.
     assert list(pool.phases().values()) == [Phase.STARTING]
     await pool.fleet.close()
+
+
+@pytest.mark.parametrize("end", ["by us", "by itself"])
+async def test_what_a_script_leaves_behind_ends_with_it(tmp_path: Path, monkeypatch, end: str):
+    left = tmp_path / "left"
+    pids = spawned_pids(monkeypatch)
+    pool = Pool(tmp_path, ("sh", "-c", f'"$@" & echo $! >> {left}; wait', "sh", *ENGINE))
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    pid = int(left.read_text())
+    if end == "by itself":
+        os.kill(pids[0], signal.SIGKILL)
+    else:
+        pool.plan(0, drain=("emu-0",))
+    await pool.until(lambda: not is_running(pid))
+    await pool.fleet.close()
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is there and no zombie that only its parent's end waits for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize(
