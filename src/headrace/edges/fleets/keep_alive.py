@@ -32,7 +32,7 @@ class KeepAlive:
     log_dir: Path | None = None
     """Where replicas log; None means `logs` in the cache folder."""
     max_log_bytes: int = 4 * 1024 * 1024
-    """A log that has grown longer is emptied at the next start of its replica."""
+    """A log that has grown longer is emptied, also while its replica runs."""
 
 
 class LocalReplicas(Protocol):

@@ -16,6 +16,7 @@ import pytest
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_plan import ScalePlan
+from headrace.edges.fleets import replica_process
 from headrace.edges.fleets.command import CommandReplicas, CommandSettings
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.local import ReplicaUp
@@ -76,7 +77,11 @@ class Pool:
     """A scaled fleet with what it told, and requests in flight that a test sets."""
 
     def __init__(
-        self, folder: Path, command: tuple[str, ...] = ENGINE, sleeper: Sleeper | None = None
+        self,
+        folder: Path,
+        command: tuple[str, ...] = ENGINE,
+        sleeper: Sleeper | None = None,
+        max_log_bytes: int = 1_000_000,
     ) -> None:
         self.told: list[Event] = []
         self.lines: list[str] = []
@@ -86,6 +91,7 @@ class Pool:
             log_dir=folder,
             max_failed_starts=2,
             first_restart_delay_s=0.05,
+            max_log_bytes=max_log_bytes,
         )
         self.fleet = ScaledFleet(
             CommandReplicas(settings),
@@ -414,6 +420,18 @@ async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
     pool.plan(1, order=1)
     # Which name it gets is open: the one given up may still be ending.
     assert list(pool.phases().values()) == [Phase.STARTING]
+    await pool.fleet.close()
+
+
+async def test_the_log_of_one_that_runs_does_not_grow_for_ever(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(replica_process, "LOG_LOOK_S", 0.02)
+    talk = "while :; do echo 0123456789; sleep 0.001; done"
+    pool = Pool(tmp_path, ("sh", "-c", f'({talk}) & exec "$@"', "sh", *ENGINE), max_log_bytes=1000)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    log = tmp_path / "emu-0.log"
+    await pool.until(lambda: log.stat().st_size > 1000)
+    await pool.until(lambda: log.stat().st_size < 1000)
     await pool.fleet.close()
 
 
