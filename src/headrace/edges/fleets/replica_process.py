@@ -146,6 +146,10 @@ class ReplicaProcess:
     async def _is_healthy(self, url: str) -> bool:
         if self._process.returncode is not None:
             raise ReplicaStartError(await self._post_mortem())
+        return await self.answers(url)
+
+    async def answers(self, url: str) -> bool:
+        """Whether it says now that it is healthy."""
         try:
             answer = await fetch.get(
                 f"{url}{self._launch.health_path}",

@@ -26,8 +26,10 @@ from headrace.edges.fleets.keep_alive import LocalReplicas
 from headrace.edges.fleets.local import (
     FleetEvent,
     LocalFleet,
+    ReplicaAnswers,
     ReplicaDown,
     ReplicaLost,
+    ReplicaSilent,
     ReplicaUp,
 )
 from headrace.edges.fleets.readiness import Emit, Trouble, nobody
@@ -36,6 +38,7 @@ from headrace.edges.fleets.sleep_mode import Sleeper, SleepError, SleepRefusedEr
 Notice = Callable[[str, str], None]
 """Takes the name of a replica and one line about it, for the operator."""
 
+SILENT = "does not answer its health"
 _DRAIN_LOOK_S = 0.05
 """A draining replica is looked at so often."""
 
@@ -242,7 +245,8 @@ class ScaledFleet:
         member = self._members.get(name)
         if member is None or member.phase is Phase.DRAINING:
             return
-        if member.phase is Phase.READY:
+        busy = member.phase is Phase.FAILING and self._in_flight(name) > 0
+        if member.phase is Phase.READY or busy:
             member.phase = Phase.DRAINING
             self._report(member, ready=True)
             running = self._in_flight(name)
@@ -254,8 +258,9 @@ class ScaledFleet:
             self._retire(member)
 
     async def _drain(self, member: _Member) -> None:
-        deadline_s = self._clock() + self._pool.drain_s
-        while self._in_flight(member.name) and self._clock() < deadline_s:  # noqa: ASYNC110 - no event
+        clock = asyncio.get_running_loop().time
+        deadline_s = clock() + self._pool.drain_s
+        while self._in_flight(member.name) and clock() < deadline_s:  # noqa: ASYNC110 - no event
             await asyncio.sleep(_DRAIN_LOOK_S)
         member.task = None
         if self._in_flight(member.name) or len(self._standbys()) >= self._standby:
@@ -378,6 +383,16 @@ class ScaledFleet:
                     self._stand_by(member)
             case ReplicaDown(name, reason):
                 self._down(member, reason)
+            case ReplicaSilent(name):
+                self._trouble(name, SILENT)
+                self._notice(name, f"replica {name} {SILENT}")
+                if member.phase is Phase.READY:
+                    member.phase = Phase.FAILING
+                    self._report(member, ready=False)
+            case ReplicaAnswers(name):
+                self._notice(name, f"replica {name} answers again")
+                if member.phase is Phase.FAILING:
+                    self._join(member)
             case ReplicaLost(name, reason):
                 self.refused = f"replica {name} {reason}"
                 self._again_s = self._clock() + self._order_delay_s

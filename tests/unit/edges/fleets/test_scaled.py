@@ -16,7 +16,7 @@ import pytest
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_plan import ScalePlan
-from headrace.edges.fleets import replica_process
+from headrace.edges.fleets import local, replica_process
 from headrace.edges.fleets.command import CommandReplicas, CommandSettings
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.local import ReplicaUp
@@ -81,7 +81,9 @@ class Pool:
         folder: Path,
         command: tuple[str, ...] = ENGINE,
         sleeper: Sleeper | None = None,
+        *,
         max_log_bytes: int = 1_000_000,
+        silent_timeout_s: float = 120.0,
     ) -> None:
         self.told: list[Event] = []
         self.lines: list[str] = []
@@ -91,6 +93,8 @@ class Pool:
             log_dir=folder,
             max_failed_starts=2,
             first_restart_delay_s=0.05,
+            silent_timeout_s=silent_timeout_s,
+            stop_grace_s=0.5,
             max_log_bytes=max_log_bytes,
         )
         self.fleet = ScaledFleet(
@@ -420,6 +424,40 @@ async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
     pool.plan(1, order=1)
     # Which name it gets is open: the one given up may still be ending.
     assert list(pool.phases().values()) == [Phase.STARTING]
+    await pool.fleet.close()
+
+
+async def test_one_that_hangs_gets_nothing_and_comes_back_when_it_answers(pool: Pool, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_S", 0.02)
+    monkeypatch.setattr(replica_process, "_HEALTH_TIMEOUT_S", 0.2)
+    pids = spawned_pids(monkeypatch)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    os.kill(pids[0], signal.SIGSTOP)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.FAILING})
+    down = pool.told[-1]
+    assert isinstance(down, ReplicaChanged)
+    assert not down.ready
+    os.kill(pids[0], signal.SIGCONT)
+    await pool.ready("emu-0")
+    assert pool.lines[-2:] == [
+        "replica emu-0 does not answer its health",
+        "replica emu-0 answers again",
+    ]
+
+
+async def test_one_that_hangs_for_too_long_is_started_again(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_S", 0.02)
+    monkeypatch.setattr(replica_process, "_HEALTH_TIMEOUT_S", 0.1)
+    pids = spawned_pids(monkeypatch)
+    pool = Pool(tmp_path, silent_timeout_s=0.5)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    os.kill(pids[0], signal.SIGSTOP)
+    await pool.until(lambda: len(pids) > 1)
+    assert any("is down: did not answer its health for 0.5 s" in line for line in pool.lines)
+    await pool.ready("emu-0")
+    assert not is_running(pids[0])
     await pool.fleet.close()
 
 
