@@ -26,7 +26,7 @@ GET  /api/v1/scaler           pools, plans and why
 GET  /api/v1/scaler/{pool}    what KEDA's metrics-api trigger reads, at `value`
 GET  /metrics                 Prometheus metrics
 GET  /health                  this process runs
-GET  /ready                   the demand on every pool is known
+GET  /ready                   the demand on every pool is known (for people; probe /health)
 """
 
 
