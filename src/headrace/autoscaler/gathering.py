@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from headrace.core.gateway_totals import SKEW_S
 from headrace.core.scaling_observation import (
     GatewayReport,
     Phase,
@@ -90,8 +91,9 @@ class Gathering:
             for each in told.report.pools:
                 if each.pool == pool:
                     age_s = max(0.0, now - told.received_s)
+                    ahead_s = _ahead_s(told)
                     gateways.append(replace(each.demand, gateway=gateway, age_s=age_s))
-                    seen += [_aged(replica, age_s) for replica in each.replicas]
+                    seen += [_aged(replica, age_s, ahead_s) for replica in each.replicas]
         replicas = _together(seen) if own is None else _with_figures(own, _together(seen))
         return PoolObservation(
             at_s=now,
@@ -104,10 +106,24 @@ class Gathering:
         )
 
 
-def _aged(replica: ReplicaObservation, age_s: float) -> ReplicaObservation:
-    if replica.measured_age_s is None:
-        return replica
-    return replace(replica, measured_age_s=replica.measured_age_s + age_s)
+def _ahead_s(told: Told) -> float:
+    """How far a gateway's clock is ahead of ours; 0 where that may be the time a report took."""
+    ahead_s = told.report.reported_at_s - told.received_s
+    return ahead_s if abs(ahead_s) > SKEW_S else 0.0
+
+
+def _aged(replica: ReplicaObservation, age_s: float, ahead_s: float) -> ReplicaObservation:
+    """As old as it is now, with its times by our clock."""
+    measured_s = replica.measured_age_s
+    aged = replace(replica, measured_age_s=None if measured_s is None else measured_s + age_s)
+    if not ahead_s:
+        return aged
+    return replace(
+        aged,
+        ordered_at_s=max(aged.ordered_at_s - ahead_s, 0.0) if aged.ordered_at_s else 0.0,
+        ready_at_s=None if aged.ready_at_s is None else aged.ready_at_s - ahead_s,
+        idle_since_s=None if aged.idle_since_s is None else aged.idle_since_s - ahead_s,
+    )
 
 
 def _together(seen: Iterable[ReplicaObservation]) -> list[ReplicaObservation]:

@@ -133,7 +133,7 @@ class PoolScaler:
             forbidden,
             int(min(floor.replicas, ceiling.replicas)),
         )
-        holds = [*troubles, why] if why else troubles
+        holds = [*troubles, *self._demand.remarks, *([why] if why else [])]
         if wish > ceiling.replicas:
             decided_by = f"ceiling: {ceiling.why}"
             holds = [*holds, f"{wish:.2f} wished, {ceiling.replicas:.0f} allowed by {ceiling.why}"]

@@ -140,7 +140,24 @@ def test_a_skewed_clock_is_told_and_not_believed():
     )
     world.run(900.0)
     assert abs(world.plan.replicas - before) <= 1
-    assert any("clock is off" in hold for hold in world.plan.holds)
+    assert any("clock is off by -7200 s" in hold for hold in world.plan.holds)
+    assert world.plan.complete
+    assert len({plan.holds for plan in world.plans[-10:]}) == 1
+
+
+def test_one_that_tells_the_same_again_and_again_is_not_believed():
+    """As a cache between us and it does, which answers at once."""
+    world = settled()
+    before = world.plan.replicas
+    old = world.observation().gateways[0]
+    world.spoil = one_gateway("gateway-0", lambda _report: old)
+    world.run(1800.0)
+    assert world.plan.replicas == before
+    assert not world.plan.complete
+    assert any("its clock stands still" in hold for hold in world.plan.holds)
+    world.spoil = lambda observation: observation
+    world.run(1800.0)
+    assert world.plan.complete
 
 
 def test_cold_starts_by_two_clocks_are_not_measured():
