@@ -267,7 +267,8 @@ class ScalerHost:
         self._wanted[pool.name] = plan.replicas
         was = "" if before is None else f", not {before}"
         self._terminal.status(
-            f"pool {pool.name}: {counted(plan.replicas, 'replica')} wanted{was} ({plan.decided_by})"
+            f"pool {pool.name}: {counted(plan.replicas, 'replica')} wanted{was} "
+            f"({plan.decided_by or 'nothing asks for any'})"
         )
 
 

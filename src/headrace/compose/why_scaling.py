@@ -69,9 +69,8 @@ def _pool(pool: Document, now: float) -> list[RenderableType]:
     plan = pool["plan"]
     if plan is None:
         return [*parts, _sentence("nothing is decided yet: no gateway has told of this pool")]
-    parts.append(
-        _sentence(f"wanted: {counted(plan['replicas'], 'replica')}, by {plan['decided_by']}")
-    )
+    by = f", by {plan['decided_by']}" if plan["decided_by"] else f": {_NOBODY}"
+    parts.append(_sentence(f"wanted: {counted(plan['replicas'], 'replica')}{by}"))
     if not plan["complete"]:
         parts.append(_sentence("not everything is known: it is not lowered, and KEDA is told so"))
     parts += [_sentence(f"held: {hold}") for hold in plan["holds"]]

@@ -124,3 +124,9 @@ def test_a_wrong_range_is_refused(
         code = exit_.code
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_pool_that_nobody_needs_says_so():
+    world = World(report(pool_report()), min_replicas=0, warm_replicas=0)
+    decided(world)
+    assert "wanted: 0 replicas: nothing asks for any" in shown(world)
