@@ -108,7 +108,7 @@ def _signals(plan: Document) -> Table:
     table.add_column("from", overflow="fold", max_width=WIDTH - 42)
     decided = plan["decided_by"].partition(":")[0]
     for signal in plan["signals"]:
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in signal["figures"])
+        figures = ", ".join(f"{name} {_number(value)}" for name, value in signal["figures"])
         table.add_row(
             signal["name"],
             signal["kind"],
@@ -117,6 +117,11 @@ def _signals(plan: Document) -> Table:
             style="bold" if signal["name"] == decided else None,
         )
     return table
+
+
+def _number(value: float | None) -> str:
+    """JSON has no infinity: what has no bound comes as nothing."""
+    return "unbounded" if value is None else f"{value:.4g}"
 
 
 def _steps(plans: list[Document], now: float) -> Table:

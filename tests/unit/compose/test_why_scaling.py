@@ -6,6 +6,8 @@ import asyncio
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from math import inf
 
 import msgspec
 import pytest
@@ -130,3 +132,14 @@ def test_a_pool_that_nobody_needs_says_so():
     world = World(report(pool_report()), min_replicas=0, warm_replicas=0)
     decided(world)
     assert "wanted: 0 replicas: nothing asks for any" in shown(world)
+
+
+def test_a_figure_without_bound_is_shown_as_such():
+    world = World(report(pool_report(replica("r1"))))
+    decided(world)
+    plan = world.pool.plan
+    assert plan is not None
+    [*others, ceiling] = plan.signals
+    endless = replace(ceiling, figures=(("replica_requests_per_s", inf),))
+    world.pool.plan = replace(plan, signals=(*others, endless))
+    assert "replica_requests_per_s unbounded" in " ".join(shown(world).split())
