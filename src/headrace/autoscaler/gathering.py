@@ -84,12 +84,14 @@ class Gathering:
         than any gateway; without them they are what gateways see.
         """
         gateways, seen = list[GatewayReport](), list[ReplicaObservation]()
+        listed = own is not None
         for gateway in self.expected:
             told = self._told.get(gateway)
             if told is None or told.received_s > now + LATER_S:
                 continue  # of later than now: the clock was set back, and its age is not known
             for each in told.report.pools:
                 if each.pool == pool:
+                    listed |= each.replicas_known
                     age_s = max(0.0, now - told.received_s)
                     ahead_s = _ahead_s(told)
                     gateways.append(replace(each.demand, gateway=gateway, age_s=age_s))
@@ -101,7 +103,7 @@ class Gathering:
             replicas=tuple(replicas),
             gateways=tuple(gateways),
             expected_gateways=self.expected,
-            replicas_known=own is not None or bool(gateways),
+            replicas_known=listed,
             refused_order=refused,
         )
 

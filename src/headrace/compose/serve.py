@@ -46,8 +46,8 @@ async def _serve(
     gateway = _gateway(loaded, detail)
     local = LocalPools(gateway, loaded, terminal.status)
     scaler = _hosted_scaler(gateway, local, loaded, terminal)
+    fleets = Fleets(gateway, terminal.status)  # before a scaler can ask which replicas there are
     await gateway.start()
-    fleets = Fleets(gateway, terminal.status)
     reloader = Reloader(gateway, fleets, loaded, read, terminal, scaler=scaler)
     following: list[asyncio.Task[None]] = []
     try:

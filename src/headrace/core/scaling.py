@@ -74,6 +74,7 @@ class PoolScaler:
         "_demand",
         "_fits_since_s",
         "_forecaster",
+        "_guessed",
         "_hysteresis",
         "_kv_marks",
         "_misses",
@@ -102,6 +103,7 @@ class PoolScaler:
         self._phases = Phases((), 0.0)
         self._served = ServedCurve()
         self._ready_before = 0
+        self._guessed = False
         self._fits_since_s: float | None = None
 
     def tick(self, observation: PoolObservation, now: float) -> ScalePlan:
@@ -121,7 +123,7 @@ class PoolScaler:
         needed = wish
         if floor.replicas > wish:
             wish, decided_by = floor.replicas, f"floor: {floor.why}"
-        if self._hysteresis.number is None:
+        if self._hysteresis.number is None or self._guessed:
             self._adopt(view, floor)
         forbidden = "while data are missing" if troubles else self._unknown(now)
         if not forbidden and self._demand.left:
@@ -164,6 +166,7 @@ class PoolScaler:
             "served": self._served.state(),
             "counts": [list(each) for each in self._counts],
             "ready_before": self._ready_before,
+            "guessed": self._guessed,
             "fits_since_s": self._fits_since_s,
             "kv_marks": [list(each) for each in self._kv_marks],
             "demand": self._demand.state(),
@@ -178,6 +181,7 @@ class PoolScaler:
         self._served.restore(state["served"])
         self._counts = deque((at_s, count) for at_s, count in state["counts"])
         self._ready_before = state["ready_before"]
+        self._guessed = state.get("guessed", False)  # a file of before this was kept has none
         self._fits_since_s = state["fits_since_s"]
         self._kv_marks.extend((at_s, ratio) for at_s, ratio in state["kv_marks"])
         self._demand.restore(state["demand"])
@@ -325,9 +329,13 @@ class PoolScaler:
     # ---- the plan
 
     def _adopt(self, view: ScalingView, floor: Signal) -> None:
-        """A first tick begins from what is there: nobody knows yet what it is good for."""
+        """A first tick begins from what is there: nobody knows yet what it is good for. Where that
+        is not known, the first one that knows it does.
+        """
         there = len(view.ordered) if view.observation.replicas_known else 0
-        self._hysteresis.number = max(there, int(floor.replicas))
+        number = self._hysteresis.number or 0
+        self._hysteresis.number = max(number, there, int(floor.replicas))
+        self._guessed = not view.observation.replicas_known
 
     def _bounded(self, floor: Signal, ceiling: Signal) -> int:
         number = self._hysteresis.number

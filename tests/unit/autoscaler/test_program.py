@@ -456,3 +456,15 @@ async def test_the_past_is_kept_until_engines_are_known():
     await world.look(15.0)
     await learning
     assert world.pool.scaler.state()["forecast"]["minutes"] > 90.0
+
+
+async def test_replicas_that_no_gateway_has_found_yet_are_not_taken_for_none():
+    """As after a start of everything while DNS is down: a "no" would end all that runs."""
+    unlisted = replace(pool_report(), replicas_known=False)
+    world = World(report(unlisted), report(unlisted), min_replicas=0, warm_replicas=0)
+    await world.look()
+    assert world.keda.published("llama", 0.1) is None
+    world.sources[1].told = report(pool_report(*(replica(f"r{n}") for n in range(6))))
+    await world.look(15.0)
+    await world.look(15.0)
+    assert world.value() == 6.0

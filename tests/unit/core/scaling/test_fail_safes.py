@@ -399,3 +399,17 @@ def test_a_forecast_of_a_clock_that_was_far_ahead_goes_on_learning():
     known = world.scaler.state()["forecast"]["minutes"]
     world.run(3600.0)
     assert world.scaler.state()["forecast"]["minutes"] > known + 30.0
+
+
+def test_a_first_look_that_does_not_know_the_replicas_ends_none_of_them():
+    idle = replace(SETTINGS, min_replicas=0, warm_replicas=0)
+    world = World(lambda _now: 0.0, idle, replicas=8)
+    world.spoil = without_list
+    world.run(60.0)
+    assert not world.plan.complete
+    kept = json.loads(json.dumps(world.scaler.state()))
+    world.spoil = lambda observation: observation
+    world.scaler = pool_scaler(idle, FIGURES)
+    world.scaler.restore(kept)
+    world.run(30.0)
+    assert (world.plan.replicas, world.plan.complete) == (8, True)
