@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from headrace.core.scaling_settings import ColdStart, ScalingSettings
+from headrace.edges.http.tls import UpstreamTls
 from headrace.edges.keda.settings import KedaSettings
 from headrace.forecasting.calendar import CalendarEntry
 
@@ -25,6 +26,9 @@ class GatheringSettings:
     """The largest answer that is read."""
     lookup_interval_s: float = 5.0
     """Between two look-ups of the names in `gateways`."""
+    tls: UpstreamTls | None = None
+    """Certificates for gateways at `https` addresses, read when the scaler starts. Without it they
+    are trusted as the system trusts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -319,7 +319,7 @@ def run_scaler(loaded: Loaded, terminal: Terminal) -> int:
 async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> int:
     stop = StopSignals()
     stop.listen()
-    gateways = NamedGateways(section.gateways, section.gathering)
+    gateways = _gateways(section, loaded.folder)
     host = ScalerHost(section, loaded.folder, (), {}, terminal, finder=gateways)
     server = await _listen(host, section)
     try:
@@ -337,6 +337,16 @@ async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> i
         await host.stop()
         await server.stop()
     return 0
+
+
+def _gateways(section: ScalingSection, folder: Path) -> NamedGateways:
+    gathering = section.gathering
+    if gathering.tls is not None:
+        gathering = replace(gathering, tls=within(folder, gathering.tls))
+    try:
+        return NamedGateways(section.gateways, gathering)
+    except TlsError as error:
+        raise StartError(f"scaling.gathering.tls.{error.field} {error}") from None
 
 
 async def _listen(host: ScalerHost, section: ScalingSection) -> ControlServer:
