@@ -122,10 +122,12 @@ class ScaledPool:
         """The plan, and the value for an HPA with this tolerance; None while it is not known, also
         if no newer one was made when it was due: then something is wrong here.
         """
-        plan = self.plan
-        if plan is None or not self.is_known(now):
+        plan, seen = self.plan, self.observation
+        if plan is None or seen is None or not self.is_known(now):
             return None
-        return plan, hpa_value(plan.replicas, self.present(), tolerance)
+        # Whether the HPA has done what it was told is known when a gateway sees the replica. What
+        # is told to one that has not leaves one that has as it is, within its tolerance.
+        return plan, hpa_value(plan.replicas, seen_by_gateways(seen), tolerance)
 
     def is_known(self, now: float) -> bool:
         """Whether what is wanted is known, and lately."""

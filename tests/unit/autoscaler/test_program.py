@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from math import ceil
 
 import httpx
 import pytest
@@ -468,3 +469,29 @@ async def test_replicas_that_no_gateway_has_found_yet_are_not_taken_for_none():
     await world.look(15.0)
     await world.look(15.0)
     assert world.value() == 6.0
+
+
+@pytest.mark.parametrize("wanted", [11, 12, 21, 22])
+async def test_what_an_hpa_would_swallow_is_told_until_its_replica_is_seen(wanted: int):
+    """An HPA of 15 s as Kubernetes has it, and pods that take minutes."""
+    have = wanted - 1
+    names = [f"r{n}" for n in range(have)]
+    world = World(report(pool_report(*(replica(name) for name in names))))
+    await world.look()
+    world.pool.retune(replace(world.scaler.settings, min_replicas=wanted), (), 1)
+    told: list[float | None] = []
+    for _ in range(8):
+        await world.look(15.0)
+        value = world.value(0.1)
+        assert value is not None
+        told.append(value)
+        if abs(value / have - 1.0) > 0.1:
+            have = ceil(value)
+    assert wanted <= have <= ceil(1.1 * wanted)
+    assert len(set(told)) == 1
+    seen = [replica(f"r{n}") for n in range(have)]
+    world.sources[0].told = report(pool_report(*seen))
+    await world.look(15.0)
+    value = world.value(0.1)
+    assert value is not None
+    assert abs(value / have - 1.0) <= 0.1
