@@ -14,6 +14,7 @@ Another method, such as a newer KEDA's StreamMetricSpec, is answered UNIMPLEMENT
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from math import ceil
 
 import grpc
 from grpc import aio
@@ -103,7 +104,7 @@ class ExternalScaler:
         # The name comes without the `sN-` that KEDA puts before it.
         value = MetricValue(
             metricName=request.metricName or METRIC,
-            metricValue=round(known.value),
+            metricValue=ceil(known.value),  # less would be swallowed, or be less than wanted
             metricValueFloat=known.value,
         )
         return GetMetricsResponse(metricValues=[value])

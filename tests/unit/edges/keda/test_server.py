@@ -275,3 +275,10 @@ async def test_a_port_that_is_taken_is_said_at_the_start():
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"127.0.0.1:{port}; is the port taken"):
             await KedaServer(KedaSettings(port=port), Plans()).start()
+
+
+async def test_an_older_keda_is_told_a_whole_number_that_an_hpa_does_not_swallow():
+    plans = Plans(["only"])
+    plans.publish("only", 11.001)
+    async with asking(plans) as client:
+        assert await client.poll(reference()) == (11.001, 12, True)
