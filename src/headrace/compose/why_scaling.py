@@ -22,6 +22,8 @@ Document: TypeAlias = dict[str, Any]
 
 MOST_STEPS = 12
 """Changes that are shown, the newest last."""
+_TIMES = {"begins_s", "ends_s"}
+"""Figures that are moments."""
 _NOBODY = "nothing asks for any"
 _PHASES = ("ready", "starting", "standby", "draining", "failing", "unschedulable")
 
@@ -108,7 +110,7 @@ def _signals(plan: Document) -> Table:
     table.add_column("from", overflow="fold", max_width=WIDTH - 42)
     decided = plan["decided_by"].partition(":")[0]
     for signal in plan["signals"]:
-        figures = ", ".join(f"{name} {_number(value)}" for name, value in signal["figures"])
+        figures = ", ".join(f"{name} {_number(name, value)}" for name, value in signal["figures"])
         table.add_row(
             signal["name"],
             signal["kind"],
@@ -119,9 +121,13 @@ def _signals(plan: Document) -> Table:
     return table
 
 
-def _number(value: float | None) -> str:
+def _number(name: str, value: float | None) -> str:
     """JSON has no infinity: what has no bound comes as nothing."""
-    return "unbounded" if value is None else f"{value:.4g}"
+    if value is None:
+        return "unbounded"
+    if name in _TIMES:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
+    return f"{value:.4g}"
 
 
 def _steps(plans: list[Document], now: float) -> Table:

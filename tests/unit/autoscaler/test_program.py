@@ -19,7 +19,7 @@ from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.core.demand_history import DemandSample
 from headrace.core.scaling_observation import Phase, ReplicaObservation, StandbyWakes
-from headrace.core.scaling_plan import ScalePlan
+from headrace.core.scaling_plan import ScalePlan, Signal
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
 from headrace.forecasting import pool_scaler
@@ -264,6 +264,21 @@ async def test_a_gpu_budget_is_shared_and_the_rest_is_left_to_who_wants_it():
     shares = [each.observation.gpus_available for each in pools if each.observation is not None]
     assert shares == [12.0, 4.0]
     assert [each.plan.replicas for each in pools if each.plan is not None] == [3, 1]
+
+
+def test_a_floor_of_the_calendar_comes_before_what_others_want():
+    def pool(name: str, floor: int, wanted: int) -> ScaledPool:
+        figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=4)
+        made = ScaledPool(name, pool_scaler(ScalingSettings(min_replicas=1), figures))
+        signals = (
+            Signal("schedule", floor, "office", kind="floor"),
+            Signal("token_throughput", wanted, "kv"),
+        )
+        made.plan = ScalePlan(0.0, name, 1, signals=signals)
+        return made
+
+    pools = {"a": pool("a", 3, 1), "b": pool("b", 0, 9)}
+    assert GpuBudget(16, {"a": 1.0, "b": 3.0}).share(pools) == {"a": 12.0, "b": 4.0}
 
 
 class Idle:

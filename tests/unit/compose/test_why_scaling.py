@@ -18,6 +18,7 @@ from headrace.autoscaler.app import scaler_routes
 from headrace.autoscaler.views import view_all
 from headrace.cli import main
 from headrace.compose.why_scaling import layout_scaling
+from headrace.core.scaling_plan import Signal
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import serve_control
 from tests.unit.autoscaler.reports import pool_report, replica, report
@@ -143,3 +144,13 @@ def test_a_figure_without_bound_is_shown_as_such():
     endless = replace(ceiling, figures=(("replica_requests_per_s", inf),))
     world.pool.plan = replace(plan, signals=(*others, endless))
     assert "replica_requests_per_s unbounded" in " ".join(shown(world).split())
+
+
+def test_a_floor_of_the_calendar_tells_its_times():
+    world = World(report(pool_report(replica("r1"))))
+    decided(world)
+    plan = world.pool.plan
+    assert plan is not None
+    office = Signal("schedule", 4, "office", (("begins_s", 1_795_716_000.0),), kind="floor")
+    world.pool.plan = replace(plan, signals=(office,))
+    assert "begins_s 2026-11-2" in " ".join(shown(world).split())
