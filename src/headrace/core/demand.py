@@ -144,6 +144,8 @@ class DemandMeter:
         horizon_s: float,
     ) -> None:
         """Take an observation made at `now`; `horizon_s` is how long scaling up takes."""
+        if self._seen_s is not None and now - self._seen_s > LONGEST_S:
+            self.known_since_s = None  # nobody looked for longer than any rate is taken over
         self._read(observation, settings.stale_s, now)
         self._price(settings, figures, now)
         self._measure(now, horizon_s)

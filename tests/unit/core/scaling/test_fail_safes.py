@@ -413,3 +413,20 @@ def test_a_first_look_that_does_not_know_the_replicas_ends_none_of_them():
     world.scaler.restore(kept)
     world.run(30.0)
     assert (world.plan.replicas, world.plan.complete) == (8, True)
+
+
+def test_after_an_hour_of_looking_away_a_quiet_minute_lowers_nothing():
+    rates = [BUSY]
+    world = World(lambda _now: rates[0], gateways=2)
+    world.run(3600.0)
+    before, kept = world.plan.replicas, json.loads(json.dumps(world.scaler.state()))
+    for name in world.gateways:
+        world.totals[name] += BUSY / 2.0 * 3600.0
+    world.now += 3600.0
+    world.scaler = pool_scaler(SETTINGS, FIGURES)
+    world.scaler.restore(kept)
+    rates[0] = QUIET
+    world.run(285.0)
+    assert world.plan.replicas == before
+    world.run(900.0)
+    assert world.plan.replicas < before
