@@ -61,6 +61,8 @@ class PrometheusHistory:
                 outputs.get(at_s, 0.0) * STEP_S,
             )
             for at_s, rate in sorted(requests.items())
+            # Requests without a length would be taken for requests that cost nothing.
+            if rate == 0.0 or (at_s in inputs and at_s in outputs)
         ]
 
     async def _query(self, query: str, begin_s: float, end_s: float) -> dict[float, float]:
@@ -70,15 +72,24 @@ class PrometheusHistory:
             answer = await fetch.get(url, timeout_s=TIMEOUT_S)
         except fetch.FetchError as error:
             raise SourceError(f"history: {self._url}: {error}") from None
+        if answer.status != 200:
+            why = _error_of(answer.body)
+            raise SourceError(f"history: {self._url} answers {answer.status}{why}")
         try:
             told = msgspec.json.decode(answer.body)
-            if answer.status != 200:
-                raise SourceError(f"history: {self._url} answers {answer.status}: {told['error']}")
             return _values(told["data"]["result"])
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise SourceError(
                 f"history: {self._url} answers query_range with something else: {error!r}"
             ) from None
+
+
+def _error_of(body: bytes) -> str:
+    """What Prometheus says is wrong, behind a colon; "" of somebody else's page."""
+    try:
+        return f": {msgspec.json.decode(body)['error']}"
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""
 
 
 def _quoted(label: str) -> str:
