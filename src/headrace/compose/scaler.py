@@ -257,7 +257,8 @@ class ScalerHost:
     def _on_change(self, pool: ScaledPool) -> None:
         plan, before = pool.plan, self._wanted.get(pool.name)
         assert plan is not None
-        if plan.complete is (pool.name in self._unknown):
+        # At the very first look others have not answered yet: who never does is told by name.
+        if before is not None and plan.complete is (pool.name in self._unknown):
             self._unknown ^= {pool.name}
             why = f"not known, so nothing is lowered: {next(iter(plan.holds), '')}"
             told = "known again" if plan.complete else why

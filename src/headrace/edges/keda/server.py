@@ -43,7 +43,7 @@ SERVICE = "externalscaler.ExternalScaler"
 METRIC = "headrace-replicas"
 TARGET = 1
 """Per replica: the value that is published is the number of replicas wanted."""
-UNKNOWN = "the demand is not known now: no gateway has told it lately"
+UNKNOWN = "the demand is not known now; why says `headrace why --scaling`"
 
 Context = aio.ServicerContext
 
