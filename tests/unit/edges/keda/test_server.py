@@ -169,8 +169,10 @@ async def test_a_stream_that_is_gone_leaves_room_for_another():
         ({"pool": "lama"}, "metadata.pool is 'lama'"),
         ({"pool": "qwen-spare", "tolerance": "10%"}, "metadata.tolerance is '10%'"),
         ({"pool": "qwen-spare", "tolerance": "nan"}, "metadata.tolerance is 'nan'"),
+        ({"pool": "qwen-spare", "tolerence": "0"}, "metadata.tolerence means nothing; is it 'tol"),
+        ({"Pool": "qwen-spare"}, "metadata.Pool means nothing; is it 'pool'?"),
     ],
-    ids=["none", "unknown", "no number", "nan"],
+    ids=["none", "unknown", "no number", "nan", "typo", "case"],
 )
 async def test_a_trigger_that_names_nothing_of_ours_is_told_what_to_write(metadata, said):
     async with asking(Plans()) as client:
