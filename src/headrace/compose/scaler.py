@@ -143,6 +143,11 @@ class ScalerHost:
             return None
         return f"{reachable(self._section.keda.host)}:{self._keda.port}"
 
+    @property
+    def keda_tls(self) -> bool:
+        """Whether KEDA has to ask by TLS."""
+        return self._section.keda is not None and self._section.keda.tls is not None
+
     async def _start_keda(self) -> KedaServer:
         settings = self._section.keda
         assert settings is not None
@@ -182,11 +187,17 @@ class ScalerHost:
             return None
 
         def keep(pool: str, sample: DemandSample) -> None:
+            nonlocal told
             try:
                 source.keep(pool, sample)
             except SourceError as error:
-                self._terminal.problem(str(error))
+                if str(error) != told:  # once, not at every minute
+                    self._terminal.problem(str(error))
+                told = str(error)
+            else:
+                told = ""
 
+        told = ""
         return MinuteLog(keep)
 
     async def _look_back(self, source: FileHistory | PrometheusHistory, name: str) -> None:
@@ -329,8 +340,8 @@ async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> i
             terminal.status(f"warning: {warning}")
         terminal.result(f"scaler   {server.url}  (/api/v1/scaler, /metrics)")
         if host.keda_address is not None:
-            scheme = "" if section.keda is None or section.keda.tls is None else ", TLS"
-            terminal.result(f"KEDA     {host.keda_address}  (gRPC{scheme})")
+            tls = ", TLS" if host.keda_tls else ""
+            terminal.result(f"KEDA     {host.keda_address}  (gRPC{tls})")
         terminal.result(f"pools    {', '.join(section.pools)}")
         await stop.asked.wait()
         terminal.status("stopping")

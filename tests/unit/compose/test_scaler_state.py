@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.autoscaler.settings import PoolScaling, ScalingSection
+from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
 from tests.unit.autoscaler.reports import pool_report, replica, report
@@ -122,3 +122,15 @@ async def test_it_says_once_when_demand_is_not_known_and_when_it_is_again(tmp_pa
         "pool a: demand is not known, so nothing is lowered: gateway gw: its report is 100 s old",
         "pool a: demand is known again",
     ]
+
+
+def test_a_history_that_cannot_be_written_is_told_once(tmp_path):
+    section = ScalingSection(pools={"a": PoolScaling()}, history=HistorySettings(file="no/where"))
+    heard = Heard()
+    scaler = ScalerHost(section, tmp_path, [], {}, heard)
+    log = scaler._minutes()
+    assert log is not None
+    for minute in range(5):
+        demand = pool_report(requests=float(minute)).demand
+        log.look("a", [demand], 60.0 * minute)
+    assert len([line for line in heard.lines if "cannot be written" in line]) == 1
