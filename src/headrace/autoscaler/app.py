@@ -26,7 +26,7 @@ GET  /api/v1/scaler           pools, plans and why
 GET  /api/v1/scaler/{pool}    what KEDA's metrics-api trigger reads, at `value`
 GET  /metrics                 Prometheus metrics
 GET  /health                  this process runs
-GET  /ready                   the demand on every pool is known
+GET  /ready                   the demand on every pool is known (for people; probe /health)
 """
 
 
@@ -38,7 +38,7 @@ def scaler_routes(autoscaler: Autoscaler) -> list[Route]:
 
     async def value(request: Request) -> Response:
         """503 while it is not known, which makes KEDA use a ScaledObject's `fallback`."""
-        metadata = {"pool": request.path_params["pool"], **request.query_params}
+        metadata = {**request.query_params, "pool": request.path_params["pool"]}
         try:
             reference = read_reference(metadata, autoscaler.pools())
         except WrongReference as error:
@@ -63,7 +63,7 @@ def make_scaler_app(autoscaler: Autoscaler) -> Starlette:
         unknown = [
             name
             for name, pool in autoscaler.scaled.items()
-            if pool.plan is None or not pool.plan.complete
+            if not pool.is_known(autoscaler.clock())
         ]
         if not unknown:
             return PlainTextResponse("ready\n")

@@ -38,7 +38,7 @@ class GpuBudget:
         return GpuClaim(
             pool.name,
             wanted=min(_wish(pool), settings.max_replicas),
-            floor=settings.min_replicas,
+            floor=min(max(settings.min_replicas, _calendar(pool)), settings.max_replicas),
             gpus_per_replica=pool.scaler.figures.gpus,
             weight=self.weights.get(pool.name, 1.0),
             group_replicas=settings.group_replicas,
@@ -51,6 +51,12 @@ def _wish(pool: ScaledPool) -> int:
         return pool.present()
     asking = [each.replicas for each in pool.plan.signals if each.kind != "ceiling"]
     return ceil(max(asking, default=0.0))
+
+
+def _calendar(pool: ScaledPool) -> int:
+    """The floor that the calendar sets now: a promise as `min_replicas` is."""
+    signals = () if pool.plan is None else pool.plan.signals
+    return max((ceil(each.replicas) for each in signals if each.name == "schedule"), default=0)
 
 
 def _standby(pool: ScaledPool) -> int:

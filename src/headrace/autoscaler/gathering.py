@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from headrace.core.gateway_totals import SKEW_S
 from headrace.core.scaling_observation import (
     GatewayReport,
     Phase,
@@ -21,6 +22,9 @@ from headrace.core.scaling_report import PoolReport, ScalingReport
 _ORDER = (Phase.DRAINING, Phase.READY, Phase.STARTING, Phase.FAILING, Phase.UNSCHEDULABLE)
 """Where gateways differ, the first of these that any of them sees: whoever drains it means it, and
 one that is ready for some can serve."""
+
+LATER_S = 30.0
+"""What a clock may be set back by without a report being of a time that nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,10 @@ class Gathering:
         self.expected = tuple(gateways)
         self._told = {name: told for name, told in self._told.items() if name in self.expected}
         self.failures = {name: why for name, why in self.failures.items() if name in self.expected}
+
+    def knows(self, gateway: str) -> bool:
+        """Whether it has told anything yet."""
+        return gateway in self._told
 
     def take(self, gateway: str, report: ScalingReport, now: float) -> None:
         """A gateway told something."""
@@ -76,15 +84,18 @@ class Gathering:
         than any gateway; without them they are what gateways see.
         """
         gateways, seen = list[GatewayReport](), list[ReplicaObservation]()
+        listed = own is not None
         for gateway in self.expected:
             told = self._told.get(gateway)
-            if told is None:
-                continue
+            if told is None or told.received_s > now + LATER_S:
+                continue  # of later than now: the clock was set back, and its age is not known
             for each in told.report.pools:
                 if each.pool == pool:
+                    listed |= each.replicas_known
                     age_s = max(0.0, now - told.received_s)
+                    ahead_s = _ahead_s(told)
                     gateways.append(replace(each.demand, gateway=gateway, age_s=age_s))
-                    seen += [_aged(replica, age_s) for replica in each.replicas]
+                    seen += [_aged(replica, age_s, ahead_s) for replica in each.replicas]
         replicas = _together(seen) if own is None else _with_figures(own, _together(seen))
         return PoolObservation(
             at_s=now,
@@ -92,15 +103,29 @@ class Gathering:
             replicas=tuple(replicas),
             gateways=tuple(gateways),
             expected_gateways=self.expected,
-            replicas_known=own is not None or bool(gateways),
+            replicas_known=listed,
             refused_order=refused,
         )
 
 
-def _aged(replica: ReplicaObservation, age_s: float) -> ReplicaObservation:
-    if replica.measured_age_s is None:
-        return replica
-    return replace(replica, measured_age_s=replica.measured_age_s + age_s)
+def _ahead_s(told: Told) -> float:
+    """How far a gateway's clock is ahead of ours; 0 where that may be the time a report took."""
+    ahead_s = told.report.reported_at_s - told.received_s
+    return ahead_s if abs(ahead_s) > SKEW_S else 0.0
+
+
+def _aged(replica: ReplicaObservation, age_s: float, ahead_s: float) -> ReplicaObservation:
+    """As old as it is now, with its times by our clock."""
+    measured_s = replica.measured_age_s
+    aged = replace(replica, measured_age_s=None if measured_s is None else measured_s + age_s)
+    if not ahead_s:
+        return aged
+    return replace(
+        aged,
+        ordered_at_s=max(aged.ordered_at_s - ahead_s, 0.0) if aged.ordered_at_s else 0.0,
+        ready_at_s=None if aged.ready_at_s is None else aged.ready_at_s - ahead_s,
+        idle_since_s=None if aged.idle_since_s is None else aged.idle_since_s - ahead_s,
+    )
 
 
 def _together(seen: Iterable[ReplicaObservation]) -> list[ReplicaObservation]:

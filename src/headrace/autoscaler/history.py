@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ MOST_POINTS = 10_000
 """Of one answer; Prometheus gives at most 11,000."""
 TIMEOUT_S = 30.0
 MAX_FILE_BYTES = 64 * 1024 * 1024
+"""Half of it are two weeks of 13 pools."""
 REQUESTS = "headrace:requests:rate1m"
 INPUT_TOKENS = "headrace:input_tokens:rate1m"
 OUTPUT_TOKENS = "headrace:output_tokens:rate1m"
@@ -58,6 +61,8 @@ class PrometheusHistory:
                 outputs.get(at_s, 0.0) * STEP_S,
             )
             for at_s, rate in sorted(requests.items())
+            # Requests without a length would be taken for requests that cost nothing.
+            if rate == 0.0 or (at_s in inputs and at_s in outputs)
         ]
 
     async def _query(self, query: str, begin_s: float, end_s: float) -> dict[float, float]:
@@ -67,15 +72,24 @@ class PrometheusHistory:
             answer = await fetch.get(url, timeout_s=TIMEOUT_S)
         except fetch.FetchError as error:
             raise SourceError(f"history: {self._url}: {error}") from None
+        if answer.status != 200:
+            why = _error_of(answer.body)
+            raise SourceError(f"history: {self._url} answers {answer.status}{why}")
         try:
             told = msgspec.json.decode(answer.body)
-            if answer.status != 200:
-                raise SourceError(f"history: {self._url} answers {answer.status}: {told['error']}")
             return _values(told["data"]["result"])
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise SourceError(
                 f"history: {self._url} answers query_range with something else: {error!r}"
             ) from None
+
+
+def _error_of(body: bytes) -> str:
+    """What Prometheus says is wrong, behind a colon; "" of somebody else's page."""
+    try:
+        return f": {msgspec.json.decode(body)['error']}"
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""
 
 
 def _quoted(label: str) -> str:
@@ -106,10 +120,11 @@ class FileHistory:
 
         Raises SourceError.
         """
+        return await asyncio.to_thread(self._read, pool, now)
+
+    def _read(self, pool: str, now: float) -> Sequence[DemandSample]:
         try:
-            if self.path.stat().st_size > MAX_FILE_BYTES:
-                raise SourceError(f"history: {self.path} is over {MAX_FILE_BYTES} bytes")
-            lines = self.path.read_bytes().splitlines()
+            lines = self._newest(MAX_FILE_BYTES).splitlines()
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -119,11 +134,28 @@ class FileHistory:
         recent = [each for each in samples if since_s <= each.begins_s < now]
         return sorted(recent, key=lambda each: each.begins_s)
 
+    def _newest(self, most_bytes: int) -> bytes:
+        """The last lines of the file, as many as are not longer than that together."""
+        with self.path.open("rb") as file:
+            begin = max(file.seek(0, os.SEEK_END) - most_bytes, 0)
+            file.seek(max(begin - 1, 0))
+            if begin:
+                file.readline()  # the rest of one that began before
+            return file.read()
+
     def keep(self, pool: str, sample: DemandSample) -> None:
-        """Append a minute. Raises SourceError."""
+        """Append a minute; of a file that has grown too long the older half goes.
+
+        Raises SourceError.
+        """
         try:
             with self.path.open("ab") as file:
                 file.write(msgspec.json.encode(_Line(pool, sample)) + b"\n")
+                is_long = file.tell() > MAX_FILE_BYTES
+            if is_long:
+                draft = self.path.with_name(f"{self.path.name}.new")
+                draft.write_bytes(self._newest(MAX_FILE_BYTES // 2))
+                draft.replace(self.path)
         except OSError as error:
             raise SourceError(f"history: {self.path} cannot be written: {error.strerror}") from None
 

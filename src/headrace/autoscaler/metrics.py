@@ -44,8 +44,8 @@ def _published(pool: ScaledPool, now: float) -> Rows:
         yield (), known[1].value
 
 
-def _complete(pool: ScaledPool, _now: float) -> Rows:
-    yield (), float(pool.plan is not None and pool.plan.complete)
+def _known(pool: ScaledPool, now: float) -> Rows:
+    yield (), float(pool.is_known(now))
 
 
 def _active(pool: ScaledPool, _now: float) -> Rows:
@@ -115,7 +115,7 @@ METRICS = (
     PoolMetric(
         "headrace_scaling_known",
         "1 while everything needed for a decision is known, else 0.",
-        _complete,
+        _known,
     ),
     PoolMetric(
         "headrace_scaling_active",

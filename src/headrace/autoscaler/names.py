@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
@@ -57,8 +57,9 @@ class NamedGateways:
         self._resolve = resolver
         self._entries: list[HttpSource | _Name] = []
         for url in urls:
-            name = _name_of(url)
-            self._entries.append(HttpSource(url, settings) if name is None else name)
+            name = _name_of(url, settings.tls)
+            tls = None if settings.tls is None else ClientTls(settings.tls)
+            self._entries.append(HttpSource(url, settings, tls=tls) if name is None else name)
 
     async def find(self) -> Sequence[HttpSource]:
         """Who is to be asked now, each once. Returns within the time for one answer."""
@@ -90,16 +91,17 @@ class NamedGateways:
         }
 
 
-def _name_of(url: str) -> _Name | None:
+def _name_of(url: str, tls: UpstreamTls | None) -> _Name | None:
     """What has to be looked up of a URL; None where it has an address."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
         ip_address(host)
     except ValueError:
-        tls = ClientTls(UpstreamTls(server_name=host)) if parts.scheme == "https" else None
+        named = replace(tls or UpstreamTls(), server_name=(tls and tls.server_name) or host)
+        client = ClientTls(named) if parts.scheme == "https" else None
         port = parts.port or _PORTS[parts.scheme]
-        return _Name(url.rstrip("/"), host, port, tls, _host_header(host, parts.port))
+        return _Name(url.rstrip("/"), host, port, client, _host_header(host, parts.port))
     return None
 
 

@@ -43,7 +43,10 @@ class Orders:
                     self._ordered[each.name] = self._open.pop(0)[1]
         self._seen = names
         self._ordered = {name: at for name, at in self._ordered.items() if name in names}
-        self._open = [each for each in self._open if now - each[1] < GIVEN_UP_S]
+        # None is of later than now: clocks may be set back.
+        self._open = [
+            (name, min(at_s, now)) for name, at_s in self._open if now - at_s < GIVEN_UP_S
+        ]
         known = [
             replace(each, ordered_at_s=self._ordered.get(each.name, each.ordered_at_s))
             for each in present

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from headrace.autoscaler.gathering import Gathering
@@ -17,10 +17,13 @@ from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObs
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import PoolReport
 from headrace.core.scaling_settings import ScalingSettings
+from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry, floors
 
 MOST_KEPT = 240
 """Plans that are remembered for `headrace why --scaling`."""
+LEARNED_AT_ONCE = 10
+"""Minutes of the past that are learned from before others have their turn: some milliseconds."""
 CALENDAR_EVERY_S = 3600.0
 CALENDAR_AHEAD_S = 86_400.0
 """Floors are worked out once an hour, for a day: far more than any cold start."""
@@ -54,9 +57,9 @@ class ScaledPool:
         """Those that differ from the one before, the newest last."""
         self.changes = 0
         """How many differed."""
+        self.fault = ""
+        """Why the last decision failed, if it did: a mistake of ours."""
         self.observation: PoolObservation | None = None
-        self.history: Sequence[DemandSample] = ()
-        """Demand before the first decision; learned from with it, and then forgotten."""
         self._figures = scaler.figures
         self._orders = Orders()
         self._calendar = calendar
@@ -94,15 +97,14 @@ class ScaledPool:
 
     def is_due(self, seen: PoolObservation, now: float) -> bool:
         """Whether it should be decided now: it is time, or requests wait and nobody comes."""
-        if self.plan is None or now >= self.plan.next_tick_s:
+        # Decided later than now: the clock was set back.
+        if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
             return True
         waiting = any(each.held_requests > 0.0 for each in seen.gateways)
         return waiting and self.plan.replicas == 0
 
     def decide(self, seen: PoolObservation, now: float) -> bool:
         """Decide and carry it out; whether what is wanted is another thing than before."""
-        if self.history:
-            self._look_back()
         self._read_calendar(now)
         before, plan = self.plan, self.scaler.tick(seen, now)
         self.plan = plan
@@ -121,11 +123,18 @@ class ScaledPool:
         if no newer one was made when it was due: then something is wrong here.
         """
         plan, seen = self.plan, self.observation
-        if plan is None or seen is None or not plan.complete:
+        if plan is None or seen is None or not self.is_known(now):
             return None
-        if now - plan.next_tick_s > self.scaler.settings.stale_s:
-            return None
-        return plan, hpa_value(plan.replicas, self.present(), tolerance)
+        # Whether the HPA has done what it was told is known when a gateway sees the replica. What
+        # is told to one that has not leaves one that has as it is, within its tolerance.
+        return plan, hpa_value(plan.replicas, seen_by_gateways(seen), tolerance)
+
+    def is_known(self, now: float) -> bool:
+        """Whether what is wanted is known, and lately."""
+        plan = self.plan
+        if plan is None or not plan.complete:
+            return False
+        return now - plan.next_tick_s <= self.scaler.settings.stale_s
 
     def present(self) -> int:
         """Replicas that are there or ordered and do not leave."""
@@ -134,18 +143,28 @@ class ScaledPool:
     def _read_calendar(self, now: float) -> None:
         """Tell the scaler the floors of the next day, now and then."""
         read_s = self._calendar_read_s
-        if self._calendar and (read_s is None or now - read_s >= CALENDAR_EVERY_S):
+        if self._calendar and (read_s is None or not 0.0 <= now - read_s < CALENDAR_EVERY_S):
             self._calendar_read_s = now
             schedule = floors(self._calendar, now, CALENDAR_AHEAD_S)
             self.scaler.settings = replace(self.scaler.settings, schedule=schedule)
 
-    def _look_back(self) -> None:
-        """Learn from history. It is told in requests and tokens; what load that was follows from
-        what an engine does, which must be known by now.
+    @property
+    def engines_known(self) -> bool:
+        """Whether requests and tokens can be told in replicas already."""
+        return self.scaler.figures.latency is not NOT_LEARNED
+
+    def look_back(self, history: Sequence[DemandSample]) -> Iterator[None]:
+        """Learn from the demand of the past, oldest first, a little with each step; decisions in
+        between are made without it. The engines must be known.
         """
-        history, self.history = self.history, ()
-        if self.scaler.figures.latency is not NOT_LEARNED:
-            self.scaler.learn(history)
+        learned = pool_scaler(self.scaler.settings, self.scaler.figures)
+        for begin in range(0, len(history), LEARNED_AT_ONCE):
+            learned.learn(history[begin : begin + LEARNED_AT_ONCE])
+            yield
+        state = {**self.scaler.state(), "forecast": learned.state()["forecast"]}
+        again = pool_scaler(self.scaler.settings, self.scaler.figures)
+        again.restore(state)
+        self.scaler = again
 
     def _learn(self, reports: Sequence[PoolReport]) -> None:
         """Use what gateways believe of the engines now: the first profile that any of them has,

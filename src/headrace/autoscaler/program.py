@@ -17,6 +17,7 @@ from headrace.autoscaler.pool import ScaledPool
 from headrace.autoscaler.ports import Finder, ReportSource, SourceError
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.autoscaler.tolerance import HpaValue
+from headrace.core.demand_history import DemandSample
 from headrace.core.scaling_plan import ScalePlan
 
 _log = logging.getLogger(__name__)
@@ -98,6 +99,16 @@ class Autoscaler:
             await self.ask(source)
             await asyncio.sleep(self._settings.interval_s)
 
+    async def remember(self, name: str, history: Sequence[DemandSample]) -> None:
+        """Learn from the demand on a pool in the past, oldest first, as soon as its engines are
+        known; beside everything else.
+        """
+        pool = self.scaled[name]
+        while not pool.engines_known:  # noqa: ASYNC110 - any report may tell it
+            await asyncio.sleep(self._settings.interval_s)
+        for _ in pool.look_back(history):
+            await asyncio.sleep(0)
+
     async def ask(self, source: ReportSource) -> None:
         """Read one gateway and take what it tells."""
         try:
@@ -105,6 +116,8 @@ class Autoscaler:
                 report = await source.read()
         except (SourceError, TimeoutError) as error:
             reason = str(error) or f"no answer within {self._settings.timeout_s:g} s"
+            if not self.gathering.knows(source.name) and source.name not in self.gathering.failures:
+                _log.warning("gateway %s tells nothing: %s", source.name, reason)
             self.gathering.failed(source.name, reason)
             return
         except Exception as error:  # noqa: BLE001 - one gateway's words must not end the others'
@@ -127,11 +140,13 @@ class Autoscaler:
         for pool in self.scaled.values():
             try:
                 changed |= self._decide(pool, shares.get(pool.name), now)
-            except Exception:  # noqa: BLE001 - one pool's fault must not stop all the others
-                _log.exception("pool %s could not be decided", pool.name)
+            except Exception as error:  # noqa: BLE001 - one pool's fault must not stop the others
+                if pool.fault != repr(error):  # it is tried again twice a second
+                    _log.exception("pool %s could not be decided", pool.name)
+                pool.fault = repr(error)
         if changed:
             self._tell()
-        if self._store is not None and now - self._stored_s >= STORE_EVERY_S:
+        if self._store is not None and not 0.0 <= now - self._stored_s < STORE_EVERY_S:
             self.store()
 
     def _decide(self, pool: ScaledPool, gpus: float | None, now: float) -> bool:
@@ -144,6 +159,7 @@ class Autoscaler:
             return False
         self.ticks += 1
         changed = pool.decide(seen, now)
+        pool.fault = ""
         if changed and self._on_change is not None:
             self._on_change(pool)
         return changed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from headrace.core.scaling_settings import ColdStart, ScalingSettings
+from headrace.edges.http.tls import UpstreamTls
 from headrace.edges.keda.settings import KedaSettings
 from headrace.forecasting.calendar import CalendarEntry
 
@@ -25,6 +26,9 @@ class GatheringSettings:
     """The largest answer that is read."""
     lookup_interval_s: float = 5.0
     """Between two look-ups of the names in `gateways`."""
+    tls: UpstreamTls | None = None
+    """Certificates for gateways at `https` addresses, read when the scaler starts. Without it they
+    are trusted as the system trusts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ class HistorySettings:
     """Address of a Prometheus that scrapes the gateways, as `http://prometheus:9090`."""
     file: str | None = None
     """A file that the scaler itself keeps: one line a minute, JSON."""
-    days: float = 14.0
+    days: float = field(default=14.0, metadata={"maximum": 366})
     """How far back is read."""
 
 
@@ -82,7 +86,7 @@ class ScalingSection:
     """Control planes of all gateways before these pools, for `headrace scaler`: addresses, as
     `http://10.0.0.1:9091`, or names, as `http://gateways.llm:9091`, whose every address is a
     gateway. Without any, the gateway that reads this file scales them by itself."""
-    gpus: int | None = None
+    gpus: int | None = field(default=None, metadata={"minimum": 1})
     """GPUs that all these pools together may use; without it each has its `max_replicas` only."""
     gathering: GatheringSettings = field(default_factory=GatheringSettings)
     """How gateways are asked."""

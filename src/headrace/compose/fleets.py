@@ -19,6 +19,11 @@ class Fleets:
         self._notice = notice
         self._fleets: dict[str, ListedFleet] = {}
         """By pool name."""
+        gateway.look_up_by(self._is_unlisted)
+
+    def _is_unlisted(self, pool: str) -> bool:
+        fleet = self._fleets.get(pool)
+        return fleet is None or fleet.is_unlisted
 
     async def follow(self, loaded: Loaded) -> None:
         """Follow what this configuration lists, as it was or otherwise; the gateway must know the

@@ -69,6 +69,7 @@ class ScalerHost:
         self._folder = folder
         self._terminal = terminal
         self._wanted: dict[str, int] = {}
+        self._unknown = frozenset[str]()
         self._state = None if section.state_file is None else StateFile(folder / section.state_file)
         pools = [
             _scaled_pool(name, scaling, actuators.get(name))
@@ -88,6 +89,8 @@ class ScalerHost:
         self._keda: KedaServer | None = None
         self._restored: frozenset[str] = frozenset()
         self._task: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._write_problem = ""
 
     async def start(self) -> None:
         """Go on from what was kept, answer KEDA and begin. Raises StartError."""
@@ -101,7 +104,9 @@ class ScalerHost:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            await self._written()  # what was begun; then the last
             self.autoscaler.store()
+            await self._written()
         if self._keda is not None:
             await self._keda.stop()
 
@@ -138,6 +143,11 @@ class ScalerHost:
             return None
         return f"{reachable(self._section.keda.host)}:{self._keda.port}"
 
+    @property
+    def keda_tls(self) -> bool:
+        """Whether KEDA has to ask by TLS."""
+        return self._section.keda is not None and self._section.keda.tls is not None
+
     async def _start_keda(self) -> KedaServer:
         settings = self._section.keda
         assert settings is not None
@@ -161,8 +171,12 @@ class ScalerHost:
         return server
 
     async def _run(self) -> None:
-        await self._look_back()
-        await self.autoscaler.run()
+        source = _history_of(self._section, self._folder)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.autoscaler.run())
+            for name in self.autoscaler.scaled:
+                if source is not None and name not in self._restored:
+                    group.create_task(self._look_back(source, name))
 
     # ------------------------------------------------------------ what is kept
 
@@ -173,30 +187,34 @@ class ScalerHost:
             return None
 
         def keep(pool: str, sample: DemandSample) -> None:
+            nonlocal told
             try:
                 source.keep(pool, sample)
             except SourceError as error:
-                self._terminal.problem(str(error))
+                if str(error) != told:  # once, not at every minute
+                    self._terminal.problem(str(error))
+                told = str(error)
+            else:
+                told = ""
 
+        told = ""
         return MinuteLog(keep)
 
-    async def _look_back(self) -> None:
-        """Read the demand of the past, for pools of which nothing else was kept."""
-        source = _history_of(self._section, self._folder)
-        if source is None:
-            return
-        for name, pool in self.autoscaler.scaled.items():
-            if name in self._restored:
-                continue
-            try:
-                async with asyncio.timeout(HISTORY_S):
-                    pool.history = await source.read(name, time.time())
-            except (SourceError, TimeoutError) as error:
-                reason = str(error) or f"history: no answer within {HISTORY_S:g} s"
-                self._terminal.problem(f"{reason}; pool {name} begins without its past")
-            else:
-                told = counted(len(pool.history), "minute")
-                self._terminal.status(f"pool {name}: {told} of history read")
+    async def _look_back(self, source: FileHistory | PrometheusHistory, name: str) -> None:
+        """Learn from the demand of the past on a pool of which nothing else was kept, while it is
+        scaled already.
+        """
+        try:
+            async with asyncio.timeout(HISTORY_S):
+                history = await source.read(name, time.time())
+            told = counted(len(history), "minute")
+            self._terminal.status(f"pool {name}: {told} of history read")
+            await self.autoscaler.remember(name, history)
+        except (SourceError, TimeoutError) as error:
+            reason = str(error) or f"history: no answer within {HISTORY_S:g} s"
+            self._terminal.problem(f"{reason}; pool {name} begins without its past")
+        except Exception as error:  # noqa: BLE001 - figures no engine could have had
+            self._terminal.problem(f"history: {error!r}; pool {name} begins without its past")
 
     def _restore(self) -> frozenset[str]:
         """Go on from what was kept; the names of the pools of which something was."""
@@ -204,37 +222,65 @@ class ScalerHost:
             return frozenset()
         try:
             kept = self._state.read()
-            found = [name for name in self.autoscaler.scaled if name in kept]
-            for name in found:
-                self.autoscaler.scaled[name].scaler.restore(kept[name])
-            return frozenset(found)
         except StateFileError as error:
             self._terminal.problem(f"{error}; the scaler begins anew")
-        except (KeyError, TypeError, ValueError) as error:
-            path = self._state.path
+            return frozenset()
+        there = [pool for name, pool in self.autoscaler.scaled.items() if name in kept]
+        return frozenset(pool.name for pool in there if self._goes_on(pool, kept[pool.name]))
+
+    def _goes_on(self, pool: ScaledPool, kept: dict[str, Any]) -> bool:
+        """Whether a pool could go on from what was kept of it; if not, nothing of it is used."""
+        assert self._state is not None
+        scaler = pool_scaler(pool.scaler.settings, pool.scaler.figures)
+        try:
+            scaler.restore(kept)
+        except Exception as error:  # noqa: BLE001 - whatever another version or a torn file holds
             self._terminal.problem(
-                f"{path} is of another version ({error!r}); the scaler begins anew"
+                f"{self._state.path}: what is kept of pool {pool.name} is of another version "
+                f"({error!r}); the pool begins anew"
             )
-        return frozenset()
+            return False
+        pool.scaler = scaler
+        return True
 
     def _store(self, state: dict[str, Any]) -> None:
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write(state), name="store")
+
+    async def _write(self, state: dict[str, Any]) -> None:
+        """Beside everything else: a disk may take long."""
         assert self._state is not None
         try:
-            self._state.write(state)
+            await asyncio.to_thread(self._state.write, state)
         except StateFileError as error:
-            self._terminal.problem(str(error))
+            if str(error) != self._write_problem:
+                self._terminal.problem(f"{error}; what is learned is lost at a restart")
+            self._write_problem = str(error)
+        else:
+            self._write_problem = ""
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await self._writing
 
     # ------------------------------------------------------------ what is told
 
     def _on_change(self, pool: ScaledPool) -> None:
         plan, before = pool.plan, self._wanted.get(pool.name)
         assert plan is not None
+        # At the very first look others have not answered yet: who never does is told by name.
+        if before is not None and plan.complete is (pool.name in self._unknown):
+            self._unknown ^= {pool.name}
+            why = f"not known, so nothing is lowered: {next(iter(plan.holds), '')}"
+            told = "known again" if plan.complete else why
+            self._terminal.status(f"pool {pool.name}: demand is {told}")
         if plan.replicas == before:
             return
         self._wanted[pool.name] = plan.replicas
         was = "" if before is None else f", not {before}"
         self._terminal.status(
-            f"pool {pool.name}: {counted(plan.replicas, 'replica')} wanted{was} ({plan.decided_by})"
+            f"pool {pool.name}: {counted(plan.replicas, 'replica')} wanted{was} "
+            f"({plan.decided_by or 'nothing asks for any'})"
         )
 
 
@@ -285,7 +331,7 @@ def run_scaler(loaded: Loaded, terminal: Terminal) -> int:
 async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> int:
     stop = StopSignals()
     stop.listen()
-    gateways = NamedGateways(section.gateways, section.gathering)
+    gateways = _gateways(section, loaded.folder)
     host = ScalerHost(section, loaded.folder, (), {}, terminal, finder=gateways)
     server = await _listen(host, section)
     try:
@@ -294,8 +340,8 @@ async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> i
             terminal.status(f"warning: {warning}")
         terminal.result(f"scaler   {server.url}  (/api/v1/scaler, /metrics)")
         if host.keda_address is not None:
-            scheme = "" if section.keda is None or section.keda.tls is None else ", TLS"
-            terminal.result(f"KEDA     {host.keda_address}  (gRPC{scheme})")
+            tls = ", TLS" if host.keda_tls else ""
+            terminal.result(f"KEDA     {host.keda_address}  (gRPC{tls})")
         terminal.result(f"pools    {', '.join(section.pools)}")
         await stop.asked.wait()
         terminal.status("stopping")
@@ -303,6 +349,16 @@ async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> i
         await host.stop()
         await server.stop()
     return 0
+
+
+def _gateways(section: ScalingSection, folder: Path) -> NamedGateways:
+    gathering = section.gathering
+    if gathering.tls is not None:
+        gathering = replace(gathering, tls=within(folder, gathering.tls))
+    try:
+        return NamedGateways(section.gateways, gathering)
+    except TlsError as error:
+        raise StartError(f"scaling.gathering.tls.{error.field} {error}") from None
 
 
 async def _listen(host: ScalerHost, section: ScalingSection) -> ControlServer:

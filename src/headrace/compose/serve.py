@@ -46,8 +46,8 @@ async def _serve(
     gateway = _gateway(loaded, detail)
     local = LocalPools(gateway, loaded, terminal.status)
     scaler = _hosted_scaler(gateway, local, loaded, terminal)
+    fleets = Fleets(gateway, terminal.status)  # before a scaler can ask which replicas there are
     await gateway.start()
-    fleets = Fleets(gateway, terminal.status)
     reloader = Reloader(gateway, fleets, loaded, read, terminal, scaler=scaler)
     following: list[asyncio.Task[None]] = []
     try:
@@ -57,7 +57,8 @@ async def _serve(
             await scaler.start()
         _announce(gateway, loaded, terminal)
         if scaler is not None and scaler.keda_address is not None:
-            terminal.result(f"KEDA           {scaler.keda_address}  (gRPC)")
+            tls = ", TLS" if scaler.keda_tls else ""
+            terminal.result(f"KEDA           {scaler.keda_address}  (gRPC{tls})")
         following.append(asyncio.create_task(reloader.run(hangup)))
         following.append(asyncio.create_task(reloader.follow_certificates()))
         await stop.asked.wait()

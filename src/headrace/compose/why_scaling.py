@@ -22,6 +22,8 @@ Document: TypeAlias = dict[str, Any]
 
 MOST_STEPS = 12
 """Changes that are shown, the newest last."""
+_TIMES = {"begins_s", "ends_s"}
+"""Figures that are moments."""
 _NOBODY = "nothing asks for any"
 _PHASES = ("ready", "starting", "standby", "draining", "failing", "unschedulable")
 
@@ -69,9 +71,8 @@ def _pool(pool: Document, now: float) -> list[RenderableType]:
     plan = pool["plan"]
     if plan is None:
         return [*parts, _sentence("nothing is decided yet: no gateway has told of this pool")]
-    parts.append(
-        _sentence(f"wanted: {counted(plan['replicas'], 'replica')}, by {plan['decided_by']}")
-    )
+    by = f", by {plan['decided_by']}" if plan["decided_by"] else f": {_NOBODY}"
+    parts.append(_sentence(f"wanted: {counted(plan['replicas'], 'replica')}{by}"))
     if not plan["complete"]:
         parts.append(_sentence("not everything is known: it is not lowered, and KEDA is told so"))
     parts += [_sentence(f"held: {hold}") for hold in plan["holds"]]
@@ -109,7 +110,7 @@ def _signals(plan: Document) -> Table:
     table.add_column("from", overflow="fold", max_width=WIDTH - 42)
     decided = plan["decided_by"].partition(":")[0]
     for signal in plan["signals"]:
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in signal["figures"])
+        figures = ", ".join(f"{name} {_number(name, value)}" for name, value in signal["figures"])
         table.add_row(
             signal["name"],
             signal["kind"],
@@ -118,6 +119,15 @@ def _signals(plan: Document) -> Table:
             style="bold" if signal["name"] == decided else None,
         )
     return table
+
+
+def _number(name: str, value: float | None) -> str:
+    """JSON has no infinity: what has no bound comes as nothing."""
+    if value is None:
+        return "unbounded"
+    if name in _TIMES:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
+    return f"{value:.4g}"
 
 
 def _steps(plans: list[Document], now: float) -> Table:

@@ -304,6 +304,10 @@ class Gateway:
         """Why the last request went where it went."""
         return self.dispatcher.decisions.explain_last()
 
+    def look_up_by(self, unlisted: Callable[[str], bool]) -> None:
+        """`unlisted` says whether a pool may have replicas that nobody has found yet."""
+        self._scaling.unlisted = unlisted
+
     def scaling_report(self) -> ScalingReport:
         """What a scaler is told."""
         return self._scaling.report()

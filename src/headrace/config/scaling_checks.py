@@ -40,6 +40,8 @@ def scaling_findings(config: Config) -> Iterator[Finding]:
 def scaling_warnings(config: Config) -> Iterator[str]:
     """What is allowed and will hardly do what was meant."""
     scaled = {} if config.scaling is None else config.scaling.pools
+    if config.scaling is not None:
+        yield from _too_high_floors(config.scaling)
     for index, pool in enumerate(config.pools):
         start = pool.start
         standby = scaled[pool.name].standby_replicas if pool.name in scaled else 0
@@ -60,6 +62,22 @@ def scaling_warnings(config: Config) -> Iterator[str]:
                 f"pools[{index}].start.command does not say {_SLEEPS}: the engine answers that it "
                 "sleeps, and keeps its GPU's memory"
             )
+
+
+def _too_high_floors(scaling: ScalingSection) -> Iterator[str]:
+    """A calendar above its ceiling, and a budget below what the floors take."""
+    for name, pool in scaling.pools.items():
+        for index, entry in enumerate(pool.calendar):
+            if entry.replicas > pool.max_replicas:
+                yield (
+                    f"scaling.pools.{name}.calendar[{index}].replicas is {entry.replicas}, more "
+                    f"than max_replicas ({pool.max_replicas}), which holds"
+                )
+    least = sum(pool.min_replicas * pool.gpus_per_replica for pool in scaling.pools.values())
+    if scaling.gpus is not None and least > scaling.gpus:
+        yield (
+            f"scaling.gpus is {scaling.gpus}, and the pools' min_replicas take {least}: floors hold"
+        )
 
 
 def scaling_exposure(config: Config) -> Iterator[Finding]:
@@ -106,6 +124,14 @@ def _scaled(pool: PoolSection, scaling: PoolScaling, path: str) -> Iterator[Find
             f"{path}.min_replicas",
             f"is {scaling.min_replicas}, more than max_replicas ({scaling.max_replicas})",
         )
+    if scaling.group_replicas > scaling.max_replicas:
+        yield (
+            f"{path}.group_replicas",
+            (
+                f"is {scaling.group_replicas}, more than max_replicas ({scaling.max_replicas}): no "
+                "whole group may be ordered"
+            ),
+        )
     if scaling.min_replicas == 0 and not pool.wait_for_replica_s:
         yield (
             f"{path}.min_replicas",
@@ -117,6 +143,15 @@ def _scaled(pool: PoolSection, scaling: PoolScaling, path: str) -> Iterator[Find
 
 
 def _section(scaling: ScalingSection) -> Iterator[Finding]:
+    for name, pool in scaling.pools.items():
+        if pool.stale_s <= scaling.gathering.interval_s:
+            yield (
+                join("scaling.pools", name) + ".stale",
+                (
+                    f"is {pool.stale_s:g} s, not longer than scaling.gathering.interval "
+                    f"({scaling.gathering.interval_s:g} s): every report would be too old"
+                ),
+            )
     for index, url in enumerate(scaling.gateways):
         path, expected = f"scaling.gateways[{index}]", "expected http://host:port"
         if "@" in url:
@@ -126,6 +161,8 @@ def _section(scaling: ScalingSection) -> Iterator[Finding]:
             yield path, f"is {url!r}; {expected}"
     history = scaling.history
     if history is not None:
+        if history.file is not None and history.file == scaling.state_file:
+            yield "scaling.history.file", "is scaling.state_file too; give each a file of its own"
         if (history.prometheus is None) == (history.file is None):
             yield "scaling.history", "names both or neither; give `prometheus` or `file`"
         elif history.prometheus is not None and not _is_url(history.prometheus):

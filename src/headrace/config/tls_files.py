@@ -15,12 +15,15 @@ def check_certificates(config: Config, folder: Path) -> Iterator[tuple[str, str]
     yield from _listener("control", config.control.tls, folder)
     if config.scaling is not None and config.scaling.keda is not None:
         yield from _listener("scaling.keda", config.scaling.keda.tls, folder)
-    for index, pool in enumerate(config.pools):
-        if pool.tls is not None:
+    clients = {f"pools[{index}]": pool.tls for index, pool in enumerate(config.pools)}
+    if config.scaling is not None:
+        clients["scaling.gathering"] = config.scaling.gathering.tls
+    for path, tls in clients.items():
+        if tls is not None:
             try:
-                ClientTls(within(folder, pool.tls))
+                ClientTls(within(folder, tls))
             except TlsError as error:
-                yield f"pools[{index}].tls.{error.field}", str(error)
+                yield f"{path}.tls.{error.field}", str(error)
 
 
 def _listener(section: str, tls: ServerTls | None, folder: Path) -> Iterator[tuple[str, str]]:

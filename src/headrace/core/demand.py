@@ -83,7 +83,8 @@ class DemandMeter:
 
     After `observe`: `load` in replicas fully used, `requests_per_s`, `capacity` of one replica at
     the lengths seen lately, `troubles` in words (empty: complete), `left` the gateways that are not
-    expected any more and not forgotten yet, `minutes` completed just now.
+    expected any more and not forgotten yet, `remarks` what is odd and changes nothing, `minutes`
+    completed just now.
     `usable` is the share of the reckoned capacity that may be used; whoever learns it sets it.
     """
 
@@ -105,6 +106,7 @@ class DemandMeter:
         "lengths",
         "load",
         "minutes",
+        "remarks",
         "requests_per_s",
         "troubles",
         "usable",
@@ -129,6 +131,7 @@ class DemandMeter:
         self.requests_per_s = 0.0
         self.minutes: list[MinuteLoad] = []
         self.troubles: list[str] = []
+        self.remarks: list[str] = []
         self.left: tuple[str, ...] = ()
         self.usable = 1.0
 
@@ -141,11 +144,18 @@ class DemandMeter:
         horizon_s: float,
     ) -> None:
         """Take an observation made at `now`; `horizon_s` is how long scaling up takes."""
+        if self._seen_s is not None and now - self._seen_s > LONGEST_S:
+            self.known_since_s = None  # nobody looked for longer than any rate is taken over
         self._read(observation, settings.stale_s, now)
         self._price(settings, figures, now)
         self._measure(now, horizon_s)
         self._fill_minutes(now)
         self._seen_s = now
+
+    @property
+    def seen_s(self) -> float | None:
+        """When it last took an observation; None before the first."""
+        return self._seen_s
 
     @property
     def held_requests(self) -> float:
@@ -213,6 +223,11 @@ class DemandMeter:
                 told[name] = "reports no more"
         self._left_s, self.left = left_s, tuple(left_s)
         self.troubles = [f"gateway {name}: {trouble}" for name, trouble in told.items() if trouble]
+        self.remarks = [
+            f"gateway {name}: {gateway.skew}"
+            for name, gateway in self._gateways.items()
+            if name in here and gateway.skew
+        ]
         if not self._gateways:
             self.troubles.append("no gateway has reported")
 

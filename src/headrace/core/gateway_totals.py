@@ -2,14 +2,17 @@
 
     rate over w seconds = (total now - total w seconds ago) / (when now - when w seconds ago)
 
-"When" is the scaler's clock less the report's age. A total that went back under the same start is a
-contradiction; one under a later start is a restart, whose total is what came since. A gateway that
-is not heard of keeps its last rate: its clients have not gone, only its word.
+"When" is the scaler's clock less the report's age; a gateway's own clock may be off by anything, as
+long as it goes on: what it says again and again as of one moment is old. A total that went back
+under the same start is a contradiction; one under a later start is a restart, whose total is what
+came since. A gateway that is not heard of keeps its last rate: its clients have not gone, only its
+word.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from math import exp
 from typing import Any
 
 from headrace.core.length_sketch import LengthSketch, since, sketch_from
@@ -21,22 +24,33 @@ LEAST_WINDOW_S = 30.0
 DISTRUST_S = 300.0
 """So long after a contradiction a gateway is not believed."""
 SKEW_S = 30.0
-"""A gateway's own clock may be off by so much before it is said."""
+"""A gateway's own clock may be off by so much before it is said, and stand still for so long before
+its reports are taken for old ones."""
 
 
 class GatewayTotals:
-    """`offered` is what was asked for, over restarts; `trouble` says what is wrong with the last
-    report.
+    """`offered` is what was asked for, over restarts; `skew` says by how much its clock is off, ""
+    if it is not.
     """
 
-    __slots__ = ("_distrusted_s", "_marks", "last", "lengths", "offered", "trouble", "true_at_s")
+    __slots__ = (
+        "_behind_s",
+        "_distrusted_s",
+        "_marks",
+        "last",
+        "lengths",
+        "offered",
+        "skew",
+        "true_at_s",
+    )
 
     def __init__(self) -> None:
         self.last: GatewayReport | None = None
         self.true_at_s = 0.0
         self.offered = 0.0
         self.lengths = LengthSketch()
-        self.trouble = ""
+        self.skew = ""
+        self._behind_s = 0.0
         self._distrusted_s = -DISTRUST_S
         self._marks: deque[tuple[float, float]] = deque()
 
@@ -44,7 +58,7 @@ class GatewayTotals:
         """Take a report at `now`; `lengths` is then what has ended since the one before."""
         last, self.last = self.last, report
         true_at_s = now - max(report.age_s, 0.0)
-        self.trouble = _skew(report, true_at_s)
+        self.skew = _skew(report, true_at_s)
         self.lengths = LengthSketch()
         if last is None:
             # Its totals are of times nobody here has seen: they are where counting begins. What
@@ -54,6 +68,7 @@ class GatewayTotals:
             return
         if true_at_s <= self.true_at_s:
             return  # the same report as before, or one that overtook it
+        self._fall_behind(report, last, true_at_s - self.true_at_s)
         if report.started_at_s > last.started_at_s:
             self._grow(report, GatewayReport(report.gateway, report.started_at_s))
         elif _went_back(report, last) or now - self._distrusted_s < DISTRUST_S:
@@ -89,7 +104,9 @@ class GatewayTotals:
             return f"its report is {age_s:.0f} s old"
         if now - self._distrusted_s < DISTRUST_S:
             return "its totals went back though it did not restart"
-        return self.trouble
+        if self._behind_s > SKEW_S:
+            return "it tells what it has told before: its clock stands still"
+        return ""
 
     @property
     def held_requests(self) -> float:
@@ -107,6 +124,7 @@ class GatewayTotals:
             "true_at_s": self.true_at_s,
             "offered": self.offered,
             "distrusted_s": self._distrusted_s,
+            "behind_s": self._behind_s,
             "marks": [list(mark) for mark in self._marks],
         }
 
@@ -120,6 +138,7 @@ class GatewayTotals:
         self.true_at_s = state["true_at_s"]
         self.offered = state["offered"]
         self._distrusted_s = state["distrusted_s"]
+        self._behind_s = state.get("behind_s", 0.0)  # a file of before this was kept has none
         self._marks = deque((at_s, total) for at_s, total in state["marks"])
 
     def _grow(self, report: GatewayReport, last: GatewayReport) -> None:
@@ -129,6 +148,14 @@ class GatewayTotals:
             self._marks = deque((at_s, min(total, self.offered)) for at_s, total in self._marks)
         if report.lengths is not last.lengths:
             self.lengths = since(report.lengths, last.lengths)
+
+    def _fall_behind(self, report: GatewayReport, last: GatewayReport, passed_s: float) -> None:
+        """How far its clock falls behind ours, forgotten as a contradiction is."""
+        if report.reported_at_s is None or last.reported_at_s is None:
+            return
+        lost_s = passed_s - (report.reported_at_s - last.reported_at_s)
+        kept_s = self._behind_s * exp(-passed_s / DISTRUST_S)
+        self._behind_s = min(max(kept_s + lost_s, 0.0), DISTRUST_S)
 
     def _mark(self, true_at_s: float) -> None:
         self.true_at_s = true_at_s
@@ -154,4 +181,5 @@ def _skew(report: GatewayReport, true_at_s: float) -> str:
     if report.reported_at_s is None:
         return ""
     off_s = report.reported_at_s - true_at_s
-    return f"its clock is off by {off_s:.0f} s" if abs(off_s) > SKEW_S else ""
+    # To ten seconds, so that it is no news at every look.
+    return f"its clock is off by {round(off_s, -1):.0f} s" if abs(off_s) > SKEW_S else ""

@@ -36,6 +36,8 @@ from headrace.core.signals import opinions
 KNOWS_AFTER_S = 300.0
 """A scaler that has just started does not lower anything before it has seen demand for so long: a
 quiet minute is no reason to take down a fleet."""
+WENT_BACK_S = 30.0
+"""A clock that is set back by no more only stands still for so long."""
 LOST_SHARE = 0.5
 """Of the ready replicas gone from one look to the next without an order: not to be believed."""
 
@@ -72,6 +74,7 @@ class PoolScaler:
         "_demand",
         "_fits_since_s",
         "_forecaster",
+        "_guessed",
         "_hysteresis",
         "_kv_marks",
         "_misses",
@@ -100,10 +103,16 @@ class PoolScaler:
         self._phases = Phases((), 0.0)
         self._served = ServedCurve()
         self._ready_before = 0
+        self._guessed = False
         self._fits_since_s: float | None = None
 
     def tick(self, observation: PoolObservation, now: float) -> ScalePlan:
-        """Decide anew. `now` is the observation's clock; it does not go back."""
+        """Decide anew. `now` is the observation's clock; where it was set back, demand is not known
+        for a while, as after a first start.
+        """
+        seen_s = self._demand.seen_s
+        if seen_s is not None and now < seen_s - WENT_BACK_S:
+            self._rewind()
         troubles = self._take(observation, now)
         view = self._view(observation, now)
         told = opinions(view)
@@ -114,7 +123,7 @@ class PoolScaler:
         needed = wish
         if floor.replicas > wish:
             wish, decided_by = floor.replicas, f"floor: {floor.why}"
-        if self._hysteresis.number is None:
+        if self._hysteresis.number is None or self._guessed:
             self._adopt(view, floor)
         forbidden = "while data are missing" if troubles else self._unknown(now)
         if not forbidden and self._demand.left:
@@ -126,7 +135,7 @@ class PoolScaler:
             forbidden,
             int(min(floor.replicas, ceiling.replicas)),
         )
-        holds = [*troubles, why] if why else troubles
+        holds = [*troubles, *self._demand.remarks, *([why] if why else [])]
         if wish > ceiling.replicas:
             decided_by = f"ceiling: {ceiling.why}"
             holds = [*holds, f"{wish:.2f} wished, {ceiling.replicas:.0f} allowed by {ceiling.why}"]
@@ -157,6 +166,7 @@ class PoolScaler:
             "served": self._served.state(),
             "counts": [list(each) for each in self._counts],
             "ready_before": self._ready_before,
+            "guessed": self._guessed,
             "fits_since_s": self._fits_since_s,
             "kv_marks": [list(each) for each in self._kv_marks],
             "demand": self._demand.state(),
@@ -171,6 +181,7 @@ class PoolScaler:
         self._served.restore(state["served"])
         self._counts = deque((at_s, count) for at_s, count in state["counts"])
         self._ready_before = state["ready_before"]
+        self._guessed = state.get("guessed", False)  # a file of before this was kept has none
         self._fits_since_s = state["fits_since_s"]
         self._kv_marks.extend((at_s, ratio) for at_s, ratio in state["kv_marks"])
         self._demand.restore(state["demand"])
@@ -178,6 +189,17 @@ class PoolScaler:
             self._forecaster.restore(state["forecast"])
 
     # ---- what is known
+
+    def _rewind(self) -> None:
+        """Forget what has a time that is still to come. The number stays, and what was learned of
+        demand, engines and their starts.
+        """
+        number, usable = self._hysteresis.number, self._demand.usable
+        self._demand, self._misses, self._hysteresis = DemandMeter(), MissLog(), Hysteresis()
+        self._demand.usable, self._hysteresis.number = usable, number
+        self._fits_since_s = None
+        self._counts.clear()
+        self._kv_marks.clear()
 
     def _take(self, observation: PoolObservation, now: float) -> list[str]:
         """Learn from an observation; the answer says what is missing in it."""
@@ -307,9 +329,13 @@ class PoolScaler:
     # ---- the plan
 
     def _adopt(self, view: ScalingView, floor: Signal) -> None:
-        """A first tick begins from what is there: nobody knows yet what it is good for."""
+        """A first tick begins from what is there: nobody knows yet what it is good for. Where that
+        is not known, the first one that knows it does.
+        """
         there = len(view.ordered) if view.observation.replicas_known else 0
-        self._hysteresis.number = max(there, int(floor.replicas))
+        number = self._hysteresis.number or 0
+        self._hysteresis.number = max(number, there, int(floor.replicas))
+        self._guessed = not view.observation.replicas_known
 
     def _bounded(self, floor: Signal, ceiling: Signal) -> int:
         number = self._hysteresis.number

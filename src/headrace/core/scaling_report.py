@@ -24,6 +24,9 @@ class PoolReport:
     latency: LatencyProfile | None = None
     kv_capacity_tokens: float | None = None
     max_sequences: float | None = None
+    replicas_known: bool = True
+    """False while there may be replicas that the gateway has not found, as before its first answer
+    from DNS."""
 
 
 @dataclass(frozen=True, slots=True)

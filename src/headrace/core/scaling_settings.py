@@ -83,9 +83,9 @@ class ScalingSettings:
     They take GPUs of a shared budget too, those that are left."""
     target: ScalingTarget = field(default_factory=ScalingTarget)
     """What must be met."""
-    kv_target: float = 0.75
+    kv_target: float = field(default=0.75, metadata={"above": 0, "maximum": 1})
     """KV occupancy aimed at: above it engines begin to preempt."""
-    tick_s: float = 15.0
+    tick_s: float = field(default=15.0, metadata={"above": 0})
     """How often it is decided."""
     cold_start: ColdStart = field(default_factory=ColdStart)
     """Ordered to ready, before any was measured."""
@@ -93,11 +93,11 @@ class ScalingSettings:
     """Ready to gone, before any was measured."""
     idle_to_zero_s: float = 900.0
     """Without any request for so long, a pool whose `min_replicas` is 0 goes to zero."""
-    stale_s: float = 60.0
+    stale_s: float = field(default=60.0, metadata={"above": 0})
     """Figures older than this are taken for missing."""
     scale_down_window_s: float = 60.0
     """The number goes down to the highest wish of so long, at the earliest."""
-    group_replicas: int = 1
+    group_replicas: int = field(default=1, metadata={"minimum": 1})
     """Replicas are ordered and removed in whole groups of so many."""
     schedule: tuple[ScheduledFloor, ...] = ()
     """Floors known in advance."""

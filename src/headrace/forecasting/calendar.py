@@ -12,17 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
 from headrace.core.scaling_settings import ScheduledFloor
 
-LOOK_BACK = timedelta(days=8)
-"""An interval that holds now began at most so long ago: a week's line, and a day to spare."""
-MOST_STARTS = 4096
-"""Starts looked at for one entry: one a minute for nearly three days. More is no calendar."""
+MINUTE_S = 60.0
+MOST_INTERVALS = 1500
+"""Of one entry: one a minute for a day. What is looked ahead has no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +67,38 @@ def floors(
 
 def _expanded(entry: CalendarEntry, now: float, until_s: float) -> Iterator[ScheduledFloor]:
     zone = _zone(entry.timezone)
-    starts = CronSim(entry.start, datetime.fromtimestamp(now, zone) - LOOK_BACK)
     name = entry.name or f"{entry.start} ({entry.timezone})"
-    for _ in range(MOST_STARTS):
-        begins = next(starts, None)
-        if begins is None or begins.timestamp() > until_s:
+    begins = _holding_since(entry, now, zone) or _next(entry.start, now, zone)
+    for _ in range(MOST_INTERVALS):
+        if begins is None or begins > until_s:
             return
-        ends = next(CronSim(entry.end, begins), None)
+        ends = _next(entry.end, begins, zone)
         if ends is None:
             return
-        if ends.timestamp() > now:
-            yield ScheduledFloor(begins.timestamp(), ends.timestamp(), entry.replicas, name)
+        yield ScheduledFloor(begins, ends, entry.replicas, name)
+        # A start within an interval begins no other one; one at its end does.
+        begins = _next(entry.start, ends - MINUTE_S, zone)
+
+
+def _holding_since(entry: CalendarEntry, now: float, zone: ZoneInfo) -> float | None:
+    """The last start, if no end has come since; None outside of every interval."""
+    begins, ends = _last(entry.start, now, zone), _last(entry.end, now, zone)
+    if begins is None or (ends is not None and ends > begins):
+        return None
+    return begins
+
+
+def _next(line: str, after_s: float, zone: ZoneInfo) -> float | None:
+    """The first time of a line later than `after_s`."""
+    found = next(CronSim(line, datetime.fromtimestamp(after_s, zone)), None)
+    return None if found is None else found.timestamp()
+
+
+def _last(line: str, until_s: float, zone: ZoneInfo) -> float | None:
+    """The last time of a line that is not later than `until_s`."""
+    from_s = until_s + 2 * MINUTE_S  # it begins at the minute, and looks strictly before
+    times = CronSim(line, datetime.fromtimestamp(from_s, zone), reverse=True)
+    return next((each.timestamp() for each in times if each.timestamp() <= until_s), None)
 
 
 def _zone(name: str) -> ZoneInfo:

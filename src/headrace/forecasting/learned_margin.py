@@ -48,6 +48,7 @@ CHANCE_SHARE = 0.9
 chance within a pool that has the replicas it needs."""
 NOISE_SIGMAS = 2.0
 """What chance alone makes of a minute is no shortage: capacity has a margin for it."""
+LONGEST_STEP_BACK_MINUTES = 1440
 LONGEST_GAP_MINUTES = 3
 ERROR_MINUTES = 720.0
 
@@ -99,13 +100,15 @@ class LearnedMargin:
         self._pending: list[tuple[int, float, float]] = []
 
     def observe(self, minute: MinuteLoad, horizon_s: float) -> None:
-        """Take the mean demand of one minute; they come in order, and some may be missing."""
+        """Take the mean demand of one minute; they come in order, and some may be missing. After a
+        clock that was a day or more ahead, its minutes are forgotten and not waited for.
+        """
         number = int(minute.begin_s // MINUTE_S)
         ahead = self._ahead(horizon_s)
         if self._minute is not None:
-            if number <= self._minute:
+            if self._minute - LONGEST_STEP_BACK_MINUTES <= number <= self._minute:
                 return
-            if number - self._minute > LONGEST_GAP_MINUTES:
+            if not 0 < number - self._minute <= LONGEST_GAP_MINUTES:
                 self._gap()
             else:
                 # Two minutes without a word were as the one that ended them.

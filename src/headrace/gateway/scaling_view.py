@@ -6,7 +6,7 @@ that several scalers, or one that missed a beat, see the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import exp
 
@@ -63,6 +63,10 @@ class ReplicaLives:
         return self._lives[name]
 
 
+def _none_is(_pool: str) -> bool:
+    return False
+
+
 class ScalingView:
     """Makes the report. `epoch_s` is what turns the monotonic clock into Unix time."""
 
@@ -75,6 +79,8 @@ class ScalingView:
         self._epoch_s = epoch_s
         self._started_s = telemetry.clock() + epoch_s
         self._lives = ReplicaLives()
+        self.unlisted: Callable[[str], bool] = _none_is
+        """Whether a pool, by its name, may have replicas that nobody has found yet."""
 
     def note(self) -> None:
         """The fleet has changed."""
@@ -107,6 +113,7 @@ class ScalingView:
             latency=_corrected(pool.latency),
             kv_capacity_tokens=max(capacities, default=None),
             max_sequences=max(places, default=None),
+            replicas_known=not self.unlisted(pool.spec.name),
         )
 
     def _demand(self, pool: Pool, now: float) -> GatewayReport:

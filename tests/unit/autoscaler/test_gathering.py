@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from headrace.autoscaler.gathering import Gathering
@@ -14,7 +16,7 @@ def told(*reports, now: float = 100.0) -> Gathering:
     names = [f"gw-{number}" for number in range(len(reports))]
     gathering = Gathering(names)
     for name, each in zip(names, reports, strict=True):
-        gathering.take(name, each, now)
+        gathering.take(name, replace(each, reported_at_s=now), now)
     return gathering
 
 
@@ -129,3 +131,14 @@ def test_an_order_that_brings_nothing_is_given_up():
     orders.want(1, 0, 10.0)
     assert len(orders.observed([], 9.0 + GIVEN_UP_S)) == 1
     assert orders.observed([], 10.0 + GIVEN_UP_S) == ()
+
+
+def test_times_of_a_gateway_whose_clock_is_off_are_told_by_ours():
+    told = report(pool_report(replica("r1", ready_at_s=5000.0, idle_since_s=5400.0)))
+    gathering = Gathering(["a"])
+    gathering.take("a", replace(told, reported_at_s=5600.0), 2000.0)
+    [seen] = gathering.observation("llama", 2000.0).replicas
+    assert (seen.ready_at_s, seen.idle_since_s) == (1400.0, 1800.0)
+    gathering.take("a", replace(told, reported_at_s=5600.0), 5601.0)
+    [seen] = gathering.observation("llama", 5601.0).replicas
+    assert (seen.ready_at_s, seen.idle_since_s) == (5000.0, 5400.0)

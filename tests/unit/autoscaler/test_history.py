@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from headrace.autoscaler import history
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.ports import SourceError
@@ -63,14 +64,14 @@ async def test_rates_become_totals_of_minutes_and_gaps_stay_gaps():
     minute = NOW_S // 60 * 60
     values: dict[str, list[list[object]]] = {
         "headrace:requests:rate1m": [[minute - 120, "2"], [minute - 60, "NaN"], [minute, "0.5"]],
-        "headrace:input_tokens:rate1m": [[minute - 120, "1000"]],
+        "headrace:input_tokens:rate1m": [[minute - 120, "1000"], [minute, "100"]],
         "headrace:output_tokens:rate1m": [[minute - 120, "300"], [minute, "50"]],
     }
     async with Prometheus(values) as prometheus:
         found = await PrometheusHistory(prometheus.url, 1.0).read('p"x', NOW_S)
     assert found == [
         DemandSample(minute - 180, 60.0, 120.0, 60_000.0, 18_000.0),
-        DemandSample(minute - 60, 60.0, 30.0, 0.0, 3_000.0),
+        DemandSample(minute - 60, 60.0, 30.0, 6_000.0, 3_000.0),
     ]
     assert '{pool="p\\"x"}' in prometheus.asked[0]["query"][0]
 
@@ -83,6 +84,33 @@ async def test_two_weeks_are_asked_for_in_parts():
     assert spans[0][0] == pytest.approx(NOW_S - 14 * DAY_S, abs=60)
     assert spans[-1][1] == NOW_S
     assert all(after[0] == before[1] + 60 for before, after in pairwise(spans))
+
+
+async def test_minutes_whose_lengths_are_not_known_are_left_out():
+    at_s = NOW_S // 60 * 60
+    values: dict[str, list[list[object]]] = {
+        "headrace:requests:rate1m": [[at_s - 60 * n, str(n % 2)] for n in range(1, 7)],
+        "headrace:input_tokens:rate1m": [[at_s - 60 * n, "500"] for n in (1, 3)],
+        "headrace:output_tokens:rate1m": [[at_s - 60 * n, "100"] for n in (1, 2, 5)],
+    }
+    async with Prometheus(values) as prometheus:
+        found = await PrometheusHistory(prometheus.url, 1.0).read("p", NOW_S)
+    assert [(at_s - each.begins_s) / 60 - 1 for each in found] == [6, 4, 2, 1]
+
+
+async def test_somebody_elses_error_page_is_told_by_its_status():
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 502 X\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(SourceError, match=r"answers 502$"):
+        await PrometheusHistory(url, 1.0).read("p", NOW_S)
+    server.close()
+    await server.wait_closed()
 
 
 async def test_what_is_wrong_is_said():
@@ -152,3 +180,25 @@ def test_gateways_that_have_gone_are_forgotten_and_one_that_is_back_begins_anew(
     assert list(log._totals["p"]) == ["stays"]
     log.look("p", [told("stays", 25), told("gone", 500)], 1500.0)
     assert kept[-1].requests == 1.0
+
+
+async def test_of_a_file_that_grows_too_long_the_newest_stay(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(history, "MAX_FILE_BYTES", 2000)
+    file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
+    for minute in range(200):
+        file.keep("p", DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0))
+        assert file.path.stat().st_size <= 2000
+    found = [each.begins_s for each in await file.read("p", 20_000.0)]
+    assert found[-1] == 60.0 * 199
+    assert found == [60.0 * minute for minute in range(200 - len(found), 200)]
+    assert len(found) >= 7
+
+
+async def test_of_a_file_that_is_too_long_already_the_newest_are_read(tmp_path: Path, monkeypatch):
+    file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
+    for minute in range(100):
+        file.keep("p", DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0))
+    monkeypatch.setattr(history, "MAX_FILE_BYTES", 1000)
+    found = [each.begins_s for each in await file.read("p", 20_000.0)]
+    assert found[-1] == 60.0 * 99
+    assert 5 <= len(found) <= 12

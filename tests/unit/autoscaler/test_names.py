@@ -5,14 +5,26 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
+import trustme
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from headrace.autoscaler.names import MAX_GATEWAYS, NamedGateways
 from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
+from headrace.edges.http.tls import ServerCertificate, ServerTls, UpstreamTls
+from headrace.gateway.control import ControlSettings
+from headrace.gateway.control_server import serve_control
+from tests.certificates import write_certificate
 from tests.scripted import Peer, Received, ScriptedEngine
 from tests.unit.autoscaler.reports import pool_report, replica, report
 
@@ -159,3 +171,36 @@ async def test_gateways_that_come_are_asked_and_those_that_go_are_expected_no_mo
     assert two.asked == asked
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_gateways_with_certificates_of_a_private_authority_that_ask_for_ours(tmp_path):
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for folder, name in (("server", "gateways.llm"), ("client", "scaler")):
+        (tmp_path / folder).mkdir()
+        write_certificate(ca, tmp_path / folder, name)
+
+    async def told(_request: Request) -> Response:
+        return Response(msgspec.json.encode(report(pool_report(replica("r1")))))
+
+    asks = ServerTls(*files(tmp_path / "server"), client_ca_file=str(tmp_path / "ca.pem"))
+    server = await serve_control(
+        Starlette(routes=[Route("/api/v1/scaling", told)]),
+        ControlSettings(port=0),
+        ServerCertificate(asks).context,
+    )
+    cert, key = files(tmp_path / "client")
+    tls = UpstreamTls(ca_file=str(tmp_path / "ca.pem"), cert_file=cert, key_file=key)
+    url, resolver = f"https://gateways.llm:{server.port}", Resolver(["127.0.0.1"])
+    try:
+        [known] = await NamedGateways([url], replace(PATIENT, tls=tls), resolver=resolver).find()
+        assert (await known.read()).pools[0].pool == "llama"
+        [unknown] = await NamedGateways([url], PATIENT, resolver=resolver).find()
+        with pytest.raises(SourceError):
+            await unknown.read()
+    finally:
+        await server.stop()
+
+
+def files(folder: Path) -> tuple[str, str]:
+    return str(folder / "cert.pem"), str(folder / "key.pem")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from math import ceil
 
 import httpx
 import pytest
@@ -15,8 +17,9 @@ from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
+from headrace.core.demand_history import DemandSample
 from headrace.core.scaling_observation import Phase, ReplicaObservation, StandbyWakes
-from headrace.core.scaling_plan import ScalePlan
+from headrace.core.scaling_plan import ScalePlan, Signal
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
 from headrace.forecasting import pool_scaler
@@ -263,6 +266,21 @@ async def test_a_gpu_budget_is_shared_and_the_rest_is_left_to_who_wants_it():
     assert [each.plan.replicas for each in pools if each.plan is not None] == [3, 1]
 
 
+def test_a_floor_of_the_calendar_comes_before_what_others_want():
+    def pool(name: str, floor: int, wanted: int) -> ScaledPool:
+        figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=4)
+        made = ScaledPool(name, pool_scaler(ScalingSettings(min_replicas=1), figures))
+        signals = (
+            Signal("schedule", floor, "office", kind="floor"),
+            Signal("token_throughput", wanted, "kv"),
+        )
+        made.plan = ScalePlan(0.0, name, 1, signals=signals)
+        return made
+
+    pools = {"a": pool("a", 3, 1), "b": pool("b", 0, 9)}
+    assert GpuBudget(16, {"a": 1.0, "b": 3.0}).share(pools) == {"a": 12.0, "b": 4.0}
+
+
 class Idle:
     """An actuator with one replica that does nothing of what it is told."""
 
@@ -345,3 +363,150 @@ async def test_metrics_say_what_is_wanted_and_by_whom():
     assert rows["headrace_scaling_gateway_up", "gw-1"] == 0.0
     assert rows["headrace_scaling_known", "llama"] == 0.0  # one gateway never told anything
     assert ("headrace_scaling_published_replicas", "llama") not in rows
+
+
+async def test_a_clock_that_is_set_back_stops_nothing():
+    told = report(pool_report(*(replica(f"r{n}") for n in range(3))))
+    world = World(told, told)
+    await world.look()
+    await world.look(15.0)
+    ticks, stored = world.autoscaler.ticks, len(world.stored)
+    await world.look(-7200.0)
+    assert world.autoscaler.ticks > ticks
+    assert len(world.stored) > stored
+    await world.look(15.0)
+    assert world.value() == 3.0
+
+
+async def test_a_gateway_that_is_silent_since_before_a_clock_was_set_back_is_missing():
+    told = report(pool_report(*(replica(f"r{n}") for n in range(3))))
+    world = World(told, told)
+    await world.look()
+    world.sources[1].told = None
+    await world.look(-7200.0)
+    assert world.value() is None
+    plan = world.pool.plan
+    assert plan is not None
+    assert plan.holds[0] == "gateway gw-1: no report"
+
+
+async def test_a_pool_that_can_not_be_decided_is_not_called_known_and_told_once(
+    monkeypatch, caplog
+):
+    world = World(report(pool_report(replica("r1"))), stale_s=30.0)
+    await world.look()
+
+    def fail(*_: object) -> ScalePlan:
+        raise TypeError
+
+    monkeypatch.setattr(type(world.scaler), "tick", fail)
+    for _ in range(10):
+        await world.look(15.0)
+    assert world.value() is None
+    text = await metrics_of(world)
+    assert 'headrace_scaling_known{pool="llama"} 0.0' in text
+    assert sum("could not be decided" in each.message for each in caplog.records) == 1
+
+
+async def test_a_gateway_that_never_answered_is_named_in_the_log_once(caplog):
+    world = World(None)
+    await world.look()
+    await world.look(1.0)
+    said = [each.getMessage() for each in caplog.records]
+    assert said == ["gateway gw-0 tells nothing: gw-0 does not answer"]
+
+
+async def test_the_pool_of_the_path_is_the_one_that_is_told():
+    world = World(report(pool_report(replica("r1"))))
+    await world.look()
+    transport = httpx.ASGITransport(make_scaler_app(world.autoscaler))
+    async with httpx.AsyncClient(transport=transport, base_url="http://scaler") as client:
+        assert (await client.get("/api/v1/scaler/llama?pool=other")).json()["pool"] == "llama"
+        assert (await client.get("/api/v1/scaler/other?pool=llama")).status_code == 404
+
+
+async def metrics_of(world: World) -> str:
+    transport = httpx.ASGITransport(make_scaler_app(world.autoscaler))
+    async with httpx.AsyncClient(transport=transport, base_url="http://scaler") as client:
+        return (await client.get("/metrics")).text
+
+
+def past(minutes: int) -> list[DemandSample]:
+    """Demand that swings by the quarter of an hour, 100,000 minutes before the world's now."""
+    return [
+        DemandSample(
+            900_000.0 + 60.0 * n, 60.0, 600.0 + 300.0 * (n // 15 % 2), 3e5, 6e4 * (1 + n // 15 % 2)
+        )
+        for n in range(minutes)
+    ]
+
+
+async def test_the_past_is_learned_beside_decisions_and_as_if_at_once():
+    world = World(report(pool_report(replica("r1"))))
+    await world.look()
+    learning = asyncio.create_task(world.autoscaler.remember("llama", past(500)))
+    await asyncio.sleep(0)
+    await world.look(15.0)
+    assert world.autoscaler.ticks == 2
+    assert not learning.done()
+    await learning
+    at_once = pool_scaler(world.scaler.settings, world.scaler.figures)
+    at_once.learn(past(500))
+    assert world.pool.scaler.state()["forecast"] == at_once.state()["forecast"]
+    assert world.pool.scaler.state()["demand"] == world.scaler.state()["demand"]
+    await world.look(15.0)
+    assert world.value() == 1.0
+
+
+async def test_the_past_is_kept_until_engines_are_known():
+    unknown = replace(pool_report(replica("r1")), latency=None)
+    world = World(report(unknown))
+    world.autoscaler = Autoscaler(
+        [world.pool], world.sources, GatheringSettings(interval_s=0.001), clock=lambda: world.now
+    )
+    await world.look()
+    learning = asyncio.create_task(world.autoscaler.remember("llama", past(100)))
+    await asyncio.sleep(0.02)
+    assert not learning.done()
+    world.sources[0].told = report(pool_report(replica("r1")))
+    await world.look(15.0)
+    await learning
+    assert world.pool.scaler.state()["forecast"]["minutes"] > 90.0
+
+
+async def test_replicas_that_no_gateway_has_found_yet_are_not_taken_for_none():
+    """As after a start of everything while DNS is down: a "no" would end all that runs."""
+    unlisted = replace(pool_report(), replicas_known=False)
+    world = World(report(unlisted), report(unlisted), min_replicas=0, warm_replicas=0)
+    await world.look()
+    assert world.keda.published("llama", 0.1) is None
+    world.sources[1].told = report(pool_report(*(replica(f"r{n}") for n in range(6))))
+    await world.look(15.0)
+    await world.look(15.0)
+    assert world.value() == 6.0
+
+
+@pytest.mark.parametrize("wanted", [11, 12, 21, 22])
+async def test_what_an_hpa_would_swallow_is_told_until_its_replica_is_seen(wanted: int):
+    """An HPA of 15 s as Kubernetes has it, and pods that take minutes."""
+    have = wanted - 1
+    names = [f"r{n}" for n in range(have)]
+    world = World(report(pool_report(*(replica(name) for name in names))))
+    await world.look()
+    world.pool.retune(replace(world.scaler.settings, min_replicas=wanted), (), 1)
+    told: list[float | None] = []
+    for _ in range(8):
+        await world.look(15.0)
+        value = world.value(0.1)
+        assert value is not None
+        told.append(value)
+        if abs(value / have - 1.0) > 0.1:
+            have = ceil(value)
+    assert wanted <= have <= ceil(1.1 * wanted)
+    assert len(set(told)) == 1
+    seen = [replica(f"r{n}") for n in range(have)]
+    world.sources[0].told = report(pool_report(*seen))
+    await world.look(15.0)
+    value = world.value(0.1)
+    assert value is not None
+    assert abs(value / have - 1.0) <= 0.1

@@ -6,6 +6,8 @@ import asyncio
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from math import inf
 
 import msgspec
 import pytest
@@ -16,6 +18,7 @@ from headrace.autoscaler.app import scaler_routes
 from headrace.autoscaler.views import view_all
 from headrace.cli import main
 from headrace.compose.why_scaling import layout_scaling
+from headrace.core.scaling_plan import Signal
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import serve_control
 from tests.unit.autoscaler.reports import pool_report, replica, report
@@ -124,3 +127,30 @@ def test_a_wrong_range_is_refused(
         code = exit_.code
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_pool_that_nobody_needs_says_so():
+    world = World(report(pool_report()), min_replicas=0, warm_replicas=0)
+    decided(world)
+    assert "wanted: 0 replicas: nothing asks for any" in shown(world)
+
+
+def test_a_figure_without_bound_is_shown_as_such():
+    world = World(report(pool_report(replica("r1"))))
+    decided(world)
+    plan = world.pool.plan
+    assert plan is not None
+    [*others, ceiling] = plan.signals
+    endless = replace(ceiling, figures=(("replica_requests_per_s", inf),))
+    world.pool.plan = replace(plan, signals=(*others, endless))
+    assert "replica_requests_per_s unbounded" in " ".join(shown(world).split())
+
+
+def test_a_floor_of_the_calendar_tells_its_times():
+    world = World(report(pool_report(replica("r1"))))
+    decided(world)
+    plan = world.pool.plan
+    assert plan is not None
+    office = Signal("schedule", 4, "office", (("begins_s", 1_795_716_000.0),), kind="floor")
+    world.pool.plan = replace(plan, signals=(office,))
+    assert "begins_s 2026-11-2" in " ".join(shown(world).split())

@@ -58,6 +58,19 @@ def test_a_section_becomes_what_the_core_is_told(tmp_path: Path):
             *("pools: {p: {}}\n  keda: {tls: {cert_file: a.pem, key_file: b.pem}}", "keda.tls"),
             "a.pem",
         ),
+        ("pools: {p: {group_replicas: 0}}", "group_replicas", "must be at least 1"),
+        ("pools: {p: {group_replicas: 8, max_replicas: 4}}", "group_replicas", "no whole group"),
+        ("pools: {p: {kv_target: 75}}", "kv_target", "must be at most 1"),
+        ("pools: {p: {kv_target: 0}}", "kv_target", "must be above 0"),
+        ("pools: {p: {tick: 0s}}", "scaling.pools.p.tick", "must be above 0"),
+        ("pools: {p: {stale: 0s}}", "scaling.pools.p.stale", "must be above 0"),
+        ("pools: {p: {stale: 400ms}}", "scaling.pools.p.stale", "every report would be too old"),
+        ("pools: {p: {}}\n  gpus: 0", "scaling.gpus", "must be at least 1"),
+        ("pools: {p: {}}\n  history: {file: a, days: 1e9}", "history.days", "must be at most 366"),
+        (
+            *("pools: {p: {}}\n  state_file: a\n  history: {file: a}", "scaling.history.file"),
+            "give each a file of its own",
+        ),
         *(
             (f"pools: {{p: {{target: {{attainment: {given}}}}}}}", "target.attainment: ", said)
             for given, said in (
@@ -131,3 +144,14 @@ def test_standbys_that_nobody_keeps_are_warned_of(tmp_path: Path):
     text = POOL % "" + "scaling: {pools: {p: {standby_replicas: 2}}}\n"
     [told] = loaded(tmp_path, text).warnings
     assert "standby_replicas is 2, and nobody keeps them" in told
+
+
+def test_floors_that_something_else_cuts_or_that_cut_something_else_are_warned_of(tmp_path: Path):
+    calendar = "{start: 0 8 * * *, end: 0 9 * * *, replicas: 12}"
+    text = POOL % "" + (
+        "scaling:\n  gpus: 4\n  pools: {p: {min_replicas: 2, gpus_per_replica: 4, "
+        f"max_replicas: 8, calendar: [{calendar}]}}}}\n"
+    )
+    ceiling, budget = loaded(tmp_path, text).warnings
+    assert ceiling.startswith("scaling.pools.p.calendar[0].replicas is 12, more than max_replicas")
+    assert budget == "scaling.gpus is 4, and the pools' min_replicas take 8: floors hold"

@@ -55,3 +55,25 @@ def test_an_interval_may_last_over_the_weekend():
 def test_what_is_no_calendar_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         CalendarEntry(**{"start": "0 8 * * *", "end": "0 9 * * *", "replicas": 1, **fields})
+
+
+def test_an_interval_of_weeks_holds_to_its_end():
+    season = CalendarEntry(start="0 0 1 12 *", end="0 0 1 1 *", replicas=8)
+    utc = ZoneInfo("UTC")
+    [december] = floors([season], datetime(2026, 12, 20, 10, tzinfo=utc).timestamp(), 86_400.0)
+    assert december.begins_s == datetime(2026, 12, 1, tzinfo=utc).timestamp()
+    assert december.ends_s == datetime(2027, 1, 1, tzinfo=utc).timestamp()
+
+
+def test_a_start_of_every_minute_is_one_interval():
+    busy = CalendarEntry(start="* 8-17 * * *", end="0 18 * * *", replicas=4, timezone=str(BERLIN))
+    today, tomorrow = floors([busy], at(2026, 11, 26, 10, 5), 86_400.0)
+    assert (today.begins_s, today.ends_s) == (at(2026, 11, 26, 10, 5), at(2026, 11, 26, 18))
+    assert (tomorrow.begins_s, tomorrow.ends_s) == (at(2026, 11, 27, 8), at(2026, 11, 27, 18))
+
+
+@pytest.mark.parametrize(
+    ("hour", "holding"), [((7, 59, 59), 0), ((8,), 1), ((17, 59, 59), 1), ((18,), 0)]
+)
+def test_an_interval_holds_from_its_start_to_before_its_end(hour, holding):
+    assert len(floors([OFFICE], at(2026, 11, 26, *hour), 0.0)) == holding

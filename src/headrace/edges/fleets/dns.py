@@ -15,6 +15,8 @@ from headrace.edges.fleets.readiness import Notice, Watches
 
 MAX_ADDRESSES = 1024
 """Addresses taken from one name; a longer answer is cut, in sorted order."""
+NO_ADDRESS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+"""The name has none, as that of a Service without pods; other failures say nothing of it."""
 SOURCE = "dns"
 """What the watches know these addresses by."""
 
@@ -71,6 +73,8 @@ class DnsFleet:
         self._scheme = scheme
         self._resolve = resolver
         self._failing = False
+        self.is_unanswered = True
+        """Whether nobody has said yet which addresses it has: none is an answer."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -99,7 +103,10 @@ class DnsFleet:
             if not self._failing:
                 self._notice(f"DNS name {host}: {_reason(error)}; {self._kept()}")
             self._failing = True
+            if getattr(error, "errno", None) in NO_ADDRESS:
+                self.is_unanswered = False
             return
+        self.is_unanswered = False
         if self._failing:
             self._failing = False
             self._notice(f"DNS name {host} resolves: {_counted(len(addresses))}")

@@ -27,12 +27,15 @@ class KeepAlive:
     """A replica that was ready for so long starts over at `first_restart_delay_s`."""
     max_failed_starts: int = 3
     """Failed starts in a row after which a replica that was never ready is given up."""
+    silent_timeout_s: float = 120.0
+    """A replica that was ready and does not answer its health for so long is ended and started
+    again. After three checks in a row, some seconds, it gets no requests."""
     stop_grace_s: float = 5.0
     """From SIGTERM to SIGKILL."""
     log_dir: Path | None = None
     """Where replicas log; None means `logs` in the cache folder."""
     max_log_bytes: int = 4 * 1024 * 1024
-    """A log that has grown longer is emptied at the next start of its replica."""
+    """A log that has grown longer is emptied, also while its replica runs."""
 
 
 class LocalReplicas(Protocol):

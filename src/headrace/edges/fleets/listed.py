@@ -45,6 +45,11 @@ class ListedFleet:
         )
         self._dns = self._dns_fleet(listed)
 
+    @property
+    def is_unlisted(self) -> bool:
+        """Whether there may be replicas that nobody has found yet."""
+        return self._dns is not None and self._dns.is_unanswered
+
     async def start(self) -> None:
         """Report every replica as not ready yet and begin to check it."""
         self._hold(self._listed.urls)

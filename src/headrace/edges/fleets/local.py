@@ -100,7 +100,25 @@ class ReplicaLost:
     reason: str
 
 
-FleetEvent = ReplicaUp | ReplicaDown | ReplicaLost
+@dataclass(frozen=True, slots=True)
+class ReplicaSilent:
+    """A replica that was ready does not answer; its process is there."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaAnswers:
+    """One that was silent answers again."""
+
+    name: str
+
+
+FleetEvent = ReplicaUp | ReplicaDown | ReplicaLost | ReplicaSilent | ReplicaAnswers
+LOOK_S = 2.0
+"""A replica that is ready is asked for its health so often."""
+SILENT_LOOKS = 3
+"""Without an answer, in a row: an engine under full load answers late now and then."""
 
 
 @dataclass(slots=True)
@@ -194,11 +212,11 @@ class LocalFleet:
             except (ReplicaStartError, OSError) as error:
                 ready_s = 0.0
                 failed_starts += 1
-                self._on_event(ReplicaDown(name, str(error)))
                 if not first_ready.done() and failed_starts >= self._keep.max_failed_starts:
                     what = f"failed to start {failed_starts} times: {error}"
                     self._give_up(name, first_ready, what)
                     return
+                self._on_event(ReplicaDown(name, str(error)))
             await asyncio.sleep(delay.after(ready_s))
 
     def _give_up(self, name: str, first_ready: asyncio.Future[None], what: str) -> None:
@@ -223,8 +241,37 @@ class LocalFleet:
             self._on_event(ReplicaUp(name, url, process.pid, ready_at_s - started_at_s))
             if not first_ready.done():
                 first_ready.set_result(None)
-            reason = await process.exited()
-            self._on_event(ReplicaDown(name, reason))
+            self._on_event(ReplicaDown(name, await self._ended(name, process, url)))
             return clock() - ready_at_s
         finally:
             await process.end(keep.stop_grace_s)
+
+    async def _ended(self, name: str, process: ReplicaProcess, url: str) -> str:
+        """Why a replica that was ready has ended, or has to be."""
+        exited = asyncio.ensure_future(process.exited())
+        silent = asyncio.ensure_future(self._silent(name, process, url))
+        try:
+            await asyncio.wait({exited, silent}, return_when=asyncio.FIRST_COMPLETED)
+            return exited.result() if exited.done() else silent.result()
+        finally:
+            exited.cancel()
+            silent.cancel()
+            await asyncio.gather(exited, silent, return_exceptions=True)
+
+    async def _silent(self, name: str, process: ReplicaProcess, url: str) -> str:
+        """Tell when a replica falls silent and when it answers again; returns when it has been
+        silent for too long, and says so.
+        """
+        clock = asyncio.get_running_loop().time
+        missed, answered_s = 0, clock()
+        while clock() - answered_s < self._keep.silent_timeout_s:
+            await asyncio.sleep(LOOK_S)
+            if await process.answers(url):
+                if missed >= SILENT_LOOKS:
+                    self._on_event(ReplicaAnswers(name))
+                missed, answered_s = 0, clock()
+                continue
+            missed += 1
+            if missed == SILENT_LOOKS:
+                self._on_event(ReplicaSilent(name))
+        return f"did not answer its health for {self._keep.silent_timeout_s:g} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from headrace.edges.http import fetch
 _HEALTH_TIMEOUT_S = 2.0
 _HEALTH_INTERVAL_S = 0.05
 _LOG_TAIL_BYTES = 2000
+LOG_LOOK_S = 30.0
+"""The log of a child that runs is looked at so often."""
 
 
 class ReplicaStartError(RuntimeError):
@@ -40,10 +43,17 @@ class Launch(Protocol):
 class ReplicaProcess:
     """One child. Whoever spawns it must `end` it, however the time between went."""
 
-    def __init__(self, process: asyncio.subprocess.Process, launch: Launch, log_path: Path) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        launch: Launch,
+        log_path: Path,
+        max_log_bytes: int,
+    ) -> None:
         self._process = process
         self._launch = launch
         self._log_path = log_path
+        self._max_log_bytes = max_log_bytes
 
     @classmethod
     async def spawn(cls, launch: Launch, log_path: Path, max_log_bytes: int) -> ReplicaProcess:
@@ -64,10 +74,9 @@ class ReplicaProcess:
                 process = await asyncio.shield(starting)
             except asyncio.CancelledError:  # it may be there already: nobody else would end it
                 process = await starting
-                process.kill()
-                await process.wait()
+                await cls(process, launch, log_path, max_log_bytes).end(0.0)
                 raise
-        return cls(process, launch, log_path)
+        return cls(process, launch, log_path, max_log_bytes)
 
     @property
     def pid(self) -> int:
@@ -92,23 +101,40 @@ class ReplicaProcess:
         return url
 
     async def exited(self) -> str:
-        """How the child ended; waits until it does."""
-        status = await self._process.wait()
+        """How the child ended; waits until it does. Meanwhile its log is kept from growing."""
+        status = self._process.returncode
+        while status is None:
+            try:
+                async with asyncio.timeout(LOG_LOOK_S):
+                    status = await self._process.wait()
+            except TimeoutError:
+                self._shorten_log()
         if status >= 0:
             return f"exited with status {status}"
         return f"killed by {signal.Signals(-status).name}"
 
     async def end(self, grace_s: float) -> None:
-        """SIGTERM, then SIGKILL for what still runs after `grace_s`; returns when it is gone."""
-        if self._process.returncode is not None:
-            return
-        self._process.terminate()
-        try:
-            async with asyncio.timeout(grace_s):
+        """SIGTERM, then SIGKILL for what still runs after `grace_s`; returns when it is gone.
+
+        What it has started and left behind, as a shell script does, is killed then.
+        """
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                async with asyncio.timeout(grace_s):
+                    await self._process.wait()
+            except TimeoutError:
+                self._process.kill()
                 await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        # Its session is a process group of its own, which keeps its number while anybody is in it.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _shorten_log(self) -> None:
+        """The child appends, so it goes on at the beginning of what has been emptied."""
+        with suppress(OSError):
+            if self._log_path.stat().st_size > self._max_log_bytes:
+                os.truncate(self._log_path, 0)
 
     async def _reported_url(self) -> str:
         assert self._process.stdout is not None
@@ -120,6 +146,10 @@ class ReplicaProcess:
     async def _is_healthy(self, url: str) -> bool:
         if self._process.returncode is not None:
             raise ReplicaStartError(await self._post_mortem())
+        return await self.answers(url)
+
+    async def answers(self, url: str) -> bool:
+        """Whether it says now that it is healthy."""
         try:
             answer = await fetch.get(
                 f"{url}{self._launch.health_path}",

@@ -26,8 +26,10 @@ from headrace.edges.fleets.keep_alive import LocalReplicas
 from headrace.edges.fleets.local import (
     FleetEvent,
     LocalFleet,
+    ReplicaAnswers,
     ReplicaDown,
     ReplicaLost,
+    ReplicaSilent,
     ReplicaUp,
 )
 from headrace.edges.fleets.readiness import Emit, Trouble, nobody
@@ -36,6 +38,7 @@ from headrace.edges.fleets.sleep_mode import Sleeper, SleepError, SleepRefusedEr
 Notice = Callable[[str, str], None]
 """Takes the name of a replica and one line about it, for the operator."""
 
+SILENT = "does not answer its health"
 _DRAIN_LOOK_S = 0.05
 """A draining replica is looked at so often."""
 
@@ -178,12 +181,18 @@ class ScaledFleet:
             missing += not self._wake(name)
         for name in plan.drain:
             self._leave(name)
-        may_order = self._clock() >= self._again_s
+        may_order = self._may_order()
         for _ in range(max(0, missing)):
             if not self._stay() and not self._turn_back() and may_order:
                 name = self._order(joins=True)
                 self._notice(name, f"replica {name} is started")
         self._keep_standby()
+
+    def _may_order(self) -> bool:
+        """Not within `max_restart_delay` of a replica that could not be had; a wait that is longer
+        is of a clock that was set back.
+        """
+        return not 0.0 < self._again_s - self._clock() <= self._order_delay_s
 
     def _order(self, *, joins: bool) -> str:
         name = self._fleet.order()
@@ -236,7 +245,8 @@ class ScaledFleet:
         member = self._members.get(name)
         if member is None or member.phase is Phase.DRAINING:
             return
-        if member.phase is Phase.READY:
+        busy = member.phase is Phase.FAILING and self._in_flight(name) > 0
+        if member.phase is Phase.READY or busy:
             member.phase = Phase.DRAINING
             self._report(member, ready=True)
             running = self._in_flight(name)
@@ -248,8 +258,9 @@ class ScaledFleet:
             self._retire(member)
 
     async def _drain(self, member: _Member) -> None:
-        deadline_s = self._clock() + self._pool.drain_s
-        while self._in_flight(member.name) and self._clock() < deadline_s:  # noqa: ASYNC110 - no event
+        clock = asyncio.get_running_loop().time
+        deadline_s = clock() + self._pool.drain_s
+        while self._in_flight(member.name) and clock() < deadline_s:  # noqa: ASYNC110 - no event
             await asyncio.sleep(_DRAIN_LOOK_S)
         member.task = None
         if self._in_flight(member.name) or len(self._standbys()) >= self._standby:
@@ -288,7 +299,7 @@ class ScaledFleet:
         # One that drains will stand by; until then it is as near, for it may stay.
         drain = sum(member.phase is Phase.DRAINING for member in self._members.values())
         missing = self._standby - len(standby) - drain
-        for _ in range(missing if self._clock() >= self._again_s else 0):
+        for _ in range(missing if self._may_order() else 0):
             name = self._order(joins=False)
             self._notice(name, f"replica {name} is started as a standby")
 
@@ -372,9 +383,21 @@ class ScaledFleet:
                     self._stand_by(member)
             case ReplicaDown(name, reason):
                 self._down(member, reason)
+            case ReplicaSilent(name):
+                self._trouble(name, SILENT)
+                self._notice(name, f"replica {name} {SILENT}")
+                if member.phase is Phase.READY:
+                    member.phase = Phase.FAILING
+                    self._report(member, ready=False)
+            case ReplicaAnswers(name):
+                self._notice(name, f"replica {name} answers again")
+                if member.phase is Phase.FAILING:
+                    self._join(member)
             case ReplicaLost(name, reason):
                 self.refused = f"replica {name} {reason}"
                 self._again_s = self._clock() + self._order_delay_s
+                self._trouble(name, reason)
+                self._notice(name, f"replica {name} is given up: it {reason}")
                 self._retire(member)
 
     def _down(self, member: _Member, reason: str) -> None:

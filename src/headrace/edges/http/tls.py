@@ -46,17 +46,18 @@ class ServerTls:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
-    """How engines at `https://` addresses are recognised, and this gateway by them."""
+    """How servers at `https://` addresses are recognised, and this process by them."""
 
     ca_file: str | None = None
-    """PEM file with the CAs that may have signed the engines' certificates, instead of those of
+    """PEM file with the CAs that may have signed the servers' certificates, instead of those of
     the system."""
     verify: bool = True
     """False accepts every certificate: whoever sits in between can read and change everything."""
     server_name: str | None = None
-    """The name that certificates must be for; by default the host of the address, or `dns.name`."""
+    """The name that certificates must be for; by default the host of the address, or the
+    name that was looked up."""
     cert_file: str | None = None
-    """PEM file with the certificate that the engines ask of their clients."""
+    """PEM file with the certificate that the servers ask of their clients."""
     key_file: str | None = None
     """PEM file with that certificate's key; by default it is in `cert_file` too."""
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Protocol
 
+OURS = ("pool", "tolerance")
+"""What a trigger's metadata may say to us."""
+LIKE_OURS = 0.8
+"""Keys that are so much like one of these are mistakes in it: `tolerence` would say nothing."""
 DEFAULT_TOLERANCE = 0.1
 """Kubernetes' own: an HPA leaves alone what is at most a tenth away from what it has."""
 
@@ -65,8 +70,12 @@ def read_reference(metadata: Mapping[str, str], pools: Sequence[str]) -> Referen
 
     Raises:
         NoSuchPool: there is no such pool.
-        WrongReference: there is no such tolerance.
+        WrongReference: there is no such tolerance, or a key is nearly one of ours.
     """
+    for key in metadata:
+        meant = get_close_matches(key.lower(), OURS, 1, LIKE_OURS)
+        if meant and key not in OURS:
+            raise WrongReference(f"metadata.{key[:100]} means nothing; is it {meant[0]!r}?")
     pool = metadata.get("pool", "")
     if not pool and len(pools) == 1:
         pool = pools[0]

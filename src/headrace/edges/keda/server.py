@@ -14,6 +14,7 @@ Another method, such as a newer KEDA's StreamMetricSpec, is answered UNIMPLEMENT
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from math import ceil
 
 import grpc
 from grpc import aio
@@ -42,7 +43,7 @@ SERVICE = "externalscaler.ExternalScaler"
 METRIC = "headrace-replicas"
 TARGET = 1
 """Per replica: the value that is published is the number of replicas wanted."""
-UNKNOWN = "the demand is not known now: no gateway has told it lately"
+UNKNOWN = "the demand is not known now; why says `headrace why --scaling`"
 
 Context = aio.ServicerContext
 
@@ -103,7 +104,7 @@ class ExternalScaler:
         # The name comes without the `sN-` that KEDA puts before it.
         value = MetricValue(
             metricName=request.metricName or METRIC,
-            metricValue=round(known.value),
+            metricValue=ceil(known.value),  # less would be swallowed, or be less than wanted
             metricValueFloat=known.value,
         )
         return GetMetricsResponse(metricValues=[value])

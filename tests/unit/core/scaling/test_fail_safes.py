@@ -140,7 +140,24 @@ def test_a_skewed_clock_is_told_and_not_believed():
     )
     world.run(900.0)
     assert abs(world.plan.replicas - before) <= 1
-    assert any("clock is off" in hold for hold in world.plan.holds)
+    assert any("clock is off by -7200 s" in hold for hold in world.plan.holds)
+    assert world.plan.complete
+    assert len({plan.holds for plan in world.plans[-10:]}) == 1
+
+
+def test_one_that_tells_the_same_again_and_again_is_not_believed():
+    """As a cache between us and it does, which answers at once."""
+    world = settled()
+    before = world.plan.replicas
+    old = world.observation().gateways[0]
+    world.spoil = one_gateway("gateway-0", lambda _report: old)
+    world.run(1800.0)
+    assert world.plan.replicas == before
+    assert not world.plan.complete
+    assert any("its clock stands still" in hold for hold in world.plan.holds)
+    world.spoil = lambda observation: observation
+    world.run(1800.0)
+    assert world.plan.complete
 
 
 def test_cold_starts_by_two_clocks_are_not_measured():
@@ -352,3 +369,64 @@ def test_settings_may_change_between_ticks():
     world.scaler.settings = replace(SETTINGS, max_replicas=5)
     assert world.step().replicas == 5
     assert isinstance(world.scaler.settings, ScalingSettings)
+
+
+@pytest.mark.parametrize("back_s", [3600.0, 400 * 86_400.0])
+def test_a_clock_that_is_set_back_lowers_nothing_and_what_comes_is_seen(back_s):
+    rates = [BUSY]
+    world = World(lambda _now: rates[0])
+    world.now = 500 * 86_400.0
+    world.run(3600.0)
+    number = world.plan.replicas
+    world.now -= back_s
+    rates[0] = QUIET
+    world.run(300.0)
+    assert world.plan.replicas == number
+    assert world.plan.complete
+    rates[0] = 1.5 * BUSY
+    world.run(600.0)
+    assert world.plan.replicas > 1.3 * number
+    rates[0] = QUIET
+    world.run(3600.0)
+    assert world.plan.replicas < number
+
+
+def test_a_forecast_of_a_clock_that_was_far_ahead_goes_on_learning():
+    world = World(lambda _now: BUSY)
+    world.now = 500 * 86_400.0
+    world.run(3600.0)
+    world.now -= 400 * 86_400.0
+    known = world.scaler.state()["forecast"]["minutes"]
+    world.run(3600.0)
+    assert world.scaler.state()["forecast"]["minutes"] > known + 30.0
+
+
+def test_a_first_look_that_does_not_know_the_replicas_ends_none_of_them():
+    idle = replace(SETTINGS, min_replicas=0, warm_replicas=0)
+    world = World(lambda _now: 0.0, idle, replicas=8)
+    world.spoil = without_list
+    world.run(60.0)
+    assert not world.plan.complete
+    kept = json.loads(json.dumps(world.scaler.state()))
+    world.spoil = lambda observation: observation
+    world.scaler = pool_scaler(idle, FIGURES)
+    world.scaler.restore(kept)
+    world.run(30.0)
+    assert (world.plan.replicas, world.plan.complete) == (8, True)
+
+
+def test_after_an_hour_of_looking_away_a_quiet_minute_lowers_nothing():
+    rates = [BUSY]
+    world = World(lambda _now: rates[0], gateways=2)
+    world.run(3600.0)
+    before, kept = world.plan.replicas, json.loads(json.dumps(world.scaler.state()))
+    for name in world.gateways:
+        world.totals[name] += BUSY / 2.0 * 3600.0
+    world.now += 3600.0
+    world.scaler = pool_scaler(SETTINGS, FIGURES)
+    world.scaler.restore(kept)
+    rates[0] = QUIET
+    world.run(285.0)
+    assert world.plan.replicas == before
+    world.run(900.0)
+    assert world.plan.replicas < before

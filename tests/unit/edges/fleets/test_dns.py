@@ -21,12 +21,13 @@ class Resolver:
     def __init__(self, *addresses: str) -> None:
         self.addresses: list[str] | None = list(addresses)
         self.silent = False
+        self.error = socket.EAI_NONAME
 
     async def __call__(self, _host: str, _port: int) -> list[str]:
         if self.silent:
             await asyncio.Event().wait()
         if self.addresses is None:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            raise socket.gaierror(self.error, "Name or service not known")
         return self.addresses
 
 
@@ -129,3 +130,25 @@ async def test_a_resolver_that_hangs_is_given_up(follow):
         await heard.until(last_is(ready=True))
         resolver.silent = True
         await heard.until_told("no answer in time")
+
+
+@pytest.mark.parametrize(
+    ("error", "unanswered"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)]
+)
+async def test_a_resolver_that_is_down_is_another_thing_than_a_name_without_addresses(
+    error: int, unanswered: bool
+):
+    heard, resolver = Heard(), Resolver()
+    resolver.addresses, resolver.error = None, error
+    watches = Watches(access(), SETTINGS, emit=heard.emit, notice=heard.notice)
+    fleet = DnsFleet(DnsName("engines.test", 80), watches, heard.notice, resolver=resolver)
+    assert fleet.is_unanswered
+    await fleet.refresh()
+    assert fleet.is_unanswered is unanswered
+    resolver.addresses = []
+    await fleet.refresh()
+    assert not fleet.is_unanswered
+    resolver.addresses, resolver.error = None, socket.EAI_AGAIN
+    await fleet.refresh()
+    assert not fleet.is_unanswered  # what was known stays known
+    await watches.close()

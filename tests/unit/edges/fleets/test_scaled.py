@@ -16,6 +16,7 @@ import pytest
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_plan import ScalePlan
+from headrace.edges.fleets import local, replica_process
 from headrace.edges.fleets.command import CommandReplicas, CommandSettings
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.local import ReplicaUp
@@ -76,7 +77,13 @@ class Pool:
     """A scaled fleet with what it told, and requests in flight that a test sets."""
 
     def __init__(
-        self, folder: Path, command: tuple[str, ...] = ENGINE, sleeper: Sleeper | None = None
+        self,
+        folder: Path,
+        command: tuple[str, ...] = ENGINE,
+        sleeper: Sleeper | None = None,
+        *,
+        max_log_bytes: int = 1_000_000,
+        silent_timeout_s: float = 120.0,
     ) -> None:
         self.told: list[Event] = []
         self.lines: list[str] = []
@@ -86,6 +93,9 @@ class Pool:
             log_dir=folder,
             max_failed_starts=2,
             first_restart_delay_s=0.05,
+            silent_timeout_s=silent_timeout_s,
+            stop_grace_s=0.5,
+            max_log_bytes=max_log_bytes,
         )
         self.fleet = ScaledFleet(
             CommandReplicas(settings),
@@ -403,6 +413,10 @@ async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
     pool.fleet.start(1)
     await pool.until(lambda: bool(pool.fleet.refused))
     assert "failed to start 2 times: exited with status 3: no GPU" in pool.fleet.refused
+    down, given_up, gone = pool.lines
+    assert down.endswith("it is started again")
+    assert given_up.startswith("replica emu-0 is given up: it failed to start 2 times: exited")
+    assert gone == "replica emu-0 is gone"
     assert pool.phases() == {}
     pool.plan(1, order=1)
     assert pool.phases() == {}  # not at once: it would only fail again
@@ -411,6 +425,76 @@ async def test_a_command_that_never_serves_is_given_up_and_said(tmp_path: Path):
     # Which name it gets is open: the one given up may still be ending.
     assert list(pool.phases().values()) == [Phase.STARTING]
     await pool.fleet.close()
+
+
+async def test_one_that_hangs_gets_nothing_and_comes_back_when_it_answers(pool: Pool, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_S", 0.02)
+    monkeypatch.setattr(replica_process, "_HEALTH_TIMEOUT_S", 0.2)
+    pids = spawned_pids(monkeypatch)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    os.kill(pids[0], signal.SIGSTOP)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.FAILING})
+    down = pool.told[-1]
+    assert isinstance(down, ReplicaChanged)
+    assert not down.ready
+    os.kill(pids[0], signal.SIGCONT)
+    await pool.ready("emu-0")
+    assert pool.lines[-2:] == [
+        "replica emu-0 does not answer its health",
+        "replica emu-0 answers again",
+    ]
+
+
+async def test_one_that_hangs_for_too_long_is_started_again(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_S", 0.02)
+    monkeypatch.setattr(replica_process, "_HEALTH_TIMEOUT_S", 0.1)
+    pids = spawned_pids(monkeypatch)
+    pool = Pool(tmp_path, silent_timeout_s=0.5)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    os.kill(pids[0], signal.SIGSTOP)
+    await pool.until(lambda: len(pids) > 1)
+    assert any("is down: did not answer its health for 0.5 s" in line for line in pool.lines)
+    await pool.ready("emu-0")
+    assert not is_running(pids[0])
+    await pool.fleet.close()
+
+
+async def test_the_log_of_one_that_runs_does_not_grow_for_ever(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(replica_process, "LOG_LOOK_S", 0.02)
+    talk = "while :; do echo 0123456789; sleep 0.001; done"
+    pool = Pool(tmp_path, ("sh", "-c", f'({talk}) & exec "$@"', "sh", *ENGINE), max_log_bytes=1000)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    log = tmp_path / "emu-0.log"
+    await pool.until(lambda: log.stat().st_size > 1000)
+    await pool.until(lambda: log.stat().st_size < 1000)
+    await pool.fleet.close()
+
+
+@pytest.mark.parametrize("end", ["by us", "by itself"])
+async def test_what_a_script_leaves_behind_ends_with_it(tmp_path: Path, monkeypatch, end: str):
+    left = tmp_path / "left"
+    pids = spawned_pids(monkeypatch)
+    pool = Pool(tmp_path, ("sh", "-c", f'"$@" & echo $! >> {left}; wait', "sh", *ENGINE))
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    pid = int(left.read_text())
+    if end == "by itself":
+        os.kill(pids[0], signal.SIGKILL)
+    else:
+        pool.plan(0, drain=("emu-0",))
+    await pool.until(lambda: not is_running(pid))
+    await pool.fleet.close()
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is there and no zombie that only its parent's end waits for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize(

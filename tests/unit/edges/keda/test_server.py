@@ -169,8 +169,10 @@ async def test_a_stream_that_is_gone_leaves_room_for_another():
         ({"pool": "lama"}, "metadata.pool is 'lama'"),
         ({"pool": "qwen-spare", "tolerance": "10%"}, "metadata.tolerance is '10%'"),
         ({"pool": "qwen-spare", "tolerance": "nan"}, "metadata.tolerance is 'nan'"),
+        ({"pool": "qwen-spare", "tolerence": "0"}, "metadata.tolerence means nothing; is it 'tol"),
+        ({"Pool": "qwen-spare"}, "metadata.Pool means nothing; is it 'pool'?"),
     ],
-    ids=["none", "unknown", "no number", "nan"],
+    ids=["none", "unknown", "no number", "nan", "typo", "case"],
 )
 async def test_a_trigger_that_names_nothing_of_ours_is_told_what_to_write(metadata, said):
     async with asking(Plans()) as client:
@@ -275,3 +277,10 @@ async def test_a_port_that_is_taken_is_said_at_the_start():
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"127.0.0.1:{port}; is the port taken"):
             await KedaServer(KedaSettings(port=port), Plans()).start()
+
+
+async def test_an_older_keda_is_told_a_whole_number_that_an_hpa_does_not_swallow():
+    plans = Plans(["only"])
+    plans.publish("only", 11.001)
+    async with asking(plans) as client:
+        assert await client.poll(reference()) == (11.001, 12, True)

@@ -1,0 +1,136 @@
+"""What a scaler makes of the state that an earlier one kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
+from headrace.compose.scaler import ScalerHost
+from headrace.compose.terminal import Terminal
+from tests.unit.autoscaler.reports import pool_report, replica, report
+
+
+class Gateway:
+    """One that tells of two pools."""
+
+    name = "gw"
+
+    async def read(self):
+        return report(
+            *(pool_report(*(replica(f"{name}{n}") for n in range(3)), pool=name) for name in "ab")
+        )
+
+
+class Heard(Terminal):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def status(self, line: str) -> None:
+        self.lines.append(line)
+
+    def problem(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def host(folder: Path) -> tuple[ScalerHost, Heard]:
+    heard = Heard()
+    section = ScalingSection(pools={"a": PoolScaling(), "b": PoolScaling()}, state_file="state")
+    return ScalerHost(section, folder, [Gateway()], {}, heard), heard
+
+
+async def kept(folder: Path) -> dict[str, Any]:
+    """The state of a scaler that ran for a moment."""
+    first, _ = host(folder)
+    await first.start()
+    await first.autoscaler.ask(Gateway())
+    await first.stop()
+    return json.loads((folder / "state").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda pool: pool.pop("served"), "KeyError('served')"),
+        (lambda pool: pool["demand"].update(gateways=[]), "AttributeError"),
+        (lambda pool: pool["demand"].update(lengths=[[1]]), "IndexError"),
+        (lambda pool: pool.update(forecast={"x": 1}), "KeyError('rule')"),
+    ],
+)
+async def test_a_pool_whose_state_cannot_be_used_begins_anew_and_the_others_go_on(
+    tmp_path, spoil, told
+):
+    state = await kept(tmp_path)
+    spoil(state["a"])
+    state["a"]["hysteresis"]["number"] = state["b"]["hysteresis"]["number"] = 17
+    (tmp_path / "state").write_text(json.dumps(state))
+    again, heard = host(tmp_path)
+    await again.start()
+    numbers = {
+        name: pool.scaler.state()["hysteresis"]["number"]
+        for name, pool in again.autoscaler.scaled.items()
+    }
+    await again.stop()
+    assert numbers == {"a": None, "b": 17}
+    [line] = [line for line in heard.lines if "another version" in line]
+    assert told in line
+    assert "pool a" in line
+
+
+async def test_a_history_that_does_not_answer_keeps_nobody_waiting(tmp_path, monkeypatch):
+    class Silent:
+        async def read(self, _pool: str, _now: float):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("headrace.compose.scaler._history_of", lambda *_: Silent())
+    scaler, _ = host(tmp_path)
+    await scaler.start()
+    async with asyncio.timeout(60.0):
+        while scaler.autoscaler.value_of("b", 0.1) is None:
+            await asyncio.sleep(0.01)
+    await scaler.stop()
+
+
+async def test_a_state_that_cannot_be_written_is_told_once(tmp_path):
+    scaler, heard = host(tmp_path / "nowhere")
+    await scaler.start()
+    for _ in range(3):
+        scaler.autoscaler.store()
+        await asyncio.sleep(0.05)
+    await scaler.stop()
+    [line] = [line for line in heard.lines if "cannot be written" in line]
+    assert "No such file or directory" in line
+
+
+async def test_it_says_once_when_demand_is_not_known_and_when_it_is_again(tmp_path, monkeypatch):
+    scaler, heard = host(tmp_path)
+    auto = scaler.autoscaler
+    for now, told in ((1000.0, True), (1100.0, False), (1200.0, False), (1300.0, True)):
+        monkeypatch.setattr(auto, "clock", lambda now=now: now)
+        if told:
+            await auto.ask(Gateway())
+        auto.decide()
+    lines = [line for line in heard.lines if line.startswith("pool a: demand")]
+    assert lines == [
+        "pool a: demand is not known, so nothing is lowered: gateway gw: its report is 100 s old",
+        "pool a: demand is known again",
+    ]
+
+
+def test_a_history_that_cannot_be_written_is_told_once(tmp_path):
+    section = ScalingSection(pools={"a": PoolScaling()}, history=HistorySettings(file="no/where"))
+    heard = Heard()
+    scaler = ScalerHost(section, tmp_path, [], {}, heard)
+    log = scaler._minutes()
+    assert log is not None
+    for minute in range(5):
+        demand = pool_report(requests=float(minute)).demand
+        log.look("a", [demand], 60.0 * minute)
+    assert len([line for line in heard.lines if "cannot be written" in line]) == 1
