@@ -269,6 +269,9 @@ class Gateway:
             max_sequences=reading.max_sequences,
         )
         self.plane.apply(Scraped(replica, report))
+        if reading.skipped_lines:
+            reason = f"{reading.skipped_lines} lines of its metrics could not be read"
+            self.trouble(replica, reason)
         self.telemetry.read(replica, reading, self.telemetry.clock())
 
     def _on_scrape_failure(self, replica: str, reason: str) -> None:
