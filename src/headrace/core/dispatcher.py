@@ -379,7 +379,7 @@ class Dispatcher:
         tried, settings = flight.tried, self._settings
         flight.error_answers += is_error_answer(failure)
         if len(tried) >= settings.retry.max_attempts:
-            why = f"{len(tried)} attempts failed"
+            why = f"{len(tried)} attempt{'s' if len(tried) > 1 else ''} failed"
         elif flight.error_answers >= MOST_ERROR_ANSWERS:
             why = f"{flight.error_answers} replicas answered with an error"
         elif not self._budget.take(now, answered=failure.status is not None):

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
-from headrace.core.model import Outcome, Replica, Usage
+from headrace.core.model import Endpoint, Outcome, Replica, Usage
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
@@ -250,7 +250,7 @@ class Exchange:
         if notes is None:
             notes = head.notes = AnswerNotes(head)
         self._answer = notes
-        if head.status >= 400:
+        if self._is_no_answer(head.status):
             self._relay = ErrorRelay()
         elif notes.streams:
             if self._upstream_call is not None and upstream.dialect.closes_after_stream:
@@ -317,7 +317,7 @@ class Exchange:
         if relay is None or self._phase is Phase.OVER:
             return
         self._out.append(relay.finish())
-        if self._status >= 400:
+        if self._is_no_answer(self._status):
             self._engine_refused(b"".join(self._out))
             return
         self._remember()
@@ -340,7 +340,7 @@ class Exchange:
         if notes is None:
             notes = head.notes = AnswerNotes(head)
         limit = self._settings.limits.max_answer_read_bytes
-        if head.status >= 400 or notes.streams or len(body) > limit:
+        if self._is_no_answer(head.status) or notes.streams or len(body) > limit:
             self.answer_head(head)
             self.answer_body(body)
             self.answer_complete(framed=True)
@@ -459,6 +459,12 @@ class Exchange:
             self.reject(Reject(self.id, status, code, f"The request was given up: {reason}."))
 
     # ------------------------------------------------------------ inside
+
+    def _is_no_answer(self, status: int) -> bool:
+        """Whether it is an error, or sends a caller of the model away, to where only we may go."""
+        return status >= 400 or (
+            status >= 300 and self._call.request.endpoint is not Endpoint.OTHER
+        )
 
     def _engine_refused(self, body: bytes) -> None:
         """An error answer: the request's own fault, or a reason to try another replica."""
