@@ -214,3 +214,24 @@ async def test_the_start_says_where_it_listens_and_who_is_down(tmp_path):
         "replica q/127.0.0.1:10",
     }
     assert process.returncode == 0
+
+
+async def test_an_engine_behind_a_path_is_asked_there_for_everything(tmp_path):
+    async def script(received, peer):
+        if received.target == "/llama/v1/models":
+            await peer.json({"data": [{"id": "m"}]})
+        elif received.method == "GET":
+            await peer.json({})
+        else:
+            await three_words(received, peer)
+
+    async with ScriptedEngine(script) as engine:
+        pool = f"{{name: p, model: m, engine: vllm, replicas: ['{engine.url}/llama']}}"
+        async with serving(tmp_path, f"pools:\n  - {pool}\n") as serve:
+            body = {"model": "m", "stream": True, "messages": []}
+            answer = await serve.client.post("/v1/chat/completions?a=b", json=body)
+            assert answer.text.endswith("data: [DONE]\n\n")
+            assert answer.headers["x-headrace-replica"] == f"p/127.0.0.1:{engine.port}/llama"
+        targets = {each.target for each in engine.received}
+        assert targets >= {"/llama/health", "/llama/v1/models", "/llama/v1/chat/completions?a=b"}
+        assert all(target.startswith("/llama/") for target in targets)

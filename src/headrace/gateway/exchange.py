@@ -570,6 +570,8 @@ class Exchange:
         else:
             line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
             begin = line + render_fields(self._attempt_trace.continued(notes.passing))
+        if address.base:
+            begin = begin.replace(b" ", b" " + address.base, 1)
         if len(body) == 1:
             # One piece is joined to its head, for one system call; many are large, not copied.
             length = b"content-length: %d\r\n\r\n" % len(body[0])
