@@ -24,23 +24,36 @@ _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - named, not bound
 
 
 def serve(
-    loaded: Loaded, read: Callable[[], Loaded], terminal: Terminal, *, verbose: bool = False
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    terminal: Terminal,
+    *,
+    verbose: bool = False,
+    reload_asked: Callable[[], bool] = bool,
 ) -> int:
     """Run until stopped by a signal; return the exit code, 1 if requests were cut off then.
 
     Raises StartError.
 
-    `read` reads the configuration again, for a reload. Raises ConfigError.
+    `read` reads the configuration again, for a reload. Raises ConfigError. `reload_asked` tells
+    whether one was asked for before this process listened to signals by itself.
     """
-    return run_loop(_serve(loaded, read, terminal, verbose=verbose))
+    return run_loop(_serve(loaded, read, terminal, reload_asked, verbose=verbose))
 
 
 async def _serve(
-    loaded: Loaded, read: Callable[[], Loaded], terminal: Terminal, *, verbose: bool
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    terminal: Terminal,
+    reload_asked: Callable[[], bool],
+    *,
+    verbose: bool,
 ) -> int:
     stop, hangup = StopSignals(), asyncio.Event()
     stop.listen()
     on_hangup(hangup.set)
+    if reload_asked():
+        hangup.set()
     detail = terminal.status if verbose else nobody
     raise_soft_limit(loaded.config.limits.max_connections, terminal.status, detail)
     gateway = _gateway(loaded, detail)
