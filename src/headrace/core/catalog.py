@@ -21,6 +21,7 @@ class Serving:
     name if it is an adapter's, else "". `mask` holds the replicas' indices as bits, `by_index` the
     replicas behind these.
     `shortest_context_tokens` is the smallest context among them, infinite if none is known.
+    `last_resort` says that none of them is ready: anything else is better.
     """
 
     __slots__ = (
@@ -28,6 +29,7 @@ class Serving:
         "_lightest_uses",
         "adapter",
         "by_index",
+        "last_resort",
         "mask",
         "pool",
         "replicas",
@@ -40,6 +42,7 @@ class Serving:
         self.adapter = adapter
         self.by_index = {replica.index: replica for replica in replicas}
         self.mask = mask_of(replicas)
+        self.last_resort = all(each.state is ReplicaState.EJECTED for each in replicas)
         self._lightest: list[Replica] = []
         self._lightest_uses = 0
         self.shortest_context_tokens = min(map(_context_tokens, replicas))

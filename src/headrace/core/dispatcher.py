@@ -190,17 +190,22 @@ class Dispatcher:
     def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect] | None:
         """Send the request to the best replica that is not excluded; None if none is left.
 
-        One that was not tried yet may be held or shed instead.
+        One that was not tried yet may be held or shed instead. A ready replica of a fall-back is
+        better than an ejected one of what was asked for.
         """
+        last_resort: tuple[str, Serving] | None = None
         for model in flight.route:
             serving = self._catalog.serving(model)
             if serving is not None and flight.request.replica:
                 serving = serving.only(flight.request.replica)
             if serving is not None and excluded:
                 serving = serving.without(excluded)
-            if serving is not None:
+            if serving is None:
+                continue
+            if not serving.last_resort:
                 return self._send(flight, model, serving, now)
-        return None
+            last_resort = last_resort or (model, serving)
+        return last_resort and self._send(flight, *last_resort, now)
 
     def _send(self, flight: Flight, model: str, serving: Serving, now: float) -> list[Effect]:
         request, index = flight.request, self._index
