@@ -164,6 +164,10 @@ async def test_refused_connections_eject_and_the_probe_brings_back():
         for _ in range(6):
             assert (await rig.chat(stream=True)).status_code == 200
         assert rig.fleet.replicas["r0"].state is ReplicaState.EJECTED
+        trouble = rig.telemetry.troubles.last("r0")
+        assert trouble is not None
+        assert trouble.reason.startswith("a request failed: cannot connect")
+        assert rig.telemetry.troubles.last("r1") is None
         await engine.__aenter__()
         async with asyncio.timeout(20):
             while rig.fleet.replicas["r0"].state is not ReplicaState.READY:

@@ -39,6 +39,7 @@ JSON: Header = (b"content-type", b"application/json")
 _OURS = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
+_REPLICAS_FAULT = _RETRYABLE | {Outcome.BROKEN}
 
 
 class ExchangeHost(Protocol):
@@ -532,6 +533,8 @@ class Exchange:
             first_s = meter.first_s
             self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
         self._host.apply(ended, now)
+        if outcome in _REPLICAS_FAULT:
+            self._host.telemetry.attempt_failed(self._replica, detail or outcome.value, now)
         # The core may have dispatched again by now, and then the request goes on.
         again = self._meter is not None
         meter.finish(outcome, usage, now, retried=again)
