@@ -532,9 +532,9 @@ class Exchange:
         if self._attempt_trace is not None:
             first_s = meter.first_s
             self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
-        self._host.apply(ended, now)
         if outcome in _REPLICAS_FAULT:
             self._host.telemetry.attempt_failed(self._replica, detail or outcome.value, now)
+        self._host.apply(ended, now)
         # The core may have dispatched again by now, and then the request goes on.
         again = self._meter is not None
         meter.finish(outcome, usage, now, retried=again)
