@@ -21,7 +21,6 @@ class Serving:
     name if it is an adapter's, else "". `mask` holds the replicas' indices as bits, `by_index` the
     replicas behind these.
     `shortest_context_tokens` is the smallest context among them, infinite if none is known.
-    `last_resort` says that none of them is ready: anything else is better.
     """
 
     __slots__ = (
@@ -29,7 +28,6 @@ class Serving:
         "_lightest_uses",
         "adapter",
         "by_index",
-        "last_resort",
         "mask",
         "pool",
         "replicas",
@@ -42,10 +40,21 @@ class Serving:
         self.adapter = adapter
         self.by_index = {replica.index: replica for replica in replicas}
         self.mask = mask_of(replicas)
-        self.last_resort = all(each.state is ReplicaState.EJECTED for each in replicas)
         self._lightest: list[Replica] = []
         self._lightest_uses = 0
         self.shortest_context_tokens = min(map(_context_tokens, replicas))
+
+    def reluctance(self, now: float) -> int:
+        """0 where a replica may take a request now, 1 where all said that they are full, 2 where
+        none is ready: then anything else is better.
+        """
+        replicas = self.replicas
+        if replicas[0].state is ReplicaState.EJECTED:  # so are the others: see `_usable`
+            return 2
+        for replica in replicas:
+            if now >= replica.busy_until_s:
+                return 0
+        return 1
 
     def least_loaded(self, number: int) -> list[Replica]:
         """So many replicas with the least to do.

@@ -57,6 +57,7 @@ from headrace.core.model import (
     Rng,
 )
 from headrace.core.retries import (
+    FULL,
     MOST_ERROR_ANSWERS,
     RetryBudget,
     is_error_answer,
@@ -190,10 +191,10 @@ class Dispatcher:
     def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect] | None:
         """Send the request to the best replica that is not excluded; None if none is left.
 
-        One that was not tried yet may be held or shed instead. A ready replica of a fall-back is
-        better than an ejected one of what was asked for.
+        One that was not tried yet may be held or shed instead. A fall-back with room is better than
+        full or ejected replicas of what was asked for.
         """
-        last_resort: tuple[str, Serving] | None = None
+        second: tuple[int, str, Serving] | None = None
         for model in flight.route:
             serving = self._catalog.serving(model)
             if serving is not None and flight.request.replica:
@@ -202,10 +203,12 @@ class Dispatcher:
                 serving = serving.without(excluded)
             if serving is None:
                 continue
-            if not serving.last_resort:
+            reluctance = serving.reluctance(now)
+            if not reluctance:
                 return self._send(flight, model, serving, now)
-            last_resort = last_resort or (model, serving)
-        return last_resort and self._send(flight, *last_resort, now)
+            if second is None or reluctance < second[0]:
+                second = (reluctance, model, serving)
+        return second and self._send(flight, *second[1:], now)
 
     def _send(self, flight: Flight, model: str, serving: Serving, now: float) -> list[Effect]:
         request, index = flight.request, self._index
@@ -300,7 +303,7 @@ class Dispatcher:
         else:
             self._close(attempt, now)
         attempt.let_go()
-        if event.status == 503:
+        if event.status in FULL:
             attempt.replica.busy_until_s = now + self._settings.busy_s
         first = len(flight.attempts) == 1
         if health.note_end(attempt.replica, event, self._settings.ejection, now, first=first):
@@ -320,12 +323,14 @@ class Dispatcher:
         return effects
 
     def _convict(self, flight: Flight, now: float) -> list[Effect]:
-        """A request was served: those who answered it with an error before are at fault."""
+        """A request was served: those who answered it otherwise before, be it with a 401 to our key
+        or a 404 for a model that is not theirs, are at fault, but for those that were full.
+        """
         effects = list[Effect]()
         for attempt in flight.attempts:
             replica = self.fleet.replicas.get(attempt.replica.name)
             status = None if attempt.ended is None else attempt.ended.status
-            if replica is None or status is None or status < 500 or status == 503:
+            if replica is None or status is None or status in FULL:
                 continue
             if health.note_failure(replica, self._settings.ejection, now):
                 effects += self._state_changed(replica)

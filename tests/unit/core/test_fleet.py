@@ -133,6 +133,20 @@ def test_a_ready_fall_back_is_better_than_an_ejected_target():
     assert driver.dispatched("chat").model == "stable"
 
 
+def test_a_fall_back_with_room_is_better_than_a_full_target():
+    driver = Driver(
+        *pools("stable", "spare"), aliases=(Alias("chat", (Target("stable"),), ("spare",)),)
+    )
+    driver.add("stable-0", pool="stable")
+    driver.add("spare-0", pool="spare")
+    driver.fail(driver.dispatched("stable").attempt, status=503)
+    assert driver.dispatched("chat").model == "spare"
+    driver.fail(driver.dispatched("spare").attempt, status=429)
+    assert driver.dispatched("chat").model == "stable"  # both are full
+    driver.wait(2.0)
+    assert driver.dispatched("chat").model == "stable"
+
+
 def test_an_adapter_is_served_by_who_holds_it():
     driver = Driver()
     driver.add("a", "b")
