@@ -102,6 +102,18 @@ def test_an_engine_that_said_it_is_busy_is_left_alone_for_a_while(driver, status
     assert driver.dispatched().replica == "a"
 
 
+@pytest.mark.parametrize("policy", ["least_requests", "round_robin", "power_of_two", "prefix_hash"])
+def test_whatever_the_policy_a_busy_engine_is_left_alone(policy):
+    driver = Driver(PoolSpec("pool", "model", policy=policy))
+    driver.add("a", "b")
+    first = driver.dispatched()
+    driver.fail(first.attempt, status=503)
+    for _ in range(5):
+        dispatch = driver.dispatched()
+        assert dispatch.replica != first.replica
+        driver.complete(dispatch.attempt)
+
+
 def test_without_a_profile_a_busy_engine_is_left_alone_too():
     driver = Driver(PoolSpec("pool", "model"))
     driver.add("a", "b")
