@@ -233,8 +233,11 @@ async def test_embeddings_and_unknown_paths_pass_through():
         assert next(iter(rig.telemetry.series)).input_tokens == 4
         answer = await rig.client.post("/v1/rerank?x=1", json={"model": "m", "query": "q"})
         assert answer.json()["path"] == "/v1/rerank?x=1"
+        assert next(iter(rig.telemetry.series)).input_tokens == 8
         answer = await rig.client.get("/v1/whatever")
         assert answer.json()["path"] == "/v1/whatever"
+        assert next(iter(rig.telemetry.series)).input_tokens == 8
+        assert rig.fleet.pools["p"].answers == 1  # nothing is learned of what nobody has read
 
 
 async def test_stored_responses_are_asked_of_the_replica_that_holds_them():

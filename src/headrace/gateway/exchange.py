@@ -263,11 +263,8 @@ class Exchange:
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
-            self._relay = BodyRelay(
-                upstream.dialect,
-                self._call.request.endpoint,
-                self._settings.limits.max_answer_read_bytes,
-            )
+            endpoint = self._call.request.endpoint
+            self._relay = BodyRelay(upstream.dialect, endpoint, self._read_bytes)
 
     def answer_body(self, data: bytes) -> None:
         """Read a piece; it leaves with `answer_flush`."""
@@ -340,7 +337,7 @@ class Exchange:
         notes = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
-        limit = self._settings.limits.max_answer_read_bytes
+        limit = self._read_bytes
         if self._is_no_answer(head.status) or notes.streams or len(body) > limit:
             self.answer_head(head)
             self.answer_body(body)
@@ -460,6 +457,12 @@ class Exchange:
             self.reject(Reject(self.id, status, code, f"The request was given up: {reason}."))
 
     # ------------------------------------------------------------ inside
+
+    @property
+    def _read_bytes(self) -> int:
+        """Up to which length answers are read for their usage; a look-up used nothing."""
+        posted = self._call.http.head.method == b"POST"
+        return self._settings.limits.max_answer_read_bytes if posted else 0
 
     def _is_no_answer(self, status: int) -> bool:
         """Whether it is an error, or sends a caller of the model away, to where only we may go."""
