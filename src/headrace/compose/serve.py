@@ -56,7 +56,7 @@ async def _serve(
         hangup.set()
     detail = terminal.status if verbose else nobody
     raise_soft_limit(loaded.config.limits.max_connections, terminal.status, detail)
-    gateway = _gateway(loaded, detail)
+    gateway = _gateway(loaded, detail, terminal.status)
     local = LocalPools(gateway, loaded, terminal.status)
     scaler = _hosted_scaler(gateway, local, loaded, terminal)
     await gateway.start()
@@ -101,9 +101,11 @@ def _hosted_scaler(
     return host
 
 
-def _gateway(loaded: Loaded, detail: Callable[[str], None]) -> Gateway:
+def _gateway(
+    loaded: Loaded, detail: Callable[[str], None], notice: Callable[[str], None]
+) -> Gateway:
     try:
-        return Gateway(plan_of(loaded), detail)
+        return Gateway(plan_of(loaded), detail, notice)
     except TlsError as error:  # the files have changed since they were checked
         raise StartError(f"{error.field} {error}") from None
 
