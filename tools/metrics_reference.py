@@ -53,7 +53,8 @@ _RULES = """\
   usage at the end completes the count. Where the estimate ran ahead, the counter stands still
   until the difference is used up (`headrace_token_debt_tokens`); it never falls. With no request
   running and no debt left it equals the sum of the engines' usage exactly.
-- Input tokens are counted when the request ends, from usage.
+- Input tokens are counted when the request ends, from usage. Of endpoints that the gateway knows
+  nothing of (rerank, score, pooling, …) what the `usage` of a JSON answer says is all that counts.
 - A request that ends early counts what was relayed, at least one token per chunk, under its own
   `outcome`; its input counts, as estimated from the prompt, once content came. A request that is
   not streamed and is aborted counts nothing: nothing of it was relayed.

@@ -85,6 +85,19 @@ def test_vllm_names_of_old_versions_are_read_and_never_added_to_the_new():
     assert both.kv_usage_ratio == 0.5
 
 
+def test_vllm_cache_counts_in_blocks_are_not_taken_for_tokens():
+    reading = read_vllm(
+        b"# HELP vllm:gpu_prefix_cache_queries_total GPU prefix cache queries, in terms of number "
+        b"of queried blocks.\n"
+        b"vllm:gpu_prefix_cache_queries_total 9\nvllm:gpu_prefix_cache_hits_total 5\n"
+        b"vllm:prompt_tokens_total 200\n"
+    )
+    assert reading.input_tokens_total == 200
+    assert reading.cached_input_tokens_total is None
+    assert reading.prefix_hits_tokens_total is None
+    assert reading.prefix_queries_tokens_total is None
+
+
 def test_llamacpp_under_load():
     slots = load("llamacpp", "slots-under-load").body
     reading = read_llamacpp(metrics("llamacpp", LLAMACPP_BUSY), slots)

@@ -106,6 +106,28 @@ async def test_an_error_of_every_replica_reaches_the_client_in_the_engines_words
         assert sum(len(engine.received) for engine in rig.engines) == 2
 
 
+async def test_a_redirection_of_a_call_is_a_failure_and_its_address_stays_here():
+    async def elsewhere(received, peer):
+        await peer.send(
+            b"HTTP/1.1 307 X\r\nlocation: http://10.0.0.9:8000/\r\ncontent-length: 0\r\n\r\n"
+        )
+
+    async def good(received, peer):
+        await stream_words(peer, 1)
+
+    async with run_gateway(elsewhere, good) as rig:
+        assert (await rig.chat(stream=True)).text.endswith("data: [DONE]\n\n")
+    async with run_gateway(elsewhere) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 502
+        assert "HTTP 307" in answer.json()["error"]["message"]
+        assert "location" not in answer.headers
+        assert next(iter(rig.telemetry.series)).input_tokens == 0
+    async with run_gateway(elsewhere) as rig:
+        # What is no call of a model passes: a file may well be elsewhere.
+        assert (await rig.client.get("/v1/files/f/content")).status_code == 307
+
+
 async def test_an_engines_error_without_a_word_gets_some():
     async def mute(received, peer):
         await peer.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
@@ -143,6 +165,10 @@ async def test_refused_connections_eject_and_the_probe_brings_back():
         for _ in range(6):
             assert (await rig.chat(stream=True)).status_code == 200
         assert rig.fleet.replicas["r0"].state is ReplicaState.EJECTED
+        trouble = rig.telemetry.troubles.last("r0")
+        assert trouble is not None
+        assert trouble.reason.startswith("a request failed: cannot connect")
+        assert rig.telemetry.troubles.last("r1") is None
         await engine.__aenter__()
         async with asyncio.timeout(20):
             while rig.fleet.replicas["r0"].state is not ReplicaState.READY:

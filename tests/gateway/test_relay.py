@@ -140,6 +140,22 @@ async def test_an_engines_own_error_reaches_the_client_as_it_is():
         assert sum(len(e.received) for e in rig.engines) == 1
 
 
+async def test_the_type_of_a_stream_may_be_written_in_any_case():
+    async def script(received, peer):
+        await peer.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: Text/Event-Stream\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        await peer.event(chat_chunk("a"))
+        await peer.event(usage_chunk(7, 3))
+        await peer.end_stream()
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat(stream=True)
+        assert "usage" not in answer.text
+        assert next(iter(rig.telemetry.series)).output_tokens.value == 3
+
+
 async def test_a_body_without_framing_ends_with_its_connection():
     async def script(received, peer):
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + b'{"a":1}')
@@ -217,8 +233,11 @@ async def test_embeddings_and_unknown_paths_pass_through():
         assert next(iter(rig.telemetry.series)).input_tokens == 4
         answer = await rig.client.post("/v1/rerank?x=1", json={"model": "m", "query": "q"})
         assert answer.json()["path"] == "/v1/rerank?x=1"
+        assert next(iter(rig.telemetry.series)).input_tokens == 8
         answer = await rig.client.get("/v1/whatever")
         assert answer.json()["path"] == "/v1/whatever"
+        assert next(iter(rig.telemetry.series)).input_tokens == 8
+        assert rig.fleet.pools["p"].answers == 1  # nothing is learned of what nobody has read
 
 
 async def test_stored_responses_are_asked_of_the_replica_that_holds_them():

@@ -1,9 +1,11 @@
 """A running `headrace serve` takes up another file on SIGHUP; nothing that runs is cut."""
 
 import asyncio
+import os
+import signal
 
 from headrace.gateway.keys import KeyRing, new_key
-from tests.gateway.serve_process import HANG_S, LISTEN, Serve, headrace, pool, serving
+from tests.gateway.serve_process import HANG_S, HEALTH, LISTEN, Serve, headrace, pool, serving
 from tests.scripted import ScriptedEngine, stream_words
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -236,3 +238,25 @@ async def test_the_control_planes_token_changes(tmp_path):
             answer = await serve.control_client.post("/telemetry", json={}, headers=headers)
             statuses.append(answer.status_code)
     assert statuses == [400, 401]
+
+
+async def test_a_hangup_while_it_starts_is_a_reload_and_not_the_end(tmp_path):
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        file = tmp_path / "headrace.yaml"
+        os.mkfifo(file)  # holds the start up while it reads its configuration
+        process = await headrace("serve", "-c", file)
+        text = f"{LISTEN}{HEALTH}pools:\n{pool(engine)}"
+        try:
+            with await asyncio.to_thread(file.open, "w") as pipe:
+                process.send_signal(signal.SIGHUP)
+                file.unlink()
+                file.write_text(text)
+                pipe.write(text)
+            assert process.stderr is not None
+            async with asyncio.timeout(HANG_S):
+                while b"reloaded" not in (line := await process.stderr.readline()):
+                    assert line, "it ended"
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()

@@ -214,3 +214,46 @@ async def test_the_start_says_where_it_listens_and_who_is_down(tmp_path):
         "replica q/127.0.0.1:10",
     }
     assert process.returncode == 0
+
+
+async def test_an_engine_behind_a_path_is_asked_there_for_everything(tmp_path):
+    async def script(received, peer):
+        if received.target == "/llama/v1/models":
+            await peer.json({"data": [{"id": "m"}]})
+        elif received.method == "GET":
+            await peer.json({})
+        else:
+            await three_words(received, peer)
+
+    async with ScriptedEngine(script) as engine:
+        pool = f"{{name: p, model: m, engine: vllm, replicas: ['{engine.url}/llama']}}"
+        async with serving(tmp_path, f"pools:\n  - {pool}\n") as serve:
+            body = {"model": "m", "stream": True, "messages": []}
+            answer = await serve.client.post("/v1/chat/completions?a=b", json=body)
+            assert answer.text.endswith("data: [DONE]\n\n")
+            assert answer.headers["x-headrace-replica"] == f"p/127.0.0.1:{engine.port}/llama"
+        targets = {each.target for each in engine.received}
+        assert targets >= {"/llama/health", "/llama/v1/models", "/llama/v1/chat/completions?a=b"}
+        assert all(target.startswith("/llama/") for target in targets)
+
+
+async def test_metrics_that_cannot_be_read_are_told_once_while_the_replica_is_ready(tmp_path):
+    async def script(received, peer):
+        if received.target == "/metrics":
+            await peer.json({"error": "start the server with --metrics"}, status=501)
+        else:
+            await three_words(received, peer)
+
+    async with ScriptedEngine(script, models=({"id": "m"},)) as engine:
+        text = f"scrape: {{interval: 20ms}}\npools:\n{pool(engine)}"
+        async with serving(tmp_path, text) as serve:
+            line = await serve.hears("its metrics cannot be read")
+            assert line.startswith(f"replica p/127.0.0.1:{engine.port} is ready, but")
+            assert line.endswith("/metrics: HTTP 501")
+            failures = f'headrace_scrape_failures_total{{pool="p",replica="p/{engine.url[7:]}"}}'
+            async with asyncio.timeout(HANG_S):
+                while await serve.metric(failures) < 20:
+                    await asyncio.sleep(0.02)
+            serve.signal()
+            _, errors = await serve.ended()
+            assert "cannot be read" not in errors

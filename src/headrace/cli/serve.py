@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,9 @@ def add_serve(commands: Commands) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    early: list[int] = []
+    # Whoever asks for a reload does not know that this process has only just been started.
+    signal.signal(signal.SIGHUP, lambda number, _frame: early.append(number))
     from headrace.compose.serve import serve
     from headrace.compose.terminal import Terminal
     from headrace.compose.wiring import StartError
@@ -43,7 +47,10 @@ def _serve(options: argparse.Namespace) -> int:
         return _with_ports(load(options.config, insecure=options.insecure), options)
 
     try:
-        return serve(read(), read, Terminal(), verbose=options.verbose)
+        loaded = read()
+        return serve(
+            loaded, read, Terminal(), verbose=options.verbose, reload_asked=lambda: bool(early)
+        )
     except (ConfigError, StartError) as error:
         return refuse(str(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from headrace.compose.wiring import Gateway, StartError
 from headrace.config import Loaded, PoolSection
@@ -12,6 +13,44 @@ from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool
 from headrace.edges.fleets.sleep_mode import EngineSleep
 from headrace.engines.registry import dialect
+
+_FIXED = ("start", "model", "role", "engine", "traffic")
+"""Fields of a pool that make what its replicas are, so that a change of them needs a restart."""
+
+
+def left_as_started(started: Loaded, after: Loaded) -> tuple[Loaded, list[str]]:
+    """`after` with the pools that this process started as they were, since their replicas run on
+    and nobody would start others; what of the changes needs a restart, by name.
+    """
+    ours = {pool.name: pool for pool in started.config.pools if pool.start is not None}
+    pools: list[PoolSection] = []
+    kept: list[str] = []
+    waiting: dict[str, None] = {}
+    for pool in after.config.pools:
+        own = ours.pop(pool.name, None)
+        if own is None:
+            changed = [] if pool.start is None else ["start"]
+        else:
+            changed = [name for name in _FIXED if getattr(pool, name) != getattr(own, name)]
+        waiting |= dict.fromkeys(f"pools[].{name}" for name in changed)
+        if own is not None and changed:
+            kept.append(own.name)
+            pools.append(own)
+        else:
+            pools.append(pool)
+    if ours:
+        waiting["pools[].start"] = None
+    upstream = {**after.secrets.upstream}
+    for name in (*kept, *ours):
+        upstream.pop(name, None)
+        if name in started.secrets.upstream:
+            upstream[name] = started.secrets.upstream[name]
+    left = replace(
+        after,
+        config=replace(after.config, pools=(*pools, *ours.values())),
+        secrets=replace(after.secrets, upstream=upstream),
+    )
+    return left, list(waiting)
 
 
 def in_flight_of(gateway: Gateway) -> Callable[[str], int]:

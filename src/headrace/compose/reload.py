@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from headrace.compose.fleets import Fleets
+from headrace.compose.local_pools import left_as_started
 from headrace.compose.plan import plan_of
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
@@ -33,7 +34,7 @@ class Reloader:
         scaler: ScalerHost | None = None,
     ) -> None:
         """`read` reads and checks the file again. Raises ConfigError."""
-        self.loaded = loaded
+        self.loaded = self._started = loaded
         self._gateway = gateway
         self._fleets = fleets
         self._read = read
@@ -56,16 +57,17 @@ class Reloader:
         """Read the files again and take up what they say; whether they could be used."""
         async with self._turn:
             try:
-                loaded, plan = await asyncio.to_thread(self._prepare)
-                await self._apply(loaded, plan)
+                loaded, plan, waiting = await asyncio.to_thread(self._prepare)
+                await self._apply(loaded, plan, waiting)
             except (ConfigError, TlsError) as error:
                 self._refuse(str(error))
                 return False
             return True
 
-    def _prepare(self) -> tuple[Loaded, GatewayPlan]:
-        loaded = self._read()
-        return loaded, plan_of(loaded)
+    def _prepare(self) -> tuple[Loaded, GatewayPlan, list[str]]:
+        """What to take up, and what of the file needs a restart."""
+        loaded, waiting = left_as_started(self._started, self._read())
+        return loaded, plan_of(loaded), waiting
 
     def _refuse(self, problems: str) -> None:
         self._gateway.telemetry.config_reloads["refused"] += 1
@@ -73,9 +75,9 @@ class Reloader:
             self._terminal.problem(line)
         self._terminal.status("the configuration stays as it was")
 
-    async def _apply(self, loaded: Loaded, plan: GatewayPlan) -> None:
+    async def _apply(self, loaded: Loaded, plan: GatewayPlan, left: list[str]) -> None:
         gateway, before = self._gateway, self.loaded
-        waiting = gateway.replace_certificates(plan) + self._scale(before, loaded)
+        waiting = gateway.replace_certificates(plan) + self._scale(loaded) + left
         await self._fleets.drop(gateway.dissolved_by(plan))
         gateway.reconfigure(plan)
         self.loaded = loaded
@@ -87,18 +89,13 @@ class Reloader:
         restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
         self._terminal.status(f"reloaded {loaded.source}; changed: {changed}{restart}")
 
-    def _scale(self, before: Loaded, after: Loaded) -> list[str]:
+    def _scale(self, after: Loaded) -> list[str]:
         """Scale by the new settings; what of them needs a restart."""
-        was, now = before.config.scaling, after.config.scaling
-        names: list[str] = []
+        section = after.config.scaling
         if self._scaler is not None:
-            names = self._scaler.take_up(now)
-        elif was != now:
-            names.append("scaling")
-        starts = [{p.name: p.start for p in c.config.pools if p.start} for c in (before, after)]
-        if starts[0] != starts[1]:
-            names.append("pools[].start")
-        return names
+            return self._scaler.take_up(section)
+        # One that names gateways is for a scaler by itself.
+        return [] if section is None or section.gateways else ["scaling"]
 
     # ------------------------------------------------------------ certificates
 

@@ -24,26 +24,39 @@ _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - named, not bound
 
 
 def serve(
-    loaded: Loaded, read: Callable[[], Loaded], terminal: Terminal, *, verbose: bool = False
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    terminal: Terminal,
+    *,
+    verbose: bool = False,
+    reload_asked: Callable[[], bool] = bool,
 ) -> int:
     """Run until stopped by a signal; return the exit code, 1 if requests were cut off then.
 
     Raises StartError.
 
-    `read` reads the configuration again, for a reload. Raises ConfigError.
+    `read` reads the configuration again, for a reload. Raises ConfigError. `reload_asked` tells
+    whether one was asked for before this process listened to signals by itself.
     """
-    return run_loop(_serve(loaded, read, terminal, verbose=verbose))
+    return run_loop(_serve(loaded, read, terminal, reload_asked, verbose=verbose))
 
 
 async def _serve(
-    loaded: Loaded, read: Callable[[], Loaded], terminal: Terminal, *, verbose: bool
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    terminal: Terminal,
+    reload_asked: Callable[[], bool],
+    *,
+    verbose: bool,
 ) -> int:
     stop, hangup = StopSignals(), asyncio.Event()
     stop.listen()
     on_hangup(hangup.set)
+    if reload_asked():
+        hangup.set()
     detail = terminal.status if verbose else nobody
     raise_soft_limit(loaded.config.limits.max_connections, terminal.status, detail)
-    gateway = _gateway(loaded, detail)
+    gateway = _gateway(loaded, detail, terminal.status)
     local = LocalPools(gateway, loaded, terminal.status)
     scaler = _hosted_scaler(gateway, local, loaded, terminal)
     fleets = Fleets(gateway, terminal.status)  # before a scaler can ask which replicas there are
@@ -89,9 +102,11 @@ def _hosted_scaler(
     return host
 
 
-def _gateway(loaded: Loaded, detail: Callable[[str], None]) -> Gateway:
+def _gateway(
+    loaded: Loaded, detail: Callable[[str], None], notice: Callable[[str], None]
+) -> Gateway:
     try:
-        return Gateway(plan_of(loaded), detail)
+        return Gateway(plan_of(loaded), detail, notice)
     except TlsError as error:  # the files have changed since they were checked
         raise StartError(f"{error.field} {error}") from None
 

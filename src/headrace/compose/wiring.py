@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from starlette.routing import BaseRoute
 
@@ -14,7 +15,7 @@ from headrace.compose.invocation import other_port
 from headrace.core.decisions import Explanation
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
-from headrace.core.model import Alias, EngineReport, PoolSpec, Replica
+from headrace.core.model import Alias, EngineReport, PoolSpec, Replica, ReplicaState
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.settings import DispatcherSettings
 from headrace.edges.http.address import UNIX
@@ -38,6 +39,9 @@ from headrace.gateway.server import DataPlane, PortTaken
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from headrace.gateway.tracing import Tracer, TracingSettings
+
+TOLD_AFTER = 5
+"""Failed scrapes in a row of a replica that is ready: one late answer is not worth a line."""
 
 
 class StartError(Exception):
@@ -66,10 +70,20 @@ def nobody(_line: str) -> None:
 class Gateway:
     """A gateway between `start` and `close`; replicas come in by `apply`."""
 
-    def __init__(self, plan: GatewayPlan, detail: Callable[[str], None] = nobody) -> None:
-        """`detail` takes lines that interest only who asked for them. Raises StartError."""
+    def __init__(
+        self,
+        plan: GatewayPlan,
+        detail: Callable[[str], None] = nobody,
+        notice: Callable[[str], None] = nobody,
+    ) -> None:
+        """`notice` takes lines for the operator, `detail` those that interest only who asked for
+        them. Raises StartError.
+        """
         self._plan = self._started = plan
         self._detail = detail
+        self._notice = notice
+        self._unread: dict[str, float] = {}
+        """Scrapes that failed in a row, by replica; minus infinity once that was told."""
         self._control_settings = replace(plan.control)
         self._control_certificate: ServerCertificate | None = None
         self.dispatcher = Dispatcher(plan.routing, random.Random())  # noqa: S311 - breaks ties
@@ -187,6 +201,7 @@ class Gateway:
         self.plane.apply(ConfigChanged(plan.pools, plan.aliases, plan.routing))
         for name in leaving:
             self._scraper.forget(name)
+            self._unread.pop(name, None)
             self.telemetry.forget(name)
         for replica in replicas.values():
             if self._scraper.watches(replica.name):  # perhaps with another key from now on
@@ -232,6 +247,7 @@ class Gateway:
             self._replica_changed(event)
         elif isinstance(event, ReplicaGone):
             self._scraper.forget(event.replica)
+            self._unread.pop(event.replica, None)
             self.plane.apply(event)
             self.telemetry.forget(event.replica)
         else:
@@ -269,12 +285,26 @@ class Gateway:
             max_sequences=reading.max_sequences,
         )
         self.plane.apply(Scraped(replica, report))
+        self._unread.pop(replica, None)
+        if reading.skipped_lines:
+            reason = f"{reading.skipped_lines} lines of its metrics could not be read"
+            self.trouble(replica, reason)
         self.telemetry.read(replica, reading, self.telemetry.clock())
 
     def _on_scrape_failure(self, replica: str, reason: str) -> None:
         self.telemetry.scrape_failed(replica)
         self.trouble(replica, f"scraping failed: {reason}")
         self._detail(f"scraping {replica} failed: {reason}")
+        failed = self._unread[replica] = self._unread.get(replica, 0) + 1
+        known = self.dispatcher.fleet.replicas.get(replica)
+        if known is None or failed < TOLD_AFTER:
+            return
+        if known.state is ReplicaState.READY or self.telemetry.is_external(known):
+            self._unread[replica] = -inf
+            self._notice(
+                f"replica {replica} is ready, but its metrics cannot be read, so that its queue "
+                f"and KV usage are estimates: {reason}"
+            )
 
     # ------------------------------------------------------------ pools
 

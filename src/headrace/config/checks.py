@@ -25,6 +25,7 @@ MAX_TIERS = 64
 _MAX_UNIX_PATH = 103
 """`sun_path` on macOS with its closing zero; Linux takes four more."""
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_BASE = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -101,8 +102,18 @@ def url_problem(url: str) -> str | None:
         return f"is {url!r}; {expected}"
     if port is None:
         return f"is {url!r}, without a port; {expected}"
-    if parts.path or parts.query or parts.fragment:
-        return f"is {url!r}; leave out what follows the port: {expected}"
+    if parts.query or parts.fragment:
+        return f"is {url!r}; leave out what follows the path: {expected}"
+    return _base_problem(url, parts.path)
+
+
+def _base_problem(url: str, base: str) -> str | None:
+    """What is wrong with the path that is put before those of requests, or None."""
+    if base.rstrip("/").endswith("/v1"):
+        return f"is {url!r}; leave out `/v1`, with which the paths of requests begin"
+    if base and not _BASE.fullmatch(base):
+        rule = "of letters, digits and - . _ ~, without a slash at its end"
+        return f"is {url!r}; what follows the port must be a plain path {rule}"
     return None
 
 

@@ -47,7 +47,8 @@ class PoolSection(PoolSpec):
     """What the replicas run; it decides which metrics are read and how usage is obtained."""
     replicas: tuple[str, ...] = ()
     """Addresses of running engines, each `http://host:port`, `https://host:port` or
-    `unix:/path/of/socket`."""
+    `unix:/path/of/socket`. A path behind the port, as in `https://gpus.example:443/llama`, is put
+    before those of all requests: that of the API begins with `/llama/v1` there."""
     dns: DnsName | None = None
     """One name with an address per replica, instead of `replicas` or beside them."""
     start: CommandSettings | None = None

@@ -45,6 +45,18 @@ class Serving:
         self._lightest_uses = 0
         self.shortest_context_tokens = min(map(_context_tokens, replicas))
 
+    def reluctance(self, now: float) -> int:
+        """0 where a replica may take a request now, 1 where all said that they are full, 2 where
+        none is ready: then anything else is better.
+        """
+        replicas = self.replicas
+        if replicas[0].state is ReplicaState.EJECTED:  # so are the others: see `_usable`
+            return 2
+        for replica in replicas:
+            if now >= replica.busy_until_s:
+                return 0
+        return 1
+
     def least_loaded(self, number: int) -> list[Replica]:
         """So many replicas with the least to do.
 

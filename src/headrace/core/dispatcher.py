@@ -57,6 +57,7 @@ from headrace.core.model import (
     Rng,
 )
 from headrace.core.retries import (
+    FULL,
     MOST_ERROR_ANSWERS,
     RetryBudget,
     is_error_answer,
@@ -192,17 +193,24 @@ class Dispatcher:
     def _dispatch(self, flight: Flight, excluded: Sequence[str], now: float) -> list[Effect] | None:
         """Send the request to the best replica that is not excluded; None if none is left.
 
-        One that was not tried yet may be held or shed instead.
+        One that was not tried yet may be held or shed instead. A fall-back with room is better than
+        full or ejected replicas of what was asked for.
         """
+        second: tuple[int, str, Serving] | None = None
         for model in flight.route:
             serving = self._catalog.serving(model)
             if serving is not None and flight.request.replica:
                 serving = serving.only(flight.request.replica)
             if serving is not None and excluded:
                 serving = serving.without(excluded)
-            if serving is not None:
+            if serving is None:
+                continue
+            reluctance = serving.reluctance(now)
+            if not reluctance:
                 return self._send(flight, model, serving, now)
-        return None
+            if second is None or reluctance < second[0]:
+                second = (reluctance, model, serving)
+        return second and self._send(flight, *second[1:], now)
 
     def _send(self, flight: Flight, model: str, serving: Serving, now: float) -> list[Effect]:
         request, index = flight.request, self._index
@@ -297,7 +305,7 @@ class Dispatcher:
         else:
             self._close(attempt, now)
         attempt.let_go()
-        if event.status == 503:
+        if event.status in FULL:
             attempt.replica.busy_until_s = now + self._settings.busy_s
         first = len(flight.attempts) == 1
         if health.note_end(attempt.replica, event, self._settings.ejection, now, first=first):
@@ -317,12 +325,14 @@ class Dispatcher:
         return effects
 
     def _convict(self, flight: Flight, now: float) -> list[Effect]:
-        """A request was served: those who answered it with an error before are at fault."""
+        """A request was served: those who answered it otherwise before, be it with a 401 to our key
+        or a 404 for a model that is not theirs, are at fault, but for those that were full.
+        """
         effects = list[Effect]()
         for attempt in flight.attempts:
             replica = self.fleet.replicas.get(attempt.replica.name)
             status = None if attempt.ended is None else attempt.ended.status
-            if replica is None or status is None or status < 500 or status == 503:
+            if replica is None or status is None or status in FULL:
                 continue
             if health.note_failure(replica, self._settings.ejection, now):
                 effects += self._state_changed(replica)
@@ -381,7 +391,7 @@ class Dispatcher:
         tried, settings = flight.tried, self._settings
         flight.error_answers += is_error_answer(failure)
         if len(tried) >= settings.retry.max_attempts:
-            why = f"{len(tried)} attempts failed"
+            why = f"{len(tried)} attempt{'s' if len(tried) > 1 else ''} failed"
         elif flight.error_answers >= MOST_ERROR_ANSWERS:
             why = f"{flight.error_answers} replicas answered with an error"
         elif not self._budget.take(now, answered=failure.status is not None):

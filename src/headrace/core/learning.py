@@ -97,6 +97,8 @@ def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
     usage = ended.usage
     if usage is None or ended.outcome is not Outcome.COMPLETED:
         return
+    if request.endpoint is Endpoint.OTHER:  # whose prompt nobody has read
+        return
     pool.answers += 1
     step = 1.0 / (PRIOR_ANSWERS + min(pool.answers, MOST_ANSWERS))
     if request.endpoint is not Endpoint.EMBEDDINGS:

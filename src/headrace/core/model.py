@@ -222,8 +222,8 @@ class Replica:
     exponentially with the pool's `recent_s`, as of `recent_marked_s`.
 
     `last_attempt` numbers the latest attempt sent here, over the whole fleet: what is smallest has
-    been left alone for longest. `busy_until_s` is when an engine that answered 503 is believed to
-    have room again.
+    been left alone for longest. `busy_until_s` is when an engine that answered 503 or 429 is
+    believed to have room again.
     """
 
     name: str

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from headrace.core.events import Ended, Reject, RejectReason
 from headrace.core.model import Outcome, Request
-from headrace.core.retries import is_error_answer
+from headrace.core.retries import FULL, is_error_answer
 
-_BUSY_STATUSES = (429, 503)
 MOST_RETRY_AFTER_S = 60.0
 """Nobody is sent away for longer: by then the load is another."""
 
@@ -65,7 +64,7 @@ def gave_up(
     message = f"{_what_failed(failure, replica)}; {why}"
     if failure.outcome is Outcome.TIMED_OUT:
         return Reject(request.id, 504, RejectReason.TIMED_OUT, message)
-    if failure.status in _BUSY_STATUSES:
+    if failure.status in FULL:
         return Reject(request.id, 503, RejectReason.OVERLOADED, message, retry_after_s)
     passes = is_error_answer(failure)
     return Reject(request.id, 502, RejectReason.RETRIES_EXHAUSTED, message, passes_answer=passes)

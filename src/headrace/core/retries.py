@@ -14,7 +14,8 @@ shows that the request is at fault, whatever the status claims."""
 FADE_S = 0.05
 """How old the sums may be: an exponential for each request would buy nothing."""
 
-_OVERLOADED = 503
+FULL = (429, 503)
+"""Statuses by which an engine, or a proxy before it, says that it is full and not ill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +87,4 @@ def is_error_answer(failure: Ended) -> bool:
     lacks the model, neither of which is the client's business.
     """
     status = failure.status
-    return status is not None and status >= 500 and status != _OVERLOADED
+    return status is not None and status >= 500 and status not in FULL

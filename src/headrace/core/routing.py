@@ -76,9 +76,17 @@ def price(
     replicas, scope = serving.replicas, policy.scope
     if scope is Scope.SHORTLIST and len(replicas) > MOST_SCORED:
         replicas = shortlist(serving, ask, rng)
-    elif scope is Scope.PAIR and len(replicas) > PAIR:
+    if not policy.holds:  # who does not reckon in seconds does not see for how long one is full
+        replicas = _with_room(replicas, now)
+    if scope is Scope.PAIR and len(replicas) > PAIR:
         replicas = pair(replicas, rng)
     return policy.price(ask, replicas, now)
+
+
+def _with_room(replicas: list[Replica], now: float) -> list[Replica]:
+    """Those that did not say lately that they are full, or all if each did."""
+    room = [replica for replica in replicas if now >= replica.busy_until_s]
+    return room if 0 < len(room) < len(replicas) else replicas
 
 
 def shortlist(serving: Serving, ask: Ask, rng: Rng) -> list[Replica]:

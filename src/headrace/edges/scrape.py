@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,8 +13,10 @@ from headrace.edges.http import fetch
 from headrace.edges.http.address import url_at
 from headrace.edges.http.heads import Header
 from headrace.edges.http.tls import ClientTls
+from headrace.engines import exposition
 from headrace.engines.dialect import Dialect
-from headrace.engines.reading import EngineReading
+from headrace.engines.reading import Answers, EngineReading
+from headrace.engines.registry import detect
 
 
 class Fetch(Protocol):
@@ -45,7 +48,9 @@ class ScrapeSettings:
     place in the queue."""
     concurrency: int = 32
     """Scrapes at once. With more replicas than that, slow ones stretch the beat of all."""
-    max_answer_bytes: int = 8 * 1024 * 1024
+    max_answer_bytes: int = field(
+        default=exposition.MAX_BYTES, metadata={"maximum": exposition.MAX_BYTES}
+    )
     """Per answer."""
 
 
@@ -146,7 +151,12 @@ class Scraper:
             if isinstance(result, fetch.FetchResult)
         }
         if any(status == 200 for status, _ in answers.values()):
-            self._on_reading(target.replica, target.dialect.read(answers))
+            reading = target.dialect.read(answers)
+            strange = _strangeness(target.dialect, answers) if reading == _NOTHING else None
+            if strange is None:
+                self._on_reading(target.replica, reading)
+            else:
+                self._on_failure(target.replica, strange)
             return
         reasons = (
             f"{path}: {result if isinstance(result, fetch.FetchError) else f'HTTP {result.status}'}"
@@ -167,3 +177,24 @@ class Scraper:
             )
         except fetch.FetchError as error:
             return error
+
+
+_NOTHING = EngineReading()
+_SAMPLE = re.compile(rb"^[A-Za-z_:][\w:]*[ \t{]", re.MULTILINE)
+
+
+def _strangeness(dialect: Dialect, answers: Answers) -> str | None:
+    """Why answers that told nothing are not this kind of engine's; None if they may well be: some
+    engines export nothing before their first request.
+    """
+    found = detect(answers)
+    if found not in {dialect.name, "openai"}:
+        return (
+            f"the pool says `engine: {dialect.name}`, but these are metrics of `engine: {found}`; "
+            "correct the pool"
+        )
+    for path, (status, body) in answers.items():
+        is_list = body.lstrip().startswith(b"[")  # of steps, of slots
+        if status == 200 and body.strip() and not is_list and not _SAMPLE.search(body):
+            return f"{path}: nothing in the answer is a metric"
+    return None

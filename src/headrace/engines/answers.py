@@ -39,7 +39,9 @@ def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
         case Endpoint.MESSAGES:
             answer = decode(_MESSAGE, body)
         case Endpoint.OTHER:
-            pass
+            # Rerank, score, pooling: they tell it as embeddings do. Audio and files are no JSON.
+            if body.startswith(b"{"):
+                answer = decode(_COMPLETION, body)
     if answer is None:
         return BodyReading()
     return BodyReading(

@@ -79,5 +79,5 @@ class Dialect:
         return read_body(endpoint, body)
 
     def classify_error(self, status: int, body: bytes) -> Refusal:
-        """Say whose fault an answer with status >= 400 is. `body` may be cut short."""
+        """Say whose fault an answer with status >= 300 is. `body` may be cut short."""
         return classify_error(status, body)

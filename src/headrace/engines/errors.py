@@ -21,12 +21,13 @@ _ERROR = msgspec.json.Decoder(_ErrorBody)
 
 
 def classify_error(status: int, body: bytes) -> Refusal:
-    """Say what an answer with status >= 400 means for routing.
+    """Say what an answer with status >= 400, or a redirection instead of one, means for routing.
 
     A 4xx is the client's, with four exceptions: 401 (the upstream key is the gateway's own, so
     the client cannot mend it), 424 (TGI: the model behind its router failed), 429 (an engine or a
     proxy before it is full), and a 404 about the model, which the gateway has already resolved:
     the replica lost it, say an unloaded adapter.
+    A redirection leads away from the gateway: the pool's address is not quite the engine's.
     501 and 505 say what the engine cannot do at all, so every replica would say the same.
     """
     if status == 503:
@@ -35,7 +36,7 @@ def classify_error(status: int, body: bytes) -> Refusal:
         return Refusal.BUSY
     if status == 404:
         return Refusal.ABSENT if _fault(body).param == "model" else Refusal.CLIENT
-    if status in {401, 424}:
+    if status in {401, 424} or status < 400:
         return Refusal.BROKEN
     if status >= 500 and status not in {501, 505}:
         return Refusal.BROKEN

@@ -57,6 +57,11 @@ class Exposition:
     truncated: bool = False
     """The answer was longer than the limits; what was beyond is not in here."""
 
+    def without(self, names: Collection[str]) -> Exposition:
+        """The same without these samples."""
+        kept = {name: each for name, each in self.samples.items() if name not in names}
+        return Exposition(kept, self.skipped_lines, self.truncated)
+
     def of(self, names: Sequence[str]) -> list[Sample]:
         """The finite samples under the first of `names` that has any.
 
@@ -100,12 +105,16 @@ def parse(
     names = {name.encode(): name for name in wanted}
     count = 0
     for line in text.split(b"\n"):
-        raw_name, brace, _ = line.partition(b"{")
-        if not brace:
-            raw_name = line.split(None, 1)[0] if line.strip() else b""
+        raw_name = line.partition(b"{")[0]
         name = names.get(raw_name)
         if name is None:
-            continue
+            if raw_name.find(b" ") < 0 and raw_name.find(b"\t") < 0:
+                continue
+            # Without labels, or with a blank before them; the brace may be an exemplar's.
+            raw_name = raw_name.split(None, 1)[0] if raw_name.strip() else b""
+            name = names.get(raw_name)
+            if name is None:
+                continue
         if count == max_samples:
             read.truncated = True
             break
@@ -120,7 +129,7 @@ def parse(
 
 def _sample(name: str, raw_rest: bytes) -> Sample | None:
     try:
-        rest = raw_rest.decode()
+        rest = raw_rest.decode().lstrip()
         labels, rest = _labels(rest) if rest.startswith("{") else ({}, rest)
         number = rest.split(None, 1)[0]
         if "_" in number:  # Python would read 1_000, the format does not know it

@@ -39,6 +39,9 @@ HISTOGRAMS: dict[str, tuple[str, ...]] = {
     ),
 }
 _CONFIG = ("vllm:cache_config_info",)
+# The first V1 engines (0.8) counted blocks under the names that later counted tokens.
+_IN_BLOCKS = ("vllm:gpu_prefix_cache_queries_total", "vllm:gpu_prefix_cache_hits_total")
+_COUNTED_IN_BLOCKS = b"in terms of number of queried blocks"
 _PARTS = tuple(histogram_parts(names) for names in HISTOGRAMS.values())
 _WANTED = frozenset(name for names in (*NAMES.values(), *_PARTS, _CONFIG) for name in names)
 
@@ -49,6 +52,8 @@ def read(answers: Answers) -> EngineReading:
     if status != 200:
         return EngineReading()
     metrics = parse(body, _WANTED)
+    if _COUNTED_IN_BLOCKS in body:
+        metrics = metrics.without(_IN_BLOCKS)
     configs = metrics.of(_CONFIG)
     capacities = _capacities_tokens(configs)
     ratio, used_tokens = _kv_usage(metrics, capacities)

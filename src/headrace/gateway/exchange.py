@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Protocol
 
 from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
-from headrace.core.model import Outcome, Replica, Usage
+from headrace.core.model import Endpoint, Outcome, Replica, Usage
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
 from headrace.edges.http.connection import ClientConnection
@@ -39,6 +39,7 @@ JSON: Header = (b"content-type", b"application/json")
 _OURS = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
+_REPLICAS_FAULT = _RETRYABLE | {Outcome.BROKEN}
 
 
 class ExchangeHost(Protocol):
@@ -251,7 +252,7 @@ class Exchange:
         if notes is None:
             notes = head.notes = AnswerNotes(head)
         self._answer = notes
-        if head.status >= 400:
+        if self._is_no_answer(head.status):
             self._relay = ErrorRelay()
         elif notes.streams:
             if self._upstream_call is not None and upstream.dialect.closes_after_stream:
@@ -263,11 +264,8 @@ class Exchange:
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
-            self._relay = BodyRelay(
-                upstream.dialect,
-                self._call.request.endpoint,
-                self._settings.limits.max_answer_read_bytes,
-            )
+            endpoint = self._call.request.endpoint
+            self._relay = BodyRelay(upstream.dialect, endpoint, self._read_bytes)
 
     def answer_body(self, data: bytes) -> None:
         """Read a piece; it leaves with `answer_flush`."""
@@ -318,7 +316,7 @@ class Exchange:
         if relay is None or self._phase is Phase.OVER:
             return
         self._out.append(relay.finish())
-        if self._status >= 400:
+        if self._is_no_answer(self._status):
             self._engine_refused(b"".join(self._out))
             return
         self._remember()
@@ -340,8 +338,8 @@ class Exchange:
         notes = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
-        limit = self._settings.limits.max_answer_read_bytes
-        if head.status >= 400 or notes.streams or len(body) > limit:
+        limit = self._read_bytes
+        if self._is_no_answer(head.status) or notes.streams or len(body) > limit:
             self.answer_head(head)
             self.answer_body(body)
             self.answer_complete(framed=True)
@@ -461,6 +459,18 @@ class Exchange:
 
     # ------------------------------------------------------------ inside
 
+    @property
+    def _read_bytes(self) -> int:
+        """Up to which length answers are read for their usage; a look-up used nothing."""
+        posted = self._call.http.head.method == b"POST"
+        return self._settings.limits.max_answer_read_bytes if posted else 0
+
+    def _is_no_answer(self, status: int) -> bool:
+        """Whether it is an error, or sends a caller of the model away, to where only we may go."""
+        return status >= 400 or (
+            status >= 300 and self._call.request.endpoint is not Endpoint.OTHER
+        )
+
     def _engine_refused(self, body: bytes) -> None:
         """An error answer: the request's own fault, or a reason to try another replica."""
         assert self._upstream is not None
@@ -526,6 +536,8 @@ class Exchange:
         if self._attempt_trace is not None:
             first_s = meter.first_s
             self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
+        if outcome in _REPLICAS_FAULT:
+            self._host.telemetry.attempt_failed(self._replica, detail or outcome.value, now)
         self._host.apply(ended, now)
         # The core may have dispatched again by now, and then the request goes on.
         again = self._meter is not None
@@ -565,6 +577,8 @@ class Exchange:
         else:
             line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
             begin = line + render_fields(self._attempt_trace.continued(notes.passing))
+        if address.base:
+            begin = begin.replace(b" ", b" " + address.base, 1)
         if len(body) == 1:
             # One piece is joined to its head, for one system call; many are large, not copied.
             length = b"content-length: %d\r\n\r\n" % len(body[0])

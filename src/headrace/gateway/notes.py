@@ -95,7 +95,8 @@ class AnswerNotes:
         self.fields = render_fields(passing(head.headers, NOT_RETURNED))
         length = find(head.headers, b"content-length")
         self.length = int(length) if length and length.isdigit() else None
-        self.streams = (find(head.headers, b"content-type") or b"").startswith(_EVENTS)
+        kind = find(head.headers, b"content-type") or b""
+        self.streams = kind.lower().startswith(_EVENTS)
 
 
 def notes_of(head: RequestHead, keys: KeyRing | None) -> RequestNotes:

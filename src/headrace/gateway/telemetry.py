@@ -174,6 +174,11 @@ class Telemetry:
         series.cached_tokens += used.cached_tokens
         series.count_output(used.output_tokens, now)
 
+    def attempt_failed(self, replica: str, reason: str, now: float) -> None:
+        """A request failed there: shown as its last error, since that may be why it was ejected."""
+        if replica in self.fleet.replicas:
+            self.troubles.note(replica, f"a request failed: {reason}", now)
+
     def scrape_failed(self, replica: str) -> None:
         """A scrape brought nothing."""
         self.scrape_failures[replica] = self.scrape_failures.get(replica, 0) + 1

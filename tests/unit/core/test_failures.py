@@ -216,6 +216,19 @@ def test_a_request_that_breaks_every_replica_takes_out_none(driver):
     assert len({driver.dispatched().replica for _ in range(6)}) == 3
 
 
+@pytest.mark.parametrize("status", [307, 401, 404])
+def test_who_cannot_serve_what_another_can_is_taken_out(status):
+    driver = Driver()
+    driver.add("a", "b")
+    for _ in range(9):
+        dispatch = driver.dispatched()
+        if dispatch.replica == "a":
+            dispatch = only(driver.fail(dispatch.attempt, status=status), Dispatch)
+        driver.complete(dispatch.attempt)
+    assert driver.replica("a").state is ReplicaState.EJECTED
+    assert driver.replica("b").state is ReplicaState.READY
+
+
 def test_failures_of_second_attempts_do_not_eject():
     driver = Driver(settings=DispatcherSettings(ejection=EjectionSettings(failures=2)))
     driver.add("a", "b")

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from headrace.core.events import ConfigChanged, Dispatch, Reject, RejectReason
-from headrace.core.model import PROMPT_BLOCK_BYTES, Alias, Endpoint, PoolSpec, Role, Target
+from headrace.core.model import (
+    PROMPT_BLOCK_BYTES,
+    Alias,
+    Endpoint,
+    PoolSpec,
+    ReplicaState,
+    Role,
+    Target,
+)
 from headrace.core.retries import RetrySettings
 from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import POOL, PROFILE, Driver, chain, only
@@ -108,6 +116,35 @@ def test_a_retry_may_go_to_a_fall_back():
     driver.add("spare-0", pool="spare")
     first = driver.dispatched("chat")
     assert only(driver.fail(first.attempt, status=503), Dispatch).model == "spare"
+
+
+def test_a_ready_fall_back_is_better_than_an_ejected_target():
+    driver = Driver(
+        *pools("stable", "spare"), aliases=(Alias("chat", (Target("stable"),), ("spare",)),)
+    )
+    driver.add("stable-0", pool="stable")
+    driver.add("spare-0", pool="spare")
+    for _ in range(2):
+        driver.fail(driver.dispatched("stable").attempt)
+    assert driver.replica("stable-0").state is ReplicaState.EJECTED
+    assert driver.dispatched("chat").model == "spare"
+    assert driver.dispatched("stable").model == "stable"
+    driver.gone("spare-0")
+    assert driver.dispatched("chat").model == "stable"
+
+
+def test_a_fall_back_with_room_is_better_than_a_full_target():
+    driver = Driver(
+        *pools("stable", "spare"), aliases=(Alias("chat", (Target("stable"),), ("spare",)),)
+    )
+    driver.add("stable-0", pool="stable")
+    driver.add("spare-0", pool="spare")
+    driver.fail(driver.dispatched("stable").attempt, status=503)
+    assert driver.dispatched("chat").model == "spare"
+    driver.fail(driver.dispatched("spare").attempt, status=429)
+    assert driver.dispatched("chat").model == "stable"  # both are full
+    driver.wait(2.0)
+    assert driver.dispatched("chat").model == "stable"
 
 
 def test_an_adapter_is_served_by_who_holds_it():

@@ -92,13 +92,40 @@ def test_full_slots_are_waited_for(driver):
     assert waits == [pytest.approx(350 * 0.006 / 4, rel=0.5)] * 2
 
 
-def test_an_engine_that_said_it_is_busy_is_left_alone_for_a_while(driver):
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_engine_that_said_it_is_busy_is_left_alone_for_a_while(driver, status):
     attempt = driver.dispatched().attempt
-    driver.fail(attempt, status=503)
+    driver.fail(attempt, status=status)
     assert driver.replica("a").in_flight == 0
     assert driver.dispatched().replica == "c"
     driver.wait(2.0)
     assert driver.dispatched().replica == "a"
+
+
+@pytest.mark.parametrize("policy", ["least_requests", "round_robin", "power_of_two", "prefix_hash"])
+def test_whatever_the_policy_a_busy_engine_is_left_alone(policy):
+    driver = Driver(PoolSpec("pool", "model", policy=policy))
+    driver.add("a", "b")
+    first = driver.dispatched()
+    driver.fail(first.attempt, status=503)
+    for _ in range(5):
+        dispatch = driver.dispatched()
+        assert dispatch.replica != first.replica
+        driver.complete(dispatch.attempt)
+
+
+def test_without_a_profile_a_busy_engine_is_left_alone_too():
+    driver = Driver(PoolSpec("pool", "model"))
+    driver.add("a", "b")
+    first = driver.dispatched()
+    driver.fail(first.attempt, status=503)
+    for _ in range(5):
+        assert driver.dispatched(prompt_tokens=900).replica != first.replica
+    driver.gone("ab".replace(first.replica, ""))
+    assert driver.dispatched().replica == first.replica
+    driver.add("ab".replace(first.replica, ""))
+    driver.wait(2.0)
+    assert {driver.dispatched().replica for _ in range(9)} == {"a", "b"}
 
 
 def test_without_a_profile_the_uncached_tokens_in_flight_decide():

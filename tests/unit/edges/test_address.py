@@ -17,6 +17,17 @@ def test_the_three_kinds():
     assert (unix.host, unix.port, unix.host_header) == ("/run/engine.sock", 0, b"localhost")
 
 
+def test_an_engine_may_be_behind_a_path():
+    behind = AddressBook().find("http://engine.test:81/llama/8b")
+    assert (behind.host, behind.port, behind.base) == ("engine.test", 81, b"/llama/8b")
+    assert behind.host_header == b"engine.test:81"
+    assert AddressBook().find("http://engine.test:81").base == b""
+    assert split_url(url_at("http://h:1/llama", "/v1/models?a=b")) == (
+        "http://h:1",
+        "/llama/v1/models?a=b",
+    )
+
+
 @pytest.mark.parametrize("url", ["ftp://h", "http://", "http://h/path", "http://h?q", "unix:run"])
 def test_what_is_no_address(url):
     with pytest.raises(ValueError, match="is not an engine address"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 
 import pytest
 
@@ -139,6 +140,44 @@ async def test_an_answer_without_end_is_cut_off():
         scraper.watch(target(server.url))
         await log.until(lambda: log.failures)
         assert "over 100000 bytes" in log.failures[0][1]
+
+
+@pytest.mark.parametrize(
+    ("engine", "text", "said"),
+    [
+        ("vllm", b"llamacpp:requests_deferred 0\n", "but these are metrics of `engine: llamacpp`"),
+        ("vllm", b"<html>Log in</html>\n", "/metrics: nothing in the answer is a metric"),
+        ("sglang", gzip.compress(b"sglang:num_running_reqs 3\n"), "nothing in the answer"),
+    ],
+)
+async def test_an_answer_of_something_else_is_a_failure_that_says_so(engine, text, said):
+    async def script(received, peer):
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(text) + text)
+
+    async with ScriptedEngine(script) as server, scraping() as (scraper, log):
+        scraper.watch(target(server.url, engine=engine))
+        await log.until(lambda: log.failures)
+        assert said in log.failures[0][1]
+        assert not log.readings
+        assert server.received[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("engine", "text"),
+    [
+        ("sglang", b""),
+        ("sglang", b'# HELP python_info x\npython_info{version="3.12"} 1\n'),
+        ("trtllm", b"[]"),
+    ],
+)
+async def test_an_engine_that_has_served_nothing_may_tell_nothing(engine, text):
+    async def script(received, peer):
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(text) + text)
+
+    async with ScriptedEngine(script) as server, scraping() as (scraper, log):
+        scraper.watch(target(server.url, engine=engine))
+        await log.until(lambda: log.readings)
+        assert not log.failures
 
 
 async def test_replicas_come_move_and_go():

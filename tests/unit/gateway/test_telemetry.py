@@ -198,6 +198,7 @@ def test_what_an_engine_does_not_tell_is_estimated_and_an_unknown_kv_size_is_not
     samples = read(make(fleet))
     assert samples["llm_requests_running", "m", "p", "p-0"] == 3
     assert samples["llm_queue_depth", "m", "p", "p-0"] == 0
+    assert samples["headrace_engine_gauges_estimated", "p", "p-0"] == 1
     assert ("llm_kv_cache_usage_ratio", "m", "p", "p-0") not in samples
 
 

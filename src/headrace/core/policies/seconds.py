@@ -76,7 +76,7 @@ class Seconds:
         """Price each replica in seconds, or in tokens where a pool has no profile yet."""
         predictions = predict(ask, replicas, now)
         if predictions is None:
-            return _price_in_tokens(ask, replicas)
+            return _price_in_tokens(ask, replicas, now)
         rows: list[Row] = []
         worth_s = WORTH * ask.ttft_target_s
         per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
@@ -187,9 +187,13 @@ def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> 
     return max(0.0, over) / max(1.0, used) * answer_s
 
 
-def _price_in_tokens(ask: Ask, replicas: list[Replica]) -> list[Row]:
-    """Seconds of different pools cannot be compared while one of them has none: all in tokens."""
+def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    """Seconds of different pools cannot be compared while one of them has none: all in tokens.
+
+    These have no place for seconds until a full engine has room: it is left out beside others.
+    """
     rows: list[Row] = []
+    replicas = [each for each in replicas if now >= each.busy_until_s] or replicas
     prompt_tokens, output_tokens = ask.prompt_tokens, ask.output_tokens
     for replica, hit_tokens in zip(replicas, ask.hits_of(replicas), strict=True):
         uncached = prompt_tokens - hit_tokens

@@ -18,6 +18,7 @@ from headrace.edges.http.heads import Header
 from headrace.edges.http.tls import ClientTls
 from headrace.engines.dialect import Dialect
 from headrace.engines.reading import ListedModel
+from headrace.engines.registry import detect
 
 Emit = Callable[[Event], None]
 Notice = Callable[[str], None]
@@ -90,6 +91,7 @@ class ReplicaWatch:
         self._missed = 0
         self._models_due_s = 0.0
         self._told: str | None = None
+        self._kind_checked = False
         self._up: bool | None = None
         self._unanswered = ""
 
@@ -165,10 +167,26 @@ class ReplicaWatch:
         except ValueError as error:
             self._tell(f"answers {path} with something else than a list of models: {error}")
             return None
+        self._check_kind(path, result.body)
         names = {name for model in listed for name in (model.id, *model.aliases)}
         if self.access.model not in names:
             self._tell(f"does not serve {self.access.model!r} but {', '.join(sorted(names))}")
         return listed
+
+    def _check_kind(self, path: str, models: bytes) -> None:
+        """Say once if the engine seems to be of another kind than its pool says: then its metrics
+        are not read, and its usage is not told as it is expected.
+        """
+        if self._kind_checked:
+            return
+        self._kind_checked = True
+        found, said = detect({path: (200, models)}), self.access.dialect.name
+        if found not in {said, "openai"}:
+            self._notice(
+                f"replica {self._reported.replica}: lists its models as `engine: {found}` does, "
+                f"and pool {self.access.pool!r} says `engine: {said}`; if it is one, correct the "
+                "pool, or nothing that it tells of itself is understood"
+            )
 
     def _tell(self, message: str) -> None:
         self._trouble(self._reported.replica, message)

@@ -1,6 +1,7 @@
 """Where an engine listens: TCP, TLS, or a Unix socket.
 
-As text it is `http://host:port`, `https://host:port` or `unix:/path/of/socket`.
+As text it is `http://host:port`, `https://host:port` or `unix:/path/of/socket`; an engine's may
+have a path behind the port, which its own paths are appended to.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from headrace.edges.http.tls import HANDSHAKE_S, ClientTls, system_tls
@@ -21,7 +22,7 @@ MAX_ADDRESSES = 10_000
 @dataclass(frozen=True, slots=True, eq=False)
 class Address:
     """Where to connect. `host_header` is ready to be sent. A Unix socket has its path as `host`
-    and 0 as `port`.
+    and 0 as `port`. `base` comes before the target of each request, as in `/llama`.
 
     Each is parsed once and known by its identity: it is looked up for every request, and hashing
     its fields would cost more than the pool of connections itself. With renewed certificates it is
@@ -33,6 +34,15 @@ class Address:
     host_header: bytes
     tls: ClientTls | None = None
     context: ssl.SSLContext | None = None
+    base: bytes = b""
+
+    @classmethod
+    def of_engine(cls, url: str, tls: ClientTls | None = None) -> Address:
+        """Read an address that may have a path. Raises `ValueError` as `parse` does."""
+        if url.startswith(UNIX):
+            return cls.parse(url, tls)
+        place, base = split_url(url)
+        return replace(cls.parse(place, tls), base=base.rstrip("/").encode("ascii"))
 
     @classmethod
     def parse(cls, url: str, tls: ClientTls | None = None) -> Address:
@@ -104,7 +114,7 @@ class AddressBook:
         if known is None or (known.tls is not None and known.tls.context is not known.context):
             if len(self._known) >= MAX_ADDRESSES:
                 self._known.clear()
-            known = self._known[url] = Address.parse(url, self._tls)
+            known = self._known[url] = Address.of_engine(url, self._tls)
         return known
 
 

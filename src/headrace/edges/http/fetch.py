@@ -156,6 +156,7 @@ async def request(
     fields = list(headers)
     if not any(name == b"host" for name, _ in fields):
         fields.insert(0, (b"host", address.host_header))
+    fields.append((b"accept-encoding", b"identity"))  # without it any coding may come
     if body or method == b"POST":
         fields.append((b"content-length", b"%d" % len(body)))
     payload = render(b"%b %b HTTP/1.1\r\n" % (method, target.encode("ascii")), fields) + body

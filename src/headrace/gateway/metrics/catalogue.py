@@ -391,8 +391,8 @@ METRICS: tuple[Metric, ...] = (
         "headrace_engine_gauges_estimated",
         "gauge",
         _REPLICA,
-        "1 while the engine's gauges are stale and replaced by a push or by the gateway's own "
-        "estimate.",
+        "1 while the engine's gauges are stale, or told none of queue, running and KV usage, and "
+        "are replaced by a push or by the gateway's own estimate.",
         _estimated,
     ),
     Metric(

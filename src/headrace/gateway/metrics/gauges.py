@@ -32,7 +32,8 @@ class EngineGauges(NamedTuple):
     """What is exported for a replica.
 
     `kv_usage_ratio` is None only where the size of the KV cache was never known. `estimated`
-    says that the scrape is stale or missing, so that the figures are not the engine's own.
+    says that the scrape is stale, missing or told none of these, so that the figures are not the
+    engine's own.
     """
 
     queue_depth: float
@@ -48,6 +49,7 @@ def engine_gauges(
     fresh = _is_fresh(replica.scraped_s, now, stale_after_s)
     report = replica.report if fresh else EngineReport()
     queue, running, kv = report.queue_depth, report.running, report.kv_usage_ratio
+    told = queue is not None or running is not None or kv is not None
     if pushed is not None:
         if queue is None and _is_fresh(pushed.queue_pushed_s, now, stale_after_s):
             queue = pushed.queue_depth
@@ -59,7 +61,7 @@ def engine_gauges(
         queue_depth=replica.in_flight - running_here if queue is None else queue,
         running=running_here if running is None else running,
         kv_usage_ratio=_estimate_kv(replica) if kv is None else kv,
-        estimated=not fresh,
+        estimated=not told,
     )
 
 

@@ -113,6 +113,19 @@ async def test_an_engine_with_another_model_is_told(watch):
         await heard.until_told("does not serve 'm' but other")
 
 
+async def test_an_engine_of_another_kind_is_told_once(watch):
+    heard, told = Heard(), "lists its models as `engine: llamacpp` does"
+    async with Engine() as engine:
+        engine.models[:] = [{"id": "m", "owned_by": "llamacpp"}]
+        await watch(engine.url, heard=heard)
+        await heard.until_told(told)
+        engine.status = 503
+        await heard.until(last_is(ready=False))
+        engine.status = 200
+        await heard.until(last_is(ready=True))
+    assert len([line for line in heard.lines if told in line]) == 1
+
+
 async def test_each_change_is_told_once_with_its_reason(watch):
     heard = Heard()
     async with Engine() as engine:
