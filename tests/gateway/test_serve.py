@@ -257,3 +257,29 @@ async def test_metrics_that_cannot_be_read_are_told_once_while_the_replica_is_re
             serve.signal()
             _, errors = await serve.ended()
             assert "cannot be read" not in errors
+
+
+async def test_a_replica_that_is_taken_out_and_comes_back_is_told(tmp_path):
+    broken = True
+
+    async def script(received, peer):
+        if received.method == "GET":
+            await peer.json({}, status=503 if broken and received.target == "/health" else 200)
+        elif broken:
+            peer.reset()
+        else:
+            await three_words(received, peer)
+
+    async with ScriptedEngine(script, models=({"id": "m"},)) as engine:
+        text = f"routing: {{ejection: {{failures: 2, backoff: 20ms}}}}\npools:\n{pool(engine)}"
+        broken = False
+        async with serving(tmp_path, text) as serve:
+            broken = True
+            for _ in range(2):
+                await serve.client.post("/v1/chat/completions", json={**CHAT, "model": "m"})
+            line = await serve.hears("is taken out")
+            assert line.startswith(f"replica p/127.0.0.1:{engine.port} is taken out until its")
+            assert "a request failed: " in line
+            broken = False
+            assert (await serve.hears("takes requests again")).startswith("replica p/127.0.0.1:")
+            assert not any("taken out" in said for said in serve.said[serve.said.index(line) + 1 :])

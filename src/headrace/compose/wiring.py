@@ -7,15 +7,15 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from math import inf
 
 from starlette.routing import BaseRoute
 
+from headrace.compose.fleet_notices import FleetNotices
 from headrace.compose.invocation import other_port
 from headrace.core.decisions import Explanation
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
-from headrace.core.model import Alias, EngineReport, PoolSpec, Replica, ReplicaState
+from headrace.core.model import Alias, EngineReport, PoolSpec, Replica
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.settings import DispatcherSettings
 from headrace.edges.http.address import UNIX
@@ -39,9 +39,6 @@ from headrace.gateway.server import DataPlane, PortTaken
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from headrace.gateway.tracing import Tracer, TracingSettings
-
-TOLD_AFTER = 5
-"""Failed scrapes in a row of a replica that is ready: one late answer is not worth a line."""
 
 
 class StartError(Exception):
@@ -81,13 +78,11 @@ class Gateway:
         """
         self._plan = self._started = plan
         self._detail = detail
-        self._notice = notice
-        self._unread: dict[str, float] = {}
-        """Scrapes that failed in a row, by replica; minus infinity once that was told."""
         self._control_settings = replace(plan.control)
         self._control_certificate: ServerCertificate | None = None
         self.dispatcher = Dispatcher(plan.routing, random.Random())  # noqa: S311 - breaks ties
         self.telemetry = Telemetry(plan.telemetry, time.monotonic, self.dispatcher.fleet)
+        self._notices = FleetNotices(self.telemetry, notice)
         self._tracer = _tracer_of(plan)
         self.plane = DataPlane(
             plan.gateway,
@@ -95,6 +90,7 @@ class Gateway:
             self.telemetry,
             keys=plan.keys,
             tracer=self._tracer,
+            on_probe=self._notices.looked_at,
         )
         self._scraper = Scraper(plan.scrape, self._on_reading, self._on_scrape_failure)
         self._control: ControlServer | None = None
@@ -201,7 +197,7 @@ class Gateway:
         self.plane.apply(ConfigChanged(plan.pools, plan.aliases, plan.routing))
         for name in leaving:
             self._scraper.forget(name)
-            self._unread.pop(name, None)
+            self._notices.forget(name)
             self.telemetry.forget(name)
         for replica in replicas.values():
             if self._scraper.watches(replica.name):  # perhaps with another key from now on
@@ -247,7 +243,7 @@ class Gateway:
             self._replica_changed(event)
         elif isinstance(event, ReplicaGone):
             self._scraper.forget(event.replica)
-            self._unread.pop(event.replica, None)
+            self._notices.forget(event.replica)
             self.plane.apply(event)
             self.telemetry.forget(event.replica)
         else:
@@ -285,7 +281,7 @@ class Gateway:
             max_sequences=reading.max_sequences,
         )
         self.plane.apply(Scraped(replica, report))
-        self._unread.pop(replica, None)
+        self._notices.scraped(replica)
         if reading.skipped_lines:
             reason = f"{reading.skipped_lines} lines of its metrics could not be read"
             self.trouble(replica, reason)
@@ -295,16 +291,7 @@ class Gateway:
         self.telemetry.scrape_failed(replica)
         self.trouble(replica, f"scraping failed: {reason}")
         self._detail(f"scraping {replica} failed: {reason}")
-        failed = self._unread[replica] = self._unread.get(replica, 0) + 1
-        known = self.dispatcher.fleet.replicas.get(replica)
-        if known is None or failed < TOLD_AFTER:
-            return
-        if known.state is ReplicaState.READY or self.telemetry.is_external(known):
-            self._unread[replica] = -inf
-            self._notice(
-                f"replica {replica} is ready, but its metrics cannot be read, so that its queue "
-                f"and KV usage are estimates: {reason}"
-            )
+        self._notices.scrape_failed(replica, reason)
 
     # ------------------------------------------------------------ pools
 

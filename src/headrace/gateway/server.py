@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 from headrace.core.dispatcher import Dispatcher
@@ -72,12 +72,17 @@ class DataPlane:
         *,
         keys: KeyRing | None = None,
         tracer: Tracer | None = None,
+        on_probe: Callable[[str], None] = lambda _replica: None,
     ) -> None:
+        """`on_probe` is called before and after a replica that failed requests is asked for its
+        health.
+        """
         self.settings = settings
         self.dispatcher = dispatcher
         self.telemetry = telemetry
         self.keys = keys
         self.tracer = tracer
+        self._on_probe = on_probe
         limits, timeouts = settings.limits, settings.timeouts
         self.pool = UpstreamPool(
             max_idle=limits.idle_connections_per_replica, idle_s=timeouts.upstream_idle_s
@@ -265,6 +270,7 @@ class DataPlane:
         replica = self.dispatcher.fleet.replicas.get(name)
         if replica is None:
             return
+        self._on_probe(name)
         upstream = self.upstream(replica.pool.spec.name)
         headers: list[Header] = []
         if upstream.authorization is not None:
@@ -280,6 +286,7 @@ class DataPlane:
         except fetch.FetchError:
             healthy = False
         self.apply(Probed(name, healthy))
+        self._on_probe(name)
 
     # ------------------------------------------------------------ what exchanges need
 
