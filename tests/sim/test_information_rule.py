@@ -115,6 +115,7 @@ class Peeking:
     """A policy that gets at something it must not see."""
 
     scope = Scope.ALL
+    holds = False
     secret: Any = None
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
