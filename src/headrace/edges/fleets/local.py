@@ -4,7 +4,7 @@
       └─► ReplicaDown … ──► ReplicaLost: it never got ready and is given up
 
 A child that ends is noticed at once, for its exit is awaited and never polled. One that is ready is
-asked for its health now and then: `ReplicaSilent`, `ReplicaAnswers`, or after too long `ReplicaDown`.
+asked for its health now and then: `ReplicaSilent`, `ReplicaAnswers`, at last `ReplicaDown`.
 """
 
 from __future__ import annotations
