@@ -16,6 +16,7 @@ from headrace.config.shapes import (
     Shape,
     section_of,
 )
+from headrace.core.quantities import format_duration
 
 _ROOT = Path(__file__).resolve().parent.parent
 PAGE = _ROOT / "docs" / "reference" / "config.md"
@@ -124,7 +125,8 @@ def _scalar(shape: Scalar) -> str:
     if shape.minimum:
         words.append(f"from {shape.minimum:g}")
     if shape.maximum is not None:
-        words.append(f"to {shape.maximum:g}")
+        is_long = shape.kind is Kind.DURATION
+        words.append(f"to {format_duration(shape.maximum) if is_long else f'{shape.maximum:g}'}")
     if shape.below is not None:
         words.append(f"and below {shape.below:g}")
     return " ".join(words)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from headrace.core.gateway_totals import SKEW_S
+from headrace.core.scaling import WENT_BACK_S
 from headrace.core.scaling_observation import (
     GatewayReport,
     Phase,
@@ -22,9 +23,6 @@ from headrace.core.scaling_report import PoolReport, ScalingReport
 _ORDER = (Phase.DRAINING, Phase.READY, Phase.STARTING, Phase.FAILING, Phase.UNSCHEDULABLE)
 """Where gateways differ, the first of these that any of them sees: whoever drains it means it, and
 one that is ready for some can serve."""
-
-LATER_S = 30.0
-"""What a clock may be set back by without a report being of a time that nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class Gathering:
         listed = own is not None
         for gateway in self.expected:
             told = self._told.get(gateway)
-            if told is None or told.received_s > now + LATER_S:
+            if told is None or told.received_s > now + WENT_BACK_S:
                 continue  # of later than now: the clock was set back, and its age is not known
             for each in told.report.pools:
                 if each.pool == pool:

@@ -114,13 +114,15 @@ class FileHistory:
     def __init__(self, path: Path, days: float) -> None:
         self.path = path
         self._days = days
+        self._reading = asyncio.Lock()
 
     async def read(self, pool: str, now: float) -> Sequence[DemandSample]:
         """What it holds of a pool, oldest first; lines that cannot be read are left out.
 
         Raises SourceError.
         """
-        return await asyncio.to_thread(self._read, pool, now)
+        async with self._reading:  # the file is long, and one pool can wait for another
+            return await asyncio.to_thread(self._read, pool, now)
 
     def _read(self, pool: str, now: float) -> Sequence[DemandSample]:
         try:

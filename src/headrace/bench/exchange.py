@@ -258,7 +258,7 @@ class Exchange(InParts):
         record = self.record
         lengths.planned_input += self._planned_input_tokens
         lengths.input += record.input_tokens
-        lengths.planned_output += self._max_tokens
+        lengths.planned_output += self._max_tokens * record.choices
         lengths.output += record.output_tokens
 
     # ------------------------------------------------------------ ends that we make

@@ -186,7 +186,7 @@ def _processes(target: Target, load: Load, workers: int) -> Iterator[list[Connec
         for process in processes:
             process.join(2.0)
             if process.is_alive():
-                process.terminate()
+                process.kill()
                 process.join()
 
 

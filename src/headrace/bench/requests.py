@@ -18,6 +18,7 @@ _OURS = {
     "messages": "--lengths says how long a prompt is",
     "prompt": "--lengths says how long a prompt is",
     "max_tokens": "--lengths says how long an answer is",
+    "max_completion_tokens": "--lengths says how long an answer is",
     "stream": "--no-stream says it",
 }
 """Members that flags decide, and which: an engine that took the other of two would be measured as

@@ -77,9 +77,10 @@ class Job:
 
 def work(job: Job, line: Connection, others: Sequence[Connection]) -> None:
     """The whole life of a worker process. `others` are ends it inherited and has no use for."""
-    # Ctrl-C reaches all processes of a terminal: the parent says what it means.
+    # Ctrl-C reaches all processes of a terminal, and what `timeout` sends all of its group: the
+    # parent says what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the parent ends it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for other in others:
         other.close()
     _allow_many_files()

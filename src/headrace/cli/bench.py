@@ -6,6 +6,7 @@ import argparse
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from headrace.cli import flags
@@ -182,11 +183,19 @@ def _bench(options: argparse.Namespace) -> int:
 
     given = {name: value for name, value in vars(options).items() if name != "run"}
     given["slo"] = tuple(given["slo"])
-    # How a job of Kubernetes and `timeout` end a command: the report so far, as with Ctrl-C.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         return bench(BenchOptions(**given), Terminal())
     except BenchError as error:
         return refuse(str(error))
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """The report so far, as with Ctrl-C: it is how a job of Kubernetes and `timeout` end a command.
+
+    Only the first counts: `timeout` sends one to the command and one to its group.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.default_int_handler(number, frame)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
-from headrace.config.profile_file import engine_of, measured_of
+from headrace.config.profile_file import engine_of
 from headrace.core.quantities import parse_duration
 from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.modelled import ModelledTiming
@@ -73,8 +73,7 @@ def timing_of(
         return Script() if script is None else parse_script(script)
     if script is not None:
         raise ValueError("--script and --profile are two ways to time answers; give one of them")
-    spec, known = engine_of(profile, kv_tokens), measured_of(profile)
-    return Modelled(spec, speed or 1.0, kv_events_port, known.max_context_tokens)
+    return Modelled(engine_of(profile, kv_tokens), speed or 1.0, kv_events_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +86,14 @@ class Modelled:
     kv_events_port: int | None = None
     """Where the first engine publishes KV events, the port after it for replay; 0 takes free ones.
     Each further engine takes the next two."""
-    max_context_tokens: int | None = None
-    """Prompt and answer together; None: as many as an emulated engine takes without a word."""
 
     def settings(self, model: str, output_tokens: int) -> EngineSettings:
         """What an engine with this KV cache claims to be."""
-        longest = self.max_context_tokens or EngineSettings().max_context_tokens
+        longest = self.spec.max_context_tokens or EngineSettings().max_context_tokens
         return EngineSettings(
             model=model,
             output_tokens=output_tokens,
-            max_context_tokens=min(self.spec.max_context_tokens or longest, self._kv_tokens),
+            max_context_tokens=min(longest, self._kv_tokens),
             block_tokens=self.spec.kv_block_tokens,
             kv_blocks=self._kv_tokens // self.spec.kv_block_tokens + 1,
             prompt_tokens_details=True,

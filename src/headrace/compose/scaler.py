@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 HISTORY_S = 60.0
 """The demand of the past must be read within this time; then it is done without."""
+_AWAITS_PAST = "awaits_past"
+"""Field of a pool's state."""
 
 
 class ScalerHost:
@@ -88,6 +90,8 @@ class ScalerHost:
         )
         self._keda: KedaServer | None = None
         self._restored: frozenset[str] = frozenset()
+        self._past_awaited = set[str]()
+        """Pools that are still to learn from the demand of the past."""
         self._task: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._write_problem = ""
@@ -176,6 +180,7 @@ class ScalerHost:
             group.create_task(self.autoscaler.run())
             for name in self.autoscaler.scaled:
                 if source is not None and name not in self._restored:
+                    self._past_awaited.add(name)
                     group.create_task(self._look_back(source, name))
 
     # ------------------------------------------------------------ what is kept
@@ -215,9 +220,10 @@ class ScalerHost:
             self._terminal.problem(f"{reason}; pool {name} begins without its past")
         except Exception as error:  # noqa: BLE001 - figures no engine could have had
             self._terminal.problem(f"history: {error!r}; pool {name} begins without its past")
+        self._past_awaited.discard(name)
 
     def _restore(self) -> frozenset[str]:
-        """Go on from what was kept; the names of the pools of which something was."""
+        """Go on from what was kept; the names of the pools that have no past to learn from."""
         if self._state is None:
             return frozenset()
         try:
@@ -226,7 +232,8 @@ class ScalerHost:
             self._terminal.problem(f"{error}; the scaler begins anew")
             return frozenset()
         there = [pool for name, pool in self.autoscaler.scaled.items() if name in kept]
-        return frozenset(pool.name for pool in there if self._goes_on(pool, kept[pool.name]))
+        gone_on = [pool.name for pool in there if self._goes_on(pool, kept[pool.name])]
+        return frozenset(name for name in gone_on if not kept[name].get(_AWAITS_PAST))
 
     def _goes_on(self, pool: ScaledPool, kept: dict[str, Any]) -> bool:
         """Whether a pool could go on from what was kept of it; if not, nothing of it is used."""
@@ -244,6 +251,9 @@ class ScalerHost:
         return True
 
     def _store(self, state: dict[str, Any]) -> None:
+        for name, kept in state.items():
+            if name in self._past_awaited:  # at a restart it is read again
+                kept[_AWAITS_PAST] = True
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write(state), name="store")
 

@@ -85,8 +85,8 @@ class ScalingSettings:
     """What must be met."""
     kv_target: float = field(default=0.75, metadata={"above": 0, "maximum": 1})
     """KV occupancy aimed at: above it engines begin to preempt."""
-    tick_s: float = field(default=15.0, metadata={"above": 0})
-    """How often it is decided."""
+    tick_s: float = field(default=15.0, metadata={"above": 0, "maximum": 120})
+    """How often it is decided: rates are over half a minute to five."""
     cold_start: ColdStart = field(default_factory=ColdStart)
     """Ordered to ready, before any was measured."""
     drain_s: float = 60.0

@@ -14,8 +14,8 @@ from headrace.core.model import Usage
 FAR = 16
 """Times as many as there should be: no rounding, no template, no speculation explains it."""
 MORE_OUTPUT_TOKENS = MORE_INPUT_TOKENS = 1_048_576
-"""A whole context of the largest models. What `--extra-body` asks for (`n`, `max_tokens`),
-reasoning that is not shown, and a system prompt or an image before ours are within it."""
+"""A whole context of the largest models. Several choices (`n` in `--extra-body`), reasoning that is
+not shown, and a system prompt or an image before ours are within it."""
 
 
 def can_be(usage: Usage, *, input_tokens: int, max_tokens: int, chunks: int) -> bool:

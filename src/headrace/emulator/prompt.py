@@ -238,6 +238,14 @@ def _room(asked_tokens: int | None, prompt_tokens: int, context_tokens: int) -> 
             "Please request fewer output tokens."
         )
         raise _off("max_tokens", asked_tokens, message)
+    if prompt_tokens > context_tokens:
+        least = context_tokens + 1  # no more is counted
+        message = (
+            f"This model's maximum context length is {context_tokens} tokens. However, your prompt "
+            f"contains at least {least} input tokens, which exceeds this limit even without any "
+            "output tokens. Please reduce the length of the input prompt."
+        )
+        raise _off("input_tokens", least, message)
     room = context_tokens - prompt_tokens
     if room < (asked_tokens or 1):
         message = (

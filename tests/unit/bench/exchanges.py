@@ -53,10 +53,10 @@ def chunk(content: bytes, form: bytes = b"%x") -> bytes:
     return (form + b"\r\n%b\r\n") % (len(content), content)
 
 
-def of(host: Host, **settings: Any) -> Exchange:
+def of(host: Host, max_tokens: int = 0, **settings: Any) -> Exchange:
     """An exchange whose answer's head has come."""
     given = BenchSettings("http://x", **settings)
-    exchange = Exchange(host, given, Record(0), leave_after=0)
+    exchange = Exchange(host, given, Record(0), leave_after=0, max_tokens=max_tokens)
     pool = UpstreamPool(max_idle=1, idle_s=60.0)
     exchange.call = UpstreamCall(pool, Address.parse("http://127.0.0.1:1"), [b"x"], exchange)
     exchange.answer_head(AnswerHead(200, [(b"content-type", b"text/event-stream")]))

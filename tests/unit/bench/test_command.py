@@ -283,10 +283,15 @@ def _recording() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         loop.close()
 
 
+def _kill_twice(pid: int, number: int) -> None:
+    os.kill(pid, number)
+    os.killpg(pid, number)
+
+
 @pytest.mark.parametrize(
     ("kill", "number"),
-    # A terminal sends it to all of them, Kubernetes to the command alone.
-    [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)],
+    # A terminal sends it to all of them, Kubernetes to the command alone, `timeout` to it and all.
+    [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM), (_kill_twice, signal.SIGTERM)],
 )
 def test_a_command_that_is_ended_reports_what_there_is(
     engine: EngineProcess, tmp_path: Path, kill: Callable[[int, int], None], number: int

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from headrace.bench.exchange import Exchange
+from headrace.bench.lengths import Lengths
 from headrace.bench.requests import choices_in
 from tests.unit.bench.exchanges import Host, chunk, event, of, read
 
@@ -25,6 +26,13 @@ def test_the_gaps_of_choices_in_turns_are_no_itl(choices: int, gaps: int):
     exchange.answer_complete(framed=True)
     assert exchange.record.chunks == 2
     assert len(exchange.record.itl_s) == gaps
+
+
+def test_each_choice_is_planned_with_the_tokens_of_an_answer():
+    exchange, lengths = of(Host(), max_tokens=8), Lengths()
+    exchange.record.choices, exchange.record.output_tokens = 2, 16
+    exchange.add_lengths(lengths)
+    assert lengths.output_share == 1.0
 
 
 @pytest.mark.parametrize(

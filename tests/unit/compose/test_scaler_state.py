@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
-from tests.unit.autoscaler.reports import pool_report, replica, report
+from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
 
 
 class Gateway:
@@ -20,10 +21,14 @@ class Gateway:
 
     name = "gw"
 
+    def __init__(self, *, knows_engines: bool = True) -> None:
+        self.latency = PROFILE if knows_engines else None
+
     async def read(self):
-        return report(
-            *(pool_report(*(replica(f"{name}{n}") for n in range(3)), pool=name) for name in "ab")
-        )
+        pools = [
+            pool_report(*(replica(f"{name}{n}") for n in range(3)), pool=name) for name in "ab"
+        ]
+        return report(*(replace(pool, latency=self.latency) for pool in pools))
 
 
 class Heard(Terminal):
@@ -39,11 +44,20 @@ class Heard(Terminal):
     def problem(self, line: str) -> None:
         self.lines.append(line)
 
+    def reads(self) -> int:
+        """Of histories."""
+        return sum("of history read" in line for line in self.lines)
 
-def host(folder: Path) -> tuple[ScalerHost, Heard]:
+
+def host(
+    folder: Path, history: HistorySettings | None = None, *, knows_engines: bool = True
+) -> tuple[ScalerHost, Heard]:
     heard = Heard()
-    section = ScalingSection(pools={"a": PoolScaling(), "b": PoolScaling()}, state_file="state")
-    return ScalerHost(section, folder, [Gateway()], {}, heard), heard
+    section = ScalingSection(
+        pools={"a": PoolScaling(), "b": PoolScaling()}, state_file="state", history=history
+    )
+    gateway = Gateway(knows_engines=knows_engines)
+    return ScalerHost(section, folder, [gateway], {}, heard), heard
 
 
 async def kept(folder: Path) -> dict[str, Any]:
@@ -96,6 +110,21 @@ async def test_a_history_that_does_not_answer_keeps_nobody_waiting(tmp_path, mon
         while scaler.autoscaler.value_of("b", 0.1) is None:
             await asyncio.sleep(0.01)
     await scaler.stop()
+
+
+async def test_a_past_that_could_not_be_learned_yet_is_read_again_after_a_restart(tmp_path):
+    """Until engines are known, requests cannot be told in replicas."""
+    for knows_engines, reads in ((False, 2), (False, 2), (True, 2), (True, 0)):
+        history = HistorySettings(file="demand")
+        scaler, heard = host(tmp_path, history, knows_engines=knows_engines)
+        await scaler.start()
+        async with asyncio.timeout(60.0):
+            while scaler.autoscaler.value_of("b", 0.1) is None or heard.reads() < reads:
+                await asyncio.sleep(0.01)
+            while knows_engines and scaler._past_awaited:
+                await asyncio.sleep(0.01)
+        await scaler.stop()
+        assert heard.reads() == reads
 
 
 async def test_a_state_that_cannot_be_written_is_told_once(tmp_path):

@@ -63,6 +63,7 @@ def test_a_section_becomes_what_the_core_is_told(tmp_path: Path):
         ("pools: {p: {kv_target: 75}}", "kv_target", "must be at most 1"),
         ("pools: {p: {kv_target: 0}}", "kv_target", "must be above 0"),
         ("pools: {p: {tick: 0s}}", "scaling.pools.p.tick", "must be above 0"),
+        ("pools: {p: {tick: 10m}}", "scaling.pools.p.tick", "at most 2m"),
         ("pools: {p: {stale: 0s}}", "scaling.pools.p.stale", "must be above 0"),
         ("pools: {p: {stale: 400ms}}", "scaling.pools.p.stale", "every report would be too old"),
         ("pools: {p: {}}\n  gpus: 0", "scaling.gpus", "must be at least 1"),

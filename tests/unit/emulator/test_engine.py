@@ -22,6 +22,7 @@ from headrace.emulator.settings import EngineSettings
 from headrace.emulator.timing import TimingSource
 from headrace.engine_model.profiles import profile
 from headrace.engines.registry import dialect
+from tests.conformance.captures import FOLDER
 
 QUICK = Script(ttft_s=0.001, itl_s=0.0)
 ENDLESS = Script(ttft_s=0.001, itl_s=3600.0)
@@ -223,6 +224,16 @@ async def test_what_cannot_be_served_is_refused_in_vllms_shape(
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == (status, param)
     assert error["message"]
+
+
+async def test_a_prompt_over_the_context_is_refused_in_vllms_words():
+    captured = (
+        (FOLDER / "vllm" / "err-context-overflow.response.txt").read_text().partition("\n\n")[2]
+    )
+    async with running(max_context_tokens=2048) as (_, client):
+        prompt = {"role": "user", "content": "hello world " * 6000}
+        answer = await client.post("/v1/chat/completions", json={"messages": [prompt]})
+    assert answer.json() == json.loads(captured)
 
 
 @pytest.mark.parametrize(

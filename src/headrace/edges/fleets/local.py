@@ -3,7 +3,8 @@
     order ──► ReplicaUp ──► ReplicaDown ──► (back-off) ──► ReplicaUp ──► … ──► retire
       └─► ReplicaDown … ──► ReplicaLost: it never got ready and is given up
 
-A child that ends is noticed at once, for its exit is awaited and never polled.
+A child that ends is noticed at once, for its exit is awaited and never polled. One that is ready is
+asked for its health now and then: `ReplicaSilent`, `ReplicaAnswers`, at last `ReplicaDown`.
 """
 
 from __future__ import annotations

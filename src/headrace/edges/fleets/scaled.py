@@ -58,10 +58,20 @@ class ScaledPool:
 
 class _Member:
     """One process. `joins` says that the gateway is told as soon as it is ready; `task` is what it
-    is busy with: its drain, falling asleep, waking.
+    is busy with: its drain, falling asleep, waking; a `silent` one does not answer its health.
     """
 
-    __slots__ = ("asleep", "joins", "name", "ordered_s", "phase", "ready_s", "task", "url")
+    __slots__ = (
+        "asleep",
+        "joins",
+        "name",
+        "ordered_s",
+        "phase",
+        "ready_s",
+        "silent",
+        "task",
+        "url",
+    )
 
     def __init__(self, name: str, ordered_s: float, *, joins: bool) -> None:
         self.name = name
@@ -71,6 +81,7 @@ class _Member:
         self.ordered_s = ordered_s
         self.ready_s: float | None = None
         self.asleep = False
+        self.silent = False
         self.task: asyncio.Task[None] | None = None
 
     def stop_task(self) -> None:
@@ -202,7 +213,7 @@ class ScaledFleet:
     def _wake(self, name: str) -> bool:
         """Have a standby join; whether it could."""
         member = self._members.get(name)
-        if member is None or member.phase is not Phase.STANDBY:
+        if member is None or member.phase is not Phase.STANDBY or member.silent:
             return False
         member.joins = True
         if member.asleep:
@@ -215,7 +226,7 @@ class ScaledFleet:
     def _stay(self) -> bool:
         """Have a replica that drains stay after all; whether there is one."""
         for member in self._members.values():
-            if member.phase is Phase.DRAINING and member.task is not None:
+            if member.phase is Phase.DRAINING and member.task is not None and not member.silent:
                 member.stop_task()
                 self._join(member)
                 self._notice(member.name, f"replica {member.name} stays: it is wanted again")
@@ -245,7 +256,7 @@ class ScaledFleet:
         member = self._members.get(name)
         if member is None or member.phase is Phase.DRAINING:
             return
-        busy = member.phase is Phase.FAILING and self._in_flight(name) > 0
+        busy = member.silent and self._in_flight(name) > 0
         if member.phase is Phase.READY or busy:
             member.phase = Phase.DRAINING
             self._report(member, ready=True)
@@ -386,11 +397,13 @@ class ScaledFleet:
             case ReplicaSilent(name):
                 self._trouble(name, SILENT)
                 self._notice(name, f"replica {name} {SILENT}")
+                member.silent = True
                 if member.phase is Phase.READY:
                     member.phase = Phase.FAILING
                     self._report(member, ready=False)
             case ReplicaAnswers(name):
                 self._notice(name, f"replica {name} answers again")
+                member.silent = False
                 if member.phase is Phase.FAILING:
                     self._join(member)
             case ReplicaLost(name, reason):
@@ -402,7 +415,7 @@ class ScaledFleet:
 
     def _down(self, member: _Member, reason: str) -> None:
         member.stop_task()
-        member.asleep = False
+        member.asleep = member.silent = False
         if member.phase is Phase.DRAINING:
             self._retire(member)
             return

@@ -446,6 +446,35 @@ async def test_one_that_hangs_gets_nothing_and_comes_back_when_it_answers(pool: 
     ]
 
 
+async def test_a_standby_that_hangs_is_not_woken_and_another_is_ordered(pool: Pool, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_S", 0.02)
+    monkeypatch.setattr(replica_process, "_HEALTH_TIMEOUT_S", 0.2)
+    pids = spawned_pids(monkeypatch)
+    pool.fleet.start(0)
+    pool.plan(0, standby=1)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.STANDBY})
+    os.kill(pids[0], signal.SIGSTOP)
+    await pool.until(lambda: "replica emu-0 does not answer its health" in pool.lines)
+    pool.plan(1, wake=("emu-0",), standby=0)
+    assert pool.phases() == {"emu-1": Phase.STARTING}  # one standby is no longer asked for
+    assert pool.told == [ReplicaGone("emu-0")]
+
+
+async def test_one_that_hangs_while_it_drains_does_not_stay(pool: Pool, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_S", 0.02)
+    monkeypatch.setattr(replica_process, "_HEALTH_TIMEOUT_S", 0.2)
+    pids = spawned_pids(monkeypatch)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    pool.in_flight["emu-0"] = 1
+    os.kill(pids[0], signal.SIGSTOP)
+    await pool.until(lambda: pool.phases() == {"emu-0": Phase.FAILING})
+    pool.plan(0, drain=("emu-0",))
+    assert pool.phases() == {"emu-0": Phase.DRAINING}
+    pool.plan(1, order=1)
+    assert pool.phases() == {"emu-0": Phase.DRAINING, "emu-1": Phase.STARTING}
+
+
 async def test_one_that_hangs_for_too_long_is_started_again(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(local, "LOOK_S", 0.02)
     monkeypatch.setattr(replica_process, "_HEALTH_TIMEOUT_S", 0.1)
