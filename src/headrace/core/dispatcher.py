@@ -326,13 +326,16 @@ class Dispatcher:
 
     def _convict(self, flight: Flight, now: float) -> list[Effect]:
         """A request was served: those who answered it otherwise before, be it with a 401 to our key
-        or a 404 for a model that is not theirs, are at fault, but for those that were full.
+        or a 404 for a model that is not theirs, are at fault, but for those that were full. Who
+        lost an adapter serves its own model yet; the next look at its models tells of it.
         """
         effects = list[Effect]()
-        for attempt in flight.attempts:
+        for attempt in flight.attempts[:-1]:
             replica = self.fleet.replicas.get(attempt.replica.name)
             status = None if attempt.ended is None else attempt.ended.status
             if replica is None or status is None or status in FULL:
+                continue
+            if status == 404 and attempt.model != replica.pool.spec.model:
                 continue
             if health.note_failure(replica, self._settings.ejection, now):
                 effects += self._state_changed(replica)

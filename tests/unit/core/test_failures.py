@@ -216,6 +216,23 @@ def test_a_request_that_breaks_every_replica_takes_out_none(driver):
     assert len({driver.dispatched().replica for _ in range(6)}) == 3
 
 
+def test_who_serves_what_another_could_not_is_not_at_fault_itself():
+    driver = Driver(settings=DispatcherSettings(ejection=EjectionSettings(failures=1)))
+    driver.add("a", "b")
+    second = only(driver.fail(driver.dispatched().attempt, status=500), Dispatch)
+    driver.complete(second.attempt)
+    server = driver.replica(second.replica)
+    assert (server.state, server.ejections) == (ReplicaState.READY, 0)
+
+
+def test_who_lost_an_adapter_goes_on_with_its_own_model():
+    driver = Driver(settings=DispatcherSettings(ejection=EjectionSettings(failures=1)))
+    driver.add("a", "b", adapters=("tuned",))
+    second = only(driver.fail(driver.dispatched("tuned").attempt, status=404), Dispatch)
+    driver.complete(second.attempt)
+    assert all(driver.replica(name).state is ReplicaState.READY for name in "ab")
+
+
 @pytest.mark.parametrize("status", [307, 401, 404])
 def test_who_cannot_serve_what_another_can_is_taken_out(status):
     driver = Driver()
