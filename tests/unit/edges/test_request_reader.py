@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.edges.http.request_reader import CHUNKED_BYTES_PER_TURN, RequestReader
+from headrace.edges.http.request_reader import BYTES_PER_TURN, RequestReader
 from headrace.edges.http.server import HttpServer
 from tests.property.test_http_requests import LIMITS, Recorder
 
@@ -62,7 +62,7 @@ def test_a_read_of_tiny_chunks_is_taken_in_turns():
         most, before, turns = max(most, taker.held - before), taker.held, taker.turns
         reader.go_on()
     assert taker.bodies == [b"ab" * 37_000]
-    assert 0 < most <= CHUNKED_BYTES_PER_TURN
+    assert 0 < most <= BYTES_PER_TURN
     assert not reader.has_unread
 
 
@@ -70,6 +70,23 @@ def test_a_long_body_of_known_length_takes_one_turn():
     taker = Taker()
     reader_of(taker).feed(PLAIN % (300_000, b"x" * 300_000))
     assert (taker.bodies, taker.turns) == ([b"x" * 300_000], 0)
+
+
+def test_what_follows_a_long_body_is_taken_in_turns_too():
+    taker = Taker()
+    reader = reader_of(taker)
+    long, short = PLAIN % (40_000, b"x" * 40_000), PLAIN % (0, b"")
+    reader.feed(long + HEAD + tiny_chunks(20_000) + short * 2_000)
+    assert (taker.bodies, taker.turns) == ([b"x" * 40_000], 1)
+    turns = 0
+    while reader.has_unread:
+        assert not reader.is_between, "a next read would overtake what is left"
+        before, turns = len(taker.bodies), turns + 1
+        reader.go_on()
+        assert len(taker.bodies) - before <= BYTES_PER_TURN // len(short) + 1
+    assert taker.turns == turns > 5
+    assert taker.bodies[1:] == [b"ab" * 20_000, *[b""] * 2_000]
+    assert reader.is_between
 
 
 def test_what_comes_while_others_have_their_turn_comes_behind():
