@@ -257,3 +257,46 @@ async def test_metrics_that_cannot_be_read_are_told_once_while_the_replica_is_re
             serve.signal()
             _, errors = await serve.ended()
             assert "cannot be read" not in errors
+
+
+@pytest.mark.parametrize("traffic", ["relayed", "external"])
+async def test_metrics_of_a_replica_that_is_down_are_not_missed(tmp_path, traffic):
+    """Nor in the moment when it is there again and they are not yet."""
+    up, missing = True, 0
+
+    async def script(received, peer):
+        nonlocal missing
+        _, name, path = received.target.split("/", 2)
+        well = up or name == "steady"
+        if path == "v1/models":
+            await peer.json({"data": [{"id": name}]})
+        elif path != "metrics":
+            await peer.json({}, status=200 if well else 503)
+        elif well and (name == "steady" or not missing):
+            text = b"llamacpp:requests_deferred 0\n"
+            await peer.send(b"HTTP/1.1 200 X\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text))
+        else:
+            missing -= up
+            await peer.json({}, status=500)
+
+    async with ScriptedEngine(script) as engine:
+        text = "scrape: {interval: 20ms}\npools:\n" + "".join(
+            f"  - {{name: {name}, model: {name}, engine: llamacpp, traffic: {sent}, "
+            f"replicas: ['{engine.url}/{name}']}}\n"
+            for name, sent in (("steady", "relayed"), ("frail", traffic))
+        )
+        async with serving(tmp_path, text) as serve:
+            replica = f"replica frail/{engine.url[7:]}/frail"
+            await serve.hears(f"{replica} is ready")
+            up, missing = False, 3
+            await serve.hears(f"{replica} is down")
+            seen = len(engine.received)
+            async with asyncio.timeout(HANG_S):
+                while len(engine.received) < seen + 60:
+                    await asyncio.sleep(0.02)
+                up = True
+                await serve.hears(f"{replica} is ready")
+                while missing:
+                    await asyncio.sleep(0.02)
+            await serve.reload()
+            assert "cannot be read" not in "\n".join(serve.said)

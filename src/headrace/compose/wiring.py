@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from math import inf
 
 from starlette.routing import BaseRoute
 
@@ -82,8 +81,8 @@ class Gateway:
         self._plan = self._started = plan
         self._detail = detail
         self._notice = notice
-        self._unread: dict[str, float] = {}
-        """Scrapes that failed in a row, by replica; minus infinity once that was told."""
+        self._unread: dict[str, int] = {}
+        """Scrapes that failed in a row while the replica was ready, by its name."""
         self._control_settings = replace(plan.control)
         self._control_certificate: ServerCertificate | None = None
         self.dispatcher = Dispatcher(plan.routing, random.Random())  # noqa: S311 - breaks ties
@@ -295,16 +294,21 @@ class Gateway:
         self.telemetry.scrape_failed(replica)
         self.trouble(replica, f"scraping failed: {reason}")
         self._detail(f"scraping {replica} failed: {reason}")
-        failed = self._unread[replica] = self._unread.get(replica, 0) + 1
         known = self.dispatcher.fleet.replicas.get(replica)
-        if known is None or failed < TOLD_AFTER:
+        if known is None or not self._is_up(known):
+            self._unread.pop(replica, None)
             return
-        if known.state is ReplicaState.READY or self.telemetry.is_external(known):
-            self._unread[replica] = -inf
+        failed = self._unread[replica] = self._unread.get(replica, 0) + 1
+        if failed == TOLD_AFTER:
             self._notice(
                 f"replica {replica} is ready, but its metrics cannot be read, so that its queue "
                 f"and KV usage are estimates: {reason}"
             )
+
+    def _is_up(self, replica: Replica) -> bool:
+        """Whether it is ready, also if its requests are others' to send: see `_replica_changed`."""
+        external = self.telemetry.is_external(replica)
+        return replica.state is (ReplicaState.DRAINING if external else ReplicaState.READY)
 
     # ------------------------------------------------------------ pools
 
