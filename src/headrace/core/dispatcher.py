@@ -24,7 +24,7 @@ from headrace.core.candidates import (
     SLOT_WAIT_S,
     Row,
 )
-from headrace.core.catalog import Catalog, Serving
+from headrace.core.catalog import ALL_FULL, Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
     Arrived,
@@ -207,12 +207,16 @@ class Dispatcher:
                 continue
             reluctance = serving.reluctance(now)
             if not reluctance:
-                return self._send(flight, model, serving, now)
+                # What is full has room again in a moment: nobody is refused for a fall-back's wait.
+                sheds = second is None or second[0] != ALL_FULL
+                return self._send(flight, model, serving, now, sheds=sheds)
             if second is None or reluctance < second[0]:
                 second = (reluctance, model, serving)
         return second and self._send(flight, *second[1:], now)
 
-    def _send(self, flight: Flight, model: str, serving: Serving, now: float) -> list[Effect]:
+    def _send(
+        self, flight: Flight, model: str, serving: Serving, now: float, *, sheds: bool = True
+    ) -> list[Effect]:
         request, index = flight.request, self._index
         policy = self._roster.policies[serving.pool.spec.name]
         ask = routing.ask_of(request, serving.pool, serving.adapter)
@@ -236,6 +240,7 @@ class Dispatcher:
                 replica=replica,
                 replicas=len(serving.replicas),
                 holds=policy.holds,
+                sheds=sheds or not policy.holds,
             )
             if instead is not None:
                 if flight.released_s is not None:
