@@ -61,6 +61,7 @@ from headrace.core.retries import (
     MOST_ERROR_ANSWERS,
     RetryBudget,
     is_error_answer,
+    is_misplaced,
 )
 from headrace.core.roster import Roster
 from headrace.core.settings import DispatcherSettings
@@ -406,6 +407,10 @@ class Dispatcher:
             why = "too many requests are being retried already"
         else:
             why = "no other replica is ready"
+            if is_misplaced(failure) and len(tried) + 1 == settings.retry.max_attempts:
+                # The last attempt goes to another model of the alias, if there is one.
+                asked = [attempt.model for attempt in flight.attempts]
+                flight.route = tuple(sorted(flight.route, key=asked.__contains__))
             effects = self._dispatch(flight, tried, now)
             if effects is None and failure.status is None:
                 twice = [name for name in tried if tried.count(name) > 1]
