@@ -100,6 +100,7 @@ class Dispatcher:
         self._budget = RetryBudget(settings.retry)
         self._attempts: dict[int, Attempt] = {}
         self._last_attempt = 0
+        self._full_until_s = 0.0  # no replica is believed to be full for longer
         # Attempts that are not streamed, by the time at which their prefill should be done.
         self._silent: list[tuple[float, int]] = []
         self._wakes = Wakes()
@@ -224,7 +225,9 @@ class Dispatcher:
         ask.ttft_target_s, ask.tpot_target_s = flight.ttft_target_s, flight.tpot_target_s
         if ask.prompt_tokens >= serving.shortest_context_tokens:
             serving = serving.fitting(routing.context_needed(request, ask))
-        rows = routing.price(ask, serving, index, policy, rng=self._rng, now=now)
+        rows = routing.price(
+            ask, serving, index, policy, rng=self._rng, now=now, any_full=now < self._full_until_s
+        )
         considered = len(rows)
         if considered > MOST_CANDIDATES:
             rows = sorted(rows)[:MOST_CANDIDATES]
@@ -312,7 +315,8 @@ class Dispatcher:
             self._close(attempt, now)
         attempt.let_go()
         if event.status in FULL:
-            attempt.replica.busy_until_s = now + self._settings.busy_s
+            full_until_s = attempt.replica.busy_until_s = now + self._settings.busy_s
+            self._full_until_s = max(self._full_until_s, full_until_s)
         first = len(flight.attempts) == 1
         if health.note_end(attempt.replica, event, self._settings.ejection, now, first=first):
             effects += self._state_changed(attempt.replica)
