@@ -1,13 +1,15 @@
 """Requests are read out of whatever comes, and none that takes long keeps others waiting."""
 
+import asyncio
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.edges.http.connection import PIPELINE_DEPTH, ClientConnection
 from headrace.edges.http.request_reader import BYTES_PER_TURN, RequestReader
 from headrace.edges.http.server import HttpServer
-from tests.property.test_http_requests import LIMITS, Recorder
+from tests.property.test_http_requests import LIMITS, Recorder, Wire
 
 HEAD = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
 PLAIN = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b"
@@ -126,3 +128,53 @@ def test_the_same_requests_are_read_whatever_the_reads(data):
     while reader.has_unread:
         reader.go_on()
     assert taker.bodies == [b"ab" * size if size % 2 else b"y" * size for size in sizes]
+
+
+class Valve(Wire):
+    """Notes when reading is stopped and goes on."""
+
+    def __init__(self):
+        super().__init__()
+        self.said: list[str] = []
+
+    def pause_reading(self):
+        self.said.append("pause")
+
+    def resume_reading(self):
+        self.said.append("resume")
+
+
+def connected(handler: Recorder) -> tuple[ClientConnection, Valve]:
+    connection, valve = ClientConnection(HttpServer(handler, ROOMY)), Valve()
+    connection.connection_made(valve)
+    return connection, valve
+
+
+async def test_nothing_more_is_received_before_what_was_is_read():
+    recorder = Recorder()
+    connection, valve = connected(recorder)
+    connection.data_received(HEAD + tiny_chunks(10_000))
+    assert valve.said == ["pause"]
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert [body for _, body in recorder.seen] == [b"ab" * 10_000]
+    assert valve.said == ["pause", "pause", "resume"]
+
+
+async def test_room_among_the_pipelined_does_not_go_before_what_is_left_to_read():
+    class Late(Recorder):
+        def handle(self, request, connection):
+            self.seen.append((request, b""))
+
+    late = Late()
+    connection, valve = connected(late)
+    connection.data_received(PLAIN % (0, b"") * 1_000)
+    assert "resume" not in valve.said
+    answered = 0
+    while answered < len(late.seen):
+        connection.respond(200, [], b"ok")
+        answered += 1
+    assert answered > PIPELINE_DEPTH
+    assert "resume" not in valve.said
+    await asyncio.sleep(0)
+    assert len(late.seen) == answered + 1, "what was left is read"
