@@ -250,7 +250,7 @@ def test_a_pool_that_refuses_our_key_does_not_keep_an_alias_from_its_fall_back(s
     assert driver.replica("s").state is ReplicaState.READY
 
 
-def test_a_request_that_one_pool_cannot_serve_takes_few_of_its_replicas_out():
+def test_a_request_that_a_pool_answers_with_500_takes_none_of_its_replicas_out():
     """A 500 may be the request's own fault: two that say the same are enough."""
     aliases = (Alias("chat", (Target("model"),), ("spare",)),)
     driver = Driver(PoolSpec("pool", "model"), PoolSpec("spare", "spare"), aliases=aliases)
