@@ -237,10 +237,17 @@ async def test_an_engine_behind_a_path_is_asked_there_for_everything(tmp_path):
         assert all(target.startswith("/llama/") for target in targets)
 
 
+async def last_error(serve: Serve) -> str:
+    fleet = (await serve.control_client.get("/api/v1/fleet")).json()
+    return fleet["pools"][0]["replicas"][0]["last_error"]
+
+
 async def test_metrics_that_cannot_be_read_are_told_once_while_the_replica_is_ready(tmp_path):
     async def script(received, peer):
         if received.target == "/metrics":
             await peer.json({"error": "start the server with --metrics"}, status=501)
+        elif received.target == "/v1/embeddings":
+            await peer.json({"error": "no"}, status=500)
         else:
             await three_words(received, peer)
 
@@ -254,6 +261,13 @@ async def test_metrics_that_cannot_be_read_are_told_once_while_the_replica_is_re
             async with asyncio.timeout(HANG_S):
                 while await serve.metric(failures) < 20:
                     await asyncio.sleep(0.02)
+            assert await last_error(serve) == "scraping failed: /metrics: HTTP 501"
+            assert (await serve.client.post("/v1/embeddings", json={"model": "m"})).is_error
+            failed = await serve.metric(failures)
+            async with asyncio.timeout(HANG_S):
+                while await serve.metric(failures) < failed + 5:
+                    await asyncio.sleep(0.02)
+            assert (await last_error(serve)).startswith("a request failed: ")
             serve.signal()
             _, errors = await serve.ended()
             assert "cannot be read" not in errors
