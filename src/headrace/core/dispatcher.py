@@ -411,8 +411,8 @@ class Dispatcher:
             why = "too many requests are being retried already"
         else:
             why = "no other replica is ready"
-            if is_misplaced(failure) and len(tried) + 1 == settings.retry.max_attempts:
-                # The last attempt goes to another model of the alias, if there is one.
+            if is_misplaced(failure) and 1 < len(tried) == settings.retry.max_attempts - 1:
+                # A sibling was asked. The last attempt goes to another model of the alias, if any.
                 asked = [attempt.model for attempt in flight.attempts]
                 flight.route = tuple(sorted(flight.route, key=asked.__contains__))
             effects = self._dispatch(flight, tried, now)

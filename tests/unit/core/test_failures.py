@@ -250,6 +250,17 @@ def test_a_pool_that_refuses_our_key_does_not_keep_an_alias_from_its_fall_back(s
     assert driver.replica("s").state is ReplicaState.READY
 
 
+def test_a_sibling_is_asked_before_another_model():
+    aliases = (Alias("chat", (Target("model"),), ("spare",)),)
+    settings = DispatcherSettings(retry=RetrySettings(max_attempts=2))
+    pools = (PoolSpec("pool", "model"), PoolSpec("spare", "spare"))
+    driver = Driver(*pools, aliases=aliases, settings=settings)
+    driver.add("a", "b")
+    driver.add("s", pool="spare")
+    second = only(driver.fail(driver.dispatched("chat").attempt, status=401), Dispatch)
+    assert second.model == "model"
+
+
 def test_a_request_that_a_pool_answers_with_500_takes_none_of_its_replicas_out():
     """A 500 may be the request's own fault: two that say the same are enough."""
     aliases = (Alias("chat", (Target("model"),), ("spare",)),)
