@@ -237,10 +237,17 @@ async def test_an_engine_behind_a_path_is_asked_there_for_everything(tmp_path):
         assert all(target.startswith("/llama/") for target in targets)
 
 
+async def last_error(serve: Serve) -> str:
+    fleet = (await serve.control_client.get("/api/v1/fleet")).json()
+    return fleet["pools"][0]["replicas"][0]["last_error"]
+
+
 async def test_metrics_that_cannot_be_read_are_told_once_while_the_replica_is_ready(tmp_path):
     async def script(received, peer):
         if received.target == "/metrics":
             await peer.json({"error": "start the server with --metrics"}, status=501)
+        elif received.target == "/v1/embeddings":
+            await peer.json({"error": "no"}, status=500)
         else:
             await three_words(received, peer)
 
@@ -254,6 +261,13 @@ async def test_metrics_that_cannot_be_read_are_told_once_while_the_replica_is_re
             async with asyncio.timeout(HANG_S):
                 while await serve.metric(failures) < 20:
                     await asyncio.sleep(0.02)
+            assert await last_error(serve) == "scraping failed: /metrics: HTTP 501"
+            assert (await serve.client.post("/v1/embeddings", json={"model": "m"})).is_error
+            failed = await serve.metric(failures)
+            async with asyncio.timeout(HANG_S):
+                while await serve.metric(failures) < failed + 5:
+                    await asyncio.sleep(0.02)
+            assert (await last_error(serve)).startswith("a request failed: ")
             serve.signal()
             _, errors = await serve.ended()
             assert "cannot be read" not in errors
@@ -283,3 +297,46 @@ async def test_a_replica_that_is_taken_out_and_comes_back_is_told(tmp_path):
             broken = False
             assert (await serve.hears("takes requests again")).startswith("replica p/127.0.0.1:")
             assert not any("taken out" in said for said in serve.said[serve.said.index(line) + 1 :])
+
+
+@pytest.mark.parametrize("traffic", ["relayed", "external"])
+async def test_metrics_of_a_replica_that_is_down_are_not_missed(tmp_path, traffic):
+    """Nor in the moment when it is there again and they are not yet."""
+    up, missing = True, 0
+
+    async def script(received, peer):
+        nonlocal missing
+        _, name, path = received.target.split("/", 2)
+        well = up or name == "steady"
+        if path == "v1/models":
+            await peer.json({"data": [{"id": name}]})
+        elif path != "metrics":
+            await peer.json({}, status=200 if well else 503)
+        elif well and (name == "steady" or not missing):
+            text = b"llamacpp:requests_deferred 0\n"
+            await peer.send(b"HTTP/1.1 200 X\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text))
+        else:
+            missing -= up
+            await peer.json({}, status=500)
+
+    async with ScriptedEngine(script) as engine:
+        text = "scrape: {interval: 20ms}\npools:\n" + "".join(
+            f"  - {{name: {name}, model: {name}, engine: llamacpp, traffic: {sent}, "
+            f"replicas: ['{engine.url}/{name}']}}\n"
+            for name, sent in (("steady", "relayed"), ("frail", traffic))
+        )
+        async with serving(tmp_path, text) as serve:
+            replica = f"replica frail/{engine.url[7:]}/frail"
+            await serve.hears(f"{replica} is ready")
+            up, missing = False, 3
+            await serve.hears(f"{replica} is down")
+            seen = len(engine.received)
+            async with asyncio.timeout(HANG_S):
+                while len(engine.received) < seen + 60:
+                    await asyncio.sleep(0.02)
+                up = True
+                await serve.hears(f"{replica} is ready")
+                while missing:
+                    await asyncio.sleep(0.02)
+            await serve.reload()
+            assert "cannot be read" not in "\n".join(serve.said)

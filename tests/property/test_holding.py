@@ -22,6 +22,7 @@ TIERS = (
     Tier("batch", ttft_s=60.0, priority=-5, shed_after_factor=0.0, ttl_s=60.0),
 )
 MAX_HELD = 8
+STATUSES = st.sampled_from([None, None, 503, 503, 500, 401])
 ENDS = [outcome for outcome in Outcome if outcome is not Outcome.COMPLETED]
 
 
@@ -107,11 +108,11 @@ class NothingIsLost(RuleBasedStateMachine):
         self.take(self.driver.complete(attempt))
 
     @precondition(lambda self: self.live)
-    @rule(which=st.integers(0, 9), outcome=st.sampled_from(ENDS), busy=st.booleans())
-    def fail(self, which: int, outcome: Outcome, busy: bool) -> None:
+    @rule(which=st.integers(0, 9), outcome=st.sampled_from(ENDS), status=STATUSES)
+    def fail(self, which: int, outcome: Outcome, status: int | None) -> None:
         attempt = self.some(which)
         request_id, _ = self.live.pop(attempt)
-        self.take(self.driver.fail(attempt, outcome, 503 if busy else None))
+        self.take(self.driver.fail(attempt, outcome, status))
         if request_id not in [id_ for id_, _ in self.live.values()]:
             self.fate.setdefault(request_id, "failed")
 

@@ -1,6 +1,7 @@
 """The command line: exit codes, one clear line on stderr, JSON where it reports."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -40,6 +41,22 @@ def test_a_full_disk_is_one_line(tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "headrace: cannot write the output: No space left on device\n"
+
+
+def test_what_was_said_before_another_disk_was_full_is_not_lost():
+    script = """
+import errno, headrace.cli as cli
+def run(options):
+    print("a report")
+    raise OSError(errno.ENOSPC, "No space left on device")
+cli.add_check = lambda commands: commands.add_parser("check").set_defaults(run=run)
+raise SystemExit(cli.main(["check"]))
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environ
+    )
+    assert (done.returncode, done.stdout) == (1, "a report\n"), done.stderr
 
 
 @pytest.mark.parametrize(

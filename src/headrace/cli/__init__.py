@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import headrace
 from headrace.cli.bench import add_bench
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _FULL:
             raise
+        with suppress(OSError):
+            sys.stdout.flush()  # it may have been another file that is on the full disk
         sys.stderr.write(f"headrace: cannot write the output: {error.strerror}\n")
         # What is left in the buffer cannot be written at the exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 
-from headrace.core.model import ReplicaState
+from headrace.core.model import Replica, ReplicaState
 from headrace.gateway.telemetry import Telemetry
 
 TOLD_AFTER = 5
@@ -18,8 +17,8 @@ class FleetNotices:
     def __init__(self, telemetry: Telemetry, tell: Callable[[str], None]) -> None:
         self._telemetry = telemetry
         self._tell = tell
-        self._unread: dict[str, float] = {}
-        """Scrapes that failed in a row, by replica; minus infinity once that was told."""
+        self._unread: dict[str, int] = {}
+        """Scrapes that failed in a row while the replica was ready, by its name."""
         self._taken_out: set[str] = set()
 
     def scraped(self, replica: str) -> None:
@@ -28,13 +27,13 @@ class FleetNotices:
         self.looked_at(replica)
 
     def scrape_failed(self, replica: str, reason: str) -> None:
-        """Its metrics could not be read."""
-        failed = self._unread[replica] = self._unread.get(replica, 0) + 1
+        """Its metrics could not be read. Of one that is down they are not missed."""
         known = self._telemetry.fleet.replicas.get(replica)
-        if known is None or failed < TOLD_AFTER:
+        if known is None or not self._is_up(known):
+            self._unread.pop(replica, None)
             return
-        if known.state is ReplicaState.READY or self._telemetry.is_external(known):
-            self._unread[replica] = -inf
+        failed = self._unread[replica] = self._unread.get(replica, 0) + 1
+        if failed == TOLD_AFTER:
             self._tell(
                 f"replica {replica} is ready, but its metrics cannot be read, so that its queue "
                 f"and KV usage are estimates: {reason}"
@@ -58,3 +57,10 @@ class FleetNotices:
         """It left the fleet."""
         self._unread.pop(replica, None)
         self._taken_out.discard(replica)
+
+    def _is_up(self, replica: Replica) -> bool:
+        """Whether it is ready; one whose requests are others' to send is draining for this gateway
+        then.
+        """
+        external = self._telemetry.is_external(replica)
+        return replica.state is (ReplicaState.DRAINING if external else ReplicaState.READY)

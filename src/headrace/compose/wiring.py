@@ -249,10 +249,10 @@ class Gateway:
         else:
             self.plane.apply(event)
 
-    def trouble(self, replica: str, reason: str) -> None:
+    def trouble(self, replica: str, reason: str, *, minor: bool = False) -> None:
         """Keep what was wrong with a replica just now, for the control plane to show."""
         if replica in self.dispatcher.fleet.replicas:
-            self.telemetry.troubles.note(replica, reason, self.telemetry.clock())
+            self.telemetry.troubles.note(replica, reason, self.telemetry.clock(), minor=minor)
 
     def _replica_changed(self, event: ReplicaChanged) -> None:
         if event.pool in self._plan.telemetry.external_pools and event.ready:
@@ -284,12 +284,12 @@ class Gateway:
         self._notices.scraped(replica)
         if reading.skipped_lines:
             reason = f"{reading.skipped_lines} lines of its metrics could not be read"
-            self.trouble(replica, reason)
+            self.trouble(replica, reason, minor=True)
         self.telemetry.read(replica, reading, self.telemetry.clock())
 
     def _on_scrape_failure(self, replica: str, reason: str) -> None:
         self.telemetry.scrape_failed(replica)
-        self.trouble(replica, f"scraping failed: {reason}")
+        self.trouble(replica, f"scraping failed: {reason}", minor=True)
         self._detail(f"scraping {replica} failed: {reason}")
         self._notices.scrape_failed(replica, reason)
 

@@ -13,6 +13,8 @@ LIGHTEST_USES = 16
 """Requests for which the least loaded of a large fleet are taken from the same few."""
 MOST_NAMES_LISTED = 20
 """Known names in an error message."""
+ALL_FULL, NONE_READY = 1, 2
+"""Why replicas had better not be sent a request, the worse the higher."""
 
 
 class Serving:
@@ -46,16 +48,16 @@ class Serving:
         self.shortest_context_tokens = min(map(_context_tokens, replicas))
 
     def reluctance(self, now: float) -> int:
-        """0 where a replica may take a request now, 1 where all said that they are full, 2 where
-        none is ready: then anything else is better.
+        """0 where a replica may take a request now, `ALL_FULL` where each said that it is full,
+        `NONE_READY` where none is: then anything else is better.
         """
         replicas = self.replicas
         if replicas[0].state is ReplicaState.EJECTED:  # so are the others: see `_usable`
-            return 2
+            return NONE_READY
         for replica in replicas:
             if now >= replica.busy_until_s:
                 return 0
-        return 1
+        return ALL_FULL
 
     def least_loaded(self, number: int) -> list[Replica]:
         """So many replicas with the least to do.

@@ -24,7 +24,7 @@ from headrace.core.candidates import (
     SLOT_WAIT_S,
     Row,
 )
-from headrace.core.catalog import Catalog, Serving
+from headrace.core.catalog import ALL_FULL, Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
     Arrived,
@@ -61,6 +61,7 @@ from headrace.core.retries import (
     MOST_ERROR_ANSWERS,
     RetryBudget,
     is_error_answer,
+    is_misplaced,
 )
 from headrace.core.roster import Roster
 from headrace.core.settings import DispatcherSettings
@@ -99,6 +100,7 @@ class Dispatcher:
         self._budget = RetryBudget(settings.retry)
         self._attempts: dict[int, Attempt] = {}
         self._last_attempt = 0
+        self._full_until_s = 0.0  # no replica is believed to be full for longer
         # Attempts that are not streamed, by the time at which their prefill should be done.
         self._silent: list[tuple[float, int]] = []
         self._wakes = Wakes()
@@ -207,19 +209,25 @@ class Dispatcher:
                 continue
             reluctance = serving.reluctance(now)
             if not reluctance:
-                return self._send(flight, model, serving, now)
+                # What is full has room again in a moment: nobody is refused for a fall-back's wait.
+                sheds = second is None or second[0] != ALL_FULL
+                return self._send(flight, model, serving, now, sheds=sheds)
             if second is None or reluctance < second[0]:
                 second = (reluctance, model, serving)
         return second and self._send(flight, *second[1:], now)
 
-    def _send(self, flight: Flight, model: str, serving: Serving, now: float) -> list[Effect]:
+    def _send(
+        self, flight: Flight, model: str, serving: Serving, now: float, *, sheds: bool = True
+    ) -> list[Effect]:
         request, index = flight.request, self._index
         policy = self._roster.policies[serving.pool.spec.name]
         ask = routing.ask_of(request, serving.pool, serving.adapter)
         ask.ttft_target_s, ask.tpot_target_s = flight.ttft_target_s, flight.tpot_target_s
         if ask.prompt_tokens >= serving.shortest_context_tokens:
             serving = serving.fitting(routing.context_needed(request, ask))
-        rows = routing.price(ask, serving, index, policy, rng=self._rng, now=now)
+        rows = routing.price(
+            ask, serving, index, policy, rng=self._rng, now=now, any_full=now < self._full_until_s
+        )
         considered = len(rows)
         if considered > MOST_CANDIDATES:
             rows = sorted(rows)[:MOST_CANDIDATES]
@@ -236,6 +244,7 @@ class Dispatcher:
                 replica=replica,
                 replicas=len(serving.replicas),
                 holds=policy.holds,
+                sheds=sheds or not policy.holds,
             )
             if instead is not None:
                 if flight.released_s is not None:
@@ -306,7 +315,8 @@ class Dispatcher:
             self._close(attempt, now)
         attempt.let_go()
         if event.status in FULL:
-            attempt.replica.busy_until_s = now + self._settings.busy_s
+            full_until_s = attempt.replica.busy_until_s = now + self._settings.busy_s
+            self._full_until_s = max(self._full_until_s, full_until_s)
         first = len(flight.attempts) == 1
         if health.note_end(attempt.replica, event, self._settings.ejection, now, first=first):
             effects += self._state_changed(attempt.replica)
@@ -326,13 +336,16 @@ class Dispatcher:
 
     def _convict(self, flight: Flight, now: float) -> list[Effect]:
         """A request was served: those who answered it otherwise before, be it with a 401 to our key
-        or a 404 for a model that is not theirs, are at fault, but for those that were full.
+        or a 404 for a model that is not theirs, are at fault, but for those that were full. Who
+        lost an adapter serves its own model yet; the next look at its models tells of it.
         """
         effects = list[Effect]()
-        for attempt in flight.attempts:
+        for attempt in flight.attempts[:-1]:
             replica = self.fleet.replicas.get(attempt.replica.name)
             status = None if attempt.ended is None else attempt.ended.status
             if replica is None or status is None or status in FULL:
+                continue
+            if status == 404 and attempt.model != replica.pool.spec.model:
                 continue
             if health.note_failure(replica, self._settings.ejection, now):
                 effects += self._state_changed(replica)
@@ -398,6 +411,10 @@ class Dispatcher:
             why = "too many requests are being retried already"
         else:
             why = "no other replica is ready"
+            if is_misplaced(failure) and 1 < len(tried) == settings.retry.max_attempts - 1:
+                # A sibling was asked. The last attempt goes to another model of the alias, if any.
+                asked = [attempt.model for attempt in flight.attempts]
+                flight.route = tuple(sorted(flight.route, key=asked.__contains__))
             effects = self._dispatch(flight, tried, now)
             if effects is None and failure.status is None:
                 twice = [name for name in tried if tried.count(name) > 1]

@@ -6,8 +6,9 @@
 Failures of the connection count (no answer, a reset, a timeout, a broken stream): an engine that
 answers 503 is busy, not gone. And only those of a request's first attempt: one that kills a
 connection may kill the next one as well, and must not take out every replica it is tried on.
-Any other answered error (500) counts once another replica has served the same request: only then
-was it not the request's fault.
+Any other answer in place of the one asked for (500, a 401 to our key, a redirection) counts once
+another replica has served the same request: only then was it not the request's fault. A 404 for an
+adapter does not: its own model the replica serves.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ FADE_S = 0.05
 
 FULL = (429, 503)
 """Statuses by which an engine, or a proxy before it, says that it is full and not ill."""
+_FAILED_BEHIND = 424
+"""TGI's for a model that failed behind its router."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +90,11 @@ def is_error_answer(failure: Ended) -> bool:
     """
     status = failure.status
     return status is not None and status >= 500 and status not in FULL
+
+
+def is_misplaced(failure: Ended) -> bool:
+    """Whether the engine answered that nothing of ours is for it: not with this key, not for this
+    model, not at this address. It says so of any request, and its siblings are set up alike.
+    """
+    status = failure.status
+    return status is not None and status < 500 and status not in (*FULL, _FAILED_BEHIND)

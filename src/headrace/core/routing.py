@@ -69,14 +69,25 @@ def context_needed(request: Request, ask: Ask) -> float:
 
 
 def price(
-    ask: Ask, serving: Serving, index: Index, policy: Policy, *, rng: Rng, now: float
+    ask: Ask,
+    serving: Serving,
+    index: Index,
+    policy: Policy,
+    *,
+    rng: Rng,
+    now: float,
+    any_full: bool,
 ) -> list[Row]:
-    """Look up the prefix and price the replicas of `serving` that the policy wants to see."""
+    """Look up the prefix and price the replicas of `serving` that the policy wants to see.
+
+    `any_full` tells whether some replica, of whatever model, said lately that it is full.
+    """
     ask.hits, ask.index = index.lookup(ask.marks, serving.mask), index
     replicas, scope = serving.replicas, policy.scope
     if scope is Scope.SHORTLIST and len(replicas) > MOST_SCORED:
         replicas = shortlist(serving, ask, rng)
-    if not policy.holds:  # who does not reckon in seconds does not see for how long one is full
+    if any_full and not policy.holds:
+        # Who does not reckon in seconds does not see for how long one is full.
         replicas = _with_room(replicas, now)
     if scope is Scope.PAIR and len(replicas) > PAIR:
         replicas = pair(replicas, rng)

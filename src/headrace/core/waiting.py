@@ -89,18 +89,20 @@ class WaitingRoom:
         replica: Replica,
         replicas: int,
         holds: bool,
+        sheds: bool = True,
     ) -> list[Effect] | None:
         """Refuse a request or hold it (then `flight.released_s` is None, and the effects are those
         on others), or say None: it is to be sent to this replica.
 
         `row` is how the policy sees it there, `replicas` how many serve the model, `holds` whether
-        the policy has requests held. Without predicted seconds there is nothing to go by.
+        the policy has requests held, `sheds` whether it may be refused for its wait. Without
+        predicted seconds there is nothing to go by.
         """
         queue_s, slot_wait_s, prefill_s = row[QUEUE_S], row[SLOT_WAIT_S], row[PREFILL_S]
         if queue_s is None or slot_wait_s is None or prefill_s is None:
             return None
         wait_s, held_for = queue_s + slot_wait_s, self._model_of.get(flight.id)
-        if held_for is None:
+        if held_for is None and sheds:
             refused = self._shed(flight, model, wait_s, prefill_s, replicas=replicas, now=now)
             if refused:
                 return refused

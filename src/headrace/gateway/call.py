@@ -48,6 +48,8 @@ _OBJECT_OR_NULL = frozenset((b"{", b"n"))
 _TRUE = msgspec.Raw(b"true")
 _ASK_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_HAVE_CHOICES = (Endpoint.CHAT, Endpoint.COMPLETIONS)
+"""Elsewhere `n` means nothing."""
 _READ_MEMBERS = frozenset(
     ("model", "n", "stream", "stream_options", "previous_response_id", *_OUTPUT_LIMITS)
 )
@@ -354,7 +356,7 @@ def _routed(
         client_id=notes.client_id,
         ttft_target_s=notes.promise.ttft_s,
         tpot_target_s=notes.promise.tpot_s,
-        sequences=prompt.prompts * _read_choices(members),
+        sequences=prompt.prompts * _read_choices(endpoint, members),
     )
     return Call(request, http, members, prompt.prompts, scan=scan)
 
@@ -438,9 +440,9 @@ def _read_output_limit(members: Members) -> int | None:
     return None
 
 
-def _read_choices(members: Members) -> int:
+def _read_choices(endpoint: Endpoint, members: Members) -> int:
     """The choices of each prompt; what is no number of them is the engine's to refuse."""
-    raw = members.get("n")
+    raw = members.get("n") if endpoint in _HAVE_CHOICES else None
     value = None if raw is None else _decode(raw)
     return choices_of(value if type(value) is int else None)
 

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 
 MAX_CHARACTERS = 500
 """Kept of one reason: engines' own words may be long."""
+MINOR_AFTER_S = 60.0
+"""A minor trouble may be met every second: for so long it does not displace another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One reason in words, and when it was last met by the telemetry's clock."""
+    """One reason in words, when it was last met by the telemetry's clock, and whether the replica
+    serves on with it, as it does without metrics.
+    """
 
     reason: str
     at_s: float
+    is_minor: bool = False
 
 
 class Troubles:
@@ -22,9 +27,12 @@ class Troubles:
     def __init__(self) -> None:
         self._last: dict[str, Trouble] = {}
 
-    def note(self, replica: str, reason: str, now: float) -> None:
+    def note(self, replica: str, reason: str, now: float, *, minor: bool = False) -> None:
         """This was wrong just now."""
-        self._last[replica] = Trouble(reason[:MAX_CHARACTERS], now)
+        last = self._last.get(replica)
+        if minor and last is not None and not last.is_minor and now - last.at_s < MINOR_AFTER_S:
+            return
+        self._last[replica] = Trouble(reason[:MAX_CHARACTERS], now, minor)
 
     def last(self, replica: str) -> Trouble | None:
         """What went wrong last, if anything ever did."""

@@ -438,6 +438,19 @@ def test_only_so_many_may_wait():
     assert sent(driver.first_token(attempt)) == ["x", "z"]
 
 
+def test_nobody_is_refused_for_the_queue_of_a_fall_back_while_the_target_is_full_for_a_moment():
+    alias = Alias("chat", (Target("model"),), ("other",))
+    driver = fleet("a", pools=(POOL, OTHER), tier=Tier(shed_after_factor=2.0), aliases=(alias,))
+    driver.add("b", pool="other-pool")
+    driver.dispatched("other", prompt_tokens=10 * SECOND)
+    driver.fail(driver.dispatched("chat").attempt, status=503)
+    hold(driver, "it", "chat")
+    assert driver.rejected("other", prompt_tokens=100).status == 429
+    driver.wait(1.0)
+    dispatch = only(driver.wake(), Dispatch)
+    assert (dispatch.request_id, dispatch.model) == ("it", "model")
+
+
 def urgent_and_bulk(**admission: Any) -> Driver:
     """One replica that is occupied for a second, and tiers above and below the usual one."""
     driver = fleet("a")

@@ -4,7 +4,7 @@ import pytest
 
 from headrace.core.events import Dispatch, Probe, Reject, RejectReason, WakeAt
 from headrace.core.health import EjectionSettings
-from headrace.core.model import Outcome, ReplicaState
+from headrace.core.model import Alias, Outcome, PoolSpec, ReplicaState, Target
 from headrace.core.retries import RetryBudget, RetrySettings
 from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import Driver, only
@@ -214,6 +214,65 @@ def test_a_request_that_breaks_every_replica_takes_out_none(driver):
         driver.complete(driver.dispatched().attempt)
     assert {driver.replica(name).state for name in "abc"} == {ReplicaState.READY}
     assert len({driver.dispatched().replica for _ in range(6)}) == 3
+
+
+def test_who_serves_what_another_could_not_is_not_at_fault_itself():
+    driver = Driver(settings=DispatcherSettings(ejection=EjectionSettings(failures=1)))
+    driver.add("a", "b")
+    second = only(driver.fail(driver.dispatched().attempt, status=500), Dispatch)
+    driver.complete(second.attempt)
+    server = driver.replica(second.replica)
+    assert (server.state, server.ejections) == (ReplicaState.READY, 0)
+
+
+def test_who_lost_an_adapter_goes_on_with_its_own_model():
+    driver = Driver(settings=DispatcherSettings(ejection=EjectionSettings(failures=1)))
+    driver.add("a", "b", adapters=("tuned",))
+    second = only(driver.fail(driver.dispatched("tuned").attempt, status=404), Dispatch)
+    driver.complete(second.attempt)
+    assert all(driver.replica(name).state is ReplicaState.READY for name in "ab")
+
+
+@pytest.mark.parametrize("status", [307, 401, 404])
+def test_a_pool_that_refuses_our_key_does_not_keep_an_alias_from_its_fall_back(status):
+    aliases = (Alias("chat", (Target("model"),), ("spare",)),)
+    driver = Driver(PoolSpec("pool", "model"), PoolSpec("spare", "spare"), aliases=aliases)
+    driver.add("a", "b", "c", "d")
+    driver.add("s", pool="spare")
+    attempts = 0
+    for _ in range(9):
+        dispatch, attempts = driver.dispatched("chat"), 1
+        while dispatch.model == "model":
+            dispatch = only(driver.fail(dispatch.attempt, status=status), Dispatch)
+            attempts += 1
+        driver.complete(dispatch.attempt)
+    assert attempts == 1
+    assert all(driver.replica(name).state is ReplicaState.EJECTED for name in "abcd")
+    assert driver.replica("s").state is ReplicaState.READY
+
+
+def test_a_sibling_is_asked_before_another_model():
+    aliases = (Alias("chat", (Target("model"),), ("spare",)),)
+    settings = DispatcherSettings(retry=RetrySettings(max_attempts=2))
+    pools = (PoolSpec("pool", "model"), PoolSpec("spare", "spare"))
+    driver = Driver(*pools, aliases=aliases, settings=settings)
+    driver.add("a", "b")
+    driver.add("s", pool="spare")
+    second = only(driver.fail(driver.dispatched("chat").attempt, status=401), Dispatch)
+    assert second.model == "model"
+
+
+def test_a_request_that_a_pool_answers_with_500_takes_none_of_its_replicas_out():
+    """A 500 may be the request's own fault: two that say the same are enough."""
+    aliases = (Alias("chat", (Target("model"),), ("spare",)),)
+    driver = Driver(PoolSpec("pool", "model"), PoolSpec("spare", "spare"), aliases=aliases)
+    driver.add("a", "b", "c")
+    driver.add("s", pool="spare")
+    for _ in range(9):
+        second = only(driver.fail(driver.dispatched("chat").attempt, status=500), Dispatch)
+        assert second.model == "model"
+        only(driver.fail(second.attempt, status=500), Reject)
+    assert all(driver.replica(name).state is ReplicaState.READY for name in "abcs")
 
 
 @pytest.mark.parametrize("status", [307, 401, 404])

@@ -26,9 +26,10 @@ from headrace.edges.http.strictness import (
     head_too_large,
 )
 
-CHUNKED_BYTES_PER_TURN = 32 * 1024
-"""So much of a chunked body is read before others have their turn. In chunks of one byte that is
-some milliseconds; a transport hands over 256 KB at once, and 8 MB if nobody stops it."""
+BYTES_PER_TURN = 32 * 1024
+"""So much is read before others have their turn, and the whole of a body whose length is known. In
+chunks of one byte, or in the shortest requests, that is some milliseconds; a transport hands over
+256 KB at once, and 8 MB if nobody stops it."""
 MOST_OFFERS = 8
 """Offers of another protocol in one read: each costs a parser, a copy and some of the stack."""
 
@@ -108,8 +109,8 @@ class RequestReader:
 
     @property
     def is_between(self) -> bool:
-        """Whether no request has begun."""
-        return self._head_bytes == 0
+        """Whether no request has begun, and none is left for `go_on`."""
+        return self._head_bytes == 0 and not self._unread
 
     @property
     def has_unread(self) -> bool:
@@ -134,18 +135,29 @@ class RequestReader:
         """Read what has come. `offers` of another protocol were taken out before it."""
         if self._unread:
             self._unread += data
-        elif len(data) <= CHUNKED_BYTES_PER_TURN:
+        elif len(data) <= BYTES_PER_TURN:
             self._parse(data, offers)
         else:
-            self._parse(data[:CHUNKED_BYTES_PER_TURN], offers)
-            rest = data[CHUNKED_BYTES_PER_TURN:]
-            if self._unread:
-                self._unread += rest
-            elif self._is_chunked():
-                self._unread = rest
-                self._taker.read_on_later()
-            elif not self._taker.close_after:
-                self._parse(rest, 0)
+            self._parse(data[:BYTES_PER_TURN], offers)
+            self._put_off(data[BYTES_PER_TURN:])
+
+    def _put_off(self, rest: bytes) -> None:
+        """Read what a body of known length takes of it now, and the rest later."""
+        if not self._unread and not self._taker.close_after:
+            left = self._body_left()
+            if left:
+                self._parse(rest[:left], 0)
+                rest = rest[left:]
+        if self._unread:  # an offer of another protocol was taken out, and part of it was put off
+            self._unread += rest
+        elif rest and not self._taker.close_after:
+            self._unread = rest
+            self._taker.read_on_later()
+
+    def _body_left(self) -> int:
+        """How much of the present request's body is yet to come, if its head says so."""
+        length = None if self._head is None else find(self._head.headers, b"content-length")
+        return 0 if length is None else int(length) - self._body_bytes
 
     def go_on(self) -> None:
         """Read what was left when others had their turn."""
@@ -157,10 +169,6 @@ class RequestReader:
         """Forget what was read of a request that will not be taken."""
         self._body.clear()
         self._unread = b""
-
-    def _is_chunked(self) -> bool:
-        head = self._head
-        return head is not None and find(head.headers, b"transfer-encoding") is not None
 
     def _parse(self, data: bytes, offers: int) -> None:
         limits = self._server.limits
