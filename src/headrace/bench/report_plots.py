@@ -78,7 +78,7 @@ def cdf(lines: Sequence[Line], targets_s: Sequence[float], label: str, title: st
     frame = _FRAME
     x = _log_scale(ends, targets_s, frame, along_x=True)
     y = Scale(0.0, 1.0, frame.y_from, frame.y_to)
-    parts = svg.x_axis(frame, x, label, _time) + svg.y_axis(frame, y, _percent)
+    parts = svg.x_axis(frame, x, label, svg.time) + svg.y_axis(frame, y, _percent)
     for at_s in targets_s:
         if not x.low <= at_s <= x.high:
             continue  # at the edge it would pass for another target
@@ -113,7 +113,7 @@ def against_prompt(
     )
     y = _log_scale([ttft_s for _, ttft_s, _ in found], targets_s, frame)
     parts = svg.x_axis(frame, x, "input tokens", lambda tokens: f"{tokens:,.0f}")
-    parts += svg.y_axis(frame, y, _time)
+    parts += svg.y_axis(frame, y, svg.time)
     parts += _levels(y, targets_s)
     sampled = _sampled(found, MOST_DOTS)
     for name, kind in kinds.items():
@@ -159,7 +159,7 @@ def amounts_over_time(
     frame = _FRAME
     most = max((value for _, _, points in lines for _, value in points), default=0.0)
     x, y = _time_scale(span_s), Scale(0.0, (most * 1.05) or 1.0, frame.y_from, frame.y_to)
-    parts = _axes(x, y, span_s, written=_amount)
+    parts = _axes(x, y, span_s, written=svg.amount)
     unit = _unit(span_s)
     for name, kind, points in lines:
         placed = [(x.place(at_s / unit), y.place(value)) for at_s, value in points]
@@ -191,8 +191,8 @@ def _axes(
     x: Scale, y: Scale, span_s: float, written: Callable[[float], str] | None = None
 ) -> list[str]:
     said = "minutes" if _unit(span_s) > 1.0 else "seconds"
-    parts = svg.x_axis(_FRAME, x, f"{said} of the run", _amount)
-    return parts + svg.y_axis(_FRAME, y, written or _time)
+    parts = svg.x_axis(_FRAME, x, f"{said} of the run", svg.amount)
+    return parts + svg.y_axis(_FRAME, y, written or svg.time)
 
 
 def _log_scale(
@@ -223,18 +223,6 @@ def _placed(x: Scale, y: Scale, span_s: float) -> Callable[[Point], Point]:
 
 def _sampled(values: Sequence[_T], most: int) -> Sequence[_T]:
     return values[:: -(-len(values) // most)] if len(values) > most else values
-
-
-def _time(seconds: float) -> str:
-    """A round time on an axis."""
-    if seconds >= 1.0:
-        return f"{seconds:g} s"
-    return f"{seconds * 1e3:g} ms"
-
-
-def _amount(value: float) -> str:
-    """A round number on an axis, in full: nobody reads 1.5e+04."""
-    return f"{value:,.10g}"
 
 
 def _percent(share: float) -> str:

@@ -32,8 +32,8 @@ def throughput_latency(
         _FRAME.y_from,
         _FRAME.y_to,
     )
-    parts = svg.x_axis(_FRAME, x, "output tokens/s", _amount)
-    parts += svg.y_axis(_FRAME, y, _time)
+    parts = svg.x_axis(_FRAME, x, "output tokens/s", svg.amount)
+    parts += svg.y_axis(_FRAME, y, svg.time)
     for at_s in targets_s:
         if y.low <= at_s <= y.high:
             level = y.place(at_s)
@@ -72,8 +72,8 @@ def goodput_curve(steps: Sequence[Step], highest_met_rps: float | None) -> str:
     tallest = max((step.scores.goodput_rps for step in steps), default=1.0)
     x = Scale(0.0, most * 1.03, _FRAME.x_from, _FRAME.x_to)
     y = Scale(0.0, max(tallest * 1.15, 1e-9), _FRAME.y_from, _FRAME.y_to)
-    parts = svg.x_axis(_FRAME, x, "requests/s offered", _amount)
-    parts += svg.y_axis(_FRAME, y, _amount)
+    parts = svg.x_axis(_FRAME, x, "requests/s offered", svg.amount)
+    parts += svg.y_axis(_FRAME, y, svg.amount)
     top = min(most, y.high)
     ideal = svg.curve([(x.place(0), y.place(0)), (x.place(top), y.place(top))], "line")
     parts.append(svg.group([ideal], name="all good", kind="series reference", tip="all good"))
@@ -94,7 +94,7 @@ def share_curve(steps: Sequence[Step], highest_met_rps: float | None, share: flo
     least = min((step.rate_rps for step in steps), default=0.1)
     x = svg.logarithmic(least, most, _FRAME.x_from, _FRAME.x_to)
     y = Scale(0.0, 1.0, _FRAME.y_from, _FRAME.y_to)
-    parts = svg.x_axis(_FRAME, x, "requests/s offered", _amount)
+    parts = svg.x_axis(_FRAME, x, "requests/s offered", svg.amount)
     parts += svg.y_axis(_FRAME, y, lambda value: f"{value * 100:.0f} %")
     level = y.place(share)
     parts.append(svg.line((_FRAME.x_from, level), (_FRAME.x_to, level), "target"))
@@ -125,11 +125,3 @@ def _state_dot(at: Point, step: Step) -> str:
     tip = f"{step.rate_rps:.4g} requests/s: {step.state}; {step.reason}"
     dot = svg.dot(at, 5, "dot")
     return svg.group([dot], name=step.state, kind=f"series {KINDS[step.state]}", tip=tip)
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.10g}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds >= 1.0 else f"{seconds * 1e3:g} ms"

@@ -193,6 +193,16 @@ def y_axis(frame: Frame, scale: Scale, written: Callable[[float], str]) -> list[
     return parts
 
 
+def amount(value: float) -> str:
+    """A round number on an axis, in full: nobody reads 1.5e+04."""
+    return f"{value:,.10g}"
+
+
+def time(seconds: float) -> str:
+    """A round time on an axis."""
+    return f"{seconds:g} s" if seconds >= 1.0 else f"{seconds * 1e3:g} ms"
+
+
 def _rounds(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten, from `low` to `high`."""
     powers = range(floor(log10(low)) - 1, ceil(log10(high)) + 2)

@@ -223,6 +223,6 @@ class Meter:
         the tokens.
         """
         self._ratio.learn(self.chunks, output_tokens)
-        each = output_tokens if self._sequences == 1 else output_tokens / self._sequences
+        each = output_tokens / self._sequences
         if each > 1 and self.first_s is not None:
             self._series.observe_tpot((self.last_s - self.first_s) / (each - 1), now)
