@@ -52,7 +52,9 @@ def _facts(result: SweepResult) -> Iterator[html.Fact]:
             if times.count:
                 yield in_words(times.p50), f"{name} p50 there, p99 {in_words(times.p99)}"
     if result.lowest_not_met_rps is not None:
-        yield f"{result.lowest_not_met_rps:.4g}/s", "lowest rate found not to meet them"
+        shown = result.bounds is not None and result.bounds.high_rps is not None
+        found = "shown" if shown else "found"
+        yield f"{result.lowest_not_met_rps:.4g}/s", f"lowest rate {found} not to meet them"
 
 
 def _figures(result: SweepResult) -> Iterator[str]:
@@ -61,7 +63,7 @@ def _figures(result: SweepResult) -> Iterator[str]:
     states = html.legend(list(plots.KINDS.items()))
     yield html.figure(
         "Goodput",
-        "requests/s that met every target; dashes: where all of them would",
+        "requests/s that met every target; dashes: where all of them would; the line: long runs",
         plots.goodput_curve(steps, result.highest_met_rps),
         legend=states,
     )
@@ -75,7 +77,7 @@ def _figures(result: SweepResult) -> Iterator[str]:
         if any(times(step.scores).count for step in steps):
             yield html.figure(
                 f"{title} against throughput",
-                "a dot for each rate; dotted: the target",
+                "a dot for each rate, a line through long runs; dotted: the target",
                 plots.throughput_latency(steps, times, targets_s(slos, name)),
                 legend=lines,
             )

@@ -10,6 +10,7 @@ from benchmarks.sweep_coverage import one_sweep, study
 from benchmarks.virtual_servers import SERVERS, Batching, Queue, Run, exponential
 from headrace.bench.slo import Slo, Slos
 from headrace.bench.sweep import SweepSettings, sweep
+from headrace.bench.sweep_plots import on_the_line
 from headrace.bench.sweep_proof import RESOLUTION, RUNS, SPENT, Bounds, Proof
 from headrace.bench.sweep_step import INVALID, MET, NOT_MET, UNDECIDED, Step
 from headrace.bench.sweep_table import step_cells, step_line
@@ -165,3 +166,16 @@ def test_every_tier_must_be_shown_and_one_that_misses_is_enough():
     proof.prove(1.0, 10.0)  # at 10/s half of the requests wait, and gold must not
     assert proof.steps[10.0].state == NOT_MET
     assert "gold: " in proof.steps[10.0].reason
+
+
+def test_a_line_in_a_plot_does_not_jump_between_long_runs_and_first_looks():
+    result, _ = one_sweep(MD1, 3, 360.0)
+    long = {step.rate_rps for step in result.steps if step.chance is not None}
+    drawn = on_the_line(result.steps)
+    assert long <= {step.rate_rps for step in drawn}
+    assert len(drawn) < len(result.steps)
+    for step in drawn:
+        beside = min(long) < step.rate_rps < max(long)
+        assert step.rate_rps in long or not beside
+    alone, _ = one_sweep(MD1, 3, 0.0)
+    assert on_the_line(alone.steps) == list(alone.steps)
