@@ -50,6 +50,9 @@ ERROR_PAUSE_S = 0.1
 """A user who got an error comes back after this and his pause, or a closed loop would spin."""
 SWEEP_S = 0.1
 """Timeouts are looked for this often."""
+STOP_S = 0.05
+"""A timer that rings so much later shows that the process stood still. What is shorter, other work
+on a busy machine, delays what is sent as much as what is read, and is counted there."""
 _MAX_IDLE = 65_536
 _SEED_BITS = 64
 _NO_MORE = (0, None)
@@ -135,7 +138,7 @@ class Sender:
         self.tick_s = 0.0
         """The longest tick in which arrivals were noted; 0: each as it came. See `ticks`."""
         self.stops: list[Standstill] = []
-        """When this process stood still for longer than a request may be late."""
+        """When this process stood still."""
         if not load.users:
             self._fill()
 
@@ -364,7 +367,7 @@ class Sender:
 
     def _note_stop(self, now: float) -> None:
         late_s = now - self._sweep_due_s
-        if late_s > self._settings.late_after_s:
+        if late_s > STOP_S:
             origin_s = self.origin_s
             stop = Standstill(self._worker, self._sweep_due_s - origin_s, now - origin_s)
             self.stops.append(stop)

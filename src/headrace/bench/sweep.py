@@ -315,8 +315,16 @@ class _Search:
             finished=finished and not self._interrupted,
             best=None if met is None else self._kept.get(met),
             alone=self._alone,
-            bounds=None if self._proof is None else self._proof.bounds,
+            bounds=self._bounds(),
         )
+
+    def _bounds(self) -> Bounds | None:
+        if self._proof is not None:
+            return self._proof.bounds
+        out_of_reach = self._alone is not None and self._alone.state == NOT_MET
+        if self._run_requests is None or out_of_reach:
+            return None
+        return Bounds(None, None, self._settings.confidence)  # it did not come to that
 
     def _try(self, rate: float) -> None:
         """Run at this rate once, and again until it is decided or may not run again."""

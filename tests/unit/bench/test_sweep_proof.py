@@ -130,6 +130,13 @@ def test_who_stops_it_ends_it():
     assert result.bounds == Bounds(None, None, 0.95)
 
 
+def test_a_search_that_ended_before_the_proof_says_that_nothing_is_shown():
+    settings = SweepSettings(start_rps=8.0, most_runs=1)
+    result = sweep(DETERMINISTIC.run, settings, DETERMINISTIC.slos, run_requests=DETERMINISTIC.run)
+    assert result.bounds == Bounds(None, None, 0.95)
+    assert result.headline.endswith("nothing of this is shown with confidence")
+
+
 def test_without_a_proof_nothing_is_stated():
     result, _ = one_sweep(DETERMINISTIC, 1, 0.0)
     assert result.bounds is None
