@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from array import array
 from operator import sub
 from typing import Protocol
@@ -40,6 +41,7 @@ _OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 _JSON = b"application/json"
 _EVENTS = b"text/event-stream"
 _CACHED = b'"cached_tokens":'
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
 class Ended(Protocol):
@@ -80,6 +82,7 @@ class Exchange(InParts):
         "_head_bytes",
         "_host",
         "_is_plain",
+        "_last_event",
         "_leave_after",
         "_max_tokens",
         "_most_bytes",
@@ -130,6 +133,8 @@ class Exchange(InParts):
         self._most_bytes = settings.max_answer_bytes
         self._opening: bytes | None = None
         """The first event if it told nothing; None: none was read yet."""
+        self._last_event = b""
+        """Of those that were not passed by their form, as an end never is."""
         self._head = self._tail = NEVER
         self._head_bytes = self._tail_bytes = 0
         self.kept: list[bytes] | None = None if settings.tokenizer is None else []
@@ -327,6 +332,8 @@ class Exchange(InParts):
                 self._give_up("stream_error", words.decode("utf-8", "replace").strip(), now)
             if self.over:
                 return False
+        if events:
+            self._last_event = events[-1]
         return has_content
 
     def _token(self, now: float, event: bytes) -> None:
@@ -358,8 +365,16 @@ class Exchange(InParts):
             self._end_whole(now)
         elif not framed and not self._reader.done:
             self._end("cut", "the connection closed within the stream", now)
+        elif self._chunk_s and not self._says_its_end():
+            self._end("cut", "no finish_reason, usage or [DONE] came", now)
         else:
             self._end_stream(now)
+
+    def _says_its_end(self) -> bool:
+        """A proxy whose engine is gone may end the body as it should."""
+        reader = self._reader
+        told = reader.done or reader.usage is not None
+        return told or _FINISHED.search(self._last_event) is not None
 
     def _end_stream(self, now: float) -> None:
         if not self._chunk_s:

@@ -23,7 +23,7 @@ from typing import Any
 from headrace import __version__
 from headrace.bench.exchange import NO_SOCKET
 from headrace.bench.lengths import Lengths
-from headrace.bench.percentiles import percentile
+from headrace.bench.own_delay import Standstill, doubt, lag_of
 from headrace.bench.record import Lag, Record, RunInfo
 from headrace.bench.sender import Progress
 from headrace.bench.settings import BenchError, BenchSettings
@@ -95,6 +95,7 @@ class _Crew:
         self.cpu_s = 0.0
         self.tick_s = 0.0
         self.lengths = Lengths()
+        self.stops: list[Standstill] = []
         self.records: list[Record] = []
         self.interrupted = False
 
@@ -133,6 +134,7 @@ class _Crew:
                 self.cpu_s += told.cpu_s
                 self.tick_s = max(self.tick_s, told.tick_s)
                 self.lengths.merge(told.lengths)
+                self.stops += told.stops
                 self._open.remove(line)
             case _:
                 self.records += told
@@ -206,8 +208,8 @@ def _info(
     target: Target, load: Load, crew: _Crew, records: Sequence[Record], cpu_s: float
 ) -> RunInfo:
     settings = target.settings
-    lag = lag_of(records, settings.late_after_s)
-    reason = _doubt(lag, settings, records)
+    lag = lag_of(records, settings.late_after_s, crew.stops)
+    reason = _doubt(lag, settings, records, crew.stops)
     first_s = min((each.intended_s for each in records), default=0.0)
     ended_s = max((each.ended_s for each in records), default=0.0)
     load_s = load_s_of(load, records, crew.interrupted)
@@ -260,22 +262,12 @@ def load_s_of(load: Load, records: Sequence[Record], interrupted: bool) -> float
     return max((each.ended_s for each in records), default=0.0) - first_s
 
 
-def lag_of(records: Sequence[Record], late_after_s: float) -> Lag:
-    """How late the generator was over a run."""
-    lags_s = sorted(record.lag_s for record in records)
-    if not lags_s:
-        return Lag(late_after_s=late_after_s)
-    late = sum(lag_s > late_after_s for lag_s in lags_s)
-    return Lag(
-        percentile(lags_s, 0.5),
-        percentile(lags_s, 0.99),
-        lags_s[-1],
-        late / len(lags_s),
-        late_after_s,
-    )
-
-
-def _doubt(lag: Lag, settings: BenchSettings, records: Sequence[Record]) -> str:
+def _doubt(
+    lag: Lag,
+    settings: BenchSettings,
+    records: Sequence[Record],
+    stops: Sequence[Standstill] = (),
+) -> str:
     """Why the run cannot be trusted, or nothing."""
     if not records:
         return "nothing was sent"
@@ -285,10 +277,4 @@ def _doubt(lag: Lag, settings: BenchSettings, records: Sequence[Record]) -> str:
             f"the generator had no socket left for {without:,} of its requests; raise `ulimit -n`, "
             "or run it on more machines"
         )
-    if lag.late_share <= settings.max_late_share:
-        return ""
-    return (
-        f"the generator was late: {lag.late_share * 100:.1f} % of requests left more than "
-        f"{lag.late_after_s * 1000:g} ms after their time (p99 {lag.p99_s * 1000:.1f} ms, "
-        f"limit {settings.max_late_share * 100:.0f} %)"
-    )
+    return doubt(records, lag, stops, settings.max_late_share)

@@ -134,6 +134,8 @@ class Lag:
     late_share: float = 0.0
     """Share of requests sent later than `late_after_s`."""
     late_after_s: float = 0.0
+    stopped_s: float = 0.0
+    """The longest time in which a process that sends and reads stood still, at least."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from headrace.bench.percentiles import Distribution
 from headrace.bench.report import run_figures, shown_times, tables, targets_s
 from headrace.bench.scores import Scores, summarise
 from headrace.bench.sweep import SweepResult
-from headrace.bench.sweep_table import INTERVAL, STEP_HEADS, lines_of, step_cells
+from headrace.bench.sweep_table import INTERVAL, SHOWN, STEP_HEADS, lines_of, step_cells
 from headrace.core.durations import in_words
 from headrace.plotting import page as html
 
@@ -45,13 +45,16 @@ def _facts(result: SweepResult) -> Iterator[html.Fact]:
     best = next((s for s in result.steps if s.rate_rps == result.highest_met_rps), None)
     if best is not None:
         scores = best.scores
-        yield f"{best.rate_rps:.4g}/s", "highest rate found to meet the targets"
+        found = "shown" if best.is_shown else "found"
+        yield f"{best.rate_rps:.4g}/s", f"highest rate {found} to meet the targets"
         yield f"{scores.output_tokens_per_s:,.0f}", "output tokens/s there"
         for name, times in shown_times(scores):
             if times.count:
                 yield in_words(times.p50), f"{name} p50 there, p99 {in_words(times.p99)}"
     if result.lowest_not_met_rps is not None:
-        yield f"{result.lowest_not_met_rps:.4g}/s", "lowest rate found not to meet them"
+        shown = result.bounds is not None and result.bounds.high_rps is not None
+        found = "shown" if shown else "found"
+        yield f"{result.lowest_not_met_rps:.4g}/s", f"lowest rate {found} not to meet them"
 
 
 def _figures(result: SweepResult) -> Iterator[str]:
@@ -60,7 +63,7 @@ def _figures(result: SweepResult) -> Iterator[str]:
     states = html.legend(list(plots.KINDS.items()))
     yield html.figure(
         "Goodput",
-        "requests/s that met every target; dashes: where all of them would",
+        "requests/s that met every target; dashes: where all of them would; the line: long runs",
         plots.goodput_curve(steps, result.highest_met_rps),
         legend=states,
     )
@@ -74,7 +77,7 @@ def _figures(result: SweepResult) -> Iterator[str]:
         if any(times(step.scores).count for step in steps):
             yield html.figure(
                 f"{title} against throughput",
-                "a dot for each rate; dotted: the target",
+                "a dot for each rate, a line through long runs; dotted: the target",
                 plots.throughput_latency(steps, times, targets_s(slos, name)),
                 legend=lines,
             )
@@ -97,7 +100,7 @@ def _steps(result: SweepResult) -> str:
     said = " ".join(f"{name}: {meaning}." for name, meaning in DEFINITIONS)
     note = (
         f"Targets: {'; '.join(wanted)}. {GOODPUT.capitalize()}. {DUE.capitalize()}. "
-        f"{INTERVAL.capitalize()}. {said} {PERCENTILES.capitalize()}. Latencies are those of the "
-        f"run with the middle goodput."
+        f"{INTERVAL.capitalize()}. {SHOWN.capitalize()}. {said} "
+        f"{PERCENTILES.capitalize()}. Latencies are those of the run with the middle goodput."
     )
     return html.wide("Every rate", html.table(STEP_HEADS, rows) + html.note(note))

@@ -14,10 +14,11 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
+from math import inf
 
 from headrace.bench.percentiles import GapCounts
 from headrace.bench.record import Record
-from headrace.bench.slo import Slos
+from headrace.bench.slo import MET, Slos
 
 GroupKey = tuple[str, str, str]
 """Length class, tier, replica."""
@@ -36,6 +37,7 @@ class Group:
         "input_tokens",
         "interrupted",
         "left",
+        "met_but_for_lag",
         "outcomes",
         "output_tokens",
         "requests",
@@ -49,6 +51,8 @@ class Group:
         self.interrupted = 0
         self.outcomes: Counter[str] = Counter()
         """Of all that did not leave, by the name of what came of them."""
+        self.met_but_for_lag = 0
+        """Of those that missed, who did so only by leaving late."""
         self.errors: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
         """What was said of the first error of each kind."""
@@ -100,6 +104,7 @@ class Group:
         self.left += other.left
         self.interrupted += other.interrupted
         self.outcomes.update(other.outcomes)
+        self.met_but_for_lag += other.met_but_for_lag
         self.errors.update(other.errors)
         self.examples = {**other.examples, **self.examples}
         self.ttft_s.extend(other.ttft_s)
@@ -115,14 +120,19 @@ class Group:
 class Results:
     """All groups of a run, the smallest ones; each set that is asked for is put together."""
 
-    def __init__(self, records: Iterable[Record], slos: Slos) -> None:
+    def __init__(self, records: Iterable[Record], slos: Slos, late_after_s: float = inf) -> None:
+        """`late_after_s`: who left later than this is late."""
         self._groups: dict[GroupKey, Group] = {}
         for record in records:
             key = (record.length_class, record.tier, record.replica)
             group = self._groups.get(key)
             if group is None:
                 group = self._groups[key] = Group()
-            group.add(record, slos.of(record.tier).outcome(record))
+            slo = slos.of(record.tier)
+            outcome = slo.outcome(record)
+            group.add(record, outcome)
+            if outcome != MET and not record.left and record.lag_s > late_after_s:
+                group.met_but_for_lag += slo.is_met_but_for_lag(record)
 
     def all(self) -> Group:
         """Every request."""

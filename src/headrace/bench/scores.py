@@ -89,11 +89,19 @@ def summarise(records: Iterable[Record], info: RunInfo, slos: Slos) -> Summary:
         info: of the same run.
         slos: what its requests had to meet.
     """
-    results = Results(records, slos)
-    tiers = {name: scores_of(group, info) for name, group in results.by_tier().items()}
+    results = Results(records, slos, info.lag.late_after_s)
+    groups = results.by_tier()
+    tiers = {name: scores_of(group, info) for name, group in groups.items()}
     whole = scores_of(results.all(), info)
     judged = [
-        Judged(name, slos.of(name), scores.met, scores.judged, scores.failed)
+        Judged(
+            name,
+            slos.of(name),
+            scores.met,
+            scores.judged,
+            scores.failed,
+            groups.get(name, results.all()).met_but_for_lag,
+        )
         for name, scores in (tiers or {"": whole}).items()
     ]
     return Summary(

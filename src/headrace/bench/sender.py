@@ -24,6 +24,7 @@ from headrace.bench.clock import Alarm
 from headrace.bench.exchange import Exchange
 from headrace.bench.forms import Forms
 from headrace.bench.lengths import Lengths
+from headrace.bench.own_delay import Standstill
 from headrace.bench.record import Record
 from headrace.bench.requests import RequestWriter, choices_in
 from headrace.bench.settings import BenchSettings
@@ -49,6 +50,9 @@ ERROR_PAUSE_S = 0.1
 """A user who got an error comes back after this and his pause, or a closed loop would spin."""
 SWEEP_S = 0.1
 """Timeouts are looked for this often."""
+STOP_S = 0.05
+"""A timer that rings so much later shows that the process stood still. What is shorter, other work
+on a busy machine, delays what is sent as much as what is read, and is counted there."""
 _MAX_IDLE = 65_536
 _SEED_BITS = 64
 _NO_MORE = (0, None)
@@ -120,7 +124,7 @@ class Sender:
         self._thinking: list[tuple[float, int, _Ready]] = []
         self._running: dict[Exchange, None] = {}
         self.origin_s = 0.0
-        self._until_s = inf
+        self._until_s = self._sweep_due_s = inf
         self._connecting: deque[Exchange] = deque()
         self._is_stopped = False
         self._loop = asyncio.get_running_loop()
@@ -133,6 +137,8 @@ class Sender:
         self.tokens_out = 0
         self.tick_s = 0.0
         """The longest tick in which arrivals were noted; 0: each as it came. See `ticks`."""
+        self.stops: list[Standstill] = []
+        """When this process stood still."""
         if not load.users:
             self._fill()
 
@@ -149,6 +155,8 @@ class Sender:
         try:
             await self._over
         finally:
+            # The last answers may be read before a timer that is due has rung.
+            self._note_stop(time.monotonic())
             sweeper.cancel()
             ticks.close()
             self.tick_s = ticks.longest_s
@@ -357,11 +365,20 @@ class Sender:
             return
         self._over.set_result(None)
 
+    def _note_stop(self, now: float) -> None:
+        late_s = now - self._sweep_due_s
+        if late_s > STOP_S:
+            origin_s = self.origin_s
+            stop = Standstill(self._worker, self._sweep_due_s - origin_s, now - origin_s)
+            self.stops.append(stop)
+
     async def _sweep(self) -> None:
         while True:
+            self._sweep_due_s = time.monotonic() + SWEEP_S
             await asyncio.sleep(SWEEP_S)
-            self.log.look()
             now = time.monotonic()
+            self._note_stop(now)
+            self.log.look()
             self._pool.sweep(now)
             # In order of sending, and all have the same time: the first that is not over ends it.
             for exchange in tuple(islice(self._running, READY_REQUESTS)):

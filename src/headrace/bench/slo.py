@@ -13,6 +13,8 @@ MET, FAILED, TTFT, TPOT, E2E, OPEN = "met", "failed", "ttft", "tpot", "e2e", "op
 """What came of a request: every target met, no whole answer, the first target it missed, or nobody
 knows: somebody stopped the run before it had missed one."""
 OUTCOMES = (MET, FAILED, TTFT, TPOT, E2E, OPEN)
+FARTHEST = 2.0
+"""A latency of so many targets, or more, and a failure: missed is missed."""
 WHOLE = "a whole answer"
 """What is asked for where there is no target."""
 
@@ -50,6 +52,30 @@ class Slo:
         if tpot_s is not None and tpot_s > self.tpot_s:
             return TPOT
         return E2E if e2e_s > self.e2e_s else MET
+
+    def is_met_but_for_lag(self, record: Record) -> bool:
+        """Whether it missed its targets only as it left late: the generator's fault."""
+        e2e_s, ttft_s, tpot_s = record.e2e_s, record.ttft_s, record.tpot_s
+        return (
+            not record.error
+            and (e2e_s if ttft_s is None else ttft_s) - record.lag_s <= self.ttft_s
+            and (tpot_s is None or tpot_s <= self.tpot_s)
+            and e2e_s - record.lag_s <= self.e2e_s
+        )
+
+    def nearness(self, record: Record) -> float:
+        """Latency ÷ target, of the target that it came nearest to; `FARTHEST` at most."""
+        if record.error:
+            return FARTHEST
+        e2e_s, ttft_s, tpot_s = record.e2e_s, record.ttft_s, record.tpot_s
+        return min(
+            FARTHEST,
+            max(
+                (e2e_s if ttft_s is None else ttft_s) / self.ttft_s,
+                0.0 if tpot_s is None else tpot_s / self.tpot_s,
+                e2e_s / self.e2e_s,
+            ),
+        )
 
     def in_words(self) -> str:
         """`TTFT 2.00 s, TPOT 50.0 ms`; `a whole answer` where there is no target."""

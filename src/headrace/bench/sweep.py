@@ -7,9 +7,10 @@
     3. A rate is met, or not, only if the interval of the goodput share of its runs lies on one side
        of the share that is wanted, and if its runs agree. Else the rate runs again with another
        seed, at most `repeats` times; what is open then is *undecided*, and said to be.
-    4. The two rates of the answer must have held with a second seed: requests of one run wait in
-       one queue, so its interval is too narrow, and a lucky draw looks like capacity.
-
+    4. What such a search finds is a guess: it looks many times and picks. So the two rates of the
+       answer are run anew, for longer, until it is shown with `confidence` that the highest rate
+       lies between them, or how far apart they must be for that: `sweep_proof`. Where nobody asks
+       for that, they must at least have held with a second seed.
     5. Before it looks below the first rate: `ALONE_REQUESTS`, one at a time, but for those before
        the first that met its targets. If these do not meet the targets, by the rule of 3 for one
        run, no rate can, and the search is over.
@@ -29,12 +30,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from math import ceil, sqrt
 
 from headrace.bench.confidence import CONFIDENCE, least_requests
 from headrace.bench.scores import document_of
 from headrace.bench.slo import Slos
+from headrace.bench.sweep_proof import Bounds, Proof, RunRequests
 from headrace.bench.sweep_step import (
     INVALID,
     MET,
@@ -81,7 +83,9 @@ class SweepSettings:
     most_runs: int = 40
     """Of the whole sweep."""
     confidence: float = CONFIDENCE
-    """Of the intervals."""
+    """Of the answer, and of each interval."""
+    proof_s: float = 360.0
+    """Of an attempt to show a rate of the answer, at least; 0: none is made."""
     seed: int = 0
     """Of the first run; each one that follows has the next."""
 
@@ -94,6 +98,8 @@ class SweepSettings:
         for name, least in (("precision", 0.001), ("repeats", 1), ("most_runs", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name):g}; give {least:g} or more")
+        if not self.proof_s >= 0.0:
+            raise ValueError(f"proof_s is {self.proof_s:g}; give 0 or more")
         if not 0.5 <= self.confidence < 1.0:
             raise ValueError(f"confidence is {self.confidence:g}; give 0.5 or more, below 1")
 
@@ -119,6 +125,8 @@ class SweepResult:
     """A run at `highest_met_rps`."""
     alone: Step | None = None
     """Requests one at a time, at rate 0; None: there was no need to ask."""
+    bounds: Bounds | None = None
+    """What is shown; None: nobody tried."""
 
     @property
     def is_out_of_reach(self) -> bool:
@@ -141,7 +149,9 @@ class SweepResult:
         if self.highest_met_rps is None:
             parts = ["NO RATE FOUND that shows the targets met"]
         else:
-            parts = [f"{_rate(self.highest_met_rps)} is the highest rate found to meet the targets"]
+            found = "found" if self.bounds is None or self.bounds.low_rps is None else "shown"
+            rate = _rate(self.highest_met_rps)
+            parts = [f"{rate} is the highest rate {found} to meet the targets"]
         if self.undecided_rps:
             parts.append(f"undecided at {', '.join(f'{each:.4g}' for each in self.undecided_rps)}")
         if self.lowest_not_met_rps is not None:
@@ -152,6 +162,8 @@ class SweepResult:
             parts.append("above it the generator itself was late: this is its limit")
         if not self.finished:
             parts.append("the search was not finished")
+        if self.bounds is not None:
+            parts.append(self.bounds.in_words)
         return "; ".join(parts)
 
     def document(self) -> dict[str, object]:
@@ -161,6 +173,7 @@ class SweepResult:
             "headline": self.headline,
             "highest_met_rps": self.highest_met_rps,
             "lowest_not_met_rps": self.lowest_not_met_rps,
+            "bounds": None if self.bounds is None else document_of(self.bounds),
             "undecided_rps": list(self.undecided_rps),
             "limited_by_generator": self.limited_by_generator,
             "finished": self.finished,
@@ -175,8 +188,10 @@ def sweep(
     run_at_rate: RunAtRate,
     settings: SweepSettings,
     slos: Slos,
+    *,
     on_step: Callable[[Step], None] | None = None,
     run_alone: RunAlone | None = None,
+    run_requests: RunRequests | None = None,
 ) -> SweepResult:
     """Search.
 
@@ -187,9 +202,19 @@ def sweep(
         on_step: is told of each rate when it is judged.
         run_alone: makes a run without any load; without it a search downwards goes on to
             `least_rps` where nothing meets the targets.
+        run_requests: makes a run of so many requests; without it, or with `proof_s` 0, nothing is
+            said of the answer's confidence.
     """
-    search = _Search(run_at_rate, settings, slos, on_step or (lambda _: None), run_alone)
-    return search.result(finished=search.search())
+    run_requests = run_requests if settings.proof_s > 0.0 else None
+    search = _Search(
+        run_at_rate,
+        settings,
+        slos,
+        on_step=on_step or (lambda _: None),
+        run_alone=run_alone,
+        run_requests=run_requests,
+    )
+    return search.result(finished=search.search() and search.prove())
 
 
 class _Search:
@@ -200,10 +225,13 @@ class _Search:
         run_at_rate: RunAtRate,
         settings: SweepSettings,
         slos: Slos,
+        *,
         on_step: Callable[[Step], None],
         run_alone: RunAlone | None,
+        run_requests: RunRequests | None,
     ) -> None:
         self._run_at_rate, self._settings, self._slos = run_at_rate, settings, slos
+        self._run_requests, self._proof = run_requests, None
         self._on_step, self._run_alone = on_step, run_alone
         self._alone: Step | None = None
         self._trials: dict[float, list[Trial]] = {}
@@ -226,6 +254,26 @@ class _Search:
             self._try(rate)
         return True
 
+    def prove(self) -> bool:
+        """Show the answer with confidence, where that is wanted; whether nobody stopped it."""
+        found = self.result(finished=True)
+        if self._run_requests is None or found.is_out_of_reach:
+            return not self._interrupted
+        runs = self._settings.most_runs - self._runs_left
+        proof = self._proof = Proof(
+            self._run_requests,
+            self._slos,
+            attempt_s=self._settings.proof_s,
+            confidence=self._settings.confidence,
+            precision=self._settings.precision,
+            seeds=count(self._settings.seed + runs),
+            on_step=self._on_step,
+        )
+        proof.prove(found.highest_met_rps, found.lowest_not_met_rps)
+        self._steps |= proof.steps
+        self._kept |= proof.runs
+        return not proof.interrupted
+
     def _next(self) -> float | None:
         """Where to run next: an end that is missing, the gap between them, an end to confirm."""
         settings, steps = self._settings, self._in_order()
@@ -246,9 +294,11 @@ class _Search:
         return self._unconfirmed()
 
     def result(self, *, finished: bool) -> SweepResult:
-        met, steps = self._highest_met(), self._in_order()
+        shown = (None, None) if self._proof is None else self._proof.ends
+        met, steps = shown[0] or self._highest_met(), self._in_order()
         above = [step for step in steps if met is None or step.rate_rps > met]
         not_met = next((step.rate_rps for step in above if step.state == NOT_MET), None)
+        not_met = shown[1] or not_met
         undecided = tuple(
             step.rate_rps
             for step in above
@@ -265,7 +315,16 @@ class _Search:
             finished=finished and not self._interrupted,
             best=None if met is None else self._kept.get(met),
             alone=self._alone,
+            bounds=self._bounds(),
         )
+
+    def _bounds(self) -> Bounds | None:
+        if self._proof is not None:
+            return self._proof.bounds
+        out_of_reach = self._alone is not None and self._alone.state == NOT_MET
+        if self._run_requests is None or out_of_reach:
+            return None
+        return Bounds(None, None, self._settings.confidence)  # it did not come to that
 
     def _try(self, rate: float) -> None:
         """Run at this rate once, and again until it is decided or may not run again."""
@@ -317,6 +376,8 @@ class _Search:
 
     def _unconfirmed(self) -> float | None:
         """A rate of the answer that rests on one run, where there may be more."""
+        if self._run_requests is not None:
+            return None
         met, steps = self._highest_met(), self._in_order()
         not_met = next((step.rate_rps for step in steps if step.state == NOT_MET), None)
         for rate in (met, not_met):

@@ -17,6 +17,25 @@ _FRAME = Frame(640, 340, left=58, right=26, top=18, bottom=44)
 _SHORTEST_S = 1e-5
 
 
+def on_the_line(steps: Sequence[Step]) -> list[Step]:
+    """Those that a line goes through: long runs, and first looks where there are none.
+
+    A first look near the answer ends before the queue is as long as it gets: beside a long run of
+    nearly the same rate it would draw a line up and down that no engine has.
+    """
+    long = [step.rate_rps for step in steps if step.chance is not None]
+    if not long:
+        return list(steps)
+    overloaded = any(step.is_shown and step.state == NOT_MET for step in steps)
+    return [
+        step
+        for step in steps
+        if step.chance is not None
+        or step.rate_rps < min(long)
+        or (step.rate_rps > max(long) and step.state == NOT_MET and not overloaded)
+    ]
+
+
 def throughput_latency(
     steps: Sequence[Step], times: Callable[[Scores], Distribution], targets_s: Sequence[float]
 ) -> str:
@@ -39,16 +58,16 @@ def throughput_latency(
             level = y.place(at_s)
             parts.append(svg.line((_FRAME.x_from, level), (_FRAME.x_to, level), "target"))
     for name, kind in (("p50", "c0"), ("p95", "c1"), ("p99", "c3")):
-        # In order of rates: beyond saturation the curve may bend back.
-        points = [
-            (
+
+        def place(step: Step, name: str = name) -> Point:
+            return (
                 x.place(step.scores.output_tokens_per_s),
                 y.place(max(getattr(times(step.scores), name), _SHORTEST_S)),
             )
-            for step in shown
-        ]
-        inner = [svg.curve(points, "line")]
-        inner += [_dot(at, step, times) for at, step in zip(points, shown, strict=True)]
+
+        # In order of rates: beyond saturation the curve may bend back.
+        inner = [svg.curve([place(step) for step in on_the_line(shown)], "line")]
+        inner += [_dot(place(step), step, times) for step in shown]
         parts.append(svg.group(inner, name=name, kind=f"series {kind}", tip=name))
     return svg.drawing(_FRAME, "Latency against throughput", parts)
 
@@ -82,7 +101,9 @@ def goodput_curve(steps: Sequence[Step], highest_met_rps: float | None) -> str:
         (x.place(rate), y.place(step.scores.goodput_rps))
         for rate, step in zip(offered, steps, strict=True)
     ]
-    line = svg.curve(sorted(points), "line")
+    drawn = {step.rate_rps for step in on_the_line(steps)}
+    at_line = [at for at, step in zip(points, steps, strict=True) if step.rate_rps in drawn]
+    line = svg.curve(sorted(at_line), "line")
     parts.append(svg.group([line], name="goodput", kind="series c0", tip="goodput"))
     parts += [_state_dot(at, step) for at, step in zip(points, steps, strict=True)]
     return svg.drawing(_FRAME, "Goodput against the rate", parts)

@@ -107,6 +107,14 @@ class Step:
     """Why it is so, in words."""
     goodput_share: float
     goodput_interval: Interval
+    chance: float | None = None
+    """That this judgement is wrong, at most; None: it is one of the search, which claims nothing of
+    its answer. See `sweep_proof`."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Decided as a part of the answer."""
+        return self.chance is not None and self.state in {MET, NOT_MET}
 
     @property
     def scores(self) -> Scores:
@@ -131,7 +139,7 @@ def step_of(rate_rps: float, trials: Sequence[Trial], slos: Slos, confidence: fl
     counts = _counts(valid or trials)
     state, reason = _judge(valid, counts, slos, confidence)
     if not valid:
-        state, reason = INVALID, trials[-1].summary.run.invalid_reason
+        state, reason = INVALID, trials[-1].summary.verdict.headline.removeprefix("INVALID RUN: ")
     every = [count for tier in counts.values() for count in tier]
     judged = sum(count.judged for count in every)
     return Step(

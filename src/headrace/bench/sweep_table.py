@@ -33,6 +33,10 @@ STEP_HEADS = (
 _DISPENSABLE = (8, 10, 6, 5, 2)
 """Columns that a narrow terminal leaves out, this first."""
 _STYLES = {MET: "green", NOT_MET: "red", UNDECIDED: "yellow", INVALID: "magenta"}
+SHOWN = (
+    "shown: with the confidence of the answer, by longer runs; what is not is a first look, whose "
+    "runs may be too short for the queue"
+)
 INTERVAL = (
     "between: the 95 % interval of the goodput share, of as many requests as would tell as much "
     "if each were drawn alone"
@@ -51,7 +55,9 @@ def step_line(step: Step) -> str:
         met = f"{step.scores.met:,} of {step.scores.judged:,} met"
         found = f"not met ({step.reason})" if step.state == NOT_MET else f"{met}, not out of reach"
         return f"one request at a time: {found}{_latency(step.scores)}"
-    return f"{step.rate_rps:.4g} requests/s: {step.state} ({step.reason})"
+    chance = step.chance or 0.0
+    shown = f", shown with a chance of {chance * 100:.2g} % to be wrong" if step.is_shown else ""
+    return f"{step.rate_rps:.4g} requests/s: {step.state}{shown} ({step.reason})"
 
 
 def _latency(scores: Scores) -> str:
@@ -74,7 +80,7 @@ def step_cells(step: Step) -> tuple[str, ...]:
     ttft, tpot = scores.ttft_s, scores.tpot_s
     return (
         f"{step.rate_rps:.4g}",
-        step.state,
+        f"{step.state}, shown" if step.is_shown else step.state,
         f"{len(step.trials)}",
         percent(step.goodput_share),
         f"{interval.low * 100:.1f}–{interval.high * 100:.1f} %",
@@ -88,7 +94,8 @@ def step_cells(step: Step) -> tuple[str, ...]:
 def _parts(result: SweepResult, width: int) -> Iterator[RenderableType]:
     yield Text(result.headline, "bold green" if result.exit_code == 0 else "bold red")
     yield _table(result, width)
-    yield note(f"{SHORT}. {GOODPUT.capitalize()}. {DUE.capitalize()}. {INTERVAL.capitalize()}.")
+    said = (SHORT, GOODPUT, DUE, INTERVAL, SHOWN)
+    yield note(" ".join(f"{each[0].upper()}{each[1:]}." for each in said))
     for line in lines_of(result):
         yield Padding(Text(line), (0, 0, 0, 2))
 

@@ -17,6 +17,8 @@ from headrace.core.durations import in_words
 MET_CODE, NOT_MET_CODE = 0, 1
 WORDS = "words"
 """How prompts are sized where nothing else tells."""
+STOPPED_S = 0.1
+"""A standstill of the generator's process worth a line."""
 OFF_SHARE = 0.05
 """Prompts or answers that are off the plan by more than this are another load."""
 
@@ -30,6 +32,13 @@ class Judged:
     met: int
     judged: int
     failed: int
+    met_but_for_lag: int = 0
+    """Of those that missed, who did so only by leaving late."""
+
+    @property
+    def is_met_but_for_lag(self) -> bool:
+        """Enough would have met every target, had the generator been on time."""
+        return self.met + self.met_but_for_lag >= self.slo.share * self.judged
 
     @property
     def is_met(self) -> bool:
@@ -85,22 +94,31 @@ def verdict_of(tiers: Sequence[Judged], info: RunInfo) -> Verdict:
     """Judge a run by its tiers; there is one at least."""
     met = all(tier.is_met for tier in tiers)
     lines = [tier.in_words() for tier in tiers]
-    if not info.valid:
-        headline = f"INVALID RUN: {info.invalid_reason or 'the generator was at fault'}"
+    reason = "" if info.valid else info.invalid_reason or "the generator was at fault"
+    own = sum(tier.met_but_for_lag for tier in tiers)
+    if own and not met and not reason and all(tier.is_met_but_for_lag for tier in tiers):
+        reason = f"the generator was late: {own:,} requests missed their targets by that alone"
+    if reason:
+        headline = f"INVALID RUN: {reason}"
     else:
         worst = min(tiers, key=lambda tier: tier.margin)
         headline = f"{'MET' if met else 'NOT MET'}: {worst.in_words()}"
         lines.remove(worst.in_words())
     if info.interrupted:
         headline += " (interrupted: what still ran counts only if it had missed a target)"
-    few = [doubt for tier in tiers if (doubt := tier.doubt())] if info.valid else []
-    return Verdict(met, info.valid, headline, (*lines, *few, *_doubts(info)))
+    few = [] if reason else [doubt for tier in tiers if (doubt := tier.doubt())]
+    return Verdict(met, not reason, headline, (*lines, *few, *_doubts(info, valid=not reason)))
 
 
-def _doubts(info: RunInfo) -> list[str]:
+def _doubts(info: RunInfo, *, valid: bool) -> list[str]:
     """What a reader of the figures must know."""
     lag, doubts = info.lag, list[str]()
-    if not info.valid and lag.late_share > 0:
+    if lag.stopped_s > STOPPED_S:
+        doubts.append(
+            f"the generator stood still for {in_words(lag.stopped_s)} or more: what came meanwhile "
+            "was read late"
+        )
+    if not valid and lag.late_share > 0:
         doubts.append(
             f"the generator sent {_percent(lag.late_share)} of its requests more than "
             f"{in_words(lag.late_after_s)} late (p99 {in_words(lag.p99_s)}, "

@@ -27,6 +27,7 @@ import uvloop
 
 from headrace.bench.lengths import Lengths
 from headrace.bench.memory import let_go
+from headrace.bench.own_delay import Standstill
 from headrace.bench.sender import Sender
 from headrace.bench.target import Target
 from headrace.traffic.load import Load
@@ -63,6 +64,7 @@ class Ended:
     tick_s: float
     """See `Sender`."""
     lengths: Lengths
+    stops: list[Standstill]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +157,4 @@ async def _run(job: Job, line: Connection) -> None:
         del records[-RECORDS_AT_ONCE:]
         if len(records) % TRIMMED_EACH < RECORDS_AT_ONCE:
             let_go()
-    line.send(Ended(cpu_s, sender.tick_s, sender.lengths))
+    line.send(Ended(cpu_s, sender.tick_s, sender.lengths, sender.stops))

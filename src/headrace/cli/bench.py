@@ -136,7 +136,8 @@ def _add_endpoint(bench: Parser) -> None:
         "--max-lag",
         default="10ms",
         metavar="S",
-        help="the run is invalid if 1%% of requests leave later than this (10ms)",
+        help="the run is invalid if over 1%% of requests are delayed by the generator for longer, "
+        "and that puts a percentile up by more (10ms)",
     )
 
 
@@ -169,6 +170,13 @@ def _add_outcome(bench: Parser) -> None:
         default=3,
         metavar="N",
         help="--sweep: runs with other seeds until a rate is called undecided (3)",
+    )
+    add(
+        "--proof",
+        default="6m",
+        metavar="S",
+        help="--sweep: how long a rate of the answer is tried at, of five at most, to show with "
+        "95%% confidence between which two the highest lies; 0: a first look, nothing shown (6m)",
     )
     add("--json", action="store_true", help="the figures as JSON instead of tables")
     add("--raw", type=Path, metavar="FILE.jsonl", help="write every request, a line each")

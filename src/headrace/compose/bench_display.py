@@ -1,6 +1,6 @@
 """How a run of `headrace bench` goes, while it goes: a few moving lines, or one line now and then.
 
-12 s  sent 240 · running 18 · done 221 · failed 1
+12 s  failed 1 · sent 240 · running 18 · done 221
 last 5 s: TTFT p50 61.0 ms p95 90.3 ms · TPOT p50 10.1 ms
           in 5,120 tok/s · out 2,540 tok/s · generator lag at most 0.4 ms
 """
@@ -60,7 +60,8 @@ class BenchDisplay:
         sent = f"{progress.sent:,}" + (f" of {self._planned:,}" if self._planned else "")
         counts = f"sent {sent} · running {progress.running:,} · done {progress.done:,}"
         counts += f" · left {progress.left:,}" if progress.left else ""
-        counts += f" · failed {progress.failed:,}"
+        # A narrow terminal cuts a line off at its end, and of all counts this one must be seen.
+        counts = f"failed {progress.failed:,} · {counts}" if progress.failed else counts
         flow = f"in {tokens_in:,.0f} tok/s · out {tokens_out:,.0f} tok/s"
         moments = [moment.progress for moment in self._recent]
         ttft_s = sorted(value for each in moments for value in each.ttft_s)

@@ -64,6 +64,7 @@ class BenchOptions:
     sweep: bool = False
     precision: float = 0.05
     repeats: int = 3
+    proof: str = "6m"
     json: bool = False
     raw: Path | None = None
     report: Path | None = None
@@ -188,6 +189,15 @@ def duration_of(options: BenchOptions) -> float:
     return _duration_or_none(options) or DEFAULT_DURATION_S
 
 
+def proof_s_of(options: BenchOptions) -> float:
+    """How long a rate of a sweep's answer is tried at to show it; 0: not at all.
+
+    Raises:
+        BenchError: the flag is no duration.
+    """
+    return _duration("--proof", options.proof, least_s=0.0)
+
+
 def extras_of(options: BenchOptions) -> Extras:
     """Who leaves, which tiers, which shared prefix.
 
@@ -218,6 +228,7 @@ def refuse_what_would_do_nothing(options: BenchOptions) -> None:
         ("arrivals", has_rate or not (has_trace or options.users), "--rate or --rates"),
         ("precision", options.sweep, "--sweep"),
         ("repeats", options.sweep, "--sweep"),
+        ("proof", options.sweep, "--sweep"),
         ("lengths", not has_trace, "--rate, --rates or --users: a trace has lengths of its own"),
     ):
         if not can_be_used and getattr(options, name) != getattr(usual, name):

@@ -20,6 +20,7 @@ from headrace.compose.bench_input import (
     duration_of,
     load_alone,
     load_at,
+    proof_s_of,
     refuse_what_would_do_nothing,
 )
 from headrace.compose.terminal import Terminal
@@ -49,6 +50,7 @@ def check_sweep(options: BenchOptions) -> SweepSettings:
             start_rps=options.rate or FIRST_RPS,
             precision=options.precision,
             repeats=options.repeats,
+            proof_s=proof_s_of(options),
             seed=options.seed,
         )
     except ValueError as error:
@@ -70,6 +72,9 @@ def run_sweep(
         slos,
         on_step=lambda step: terminal.status(step_line(step)),
         run_alone=lambda requests, seed: play(load_alone(options, requests, seed)),
+        run_requests=lambda rate, seed, requests: play(
+            load_of_proof(options, rate, seed, requests)
+        ),
     )
     # First, for a file that cannot be written must not cost the figures; nor may a reader who went
     # away, as in `| head`, cost the file.
@@ -93,6 +98,16 @@ def load_of_step(options: BenchOptions, slos: Slos, rate: float, seed: int) -> L
     """
     requests = options.requests or max(round(rate * duration_of(options)), requests_per_run(slos))
     return load_at(replace(options, requests=requests), rate, seed, inf)
+
+
+def load_of_proof(options: BenchOptions, rate: float, seed: int, requests: int) -> Load:
+    """One run of an attempt to show the answer; --requests is the most that any run has.
+
+    Raises:
+        BenchError: a flag cannot be used.
+    """
+    most = min(requests, options.requests or requests)
+    return load_at(replace(options, requests=most), rate, seed, inf)
 
 
 def _write_page(path: Path, result: SweepResult, options: BenchOptions, target: Target) -> None:

@@ -1,10 +1,19 @@
 """Intervals are Wilson's, and narrower only where requests are independent."""
 
 import random
+from array import array
 
 import pytest
 
-from headrace.bench.confidence import design_effect, least_requests, wilson
+from headrace.bench.confidence import (
+    Interval,
+    Series,
+    design_effect,
+    effect_of,
+    interval_of,
+    least_requests,
+    wilson,
+)
 
 
 def test_known_intervals():
@@ -53,3 +62,46 @@ def test_requests_that_fail_together_tell_less():
 @pytest.mark.parametrize("met", [[], [True] * 500, [False] * 500, [True, False] * 10])
 def test_where_nothing_can_be_said_it_is_one(met):
     assert design_effect(met) == 1.0
+
+
+def series(met: list[bool], near: list[float]) -> Series:
+    return Series(array("b", met), array("f", near))
+
+
+def test_a_queue_that_did_not_miss_yet_still_shows_that_its_requests_hang_together():
+    rng = random.Random(3)
+    apart = [0.3 + 0.3 * rng.random() for _ in range(2000)]
+    together = [0.3 + 0.5 * (place // 200 % 2) for place in range(2000)]
+    all_met = [True] * 2000
+    assert effect_of([series(all_met, apart)]) < 2.0
+    assert effect_of([series(all_met, together)]) > 50.0
+    interval, alone = interval_of([series(all_met, together)])
+    assert alone < 40.0
+    assert interval.low < 0.95
+
+
+def test_swings_far_from_the_targets_are_no_queue():
+    slower_at_times = [0.02 + 0.02 * (place // 200 % 2) for place in range(2000)]
+    assert effect_of([series([True] * 2000, slower_at_times)]) == 1.0
+
+
+def test_a_trend_that_would_reach_the_targets_tells_little():
+    rising = [0.1 + 0.2 * place / 2000 for place in range(2000)]
+    assert effect_of([series([True] * 2000, rising)]) > 100.0
+
+
+def test_parts_that_are_shorter_than_a_queue_remembers_count_for_less():
+    slow = [place // 1000 % 2 == 0 for place in range(4000)]  # five parts of 200 are alike
+    alternating = [place // 200 % 2 == 0 for place in range(4000)]
+    assert design_effect(alternating) == pytest.approx(200 * 20 / 19)
+    assert design_effect(slow) > 2 * design_effect(alternating)
+
+
+def test_students_quantile_is_wider_than_the_normal_one():
+    drawn = random.Random(4)
+    met = [drawn.random() < 0.9 for _ in range(400)]
+    near = wilson(sum(met), 400)
+    wider, _ = interval_of([series(met, [0.0] * 400)])
+    assert wider.low < near.low
+    assert wider.high > near.high
+    assert interval_of([]) == (Interval(0.0, 1.0), 0.0)

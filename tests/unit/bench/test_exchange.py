@@ -80,3 +80,24 @@ def test_sizes_in_capitals_pass_once_they_were_seen():
 def test_an_answer_over_its_limit_does_not_pass():
     exchange = begun(USUAL, max_answer_bytes=4 * len(USUAL))
     assert [exchange.passes(chunk(event("mills"))) for _ in range(5)] == [True] * 4 + [False]
+
+
+def with_its_end(*end: bytes) -> Exchange:
+    """A stream of two tokens whose body ends as it should behind these events."""
+    exchange = begun(USUAL)
+    read(exchange, chunk(event("mill")))
+    for each in map(chunk, end):
+        exchange.answer_chunk(each, each.index(b"\r\n") + 2)
+    exchange.answer_complete(framed=True)
+    return exchange
+
+
+def test_a_body_that_ends_well_is_no_whole_answer_unless_an_event_says_so():
+    finished = b'data: {"choices":[{"delta":{},"finish_reason":"length"}]}\n\n'
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+    running = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+    for end in ([finished], [usage], [b"data: [DONE]\n\n"], [finished, usage]):
+        assert with_its_end(*end).record.error == ""
+    for end in ([], [running]):
+        cut = with_its_end(*end).record
+        assert (cut.error, cut.error_detail) == ("cut", "no finish_reason, usage or [DONE] came")

@@ -26,7 +26,7 @@ def play(load: Load) -> Run:
     if load.users == 1:
         run = ENGINE.run_alone(load.requests, load.seed)
         return Run(run.records, run.info)
-    run = ENGINE.run(load.peak_rps, load.seed)
+    run = replace(ENGINE, requests=load.requests).run(load.peak_rps, load.seed)
     return Run(run.records, run.info)
 
 

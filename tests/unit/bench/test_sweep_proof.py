@@ -1,0 +1,188 @@
+"""The interval that a sweep states holds the rate that is known; what it cannot show it says."""
+
+import json
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from benchmarks.sweep_coverage import one_sweep, study
+from benchmarks.virtual_servers import SERVERS, Batching, Queue, Run, exponential
+from headrace.bench.slo import Slo, Slos
+from headrace.bench.sweep import SweepSettings, sweep
+from headrace.bench.sweep_plots import on_the_line
+from headrace.bench.sweep_proof import RESOLUTION, RUNS, SPENT, Bounds, Proof
+from headrace.bench.sweep_step import INVALID, MET, NOT_MET, UNDECIDED, Step
+from headrace.bench.sweep_table import step_cells, step_line
+
+SLOS = Slos(Slo(ttft_s=1.0, share=0.95))
+QUEUES = [each for each in SERVERS if isinstance(each, Queue)]
+MD1, DETERMINISTIC = (each for each in QUEUES if each.name[:3] in {"M/D", "D/D"})
+MD1_RPS = 8.378
+"""Computed by `truth_rps`."""
+
+
+def proof_of(server: Queue, attempt_s: float = 360.0, **given) -> Proof:
+    return Proof(
+        server.run,
+        given.get("slos", server.slos),
+        attempt_s=attempt_s,
+        confidence=0.95,
+        precision=0.05,
+        seeds=given.get("seeds", count(1)),
+        on_step=given.get("on_step", lambda _: None),
+    )
+
+
+def test_the_interval_holds_the_true_rate_where_the_search_alone_does_not():
+    shown, searched = study(MD1, MD1_RPS, sweeps=12, proof_s=360.0)
+    assert shown.held >= 11
+    assert searched.held <= 9
+    assert all(low > 0.0 for low in shown.lows)
+    assert sorted(shown.highs)[6] < 1.25
+
+
+def test_a_server_without_randomness_is_found_nearly_exactly():
+    result, _ = one_sweep(DETERMINISTIC, 5, 360.0)
+    capacity_rps = 1 / DETERMINISTIC.service_s
+    assert result.bounds is not None
+    low, high = result.bounds.low_rps, result.bounds.high_rps
+    assert low is not None
+    assert high is not None
+    assert low <= capacity_rps <= high
+    assert high / low < 1.06
+
+
+def test_the_engine_model_is_bracketed():
+    server = SERVERS[6]
+    assert isinstance(server, Batching)
+    result, _ = one_sweep(server, 2, 120.0)
+    assert result.bounds is not None
+    low, high = result.bounds.low_rps, result.bounds.high_rps
+    assert (low or 0.0) <= 6.13 <= (high or 99.0)
+
+
+def test_the_chances_of_all_attempts_add_up_to_what_is_stated():
+    assert sum(SPENT) == pytest.approx(1.0)
+    steps: list[Step] = []
+    # Short attempts before a queue show nothing, so all of them are made.
+    proof_of(MD1, 5.0, on_step=steps.append).prove(8.4, 8.5)
+    assert len(steps) == len(SPENT)
+    assert sum(step.chance or 0.0 for step in steps) <= 0.05
+    assert len({step.rate_rps for step in steps}) == len(steps)
+
+
+def test_what_is_not_shown_is_no_bound_and_said_to_be_none():
+    proof = proof_of(MD1, 5.0)
+    proof.prove(8.3, None)
+    assert proof.bounds == Bounds(None, None, 0.95) or proof.bounds.high_rps is None
+    assert Bounds(None, None, 0.95).in_words == "nothing of this is shown with confidence"
+    assert Bounds(2.0, None, 0.95).in_words == "with 95 % confidence the highest rate is 2 or more"
+    assert Bounds(None, 3.0, 0.9).in_words == "with 90 % confidence the highest rate is below 3"
+
+
+def test_ends_are_stated_to_what_a_run_can_tell():
+    proof = proof_of(DETERMINISTIC)
+    proof.prove(9.0, 10.5)
+    low, high = proof.ends
+    assert low is not None
+    assert proof.bounds.low_rps == pytest.approx(low * (1 - RESOLUTION), rel=1e-3)
+    assert high is not None
+    assert proof.bounds.high_rps == pytest.approx(high * (1 + RESOLUTION), rel=1e-3)
+
+
+def test_a_rate_that_the_search_met_by_luck_becomes_the_upper_end():
+    proof = proof_of(MD1)
+    proof.prove(11.0, None)
+    low, high = proof.ends
+    assert high is not None
+    assert high <= 10.0
+    assert low is None or low < 8.4
+
+
+def test_runs_that_the_generator_spoilt_are_made_again_and_show_nothing():
+    runs: list[int] = []
+
+    def late(rate: float, seed: int, requests: int) -> Run:
+        runs.append(seed)
+        made = DETERMINISTIC.run(rate, seed, requests)
+        return Run(made.records, replace(made.info, valid=len(runs) == 1, invalid_reason="late"))
+
+    proof = proof_of(DETERMINISTIC)
+    proof._run_requests = late
+    steps: list[Step] = []
+    proof._on_step = steps.append
+    proof.prove(5.0, None)
+    assert steps[0].state in {MET, UNDECIDED, INVALID}
+    assert len(runs) <= 2 * RUNS * len(SPENT)
+    assert runs == list(range(1, len(runs) + 1))
+
+
+def test_who_stops_it_ends_it():
+    def stopped(rate: float, seed: int, requests: int) -> Run:
+        made = DETERMINISTIC.run(rate, seed, requests)
+        return Run(made.records, replace(made.info, interrupted=True))
+
+    result = sweep(
+        DETERMINISTIC.run, SweepSettings(start_rps=8.0), DETERMINISTIC.slos, run_requests=stopped
+    )
+    assert not result.finished
+    assert result.bounds == Bounds(None, None, 0.95)
+
+
+def test_a_search_that_ended_before_the_proof_says_that_nothing_is_shown():
+    settings = SweepSettings(start_rps=8.0, most_runs=1)
+    result = sweep(DETERMINISTIC.run, settings, DETERMINISTIC.slos, run_requests=DETERMINISTIC.run)
+    assert result.bounds == Bounds(None, None, 0.95)
+    assert result.headline.endswith("nothing of this is shown with confidence")
+
+
+def test_without_a_proof_nothing_is_stated():
+    result, _ = one_sweep(DETERMINISTIC, 1, 0.0)
+    assert result.bounds is None
+    assert "confidence" not in result.headline
+    assert json.loads(json.dumps(result.document()))["bounds"] is None
+
+
+def test_the_answer_is_what_is_shown_and_rows_say_so():
+    result, _ = one_sweep(DETERMINISTIC, 1, 360.0)
+    assert result.bounds is not None
+    assert result.headline.endswith(result.bounds.in_words)
+    answer = next(step for step in result.steps if step.rate_rps == result.highest_met_rps)
+    assert answer.is_shown
+    assert step_cells(answer)[1] == "met, shown"
+    assert ": met, shown with a chance of " in step_line(answer)
+    looks = [step for step in result.steps if not step.is_shown]
+    assert looks
+    assert all(step_cells(step)[1] in {MET, NOT_MET, UNDECIDED} for step in looks)
+    assert result.best is not None
+
+
+def test_every_tier_must_be_shown_and_one_that_misses_is_enough():
+    server = Queue("two tiers", SLOS, 0.05, gaps=exponential)
+
+    def run(rate: float, seed: int, requests: int) -> Run:
+        made = server.run(rate, seed, requests)
+        for record in made.records[::2]:
+            record.tier = "gold"
+        return made
+
+    slos = Slos(Slo(ttft_s=5.0, share=0.9), {"gold": Slo(ttft_s=0.021, share=0.9)})
+    proof = proof_of(server, slos=slos)
+    proof._run_requests = run
+    proof.prove(1.0, 10.0)  # at 10/s half of the requests wait, and gold must not
+    assert proof.steps[10.0].state == NOT_MET
+    assert "gold: " in proof.steps[10.0].reason
+
+
+def test_a_line_in_a_plot_does_not_jump_between_long_runs_and_first_looks():
+    result, _ = one_sweep(MD1, 3, 360.0)
+    long = {step.rate_rps for step in result.steps if step.chance is not None}
+    drawn = on_the_line(result.steps)
+    assert long <= {step.rate_rps for step in drawn}
+    assert len(drawn) < len(result.steps)
+    for step in drawn:
+        beside = min(long) < step.rate_rps < max(long)
+        assert step.rate_rps in long or not beside
+    alone, _ = one_sweep(MD1, 3, 0.0)
+    assert on_the_line(alone.steps) == list(alone.steps)
