@@ -31,18 +31,59 @@ from tests.real_tools import unavailable
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1800)]
 
 WITHIN = 0.03
-UNUSUAL = MeasuredProfile(
-    "unusual",
-    0.017,
-    1.3e-4,
-    2.5e-8,
-    9e-4,
-    4e-8,
-    prefill_step_tokens=1024,
-    kv_capacity_tokens=120_000,
-    max_sequences=48,
-)
+HIDDEN = {
+    each.name: each
+    for each in (
+        MeasuredProfile(
+            "unusual",
+            0.017,
+            1.3e-4,
+            2.5e-8,
+            9e-4,
+            4e-8,
+            prefill_step_tokens=1024,
+            kv_capacity_tokens=120_000,
+            max_sequences=48,
+        ),
+        MeasuredProfile(
+            "four sequences",
+            0.006,
+            3e-4,
+            2e-8,
+            3e-3,
+            2e-7,
+            prefill_step_tokens=512,
+            kv_capacity_tokens=16_384,
+            max_sequences=4,
+            max_context_tokens=4096,
+        ),
+        MeasuredProfile(
+            "steps of 1,000 tokens",
+            0.021,
+            1.1e-4,
+            6e-9,
+            4e-4,
+            9e-8,
+            prefill_step_tokens=1000,
+            kv_capacity_tokens=200_000,
+            max_sequences=128,
+        ),
+        MeasuredProfile(
+            "as a CPU",
+            0.05,
+            4e-3,
+            3e-6,
+            0.02,
+            4e-6,
+            prefill_step_tokens=256,
+            kv_capacity_tokens=8192,
+            max_sequences=8,
+            max_context_tokens=2048,
+        ),
+    )
+}
 """No GPU has these."""
+SHIPPED = ("h100-llama-3.1-8b", "h100-qwen3-30b-a3b", "l4-qwen3-32b-tp4")
 SLOTS, CONTEXT_TOKENS = 2, 512
 """What a CPU prefills in seconds."""
 LIVE_BUDGET_S = 180
@@ -56,12 +97,12 @@ def headrace(*arguments: str) -> subprocess.CompletedProcess[str]:
     return ran
 
 
-@pytest.mark.parametrize("hidden", ["h100-llama-3.1-8b", "unusual"])
+@pytest.mark.parametrize("hidden", [*SHIPPED, *HIDDEN])
 def test_hidden_coefficients_over_real_time(hidden: str, tmp_path: Path):
     source = hidden
-    if hidden == "unusual":
-        source = str(tmp_path / "unusual.yaml")
-        save(Path(source), UNUSUAL)
+    if hidden in HIDDEN:
+        source = str(tmp_path / "hidden.yaml")
+        save(Path(source), HIDDEN[hidden])
     latency = engine_of(source).latency
     line = command("engine", "--profile", source, "--port", "0")
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as engine:

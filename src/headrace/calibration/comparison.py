@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from headrace.engine_model.calibration import DecodePoint, PrefillPoint
+from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint
 from headrace.engine_model.measured import MeasuredProfile
 
 

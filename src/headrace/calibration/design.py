@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from headrace.core.latency import LatencyProfile
 
 SHORTEST_TOKENS = 48
-ANSWER_TOKENS = 4
+ANSWER_TOKENS = 2
 """Of a prompt's experiment: the first may be a piece of a character and not show."""
 FEWEST_STEPS, MOST_STEPS = 12, 64
 CHEAP_S, CHEAP_SHARE, MOST_REPEATS = 0.15, 0.01, 3
@@ -22,11 +23,17 @@ HARDLY_MORE = 1.1
 """Times the cost of the shortest prompts, which a round takes in any case."""
 WINDOW_S, WINDOW_SHARE = 1.5, 0.06
 """Streams are watched for so long or for so much of a round, within the steps above."""
-_MOST_LENGTHS = 9
+_MOST_LENGTHS, _FEWEST_LENGTHS = 9, 5
+_COMPACT_SHARE = 0.3
+"""Of a round: where the shortest prompts alone take more, there are fewer of them, and of
+batches."""
+_OVER = 1.25
+"""Times its time, what a round may take before it is made compact."""
 _SHORT_ROUND_S = 6.0
 """Below it there is time for three batches, not four."""
-_KV_SHARE = 0.8
-"""Of the KV cache, at most this much is filled: no preemption, no eviction."""
+_KV_SHARE, _MOST_KV_SHARE = 0.8, 0.9
+"""Of the KV cache, so much is aimed at and at most so much is filled: no preemption, no eviction.
+"""
 _DEEP_SHARES = (0.3, 0.22, 0.16, 0.12, 0.08)
 """Of a round, at most so much goes to filling the contexts of one experiment; the first that
 fits."""
@@ -60,24 +67,43 @@ class Limits:
     batch: int
     kv_tokens: int | None = None
 
-    def context_tokens(self, batch: int) -> int:
-        """The longest context of each of so many streams."""
-        if self.kv_tokens is None:
-            return self.prompt_tokens
-        share = int(_KV_SHARE * self.kv_tokens / batch) - MOST_STEPS
-        return max(SHORTEST_TOKENS, min(self.prompt_tokens, share))
+    def context_tokens(self, batch: int, steps: int = MOST_STEPS) -> int:
+        """The longest context of each of so many streams that are watched for so long."""
+        # Behind the longest prompt there is room for an answer of the usual length.
+        longest = self.prompt_tokens - max(steps - MOST_STEPS, 0)
+        if self.kv_tokens is not None:
+            longest = min(longest, int(_KV_SHARE * self.kv_tokens / batch) - steps)
+        return max(SHORTEST_TOKENS, longest)
+
+    def holds(self, batch: int, context_tokens: int, steps: int) -> bool:
+        """Whether so many streams can run so long with none of them preempted."""
+        kv_tokens = inf if self.kv_tokens is None else self.kv_tokens
+        return batch * (context_tokens + steps) <= _MOST_KV_SHARE * kv_tokens
 
 
 def design(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:
     """One round, as long prompts as fit in `round_s` by what is known of the engine's pace.
 
-    Half of it is for streams; what these leave is for prompts.
+    Half of it is for streams; what these leave is for prompts. A round that does not fit has fewer
+    lengths and batches: what its repetitions do not show, a closer look afterwards does.
     """
-    streams = _streams(limits, pace, round_s)
+    shortest = _prompts(4 * SHORTEST_TOKENS, compact=False)
+    if cost_s(shortest, pace) <= _COMPACT_SHARE * round_s:
+        usual = _design(limits, pace, round_s, compact=False)
+        if cost_s(usual, pace) <= _OVER * round_s:
+            return usual
+    return _design(limits, pace, round_s, compact=True)
+
+
+def _design(
+    limits: Limits, pace: LatencyProfile, round_s: float, *, compact: bool
+) -> tuple[Experiment, ...]:
+    streams = _streams(limits, pace, round_s, compact=compact)
     left_s = round_s - min(cost_s(streams, pace), 0.5 * round_s)
 
     def prompts(longest: int) -> list[Experiment]:
-        return [each for each in _prompts(longest) for _ in range(repeats(each, pace, round_s))]
+        prompts = _prompts(longest, compact=compact)
+        return [each for each in prompts for _ in range(repeats(each, pace, round_s))]
 
     shortest = 4 * SHORTEST_TOKENS
     # Where steps cost so much that even the shortest do not fit, shorter ones save nothing.
@@ -95,7 +121,7 @@ def few(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experimen
         longest = longest * 3 // 4
     limits = replace(limits, prompt_tokens=longest)
     middle = max(SHORTEST_TOKENS, longest // 8)
-    streams = _streams(limits, pace, round_s)
+    streams = _streams(limits, pace, round_s, compact=False)
     ends = [each for each in streams if each.batch in {1, limits.batch}]
     some = (ends[0], ends[1], *ends[-2:])
     return (
@@ -137,32 +163,38 @@ def _cost_s(experiment: Experiment, pace: LatencyProfile) -> float:
     return batch * pace.prefill_s(context) + 1.2 * experiment.steps * step_s
 
 
-def _prompts(longest: int) -> list[PromptExperiment]:
-    count = _MOST_LENGTHS
+def _prompts(longest: int, *, compact: bool) -> list[PromptExperiment]:
+    count = _FEWEST_LENGTHS if compact else _MOST_LENGTHS
     factor = max((longest / SHORTEST_TOKENS) ** (1 / (count - 1)), 1.0)
     lengths = dict.fromkeys(round(SHORTEST_TOKENS * factor**k) for k in range(count))
     prompts = [PromptExperiment(tokens) for tokens in lengths]
-    for share, more in ((0.75, (0.04, 0.2)), (0.4, (0.25,)), (0.15, (0.02,))):
+    extended = ((0.6, (0.35,)), (0.2, (0.1,)))
+    if not compact:
+        extended = ((0.75, (0.04, 0.2)), (0.4, (0.25,)), (0.15, (0.02,)))
+    for share, more in extended:
         extensions = tuple(max(16, int(longest * each)) for each in more)
         prompts.append(PromptExperiment(int(longest * share), extensions))
     return prompts
 
 
-def _streams(limits: Limits, pace: LatencyProfile, round_s: float) -> list[StreamsExperiment]:
+def _streams(
+    limits: Limits, pace: LatencyProfile, round_s: float, *, compact: bool
+) -> list[StreamsExperiment]:
     """Contexts as deep as half of a round allows."""
     streams: list[StreamsExperiment] = []
     for share in _DEEP_SHARES:
-        streams = _streams_of(limits, pace, round_s, share * round_s)
+        streams = _streams_of(limits, pace, round_s, share * round_s, compact=compact)
         if cost_s(streams, pace) <= 0.5 * round_s:
             break
     return streams
 
 
 def _streams_of(
-    limits: Limits, pace: LatencyProfile, round_s: float, deep_s: float
+    limits: Limits, pace: LatencyProfile, round_s: float, deep_s: float, *, compact: bool
 ) -> list[StreamsExperiment]:
     streams: list[StreamsExperiment] = []
-    several = batches(limits.batch, 4 if round_s > _SHORT_ROUND_S else 3)
+    few_batches = compact or round_s <= _SHORT_ROUND_S
+    several = batches(limits.batch, 3 if few_batches else 4)
     for batch in several:
         deepest = limits.context_tokens(batch)
         while deepest > 4 * SHORTEST_TOKENS and batch * pace.prefill_s(deepest) > deep_s:
@@ -173,6 +205,8 @@ def _streams_of(
             contexts = [deepest] if streams[-1].batch == 1 else [shallow]
         elif len(several) < 3:  # few batches: more contexts, or nothing is left to be wrong by
             contexts = [shallow, (shallow + deepest) // 2, deepest]
+        elif compact and batch == limits.batch:  # the step of most streams is the dearest
+            contexts = [shallow]
         for context in dict.fromkeys(contexts):
             steps = steps_watched(pace, batch, batch * context, round_s)
             streams.append(StreamsExperiment(batch, context, steps))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import random
-from statistics import fmean
+from statistics import fmean, median
 
 from headrace.calibration.design import ANSWER_TOKENS, PromptExperiment, StreamsExperiment
 from headrace.calibration.prompts import Prompt, Prompts
 from headrace.calibration.replica import Replica
 from headrace.calibration.stream import Asker, StreamError, TimedAnswer
 from headrace.core.usage_belief import can_be
-from headrace.engine_model.calibration import DecodePoint, PrefillPoint
+from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint
 
 FEWEST_STEPS = 8
 """In common to all streams; a shorter look says little."""
 _FIRST_STEP_TOKENS = 512
 """Prompt tokens that a step is believed to take until the engine has shown it."""
-_SPARE_STEPS = 8
+_SPARE_STEPS = 4
+_FEW_STEPS = 8
+"""Of prefill: with no more of them, streams that did not overlap wait for something else."""
+_SLOPE_PASSES = 4
+_USUAL_OFF = 2.0
+"""Times the median deviation from the line: up to it a token counts in full."""
 FEWEST_TOKENS_PER_WORD = 0.25
 """Our words are a token each or more. An engine that counts no prompt would have them grow without
 end: each is made as long as the count of the one before it says."""
@@ -90,7 +95,7 @@ class Laboratory:
         for _ in range(2):
             prompts = [self._prompts.fresh(experiment.context_tokens) for _ in range(batch)]
             # The first decode while the last are prefilled, a step's budget at a time.
-            prefill_steps = batch * experiment.context_tokens // self._step_tokens
+            prefill_steps = (batch - 1) * experiment.context_tokens // self._step_tokens
             output_tokens = experiment.steps + prefill_steps + _SPARE_STEPS
             answers = await self._client.together([each.text for each in prompts], output_tokens)
             for prompt, answer in zip(prompts, answers, strict=True):
@@ -101,10 +106,11 @@ class Laboratory:
                 point = _decode_point(answers, begun, ended)
                 if point.steps >= FEWEST_STEPS:
                     return point
-            else:
-                at_once = sum(answer.content_s[0] <= ended for answer in answers)
-                if prefill_steps <= _SPARE_STEPS:
-                    break
+                self._step_tokens = max(16, min(self._step_tokens, _tokens_a_step(answers, begun)))
+                continue
+            at_once = sum(answer.content_s[0] <= ended for answer in answers)
+            if prefill_steps <= _FEW_STEPS:
+                break  # longer answers would not bring them side by side
             self._step_tokens = max(16, self._step_tokens // 8)
         if at_once:
             raise NotSideBySide(at_once)
@@ -130,9 +136,8 @@ class Laboratory:
 
     def _learn_step_tokens(self, answers: list[TimedAnswer], begun: float) -> None:
         prefilled = sum(answer.uncached_tokens for answer in answers)
-        earlier = max(sum(at_s < begun for at_s in answer.content_s) for answer in answers)
-        if prefilled >= 8 * self._step_tokens and earlier > 0:
-            self._step_tokens = max(16, prefilled // (2 * earlier))
+        if prefilled >= 8 * self._step_tokens:
+            self._step_tokens = max(16, _tokens_a_step(answers, begun))
 
     async def _cached_total(self) -> float | None:
         reading = await self._replica.reading()
@@ -142,6 +147,13 @@ class Laboratory:
 
 def _point(answer: TimedAnswer, cached_tokens: int) -> PrefillPoint:
     return PrefillPoint(answer.usage.input_tokens - cached_tokens, cached_tokens, answer.ttft_s)
+
+
+def _tokens_a_step(answers: list[TimedAnswer], begun: float) -> int:
+    """Prompt tokens that a step took, at least: half of what it looks like."""
+    prefilled = sum(answer.uncached_tokens for answer in answers)
+    earlier = max(sum(at_s < begun for at_s in answer.content_s) for answer in answers)
+    return prefilled // (2 * max(earlier, 1))
 
 
 def _common(answers: list[TimedAnswer]) -> tuple[float, float]:
@@ -158,7 +170,8 @@ def _decode_point(answers: list[TimedAnswer], begun: float, ended: float) -> Dec
     for answer in answers:
         within = [i for i, at_s in enumerate(answer.content_s) if begun <= at_s <= ended]
         per_event = answer.tokens_per_event
-        middle = (within[0] + within[-1]) / 2 if within else 0.0
+        # A step reads what was there before the token that it makes.
+        middle = (within[0] + within[-1] - 1) / 2 if within else 0.0
         context_tokens += answer.usage.input_tokens + middle * per_event
         if len(within) > 2:
             times = [answer.content_s[i] for i in within]
@@ -170,8 +183,24 @@ def _decode_point(answers: list[TimedAnswer], begun: float, ended: float) -> Dec
 
 
 def _slope(times: list[float]) -> float:
-    """Seconds from one to the next, by least squares."""
-    middle = (len(times) - 1) / 2
-    mean = fmean(times)
-    over = sum((i - middle) * (at_s - mean) for i, at_s in enumerate(times))
-    return over / sum((i - middle) ** 2 for i in range(len(times)))
+    """Seconds from one to the next, by least squares that tokens far off the line weigh less in.
+
+    They are late where something else had the processor for a moment (Huber's weights).
+    """
+    weights = [1.0] * len(times)
+    slope = 0.0
+    for _ in range(_SLOPE_PASSES):
+        total = sum(weights)
+        middle = sum(w * i for i, w in enumerate(weights)) / total
+        mean = sum(w * at_s for w, at_s in zip(weights, times, strict=True)) / total
+        over = sum(
+            w * (i - middle) * (at_s - mean)
+            for i, (w, at_s) in enumerate(zip(weights, times, strict=True))
+        )
+        slope = over / sum(w * (i - middle) ** 2 for i, w in enumerate(weights))
+        off = [at_s - mean - slope * (i - middle) for i, at_s in enumerate(times)]
+        centre = median(off)
+        sizes = [abs(each - centre) for each in off]
+        usual = max(_USUAL_OFF * median(sizes), 1e-9)
+        weights = [min(1.0, usual / size) if size > 0.0 else 1.0 for size in sizes]
+    return slope

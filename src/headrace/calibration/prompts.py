@@ -30,16 +30,21 @@ class Prompts:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._words_per_token = 1.0
+        self._words = self._tokens = 0
 
     def learn(self, prompt: Prompt, input_tokens: int) -> None:
-        """Take what the engine counted; short prompts tell of the template instead."""
+        """Take what the engine counted; short prompts tell of the template instead.
+
+        All prompts count by their length: a few dozen words by chance are a tenth longer or
+        shorter than others, and a prompt made by them would not fit where it was meant to.
+        """
         if prompt.words >= 32 and input_tokens > 0:
-            self._words_per_token = prompt.words / input_tokens
+            self._words += prompt.words
+            self._tokens += input_tokens
 
     def fresh(self, tokens: int) -> Prompt:
         """A text of its own from the first word on."""
-        words = max(1, round(tokens * self._words_per_token))
+        words = max(1, round(tokens * self._words / self._tokens if self._tokens else tokens))
         return Prompt(" ".join(self._rng.choices(_WORDS, k=words)), words)
 
     def extended(self, prompt: Prompt, tokens: int) -> Prompt:

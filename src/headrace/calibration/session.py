@@ -5,8 +5,10 @@
 Every round does every experiment once, in an order of its own, so that a machine that gets slower
 meanwhile does so for all of them alike, and does not pass for the cost of a longer prompt.
 
-Of the repetitions the lower quartile counts: whatever else a machine does only ever makes a token
-later.
+Of the repetitions the lower quartile counts, in a check the fastest: whatever else a machine does
+only ever makes a token later.
+
+The rounds take half of the time. In the other half `refinement` says what makes the terms surest.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from headrace.calibration.design import (
     FEWEST_STEPS,
@@ -29,19 +31,35 @@ from headrace.calibration.design import (
     few,
 )
 from headrace.calibration.experiments import Laboratory, NotSideBySide
+from headrace.calibration.refinement import refinement
+from headrace.calibration.repetitions import (
+    FASTEST,
+    USUAL_QUANTILE,
+    undisturbed,
+    undisturbed_step,
+)
 from headrace.calibration.replica import CalibrationError, Replica
 from headrace.calibration.stream import Asker, StreamError
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS, fit_profile
-from headrace.engine_model.calibration import DecodePoint, Extent, PrefillPoint
+from headrace.engine_model.calibration import Fit, fit
+from headrace.engine_model.calibration_table import DecodePoint, Extent, PrefillPoint
 
 Found = TypeVar("Found")
+Points: TypeAlias = tuple[tuple[PrefillPoint, ...], tuple[DecodePoint, ...]]
 
 LEAST_PROMPT_TOKENS = 2 * SHORTEST_TOKENS
 """The longest prompt must have so many."""
 ROUNDS = 3
-MOST_ROUNDS = 5
-"""Where time is left, more repetitions are worth more than none."""
+ROUNDS_SHARE = 0.5
+"""Of the time, what these rounds are designed for."""
+NOISY_SHARE, NOISY_TICKS = 0.005, 4.0
+"""Experiments off by more of their time, or by more ticks: other work, or unlike the model."""
+ROUNDS_BUDGETS = 0.7
+"""Budgets after which none of them begins any more that would end later: an engine slower than its
+ladder gets fewer, and what makes its terms surest all the same."""
+REFINEMENTS = (0.6, 1.0)
+"""Rounds of what makes the terms surest: of the time that is left then, so much."""
 MOST_FAILURES = 3
 """Experiments that may fail in a row."""
 PACE_BUDGETS = 1.0
@@ -50,8 +68,12 @@ with."""
 MOST_BUDGETS = 2.0
 """Budgets that all of it may take, whatever the engine does: an engine slower than its ladder gets
 its rounds within that, and one that does not answer is not waited for."""
+_ROUND_MARGIN = 1.3
+"""Times the last round, what another one may take."""
 _LADDER_SHARE = 0.04
 """Of the budget, for the longest prompt."""
+_BATCH_SHARE = 0.1
+"""For the largest batch."""
 _UNTOLD_BATCH = 64
 _ANSWER_TOKENS = 96
 """Room that answers need behind the longest prompt."""
@@ -117,6 +139,7 @@ class Session:
         self._decodes: dict[StreamsExperiment, list[DecodePoint]] = {}
         self._notes: list[str] = []
         self._most_side_by_side: int | None = None
+        self._longest_allowed = 0
         self._doing = "asking whether it is idle"
 
     @property
@@ -128,18 +151,28 @@ class Session:
         """Learn the pace, design the experiments, do them."""
         return await self._within(MOST_BUDGETS, self._calibrated())
 
-    async def check(self, expected: LatencyProfile) -> Measured:
-        """Look at each term, `ROUNDS` times, at an engine that should be as `expected`."""
-        return await self._within(MOST_BUDGETS, self._checked(expected))
+    async def check(
+        self, expected: LatencyProfile, holds: Callable[[Points], bool] = lambda _: True
+    ) -> Measured:
+        """Look at each term, `ROUNDS` times, at an engine that should be as `expected`.
+
+        Where `holds` says that it is not, it is looked at as often again: what else the machine
+        does makes it slower for a while, and the fastest of all looks counts.
+        """
+        return await self._within(MOST_BUDGETS, self._checked(expected, holds))
 
     async def _calibrated(self) -> Measured:
         before = await self._replica.check_idle()
         limits, pace = await self._within(PACE_BUDGETS, self._pace())
         left_s = self._settings.budget_s - self.gone_s
-        experiments = design(limits, pace, max(left_s, 0.0) / ROUNDS)
-        return await self._measure(experiments, limits, pace, before.output_tokens_total)
+        experiments = design(limits, pace, ROUNDS_SHARE * max(left_s, 0.0) / ROUNDS)
+        ours_before = self._ours_before(before.output_tokens_total)
+        rounds, round_s = await self._rounds(experiments, pace, ROUNDS_BUDGETS)
+        more, pace = await self._refine(experiments, limits, pace, round_s)
+        await self._check_alone(before.output_tokens_total, ours_before)
+        return self._measured(limits, rounds + more, self._points(pace))
 
-    async def _checked(self, expected: LatencyProfile) -> Measured:
+    async def _checked(self, expected: LatencyProfile, holds: Callable[[Points], bool]) -> Measured:
         before = await self._replica.check_idle()
         self._tell("warming up", self._settings.budget_s)
         seen = await self._within(PACE_BUDGETS, self._guarded(self._laboratory.warm_up()))
@@ -148,9 +181,20 @@ class Session:
         pace = _times(expected, max(1.0, slower))
         limits = self.limits()
         experiments = few(limits, pace, self._settings.budget_s / ROUNDS)
-        return await self._measure(
-            experiments, limits, pace, before.output_tokens_total, most_rounds=ROUNDS
-        )
+        ours_before = self._ours_before(before.output_tokens_total)
+        tokens_before = before.output_tokens_total
+        rounds, round_s = await self._rounds(experiments, pace, MOST_BUDGETS)
+        while (
+            rounds < 2 * ROUNDS
+            and not holds(self._points(pace, quantile=FASTEST))
+            and self.gone_s + _ROUND_MARGIN * round_s < MOST_BUDGETS * self._settings.budget_s
+        ):
+            begun_s = self.gone_s
+            await self._round(experiments, rounds, round_s, pace)
+            rounds += 1
+            round_s = self.gone_s - begun_s
+        await self._check_alone(tokens_before, ours_before)
+        return self._measured(limits, rounds, self._points(pace, quantile=FASTEST))
 
     def limits(self) -> Limits:
         """What the engine says that it can take, within the settings."""
@@ -182,28 +226,14 @@ class Session:
         await self._guarded(self._laboratory.warm_up())
         limits = self.limits()
         self._tell("finding the pace", budget_s)
-        samples: list[tuple[float, float, float]] = []
-        tokens, longest, longest_taken = SHORTEST_TOKENS, limits.prompt_tokens, 0
-        while True:
-            try:
-                (point,) = await self._laboratory.prompt(PromptExperiment(tokens))
-            except StreamError as error:
-                longest = self._refused_at(tokens, longest_taken, error)
-                break
-            longest_taken = tokens
-            samples.append((point.uncached_tokens, point.cached_tokens, point.ttft_s))
-            self._tell("finding the pace", budget_s)
-            if tokens == limits.prompt_tokens:
-                break
-            if point.ttft_s * 3 > _LADDER_SHARE * budget_s and len(samples) > 2:
-                longest = tokens
-                break
-            tokens = min(2 * tokens, limits.prompt_tokens)
+        samples, longest = await self._ladder(limits)
         # Apart in batch and in context, or one would pass for the other.
         tried = [(1, SHORTEST_TOKENS), (1, longest // 2)]
         tried += [(batch, SHORTEST_TOKENS) for batch in _wider(limits.batch)]
         points: list[DecodePoint] = []
         for batch, context_tokens in tried:
+            if _ahead_s(points, batch) > _BATCH_SHARE * budget_s:
+                break  # what it does with more would take too long to see
             points.append(await self._streams_at_most(batch, context_tokens))
             if points[-1].batch < batch:
                 break  # more than this it does not run at once
@@ -213,7 +243,27 @@ class Session:
         except ValueError as error:
             raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
         told = self.limits()
-        return Limits(min(longest, told.prompt_tokens), told.batch, told.kv_tokens), pace
+        batch = min(told.batch, max(point.batch for point in points))
+        return Limits(min(longest, told.prompt_tokens), batch, told.kv_tokens), pace
+
+    async def _ladder(self, limits: Limits) -> tuple[list[tuple[float, float, float]], int]:
+        """Longer and longer prompts: what they took, and the longest there is time or room for."""
+        samples: list[tuple[float, float, float]] = []
+        self._longest_allowed = limits.prompt_tokens
+        tokens, longest_taken = SHORTEST_TOKENS, 0
+        while True:
+            try:
+                (point,) = await self._laboratory.prompt(PromptExperiment(tokens))
+            except StreamError as error:
+                self._longest_allowed = self._refused_at(tokens, longest_taken, error)
+                return samples, self._longest_allowed
+            longest_taken = tokens
+            samples.append((point.uncached_tokens, point.cached_tokens, point.ttft_s))
+            self._tell("finding the pace", self._settings.budget_s)
+            takes_long = point.ttft_s * 3 > _LADDER_SHARE * self._settings.budget_s
+            if tokens == limits.prompt_tokens or (takes_long and len(samples) > 2):
+                return samples, tokens
+            tokens = min(2 * tokens, limits.prompt_tokens)
 
     def _refused_at(self, tokens: int, longest_taken: int, error: StreamError) -> int:
         """How long prompts may be where an engine that tells no limit of its context has one.
@@ -234,7 +284,7 @@ class Session:
     async def _streams_at_most(self, batch: int, context_tokens: int) -> DecodePoint:
         """So many streams, or as many as the engine runs at once."""
         for _ in range(3):
-            experiment = StreamsExperiment(batch, context_tokens, 2 * FEWEST_STEPS)
+            experiment = StreamsExperiment(batch, context_tokens, FEWEST_STEPS)
             try:
                 return await self._guarded(self._laboratory.streams(experiment))
             except NotSideBySide as found:
@@ -245,33 +295,41 @@ class Session:
 
     # ------------------------------------------------------------ rounds
 
-    async def _measure(
-        self,
-        experiments: Sequence[Experiment],
-        limits: Limits,
-        pace: LatencyProfile,
-        tokens_before: float | None,
-        *,
-        most_rounds: int = MOST_ROUNDS,
-    ) -> Measured:
-        ours_before = self._laboratory.output_tokens if tokens_before is None else 0
+    async def _rounds(
+        self, experiments: Sequence[Experiment], pace: LatencyProfile, budgets: float
+    ) -> tuple[int, float]:
+        """All experiments, `ROUNDS` times, as far as they are over after so many budgets.
+
+        Returns how many rounds it took, at least one, and the seconds of the last. On a noisy
+        engine one look at each says little, so it gets its rounds within reason.
+        """
         # By the pace at first, then by what a round took.
         round_s = max(cost_s(experiments, pace), 0.1)
         rounds = 0
-        while rounds < most_rounds and not self._is_over(rounds, round_s):
-            await self._replica.check_idle()
+        while rounds < ROUNDS and not (
+            rounds and self.gone_s + round_s > budgets * self._settings.budget_s
+        ):
             begun_s = self.gone_s
             await self._round(experiments, rounds, round_s, pace)
             rounds += 1
             round_s = self.gone_s - begun_s
-        await self._check_alone(tokens_before, ours_before)
+            if rounds == 1 and budgets < MOST_BUDGETS and self._is_noisy(pace):
+                budgets = MOST_BUDGETS
+        return rounds, round_s
+
+    def _is_noisy(self, pace: LatencyProfile) -> bool:
+        found = fit(*self._points(pace), self._extent(self.limits()))
+        return not isinstance(found, Fit) or any(
+            noise.share > NOISY_SHARE or noise.scale > NOISY_TICKS for noise in found.noises
+        )
+
+    def _measured(self, limits: Limits, rounds: int, points: Points) -> Measured:
         if self._laboratory.hits_verified is False:
             self._notes.append(
                 "no prompt was seen to hit the prefix cache: the engine has none, or does not tell"
             )
         return Measured(
-            tuple(_undisturbed(points) for points in self._prefills.values()),
-            tuple(_undisturbed_step(points) for points in self._decodes.values()),
+            *points,
             self._extent(limits),
             self._replica.max_sequences or self._most_side_by_side,
             rounds,
@@ -279,16 +337,55 @@ class Session:
             tuple(dict.fromkeys(self._notes)),
         )
 
-    def _is_over(self, rounds: int, round_s: float) -> bool:
-        """Whether to leave it at so many rounds."""
-        budget_s = self._settings.budget_s
-        if rounds < ROUNDS:  # an engine slower than its ladder gets its rounds, within reason
-            return rounds > 0 and self.gone_s + round_s > MOST_BUDGETS * budget_s
-        return self.gone_s + round_s > budget_s
+    def _ours_before(self, tokens_before: float | None) -> int:
+        """Of the tokens generated for us, those that `tokens_before` does not count."""
+        return self._laboratory.output_tokens if tokens_before is None else 0
+
+    async def _refine(
+        self,
+        experiments: Sequence[Experiment],
+        limits: Limits,
+        pace: LatencyProfile,
+        round_s: float,
+    ) -> tuple[int, LatencyProfile]:
+        """Fill the time that is left with what makes the terms surest.
+
+        Returns how many rounds it took, and the pace as it is known now.
+        """
+        extent = self._extent(limits)
+        # What the ladder had no time for may be worth it.
+        limits = replace(limits, prompt_tokens=max(limits.prompt_tokens, self._longest_allowed))
+        for number, share in enumerate(REFINEMENTS):
+            left_s = share * (self._settings.budget_s - self.gone_s)
+            found = fit(*self._points(pace), extent)
+            if not isinstance(found, Fit) or left_s <= 0.0:
+                return number, pace
+            pace = found.latency
+            # A round takes longer than its experiments: prompts are made, answers are read.
+            slower = max(1.0, round_s / max(cost_s(experiments, pace), 1e-3))
+            done = {each: self._times_done(each) for each in (*experiments, *self._decodes)}
+            chosen = refinement(done, limits, extent, found, left_s / slower)
+            if not chosen:
+                return number, pace
+            await self._round(chosen, ROUNDS + number, left_s, pace)
+        return len(REFINEMENTS), pace
+
+    def _times_done(self, experiment: Experiment) -> int:
+        if isinstance(experiment, StreamsExperiment):
+            return len(self._decodes.get(experiment, ()))
+        return len(self._prefills.get((experiment, 0), ()))
+
+    def _points(self, pace: LatencyProfile, quantile: float = USUAL_QUANTILE) -> Points:
+        """Each experiment as it is when nothing disturbs it."""
+        return (
+            tuple(undisturbed(points, pace, quantile) for points in self._prefills.values()),
+            tuple(undisturbed_step(points, pace, quantile) for points in self._decodes.values()),
+        )
 
     async def _round(
         self, experiments: Sequence[Experiment], number: int, round_s: float, pace: LatencyProfile
     ) -> None:
+        await self._replica.check_idle()
         order = list(experiments)
         self._rng.shuffle(order)
         begun_s, total = self.gone_s, cost_s(order, pace)
@@ -387,17 +484,16 @@ def _wider(most: int) -> list[int]:
     return found
 
 
+def _ahead_s(points: Sequence[DecodePoint], batch: int) -> float:
+    """Seconds that so many short streams may take, by the last two batches."""
+    if len(points) < 3:
+        return 0.0
+    before, last = points[-2:]
+    per_sequence_s = (last.step_s - before.step_s) / max(last.batch - before.batch, 1)
+    return 2 * FEWEST_STEPS * (last.step_s + max(per_sequence_s, 0.0) * (batch - last.batch))
+
+
 def _title(experiment: Experiment) -> str:
     if isinstance(experiment, StreamsExperiment):
         return f"decode {experiment.batch} × {experiment.context_tokens:,}"
     return f"prefill {experiment.tokens:,}"
-
-
-def _undisturbed(points: list[PrefillPoint]) -> PrefillPoint:
-    """The repetition at the lower quartile, with its own tokens: of three the fastest."""
-    return sorted(points, key=lambda point: point.ttft_s)[(len(points) - 1) // 4]
-
-
-def _undisturbed_step(points: list[DecodePoint]) -> DecodePoint:
-    """The same of streams."""
-    return sorted(points, key=lambda point: point.step_s)[(len(points) - 1) // 4]

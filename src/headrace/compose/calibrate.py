@@ -12,7 +12,13 @@ from pathlib import Path
 import headrace
 from headrace.calibration.comparison import Comparison, compare
 from headrace.calibration.replica import CalibrationError, Replica, identify
-from headrace.calibration.session import LEAST_PROMPT_TOKENS, Measured, Session, Settings
+from headrace.calibration.session import (
+    LEAST_PROMPT_TOKENS,
+    Measured,
+    Points,
+    Session,
+    Settings,
+)
 from headrace.calibration.stream import StreamClient
 from headrace.compose.calibration_tables import (
     change_in_words,
@@ -166,15 +172,21 @@ async def _check(
     replica = await _identified(options, api_key, terminal)
     settings = _settings(options, CHECK_BUDGET_S, profile.max_sequences or _CHECK_BATCH)
 
+    tolerance = options.tolerance or TOLERANCE
+
+    def holds(points: Points) -> bool:
+        try:
+            return compare(profile, *points, tolerance).holds
+        except ValueError:  # told when it is over
+            return True
+
     measured = await _watched(
-        replica, settings, terminal, lambda session: session.check(profile.latency)
+        replica, settings, terminal, lambda session: session.check(profile.latency, holds)
     )
     for note in (*_told_otherwise(profile, replica), *measured.notes):
         terminal.status(f"note: {note}")
     try:
-        comparison = compare(
-            profile, measured.prefills, measured.decodes, options.tolerance or TOLERANCE
-        )
+        comparison = compare(profile, measured.prefills, measured.decodes, tolerance)
     except ValueError as error:
         raise CalibrationError(str(error)) from None
     if options.json:

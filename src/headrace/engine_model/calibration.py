@@ -20,76 +20,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from statistics import quantiles
+from typing import TypeAlias
 
 from headrace.core.durations import small_in_words
-from headrace.core.latency import Work, attended_pairs
+from headrace.core.latency import LatencyProfile, Work, attended_pairs
 from headrace.core.profile_fit import TERMS
-from headrace.engine_model.least_squares import robust_sigma, solve, student_975
-from headrace.engine_model.measured import Interval, Residuals, prefill_steps
+from headrace.engine_model.calibration_table import (
+    OVERHEAD,
+    CalibrationTable,
+    DecodePoint,
+    Extent,
+    PrefillPoint,
+)
+from headrace.engine_model.least_squares import robust_sigma, solve
+from headrace.engine_model.measured import Interval, Residuals
+from headrace.engine_model.noise import USUAL, Noise, learned
+from headrace.engine_model.step_budget import likeliest_budget
 
-OVERHEAD = len(TERMS)
-"""The column of what a request takes besides steps."""
+Noises: TypeAlias = tuple[Noise, Noise]
+"""Of prefill and of decode."""
+
 MOST_DOUBT = 0.25
 """Share of a prediction at the engine's limits by which a term may be off and still be written."""
+MOST_HIDDEN = 0.15
+"""The same of a term that would be written as 0, since it was not told from it."""
 MOST_MEDIAN_ERROR = 0.25
 """A fit that misses half of its own experiments by more describes another engine."""
-NOISE_RATIO = 0.004
-NOISE_S = 0.0005
-"""A measured time is taken to be off by its share and by this, the tick of event loops."""
-_DECODE_TERMS = frozenset({0, 3, 4})
-_COLUMNS_OF_A_PHASE = 3
-_LEAST_SCALE = 0.05
+SURE = 0.03
+"""A term whose interval reaches further from it, as a share, has a note that says how far."""
 _PASSES = 4
+_SEARCHES = 2
+"""For the step's budget: with the usual noise, then with the noise that was found."""
 _WORTH_STEPS = 0.8
-"""Share of the deviations that several steps for a prompt must leave, or it was one."""
+"""Share of the deviations that several steps for a prompt must leave, or it was one; and that a
+budget of any size must leave of what the best power of two leaves."""
 _STEP_TOKENS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillPoint:
-    """A prompt alone on the engine, as it is when nothing else disturbs it."""
-
-    uncached_tokens: int
-    cached_tokens: int
-    ttft_s: float
-
-    @property
-    def title(self) -> str:
-        """What was done, in words."""
-        if self.cached_tokens:
-            return f"prefill {self.uncached_tokens:,} behind {self.cached_tokens:,} cached"
-        return f"prefill {self.uncached_tokens:,}"
-
-
-@dataclass(frozen=True, slots=True)
-class DecodePoint:
-    """Streams side by side, as they are when nothing else disturbs them.
-
-    `context_tokens` is the sum over the streams in the middle of the time measured, `steps` how
-    many steps that were.
-    """
-
-    batch: int
-    context_tokens: float
-    step_s: float
-    steps: int
-
-    @property
-    def title(self) -> str:
-        """What was done, in words."""
-        return f"decode {self.batch} × {self.context_tokens / self.batch:,.0f} of context"
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """The most that one prompt or one step can bring at this engine."""
-
-    context_tokens: int
-    """Of one request."""
-    sequences: int
-    """In one step."""
-    kv_tokens: int
-    """Read by one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +82,15 @@ class Fit:
     errors: tuple[tuple[str, float, float], ...]
     """Of each experiment: its title, measured and fitted seconds."""
     doubts: tuple[Doubt, ...]
+    covariance: dict[tuple[int, int], float]
+    """By column, of all terms and then the overhead, before one was left out."""
+    noises: Noises
+    """How far measurements are off, of prefill and of decode."""
+
+    @property
+    def latency(self) -> LatencyProfile:
+        """As the model that predicts."""
+        return LatencyProfile("calibrated", "fit", *self.coefficients)
 
 
 def fit(
@@ -126,18 +100,11 @@ def fit(
     lacking = tuple(_lacking(prefills, decodes, extent))
     if lacking:
         return lacking
-    table = _Table(prefills, decodes, extent)
+    table = CalibrationTable(prefills, decodes, extent)
     best: _Reduced | None = None
-    for step_tokens in (None, *_STEP_TOKENS):
-        if step_tokens is not None and step_tokens >= table.longest:
-            continue
-        reduced = _reduced(table, step_tokens)
-        if reduced is None:
-            continue
-        # Of nine candidates one is a little better by chance.
-        needed = _WORTH_STEPS if best is not None and best.step_tokens is None else 1.0
-        if best is None or reduced.misfit < needed * best.misfit:
-            best = reduced
+    for _ in range(_SEARCHES):
+        noises = (USUAL, USUAL) if best is None else best.noises
+        best = _best(table, noises) or best
     if best is None:
         return (
             Doubt(
@@ -147,51 +114,6 @@ def fit(
             ),
         )
     return _judged(table, best)
-
-
-class _Table:
-    """Rows of the least squares, without the column that depends on the step's budget."""
-
-    def __init__(
-        self, prefills: Sequence[PrefillPoint], decodes: Sequence[DecodePoint], extent: Extent
-    ) -> None:
-        self.prefills, self.decodes, self.extent = prefills, decodes, extent
-        self.longest = max(point.uncached_tokens for point in prefills)
-        self.observed = [p.ttft_s for p in prefills] + [d.step_s for d in decodes]
-        self.titles = [p.title for p in prefills] + [d.title for d in decodes]
-        self.sigma = [_sigma(p.ttft_s, NOISE_S) for p in prefills]
-        # The slope of a line through so many ticks.
-        self.sigma += [_sigma(d.step_s, NOISE_S * 12**0.5 / d.steps**1.5) for d in decodes]
-
-    def rows(self, step_tokens: int | None) -> list[list[float]]:
-        """All columns: the terms, then the overhead."""
-        rows = [
-            [
-                float(prefill_steps(p.uncached_tokens, step_tokens)),
-                float(p.uncached_tokens),
-                attended_pairs(p.uncached_tokens, p.cached_tokens),
-                *(0.0, 0.0, 1.0),
-            ]
-            for p in self.prefills
-        ]
-        rows += [[1.0, 0.0, 0.0, float(d.batch), d.context_tokens, 0.0] for d in self.decodes]
-        return rows
-
-    def misfit(self, rows: list[list[float]], values: list[float]) -> float:
-        """Deviations in sum, not squared: a few rows that are far off do not decide."""
-        fitted = (sum(x * b for x, b in zip(row, values, strict=True)) for row in rows)
-        seen = zip(fitted, self.observed, self.sigma, strict=True)
-        return sum(abs(there - measured) / sigma for there, measured, sigma in seen)
-
-    def students(self, term: int) -> float:
-        """Student's quantile for a term: so many rows of its phase are more than needed."""
-        rows = self.decodes if term in _DECODE_TERMS else self.prefills
-        return student_975(max(len(rows) - _COLUMNS_OF_A_PHASE, 3))
-
-    @property
-    def terms(self) -> list[int]:
-        """Columns worth a coefficient: with one sequence at a time, a step is its sequence."""
-        return [i for i in range(OVERHEAD + 1) if i != 3 or self.extent.sequences > 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +128,58 @@ class _Reduced:
     """By column; of what was left out as it was when it left."""
     covariance: dict[tuple[int, int], float]
     """Of all terms, before one was left out."""
-    misfit: float
+    noises: Noises
 
 
-def _reduced(table: _Table, step_tokens: int | None) -> _Reduced | None:
+def _best(table: CalibrationTable, noises: Noises) -> _Reduced | None:
+    """The likeliest of one step for a prompt, of budgets that are a power of two, and of others."""
+    sigma = table.sigma_s(noises)
+    budgets = [each for each in _STEP_TOKENS if each < table.longest]
+    rows = table.rows(None)
+    other = likeliest_budget(
+        [point.uncached_tokens for point in table.prefills],
+        [[row[i] for i in table.terms if i] for row in rows],
+        [row[0] for row in rows[len(table.prefills) :]],
+        table.observed,
+        sigma,
+    )
+    found = [(_misfit(table, None, sigma), None)]
+    # Of so many candidates one is a little better by chance.
+    found += [(_misfit(table, each, sigma) / _WORTH_STEPS, each) for each in budgets]
+    if other is not None and other not in budgets:
+        found.append((_misfit(table, other, sigma) / _WORTH_STEPS**2, other))
+    for _, step_tokens in sorted(found, key=lambda each: each[0]):
+        reduced = _reduced(table, step_tokens)
+        if reduced is not None:
+            return reduced
+    return None
+
+
+def _misfit(table: CalibrationTable, step_tokens: int | None, sigma: Sequence[float]) -> float:
+    """Deviations in sum, not squared: a few rows that are far off do not decide."""
+    columns = [[row[i] for i in table.terms] for row in table.rows(step_tokens)]
+    solution = solve(columns, table.observed, robust_sigma(columns, table.observed, sigma))
+    if solution is None:
+        return inf
+    off = _off(columns, table.observed, solution.values)
+    return sum(abs(each) / s for each, s in zip(off, sigma, strict=True))
+
+
+def _off(
+    columns: Sequence[Sequence[float]], observed: Sequence[float], values: Sequence[float]
+) -> list[float]:
+    return [
+        y - sum(x * b for x, b in zip(row, values, strict=True))
+        for row, y in zip(columns, observed, strict=True)
+    ]
+
+
+def _reduced(table: CalibrationTable, step_tokens: int | None) -> _Reduced | None:
     rows, kept = table.rows(step_tokens), table.terms
     bounds = [(0.0, 0.0)] * (OVERHEAD + 1)
-    sigma, agreeing = _learned_sigma(table, [[row[i] for i in kept] for row in rows])
+    sigma, agreeing, noises = _learned_sigma(table, [[row[i] for i in kept] for row in rows])
     covariance: dict[tuple[int, int], float] = {}
+    whole: dict[int, tuple[float, float]] = {}
     while True:
         columns = [[row[i] for i in kept] for row in rows]
         solution = solve(columns, table.observed, sigma, agreeing)
@@ -227,45 +193,61 @@ def _reduced(table: _Table, step_tokens: int | None) -> _Reduced | None:
         margins = [
             table.students(i) * spread for i, spread in zip(kept, solution.spreads, strict=True)
         ]
+        whole = whole or {
+            i: (value - margin, value + margin)
+            for i, value, margin in zip(kept, solution.values, margins, strict=True)
+        }
         unsure = _least_sure(solution.values, margins, kept)
         for place, i in enumerate(kept):
             value, margin = solution.values[place], margins[place]
-            # Below 0 it is noise, and of 0 no more is known than the margin.
-            bounds[i] = (max(value - margin, 0.0), max(value, 0.0) + margin)
+            # Below 0 it is noise, and of 0 no more is known than the margin. What was left out
+            # may be there all the same, and then the others are what they were beside it.
+            low, high = whole[i] if unsure is None else (inf, -inf)
+            bounds[i] = (
+                max(min(value - margin, low), 0.0),
+                max(max(value, 0.0) + margin, high),
+            )
         if unsure is None:
             values = [0.0] * (OVERHEAD + 1)
             for place, i in enumerate(kept):
                 values[i] = solution.values[place]
-            misfit = table.misfit(rows, values)
-            return _Reduced(step_tokens, rows, values, bounds, covariance, misfit)
+            return _Reduced(step_tokens, rows, values, bounds, covariance, noises)
         kept = [i for i in kept if i != unsure]
         if 1 not in kept and 2 not in kept:
             return None
 
 
-def _learned_sigma(table: _Table, columns: list[list[float]]) -> tuple[list[float], float]:
+def _learned_sigma(
+    table: CalibrationTable, columns: list[list[float]]
+) -> tuple[list[float], float, Noises]:
     """What each row is off, learned for each phase by itself, and the share that agrees.
 
     A time to the first token is noisier than the slope through the tokens of many streams.
     """
-    count, prefills = len(table.observed), len(table.prefills)
-    sigma = wider = table.sigma
-    agreeing = 1.0
+    noises: Noises = (USUAL, USUAL)
+    observed = table.observed
     for _ in range(_PASSES):
-        wider = robust_sigma(columns, table.observed, sigma)
-        solution = solve(columns, table.observed, wider)
+        sigma = table.sigma_s(noises)
+        wider = robust_sigma(columns, observed, sigma)
+        solution = solve(columns, observed, wider)
         if solution is None:
             break
-        fitted = (sum(x * b for x, b in zip(row, solution.values, strict=True)) for row in columns)
-        off = [(y - f) / w for y, f, w in zip(table.observed, fitted, wider, strict=True)]
-        pulled = [w > 1.0001 * s for w, s in zip(wider, sigma, strict=True)]
-        agreeing = max(1 - sum(pulled) / count, 0.5)
-        for first, end in ((0, prefills), (prefills, count)):
-            freedom = max(end - first - _COLUMNS_OF_A_PHASE, 1)
-            scale = (sum(each**2 for each in off[first:end]) / freedom) ** 0.5 / agreeing
-            scale = min(max(scale, _LEAST_SCALE), 1 / _LEAST_SCALE)
-            sigma = [*sigma[:first], *(scale * s for s in sigma[first:end]), *sigma[end:]]
-    return wider, agreeing
+        off = _off(columns, observed, solution.values)
+        left = [1.0 - each for each in solution.leverages(columns, wider)]
+        prefill, decode = (
+            learned(
+                [off[i] for i in phase],
+                [table.ticks_s[i] for i in phase],
+                [observed[i] for i in phase],
+                [left[i] for i in phase],
+            )
+            for phase in table.phases
+        )
+        noises = (prefill, decode)
+    sigma = table.sigma_s(noises)
+    wider = robust_sigma(columns, observed, sigma)
+    pulled = sum(w > 1.0001 * s for w, s in zip(wider, sigma, strict=True))
+    return wider, max(1 - pulled / len(observed), 0.5), noises
 
 
 def _least_sure(
@@ -280,7 +262,7 @@ def _least_sure(
     return found
 
 
-def _judged(table: _Table, reduced: _Reduced) -> Fit:
+def _judged(table: CalibrationTable, reduced: _Reduced) -> Fit:
     values = reduced.values
     fitted = [sum(x * b for x, b in zip(row, values, strict=True)) for row in reduced.rows]
     errors = tuple(zip(table.titles, table.observed, fitted, strict=True))
@@ -305,6 +287,8 @@ def _judged(table: _Table, reduced: _Reduced) -> Fit:
         residuals,
         errors,
         tuple(doubts),
+        reduced.covariance,
+        reduced.noises,
     )
 
 
@@ -316,7 +300,7 @@ def _residuals(errors: Sequence[tuple[str, float, float]]) -> Residuals:
     return Residuals(len(off), tenths[4], tenths[8], worst_error, worst)
 
 
-def _intervals(table: _Table, reduced: _Reduced) -> dict[str, Interval]:
+def _intervals(table: CalibrationTable, reduced: _Reduced) -> dict[str, Interval]:
     intervals: dict[str, Interval] = {}
     for i, term in enumerate((*TERMS, "request_overhead_s")):
         low, high = reduced.bounds[i]
@@ -325,12 +309,18 @@ def _intervals(table: _Table, reduced: _Reduced) -> dict[str, Interval]:
             note = "one sequence at a time: it is a part of per_step_s"
         elif reduced.values[i] == 0.0:
             note = "not told from 0: taken for 0"
+        elif i < OVERHEAD:
+            value = reduced.values[i]
+            reaches = max(high - value, value - low) / value
+            note = f"not surer than ±{reaches:.0%}" if reaches > SURE else ""
         intervals[term] = Interval(low, high, note)
     return intervals
 
 
 def _doubts(
-    table: _Table, reduced: _Reduced, coefficients: tuple[float, float, float, float, float]
+    table: CalibrationTable,
+    reduced: _Reduced,
+    coefficients: tuple[float, float, float, float, float],
 ) -> list[Doubt]:
     """The terms for which a prediction at the engine's limits could be off by too much."""
     extent = table.extent
@@ -351,7 +341,11 @@ def _doubts(
     for work, where in works:
         there_s = sum(b * x for b, x in zip(coefficients, work, strict=True))
         off_s = _off_s(table, reduced, work)
-        if off_s > MOST_DOUBT * there_s:
+        hidden_s = sum(
+            reduced.bounds[i][1] * x for i, x in enumerate(work) if reduced.values[i] == 0.0
+        )
+        if off_s > MOST_DOUBT * there_s or hidden_s > MOST_HIDDEN * there_s:
+            off_s = max(off_s, hidden_s)
             term = _most_doubtful(reduced, work)
             share = off_s / there_s if there_s > 0.0 else inf
             doubts.setdefault(
@@ -360,7 +354,7 @@ def _doubts(
     return list(doubts.values())
 
 
-def _off_s(table: _Table, reduced: _Reduced, work: Work) -> float:
+def _off_s(table: CalibrationTable, reduced: _Reduced, work: Work) -> float:
     """By how much the prediction for `work` may be off, with 95 %.
 
     Terms may be off against each other and still predict well together. What was left out is in
@@ -385,7 +379,7 @@ def _most_doubtful(reduced: _Reduced, work: Work) -> int:
 
 
 def _reason(
-    table: _Table, reduced: _Reduced, term: int, where: str, share: float
+    table: CalibrationTable, reduced: _Reduced, term: int, where: str, share: float
 ) -> tuple[str, str]:
     extent = table.extent
     low, high = reduced.bounds[term]
@@ -444,7 +438,3 @@ def _lacking(
             )
         )
     return lacking
-
-
-def _sigma(seconds: float, tick_s: float) -> float:
-    return ((NOISE_RATIO * seconds) ** 2 + tick_s**2) ** 0.5

@@ -11,7 +11,7 @@ its expansion in 1/freedom: Abramowitz and Stegun 26.7.5).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -35,11 +35,23 @@ class Solution:
     values: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
     error: float
+    variance: float
+    """What the squares of `sigma` are to be multiplied by, as the rows show."""
 
     @property
     def spreads(self) -> tuple[float, ...]:
         """Standard errors of the coefficients."""
         return tuple(row[i] ** 0.5 for i, row in enumerate(self.covariance))
+
+    def leverages(self, rows: Sequence[Sequence[float]], sigma: Sequence[float]) -> Iterator[float]:
+        """How far the fit follows each row wherever it is, from 0 to 1."""
+        for row, s in zip(rows, sigma, strict=True):
+            spread = sum(
+                a * b * c
+                for a, covariances in zip(row, self.covariance, strict=True)
+                for b, c in zip(row, covariances, strict=True)
+            )
+            yield spread / (self.variance * s * s) if self.variance > 0.0 else 0.0
 
 
 def solve(
@@ -84,6 +96,7 @@ def solve(
             for i in range(width)
         ),
         error,
+        variance,
     )
 
 

@@ -211,6 +211,79 @@ async def test_a_fifth_faster_and_a_fifth_slower_are_as_far_off(factor: float):
         assert error == pytest.approx(max(factor, 1 / factor) - 1, abs=0.03)
 
 
+class Disturbed(VirtualEngine):
+    """Slower by a factor until some time, as beside another process."""
+
+    def __init__(self, engine_spec: EngineSpec, until_s: float, factor: float = 1.5) -> None:
+        super().__init__(engine_spec, overhead_s=OVERHEAD_S, tick_s=TICK_S)
+        self._until_s, self._factor = until_s, factor
+
+    async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+        answers = await super().together(prompts, output_tokens)
+        if answers[0].asked_s > self._until_s:
+            return answers
+        return [
+            replace(
+                answer,
+                content_s=tuple(
+                    answer.asked_s + self._factor * (at_s - answer.asked_s)
+                    for at_s in answer.content_s
+                ),
+            )
+            for answer in answers
+        ]
+
+
+@pytest.mark.parametrize(
+    ("until_s", "factor", "holds"), [(0.0, 1.5, True), (16.0, 1.5, True), (1e9, 1.2, False)]
+)
+async def test_a_check_is_not_failed_by_what_passes_and_not_blind_to_what_stays(
+    until_s: float, factor: float, holds: bool
+):
+    hidden = HIDDEN["small steps"]
+    known = MeasuredProfile.of(hidden)
+    replica = replica_of(hidden, max_context_tokens=8192, tells_sequences=True)
+    engine = Disturbed(hidden, until_s, factor)
+    session = Session(replica, engine, Settings(budget_s=20.0), lambda *_: None)
+    measured = await session.check(
+        known.latency, lambda points: compare(known, *points, 0.15).holds
+    )
+    assert compare(known, measured.prefills, measured.decodes, 0.15).holds is holds
+    assert (measured.rounds == ROUNDS) is (until_s == 0.0)
+    assert engine.now < 2 * 20.0
+
+
+class Shaken(VirtualEngine):
+    """Each answer takes anything up to a third longer, as on a processor that is shared."""
+
+    async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+        answers = await super().together(prompts, output_tokens)
+        factor = 1.0 + self.rng.uniform(0.0, 0.3)
+        return [
+            replace(
+                answer,
+                content_s=tuple(
+                    answer.asked_s + factor * (at_s - answer.asked_s) for at_s in answer.content_s
+                ),
+            )
+            for answer in answers
+        ]
+
+
+@pytest.mark.parametrize(("kind", "rounds"), [(VirtualEngine, 1), (Shaken, ROUNDS)])
+async def test_a_slow_engine_that_is_noisy_gets_its_rounds(kind: type[VirtualEngine], rounds: int):
+    """One that is not has the time for what makes its terms surest instead."""
+    hidden = spec(0.2, 4e-4, 1e-8, 2e-3, 1e-7, max_sequences=64)
+    replica = replica_of(hidden, max_context_tokens=32_768, tells_sequences=True)
+    shown: list[str] = []
+    engine = kind(hidden, overhead_s=OVERHEAD_S, tick_s=TICK_S)
+    session = Session(replica, engine, Settings(), lambda what, *_: shown.append(what))
+    await session.calibrate()
+    base = {what.partition(":")[0] for what in shown if what.startswith("round")}
+    assert len(base & {f"round {k} of 3" for k in (1, 2, 3)}) == rounds
+    assert engine.now < 2 * 90.0
+
+
 class UntoldLimit(VirtualEngine):
     """Refuses what is longer than its context, of which it says nothing."""
 

@@ -6,7 +6,7 @@ import random
 from itertools import count
 
 from headrace.calibration.replica import Replica
-from headrace.calibration.stream import TimedAnswer
+from headrace.calibration.stream import StreamError, TimedAnswer
 from headrace.core.model import Usage
 from headrace.emulator.modelled import block_hashes
 from headrace.emulator.prompt import BYTES_PER_TOKEN
@@ -15,10 +15,24 @@ from headrace.engines.registry import dialect
 
 
 class VirtualEngine:
-    """Answers as the model has it; whoever asks sees each token late by a tick or so."""
+    """Answers as the model has it; whoever asks sees each token late by a tick or so.
+
+    All tokens of a step are late together, by anything up to `tick_s`, and each stream by
+    `stream_s` more than the one before it, as the engine writes them one after the other. In a
+    share `spikes` of the steps something else had the processor, for `spike_s` in the mean.
+    """
 
     def __init__(
-        self, spec: EngineSpec, *, overhead_s: float = 0.0, tick_s: float = 0.0, seed: int = 0
+        self,
+        spec: EngineSpec,
+        *,
+        overhead_s: float = 0.0,
+        tick_s: float = 0.0,
+        stream_s: float = 0.0,
+        spikes: float = 0.0,
+        spike_s: float = 0.0,
+        caches: bool = True,
+        seed: int = 0,
     ) -> None:
         self.now = 0.0
         self.asked = 0
@@ -26,7 +40,10 @@ class VirtualEngine:
         self._spec = spec
         self._overhead_s = overhead_s
         self._tick_s = tick_s
-        self._rng = random.Random(seed)
+        self._stream_s = stream_s
+        self._spikes, self._spike_s = spikes, spike_s
+        self._caches = caches
+        self.rng = random.Random(seed)
         self._numbers = count()
 
     def clock(self) -> float:
@@ -50,7 +67,9 @@ class VirtualEngine:
         for prompt in prompts:
             text = prompt.encode()
             tokens = max(1, len(text) // BYTES_PER_TOKEN)
-            blocks = block_hashes(text, size)
+            blocks = block_hashes(text, size) if self._caches else ()
+            if not self._spec.holds(tokens + output_tokens):
+                raise StreamError(f"HTTP 400: {tokens} tokens are too many", 400)
             jobs.append(Job(next(self._numbers), tokens, output_tokens, blocks, size))
         begin_s = asked_s + self._overhead_s
         for job in jobs:
@@ -59,7 +78,7 @@ class VirtualEngine:
         return [
             TimedAnswer(
                 asked_s,
-                tuple(self._seen(at_s) for at_s in times[job.id]),
+                tuple(times[job.id]),
                 Usage(job.prompt_tokens, output_tokens, cached[job.id]),
             )
             for job in jobs
@@ -73,24 +92,28 @@ class VirtualEngine:
         left = len(jobs)
         while left:
             now = model.next_step_s(now)
+            late_s = self._late_s()
             for happening in model.advance(now):
                 if isinstance(happening, FirstToken):
                     cached[happening.job.id] = happening.cached_tokens
                     decoding[happening.job.id] = happening.job
-                    times[happening.job.id].append(happening.at_s)
+                    times[happening.job.id].append(now + late_s)
                 elif isinstance(happening, Finished):
                     left -= 1
                     del decoding[happening.job.id]
                     if len(times[happening.job.id]) < happening.job.output_tokens:
-                        times[happening.job.id].append(happening.at_s)
-            for job in decoding.values():
+                        times[happening.job.id].append(now + late_s)
+            for place, job in enumerate(decoding.values()):
                 if model.decoded_tokens(job, now) > len(times[job.id]):
-                    times[job.id].append(now)
+                    times[job.id].append(now + late_s + place * self._stream_s)
         self.now = now
         return times, cached
 
-    def _seen(self, at_s: float) -> float:
-        return at_s + self._rng.uniform(0.0, self._tick_s)
+    def _late_s(self) -> float:
+        late_s = self.rng.uniform(0.0, self._tick_s)
+        if self._spikes and self.rng.random() < self._spikes:
+            late_s += self.rng.expovariate(1.0 / self._spike_s)
+        return late_s
 
 
 def replica_of(spec: EngineSpec, *, max_context_tokens: int, tells_sequences: bool) -> Replica:

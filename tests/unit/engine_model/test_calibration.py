@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS
-from headrace.engine_model.calibration import DecodePoint, Extent, Fit, PrefillPoint, fit
+from headrace.engine_model.calibration import Fit, fit
+from headrace.engine_model.calibration_table import DecodePoint, Extent, PrefillPoint
 from headrace.engine_model.least_squares import robust_sigma, solve, student_975
 from headrace.engine_model.measured import prefill_steps
 
