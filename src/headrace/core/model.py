@@ -112,6 +112,8 @@ class Request:
     `sequences` is how many answers run side by side: `n` choices, for each prompt of a list.
     `replica` names the one replica that can answer (a stored response lives there), or "".
     `client_id` is the caller's own x-request-id, an attribute only: it need not be unique.
+    `caller` tells one client from another, as well as can be: the name of its key, else where it
+    comes from; "" where nobody knows.
     `tier` names what is promised, "" for the default; the targets, where given, stand instead of
     the tier's own.
     """
@@ -132,6 +134,7 @@ class Request:
     ttft_target_s: float | None = None
     tpot_target_s: float | None = None
     sequences: int = 1
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,9 @@ class Replica:
     `last_attempt` numbers the latest attempt sent here, over the whole fleet: what is smallest has
     been left alone for longest. `busy_until_s` is when an engine that answered 503 or 429 is
     believed to have room again.
+
+    `blamed_by` is the first caller, since it answered anybody, whose request it did not answer and
+    another pool did, at `blamed_since_s`; "" if there is none. `doubted` is as in `ReplicaChanged`.
     """
 
     name: str
@@ -259,6 +265,9 @@ class Replica:
     consecutive_failures: int = 0
     ejections: int = 0
     probe_at_s: float | None = None
+    blamed_by: str = ""
+    blamed_since_s: float = 0.0
+    doubted: bool = False
 
     @property
     def backlog_s(self) -> float:

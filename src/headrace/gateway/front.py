@@ -165,9 +165,10 @@ class Front:
                 if notes.asks:
                     self._check_promise(notes)
                 id_, tenant = self._new_id(), notes.tenant or ""
-                call = read_usual_call(request, notes, id_, tenant)
+                caller = tenant or connection.client
+                call = read_usual_call(request, notes, id_, tenant, caller)
                 if call is None:
-                    origin = Origin(id_, tenant, "", "", self._holder_of)
+                    origin = Origin(id_, tenant, "", "", self._holder_of, caller)
                     call = read_other_call(request, origin)
                 return self._host.begin(call, connection)
             if request.path.startswith(b"/v1/"):
@@ -240,7 +241,9 @@ class Front:
                 code="not_for_clients",
             )
         replica, model = self._holder(path)
-        origin = Origin(self._new_id(), notes.tenant or "", replica, model, self._holder_of)
+        tenant = notes.tenant or ""
+        caller = tenant or connection.client
+        origin = Origin(self._new_id(), tenant, replica, model, self._holder_of, caller)
         if is_large(request):
             return self._read_large(request, connection, origin)
         return self._host.begin(read_call(request, origin), connection)
