@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import isfinite
 from typing import NamedTuple
 
@@ -50,7 +50,8 @@ def _any_labels(_labels: Mapping[str, str]) -> bool:
     return True
 
 
-def histogram_parts(names: Sequence[str]) -> tuple[str, ...]:
+@cache
+def histogram_parts(names: tuple[str, ...]) -> tuple[str, ...]:
     """The samples of these histograms that `Exposition.durations` reads."""
     return tuple(f"{name}_{part}" for name in names for part in ("sum", "count"))
 
