@@ -196,6 +196,7 @@ class Exchange:
         body = error_body(
             effect.status,
             effect.message,
+            path=self._call.http.path,
             code=effect.reason,
             param="model" if effect.status == 404 else None,
         )
@@ -456,7 +457,8 @@ class Exchange:
         self._over(self._status, "" if self._status < 500 else str(self._status))
         if not body:
             message = f"The engine answered HTTP {self._status} and said nothing more."
-            body = error_body(self._status, message, code="engine_error")
+            path = self._call.http.path
+            body = error_body(self._status, message, path=path, code="engine_error")
             self._answer = _OURS
         self._start(length=len(body))
         self._connection.finish(body)

@@ -326,7 +326,9 @@ class Front:
         if error.allow:
             headers.append((b"allow", error.allow))
         self._host.telemetry.reject(error.code or f"http_{error.status}")
-        body = error_body(error.status, error.message, code=error.code, param=error.param)
+        body = error_body(
+            error.status, error.message, path=request.path, code=error.code, param=error.param
+        )
         connection.respond(error.status, headers, body)
 
 

@@ -414,7 +414,7 @@ class ClientConnection(asyncio.Protocol):
             return
         refusal = Refusal(500, "The gateway failed to handle this request.", "internal")
         headers = self._server.handler.refused(refusal, request.headers)
-        body = error_body(refusal.status, refusal.message, code=refusal.code)
+        body = error_body(refusal.status, refusal.message, path=request.path, code=refusal.code)
         self.respond(500, [_JSON, *headers], body)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -429,7 +429,8 @@ class ClientConnection(asyncio.Protocol):
             self._queue.clear()
             self._transport.resume_reading()  # its end is to be seen; all else is thrown away
             return
-        body = error_body(refusal.status, refusal.message, code=refusal.code)
+        path = self._reader.path
+        body = error_body(refusal.status, refusal.message, path=path, code=refusal.code)
         if cors is not None:
             extra = [*extra, *cors.headers_for(find(self._reader.headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
