@@ -361,6 +361,7 @@ def _routed(
         ttft_target_s=notes.promise.ttft_s,
         tpot_target_s=notes.promise.tpot_s,
         sequences=prompt.prompts * _read_choices(endpoint, members),
+        prompts=prompt.prompts,
         caller=origin.caller,
     )
     return Call(request, http, members, prompt.prompts, scan=scan)
