@@ -53,3 +53,25 @@ def test_a_long_body_is_no_head():
         b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
     )
     assert sink.ends == ["complete True"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked"])
+async def test_a_transfer_coding_that_nobody_asked_for_is_a_broken_answer(coding):
+    async def script(_received, peer):
+        head = f"HTTP/1.1 200 OK\r\ntransfer-encoding: {coding}\r\n\r\n".encode()
+        await peer.send(head + b"2\r\n{}\r\n0\r\n\r\n")
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 502
+        assert "transfer coding 'gzip" in answer.json()["error"]["message"]
+
+
+async def test_a_status_below_all_is_no_interim_answer():
+    async def script(_received, peer):
+        await peer.send(b"HTTP/1.1 099 X\r\ncontent-length: 0\r\n\r\n")
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 502
+        assert "the status 99" in answer.json()["error"]["message"]

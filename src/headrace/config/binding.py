@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -34,7 +35,10 @@ from headrace.core.quantities import (
 MISSING_VALUE = object()
 """What a node that cannot be bound becomes; its problem is recorded."""
 
-_SECRET_WORDS = {"key", "token", "secret", "password", "credential", "credentials"}
+_SECRET_WORDS = ("key", "secret", "passw", "pwd", "credential", "bearer", "authorization")
+"""What the name of a secret holds, also run together as in `apikey`."""
+_COUNT = re.compile(r"[0-9][0-9_.,]{0,11} ?[kKmM]?")
+"""So a number of tokens is written; a token that opens doors is longer, or no number."""
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _FLAGS = {"true": True, "false": False}
 _SHOWN_CHARACTERS = 60
@@ -255,12 +259,19 @@ def shown(path: str, node: Node) -> str:
     if is_null(node):
         return "empty"
     key = path.rpartition(".")[2].partition("[")[0].lower()
-    if _SECRET_WORDS & set(key.replace("-", "_").split("_")) or "@" in node.value:
+    if _names_secret(key, node.value) or "@" in node.value:
         return "***"
     text = node.value
     if len(text) > _SHOWN_CHARACTERS:
         text = text[:_SHOWN_CHARACTERS] + "…"
     return repr(text) if node.style is not None or not _plain_number(text) else text
+
+
+def _names_secret(key: str, value: str) -> bool:
+    """Whether a key of this name may hold a secret; a number of tokens is none."""
+    if any(word in key for word in _SECRET_WORDS):
+        return True
+    return "token" in key.replace("-", "_").split("_") and not _COUNT.fullmatch(value)
 
 
 def _plain_number(text: str) -> bool:

@@ -41,6 +41,7 @@ class Attempt:
 
     __slots__ = (
         "at_first_token",
+        "attended_tokens",
         "began_s",
         "considered",
         "ended",
@@ -97,8 +98,9 @@ class Attempt:
         self.ended_s = 0.0
         self.replica = replica
         self.lease = lease
-        self.sequences = flight.request.sequences
+        self.sequences = ask.sequences
         self.prompt_tokens = ask.prompt_tokens
+        self.attended_tokens = ask.attended_tokens
         self.tokens_per_block = ask.tokens_per_block
         self.hit_tokens = hit_tokens
         self.uncached_tokens = ask.prompt_tokens - hit_tokens
@@ -165,6 +167,8 @@ def begin(attempt: Attempt, now: float) -> None:
     replica.backlog_pairs += attempt.pairs
     replica.uncached_tokens += attempt.uncached_tokens
     replica.context_tokens += attempt.prompt_tokens
+    replica.sequences += attempt.sequences
+    replica.attended_tokens += attempt.attended_tokens
     kept = exp((replica.recent_marked_s - now) / replica.pool.recent_s)
     replica.recent_prefill_tokens = replica.recent_prefill_tokens * kept + attempt.uncached_tokens
     replica.recent_prefill_pairs = replica.recent_prefill_pairs * kept + attempt.pairs
@@ -173,7 +177,7 @@ def begin(attempt: Attempt, now: float) -> None:
         replica.prefilling,
         replica.backlog_tokens,
         replica.backlog_pairs,
-        STEPS_MET * replica.decoding,
+        STEPS_MET * replica.decoding_sequences,
         STEPS_MET * replica.decoding_context_tokens,
     )
 
@@ -188,7 +192,8 @@ def first_token(attempt: Attempt, now: float) -> None:
     replica.prefill_tokens_done += attempt.uncached_tokens
     replica.prefill_pairs_done += attempt.pairs
     replica.decoding += 1
-    replica.decoding_context_tokens += attempt.prompt_tokens
+    replica.decoding_sequences += attempt.sequences
+    replica.decoding_context_tokens += attempt.attended_tokens
     attempt.at_first_token = (
         replica.prefills_done,
         replica.prefill_tokens_done,
@@ -207,6 +212,7 @@ def progress(attempt: Attempt, output_tokens: int, now: float) -> None:
     _mark(replica, now)
     attempt.output_tokens = output_tokens
     replica.context_tokens += more
+    replica.attended_tokens += more
     replica.decoding_context_tokens += more
 
 
@@ -218,8 +224,11 @@ def end(attempt: Attempt, now: float) -> None:
         _leave_backlog(attempt, now)
     else:
         replica.decoding -= 1
-        replica.decoding_context_tokens -= attempt.prompt_tokens + attempt.output_tokens
+        replica.decoding_sequences -= attempt.sequences
+        replica.decoding_context_tokens -= attempt.attended_tokens + attempt.output_tokens
     replica.in_flight -= 1
+    replica.sequences -= attempt.sequences
+    replica.attended_tokens -= attempt.attended_tokens + attempt.output_tokens
     replica.uncached_tokens -= attempt.uncached_tokens
     replica.context_tokens -= attempt.prompt_tokens + attempt.output_tokens
 
@@ -236,6 +245,6 @@ def _mark(replica: Replica, now: float) -> None:
     """Bring the integrals over time up to `now`, before the sums change."""
     elapsed_s = now - replica.marked_s
     if elapsed_s > 0.0:
-        replica.batch_seconds += replica.decoding * elapsed_s
+        replica.batch_seconds += replica.decoding_sequences * elapsed_s
         replica.context_token_seconds += replica.decoding_context_tokens * elapsed_s
         replica.marked_s = now

@@ -24,9 +24,11 @@ class Ask:
     `overhead_tokens` are the chat template's and not behind any mark; `fine_blocks` of its first
     blocks are each a mark. `ttft_target_s` and `tpot_target_s` are what its tier promises, or what
     it asks for itself. `index` is where the hits come from, None before they were looked up.
+    It decodes `sequences` side by side, which attend to `attended_tokens` of prompt in sum.
     """
 
     __slots__ = (
+        "attended_tokens",
         "fine_blocks",
         "hits",
         "index",
@@ -34,6 +36,7 @@ class Ask:
         "output_tokens",
         "overhead_tokens",
         "prompt_tokens",
+        "sequences",
         "tokens_per_block",
         "tpot_target_s",
         "ttft_target_s",
@@ -55,6 +58,8 @@ class Ask:
         self.marks = marks
         self.overhead_tokens = overhead_tokens
         self.fine_blocks = fine_blocks
+        self.sequences = 1
+        self.attended_tokens = prompt_tokens
         self.ttft_target_s = DEFAULT_TTFT_S
         self.tpot_target_s = DEFAULT_TPOT_S
         self.hits: list[tuple[int, int]] = []
@@ -300,10 +305,11 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
         return None
     predictions: list[Prediction] = []
     prompt_tokens, output_tokens = ask.prompt_tokens, ask.output_tokens
+    own_sequences, own_attended = ask.sequences, ask.attended_tokens
     profile = None
     step_s = token_s = pair_s = sequence_s = kv_token_s = 0.0
     for replica, hit_tokens in zip(replicas, ask.hits_of(replicas), strict=True):
-        latency, report, in_flight = replica.latency, replica.report, replica.in_flight
+        latency, report, sequences = replica.latency, replica.report, replica.sequences
         if latency.pool.profile is not profile or profile is None:
             profile = latency.pool.profile
             if profile is None:
@@ -314,22 +320,19 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
         uncached = prompt_tokens - hit_tokens
         if now >= latency.stale_s:
             latency.refresh(now)
-        factor = latency.prefill_factor
-        pairs = uncached * (hit_tokens + uncached / 2)
+        factor, pairs = latency.prefill_factor, uncached * (hit_tokens + uncached / 2)
         prefill_s = factor * (step_s + token_s * uncached + pair_s * pairs)
-        context = replica.context_tokens
+        context, backlog = replica.context_tokens, replica.backlog_tokens
         tpot_s = latency.decode_factor * (
-            step_s + sequence_s * (in_flight + 1) + kv_token_s * (context + prompt_tokens)
+            step_s
+            + sequence_s * (sequences + own_sequences)
+            + kv_token_s * (replica.attended_tokens + own_attended)
         )
         queue_s = slot_wait_s = 0.0
-        backlog = replica.backlog_tokens
-        if in_flight:
+        if sequences:
             # Streams that decode there lengthen the steps that the prompt waits for and runs in.
-            queue_s = (
-                factor
-                * STEPS_MET
-                * (sequence_s * replica.decoding + kv_token_s * replica.decoding_context_tokens)
-            )
+            streams, tokens = replica.decoding_sequences, replica.decoding_context_tokens
+            queue_s = factor * STEPS_MET * (sequence_s * streams + kv_token_s * tokens)
             prefilling = replica.prefilling
             if prefilling:
                 backlog_s = factor * (
@@ -339,10 +342,10 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
                 # its own share.
                 queue_s += backlog_s - min(now - replica.backlog_since_s, backlog_s / prefilling)
         slots = report.max_sequences
-        if slots and in_flight >= slots:
+        if slots and sequences >= slots:
             # All slots are taken, and each is freed once per answer.
             answer_s = replica.pool.output_tokens_mean * tpot_s
-            slot_wait_s = (in_flight - slots + 1) * answer_s / slots
+            slot_wait_s = (sequences - slots + 1) * answer_s / slots
         if now < replica.busy_until_s:
             slot_wait_s += replica.busy_until_s - now
         capacity = report.kv_capacity_tokens

@@ -337,9 +337,12 @@ class Dispatcher:
     def _convict(self, flight: Flight, now: float) -> list[Effect]:
         """A request was served: those who answered it otherwise before, be it with a 401 to our key
         or a 404 for a model that is not theirs, are at fault, but for those that were full. Who
-        lost an adapter serves its own model yet; the next look at its models tells of it.
+        lost an adapter serves its own model yet; the next look at its models tells of it. A sibling
+        of who served it is convicted; of another pool, it is blamed.
         """
         effects = list[Effect]()
+        served_by, caller = flight.attempts[-1].replica.pool, flight.request.caller
+        ejection = self._settings.ejection
         for attempt in flight.attempts[:-1]:
             replica = self.fleet.replicas.get(attempt.replica.name)
             status = None if attempt.ended is None else attempt.ended.status
@@ -347,7 +350,11 @@ class Dispatcher:
                 continue
             if status == 404 and attempt.model != replica.pool.spec.model:
                 continue
-            if health.note_failure(replica, self._settings.ejection, now):
+            if replica.pool is served_by:
+                changed = health.note_failure(replica, ejection, now)
+            else:
+                changed = health.note_blame(replica, caller, ejection, now)
+            if changed:
                 effects += self._state_changed(replica)
         return effects
 

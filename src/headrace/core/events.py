@@ -94,7 +94,11 @@ class KvChanged:
 
 @message
 class ReplicaChanged:
-    """A replica was discovered, became ready or not, changed its adapters, or drains."""
+    """A replica was discovered, became ready or not, changed its adapters, or drains.
+
+    `doubted` tells that it refused the gateway's own question for its models, or did not name the
+    pool's among them: what clients meet there is no wonder then.
+    """
 
     replica: str
     pool: str
@@ -103,6 +107,7 @@ class ReplicaChanged:
     adapters: frozenset[str] = frozenset()
     max_context_tokens: int | None = None
     draining: bool = False
+    doubted: bool = False
 
 
 @message

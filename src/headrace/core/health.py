@@ -9,6 +9,12 @@ connection may kill the next one as well, and must not take out every replica it
 Any other answer in place of the one asked for (500, a 401 to our key, a redirection) counts once
 another replica has served the same request: only then was it not the request's fault. A 404 for an
 adapter does not: its own model the replica serves.
+
+Of replicas of one pool, all set up alike, that is proof. Where the fall-back of an alias served
+it, the request may still be of a kind that this pool alone refuses, and one client could take out
+every replica of the pool with such requests. It is a blame then, and counts if a second caller
+blames the replica as well, if the gateway's own question was refused there, or if for
+`LONE_BLAME_S` nobody got an answer from it.
 """
 
 from __future__ import annotations
@@ -17,6 +23,10 @@ from dataclasses import dataclass
 
 from headrace.core.events import Ended
 from headrace.core.model import Outcome, Replica, ReplicaState
+
+LONE_BLAME_S = 5.0
+"""For so long one caller's blames count for nothing. Where that caller is the only one, this is how
+long a broken pool has its requests tried in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +51,11 @@ def note_end(
     """
     if ended.outcome is Outcome.COMPLETED and replica.state is ReplicaState.READY:
         replica.consecutive_failures = replica.ejections = 0
+        replica.blamed_by = ""
         return False
     if _answered(ended):
         replica.consecutive_failures = 0
+        replica.blamed_by = ""
         if ended.outcome is Outcome.COMPLETED:
             return note_probe(replica, True, settings, now)
         return False
@@ -59,10 +71,24 @@ def note_failure(replica: Replica, settings: EjectionSettings, now: float) -> bo
     return True
 
 
+def note_blame(replica: Replica, caller: str, settings: EjectionSettings, now: float) -> bool:
+    """Count that only another pool could serve this caller's request, unless that may be the
+    caller's own doing; whether the replica's state changed.
+    """
+    if caller and not replica.doubted:
+        if not replica.blamed_by:
+            replica.blamed_by, replica.blamed_since_s = caller, now
+        lasts = now - replica.blamed_since_s >= LONE_BLAME_S and not replica.decoding
+        if replica.blamed_by == caller and not lasts:
+            return False
+    return note_failure(replica, settings, now)
+
+
 def note_probe(replica: Replica, healthy: bool, settings: EjectionSettings, now: float) -> bool:
     """Take a probe's answer; whether the replica's state or its next probe changed."""
     if healthy:
         replica.consecutive_failures = 0
+        replica.blamed_by = ""
     if replica.state is not ReplicaState.EJECTED:
         if healthy:
             replica.ejections = 0

@@ -109,9 +109,11 @@ class Request:
     `prompt_tokens` is exact and given only where the prompt came as token ids;
     else the length is estimated from `text_bytes` as the pool has learned, plus `media_items` times
     the pool's media cost.
-    `sequences` is how many answers run side by side: `n` choices, for each prompt of a list.
+    `sequences` is how many answers run side by side: `n` choices, for each of `prompts` in a list.
     `replica` names the one replica that can answer (a stored response lives there), or "".
     `client_id` is the caller's own x-request-id, an attribute only: it need not be unique.
+    `caller` tells one client from another, as well as can be: the name of its key, else where it
+    comes from; "" where nobody knows.
     `tier` names what is promised, "" for the default; the targets, where given, stand instead of
     the tier's own.
     """
@@ -132,6 +134,13 @@ class Request:
     ttft_target_s: float | None = None
     tpot_target_s: float | None = None
     sequences: int = 1
+    caller: str = ""
+    prompts: int = 1
+
+    @property
+    def choices(self) -> int:
+        """Answers to each prompt, which share its KV cache and each attend to it."""
+        return self.sequences // self.prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +221,9 @@ class Replica:
     so that they return to exactly zero: `prefilling` attempts wait for their first token and bring
     `backlog_tokens` uncached prompt tokens, which attend to `backlog_pairs` tokens; the one at the
     head has been in work since `backlog_since_s`. `decoding` streams are past their first token
-    and hold `decoding_context_tokens`; `context_tokens` is what all in-flight attempts hold in the
-    KV cache, and `uncached_tokens` what all of them had to prefill.
+    and are `decoding_sequences`, which attend to `decoding_context_tokens`. All in-flight attempts
+    are `sequences` when they decode, which attend to `attended_tokens`; `context_tokens` is what
+    they hold in the KV cache, and `uncached_tokens` what all of them had to prefill.
 
     The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
     totals of finished prefills tell a stream at its end in what company it decoded.
@@ -224,6 +234,9 @@ class Replica:
     `last_attempt` numbers the latest attempt sent here, over the whole fleet: what is smallest has
     been left alone for longest. `busy_until_s` is when an engine that answered 503 or 429 is
     believed to have room again.
+
+    `blamed_by` is the first caller, since it answered anybody, whose request it did not answer and
+    another pool did, at `blamed_since_s`; "" if there is none. `doubted` is as in `ReplicaChanged`.
     """
 
     name: str
@@ -242,7 +255,10 @@ class Replica:
     backlog_since_s: float = 0.0
     uncached_tokens: int = 0
     decoding: int = 0
+    decoding_sequences: int = 0
     decoding_context_tokens: int = 0
+    sequences: int = 0
+    attended_tokens: int = 0
     context_tokens: int = 0
     batch_seconds: float = 0.0
     context_token_seconds: float = 0.0
@@ -259,6 +275,9 @@ class Replica:
     consecutive_failures: int = 0
     ejections: int = 0
     probe_at_s: float | None = None
+    blamed_by: str = ""
+    blamed_since_s: float = 0.0
+    doubted: bool = False
 
     @property
     def backlog_s(self) -> float:

@@ -91,6 +91,7 @@ class Roster:
         replica.url = event.url
         replica.adapters = event.adapters
         replica.max_context_tokens = event.max_context_tokens
+        replica.doubted = event.doubted
         if event.draining:
             replica.state = ReplicaState.DRAINING
         elif not event.ready:
@@ -159,6 +160,7 @@ class Roster:
         replica.latency = ReplicaLatency(replica.pool.latency)
         replica.state = ReplicaState.STARTING
         replica.consecutive_failures = replica.ejections = 0
+        replica.blamed_by = ""
         replica.probe_at_s = None
         replica.busy_until_s = 0.0
         self.index.add_replica(replica.index, _capacity_blocks(replica))

@@ -57,9 +57,13 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     marks = request.blocks
     if adapter:
         marks = mix_identity(marks, adapter)
-    return Ask(
+    ask = Ask(
         tokens, tokens_per_block, output_tokens, marks, overhead_tokens, fine_blocks=fine_blocks
     )
+    if request.sequences > 1:
+        ask.sequences = request.sequences
+        ask.attended_tokens = tokens * request.choices
+    return ask
 
 
 def context_needed(request: Request, ask: Ask) -> float:

@@ -144,7 +144,10 @@ class Scraper:
     async def _scrape(self, target: ScrapeTarget) -> None:
         """One reading: all paths side by side, so that they tell of the same moment."""
         paths = target.dialect.metrics_paths
-        results = await asyncio.gather(*(self._answer(target, path) for path in paths))
+        if len(paths) == 1:  # as with most engines; to gather takes a task
+            results = [await self._answer(target, paths[0])]
+        else:
+            results = await asyncio.gather(*(self._answer(target, path) for path in paths))
         answers = {
             path: (result.status, result.body)
             for path, result in zip(paths, results, strict=True)

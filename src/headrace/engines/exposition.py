@@ -1,9 +1,9 @@
 r"""A bounded reader of Prometheus' text format 0.0.4 that looks only at wanted metrics.
 
-`prometheus_client.parser` reads the same text and more, but it builds every sample of every
-family and raises on the first bad line. On a vLLM answer (70 kB, 790 lines, 12 of them wanted)
-it takes 18 ms where this takes 0.25 ms; once a second per replica that is the difference between
-two replicas and a hundred and fifty for 4 % of a core.
+Their lines are found by one compiled pattern; all others, mostly buckets of histograms, are never
+cut out of the text. On a vLLM answer (70 kB, 790 lines, 18 of them wanted) that takes a hundredth
+of the time of `prometheus_client.parser`, which builds every sample of every family and raises on
+the first bad line.
 
 OpenMetrics text is understood as far as it goes: timestamps, exemplars and `# EOF` are ignored.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from math import isfinite
 from typing import NamedTuple
 
@@ -20,17 +21,24 @@ from headrace.engines.reading import Durations
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_SAMPLES = 10_000
+MAX_KNOWN_LABELS_BYTES = 2048
+"""Longest text of labels that is kept with what it says; vLLM tells of its cache in half of it."""
 
 _LABEL = re.compile(r'\s*([A-Za-z_]\w*)\s*=\s*"([^"\\]*(?:\\.[^"\\]*)*)"\s*(,\s*)?', re.ASCII)
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", '"': '"', "\\": "\\"}
+_BLANKS = b" \t\r"
+_GAP = re.compile(r"[ \t]")
+_ODD = re.compile(rb"[_\s]")
+"""Python would read 1_000 and a number among blanks of other kinds, the format knows neither."""
+_NO_LINE = re.compile(rb"(?!)")
 
 
 class Sample(NamedTuple):
     """One line: `name{labels} value`."""
 
     name: str
-    labels: dict[str, str]
+    labels: Mapping[str, str]
     value: float
 
 
@@ -42,7 +50,8 @@ def _any_labels(_labels: Mapping[str, str]) -> bool:
     return True
 
 
-def histogram_parts(names: Sequence[str]) -> tuple[str, ...]:
+@cache
+def histogram_parts(names: tuple[str, ...]) -> tuple[str, ...]:
     """The samples of these histograms that `Exposition.durations` reads."""
     return tuple(f"{name}_{part}" for name in names for part in ("sum", "count"))
 
@@ -102,23 +111,13 @@ def parse(
     if len(text) > max_bytes:
         read.truncated = True
         text = text[: text.rfind(b"\n", 0, max_bytes) + 1]
-    names = {name.encode(): name for name in wanted}
     count = 0
-    for line in text.split(b"\n"):
-        raw_name = line.partition(b"{")[0]
-        name = names.get(raw_name)
-        if name is None:
-            if raw_name.find(b" ") < 0 and raw_name.find(b"\t") < 0:
-                continue
-            # Without labels, or with a blank before them; the brace may be an exemplar's.
-            raw_name = raw_name.split(None, 1)[0] if raw_name.strip() else b""
-            name = names.get(raw_name)
-            if name is None:
-                continue
+    for line in _lines_about(frozenset(wanted)).finditer(b"\n" + text):
         if count == max_samples:
             read.truncated = True
             break
-        sample = _sample(name, line[len(raw_name) :])
+        name = line[1].decode()
+        sample = _sample(name, line[2])
         if sample is None:
             read.skipped_lines += 1
         else:
@@ -127,20 +126,62 @@ def parse(
     return read
 
 
-def _sample(name: str, raw_rest: bytes) -> Sample | None:
+@lru_cache(maxsize=64)
+def _lines_about(names: frozenset[str]) -> re.Pattern[bytes]:
+    r"""What finds the lines of these samples: group 1 is the name, group 2 what follows it.
+
+    No line of another kind matches: a comment begins with `#`, and a line end inside a label or a
+    help text is written `\n`.
+    """
+    if not names:
+        return _NO_LINE
+    name = _one_of([name.encode() for name in names])
+    return re.compile(rb"\n[ \t]*+(%b)(?![^ \t\r\n{])([^\n]*+)" % name)
+
+
+def _one_of(words: list[bytes]) -> bytes:
+    """A pattern for any of these, which tries no beginning of theirs twice."""
+    first, last = min(words), max(words)  # what these share, all do
+    apart = (at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    shared = first[: next(apart, len(first))]
+    if len(words) == 1:
+        return re.escape(shared)
+    ways: dict[bytes, list[bytes]] = {}
+    for rest in sorted((word[len(shared) :] for word in words), reverse=True):
+        ways.setdefault(rest[:1], []).append(rest)
+    return re.escape(shared) + b"(?:%b)" % b"|".join(map(_one_of, ways.values()))
+
+
+def _sample(name: str, rest: bytes) -> Sample | None:
+    rest = rest.strip(_BLANKS)
+    # Nearly all lines end with their value, and the same labels stand before it each time.
+    before, _, number = rest.rpartition(b" ")
+    labels = _known_labels(before) if len(before) <= MAX_KNOWN_LABELS_BYTES else None
     try:
-        rest = raw_rest.decode().lstrip()
-        labels, rest = _labels(rest) if rest.startswith("{") else ({}, rest)
-        number = rest.split(None, 1)[0]
-        if "_" in number:  # Python would read 1_000, the format does not know it
-            return None
+        if labels is None or _ODD.search(number):
+            labels, after = _labels(rest.decode()) if rest.startswith(b"{") else ({}, rest.decode())
+            number = _GAP.split(after.lstrip(" \t"), 1)[0].encode()
+            if _ODD.search(number):
+                return None
         return Sample(name, labels, float(number))
-    except (ValueError, IndexError):
+    except ValueError:
         return None
+
+
+@lru_cache(maxsize=1024)
+def _known_labels(text: bytes) -> Mapping[str, str] | None:
+    """The labels, if they are all that stands before a value."""
+    try:
+        labels, after = _labels(text.decode())
+    except ValueError:
+        return None
+    return None if after else labels
 
 
 def _labels(text: str) -> tuple[dict[str, str], str]:
     """Read `{a="b",…}` and return it with what follows. Raises `ValueError` if it is broken."""
+    if not text.startswith("{"):
+        raise ValueError("there are no labels")
     labels: dict[str, str] = {}
     at = 1
     more = True

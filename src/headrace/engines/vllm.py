@@ -52,7 +52,7 @@ def read(answers: Answers) -> EngineReading:
     if status != 200:
         return EngineReading()
     metrics = parse(body, _WANTED)
-    if _COUNTED_IN_BLOCKS in body:
+    if not metrics.samples.keys().isdisjoint(_IN_BLOCKS) and _COUNTED_IN_BLOCKS in body:
         metrics = metrics.without(_IN_BLOCKS)
     configs = metrics.of(_CONFIG)
     capacities = _capacities_tokens(configs)

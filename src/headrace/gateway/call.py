@@ -153,7 +153,8 @@ class Origin:
     """What is known of a request before its body is read.
 
     `replica` and `model` are given for a stored response, whose holder is known. `tenant` is the
-    name of the API key. `holder_of` finds replica and model of a response that is continued.
+    name of the API key, `caller` as in `Request`. `holder_of` finds replica and model of a response
+    that is continued.
     """
 
     request_id: str
@@ -161,13 +162,14 @@ class Origin:
     replica: str = ""
     model: str = ""
     holder_of: Callable[[str], tuple[str, str]] = lambda _: ("", "")
+    caller: str = ""
 
 
 def read_call(http: HttpRequest, origin: Origin) -> Call:
     """Understand a request. Raises `BadRequest`."""
     notes: RequestNotes | None = http.head.notes
     if notes is not None and not origin.replica:
-        usual = read_usual_call(http, notes, origin.request_id, origin.tenant)
+        usual = read_usual_call(http, notes, origin.request_id, origin.tenant, origin.caller)
         if usual is not None:
             return usual
     return read_other_call(http, origin)
@@ -184,7 +186,7 @@ def read_other_call(http: HttpRequest, origin: Origin) -> Call:
 
 
 def read_usual_call(
-    http: HttpRequest, notes: RequestNotes, request_id: str, tenant: str
+    http: HttpRequest, notes: RequestNotes, request_id: str, tenant: str, caller: str
 ) -> Call | None:
     """A chat like most, read in one pass; None for any other, and for what is to be refused."""
     if notes.endpoint is not Endpoint.CHAT or not notes.is_call:
@@ -216,6 +218,7 @@ def read_usual_call(
         promise.ttft_s,
         promise.tpot_s,
         choices_of(chat.n),
+        caller,
     )
     return Call(request, http, None, uncut=True)
 
@@ -321,6 +324,7 @@ def _passed(http: HttpRequest, origin: Origin, form: FormScanner | None) -> Call
         client_id=notes.client_id,
         ttft_target_s=notes.promise.ttft_s,
         tpot_target_s=notes.promise.tpot_s,
+        caller=origin.caller,
     )
     return Call(request, http, None, model_span=span)
 
@@ -357,6 +361,8 @@ def _routed(
         ttft_target_s=notes.promise.ttft_s,
         tpot_target_s=notes.promise.tpot_s,
         sequences=prompt.prompts * _read_choices(endpoint, members),
+        prompts=prompt.prompts,
+        caller=origin.caller,
     )
     return Call(request, http, members, prompt.prompts, scan=scan)
 

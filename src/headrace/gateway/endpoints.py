@@ -28,5 +28,26 @@ def stored_response_id(path: bytes) -> str:
     return path[len(STORED_RESPONSE) :].partition(b"/")[0].decode("ascii", "replace")
 
 
+UNVERSIONED = frozenset(
+    (
+        b"/tokenize",
+        b"/detokenize",
+        b"/pooling",
+        b"/classify",
+        b"/score",
+        b"/rerank",
+        b"/v2/rerank",
+    )
+)
+"""What vLLM answers clients outside `/v1/`; each of them only reads. All else out there is between
+an engine and its operator: sleep, profiles, caches, weights.
+"""
+
+
+def is_engines(path: bytes) -> bool:
+    """Whether an engine answers this path, and not the gateway alone."""
+    return path.startswith(b"/v1/") or path in UNVERSIONED
+
+
 ENGINE_ADMIN = frozenset((b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter"))
 """What changes an engine for everybody, and so is not for clients: vLLM's adapter loading."""

@@ -12,27 +12,25 @@ event loop's thread and nothing here awaits.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
 
-from headrace.core.events import Dispatch, Ended, Event, FirstToken, Left, Reject, RejectReason
+from headrace.core.events import Dispatch, Ended, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Endpoint, Outcome, Replica, Usage
 from headrace.edges.http.address import Address
-from headrace.edges.http.client import RESEND_S, UpstreamCall, UpstreamPool
+from headrace.edges.http.client import RESEND_S, UpstreamCall
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
-from headrace.edges.http.heads import Header, render_fields
+from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import AnswerHead
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
+from headrace.gateway.engine_request import identity_of, payload_of
+from headrace.gateway.exchange_host import ExchangeHost
 from headrace.gateway.metrics.held import HeldResult
 from headrace.gateway.metrics.meter import Meter
-from headrace.gateway.notes import AnswerNotes, RequestNotes
+from headrace.gateway.notes import AnswerNotes
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
-from headrace.gateway.settings import GatewaySettings
 from headrace.gateway.steady import Steady
-from headrace.gateway.stored import StoredResponses
-from headrace.gateway.telemetry import Telemetry
-from headrace.gateway.tracing import AttemptTrace, Tracer
+from headrace.gateway.tracing import AttemptTrace
 from headrace.gateway.upstream import Upstream
 
 JSON: Header = (b"content-type", b"application/json")
@@ -40,36 +38,6 @@ _OURS = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 _REPLICAS_FAULT = _RETRYABLE | {Outcome.BROKEN}
-
-
-class ExchangeHost(Protocol):
-    """What an exchange needs of the data plane."""
-
-    settings: GatewaySettings
-    telemetry: Telemetry
-    tracer: Tracer | None
-    pool: UpstreamPool
-    responses: StoredResponses
-
-    def apply(self, event: Event, now: float | None = None) -> None:
-        """Hand an event to the core and carry out its effects."""
-        ...
-
-    def upstream(self, pool: str) -> Upstream:
-        """Return how to talk to a pool's engines."""
-        ...
-
-    def now(self) -> float:
-        """Return the monotonic time in seconds."""
-        ...
-
-    def released(self, exchange: Exchange) -> None:
-        """The exchange is held no more."""
-        ...
-
-    def over(self, exchange: Exchange) -> None:
-        """The exchange has ended."""
-        ...
 
 
 class Phase(Enum):
@@ -228,6 +196,7 @@ class Exchange:
         body = error_body(
             effect.status,
             effect.message,
+            path=self._call.http.path,
             code=effect.reason,
             param="model" if effect.status == 404 else None,
         )
@@ -488,7 +457,8 @@ class Exchange:
         self._over(self._status, "" if self._status < 500 else str(self._status))
         if not body:
             message = f"The engine answered HTTP {self._status} and said nothing more."
-            body = error_body(self._status, message, code="engine_error")
+            path = self._call.http.path
+            body = error_body(self._status, message, path=path, code="engine_error")
             self._answer = _OURS
         self._start(length=len(body))
         self._connection.finish(body)
@@ -566,32 +536,10 @@ class Exchange:
             call.cancel()
 
     def _payload(self, body: list[bytes], address: Address) -> list[bytes]:
-        head, upstream = self._call.http.head, self._upstream
+        upstream = self._upstream
         assert upstream is not None
-        # The id is unique per attempt: engines use it as the id of the request.
-        id_line = f"\r\nx-request-id: {self.id}-{self._attempt}\r\n".encode()
-        own = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
-        notes: RequestNotes = head.notes
-        if self._attempt_trace is None:
-            begin = notes.forwarded
-        else:
-            line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
-            begin = line + render_fields(self._attempt_trace.continued(notes.passing))
-        if address.base:
-            begin = begin.replace(b" ", b" " + address.base, 1)
-        if len(body) == 1:
-            # One piece is joined to its head, for one system call; many are large, not copied.
-            length = b"content-length: %d\r\n\r\n" % len(body[0])
-            return [b"".join((begin, own, length, body[0]))]
-        if body or head.method == b"POST":
-            own += b"content-length: %d\r\n" % sum(map(len, body))
-        return [b"%b%b\r\n" % (begin, own), *body]
+        trace = self._attempt_trace
+        return payload_of(self._call, self._attempt, body, upstream, address, trace)
 
     def _identity(self) -> bytes:
-        """The fields, rendered, that name the request and who answered it."""
-        own = self.id
-        named = self._call.request.client_id or own
-        fields = f"x-request-id: {named}\r\nx-headrace-request-id: {own}\r\n"
-        if self._replica:
-            fields += f"x-headrace-replica: {self._replica}\r\n"
-        return fields.encode()
+        return identity_of(self._call.request, self._replica)

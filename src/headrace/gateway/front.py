@@ -26,7 +26,13 @@ from headrace.gateway.call import (
     read_other_call,
     read_usual_call,
 )
-from headrace.gateway.endpoints import ENGINE_ADMIN, endpoint_of, stored_response_id
+from headrace.gateway.endpoints import (
+    ENGINE_ADMIN,
+    UNVERSIONED,
+    endpoint_of,
+    is_engines,
+    stored_response_id,
+)
 from headrace.gateway.exchange import JSON
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.models import render_model, render_models
@@ -40,6 +46,7 @@ from headrace.gateway.tracing import Tracer
 _log = logging.getLogger(__name__)
 _STATES = frozenset((b"/health", b"/ready"))
 _POST = frozenset((b"POST",))
+_OTHERS = b", ".join(sorted(UNVERSIONED)).decode()
 _UPSTREAM_METHODS = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
 
 
@@ -137,7 +144,7 @@ class Front:
         notes, keys = head.notes, self._host.keys
         if notes is None or notes.keys is not keys:
             notes = notes_of(head, keys)
-        if notes.tenant is None and head.path.startswith(b"/v1/"):
+        if notes.tenant is None and is_engines(head.path):
             return Refusal(
                 401,
                 "This gateway asks for an API key of its own: send 'Authorization: Bearer KEY'."
@@ -165,12 +172,13 @@ class Front:
                 if notes.asks:
                     self._check_promise(notes)
                 id_, tenant = self._new_id(), notes.tenant or ""
-                call = read_usual_call(request, notes, id_, tenant)
+                caller = tenant or connection.client
+                call = read_usual_call(request, notes, id_, tenant, caller)
                 if call is None:
-                    origin = Origin(id_, tenant, "", "", self._holder_of)
+                    origin = Origin(id_, tenant, "", "", self._holder_of, caller)
                     call = read_other_call(request, origin)
                 return self._host.begin(call, connection)
-            if request.path.startswith(b"/v1/"):
+            if is_engines(request.path):
                 return self._handle_api(request, connection, notes)
             self._handle_own(request, connection)
         except BadRequest as error:
@@ -189,8 +197,8 @@ class Front:
             connection.respond(200 if host.ready else 503, headers, b'{"status":"%b"}' % state)
         else:
             raise BadRequest(
-                f"There is nothing at {_shown(path)}. The data plane serves /v1/*, /health and"
-                " /ready; metrics and the admin API are on the control plane's port.",
+                f"There is nothing at {_shown(path)}. The data plane serves /v1/*, {_OTHERS},"
+                " /health and /ready; metrics and the admin API are on the control plane's port.",
                 status=404,
                 code="not_found",
             )
@@ -240,7 +248,9 @@ class Front:
                 code="not_for_clients",
             )
         replica, model = self._holder(path)
-        origin = Origin(self._new_id(), notes.tenant or "", replica, model, self._holder_of)
+        tenant = notes.tenant or ""
+        caller = tenant or connection.client
+        origin = Origin(self._new_id(), tenant, replica, model, self._holder_of, caller)
         if is_large(request):
             return self._read_large(request, connection, origin)
         return self._host.begin(read_call(request, origin), connection)
@@ -323,7 +333,9 @@ class Front:
         if error.allow:
             headers.append((b"allow", error.allow))
         self._host.telemetry.reject(error.code or f"http_{error.status}")
-        body = error_body(error.status, error.message, code=error.code, param=error.param)
+        body = error_body(
+            error.status, error.message, path=request.path, code=error.code, param=error.param
+        )
         connection.respond(error.status, headers, body)
 
 
@@ -354,10 +366,11 @@ def _check_read(request: HttpRequest, shown: bytes) -> None:
 
 def _check_method(request: HttpRequest) -> None:
     """Raise `BadRequest` for a method that an endpoint does not have."""
-    known = endpoint_of(request.path) is not Endpoint.OTHER
+    path = request.path
+    known = path in UNVERSIONED or endpoint_of(path) is not Endpoint.OTHER
     allowed = _POST if known else _UPSTREAM_METHODS
     if request.method not in allowed:
-        shown = f"{_shown(request.method)} is not a method of {_shown(request.path)}"
+        shown = f"{_shown(request.method)} is not a method of {_shown(path)}"
         names = b", ".join(sorted(allowed))
         raise BadRequest(f"{shown}; use {names.decode()}.", status=405, allow=names)
 

@@ -6,12 +6,12 @@ import re
 
 from headrace.core.model import Endpoint
 from headrace.edges.http.heads import (
-    NOT_FORWARDED,
     NOT_RETURNED,
     Header,
     find,
     passing,
     render_fields,
+    to_engine,
 )
 from headrace.edges.http.ports import AnswerHead, RequestHead
 from headrace.gateway.endpoints import endpoint_of
@@ -72,7 +72,7 @@ class RequestNotes:
     @property
     def passing(self) -> list[Header]:
         """The fields that go on to the engine."""
-        return passing(self._headers, NOT_FORWARDED)
+        return to_engine(self._headers)
 
     @property
     def forwarded(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The data plane: `/v1/*`, `/health` and `/ready`, and nothing else.
+"""The data plane: `/v1/*`, what engines answer beside it, `/health` and `/ready`; nothing else.
 
 It owns the exchanges, hands every event to the core and carries out the core's effects.
 """

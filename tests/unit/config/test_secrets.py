@@ -50,6 +50,9 @@ def test_never_printed(file, tmp_path):
         pool(f", api_key_env: [{SECRET}]"),
         pool() + f"control: {{token: {SECRET}}}\n",
         pool() + f"password: {SECRET}\n",
+        pool(f", apikey: {SECRET}"),
+        pool(f", keys: {SECRET}"),
+        pool(f", bearer_token: {SECRET}"),
         pool().replace("http://", f"http://user:{SECRET}@"),
         pool().replace("[http://10.0.0.1:8000]", f"http://user:{SECRET}@h:1"),
     ],
@@ -86,3 +89,12 @@ def test_broken_key_files_are_told_with_the_rest(file, tmp_path):
         load(file(pool() + "api_keys_file: keys\ngrace: x\n"), {})
     assert "keys:1:" in str(caught.value)
     assert "grace" in str(caught.value)
+
+
+def test_a_number_of_tokens_is_no_secret(file):
+    with pytest.raises(ConfigError) as caught:
+        load(file(pool(", media_token: 12, max_token: 64k, pin_token: 1234-5678-9012")), {})
+    problems = str(caught.value)
+    assert "media_token: unknown key (its value is 12)" in problems
+    assert "max_token: unknown key (its value is '64k')" in problems
+    assert "pin_token: unknown key (its value is ***)" in problems

@@ -2,8 +2,8 @@
 
 import pytest
 
-from headrace.core.events import Dispatch, Probe, Reject, RejectReason, WakeAt
-from headrace.core.health import EjectionSettings
+from headrace.core.events import Dispatch, Probe, Reject, RejectReason, ReplicaChanged, WakeAt
+from headrace.core.health import LONE_BLAME_S, EjectionSettings
 from headrace.core.model import Alias, Outcome, PoolSpec, ReplicaState, Target
 from headrace.core.retries import RetryBudget, RetrySettings
 from headrace.core.settings import DispatcherSettings
@@ -392,3 +392,78 @@ def test_a_replica_that_left_can_still_end_its_attempts(driver):
     assert second.replica in {"b", "c"}
     driver.complete(dispatch.attempt)
     assert (replica.in_flight, replica.decoding, replica.context_tokens) == (0, 0, 0)
+
+
+def alias_with_spare(*names: str) -> Driver:
+    """A pool that an alias's fall-back can stand in for."""
+    aliases = (Alias("chat", (Target("model"),), ("spare",)),)
+    driver = Driver(PoolSpec("pool", "model"), PoolSpec("spare", "spare"), aliases=aliases)
+    driver.add(*names)
+    driver.add("s", pool="spare")
+    return driver
+
+
+def served_by_spare(driver: Driver, caller: str, status: int = 401) -> None:
+    dispatch = driver.dispatched("chat", caller=caller)
+    while dispatch.model == "model":
+        dispatch = only(driver.fail(dispatch.attempt, status=status), Dispatch)
+    driver.complete(dispatch.attempt)
+
+
+@pytest.mark.parametrize("status", [307, 401, 404, 500])
+def test_one_caller_takes_no_replica_out_with_requests_that_its_pool_alone_refuses(status):
+    driver = alias_with_spare("a")
+    for _ in range(30):
+        for _ in range(3):
+            served_by_spare(driver, "mallory", status)
+        driver.wait(10.0)
+        driver.complete(driver.dispatched(caller="alice").attempt)
+    assert driver.replica("a").state is ReplicaState.READY
+
+
+@pytest.mark.parametrize("status", [307, 401, 500])
+def test_two_callers_that_a_pool_refuses_take_its_replica_out(status):
+    driver = alias_with_spare("a")
+    for _ in range(2):
+        served_by_spare(driver, "alice", status)
+        served_by_spare(driver, "bob", status)
+    assert driver.replica("a").state is ReplicaState.EJECTED
+
+
+def test_who_is_refused_where_the_gateway_is_refused_too_needs_no_second_caller():
+    driver = alias_with_spare()
+    driver.send(ReplicaChanged("a", "pool", "http://a", ready=True, doubted=True))
+    for _ in range(2):
+        served_by_spare(driver, "alice")
+    assert driver.replica("a").state is ReplicaState.EJECTED
+
+
+def test_a_pool_that_answers_nobody_is_left_even_by_its_only_caller():
+    driver = alias_with_spare("a")
+    for _ in range(3):
+        served_by_spare(driver, "alice")
+    assert driver.replica("a").state is ReplicaState.READY
+    driver.wait(LONE_BLAME_S)
+    for _ in range(2):
+        served_by_spare(driver, "alice")
+    assert driver.replica("a").state is ReplicaState.EJECTED
+
+
+def test_a_replica_that_streams_to_somebody_is_not_taken_out_by_another_alone():
+    driver = alias_with_spare("a")
+    driver.first_token(driver.dispatched(caller="alice").attempt)
+    for _ in range(30):
+        served_by_spare(driver, "mallory")
+        driver.wait(1.0)
+    assert driver.replica("a").state is ReplicaState.READY
+
+
+def test_siblings_are_proof_whoever_asks():
+    driver = Driver()
+    driver.add("a", "b")
+    for _ in range(9):
+        dispatch = driver.dispatched(caller="alice")
+        if dispatch.replica == "a":
+            dispatch = only(driver.fail(dispatch.attempt, status=500), Dispatch)
+        driver.complete(dispatch.attempt)
+    assert driver.replica("a").state is ReplicaState.EJECTED

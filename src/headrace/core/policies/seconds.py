@@ -163,7 +163,7 @@ def _missed(ask: Ask, replica: Replica, seen: Prediction, idle: float, risk: flo
     assert profile is not None
     queue_s, _, prefill_s, tpot_s = seen[5:9]
     step_s = tpot_s - latency.decode_factor * (
-        profile.per_sequence_s + profile.per_kv_token_s * ask.prompt_tokens
+        profile.per_sequence_s * ask.sequences + profile.per_kv_token_s * ask.attended_tokens
     )
     before = (step_s * (1.0 / target_s) / idle) ** STEEP
     # Seconds of prefills that an answer of mean length can meet and be in time yet.

@@ -65,6 +65,16 @@ class PoolAccess:
     """For `https` addresses; without it what the system trusts is trusted."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a replica answered when it was asked for its models, None where that is no list;
+    `doubted` as in `ReplicaChanged`.
+    """
+
+    listed: list[ListedModel] | None
+    doubted: bool
+
+
 class ReplicaWatch:
     """Keeps the gateway informed about one replica until it is cancelled.
 
@@ -123,10 +133,9 @@ class ReplicaWatch:
         now_s = asyncio.get_running_loop().time()
         if not self._reported.ready or now_s >= self._models_due_s:
             self._models_due_s = now_s + self.settings.models_interval_s
-            listed = await self._models()
+            self._report(ready=True, looked=await self._models())
         else:
-            listed = None
-        self._report(ready=True, listed=listed)
+            self._report(ready=True)
         if not self._up:
             self._up = True
             self._notice(f"replica {self._reported.replica} is ready")
@@ -154,14 +163,14 @@ class ReplicaWatch:
         result = await self._get(self.access.dialect.health_path, _HEALTH_MAX_BYTES)
         return None if result is None else result.status
 
-    async def _models(self) -> list[ListedModel] | None:
+    async def _models(self) -> _Look | None:
         path = self.access.dialect.models_path
         result = await self._get(path, _MODELS_MAX_BYTES)
         if result is None:
             return None
         if result.status != 200:
             self._tell(f"answers {result.status} to {path}; is the pool's API key right?")
-            return None
+            return _Look(None, doubted=300 <= result.status < 500 and result.status != 429)
         try:
             listed = self.access.dialect.models(result.body)
         except ValueError as error:
@@ -169,9 +178,10 @@ class ReplicaWatch:
             return None
         self._check_kind(path, result.body)
         names = {name for model in listed for name in (model.id, *model.aliases)}
-        if self.access.model not in names:
+        serves = self.access.model in names
+        if not serves:
             self._tell(f"does not serve {self.access.model!r} but {', '.join(sorted(names))}")
-        return listed
+        return _Look(listed, doubted=not serves)
 
     def _check_kind(self, path: str, models: bytes) -> None:
         """Say once if the engine seems to be of another kind than its pool says: then its metrics
@@ -194,9 +204,12 @@ class ReplicaWatch:
             self._told = message
             self._notice(f"replica {self._reported.replica}: {message}")
 
-    def _report(self, *, ready: bool, listed: list[ListedModel] | None = None) -> None:
+    def _report(self, *, ready: bool, looked: _Look | None = None) -> None:
         now = replace(self._reported, ready=ready)
-        if listed is not None:
+        if looked is not None:
+            now = replace(now, doubted=looked.doubted)
+        if looked is not None and looked.listed is not None:
+            listed = looked.listed
             now = replace(
                 now,
                 adapters=frozenset(model.id for model in listed if model.parent is not None),

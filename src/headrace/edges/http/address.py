@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from headrace.edges.http.tls import HANDSHAKE_S, ClientTls, system_tls
@@ -123,6 +124,7 @@ def url_at(address: str, path: str) -> str:
     return f"{address}:{path}" if address.startswith(UNIX) else address + path
 
 
+@lru_cache(maxsize=MAX_ADDRESSES)
 def split_url(url: str) -> tuple[str, str]:
     """The address and the target of a URL made by `url_at`, or of any `http(s)` one."""
     if url.startswith(UNIX):

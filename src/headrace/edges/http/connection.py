@@ -40,6 +40,9 @@ LINGER_S = 5.0
 """After an error, what the client still sends is thrown away for so long: closing at once would
 reset the connection, and the client might never read the error (RFC 9112 section 9.6)."""
 
+NEARBY = "unix"
+"""Stands for the address of whoever comes by a Unix socket."""
+
 _log = logging.getLogger(__name__)
 _JSON = (b"content-type", b"application/json")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -50,7 +53,6 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_chunked",
-        "_client",
         "_closing",
         "_current",
         "_exchange",
@@ -63,6 +65,7 @@ class ClientConnection(asyncio.Protocol):
         "_slow",
         "_starting",
         "_transport",
+        "client",
         "close_after",
         "deadline_s",
     )
@@ -71,7 +74,8 @@ class ClientConnection(asyncio.Protocol):
         self._server = server
         self._reader = RequestReader(self, server)
         self._transport: asyncio.Transport | None = None
-        self._client = ""
+        self.client = NEARBY
+        """Where it comes from: an IP address, or `NEARBY`."""
         self._queue: list[HttpRequest] = []  # a deque takes 600 bytes, a stream all in all 10,000
         self._current: HttpRequest | None = None
         self._exchange: Exchange | None = None
@@ -92,15 +96,15 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._server.limits.client_buffer_bytes)
         peer = transport.get_extra_info("peername")
-        self._client = str(peer[0]) if peer else ""
-        refusal = self._server.admit(self, self._client)
+        self.client = str(peer[0]) if peer else NEARBY
+        refusal = self._server.admit(self, self.client)
         self.deadline_s = time.monotonic() + self._server.limits.idle_s
         if refusal is not None:
             message = f"Too many connections: {refusal}."
             self.refuse(Refusal(429, message, "too_many_connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.forget(self, self._client)
+        self._server.forget(self, self.client)
         self._release(self._held_bytes)
         self._transport = None
         self._reader.let_go()
@@ -410,7 +414,7 @@ class ClientConnection(asyncio.Protocol):
             return
         refusal = Refusal(500, "The gateway failed to handle this request.", "internal")
         headers = self._server.handler.refused(refusal, request.headers)
-        body = error_body(refusal.status, refusal.message, code=refusal.code)
+        body = error_body(refusal.status, refusal.message, path=request.path, code=refusal.code)
         self.respond(500, [_JSON, *headers], body)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -425,7 +429,8 @@ class ClientConnection(asyncio.Protocol):
             self._queue.clear()
             self._transport.resume_reading()  # its end is to be seen; all else is thrown away
             return
-        body = error_body(refusal.status, refusal.message, code=refusal.code)
+        path = self._reader.path
+        body = error_body(refusal.status, refusal.message, path=path, code=refusal.code)
         if cors is not None:
             extra = [*extra, *cors.headers_for(find(self._reader.headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]

@@ -1,4 +1,6 @@
-"""Errors of ours, in the shape OpenAI's clients understand."""
+"""Errors of ours, in the shape that an API's clients understand: Anthropic's on its own paths,
+OpenAI's everywhere else.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,16 @@ _TYPES = {
     429: "rate_limit_error",
     431: "invalid_request_error",
 }
+_ANTHROPIC = b"/v1/messages"
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 def error_object(
@@ -29,8 +41,21 @@ def error_object(
     }
 
 
+def anthropic_error(status: int, message: str) -> dict[str, object]:
+    """Return `{"type": "error", "error": {"type", "message"}}` for an HTTP status."""
+    kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": message}}
+
+
 def error_body(
-    status: int, message: str, *, code: str | None = None, param: str | None = None
+    status: int,
+    message: str,
+    *,
+    path: bytes = b"",
+    code: str | None = None,
+    param: str | None = None,
 ) -> bytes:
-    """Return the JSON body of an error answer: `{"error": {…}}`."""
+    """Return the JSON body of an error answer to a request for `path`."""
+    if path == _ANTHROPIC or path.startswith(_ANTHROPIC + b"/"):
+        return msgspec.json.encode(anthropic_error(status, message))
     return msgspec.json.encode({"error": error_object(status, message, code=code, param=param)})

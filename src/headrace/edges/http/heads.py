@@ -32,9 +32,22 @@ NOT_FORWARDED = HOP_BY_HOP | {
     b"host",
     b"content-length",
     b"expect",
-    # The client's credentials are for the gateway alone.
+    # The client's credentials are for the gateway alone,
     b"authorization",
     b"x-api-key",
+    b"api-key",
+    b"cookie",
+    # and the account that they belong to is not the one whose key goes on.
+    b"openai-organization",
+    b"openai-project",
+    # What proxies before us say is said to us; those behind us would act on it: lead to https,
+    # admit an address, take another path or method.
+    b"forwarded",
+    b"x-real-ip",
+    b"x-rewrite-url",
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
     # Usage must be readable in the answer.
     b"accept-encoding",
     # Replaced by our own, unique id: engines use it as the id of the request.
@@ -43,6 +56,9 @@ NOT_FORWARDED = HOP_BY_HOP | {
     b"x-headrace-tier",
 }
 """Request fields that stay at the gateway."""
+
+_OF_PROXIES = (b"x-forwarded-", b"x-original-", b"x-envoy-")
+"""How other fields begin that proxies send to each other."""
 
 NOT_RETURNED = HOP_BY_HOP | {
     b"content-length",
@@ -77,6 +93,17 @@ def passing(headers: list[Header], dropped: frozenset[bytes]) -> list[Header]:
     if find(headers, b"connection") is not None:
         dropped |= named_in_connection(headers)
     return [header for header in headers if header[0] not in dropped]
+
+
+def to_engine(headers: list[Header]) -> list[Header]:
+    """Return the fields of a request that go on to an engine."""
+    return [field for field in passing(headers, NOT_FORWARDED) if not _stays(field[0])]
+
+
+def _stays(name: bytes) -> bool:
+    # Some servers do not tell "_" from "-".
+    plain = name.replace(b"_", b"-")
+    return plain in NOT_FORWARDED or plain.startswith(_OF_PROXIES)
 
 
 def status_line(status: int) -> bytes:

@@ -108,6 +108,11 @@ class RequestReader:
         self._expects = False  # its body is kept back until it is asked for
 
     @property
+    def path(self) -> bytes:
+        """Of the request that has begun, as far as it was read."""
+        return self._target.partition(b"?")[0]
+
+    @property
     def is_between(self) -> bool:
         """Whether no request has begun, and none is left for `go_on`."""
         return self._head_bytes == 0 and not self._unread

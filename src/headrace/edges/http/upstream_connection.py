@@ -259,8 +259,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status:  # of a surplus answer, or known before
             return
         status = self._parser.get_status_code()
-        if status == 101:
-            self._fail("the engine sent 101 Switching Protocols, which was not asked for")
+        fault = _fault_of(status, self._headers)
+        if fault:
+            self._fail(fault)
             return
         if status < 200:
             self._headers = []
@@ -348,6 +349,22 @@ class UpstreamConnection(asyncio.Protocol):
     def _drop(self) -> None:
         if self.transport is not None:
             self.transport.abort()
+
+
+def _fault_of(status: int, headers: list[Header]) -> str:
+    """What an answer's head is refused for beyond what the parser checks, or "".
+
+    A coding other than chunked was not asked for, and would be lost with its field, which is for
+    this hop only: the client would get bytes that it cannot read.
+    """
+    if status < 100:
+        return f"the engine sent the status {status}, which there is not"
+    if status == 101:
+        return "the engine sent 101 Switching Protocols, which was not asked for"
+    coding = find(headers, b"transfer-encoding")
+    if coding is not None and coding.lower() != b"chunked":
+        return f"the engine sent the transfer coding {coding[:64].decode('latin-1')!a}"
+    return ""
 
 
 def _say_last(sink: AnswerSink, say: Callable[..., None], *what: object) -> None:

@@ -37,7 +37,8 @@ class Bench:
         self.states = states
         for replica in self.replicas:
             state = states[replica.name]
-            replica.in_flight, replica.context_tokens = state.in_flight, state.context
+            replica.in_flight = replica.sequences = state.in_flight
+            replica.context_tokens = replica.attended_tokens = state.context
             replica.backlog_tokens = state.backlog
             replica.prefilling = int(state.backlog > 0)
             replica.report, replica.scraped_s = state.report, state.scraped_s

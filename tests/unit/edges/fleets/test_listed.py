@@ -202,3 +202,21 @@ def name_of(engine):
 def ready_replicas(heard):
     changes = [event for event in heard.events if isinstance(event, ReplicaChanged)]
     return {event.replica for event in changes if event.ready}
+
+
+async def test_who_refuses_the_gateways_own_question_is_doubted(watch):
+    heard = Heard()
+    async with Engine(key="sk-1") as engine:
+        await watch(engine.url, heard=heard, key="sk-2")
+        await heard.until(last_is(ready=True, doubted=True))
+
+
+async def test_who_lacks_the_pools_model_is_doubted_until_it_has_it(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        engine.models.append({"id": "other"})
+        own = engine.models.pop(0)
+        await watch(engine.url, heard=heard)
+        await heard.until(last_is(ready=True, doubted=True))
+        engine.models.append(own)
+        await heard.until(last_is(ready=True, doubted=False))

@@ -1,0 +1,50 @@
+"""How a client's request is written for an engine, and what says who answered it."""
+
+from __future__ import annotations
+
+from headrace.core.model import Request
+from headrace.edges.http.address import Address
+from headrace.edges.http.heads import render_fields
+from headrace.gateway.call import Call
+from headrace.gateway.notes import RequestNotes
+from headrace.gateway.tracing import AttemptTrace
+from headrace.gateway.upstream import Upstream
+
+
+def payload_of(  # noqa: PLR0917 - each request comes by here, and keywords cost
+    call: Call,
+    attempt: int,
+    body: list[bytes],
+    upstream: Upstream,
+    address: Address,
+    trace: AttemptTrace | None,
+) -> list[bytes]:
+    """The bytes of one attempt, head and body, in as many pieces as need no copy."""
+    head = call.http.head
+    # The id is unique per attempt: engines use it as the id of the request.
+    id_line = f"\r\nx-request-id: {call.request.id}-{attempt}\r\n".encode()
+    own = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
+    notes: RequestNotes = head.notes
+    if trace is None:
+        begin = notes.forwarded
+    else:
+        line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
+        begin = line + render_fields(trace.continued(notes.passing))
+    if address.base:
+        begin = begin.replace(b" ", b" " + address.base, 1)
+    if len(body) == 1:
+        # One piece is joined to its head, for one system call; many are large, not copied.
+        length = b"content-length: %d\r\n\r\n" % len(body[0])
+        return [b"".join((begin, own, length, body[0]))]
+    if body or head.method == b"POST":
+        own += b"content-length: %d\r\n" % sum(map(len, body))
+    return [b"%b%b\r\n" % (begin, own), *body]
+
+
+def identity_of(request: Request, replica: str) -> bytes:
+    """The answer's fields, rendered, that name the request and who answered it."""
+    own = request.id
+    fields = f"x-request-id: {request.client_id or own}\r\nx-headrace-request-id: {own}\r\n"
+    if replica:
+        fields += f"x-headrace-replica: {replica}\r\n"
+    return fields.encode()
