@@ -27,6 +27,7 @@ HEADS = (
     "both ends shown",
     "low ÷ true p10, p50",
     "high ÷ true p50, p90",
+    "most likely ÷ true p10, p50, p90",
     "minutes p50, most",
     "search alone held",
 )
@@ -40,6 +41,8 @@ class Found:
     lows: list[float] = field(default_factory=list[float])
     """Ends ÷ the true rate; 0 and infinite where nothing was shown."""
     highs: list[float] = field(default_factory=list[float])
+    guesses: list[float] = field(default_factory=list[float])
+    """Where the highest rate is said to be most likely ÷ the true one, where that is said."""
     minutes: list[float] = field(default_factory=list[float])
 
     def add(self, low_rps: float | None, high_rps: float | None, clock_s: float) -> None:
@@ -78,6 +81,8 @@ def study(server: Server, true_rps: float, sweeps: int, proof_s: float) -> tuple
         bounds = result.bounds
         if bounds is not None:
             shown.add(bounds.low_rps, bounds.high_rps, clock_s)
+            if bounds.estimate_rps is not None:
+                shown.guesses.append(bounds.estimate_rps / true_rps)
         result, clock_s = one_sweep(server, 1_000_000 + 1000 * number, 0.0)
         searched.add(result.highest_met_rps, result.lowest_not_met_rps, clock_s)
     return shown, searched
@@ -111,6 +116,7 @@ def cells(name: str, shown: Found, searched: Found) -> list[str]:
         f"{sum(low > 0.0 and high < float('inf') for low, high in pairs)}",
         f"{_at(shown.lows, 0.1):.2f}, {_at(shown.lows, 0.5):.2f}",
         f"{_at(shown.highs, 0.5):.2f}, {_at(shown.highs, 0.9):.2f}",
+        ", ".join(f"{_at(shown.guesses, share):.2f}" for share in (0.1, 0.5, 0.9)),
         f"{_at(shown.minutes, 0.5):.0f}, {max(shown.minutes, default=0.0):.0f}",
         f"{searched.held} of {len(searched.lows)}",
     ]

@@ -23,7 +23,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, exp, log, sqrt
+from math import ceil, exp, inf, log, sqrt
 from statistics import NormalDist
 
 from headrace.bench.confidence import Series, interval_of, least_requests
@@ -80,6 +80,9 @@ class Bounds:
     high_rps: float | None
     """None: no rate is shown not to."""
     confidence: float
+    estimate_rps: float | None = None
+    """The rate in between at which the attempts' shares, as a curve, cross the share wanted: the
+    best guess, of which nothing is shown. None: fewer than two rates were tried."""
 
     @property
     def in_words(self) -> str:
@@ -88,10 +91,13 @@ class Bounds:
         if self.low_rps is None and self.high_rps is None:
             return "nothing of this is shown with confidence"
         if self.low_rps is None:
-            return f"{sure} is below {self.high_rps:.4g}"
-        if self.high_rps is None:
-            return f"{sure} is {self.low_rps:.4g} or more"
-        return f"{sure} lies between {self.low_rps:.4g} and {self.high_rps:.4g}"
+            within = f"{sure} is below {self.high_rps:.4g}"
+        elif self.high_rps is None:
+            within = f"{sure} is {self.low_rps:.4g} or more"
+        else:
+            within = f"{sure} lies between {self.low_rps:.4g} and {self.high_rps:.4g}"
+        near = "" if self.estimate_rps is None else f", most likely near {self.estimate_rps:.4g}"
+        return within + near
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +154,13 @@ class Proof:
     def bounds(self) -> Bounds:
         """What is shown."""
         low, high = self._ends()
-        return Bounds(
-            None if low is None else _rounded(low * (1.0 - RESOLUTION)),
-            None if high is None else _rounded(high * (1.0 + RESOLUTION)),
-            self._confidence,
-        )
+        low = None if low is None else _rounded(low * (1.0 - RESOLUTION))
+        high = None if high is None else _rounded(high * (1.0 + RESOLUTION))
+        curve = _curve_of(self._seen)
+        estimate = None if curve is None else _rounded(curve.estimate_rps)
+        if estimate is not None:
+            estimate = min(max(estimate, low or 0.0), high or inf)
+        return Bounds(low, high, self._confidence, estimate)
 
     @property
     def ends(self) -> tuple[float | None, float | None]:
@@ -255,30 +263,57 @@ class Proof:
         )
 
 
-def _nearest(seen: Sequence[_Seen], chance: float, side: int) -> float | None:
-    """The rate nearest to the true one at which an attempt would show what it is, most likely.
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """Logarithm of the odds to meet over that of the rate: a line through (`x`, `y`)."""
 
-    The odds to meet the targets are taken for a power of the rate, through the attempts so far.
-    Below the true rate for side −1, above it for +1; None if that cannot be told.
+    x: float
+    y: float
+    slope: float
+    wanted: float
+
+    @property
+    def estimate_rps(self) -> float:
+        """Where the odds are those of the share wanted."""
+        odds = log(self.wanted / (1.0 - self.wanted))
+        return exp(self.x + (odds - self.y) / self.slope)
+
+    def share_at(self, rate_rps: float) -> float:
+        """That meets at a rate."""
+        return 1.0 / (1.0 + exp(-(self.y + self.slope * (log(rate_rps) - self.x))))
+
+
+def _curve_of(seen: Sequence[_Seen]) -> _Curve | None:
+    """The odds to meet the targets are taken for a power of the rate, through the attempts so far.
+    None if they were at fewer than two rates.
     """
-    if len({each.rate_rps for each in seen}) < 2:
+    wanted = max((each.wanted for each in seen), default=1.0)
+    if len({each.rate_rps for each in seen}) < 2 or wanted >= 1.0:
         return None
     weights = [each.alone * each.share * (1.0 - each.share) + 0.5 for each in seen]
     total = sum(weights)
-    x0 = sum(w * log(each.rate_rps) for w, each in zip(weights, seen, strict=True)) / total
-    y0 = sum(w * each.odds for w, each in zip(weights, seen, strict=True)) / total
-    up = sum(w * (log(s.rate_rps) - x0) * (s.odds - y0) for w, s in zip(weights, seen, strict=True))
-    down = sum(w * (log(s.rate_rps) - x0) ** 2 for w, s in zip(weights, seen, strict=True))
-    slope = min(up / down, FLATTEST)
-    wanted = max(each.wanted for each in seen)
-    true = x0 + (log(wanted / (1.0 - wanted)) - y0) / slope
+    x = sum(w * log(each.rate_rps) for w, each in zip(weights, seen, strict=True)) / total
+    y = sum(w * each.odds for w, each in zip(weights, seen, strict=True)) / total
+    up = sum(w * (log(s.rate_rps) - x) * (s.odds - y) for w, s in zip(weights, seen, strict=True))
+    down = sum(w * (log(s.rate_rps) - x) ** 2 for w, s in zip(weights, seen, strict=True))
+    return _Curve(x, y, min(up / down, FLATTEST), wanted)
+
+
+def _nearest(seen: Sequence[_Seen], chance: float, side: int) -> float | None:
+    """The rate nearest to the true one at which an attempt would show what it is, most likely.
+
+    Below the true rate for side −1, above it for +1; None if that cannot be told.
+    """
+    curve = _curve_of(seen)
+    if curve is None:
+        return None
     z = NormalDist().inv_cdf(1.0 - chance) * STUDENT + LIKELY
     for step in range(1, STEPS):
-        x = true + side * step * FINE
-        share = 1.0 / (1.0 + exp(-(y0 + slope * (x - x0))))
-        alone = min(seen, key=lambda each: abs(log(each.rate_rps) - x)).alone
+        rate = curve.estimate_rps * exp(side * step * FINE)
+        share, wanted = curve.share_at(rate), curve.wanted
+        alone = min(seen, key=lambda each: abs(log(each.rate_rps / rate))).alone
         if abs(share - wanted) >= z * sqrt(max(share, wanted) * (1 - min(share, wanted)) / alone):
-            return _rounded(exp(x))
+            return _rounded(rate)
     return None
 
 

@@ -173,10 +173,11 @@ def _add_outcome(bench: Parser) -> None:
     )
     add(
         "--proof",
-        default="6m",
+        default=None,
         metavar="S",
         help="--sweep: how long a rate of the answer is tried at, of five at most, to show with "
-        "95%% confidence between which two the highest lies; 0: a first look, nothing shown (6m)",
+        "95%% confidence between which two the highest lies; 0: a first look, nothing shown "
+        "(12 times --duration: 6m)",
     )
     add("--json", action="store_true", help="the figures as JSON instead of tables")
     add("--raw", type=Path, metavar="FILE.jsonl", help="write every request, a line each")

@@ -25,6 +25,9 @@ from headrace.traffic.shape import cut, sped_up
 from headrace.traffic.trace import Trace, TraceError
 
 DEFAULT_DURATION_S = 30.0
+PROOF_RUNS = 12
+"""One attempt to show the answer of a sweep is as long as so many runs of its search, 6 minutes at
+the default duration: a queue near saturation remembers for longer than a run of the search."""
 DEFAULT_RATE = 1.0
 """Requests per second of generated traffic that names none."""
 
@@ -64,7 +67,7 @@ class BenchOptions:
     sweep: bool = False
     precision: float = 0.05
     repeats: int = 3
-    proof: str = "6m"
+    proof: str | None = None
     json: bool = False
     raw: Path | None = None
     report: Path | None = None
@@ -193,8 +196,10 @@ def proof_s_of(options: BenchOptions) -> float:
     """How long a rate of a sweep's answer is tried at to show it; 0: not at all.
 
     Raises:
-        BenchError: the flag is no duration.
+        BenchError: a flag is no duration.
     """
+    if options.proof is None:
+        return PROOF_RUNS * duration_of(options)
     return _duration("--proof", options.proof, least_s=0.0)
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import count
+from statistics import median
 
 import pytest
 
@@ -79,6 +80,22 @@ def test_what_is_not_shown_is_no_bound_and_said_to_be_none():
     assert Bounds(None, None, 0.95).in_words == "nothing of this is shown with confidence"
     assert Bounds(2.0, None, 0.95).in_words == "with 95 % confidence the highest rate is 2 or more"
     assert Bounds(None, 3.0, 0.9).in_words == "with 90 % confidence the highest rate is below 3"
+
+
+def test_the_best_guess_is_near_the_true_rate():
+    guesses: list[float] = []
+    for seed in range(8):
+        proof = proof_of(MD1, seeds=count(1000 * seed))
+        proof.prove(8.4, 9.3)
+        assert proof.bounds.estimate_rps is not None
+        guesses.append(proof.bounds.estimate_rps)
+    assert median(guesses) == pytest.approx(MD1_RPS, rel=0.03)
+
+
+def test_of_one_rate_nothing_is_guessed():
+    proof = proof_of(MD1, 5.0)
+    assert proof.bounds.estimate_rps is None
+    assert "likely" not in Bounds(2.0, 4.0, 0.95).in_words
 
 
 def test_ends_are_stated_to_what_a_run_can_tell():

@@ -63,12 +63,22 @@ def test_a_run_has_enough_requests_and_lasts_long_enough():
     assert load_of_step(replace(OPTIONS, requests=30), SLOS, 50.0, 0).requests == 30
 
 
+def test_the_answer_is_shown_by_runs_of_twelve_times_the_length():
+    assert check_sweep(OPTIONS).proof_s == 120.0
+    assert check_sweep(replace(OPTIONS, duration=None)).proof_s == 360.0
+    assert check_sweep(replace(OPTIONS, proof="30m")).proof_s == 1800.0
+    assert check_sweep(replace(OPTIONS, proof="0")).proof_s == 0.0
+
+
 def test_the_whole_way(capsys, tmp_path):
-    options = replace(OPTIONS, json=True, rate=4.0, report=tmp_path / "sweep.html")
+    options = replace(OPTIONS, json=True, rate=4.0, proof="6m", report=tmp_path / "sweep.html")
     assert run_sweep(options, target(), SLOS, play, Terminal()) == 0
     told = capsys.readouterr()
     document = json.loads(told.out)
     assert 6.0 < document["highest_met_rps"] < 10.0
+    bounds = document["bounds"]
+    assert bounds["low_rps"] <= bounds["estimate_rps"] <= bounds["high_rps"]
+    assert f"most likely near {bounds['estimate_rps']:.4g}" in document["headline"]
     assert "4 requests/s: met" in told.err
     assert "A run at" in (tmp_path / "sweep.html").read_text(encoding="utf-8")
 
