@@ -106,6 +106,38 @@ def test_the_rules_give_one_series_per_pool_and_alert_when_they_should(
     assert "SUCCESS" in promtool(promtool_binary, "test", "rules", str(file))
 
 
+@pytest.mark.parametrize(
+    ("known", "at", "fires"),
+    [
+        ("1+0x9 stale _x30", "16m", True),
+        ("1+0x9 stale _x30", "12m", False),
+        ("0+0x40", "30m", False),
+    ],
+    ids=["gone", "gone for a moment", "blind, but there"],
+)
+def test_a_scaler_that_is_not_there_is_told(
+    promtool_binary: Program, tmp_path: Path, known: str, at: str, fires: bool
+):
+    summary = "no scaler has been scraped for 5 minutes: nobody decides how many replicas there are"
+    told = {"exp_labels": {"severity": "page"}, "exp_annotations": {"summary": summary}}
+    alert = {"alertname": "HeadraceScalerIsGone", "eval_time": at}
+    series = {"series": 'headrace_scaling_known{pool="p",instance="a"}', "values": known}
+    test = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [series],
+                "alert_rule_test": [alert | {"exp_alerts": [told] if fires else []}],
+            }
+        ],
+    }
+    file = tmp_path / "rules.test.json"
+    file.write_text(json.dumps(test))
+    assert "SUCCESS" in promtool(promtool_binary, "test", "rules", str(file))
+
+
 def test_the_rules_ask_for_metrics_that_there_are():
     exported = {metric.name for metric in (*METRICS, *SCALING_METRICS)} | {GATEWAY_UP[0]}
     groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]

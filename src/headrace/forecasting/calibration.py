@@ -3,9 +3,13 @@
     said     += what a shadow would have missed with the margins that were in use
     measured += share of requests that load made late * load
     factor = (measured + prior) / (said + prior)        fading over a week
+    allowed = target + (target * judged - measured) / ahead     ahead: as long as judged, <= a day
 
 Shadows know only what was wanted by the forecast. Whole replicas, hysteresis, and orders for a
 backlog add to that, and chance takes away from it: by how much shows only in what came of it.
+
+The target is a share of all requests, so that what was not missed of it may be missed later, and
+the other way round: `allowed` is what may be missed from here on.
 """
 
 from __future__ import annotations
@@ -18,15 +22,20 @@ from headrace.forecasting.shadows import KEEP, missed_of
 PRIOR_MINUTES = 360.0
 """Of mean demand with the target just met, that were told right before anything is known."""
 LEAST, MOST = 0.4, 2.0
+BUDGET_MINUTES = 1440.0
+"""What is left of the error budget, or overdrawn, is spent, or earned back, in as long as it was
+saved in, a day at most."""
+LEAST_PACE, MOST_PACE = 0.5, 2.0
+"""Of the target, how far what may be missed goes down and up for that."""
 
 
 class Calibration:
     """`factor` is what shadows' misses are to be multiplied with."""
 
-    __slots__ = ("_measured", "_said", "_wanted")
+    __slots__ = ("_judged", "_measured", "_said", "_wanted")
 
     def __init__(self) -> None:
-        self._measured = self._said = 0.0
+        self._measured = self._said = self._judged = 0.0
         self._wanted: deque[float] = deque(maxlen=1)
 
     def want(self, wanted: float, horizon: int) -> None:
@@ -44,12 +53,21 @@ class Calibration:
         over, others = missed_of(load, min(self._wanted))
         self._said = self._said * KEEP + part * (over + contagion * others)
         self._measured = self._measured * KEEP + missed_share * load
+        self._judged = self._judged * KEEP + load
 
     def factor(self, mean_load: float, target: float) -> float:
         """Measured over said."""
         prior = target * PRIOR_MINUTES * mean_load
         ratio = (self._measured + prior) / max(self._said + prior, 1e-12)
         return min(max(ratio, LEAST), MOST)
+
+    def allowed(self, mean_load: float, target: float) -> float:
+        """The share that may be missed from here on, for the whole to come to `target`."""
+        ahead = min(self._judged, BUDGET_MINUTES * mean_load)
+        if ahead <= 0.0:
+            return target
+        left = target * self._judged - self._measured
+        return min(max(target + left / ahead, LEAST_PACE * target), MOST_PACE * target)
 
     def gap(self) -> None:
         """Minutes are missing."""
@@ -58,10 +76,13 @@ class Calibration:
     def state(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
         wanted = list(self._wanted)
-        sums = [self._measured, self._said]
+        sums = [self._measured, self._said, self._judged]
         return {"sums": sums, "wanted": wanted, "horizon": self._wanted.maxlen}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` said."""
-        self._measured, self._said = state["sums"]
+        # A file of before the budget was kept does not say how much was judged.
+        self._measured, self._said, self._judged = (*state["sums"], 0.0)[:3]
+        if len(state["sums"]) < 3:
+            self._measured = self._said = 0.0
         self._wanted = deque(state["wanted"], maxlen=state["horizon"])

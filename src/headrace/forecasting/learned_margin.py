@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 from headrace.core.demand import MINUTE_S, MinuteLoad
 from headrace.core.scaling_plan import DemandOutlook
 from headrace.forecasting.calibration import Calibration
+from headrace.forecasting.reversion import Reversion
 from headrace.forecasting.season import Season
 from headrace.forecasting.shadows import KEEP, Budget, Contagion, Shadows
 from headrace.forecasting.signs import Faded, Signs
 
 RULES = ("restless", "marked", "share", "trend", "level", "season", "marked_season")
 FIRST_RULE = "restless"
-SWITCH_GAIN = 0.01
+SWITCH_GAIN = 0.005
 """A rule must be cheaper by so much to be taken instead of the one in use."""
 FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.02
 """The margin may be so large at first, and by so much more for each horizon seen: one jump in an
@@ -48,6 +49,8 @@ CHANCE_SHARE = 0.9
 chance within a pool that has the replicas it needs."""
 NOISE_SIGMAS = 2.0
 """What chance alone makes of a minute is no shortage: capacity has a margin for it."""
+MOST_PULL = 3.0
+"""In units of restlessness: what is further from its usual level has left it."""
 LONGEST_STEP_BACK_MINUTES = 1440
 LONGEST_GAP_MINUTES = 3
 ERROR_MINUTES = 720.0
@@ -75,6 +78,7 @@ class LearnedMargin:
         "_minute",
         "_minutes",
         "_pending",
+        "_reversion",
         "_season",
         "_shadows",
         "_signs",
@@ -89,6 +93,7 @@ class LearnedMargin:
         self.margin = 1.5
         self._signs = Signs()
         self._season = Season()
+        self._reversion = Reversion()
         self._shadows = {rule: Shadows() for rule in RULES}
         self._contagion = Contagion()
         self._calibration = Calibration()
@@ -154,6 +159,7 @@ class LearnedMargin:
             "pending": [list(each) for each in self._pending],
             "signs": self._signs.state(),
             "season": self._season.state(),
+            "reversion": self._reversion.state(),
             "contagion": self._contagion.state(),
             "calibration": self._calibration.state(),
             "shadows": {rule: shadows.state() for rule, shadows in self._shadows.items()},
@@ -169,6 +175,8 @@ class LearnedMargin:
         self._pending = [(int(due), expected, seen) for due, expected, seen in state["pending"]]
         self._signs.restore(state["signs"])
         self._season.restore(state["season"])
+        if "reversion" in state:  # a file of before it was learned has none
+            self._reversion.restore(state["reversion"])
         self._contagion.restore(state["contagion"])
         self._calibration.restore(state["calibration"])
         for rule, shadows in self._shadows.items():
@@ -187,6 +195,8 @@ class LearnedMargin:
             shadows.score(sure, part)
         self._season.observe(minute, load)
         self._signs.observe(minute, load, ahead.minutes, told.noise, part)
+        pull = self._pull(load, minute, ahead.minutes)
+        self._reversion.observe(minute, load, pull, ahead.minutes)
         self._minute = minute
         for rule, shadows in self._shadows.items():
             center, spread = self._rule(rule, load, minute, ahead)
@@ -229,8 +239,6 @@ class LearnedMargin:
 
     def _told(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
         signs = self._signs
-        if rule == "share":
-            return load, signs.share
         if rule == "trend":
             return load + signs.slope * horizon, signs.restless
         if rule == "level":
@@ -238,11 +246,20 @@ class LearnedMargin:
             return load + signs.level.known * (signs.level.mean - load) / 2.0, signs.restless
         if rule == "season":
             return load * self._season.ratio(minute, horizon), signs.restless
-        if rule == "marked":
-            return load, signs.restless * signs.mark
         if rule == "marked_season":
             return load * self._season.ratio(minute, horizon), signs.restless * signs.mark
-        return load, signs.restless
+        center = load + self._reversion.share(minute) * self._pull(load, minute, horizon)
+        if rule == "share":
+            return center, signs.share
+        return center, signs.restless * (signs.mark if rule == "marked" else 1.0)
+
+    def _pull(self, load: float, minute: int, horizon: int) -> float:
+        """How far demand is from where it usually is."""
+        usual, signs = self._season.usual(minute, horizon), self._signs
+        if usual is None:
+            return 0.0
+        most = MOST_PULL * signs.restless
+        return min(max(usual - load, -most), most)
 
     def _choose(self, ahead: _Ahead) -> None:
         """Take the cheapest rule, and its margin."""
@@ -250,7 +267,17 @@ class LearnedMargin:
         contagion = self._contagion.value(mean_load)
         most = FIRST_MARGIN + MARGIN_PER_HORIZON * self._minutes / ahead.minutes
         factor = self._calibration.factor(mean_load, self.target)
-        budget = Budget(self._demand, mean_load, self.target, contagion, factor, most, ahead.part)
+        allowed = self._calibration.allowed(mean_load, self.target)
+        budget = Budget(
+            self._demand,
+            mean_load,
+            self.target,
+            allowed,
+            contagion,
+            factor,
+            most,
+            ahead.part,
+        )
         found = {rule: shadows.margin(budget) for rule, shadows in self._shadows.items()}
         if self._minutes >= LEAST_MINUTES:
             cheapest = min(RULES, key=lambda rule: found[rule][1])
@@ -272,6 +299,7 @@ class LearnedMargin:
     def _gap(self) -> None:
         """Too long a silence to bridge: neighbours in time are none any more."""
         self._signs.gap()
+        self._reversion.gap()
         self._calibration.gap()
         for shadows in self._shadows.values():
             shadows.gap()

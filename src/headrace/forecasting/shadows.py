@@ -15,8 +15,8 @@ served. It is learned from what was really missed (`Contagion`).
 
 All margins are tried at once on every minute, so nothing has to be risked to learn, and the share
 that a margin misses includes whatever makes it miss: the cold start, the delay of measuring, noise.
-The margin in use is the one with the least  paid + PRICE * missed beyond the target / target,
-between two by linear interpolation. Where a margin keeps within the target, that is the least one
+The margin in use is the one with the least  paid + PRICE * missed beyond what is allowed / target,
+between two by linear interpolation. Where a margin keeps within it, that is the least one
 that does (online calibration in the manner of conformal prediction: the quantile is not taken from
 a distribution but from what it would have left uncovered). Where none does that is allowed, because
 demand jumps further than it ever did, replicas that lessen the misses by little are not paid for:
@@ -70,6 +70,8 @@ class Budget:
     mean_load: float
     target: float
     """The share that may be missed."""
+    allowed: float
+    """The share that may be missed with what is left of the error budget."""
     contagion: float
     factor: float = 1.0
     """What is really missed, of what shadows say."""
@@ -185,7 +187,7 @@ class Shadows:
     def _points(self, budget: Budget) -> Iterator[Point]:
         """By margin: what it paid, and what it missed beyond what may be missed."""
         prior = PRIOR_HORIZONS * (self._wanted[0].maxlen or 1) * budget.mean_load
-        allowed = budget.target * (budget.demand + prior)
+        allowed = budget.allowed * (budget.demand + prior)
         for place, margin in enumerate(MARGINS):
             missed = self._missed[place] + budget.contagion * self._whole[place]
             missed *= budget.factor

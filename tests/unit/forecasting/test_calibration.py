@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from headrace.forecasting.calibration import LEAST, MOST, Calibration
+from headrace.forecasting.calibration import (
+    LEAST,
+    LEAST_PACE,
+    MOST,
+    MOST_PACE,
+    Calibration,
+)
 
 TARGET, LOAD, HORIZON = 0.009, 10.0, 5
 
@@ -44,3 +50,33 @@ def test_it_goes_on_from_what_it_kept():
     before, after = told(0.05), Calibration()
     after.restore(json.loads(json.dumps(before.state())))
     assert after.factor(LOAD, TARGET) == before.factor(LOAD, TARGET)
+
+
+def spent(share: float, minutes: int = 1440) -> Calibration:
+    """So many minutes of which that share was missed, for whatever reason."""
+    return told(10.0 * share, minutes)
+
+
+def test_before_anything_was_judged_the_target_may_be_missed():
+    assert Calibration().allowed(LOAD, TARGET) == TARGET
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9, 1.0, 1.2, 1.4])
+def test_what_is_left_of_the_error_budget_is_spent_and_what_is_overdrawn_earned_back(share):
+    """In as long as it was saved in, so that the whole comes to the target."""
+    allowed = spent(share * TARGET, 600).allowed(LOAD, TARGET)
+    assert (allowed + share * TARGET) / 2 == pytest.approx(TARGET, rel=0.01)
+
+
+def test_not_all_that_was_saved_in_a_week_is_spent_in_an_hour_nor_earned_back_in_one():
+    assert spent(0.0, 7 * 1440).allowed(LOAD, TARGET) == MOST_PACE * TARGET
+    assert spent(0.5, 7 * 1440).allowed(LOAD, TARGET) == LEAST_PACE * TARGET
+    assert spent(0.95 * TARGET, 7 * 1440).allowed(LOAD, TARGET) < 1.4 * TARGET
+
+
+def test_a_file_of_before_the_budget_was_kept_has_none_left_over():
+    state = spent(0.0).state()
+    state["sums"] = state["sums"][:2]
+    calibration = Calibration()
+    calibration.restore(state)
+    assert calibration.allowed(LOAD, TARGET) == TARGET

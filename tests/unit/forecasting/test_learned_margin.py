@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from headrace.core.demand import MinuteLoad
+from headrace.forecasting.calibration import Calibration
 from headrace.forecasting.learned_margin import LearnedMargin
+from headrace.forecasting.reversion import Reversion
 from headrace.forecasting.season import Season
 from headrace.forecasting.shadows import Contagion
 
@@ -84,6 +86,46 @@ def test_jumps_that_no_allowed_margin_covers_are_not_half_paid_for():
     _, highs = follow(loads)
     quiet = [high for load, high in zip(loads, highs, strict=True) if load == 10.0]
     assert sum(quiet) / len(quiet) < 14.0  # half of a jump would be 20
+
+
+def closed_loop(loads: list[float], lucky: int = 0) -> tuple[float, float]:
+    """As `served`, the first day aside, where what found no room is told as missed, but for the
+    first `lucky` minutes, in which nothing was.
+    """
+    learned, highs = LearnedMargin(0.99), list[float]()
+    for minute, load in enumerate(loads):
+        carried = min(highs[-HORIZON:], default=2.0 * load)
+        missed = max(load - carried, 0.0) / load if minute >= lucky else 0.0
+        told = MinuteLoad(60.0 * minute, load, carried=carried, missed_share=missed)
+        learned.observe(told, HORIZON_S)
+        highs.append(learned.outlook(load, 60.0 * minute + 60.0, HORIZON_S).high)
+    return served(loads, highs, DAY)
+
+
+def trembling(days: int) -> list[float]:
+    """Slow days of which each ten minutes are off by 7 %."""
+    rng = random.Random(8)
+    off = [math.exp(rng.gauss(0.0, 0.07)) for _ in range(days * DAY // 10)]
+    return [2.0 * daily(minute) * off[minute // 10] for minute in range(days * DAY)]
+
+
+def test_what_was_not_missed_of_the_error_budget_is_spent(monkeypatch):
+    loads = [*map(jumps(9, 10), range(3 * DAY))]
+    share, paid = closed_loop(loads, lucky=2 * DAY)
+    monkeypatch.setattr(Calibration, "allowed", lambda _, mean_load, target: target)
+    unspent_share, unspent_paid = closed_loop(loads, lucky=2 * DAY)
+    assert paid < 0.9 * unspent_paid
+    assert unspent_share > share > 0.97
+
+
+def test_what_goes_back_to_its_usual_level_is_not_provided_for_twice(monkeypatch):
+    """What is above its level now will not rise as far again."""
+    loads = trembling(3)
+    share, paid = closed_loop(loads)
+    monkeypatch.setattr(Reversion, "share", lambda _, minute: 0.0)
+    plain_share, plain_paid = closed_loop(loads)
+    assert share > plain_share - 0.001
+    assert paid < plain_paid - 0.01
 
 
 def test_a_rise_is_provided_for_before_a_day_is_known():
