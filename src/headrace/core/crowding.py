@@ -3,7 +3,7 @@ many of its streams come too late by that.
 
     busy    = share of the last seconds (`recent_s`) that prefills sent there take
     TPOT    = step time / (1 - busy)                      while prefills come without a pause
-    crowded = streams * (risk(TPOT) - risk(step time of the request alone))
+    crowded = streams in time * (risk(TPOT) - risk(step time of the request alone))
     risk(t) = x^8 / (1 + x^8),  x = t / target            as in the policy `seconds`
 
 What is missed where nobody else is, no company is to blame for.
@@ -41,7 +41,7 @@ def crowded(
     replica: Replica, *, tpot_s: float, target_s: float, context_tokens: float, now: float
 ) -> float:
     """Streams of a replica that would be too slow with a request of `context_tokens` among them,
-    whose steps would take `tpot_s` without prefills.
+    whose steps would take `tpot_s` without prefills. Those that are late are lost already.
     """
     profile = replica.latency.pool.profile
     assert profile is not None  # there is no predicted step time without one
@@ -51,7 +51,8 @@ def crowded(
     alone_s = replica.latency.decode_factor * (
         profile.per_step_s + profile.per_sequence_s + profile.per_kv_token_s * context_tokens
     )
-    return replica.in_flight * (_risk(here_s / target_s) - _risk(alone_s / target_s))
+    in_time = replica.in_flight - replica.late_prefilling - replica.late_decoding
+    return in_time * (_risk(here_s / target_s) - _risk(alone_s / target_s))
 
 
 def _risk(share: float) -> float:

@@ -213,7 +213,9 @@ class Replica:
     `backlog_tokens` uncached prompt tokens, which attend to `backlog_pairs` tokens; the one at the
     head has been in work since `backlog_since_s`. `decoding` streams are past their first token
     and hold `decoding_context_tokens`; `context_tokens` is what all in-flight attempts hold in the
-    KV cache, and `uncached_tokens` what all of them had to prefill.
+    KV cache, and `uncached_tokens` what all of them had to prefill. `late_prefilling` of the first
+    are expected to miss their TTFT target, and `late_decoding` of the second have: nothing that
+    comes later can take a place in goodput from them.
 
     The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
     totals of finished prefills tell a stream at its end in what company it decoded.
@@ -237,11 +239,13 @@ class Replica:
     in_flight: int = 0
     last_attempt: int = 0
     prefilling: int = 0
+    late_prefilling: int = 0
     backlog_tokens: int = 0
     backlog_pairs: float = 0.0
     backlog_since_s: float = 0.0
     uncached_tokens: int = 0
     decoding: int = 0
+    late_decoding: int = 0
     decoding_context_tokens: int = 0
     context_tokens: int = 0
     batch_seconds: float = 0.0

@@ -13,7 +13,7 @@
               + prefill * streams there / answer * (queue + prefill / 2)      who comes meanwhile
               + WORTH * TTFT target * missed
               - what of the prefill is shared with those who need the same prefix
-    missed  = streams there * (risk(TPOT after) - risk(TPOT before)) + (1 - risk(TPOT)) * stalled
+    missed  = in time there * (risk(TPOT after) - risk(TPOT before)) + (1 - risk(TPOT)) * stalled
     stalled = prefilling * (short(queue + prefill) - short(queue))
               + decoding * (short(queue + prefill)^2 - short(queue)^2)
     short(s) = s / (s + spare)     that an answer is too short to make up for s seconds of prefills
@@ -21,7 +21,8 @@
 
 Targets first, then seconds: a target that is surely met or surely missed adds the same everywhere,
 so that the rest decides; near a target, it is what decides. Streams are slowed by what a request
-makes them read in each step, and by its prefill, which interrupts them.
+makes them read in each step, and by its prefill, which interrupts them. Only those whose TTFT
+target is not missed have a target to lose: `missed` and `stalled` count no others.
 
 A prefix that N requests run with at this moment will be asked for again soon: a copy of it on
 another replica is an investment, of which 1 / (1 + COPY_WEIGHT * N) is charged to the request.
@@ -171,8 +172,11 @@ def _missed(ask: Ask, replica: Replica, seen: Prediction, idle: float, risk: flo
     spare_s *= max(1.0, replica.pool.output_tokens_mean)
     short = queue_s / (spare_s + queue_s)
     shorter = (queue_s + prefill_s) / (spare_s + queue_s + prefill_s)
-    stalled = (shorter - short) * (replica.prefilling + replica.decoding * (shorter + short))
-    return replica.in_flight * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
+    prefilling = replica.prefilling - replica.late_prefilling
+    decoding = replica.decoding - replica.late_decoding
+    stalled = (shorter - short) * (prefilling + decoding * (shorter + short))
+    in_time = replica.in_flight - replica.late_prefilling - replica.late_decoding
+    return in_time * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
 
 
 def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> float:
