@@ -158,6 +158,8 @@ class SumsAgainstNaive(RuleBasedStateMachine):
             assert replica.in_flight == len(here)
             assert replica.prefilling == len(prefilling)
             assert replica.decoding == len(decoding)
+            assert 0 <= replica.late_prefilling <= replica.prefilling
+            assert 0 <= replica.late_decoding <= replica.decoding
             assert replica.backlog_tokens == sum(uncached)
             assert replica.backlog_pairs == sum(
                 tokens * (live.hit_tokens + tokens / 2)
@@ -182,7 +184,9 @@ class SumsAgainstNaive(RuleBasedStateMachine):
             sums = (
                 replica.in_flight,
                 replica.prefilling,
+                replica.late_prefilling,
                 replica.decoding,
+                replica.late_decoding,
                 replica.backlog_tokens,
                 replica.backlog_pairs,
                 replica.backlog_s,

@@ -32,6 +32,7 @@ class Attempt:
     `work_ahead` is the prefill work between `head_since_s` and its first token: the backlog it met
     and its own. `waits_for_slot` marks that the wait for a slot was predicted too, which is too
     vague to learn from. `first_token_s` is None until the prefill is done, as far as is known.
+    `is_late` says that the TTFT target is missed, by prediction until then.
 
     How it was decided: `rows` are candidates of those `considered`, priced by `policy`, called
     `policy_name` then; `latency_source` says where the seconds came from. How it ended: `ended` at
@@ -52,6 +53,7 @@ class Attempt:
         "head_since_s",
         "hit_tokens",
         "id",
+        "is_late",
         "is_timed",
         "latency_source",
         "lease",
@@ -93,6 +95,7 @@ class Attempt:
         self.rows = rows
         self.considered = considered
         self.is_timed = False
+        self.is_late = False
         self.expired = False
         self.ended: Ended | None = None
         self.ended_s = 0.0
@@ -153,9 +156,12 @@ class Attempt:
         )
 
 
-def begin(attempt: Attempt, now: float) -> None:
-    """The request goes to the replica: its prompt joins the backlog."""
+def begin(attempt: Attempt, now: float, ttft_s: float = 0.0) -> None:
+    """The request goes to the replica: its prompt joins the backlog. Its first token is predicted
+    to come `ttft_s` later.
+    """
     replica = attempt.replica
+    attempt.is_late = _is_late(attempt, now + ttft_s)
     if not replica.prefilling:
         replica.backlog_since_s = now
     attempt.began_s = now
@@ -163,6 +169,7 @@ def begin(attempt: Attempt, now: float) -> None:
     replica.in_flight += 1
     replica.last_attempt = attempt.id
     replica.prefilling += 1
+    replica.late_prefilling += attempt.is_late
     replica.backlog_tokens += attempt.uncached_tokens
     replica.backlog_pairs += attempt.pairs
     replica.uncached_tokens += attempt.uncached_tokens
@@ -192,6 +199,8 @@ def first_token(attempt: Attempt, now: float) -> None:
     replica.prefill_tokens_done += attempt.uncached_tokens
     replica.prefill_pairs_done += attempt.pairs
     replica.decoding += 1
+    attempt.is_late = _is_late(attempt, now)
+    replica.late_decoding += attempt.is_late
     replica.decoding_sequences += attempt.sequences
     replica.decoding_context_tokens += attempt.attended_tokens
     attempt.at_first_token = (
@@ -224,6 +233,7 @@ def end(attempt: Attempt, now: float) -> None:
         _leave_backlog(attempt, now)
     else:
         replica.decoding -= 1
+        replica.late_decoding -= attempt.is_late
         replica.decoding_sequences -= attempt.sequences
         replica.decoding_context_tokens -= attempt.attended_tokens + attempt.output_tokens
     replica.in_flight -= 1
@@ -233,9 +243,16 @@ def end(attempt: Attempt, now: float) -> None:
     replica.context_tokens -= attempt.prompt_tokens + attempt.output_tokens
 
 
+def _is_late(attempt: Attempt, first_token_s: float) -> bool:
+    """Whether a first token at that time misses the target, which counts from the arrival."""
+    flight = attempt.flight
+    return first_token_s - flight.arrived_s > flight.ttft_target_s
+
+
 def _leave_backlog(attempt: Attempt, now: float) -> None:
     replica = attempt.replica
     replica.prefilling -= 1
+    replica.late_prefilling -= attempt.is_late
     replica.backlog_tokens -= attempt.uncached_tokens
     replica.backlog_pairs -= attempt.pairs
     replica.backlog_since_s = now

@@ -163,6 +163,14 @@ OUTPUT_TOKENS, OTHERS_MISSED = 13, 15
 """Where a row has these fields of a `Candidate`."""
 
 
+def ttft_of(row: Row) -> float | None:
+    """Predicted seconds until the first token; None while the pool has no latency profile."""
+    queue_s, slot_wait_s, prefill_s = row[QUEUE_S], row[SLOT_WAIT_S], row[PREFILL_S]
+    if queue_s is None or slot_wait_s is None or prefill_s is None:
+        return None
+    return queue_s + slot_wait_s + prefill_s
+
+
 class Candidate(NamedTuple):
     """One replica as a policy saw and judged it; the smallest tuple is the pick.
 

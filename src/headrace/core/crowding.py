@@ -17,6 +17,11 @@ from headrace.core.model import Replica
 
 STEEP = 8
 """Of the curve of a risk: at 80 % of a target 14 % are taken to miss it, at 120 % 81 %."""
+LATE_HARMLESS = 0.7
+"""How far a request whose first token is late counts as having nothing more to lose: it has no
+place in goodput, but a reader. With 0 all wait in an overload for those that are late already,
+until they are late as well; with 1 nobody is kept from a replica whose streams are all late, nor
+from making the next ones slow."""
 MOST_BUSY = 0.9
 ROOM = 1.1
 """A replica is crowded where its TPOT, times this, is over the target: what it settles at is a
@@ -41,7 +46,7 @@ def crowded(
     replica: Replica, *, tpot_s: float, target_s: float, context_tokens: float, now: float
 ) -> float:
     """Streams of a replica that would be too slow with a request of `context_tokens` among them,
-    whose steps would take `tpot_s` without prefills.
+    whose steps would take `tpot_s` without prefills. Those that are late count less.
     """
     profile = replica.latency.pool.profile
     assert profile is not None  # there is no predicted step time without one
@@ -51,7 +56,9 @@ def crowded(
     alone_s = replica.latency.decode_factor * (
         profile.per_step_s + profile.per_sequence_s + profile.per_kv_token_s * context_tokens
     )
-    return replica.in_flight * (_risk(here_s / target_s) - _risk(alone_s / target_s))
+    late = replica.late_prefilling + replica.late_decoding
+    streams = replica.in_flight - LATE_HARMLESS * late
+    return streams * (_risk(here_s / target_s) - _risk(alone_s / target_s))
 
 
 def _risk(share: float) -> float:

@@ -18,11 +18,10 @@ from headrace.core import health, learning, rejections, routing
 from headrace.core.attempts import Attempt
 from headrace.core.candidates import (
     HIT_TOKENS,
-    PREFILL_S,
     QUEUE_S,
     REPLICA,
     SLOT_WAIT_S,
-    Row,
+    ttft_of,
 )
 from headrace.core.catalog import ALL_FULL, Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
@@ -261,11 +260,12 @@ class Dispatcher:
         )
         if best[SLOT_WAIT_S]:
             attempt.waits_for_slot = True
-        books.begin(attempt, now)
+        ttft_s = ttft_of(best)
+        books.begin(attempt, now, ttft_s or 0.0)
         flight.attempts.append(attempt)
         self._attempts[number] = attempt
         if not request.streamed:
-            self._presume_first_token(best, number, now)
+            self._presume_first_token(ttft_s, number, now)
         pool = replica.pool.spec.name
         effects: list[Effect] = [
             Dispatch(request.id, number, pool, replica.name, model, ask.prompt_tokens)
@@ -276,10 +276,9 @@ class Dispatcher:
 
     # ------------------------------------------------------------------ attempts
 
-    def _presume_first_token(self, row: Row, attempt: int, now: float) -> None:
-        queue_s, slot_wait_s, prefill_s = row[QUEUE_S], row[SLOT_WAIT_S], row[PREFILL_S]
-        if queue_s is not None and slot_wait_s is not None and prefill_s is not None:
-            heappush(self._silent, (now + queue_s + slot_wait_s + prefill_s, attempt))
+    def _presume_first_token(self, ttft_s: float | None, attempt: int, now: float) -> None:
+        if ttft_s is not None:
+            heappush(self._silent, (now + ttft_s, attempt))
 
     def _first_token(self, event: FirstToken, now: float) -> list[Effect]:
         attempt = self._attempts.get(event.attempt)

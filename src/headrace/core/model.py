@@ -224,6 +224,8 @@ class Replica:
     and are `decoding_sequences`, which attend to `decoding_context_tokens`. All in-flight attempts
     are `sequences` when they decode, which attend to `attended_tokens`; `context_tokens` is what
     they hold in the KV cache, and `uncached_tokens` what all of them had to prefill.
+    `late_prefilling` of those that wait are expected to miss their TTFT target, and
+    `late_decoding` of the streams have.
 
     The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
     totals of finished prefills tell a stream at its end in what company it decoded.
@@ -250,11 +252,13 @@ class Replica:
     in_flight: int = 0
     last_attempt: int = 0
     prefilling: int = 0
+    late_prefilling: int = 0
     backlog_tokens: int = 0
     backlog_pairs: float = 0.0
     backlog_since_s: float = 0.0
     uncached_tokens: int = 0
     decoding: int = 0
+    late_decoding: int = 0
     decoding_sequences: int = 0
     decoding_context_tokens: int = 0
     sequences: int = 0

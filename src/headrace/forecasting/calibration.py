@@ -25,7 +25,7 @@ LEAST, MOST = 0.4, 2.0
 BUDGET_MINUTES = 1440.0
 """What is left of the error budget, or overdrawn, is spent, or earned back, in as long as it was
 saved in, a day at most."""
-LEAST_PACE, MOST_PACE = 0.5, 2.0
+LEAST_PACE, MOST_PACE = 0.75, 2.0
 """Of the target, how far what may be missed goes down and up for that."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.core.crowding import busy_share, crowded
+from headrace.core.crowding import LATE_HARMLESS, busy_share, crowded
 from headrace.core.model import PoolSpec, Replica
 from tests.unit.core.driver import PROFILE, Driver
 
@@ -49,3 +49,18 @@ def test_what_is_missed_alone_is_not_for_the_company():
     in_company = count(driver, replica, 0.05 * left)
     assert count(driver, replica, alone_s * left, target_s=alone_s) < 0.5 * in_company
     assert count(driver, replica, alone_s * left, target_s=alone_s / 9) == pytest.approx(0, abs=0.1)
+
+
+def test_who_is_late_already_counts_less():
+    """A stream whose first token was late has no place in goodput to lose, but a reader."""
+    driver, replica = replica_with(10)
+    left = 1.0 - busy_share(replica, driver.now)
+    in_time = count(driver, replica, 0.06 * left)
+    driver.wait(2.1)
+    for attempt in range(1, 6):
+        driver.first_token(attempt)
+    left = 1.0 - busy_share(replica, driver.now)
+    assert replica.late_decoding == 5
+    assert count(driver, replica, 0.06 * left) == pytest.approx(
+        (1.0 - 0.5 * LATE_HARMLESS) * in_time
+    )

@@ -21,7 +21,8 @@
 
 Targets first, then seconds: a target that is surely met or surely missed adds the same everywhere,
 so that the rest decides; near a target, it is what decides. Streams are slowed by what a request
-makes them read in each step, and by its prefill, which interrupts them.
+makes them read in each step, and by its prefill, which interrupts them. Those whose
+first token is late count less in `missed` and `stalled` (`LATE_HARMLESS`).
 
 A prefix that N requests run with at this moment will be asked for again soon: a copy of it on
 another replica is an investment, of which 1 / (1 + COPY_WEIGHT * N) is charged to the request.
@@ -41,7 +42,7 @@ Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 from __future__ import annotations
 
 from headrace.core.candidates import Ask, Candidate, CostTerm, Prediction, Row, Scope, predict
-from headrace.core.crowding import STEEP, busy_share
+from headrace.core.crowding import LATE_HARMLESS, STEEP, busy_share
 from headrace.core.model import Replica
 
 WORTH = 1.0
@@ -171,8 +172,12 @@ def _missed(ask: Ask, replica: Replica, seen: Prediction, idle: float, risk: flo
     spare_s *= max(1.0, replica.pool.output_tokens_mean)
     short = queue_s / (spare_s + queue_s)
     shorter = (queue_s + prefill_s) / (spare_s + queue_s + prefill_s)
-    stalled = (shorter - short) * (replica.prefilling + replica.decoding * (shorter + short))
-    return replica.in_flight * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
+    prefilling = replica.prefilling - LATE_HARMLESS * replica.late_prefilling
+    decoding = replica.decoding - LATE_HARMLESS * replica.late_decoding
+    stalled = (shorter - short) * (prefilling + decoding * (shorter + short))
+    late = replica.late_prefilling + replica.late_decoding
+    streams = replica.in_flight - LATE_HARMLESS * late
+    return streams * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
 
 
 def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> float:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.core.crowding import LATE_HARMLESS
 from headrace.core.events import Dispatch
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import PoolSpec, Replica
@@ -39,6 +40,47 @@ def test_a_short_prompt_hardly_interrupts():
 def test_answers_that_have_not_begun_are_harmed_as_well():
     alone = harm(0, mean=15)
     assert harm(0, mean=15, backlog=100) > alone + 0.1
+
+
+def missed(*, late_decoding: int = 0, late_prefilling: int = 0) -> float:
+    """Targets that a long prompt has missed where 20 answers run and one prompt waits."""
+    bench = Bench("seconds", PROFILE, r00=State(backlog=1000))
+    replica = bench.replicas[0]
+    replica.decoding, replica.in_flight = 20, 21
+    replica.late_decoding, replica.late_prefilling = late_decoding, late_prefilling
+    return bench.price(LONG_PROMPT)[0].others_missed
+
+
+def test_who_has_missed_his_ttft_target_has_less_to_lose():
+    assert missed() > missed(late_decoding=10) > missed(late_decoding=20) > 0.0
+    least = (1.0 - LATE_HARMLESS) * missed()
+    assert missed(late_decoding=20, late_prefilling=1) == pytest.approx(least)
+
+
+@pytest.mark.parametrize(
+    ("first_token_after_s", "late"), [(1.9, (0, 0)), (2.1, (0, 1))], ids=["in time", "late"]
+)
+def test_whether_a_first_token_is_late_is_seen_when_it_comes(first_token_after_s, late):
+    driver = Driver(PoolSpec("pool", "model", profile=PROFILE, policy="seconds"))
+    driver.add("r00")
+    replica = driver.replica("r00")
+    sent = driver.dispatched(prompt_tokens=1000)
+    assert replica.late_prefilling == 0
+    driver.wait(first_token_after_s)
+    driver.first_token(sent.attempt)
+    assert (replica.late_prefilling, replica.late_decoding) == late
+    driver.complete(sent.attempt)
+    assert (replica.late_prefilling, replica.late_decoding) == (0, 0)
+
+
+def test_a_prompt_that_takes_longer_than_its_target_is_late_from_the_start():
+    driver = Driver(PoolSpec("pool", "model", profile=PROFILE, policy="seconds"))
+    driver.add("r00")
+    sent = driver.dispatched(prompt_tokens=200_000)
+    assert driver.replica("r00").late_prefilling == 1
+    driver.wait(1.5)  # faster than predicted
+    driver.first_token(sent.attempt)
+    assert (driver.replica("r00").late_prefilling, driver.replica("r00").late_decoding) == (0, 0)
 
 
 @settings(max_examples=40, deadline=None)
