@@ -107,7 +107,8 @@ def _effect(runs: Sequence[Sequence[float]]) -> float:
     if len(every) < 2 or not spread > 0.0:
         return 1.0
     between, middle = variance(every), fmean(every)
-    effect = between * len(parts[0][0] if parts[0] else parts[-1][0]) / spread
+    size = next(len(part) for run in parts for part in run)
+    effect = between * size / spread
     if not between > 0.0:
         return 1.0
     pairs = sum(max(len(run) - 1, 0) for run in means)

@@ -257,7 +257,7 @@ class _Search:
     def prove(self) -> bool:
         """Show the answer with confidence, where that is wanted; whether nobody stopped it."""
         found = self.result(finished=True)
-        if self._run_requests is None or found.is_out_of_reach:
+        if self._interrupted or self._run_requests is None or found.is_out_of_reach:
             return not self._interrupted
         runs = self._settings.most_runs - self._runs_left
         proof = self._proof = Proof(

@@ -52,11 +52,18 @@ picked the luckiest, and its runs are short."""
 FURTHER = 1.2
 """Where an end shows nothing the next attempt is so many times further out, the one behind that so
 many times the square."""
+FURTHEST = 2.0
+"""What the attempts so far say of where an end would show is followed so far at once, as the search
+doubles: of rates that are all on one side of the true one a curve tells little beyond them, and
+nobody wants his endpoint to be sent ten times what it can do."""
 MARGIN = 2.0
 """An attempt has so many times the requests that would show a rate met if none missed."""
 
 FLATTEST = -2.0
 """Of the power: the odds to meet fall with the rate at least so fast."""
+MOST_ODDS = 500.0
+"""Of the logarithm: a curve between two rates that are near to each other is as good as a step, and
+a float ends at 709."""
 STUDENT = 1.15
 """Student's quantile with 19 degrees of freedom is so many times the normal one, at 1.5 %."""
 LIKELY = 0.8
@@ -82,7 +89,7 @@ class Bounds:
     confidence: float
     estimate_rps: float | None = None
     """The rate in between at which the attempts' shares, as a curve, cross the share wanted: the
-    best guess, of which nothing is shown. None: fewer than two rates were tried."""
+    best guess, of which nothing is shown. None: the shares of all attempts were on one side."""
 
     @property
     def in_words(self) -> str:
@@ -112,9 +119,12 @@ class _Seen:
 
     @property
     def odds(self) -> float:
-        """Logarithm of the odds to meet; half a request more of each keeps it finite."""
+        """Logarithm of the odds to meet ÷ those wanted, which may be other ones in each tier.
+
+        Half a request more of each keeps it finite.
+        """
         met = self.share * self.judged
-        return log((met + 0.5) / (self.judged - met + 0.5))
+        return log((met + 0.5) / (self.judged - met + 0.5)) - _log_odds(self.wanted)
 
 
 class Proof:
@@ -157,7 +167,9 @@ class Proof:
         low = None if low is None else _rounded(low * (1.0 - RESOLUTION))
         high = None if high is None else _rounded(high * (1.0 + RESOLUTION))
         curve = _curve_of(self._seen)
-        estimate = None if curve is None else _rounded(curve.estimate_rps)
+        sides = {each.share >= each.wanted for each in self._seen}
+        # What all rates are above, or below, may be anywhere.
+        estimate = None if curve is None or len(sides) < 2 else _rounded(curve.estimate_rps)
         if estimate is not None:
             estimate = min(max(estimate, low or 0.0), high or inf)
         return Bounds(low, high, self._confidence, estimate)
@@ -185,10 +197,12 @@ class Proof:
         tried = sorted(self.steps)
         if low is None and low_rps is not None:
             far = tried[0] / FURTHER ** sum(at <= low_rps for at in tried)
-            return _rounded(min(_nearest(self._seen, chance, -1) or far, far))
+            near = max(_nearest(self._seen, chance, -1) or far, tried[0] / FURTHEST)
+            return _rounded(min(near, far))
         if high is None and high_rps is not None:
             far = tried[-1] * FURTHER ** sum(at >= high_rps for at in tried)
-            return _rounded(max(_nearest(self._seen, chance, +1) or far, far))
+            near = min(_nearest(self._seen, chance, +1) or far, tried[-1] * FURTHEST)
+            return _rounded(max(near, far))
         if low is None or high is None or high / low <= 1.0 + self._precision:
             return None
         up = min(_nearest(self._seen, chance, -1) or low, high)
@@ -265,7 +279,10 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class _Curve:
-    """Logarithm of the odds to meet over that of the rate: a line through (`x`, `y`)."""
+    """Logarithm of the odds to meet ÷ those wanted, over that of the rate: a line through `x`, `y`.
+
+    `wanted` is the strictest share.
+    """
 
     x: float
     y: float
@@ -274,22 +291,26 @@ class _Curve:
 
     @property
     def estimate_rps(self) -> float:
-        """Where the odds are those of the share wanted."""
-        odds = log(self.wanted / (1.0 - self.wanted))
-        return exp(self.x + (odds - self.y) / self.slope)
+        """Where the odds are those wanted."""
+        return exp(self.x - self.y / self.slope)
 
     def share_at(self, rate_rps: float) -> float:
         """That meets at a rate."""
-        return 1.0 / (1.0 + exp(-(self.y + self.slope * (log(rate_rps) - self.x))))
+        odds = self.y + self.slope * (log(rate_rps) - self.x) + _log_odds(self.wanted)
+        return 1.0 / (1.0 + exp(min(-odds, MOST_ODDS)))
+
+
+def _log_odds(share: float) -> float:
+    return log(share / (1.0 - share))
 
 
 def _curve_of(seen: Sequence[_Seen]) -> _Curve | None:
     """The odds to meet the targets are taken for a power of the rate, through the attempts so far.
     None if they were at fewer than two rates.
     """
-    wanted = max((each.wanted for each in seen), default=1.0)
-    if len({each.rate_rps for each in seen}) < 2 or wanted >= 1.0:
+    if len({each.rate_rps for each in seen}) < 2:
         return None
+    wanted = max(each.wanted for each in seen)
     weights = [each.alone * each.share * (1.0 - each.share) + 0.5 for each in seen]
     total = sum(weights)
     x = sum(w * log(each.rate_rps) for w, each in zip(weights, seen, strict=True)) / total

@@ -105,3 +105,13 @@ def test_students_quantile_is_wider_than_the_normal_one():
     assert wider.low < near.low
     assert wider.high > near.high
     assert interval_of([]) == (Interval(0.0, 1.0), 0.0)
+
+
+def test_rare_tiers_around_a_usual_one_do_not_matter():
+    rng = random.Random(4)
+
+    def drawn(requests: int) -> Series:
+        near = [rng.random() for _ in range(requests)]
+        return series([each < 0.9 for each in near], near)
+
+    assert 1.0 <= effect_of([drawn(20), drawn(2000), drawn(20)]) < 4.0

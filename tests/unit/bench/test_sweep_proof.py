@@ -12,7 +12,16 @@ from benchmarks.virtual_servers import SERVERS, Batching, Queue, Run, exponentia
 from headrace.bench.slo import Slo, Slos
 from headrace.bench.sweep import SweepSettings, sweep
 from headrace.bench.sweep_plots import on_the_line
-from headrace.bench.sweep_proof import RESOLUTION, RUNS, SPENT, Bounds, Proof
+from headrace.bench.sweep_proof import (
+    RESOLUTION,
+    RUNS,
+    SPENT,
+    Bounds,
+    Proof,
+    _curve_of,
+    _nearest,
+    _Seen,
+)
 from headrace.bench.sweep_step import INVALID, MET, NOT_MET, UNDECIDED, Step
 from headrace.bench.sweep_table import step_cells, step_line
 
@@ -98,6 +107,47 @@ def test_of_one_rate_nothing_is_guessed():
     assert "likely" not in Bounds(2.0, 4.0, 0.95).in_words
 
 
+def test_where_all_attempts_are_on_one_side_nothing_is_guessed():
+    proof = proof_of(DETERMINISTIC)
+    proof.prove(1.0, 1.1)  # both are met, and so is what follows
+    low, high = proof.ends
+    assert low is not None
+    assert low > 1.1
+    assert high is None
+    assert proof.bounds.estimate_rps is None
+
+
+def test_the_next_attempt_is_at_twice_the_rate_at_most():
+    rates: list[float] = []
+    proof = proof_of(DETERMINISTIC, on_step=lambda step: rates.append(step.rate_rps))
+    proof.prove(1.0, 1.1)
+    assert len(rates) == len(SPENT)
+    tried = max(rates[:2])
+    for rate in rates[2:]:
+        assert rate <= 2.0 * tried * 1.001
+        tried = max(tried, rate)
+
+
+def test_a_tier_is_near_its_targets_by_its_own_share():
+    # One tier is exactly what it should be there, the other exactly where it should be there.
+    seen = [
+        _Seen(9.0, 2000, 0.99, alone=500.0, wanted=0.99),
+        _Seen(12.0, 2000, 0.8, alone=500.0, wanted=0.8),
+    ]
+    curve = _curve_of(seen)
+    assert curve is not None
+    assert 9.0 <= curve.estimate_rps <= 12.0
+    assert curve.share_at(curve.estimate_rps) == pytest.approx(0.99)
+
+
+def test_rates_near_to_each_other_and_far_apart_in_what_they_met_are_no_overflow():
+    seen = [
+        _Seen(10.0, 2000, 1.0, alone=5.0, wanted=0.99),
+        _Seen(10.01, 2000, 0.0, alone=5.0, wanted=0.99),
+    ]
+    assert _nearest(seen, 0.015, +1) is None
+
+
 def test_ends_are_stated_to_what_a_run_can_tell():
     proof = proof_of(DETERMINISTIC)
     proof.prove(9.0, 10.5)
@@ -143,6 +193,27 @@ def test_who_stops_it_ends_it():
     result = sweep(
         DETERMINISTIC.run, SweepSettings(start_rps=8.0), DETERMINISTIC.slos, run_requests=stopped
     )
+    assert not result.finished
+    assert result.bounds == Bounds(None, None, 0.95)
+
+
+def test_who_stops_the_last_run_of_the_search_is_asked_for_no_proof():
+    longer: list[float] = []
+
+    def run(rate: float, seed: int) -> Run:
+        made = DETERMINISTIC.run(rate, seed, 100)
+        missing = {4.0: 0, 8.0: 50}.get(rate, 7)  # in between nothing is decided by one run
+        for record in made.records[:missing]:
+            record.error = "reset"
+        return Run(made.records, replace(made.info, interrupted=seed == 3))
+
+    def proof(rate: float, seed: int, requests: int) -> Run:
+        longer.append(rate)
+        return DETERMINISTIC.run(rate, seed, requests)
+
+    settings = SweepSettings(start_rps=4.0, precision=0.5)
+    result = sweep(run, settings, Slos(Slo(ttft_s=9.0, share=0.95)), run_requests=proof)
+    assert not longer
     assert not result.finished
     assert result.bounds == Bounds(None, None, 0.95)
 
