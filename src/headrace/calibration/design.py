@@ -46,6 +46,11 @@ class PromptExperiment:
     tokens: int
     extensions: tuple[int, ...] = ()
 
+    @property
+    def tokens_in_all(self) -> int:
+        """Of the longest prompt."""
+        return self.tokens + sum(self.extensions)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamsExperiment:
@@ -54,6 +59,11 @@ class StreamsExperiment:
     batch: int
     context_tokens: int
     steps: int
+
+    @property
+    def tokens_in_all(self) -> int:
+        """Of each stream at its end, those of the answer that are watched included."""
+        return self.context_tokens + self.steps
 
 
 Experiment = PromptExperiment | StreamsExperiment

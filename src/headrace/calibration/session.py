@@ -17,6 +17,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TypeAlias, TypeVar
 
 from headrace.calibration.design import (
@@ -140,6 +141,7 @@ class Session:
         self._notes: list[str] = []
         self._most_side_by_side: int | None = None
         self._longest_allowed = 0
+        self._longest_sure = self._shortest_refused = inf
         self._doing = "asking whether it is idle"
 
     @property
@@ -353,8 +355,7 @@ class Session:
         Returns how many rounds it took, and the pace as it is known now.
         """
         extent = self._extent(limits)
-        # What the ladder had no time for may be worth it.
-        limits = replace(limits, prompt_tokens=max(limits.prompt_tokens, self._longest_allowed))
+        self._longest_sure = limits.prompt_tokens
         for number, share in enumerate(REFINEMENTS):
             left_s = share * (self._settings.budget_s - self.gone_s)
             found = fit(*self._points(pace), extent)
@@ -364,7 +365,10 @@ class Session:
             # A round takes longer than its experiments: prompts are made, answers are read.
             slower = max(1.0, round_s / max(cost_s(experiments, pace), 1e-3))
             done = {each: self._times_done(each) for each in (*experiments, *self._decodes)}
-            chosen = refinement(done, limits, extent, found, left_s / slower)
+            # What the ladder had no time for may be worth it.
+            longest = max(limits.prompt_tokens, self._longest_allowed)
+            further = replace(limits, prompt_tokens=longest)
+            chosen = refinement(done, further, extent, found, left_s / slower)
             if not chosen:
                 return number, pace
             await self._round(chosen, ROUNDS + number, left_s, pace)
@@ -397,10 +401,14 @@ class Session:
             ends_s = begun_s + max(round_s, spent_s) + rounds_left * round_s
             title = f"round {number + 1} of {max(ROUNDS, number + 1)}: {_title(experiment)}"
             self._tell(title, ends_s, begun_s + round_s * done / total)
+            if experiment.tokens_in_all >= self._shortest_refused:
+                continue
             try:
                 await self._do(experiment)
                 failed.clear()
             except (StreamError, NotSideBySide) as error:
+                if self._found_the_limit(experiment, error):
+                    continue
                 failed.append(f"{_title(experiment)}: {error}")
                 self._notes.append(f"failed: {failed[-1]}")
                 if len(failed) >= MOST_FAILURES:
@@ -409,6 +417,22 @@ class Session:
                         f"{failed[-1]}"
                     ) from None
             done += cost_s([experiment], pace)
+
+    def _found_the_limit(self, experiment: Experiment, error: Exception) -> bool:
+        """Whether an engine that tells no limit of its context refused what the ladder did not try.
+
+        No fault of its own: what is shorter goes on, and nothing so long is asked again.
+        """
+        refused = isinstance(error, StreamError) and error.status in _TOO_LONG
+        tokens, told = experiment.tokens_in_all, self._replica.max_context_tokens is not None
+        if told or not refused or tokens <= self._longest_sure:
+            return False
+        self._shortest_refused, self._longest_allowed = tokens, int(self._longest_sure)
+        self._notes.append(
+            f"a prompt of {tokens:,} tokens was refused ({error}): the terms are made surer by "
+            "shorter ones"
+        )
+        return True
 
     async def _do(self, experiment: Experiment) -> None:
         if isinstance(experiment, StreamsExperiment):

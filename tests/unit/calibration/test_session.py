@@ -305,6 +305,26 @@ async def test_an_untold_limit_of_the_context_is_found_out():
     assert max(point.uncached_tokens for point in measured.prefills) > 1000
 
 
+async def test_a_limit_that_the_ladder_had_no_time_to_find_costs_no_calibration():
+    class Short(VirtualEngine):
+        async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+            if any(len(prompt) // BYTES_PER_TOKEN > 1024 for prompt in prompts):
+                raise StreamError("HTTP 400: too long", 400)
+            return await super().together(prompts, output_tokens)
+
+    hidden = spec(0.02, 1.5e-3, 5e-7, 1e-3, 1e-8, max_sequences=16)
+    replica = replace(
+        replica_of(hidden, max_context_tokens=1, tells_sequences=True),
+        max_context_tokens=None,
+        kv_capacity_tokens=None,
+    )
+    engine = Short(hidden, overhead_s=OVERHEAD_S, tick_s=TICK_S, seed=1)
+    measured = await Session(replica, engine, Settings(seed=1), lambda *_: None).calibrate()
+    assert not any(note.startswith("failed") for note in measured.notes)
+    assert any("was refused (HTTP 400: too long)" in note for note in measured.notes)
+    assert 80.0 < engine.now < 100.0
+
+
 async def test_an_engine_that_refuses_short_prompts_is_quoted():
     class Refuses(VirtualEngine):
         async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
