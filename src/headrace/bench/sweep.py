@@ -28,7 +28,7 @@ the search, and the answer says whose limit it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
 from math import ceil, sqrt
@@ -311,7 +311,7 @@ class _Search:
             highest_met_rps=met,
             lowest_not_met_rps=not_met,
             undecided_rps=undecided,
-            limited_by_generator=bool(above) and above[0].state == INVALID,
+            limited_by_generator=_is_limited_by_generator(above),
             finished=finished and not self._interrupted,
             best=None if met is None else self._kept.get(met),
             alone=self._alone,
@@ -422,6 +422,19 @@ class _Search:
 def requests_per_run(slos: Slos, confidence: float = CONFIDENCE) -> int:
     """So many requests make a run that can show its targets met, with some that miss."""
     return max(ceil(least_requests(slos.highest_share(), confidence) * MARGIN), FEWEST_REQUESTS)
+
+
+def _is_limited_by_generator(above: Sequence[Step]) -> bool:
+    """Whether nothing but the generator ends what is above the answer.
+
+    What the search found met there, and what longer runs left open, ends nothing.
+    """
+    ends = (
+        step.state
+        for step in above
+        if step.state != MET and (step.state != UNDECIDED or step.chance is None)
+    )
+    return next(ends, None) == INVALID
 
 
 def _is_too_short(step: Step) -> bool:

@@ -218,6 +218,21 @@ def test_who_stops_the_last_run_of_the_search_is_asked_for_no_proof():
     assert result.bounds == Bounds(None, None, 0.95)
 
 
+def test_the_limit_of_the_generator_is_told_apart_below_what_is_shown_as_well():
+    def run(rate: float, seed: int, requests: int = 500) -> Run:
+        made = DETERMINISTIC.run(rate, seed, requests)
+        late = {} if rate < 7.0 else {"valid": False, "invalid_reason": "late"}
+        return Run(made.records, replace(made.info, **late))
+
+    settings = SweepSettings(start_rps=4.0)
+    result = sweep(run, settings, DETERMINISTIC.slos, run_requests=run)
+    assert result.bounds is not None
+    assert result.bounds.low_rps is not None
+    assert result.bounds.high_rps is None
+    assert result.limited_by_generator
+    assert "its limit" in result.headline
+
+
 def test_a_search_that_ended_before_the_proof_says_that_nothing_is_shown():
     settings = SweepSettings(start_rps=8.0, most_runs=1)
     result = sweep(DETERMINISTIC.run, settings, DETERMINISTIC.slos, run_requests=DETERMINISTIC.run)
