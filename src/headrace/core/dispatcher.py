@@ -352,7 +352,8 @@ class Dispatcher:
             if replica.pool is served_by:
                 changed = health.note_failure(replica, ejection, now)
             else:
-                changed = health.note_blame(replica, caller, ejection, now)
+                in_flight = self._attempts.values()
+                changed = health.note_blame(replica, caller, in_flight, ejection, now)
             if changed:
                 effects += self._state_changed(replica)
         return effects
