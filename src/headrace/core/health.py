@@ -47,13 +47,23 @@ class EjectionSettings:
 
 
 def note_end(
-    replica: Replica, ended: Ended, settings: EjectionSettings, now: float, *, first: bool
+    replica: Replica,
+    ended: Ended,
+    settings: EjectionSettings,
+    now: float,
+    *,
+    first: bool,
+    generates: bool = True,
 ) -> bool:
     """Count a failure or a success; whether the replica's state changed.
 
     `first` tells whether it was the request's first attempt: failures of others do not count.
+    `generates` tells whether it asked for what pools are there for: vLLM answers `/tokenize`
+    without a key, which says nothing for a replica that refuses ours.
     A success on an ejected replica (it was tried because nothing else was left) brings it back.
     """
+    if replica.doubted and not generates and _answered(ended):
+        return False
     if ended.outcome is Outcome.COMPLETED and replica.state is ReplicaState.READY:
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""

@@ -4,7 +4,7 @@ import pytest
 
 from headrace.core.events import Dispatch, Probe, Reject, RejectReason, ReplicaChanged, WakeAt
 from headrace.core.health import LONE_BLAME_S, EjectionSettings
-from headrace.core.model import Alias, Outcome, PoolSpec, ReplicaState, Target
+from headrace.core.model import Alias, Endpoint, Outcome, PoolSpec, ReplicaState, Target
 from headrace.core.retries import RetryBudget, RetrySettings
 from headrace.core.settings import DispatcherSettings
 from tests.unit.core.driver import POOL, PROFILE, Driver, only
@@ -496,3 +496,18 @@ def test_a_whole_answer_that_another_may_be_getting_keeps_a_replica():
         served_by_spare(driver, "alice")
         driver.wait(1.0)
     assert driver.replica("a").state is ReplicaState.READY
+
+
+def test_what_needs_no_key_says_nothing_for_a_replica_that_refuses_ours():
+    driver = Driver()
+    driver.send(ReplicaChanged("a", "pool", "http://a", ready=True, doubted=True))
+    driver.add("b")
+    refused = 0
+    while refused < EjectionSettings().failures:
+        dispatch = driver.dispatched()
+        if dispatch.replica == "a":
+            dispatch = only(driver.fail(dispatch.attempt, status=401), Dispatch)
+            driver.complete(driver.dispatched(endpoint=Endpoint.OTHER, replica="a").attempt)
+            refused += 1
+        driver.complete(dispatch.attempt)
+    assert driver.replica("a").state is ReplicaState.EJECTED
