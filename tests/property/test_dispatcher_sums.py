@@ -63,14 +63,19 @@ class SumsAgainstNaive(RuleBasedStateMachine):
         extra_bytes=st.integers(0, 5000),
         streamed=st.booleans(),
         embeddings=st.booleans(),
+        prompts=st.sampled_from([1, 3]),
     )
-    def arrive(self, parts: list[str], extra_bytes: int, streamed: bool, embeddings: bool) -> None:
+    def arrive(
+        self, parts: list[str], extra_bytes: int, streamed: bool, embeddings: bool, prompts: int
+    ) -> None:
         blocks = chain(*parts)
         effects = self.driver.arrive(
             blocks=blocks,
             text_bytes=len(blocks) * 256 + extra_bytes,
             streamed=streamed and not embeddings,
             endpoint=Endpoint.EMBEDDINGS if embeddings else Endpoint.CHAT,
+            sequences=prompts,
+            prompts=prompts,
         )
         # Prefills of answers that are not streamed may have been taken for done by now.
         for attempt in list(self.live):
@@ -193,6 +198,9 @@ class SumsAgainstNaive(RuleBasedStateMachine):
                 replica.uncached_tokens,
                 replica.context_tokens,
                 replica.decoding_context_tokens,
+                replica.sequences,
+                replica.attended_tokens,
+                replica.decoding_sequences,
             )
             assert not any(sums), replica.name
         if hasattr(self, "driver"):

@@ -317,7 +317,9 @@ class Dispatcher:
             full_until_s = attempt.replica.busy_until_s = now + self._settings.busy_s
             self._full_until_s = max(self._full_until_s, full_until_s)
         first = len(flight.attempts) == 1
-        if health.note_end(attempt.replica, event, self._settings.ejection, now, first=first):
+        generates = flight.request.endpoint is not Endpoint.OTHER
+        ejection = self._settings.ejection
+        if health.note_end(attempt.replica, event, ejection, now, first=first, generates=generates):
             effects += self._state_changed(attempt.replica)
         if event.outcome in _RETRYABLE and not attempt.is_timed:
             effects += self._retry(flight, event, now)
@@ -352,7 +354,8 @@ class Dispatcher:
             if replica.pool is served_by:
                 changed = health.note_failure(replica, ejection, now)
             else:
-                changed = health.note_blame(replica, caller, ejection, now)
+                in_flight = self._attempts.values()
+                changed = health.note_blame(replica, caller, in_flight, ejection, now)
             if changed:
                 effects += self._state_changed(replica)
         return effects

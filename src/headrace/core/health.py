@@ -19,10 +19,15 @@ blames the replica as well, if the gateway's own question was refused there, or 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headrace.core.events import Ended
 from headrace.core.model import Outcome, Replica, ReplicaState
+
+if TYPE_CHECKING:
+    from headrace.core.attempts import Attempt
 
 LONE_BLAME_S = 5.0
 """For so long one caller's blames count for nothing. Where that caller is the only one, this is how
@@ -42,13 +47,23 @@ class EjectionSettings:
 
 
 def note_end(
-    replica: Replica, ended: Ended, settings: EjectionSettings, now: float, *, first: bool
+    replica: Replica,
+    ended: Ended,
+    settings: EjectionSettings,
+    now: float,
+    *,
+    first: bool,
+    generates: bool = True,
 ) -> bool:
     """Count a failure or a success; whether the replica's state changed.
 
     `first` tells whether it was the request's first attempt: failures of others do not count.
+    `generates` tells whether it asked for what pools are there for: vLLM answers `/tokenize`
+    without a key, which says nothing for a replica that refuses ours.
     A success on an ejected replica (it was tried because nothing else was left) brings it back.
     """
+    if replica.doubted and not generates and _answered(ended):
+        return False
     if ended.outcome is Outcome.COMPLETED and replica.state is ReplicaState.READY:
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""
@@ -71,17 +86,36 @@ def note_failure(replica: Replica, settings: EjectionSettings, now: float) -> bo
     return True
 
 
-def note_blame(replica: Replica, caller: str, settings: EjectionSettings, now: float) -> bool:
+def note_blame(
+    replica: Replica,
+    caller: str,
+    in_flight: Iterable[Attempt],
+    settings: EjectionSettings,
+    now: float,
+) -> bool:
     """Count that only another pool could serve this caller's request, unless that may be the
-    caller's own doing; whether the replica's state changed.
+    caller's own doing; whether the replica's state changed. `in_flight` is all that is.
     """
     if caller and not replica.doubted:
         if not replica.blamed_by:
             replica.blamed_by, replica.blamed_since_s = caller, now
-        lasts = now - replica.blamed_since_s >= LONE_BLAME_S and not replica.decoding
-        if replica.blamed_by == caller and not lasts:
+        if replica.blamed_by == caller and (
+            now - replica.blamed_since_s < LONE_BLAME_S or _answers(replica, caller, in_flight)
+        ):
             return False
     return note_failure(replica, settings, now)
+
+
+def _answers(replica: Replica, caller: str, in_flight: Iterable[Attempt]) -> bool:
+    """Whether somebody gets an answer from it at this moment. Where that is only presumed, because
+    the answer is not streamed, the caller's own say nothing: they may be the next to fail.
+    """
+    return replica.decoding > 0 and any(
+        attempt.is_timed
+        or (attempt.first_token_s is not None and attempt.flight.request.caller != caller)
+        for attempt in in_flight
+        if attempt.replica is replica
+    )
 
 
 def note_probe(replica: Replica, healthy: bool, settings: EjectionSettings, now: float) -> bool:

@@ -60,7 +60,7 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     ask = Ask(
         tokens, tokens_per_block, output_tokens, marks, overhead_tokens, fine_blocks=fine_blocks
     )
-    if request.sequences > 1:
+    if request.sequences > 1 and request.endpoint is not Endpoint.EMBEDDINGS:  # none is decoded
         ask.sequences = request.sequences
         ask.attended_tokens = tokens * request.choices
     return ask

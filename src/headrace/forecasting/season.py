@@ -156,7 +156,9 @@ class Season:
         """A slot is complete: learn from it."""
         place, day = slot % SLOTS, slot // SLOTS % DAYS
         if load <= 0.0:
-            self._last_slot = None
+            # Who asks for nothing has left the level of the hours before.
+            self._last_slot, self._recent = None, []
+            self._heights.clear()
             return
         self._recent = [*self._recent, (slot, log(load))][-RECENT_SLOTS:]
         self._level = load if self._level <= 0.0 else self._level

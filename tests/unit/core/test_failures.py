@@ -4,10 +4,10 @@ import pytest
 
 from headrace.core.events import Dispatch, Probe, Reject, RejectReason, ReplicaChanged, WakeAt
 from headrace.core.health import LONE_BLAME_S, EjectionSettings
-from headrace.core.model import Alias, Outcome, PoolSpec, ReplicaState, Target
+from headrace.core.model import Alias, Endpoint, Outcome, PoolSpec, ReplicaState, Target
 from headrace.core.retries import RetryBudget, RetrySettings
 from headrace.core.settings import DispatcherSettings
-from tests.unit.core.driver import Driver, only
+from tests.unit.core.driver import POOL, PROFILE, Driver, only
 
 
 @pytest.fixture
@@ -465,5 +465,49 @@ def test_siblings_are_proof_whoever_asks():
         dispatch = driver.dispatched(caller="alice")
         if dispatch.replica == "a":
             dispatch = only(driver.fail(dispatch.attempt, status=500), Dispatch)
+        driver.complete(dispatch.attempt)
+    assert driver.replica("a").state is ReplicaState.EJECTED
+
+
+def test_answers_that_are_only_presumed_to_be_on_their_way_do_not_keep_a_broken_pool():
+    aliases = (Alias("chat", (Target("model"),), ("spare",)),)
+    spare = PoolSpec("spare", "spare", profile=PROFILE)
+    driver = Driver(POOL, spare, aliases=aliases)
+    driver.add("a")
+    driver.add("s", pool="spare")
+    sent = list[Dispatch]()
+    for _ in range(12):  # some more are always on their way, for longer than a prefill takes
+        sent.append(driver.dispatched("chat", caller="alice", streamed=False))
+        driver.wait(1.0)
+        if len(sent) > 3 and sent[-1].replica == "a":
+            instead = only(driver.fail(sent.pop(0).attempt, status=500), Dispatch)
+            driver.complete(instead.attempt)
+    assert driver.replica("a").state is ReplicaState.EJECTED
+
+
+def test_a_whole_answer_that_another_may_be_getting_keeps_a_replica():
+    aliases = (Alias("chat", (Target("model"),), ("spare",)),)
+    driver = Driver(POOL, PoolSpec("spare", "spare", profile=PROFILE), aliases=aliases)
+    driver.add("a")
+    driver.add("s", pool="spare")
+    driver.dispatched(caller="bob", streamed=False)
+    driver.wait(LONE_BLAME_S)
+    for _ in range(10):
+        served_by_spare(driver, "alice")
+        driver.wait(1.0)
+    assert driver.replica("a").state is ReplicaState.READY
+
+
+def test_what_needs_no_key_says_nothing_for_a_replica_that_refuses_ours():
+    driver = Driver()
+    driver.send(ReplicaChanged("a", "pool", "http://a", ready=True, doubted=True))
+    driver.add("b")
+    refused = 0
+    while refused < EjectionSettings().failures:
+        dispatch = driver.dispatched()
+        if dispatch.replica == "a":
+            dispatch = only(driver.fail(dispatch.attempt, status=401), Dispatch)
+            driver.complete(driver.dispatched(endpoint=Endpoint.OTHER, replica="a").attempt)
+            refused += 1
         driver.complete(dispatch.attempt)
     assert driver.replica("a").state is ReplicaState.EJECTED

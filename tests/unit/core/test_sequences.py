@@ -74,6 +74,21 @@ def test_slots_are_taken_by_sequences():
     assert predicted[1] > predicted[0] > 0.0
 
 
+def test_a_list_of_texts_to_embed_takes_no_slots():
+    """They are prefilled one after the other and never decode."""
+    driver = Driver()
+    driver.add("a")
+    driver.scrape("a", max_sequences=256.0)
+    texts = 2048
+    sent = driver.dispatched(
+        endpoint=Endpoint.EMBEDDINGS, prompt_tokens=texts, sequences=texts, prompts=texts
+    )
+    driver.dispatched()  # and is not refused for a wait of minutes
+    assert sums_of(driver)[:2] == (2, 2)
+    driver.complete(sent.attempt, output_tokens=0)
+    assert sums_of(driver)[:2] == (1, 1)
+
+
 def test_a_batch_of_choices_does_not_teach_that_the_replica_is_slow(driver):
     sent = driver.dispatched(prompt_tokens=1000, sequences=8)
     driver.wait(0.1)

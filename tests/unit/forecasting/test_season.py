@@ -75,3 +75,11 @@ def test_it_goes_on_from_what_it_kept_and_from_what_an_earlier_one_kept(tremblin
     assert after.usual(6 * DAY, 5) is None
     after.observe(6 * DAY, 20.0)
     assert after.ratio(6 * DAY + 300, 10) >= 1.0
+
+
+def test_who_has_stopped_has_no_usual_load():
+    def stopped(minute: int) -> float:
+        return 10.0 if minute < 10 else 0.0
+
+    assert followed(20 / DAY, stopped).usual(20, 5) == pytest.approx(10.0)
+    assert followed(25 / DAY, stopped).usual(25, 5) is None
