@@ -163,7 +163,7 @@ class Proof:
     @property
     def bounds(self) -> Bounds:
         """What is shown."""
-        low, high = self._ends()
+        low, high = self.ends
         low = None if low is None else _rounded(low * (1.0 - RESOLUTION))
         high = None if high is None else _rounded(high * (1.0 + RESOLUTION))
         curve = _curve_of(self._seen)
@@ -176,20 +176,18 @@ class Proof:
 
     @property
     def ends(self) -> tuple[float | None, float | None]:
-        """The rates that are shown: the highest that is met, the lowest that is not."""
-        return self._ends()
-
-    # ------------------------------------------------------------ where
-
-    def _ends(self) -> tuple[float | None, float | None]:
-        """The highest rate that is met below the lowest that is not, and that one."""
+        """The rates that are shown: the highest that is met below the lowest that is not, and that
+        one.
+        """
         high = min((at for at, step in self.steps.items() if step.state == NOT_MET), default=None)
         met = [at for at, step in self.steps.items() if step.state == MET]
         return max((at for at in met if high is None or at < high), default=None), high
 
+    # ------------------------------------------------------------ where
+
     def _next(self, low_rps: float | None, high_rps: float | None, chance: float) -> float | None:
         """First the two that were found, then an end that is missing, then the nearer one."""
-        low, high = self._ends()
+        low, high = self.ends
         if low is None and low_rps is not None and low_rps not in self.steps:
             return low_rps
         if high is None and high_rps is not None and high_rps not in self.steps:

@@ -201,9 +201,7 @@ class Candidate(NamedTuple):
     @property
     def ttft_s(self) -> float | None:
         """Predicted seconds until the first token."""
-        if self.queue_s is None or self.slot_wait_s is None or self.prefill_s is None:
-            return None
-        return self.queue_s + self.slot_wait_s + self.prefill_s
+        return ttft_of(self)
 
 
 @dataclass(frozen=True, slots=True)

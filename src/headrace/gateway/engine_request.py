@@ -11,12 +11,13 @@ from headrace.gateway.tracing import AttemptTrace
 from headrace.gateway.upstream import Upstream
 
 
-def payload_of(  # noqa: PLR0917 - each request comes by here, and keywords cost
+def payload_of(
     call: Call,
     attempt: int,
     body: list[bytes],
     upstream: Upstream,
     address: Address,
+    *,
     trace: AttemptTrace | None,
 ) -> list[bytes]:
     """The bytes of one attempt, head and body, in as many pieces as need no copy."""

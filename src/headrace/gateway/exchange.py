@@ -539,7 +539,7 @@ class Exchange:
         upstream = self._upstream
         assert upstream is not None
         trace = self._attempt_trace
-        return payload_of(self._call, self._attempt, body, upstream, address, trace)
+        return payload_of(self._call, self._attempt, body, upstream, address, trace=trace)
 
     def _identity(self) -> bytes:
         return identity_of(self._call.request, self._replica)

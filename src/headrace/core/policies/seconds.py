@@ -175,9 +175,7 @@ def _missed(ask: Ask, replica: Replica, seen: Prediction, idle: float, risk: flo
     prefilling = replica.prefilling - LATE_HARMLESS * replica.late_prefilling
     decoding = replica.decoding - LATE_HARMLESS * replica.late_decoding
     stalled = (shorter - short) * (prefilling + decoding * (shorter + short))
-    late = replica.late_prefilling + replica.late_decoding
-    streams = replica.in_flight - LATE_HARMLESS * late
-    return streams * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
+    return (prefilling + decoding) * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
 
 
 def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> float:
