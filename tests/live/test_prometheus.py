@@ -12,6 +12,7 @@ from headrace.gateway.metrics.external import PushedReport
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from tests.control_plane import ShownGateway, running_control
 from tests.fleet_parts import add_replica, make_fleet, remove_replica, report
+from tests.plain_http import NO_TRUST_STORE
 from tests.prometheus_server import running_prometheus
 
 pytestmark = pytest.mark.prometheus
@@ -170,7 +171,7 @@ async def test_promtool_finds_nothing_wrong_with_the_metrics(promtool_binary):
     meter.finish(Outcome.COMPLETED, Usage(9, 5, 4), now + 1)
     async with (
         running_control(ShownGateway(telemetry)) as control,
-        httpx.AsyncClient(base_url=control.url) as client,
+        httpx.AsyncClient(base_url=control.url, verify=NO_TRUST_STORE) as client,
     ):
         text = (await client.get("/metrics")).content
     assert text.count(b"# TYPE headrace_") + text.count(b"# TYPE llm_") > 20
