@@ -23,18 +23,21 @@ def test_prompts_and_answers_are_as_long_as_planned(llamacpp_replicas, endpoint)
         Arrivals.at(5.0, Process("poisson")),
         parse_lengths("a:60/12,b:200/5"),
         seed=1,
-        requests=12,
+        requests=6,
         extras=extras,
     )
     run = run_of(llamacpp_replicas.urls[0], load, endpoint=endpoint)
     assert {record.error for record in run.records} == {""}
     assert run.info.tokens_by == "/tokenize"
+    seen: set[str] = set()
     for record in run.records:
+        seen.add(record.length_class)
         planned = {"a": (100, 12), "b": (240, 5)}[record.length_class]
         assert (record.input_tokens, record.output_tokens) == planned
         assert record.tokens_exact
         assert record.ttft_s is not None
         assert record.ttft_s > 0
+    assert seen == {"a", "b"}
 
 
 def test_the_same_blocks_are_cached_and_others_are_not(llamacpp_replicas):

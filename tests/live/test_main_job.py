@@ -24,7 +24,7 @@ def up(path_without_compilers: str, model_path):
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(up: Up):
     with openai.OpenAI(base_url=f"{up.url}/v1", api_key="unused", max_retries=0) as client:
         yield client

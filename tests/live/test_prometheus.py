@@ -87,7 +87,10 @@ async def test_the_queries_people_scale_by_are_true_with_two_gateways(prometheus
         running_control(ShownGateway(first.telemetry)) as one,
         running_control(ShownGateway(second.telemetry)) as two,
         running_prometheus(
-            prometheus_binary, [url.removeprefix("http://") for url in (one.url, two.url)], tmp_path
+            prometheus_binary,
+            [url.removeprefix("http://") for url in (one.url, two.url)],
+            tmp_path,
+            scrape_interval="500ms",
         ) as prometheus,
         running(first.stream("p-0", 50)) as (last_answer,),
         running(
@@ -133,7 +136,10 @@ async def test_a_replica_back_under_its_name_is_a_counter_that_restarts(
     async with (
         running_control(ShownGateway(gateway.telemetry)) as control,
         running_prometheus(
-            prometheus_binary, [control.url.removeprefix("http://")], tmp_path
+            prometheus_binary,
+            [control.url.removeprefix("http://")],
+            tmp_path,
+            scrape_interval="500ms",
         ) as prometheus,
     ):
         await prometheus.until(counter, 0)
