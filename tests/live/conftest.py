@@ -39,10 +39,7 @@ def llamacpp_replicas(
 ) -> Iterator[LlamaReplicas]:
     """Replicas that answer chat, completions and embeddings, 4 slots of 4,096 tokens each."""
     settings = LocalFleetSettings(
-        model_path=model_path,
-        embeddings=True,
-        threads=2,  # most tests ask one replica at a time
-        log_dir=tmp_path_factory.mktemp("replica-logs"),
+        model_path=model_path, embeddings=True, log_dir=tmp_path_factory.mktemp("replica-logs")
     )
     with running_replicas(settings, REPLICAS, path_without_compilers) as urls:
         yield LlamaReplicas(tuple(urls), DEFAULT_MODEL_ID)
