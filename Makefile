@@ -3,6 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
+# Tests start well over a hundred Python processes. Each reads what the first one compiled, also
+# where the environment forbids bytecode beside the sources.
+test acceptance: export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/bytecode
+test acceptance: export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help up test lint tools acceptance env dev-env clean
 

@@ -24,5 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """All asserts are rewritten by now."""
+    """All asserts are rewritten by now, and what was collected stays to the end: no look for
+    garbage need go through it.
+    """
+    gc.freeze()
     gc.enable()

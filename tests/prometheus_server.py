@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.plain_http import NO_TRUST_STORE
 from tools.debian_tools import Program
 
 HANG_GUARD_S = 60.0
@@ -73,7 +74,9 @@ async def running_prometheus(
             stderr=log,
         )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=10, verify=NO_TRUST_STORE
+        ) as client:
             server = PrometheusServer(client, targets)
             await _wait_ready(server, process, log_file)
             await server.until("sum(up)", float(len(targets)))

@@ -179,12 +179,20 @@ def usage_chunk(input_tokens: int, output_tokens: int) -> dict[str, Any]:
 
 
 async def stream_words(
-    peer: Peer, words: int, *, input_tokens: int = 7, pause_s: float = 0.0, usage: bool = True
+    peer: Peer,
+    words: int,
+    *,
+    input_tokens: int = 7,
+    pause_s: float = 0.0,
+    usage: bool = True,
+    may_end: asyncio.Event | None = None,
 ) -> None:
-    """A whole chat stream of `words` one-token chunks."""
+    """A whole chat stream of `words` one-token chunks, the last of them when it may end."""
     await peer.start_stream()
     await peer.event(chat_chunk(None))
     for i in range(words):
+        if may_end is not None and i == words - 1:
+            await may_end.wait()
         await peer.event(chat_chunk(f"w{i} "))
         if pause_s:
             await asyncio.sleep(pause_s)

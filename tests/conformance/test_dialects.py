@@ -8,7 +8,7 @@ from importlib import import_module
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headrace.engines
@@ -133,6 +133,7 @@ def test_usage_we_asked_for_is_taken_out_and_nothing_else(capture: Capture):
 
 
 @each_stream
+@settings(max_examples=30)  # for each of more than thirty streams
 @given(data=st.data())
 def test_a_damaged_stream_is_relayed_and_never_an_exception(capture: Capture, data: st.DataObject):
     event = data.draw(st.sampled_from(capture.events))

@@ -21,6 +21,7 @@ from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Limits, Listener, Timeouts, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from headrace.gateway.tracing import Tracer
+from tests.plain_http import NO_TRUST_STORE
 from tests.scripted import Script, ScriptedEngine
 
 
@@ -81,7 +82,9 @@ async def run_gateway(
             held = adapters[number] if adapters else frozenset[str]()
             plane.apply(ReplicaChanged(f"r{number}", "p", upstream.url, ready=True, adapters=held))
         base = f"http://127.0.0.1:{plane.port}"
-        client = httpx.AsyncClient(base_url=base, timeout=30, trust_env=False)
+        client = httpx.AsyncClient(
+            base_url=base, timeout=30, trust_env=False, verify=NO_TRUST_STORE
+        )
         yield Rig(plane, telemetry, await stack.enter_async_context(client), engines)
 
 

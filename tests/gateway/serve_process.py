@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.plain_http import NO_TRUST_STORE
 from tests.scripted import ScriptedEngine
 
 HANG_S = 60.0
@@ -34,12 +35,12 @@ class Serve:
         """Lines of stderr that were waited for."""
         uds = url.removeprefix("unix:") if url.startswith("unix:") else None
         self.client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=uds, verify=tls or True),
+            transport=httpx.AsyncHTTPTransport(uds=uds, verify=tls or NO_TRUST_STORE),
             base_url="http://localhost" if uds else url,
             timeout=HANG_S,
         )
         self.control_client = httpx.AsyncClient(
-            base_url=self.control, timeout=HANG_S, trust_env=False, verify=tls or True
+            base_url=self.control, timeout=HANG_S, trust_env=False, verify=tls or NO_TRUST_STORE
         )
 
     def signal(self, number: int = signal.SIGTERM) -> None:

@@ -5,6 +5,7 @@ import httpx
 from headrace.core.events import ConfigChanged, ReplicaChanged
 from headrace.core.model import Alias, PoolSpec, ReplicaState, Target
 from tests.gateway.conftest import run_gateway
+from tests.plain_http import NO_TRUST_STORE
 from tests.scripted import ScriptedEngine
 
 ALIAS = Alias("chat", (Target("m"),), ("spare",))
@@ -20,7 +21,7 @@ async def takes_all(_received, peer):
 
 async def ask_oddly(rig, address: str) -> None:
     """Ask from this address what only the fall-back answers."""
-    transport = httpx.AsyncHTTPTransport(local_address=address)
+    transport = httpx.AsyncHTTPTransport(local_address=address, verify=NO_TRUST_STORE)
     async with httpx.AsyncClient(base_url=rig.client.base_url, transport=transport) as client:
         body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
         answer = await client.post("/v1/chat/completions", json=body, headers={"x-odd": "1"})

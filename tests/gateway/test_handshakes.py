@@ -24,6 +24,7 @@ from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Listener, Timeouts, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from tests.certificates import write_certificate
+from tests.plain_http import NO_TRUST_STORE
 from tests.scripted import ScriptedEngine, stream_words
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -66,7 +67,7 @@ async def gateway(
 
 async def ask(plane: DataPlane) -> tuple[int, str]:
     url = f"http://127.0.0.1:{plane.port}/v1/chat/completions"
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30, verify=NO_TRUST_STORE) as client:
         answer = await client.post(url, json=CHAT)
         return answer.status_code, answer.json()["error"]["message"]
 

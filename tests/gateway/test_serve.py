@@ -21,10 +21,6 @@ async def three_words(_received, peer):
     await stream_words(peer, 3)
 
 
-async def slow_words(_received, peer):
-    await stream_words(peer, 40, pause_s=0.05)
-
-
 async def endless_words(_received, peer):
     await stream_words(peer, 100_000, pause_s=0.05)
 
@@ -114,7 +110,12 @@ async def test_why_tells_the_story_by_either_id(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_lets_streams_finish_and_refuses_new_ones(tmp_path, number):
-    async with ScriptedEngine(slow_words, models=({"id": "m"},)) as engine:
+    refusing = asyncio.Event()
+
+    async def script(_received, peer):
+        await stream_words(peer, 40, may_end=refusing)
+
+    async with ScriptedEngine(script, models=({"id": "m"},)) as engine:
         text = f"pools:\n{pool(engine)}grace: 300ms\ndrain: 30s\n"
         async with serving(tmp_path, text) as serve:
             body = {**CHAT, "model": "m", "stream": True}
@@ -126,6 +127,7 @@ async def test_a_signal_lets_streams_finish_and_refuses_new_ones(tmp_path, numbe
                     while (await serve.client.get("/ready")).status_code == 200:
                         await asyncio.sleep(0.01)
                 await refused(serve)
+                refusing.set()
                 async for piece in pieces:
                     got += piece
             assert got.endswith(b"data: [DONE]\n\n")

@@ -24,10 +24,6 @@ async def three_words(_received, peer):
     await stream_words(peer, 3)
 
 
-async def slow_words(_received, peer):
-    await stream_words(peer, 40, pause_s=0.05)
-
-
 @pytest.fixture
 def ca(tmp_path) -> trustme.CA:
     """Signed the certificate beside the configuration."""
@@ -109,8 +105,13 @@ async def test_a_large_body_and_a_long_stream_pass_through_tls(tmp_path, ca):
 @pytest.mark.parametrize("how", ["signal", "files"])
 async def test_a_new_certificate_cuts_no_stream(tmp_path, ca, how):
     looks = "certificate_interval: 50ms\n" if how == "files" else "certificate_interval: 1h\n"
+    renewed = asyncio.Event()
+
+    async def script(_received, peer):
+        await stream_words(peer, 40, may_end=renewed)
+
     async with (
-        ScriptedEngine(slow_words, models=({"id": "m"},)) as upstream,
+        ScriptedEngine(script, models=({"id": "m"},)) as upstream,
         serving(
             tmp_path, f"pools:\n{pool(upstream)}{looks}", listen=LISTEN, tls=trusting(ca)
         ) as serve,
@@ -125,6 +126,7 @@ async def test_a_new_certificate_cuts_no_stream(tmp_path, ca, how):
             async with asyncio.timeout(HANG_S):
                 while (after := await presented(serve, ca)) == before:
                     await asyncio.sleep(0.02)
+            renewed.set()
             async for piece in pieces:
                 got += piece
         assert got.endswith(b"data: [DONE]\n\n")

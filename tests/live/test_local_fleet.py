@@ -21,6 +21,7 @@ from headrace.edges.fleets.local import (
 )
 from tests.children import spawned_pids
 from tests.live.conftest import HANG_GUARD_S, LlamaReplicas
+from tests.plain_http import NO_TRUST_STORE
 
 pytestmark = pytest.mark.live
 
@@ -83,7 +84,7 @@ async def test_a_killed_replica_is_noticed_and_comes_back_and_stop_leaves_no_chi
     assert isinstance(back, ReplicaUp)
     assert back.name == first.name
     assert back.pid != first.pid
-    async with httpx.AsyncClient(timeout=HANG_GUARD_S) as client:
+    async with httpx.AsyncClient(timeout=HANG_GUARD_S, verify=NO_TRUST_STORE) as client:
         health = await client.get(f"{back.url}/health")
     assert health.status_code == 200
 
@@ -156,7 +157,7 @@ async def test_a_missing_model_file_is_named(tmp_path: Path):
 
 
 async def test_shared_replicas_answer_chat_and_embeddings(llamacpp_replicas: LlamaReplicas):
-    async with httpx.AsyncClient(timeout=HANG_GUARD_S) as client:
+    async with httpx.AsyncClient(timeout=HANG_GUARD_S, verify=NO_TRUST_STORE) as client:
         for url in llamacpp_replicas.urls:
             models = await client.get(f"{url}/v1/models")
             assert [m["id"] for m in models.json()["data"]] == [llamacpp_replicas.model_id]

@@ -24,7 +24,7 @@ def up(path_without_compilers: str, model_path):
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(up: Up):
     with openai.OpenAI(base_url=f"{up.url}/v1", api_key="unused", max_retries=0) as client:
         yield client
@@ -318,23 +318,6 @@ def test_embeddings_are_answered_and_counted(path_without_compilers: str, model_
         )
         assert chat.usage is not None
         assert counted == answer.usage.prompt_tokens + chat.usage.prompt_tokens
-
-
-def test_prompt_asks_once_and_exits(path_without_compilers: str, model_path):
-    line = command(
-        "up", "--prompt", "Say hi.", "--max-tokens", "12",
-        "--port", str(free_port()), "--control-port", str(free_port()),
-    )  # fmt: skip
-    done = subprocess.run(
-        line,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=True,
-        env={**os.environ, "PATH": path_without_compilers},
-    )
-    for word in ("TTFT", "TPOT", "tokens", "local-"):
-        assert word in done.stdout
 
 
 def test_a_taken_port_is_named(up: Up):

@@ -12,6 +12,7 @@ from headrace.gateway.metrics.external import PushedReport
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from tests.control_plane import ShownGateway, running_control
 from tests.fleet_parts import add_replica, make_fleet, remove_replica, report
+from tests.plain_http import NO_TRUST_STORE
 from tests.prometheus_server import running_prometheus
 
 pytestmark = pytest.mark.prometheus
@@ -86,7 +87,10 @@ async def test_the_queries_people_scale_by_are_true_with_two_gateways(prometheus
         running_control(ShownGateway(first.telemetry)) as one,
         running_control(ShownGateway(second.telemetry)) as two,
         running_prometheus(
-            prometheus_binary, [url.removeprefix("http://") for url in (one.url, two.url)], tmp_path
+            prometheus_binary,
+            [url.removeprefix("http://") for url in (one.url, two.url)],
+            tmp_path,
+            scrape_interval="500ms",
         ) as prometheus,
         running(first.stream("p-0", 50)) as (last_answer,),
         running(
@@ -132,7 +136,10 @@ async def test_a_replica_back_under_its_name_is_a_counter_that_restarts(
     async with (
         running_control(ShownGateway(gateway.telemetry)) as control,
         running_prometheus(
-            prometheus_binary, [control.url.removeprefix("http://")], tmp_path
+            prometheus_binary,
+            [control.url.removeprefix("http://")],
+            tmp_path,
+            scrape_interval="500ms",
         ) as prometheus,
     ):
         await prometheus.until(counter, 0)
@@ -170,7 +177,7 @@ async def test_promtool_finds_nothing_wrong_with_the_metrics(promtool_binary):
     meter.finish(Outcome.COMPLETED, Usage(9, 5, 4), now + 1)
     async with (
         running_control(ShownGateway(telemetry)) as control,
-        httpx.AsyncClient(base_url=control.url) as client,
+        httpx.AsyncClient(base_url=control.url, verify=NO_TRUST_STORE) as client,
     ):
         text = (await client.get("/metrics")).content
     assert text.count(b"# TYPE headrace_") + text.count(b"# TYPE llm_") > 20

@@ -14,18 +14,19 @@ from tests.live.up import HANG_S, alive, children_of, command, free_port, runnin
 pytestmark = pytest.mark.live
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command("up", "--replicas", "1", *arguments),
         capture_output=True,
         text=True,
         timeout=HANG_S,
         check=False,
+        env={**os.environ, "PATH": path} if path else None,
     )
 
 
-def test_one_question(model_path):
-    done = run("--prompt", "Say hello.", "--max-tokens", "12")
+def test_one_question(path_without_compilers: str, model_path):
+    done = run("--prompt", "Say hello.", "--max-tokens", "12", path=path_without_compilers)
     assert done.returncode == 0, done.stderr
     answer, _, figures = done.stdout.partition("TTFT")
     assert answer.strip()

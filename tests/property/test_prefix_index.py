@@ -148,7 +148,7 @@ class PrefixIndexAgainstNaive(RuleBasedStateMachine):
     def holds_what_the_model_holds(self) -> None:
         for replica, naive in enumerate(getattr(self, "naive", [])):
             present = naive.present()
-            for marks in (marks_of(blocks_of(path)) for path in every_path()):
+            for marks in EVERY_MARKS:
                 depth = self.held(replica, marks)
                 expected = [mark in present for mark in marks]
                 assert expected == [position < depth for position in range(len(marks))]
@@ -165,7 +165,7 @@ class PrefixIndexAgainstNaive(RuleBasedStateMachine):
             uses = sum(self.weight[mark] for held in naive.leases for mark in held.marks)
             once = sum(self.weight[mark] for mark in used)
             assert self.index.shared_blocks(replica) == uses - once
-            for marks in (marks_of(blocks_of(path)) for path in every_path()):
+            for marks in EVERY_MARKS:
                 in_use = self.index.marks_in_use(replica, marks)
                 assert [mark in used for mark in marks] == [
                     position < in_use for position in range(len(marks))
@@ -176,6 +176,9 @@ def every_path() -> list[tuple[int, ...]]:
     """Paths of two edges in full, and some of four."""
     short = [(a, b) for a in range(BRANCHES) for b in range(BRANCHES)]
     return short + [(a, b, c, a) for a, b in short for c in range(BRANCHES)]
+
+
+EVERY_MARKS = [marks_of(blocks_of(path)) for path in every_path()]
 
 
 def test_marks_go_beyond_the_fine_ones():

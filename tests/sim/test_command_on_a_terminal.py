@@ -10,16 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.unit.simulator.parts import trace
 
 COMMAND = (sys.executable, "-m", "headrace", "simulate", "--replicas", "3", "--jobs", "2")
 
 
-@pytest.fixture
-def file(tmp_path) -> Path:
-    path = tmp_path / "made.jsonl"
+def made(folder: Path, requests: int) -> Path:
+    path = folder / "made.jsonl"
     lines = [
         json.dumps(
             {
@@ -28,13 +25,14 @@ def file(tmp_path) -> Path:
                 "output_length": request.output_tokens,
             }
         )
-        for request in trace(3000).requests
+        for request in trace(requests).requests
     ]
     path.write_text("\n".join(lines))
     return path
 
 
-def test_every_policy_gets_a_bar_and_a_line(file):
+def test_every_policy_gets_a_bar_and_a_line(tmp_path):
+    file = made(tmp_path, 1000)
     policies = ["seconds", "round_robin", "least_requests", "power_of_two"]
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -50,11 +48,12 @@ def test_every_policy_gets_a_bar_and_a_line(file):
     assert process.returncode == 0
     assert [run["policy"] for run in runs] == policies
     for policy in policies:
-        assert f"✓ {policy}: 3,000 requests in" in shown
+        assert f"✓ {policy}: 1,000 requests in" in shown
     assert "━" in shown
 
 
-def test_an_interrupt_ends_it_quietly(file):
+def test_an_interrupt_ends_it_quietly(tmp_path):
+    file = made(tmp_path, 3000)  # enough for it to be at work still
     with subprocess.Popen(
         [*COMMAND, "--trace", str(file), "--speed", "0.01"],
         stdout=subprocess.PIPE,

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from hypothesis import settings
+
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 MAX_FILE_LINES = 600
@@ -47,3 +49,8 @@ def test_no_file_names_a_place_on_somebodys_machine():
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     found = [path for path in files if MACHINE_PATH.search(path.read_text())]
     assert found == []
+
+
+def test_no_example_of_a_property_has_a_deadline():
+    """How long one takes says how busy the machine is."""
+    assert settings().deadline is None

@@ -77,7 +77,7 @@ def test_a_trace_is_played_request_by_request(run, tmp_path):
 
 def test_single_requests_are_dealt_out_as_asked(run, rates):
     # A jump: who sends by predicted seconds serves some of it in time until replicas are here.
-    rates.write_text(HEAD + "0,4,4000,400\n300,40,4000,400\n360,4,4000,400\n600,4,4000,400\n")
+    rates.write_text(HEAD + "0,4,4000,400\n120,40,4000,400\n160,4,4000,400\n280,4,4000,400\n")
     documents = []
     for policy in ((), ("--policy", "seconds"), ("--policy", "least_requests")):
         code, out, err = run(

@@ -15,6 +15,7 @@ from headrace.gateway.control import ControlSettings
 from headrace.gateway.settings import GatewaySettings, Listener, UpstreamAccess
 from headrace.gateway.telemetry import TelemetrySettings
 from headrace.gateway.tracing import TracingSettings
+from tests.plain_http import NO_TRUST_STORE
 from tests.scripted import ScriptedEngine, stream_words
 
 METRICS = b"""\
@@ -73,7 +74,7 @@ async def started(gateway: Gateway, url: str) -> None:
 
 
 async def metrics(gateway: Gateway) -> dict[str, float]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TRUST_STORE) as client:
         text = (await client.get(f"{gateway.control_url}/metrics")).text
     rows = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, _, value in rows}
@@ -119,7 +120,7 @@ async def test_an_external_pool_is_measured_and_gets_no_requests(engine):
     try:
         await started(gateway, engine.url)
         assert gateway.dispatcher.fleet.replicas["r"].state is ReplicaState.DRAINING
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TRUST_STORE) as client:
             answer = await client.post(f"{gateway.url}/v1/chat/completions", json=CHAT)
         assert answer.status_code == 503
 

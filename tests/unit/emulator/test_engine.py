@@ -23,6 +23,7 @@ from headrace.emulator.timing import TimingSource
 from headrace.engine_model.profiles import profile
 from headrace.engines.registry import dialect
 from tests.conformance.captures import FOLDER
+from tests.plain_http import NO_TRUST_STORE
 
 QUICK = Script(ttft_s=0.001, itl_s=0.0)
 ENDLESS = Script(ttft_s=0.001, itl_s=3600.0)
@@ -55,7 +56,9 @@ async def serving(
     engine = EmulatedEngine(settings, timing)
     port = await engine.start("127.0.0.1", 0)
     base = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=base, timeout=30, trust_env=False, verify=NO_TRUST_STORE
+    ) as client:
         try:
             yield engine, client
         finally:

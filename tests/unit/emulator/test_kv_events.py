@@ -18,6 +18,7 @@ from headrace.emulator.kv_events import KvEventPublisher
 from headrace.emulator.modelled import ModelledTiming
 from headrace.emulator.settings import EngineSettings
 from headrace.engine_model import EngineSpec
+from tests.plain_http import NO_TRUST_STORE
 
 SPEC = EngineSpec(LatencyProfile("p", "made up", 0.001, 1e-6), 640)
 PROMPT = "0123456789abcdef" * 40
@@ -31,7 +32,7 @@ async def publishing() -> AsyncIterator[tuple[KvEventPublisher, httpx.AsyncClien
     port = await engine.start("127.0.0.1", 0)
     publisher.start("127.0.0.1", 0, topic="kv@here@m")
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False
+        base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False, verify=NO_TRUST_STORE
     ) as client:
         try:
             yield publisher, client

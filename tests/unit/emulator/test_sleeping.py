@@ -16,6 +16,7 @@ from headrace.emulator.settings import EngineSettings
 from headrace.emulator.timing import TimingSource
 from headrace.engine_model.profiles import profile
 from headrace.engines.sleep_mode import VLLM, is_sleeping
+from tests.plain_http import NO_TRUST_STORE
 
 HELLO = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 3}
 
@@ -32,7 +33,9 @@ async def serving(
     engine = EmulatedEngine(EngineSettings(wake_s=wake_s), timing)
     port = await engine.start("127.0.0.1", 0)
     base = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=base, timeout=30, trust_env=False, verify=NO_TRUST_STORE
+    ) as client:
         try:
             yield client
         finally:

@@ -14,6 +14,7 @@ from headrace.gateway.control_server import serve_control
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from tests.control_plane import ShownGateway, running_control
 from tests.fleet_parts import make_fleet, report
+from tests.plain_http import NO_TRUST_STORE
 
 NOW = 500.0
 PROMISE = (0.0, "default", 2.0, 0.05)
@@ -29,7 +30,10 @@ def gateway():
 
 @pytest.fixture
 async def client(gateway):
-    async with running_control(gateway) as server, httpx.AsyncClient(base_url=server.url) as client:
+    async with (
+        running_control(gateway) as server,
+        httpx.AsyncClient(base_url=server.url, verify=NO_TRUST_STORE) as client,
+    ):
         yield client
 
 
@@ -186,7 +190,7 @@ async def test_on_loopback_only_loopback_names_are_answered(client, host, status
 async def test_a_token_is_asked_for_what_writes_and_only_that(gateway):
     async with (
         running_control(gateway, token="s3cret") as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, verify=NO_TRUST_STORE) as client,
     ):
         assert (await client.get("/metrics")).status_code == 200
         for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic s3cret"}):

@@ -30,6 +30,7 @@ from headrace.edges.fleets.sleep_mode import (
 )
 from headrace.engines.sleep_mode import VLLM, is_sleeping
 from tests.children import spawned_pids
+from tests.plain_http import NO_TRUST_STORE
 
 HANG_GUARD_S = 60.0
 _SERVER = """
@@ -143,7 +144,7 @@ async def test_replicas_are_ordered_serve_and_leave_when_their_last_request_has_
         assert each.ready_at_s is not None
         assert each.ready_at_s > each.ordered_at_s
     changed = [each for each in pool.told if isinstance(each, ReplicaChanged)]
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TRUST_STORE) as client:
         for each in changed:
             assert (await client.get(f"{each.url}/health")).status_code == 200
 
@@ -223,7 +224,9 @@ async def test_real_engines_sleep_while_they_stand_by_and_wake_when_they_are_wan
     woken = pool.told[-1]
     assert isinstance(woken, ReplicaChanged)
     assert woken.replica == asleep
-    async with httpx.AsyncClient(trust_env=False, base_url=woken.url, timeout=30.0) as client:
+    async with httpx.AsyncClient(
+        trust_env=False, base_url=woken.url, timeout=30.0, verify=NO_TRUST_STORE
+    ) as client:
         assert not is_sleeping((await client.get("/is_sleeping")).content)
         body = {"prompt": "Hi", "max_tokens": 2}
         assert (await client.post("/v1/completions", json=body)).status_code == 200
