@@ -44,12 +44,12 @@ def test_the_same_blocks_are_cached_and_others_are_not(llamacpp_replicas):
     target = reach(BenchSettings(llamacpp_replicas.urls[1]))
     cached: list[int] = []
     for blocks in ((1, 2, 3, 4), (1, 2, 3, 9), (5, 6, 7, 8)):
-        planned = PlannedRequest(0.0, 450, 8, blocks)
-        load = Load.of_requests([planned], words="one", seed=8, block_tokens=96)
+        planned = PlannedRequest(0.0, 600, 16, blocks)
+        load = Load.of_requests([planned], words="one", seed=8, block_tokens=128)
         (record,) = measure(target, load).records
-        assert (record.error, record.input_tokens) == ("", 450)
+        assert (record.error, record.input_tokens) == ("", 600)
         cached.append(record.cached_tokens or 0)
     # The template's first marks are common to all of them.
-    assert cached[0] < 48
-    assert 3 * 96 - 48 <= cached[1] < 4 * 96
-    assert cached[2] < 48
+    assert cached[0] < 64
+    assert 3 * 128 - 64 <= cached[1] < 4 * 128
+    assert cached[2] < 64
