@@ -22,6 +22,7 @@ from headrace.calibration.design import (
     Experiment,
     Limits,
     PromptExperiment,
+    QueueExperiment,
     StreamsExperiment,
     batches,
 )
@@ -44,6 +45,9 @@ _DEPTHS = 4
 """Contexts, each a quarter of the one before."""
 _BATCHES = 4
 _WATCHED_STEPS = (16, 64, 256)
+_QUEUES = (16, 64, 256)
+"""Prompts in a queue."""
+_MOST_AT_ONCE = 16
 
 Matrix = list[list[float]]
 
@@ -84,8 +88,8 @@ def refinement(
         by_the_token = replace(latency, per_prefill_token_s=token_s)
     candidates = [
         _Candidate(each, _rows(each, latency, found, repeats.get(each, 0)), cost_s)
-        for each in dict.fromkeys((*repeats, *_others(limits)))
-        if (cost_s := cost_of([each], by_the_token) + found.overhead_s) <= _MOST_SHARE * seconds
+        for each in dict.fromkeys((*repeats, *_others(limits, found.prefill_step_tokens)))
+        if (cost_s := _cost_s(each, by_the_token, found)) <= _MOST_SHARE * seconds
     ]
     scales = _scales(found, extent)
     covariance = [
@@ -106,7 +110,14 @@ def refinement(
     return tuple(chosen)
 
 
-def _others(limits: Limits) -> Iterator[Experiment]:
+def _cost_s(experiment: Experiment, by_the_token: LatencyProfile, found: Fit) -> float:
+    if isinstance(experiment, QueueExperiment):  # its steps are counted apart
+        seconds = found.latency.seconds(experiment.work(experiment.steps(found.prefill_step_tokens)))
+        return seconds + found.overhead_s * experiment.prompts / experiment.at_once
+    return cost_of([experiment], by_the_token) + found.overhead_s
+
+
+def _others(limits: Limits, step_tokens: int | None) -> Iterator[Experiment]:
     tokens = limits.prompt_tokens
     while tokens > 2 * SHORTEST_TOKENS:
         yield PromptExperiment(tokens)
@@ -120,6 +131,23 @@ def _others(limits: Limits) -> Iterator[Experiment]:
                 fits = limits.holds(batch, context_tokens, steps)
                 if fits and context_tokens >= SHORTEST_TOKENS:
                     yield StreamsExperiment(batch, context_tokens, steps)
+    if limits.queues:
+        yield from _queues(limits, step_tokens)
+
+
+def _queues(limits: Limits, step_tokens: int | None) -> Iterator[QueueExperiment]:
+    """Prompts of several lengths, of which some wait in the engine and none is preempted."""
+    tokens = limits.prompt_tokens
+    while tokens >= SHORTEST_TOKENS:
+        for prompts in _QUEUES:
+            at_once = min(_MOST_AT_ONCE, limits.batch - 1, prompts)
+            while at_once >= 1:
+                queue = QueueExperiment(prompts, tokens, at_once)
+                if limits.holds_queue(queue, step_tokens):
+                    yield queue
+                    break
+                at_once //= 2
+        tokens //= 4
 
 
 def _rows(experiment: Experiment, latency: LatencyProfile, found: Fit, repeats: int) -> list[_Row]:
@@ -129,6 +157,9 @@ def _rows(experiment: Experiment, latency: LatencyProfile, found: Fit, repeats: 
         step_s = latency.step_s(batch, context)
         work = (1.0, 0.0, 0.0, float(batch), context, 0.0)
         return [_Row(work, step_tick_s(experiment.steps), step_s, repeats)]
+    if isinstance(experiment, QueueExperiment):
+        in_all = experiment.work(experiment.steps(found.prefill_step_tokens))
+        return [_Row((*in_all, 1.0), TICK_S, latency.seconds(in_all), repeats)]
     rows: list[_Row] = []
     before = 0
     for tokens in (experiment.tokens, *experiment.extensions):
