@@ -13,7 +13,7 @@ Atkinson and Donev, Optimum Experimental Designs, ch. 11).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log1p
 
@@ -48,6 +48,10 @@ _WATCHED_STEPS = (16, 64, 256)
 _QUEUES = (16, 64, 256)
 """Prompts in a queue."""
 _MOST_AT_ONCE = 16
+_COUNTED = 2
+"""Prompts one after the other, to count their steps."""
+_COUNTED_SHARE = 0.5
+"""Of the time, what that may take."""
 
 Matrix = list[list[float]]
 
@@ -98,6 +102,11 @@ def refinement(
     ]
     chosen: list[Experiment] = []
     left_s = seconds
+    counted = _counted(candidates, repeats, found, seconds)
+    if counted is not None:
+        chosen.append(counted.experiment)
+        covariance = _with(counted, covariance, found)
+        left_s -= counted.cost_s
     while fitting := [each for each in candidates if each.cost_s <= left_s]:
         best = max(fitting, key=lambda each: _gain(each, covariance, scales, found) / each.cost_s)
         times = max(1, min(ceil(_UNIT * seconds / best.cost_s), int(left_s / best.cost_s)))
@@ -110,9 +119,31 @@ def refinement(
     return tuple(chosen)
 
 
+def _counted(
+    candidates: Sequence[_Candidate], repeats: Mapping[Experiment, int], found: Fit, seconds: float
+) -> _Candidate | None:
+    """The longest prompts whose steps can be counted, where no budget of a step was seen so far.
+
+    Few prompts may be longer than it, and what a further step takes is then taken for pairs.
+    """
+    if found.prefill_step_tokens is not None:
+        return None
+    queues = [
+        (each.experiment.tokens, -each.cost_s, each)
+        for each in candidates
+        if isinstance(each.experiment, QueueExperiment)
+        and each.experiment.at_once == 1
+        and each.cost_s <= _COUNTED_SHARE * seconds
+    ]
+    best = max(queues, key=lambda each: each[:2], default=None)
+    return None if best is None or best[-1].experiment in repeats else best[-1]
+
+
 def _cost_s(experiment: Experiment, by_the_token: LatencyProfile, found: Fit) -> float:
     if isinstance(experiment, QueueExperiment):  # its steps are counted apart
-        seconds = found.latency.seconds(experiment.work(experiment.steps(found.prefill_step_tokens)))
+        seconds = found.latency.seconds(
+            experiment.work(experiment.steps(found.prefill_step_tokens))
+        )
         return seconds + found.overhead_s * experiment.prompts / experiment.at_once
     return cost_of([experiment], by_the_token) + found.overhead_s
 
@@ -139,6 +170,9 @@ def _queues(limits: Limits, step_tokens: int | None) -> Iterator[QueueExperiment
     """Prompts of several lengths, of which some wait in the engine and none is preempted."""
     tokens = limits.prompt_tokens
     while tokens >= SHORTEST_TOKENS:
+        counted = QueueExperiment(_COUNTED, tokens, 1)
+        if limits.holds_queue(counted, step_tokens):
+            yield counted
         for prompts in _QUEUES:
             at_once = min(_MOST_AT_ONCE, limits.batch - 1, prompts)
             while at_once >= 1:
@@ -147,7 +181,7 @@ def _queues(limits: Limits, step_tokens: int | None) -> Iterator[QueueExperiment
                     yield queue
                     break
                 at_once //= 2
-        tokens //= 4
+        tokens //= 2
 
 
 def _rows(experiment: Experiment, latency: LatencyProfile, found: Fit, repeats: int) -> list[_Row]:

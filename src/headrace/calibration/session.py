@@ -69,6 +69,8 @@ ROUNDS_BUDGETS = 0.7
 ladder gets fewer, and what makes its terms surest all the same."""
 REFINEMENTS = (0.6, 1.0)
 """Rounds of what makes the terms surest: of the time that is left then, so much."""
+REFINED_BUDGETS = 1.7
+"""Budgets after which no more is done to make the terms surer; what is measured is fitted."""
 MOST_FAILURES = 3
 """Experiments that may fail in a row."""
 PACE_BUDGETS = 1.0
@@ -125,6 +127,10 @@ class Measured:
     rounds: int
     seconds: float
     notes: tuple[str, ...]
+
+
+class TooManyFailed(CalibrationError):
+    """Experiments failed in a row: the engine is gone, or does not do what it is asked."""
 
 
 class Session:
@@ -384,8 +390,26 @@ class Session:
             chosen = refinement(done, further, extent, found, left_s / slower)
             if not chosen:
                 return number, pace
-            await self._round(chosen, ROUNDS + number, left_s, pace)
+            if not await self._surer(chosen, ROUNDS + number, left_s, pace):
+                return number, pace
         return len(REFINEMENTS), pace
+
+    async def _surer(
+        self, chosen: Sequence[Experiment], number: int, round_s: float, pace: LatencyProfile
+    ) -> bool:
+        """A round that what was measured before does not depend on: whether all of it was done."""
+        left_s = REFINED_BUDGETS * self._settings.budget_s - self.gone_s
+        try:
+            async with asyncio.timeout(left_s):
+                await self._round(chosen, number, round_s, pace)
+        except TimeoutError:
+            said = f"{self._doing} was not over after {self.gone_s:.0f} s"
+        except TooManyFailed as error:
+            said = str(error)
+        else:
+            return True
+        self._notes.append(f"the terms were not made surer, what was measured is fitted: {said}")
+        return False
 
     def _times_done(self, experiment: Experiment) -> int:
         if isinstance(experiment, StreamsExperiment):
@@ -429,7 +453,7 @@ class Session:
                 failed.append(f"{_title(experiment)}: {error}")
                 self._notes.append(f"failed: {failed[-1]}")
                 if len(failed) >= MOST_FAILURES:
-                    raise CalibrationError(
+                    raise TooManyFailed(
                         f"{self._replica.url}: {MOST_FAILURES} experiments in a row failed; "
                         f"{failed[-1]}"
                     ) from None

@@ -85,14 +85,14 @@ def test_whether_streams_fit_in_the_kv_cache():
 
 
 @pytest.mark.parametrize("step_tokens", [256, 700, 8192])
-@pytest.mark.parametrize(("prompts", "tokens", "at_once"), [(20, 300, 1), (40, 900, 6), (50, 48, 3)])
+@pytest.mark.parametrize(
+    ("prompts", "tokens", "at_once"), [(20, 300, 1), (40, 900, 6), (50, 48, 3)]
+)
 async def test_what_a_queue_of_prompts_takes_is_the_work_that_it_is(
     prompts: int, tokens: int, at_once: int, step_tokens: int
 ):
     """To the step, the pair and the token of KV cache, however the engine packs them."""
-    hidden = spec(
-        0.004, 1e-5, 1e-9, 2e-4, 1e-8, max_sequences=16, max_batched_tokens=step_tokens
-    )
+    hidden = spec(0.004, 1e-5, 1e-9, 2e-4, 1e-8, max_sequences=16, max_batched_tokens=step_tokens)
     lab = laboratory(hidden, VirtualEngine(hidden))
     await lab.warm_up()
     point = await lab.queue(QueueExperiment(prompts, tokens, at_once), None)

@@ -15,7 +15,6 @@ from headrace.emulator.prompt import BYTES_PER_TOKEN
 from headrace.engine_model import EngineModel, EngineSpec, Finished, FirstToken, Job
 from headrace.engines.registry import dialect
 
-
 Come: TypeAlias = Callable[[float, Job], list[tuple[float, Job]]]
 
 
@@ -127,33 +126,39 @@ class VirtualEngine:
         left = len(jobs)
         coming: list[tuple[float, Job]] = []
         while left:
-            step_s = model.next_step_s(now)
-            while coming and coming[0][0] <= step_s:
-                at_s, job = coming.pop(0)
-                model.submit(job, max(at_s, now))
-                step_s = model.next_step_s(max(at_s, now))
-            now = step_s
+            now = self._next_step_s(now, coming)
             late_s = self._late_s()
             for happening in model.advance(now):
                 if isinstance(happening, FirstToken):
                     cached[happening.job.id] = happening.cached_tokens
                     decoding[happening.job.id] = happening.job
                     times[happening.job.id].append(now + late_s)
-                    if happening.job is jobs[0]:
-                        coming += come(now + late_s, jobs[0])
                 elif isinstance(happening, Finished):
                     left -= 1
                     del decoding[happening.job.id]
                     if len(times[happening.job.id]) < happening.job.output_tokens:
                         times[happening.job.id].append(now + late_s)
-                    if happening.job is not jobs[0]:
+                # The first one stays, and the others follow each other beside it.
+                if isinstance(happening, FirstToken | Finished):
+                    begun = isinstance(happening, FirstToken)
+                    if begun is (happening.job is jobs[0]):
                         coming += come(now + late_s, happening.job)
-                        coming.sort(key=lambda each: each[0])
             for place, job in enumerate(decoding.values()):
                 if model.decoded_tokens(job, now) > len(times[job.id]):
                     times[job.id].append(now + late_s + place * self._stream_s)
         self.now = now
         return times, cached
+
+    def _next_step_s(self, now: float, coming: list[tuple[float, Job]]) -> float:
+        """The end of the next step, which those who come before it may take part in."""
+        coming.sort(key=lambda each: each[0])
+        step_s = self._model.next_step_s(now)
+        while coming and coming[0][0] <= step_s:
+            at_s, job = coming.pop(0)
+            now = max(at_s, now)
+            self._model.submit(job, now)
+            step_s = self._model.next_step_s(now)
+        return step_s
 
     def _late_s(self) -> float:
         late_s = self.rng.uniform(0.0, self._tick_s)
