@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
+from itertools import pairwise
 from statistics import fmean, median
 
 from headrace.calibration.design import (
@@ -29,9 +30,10 @@ _FEW_STEPS = 8
 """Of prefill: with no more of them, streams that did not overlap wait for something else."""
 _LONGER = 3
 """Times as long, where it did not."""
-_WITH_A_STEP = 0.2
-"""Of the time between two tokens of the stream beside it: nearer to one of them, a token of a
-prompt is of the same step, as in an engine that reads prompts in the steps that it decodes in."""
+_WITH_A_STEP = 0.3
+"""Of a short step: nearer to a token of the stream beside it, a prompt's token is of the same step,
+as in an engine that reads prompts in the steps that it decodes in. In others it is one before."""
+_SHORT_STEP_QUANTILE = 0.1
 _SLOPE_PASSES = 4
 _USUAL_OFF = 2.0
 """Times the median deviation from the line: up to it a token counts in full."""
@@ -223,15 +225,17 @@ def _counts_steps(clock: TimedAnswer, answers: list[TimedAnswer]) -> bool:
 
     An engine that lets streams wait while it reads prompts has steps that nobody counts.
     """
-    if len(clock.content_s) != clock.usage.output_tokens:
+    times = clock.content_s
+    if len(times) != clock.usage.output_tokens:
         return False
+    steps = sorted(later - earlier for earlier, later in pairwise(times))
+    short_s = steps[int(_SHORT_STEP_QUANTILE * len(steps))]
     apart: list[float] = []
     for answer in answers:
         at_s = answer.content_s[0]
-        after = min(max(bisect_left(clock.content_s, at_s), 1), len(clock.content_s) - 1)
-        earlier, later = clock.content_s[after - 1], clock.content_s[after]
-        apart.append(min(abs(at_s - earlier), abs(later - at_s)) / max(later - earlier, 1e-9))
-    return median(apart) <= _WITH_A_STEP
+        after = min(max(bisect_left(times, at_s), 1), len(times) - 1)
+        apart.append(min(abs(at_s - times[after - 1]), abs(times[after] - at_s)))
+    return median(apart) <= _WITH_A_STEP * short_s
 
 
 def _tokens_a_step(answers: list[TimedAnswer], begun: float) -> int:
