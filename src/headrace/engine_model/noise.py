@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import log, log1p
 
 _SCALES = tuple(0.06 * 1.5**k for k in range(16))
-_SHARES = tuple(0.0000125 * 2.0**k for k in range(15))
+_SHARES = tuple(0.0001 * 2.0**k for k in range(12))
 """No clock and no model is nearer than the least of them."""
 _TAILS = 4.0
 """Degrees of freedom of the tails."""
