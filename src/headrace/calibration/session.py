@@ -69,6 +69,9 @@ ROUNDS_BUDGETS = 0.7
 ladder gets fewer, and what makes its terms surest all the same."""
 REFINEMENTS = (0.6, 1.0)
 """Rounds of what makes the terms surest: of the time that is left then, so much."""
+QUEUE_REACH = 32
+"""Times their length: what short prompts show of pairs, be they ever so many, is not believed of
+prompts that are longer by more."""
 REFINED_BUDGETS = 1.7
 """Budgets after which no more is done to make the terms surer; what is measured is fitted."""
 MOST_FAILURES = 3
@@ -386,7 +389,8 @@ class Session:
             done = {each: self._times_done(each) for each in all_done}
             # What the ladder had no time for may be worth it.
             longest = max(limits.prompt_tokens, self._longest_allowed)
-            further = replace(limits, prompt_tokens=longest, queues=self._counts_steps)
+            queues = self._counts_steps and QUEUE_REACH * longest >= extent.context_tokens
+            further = replace(limits, prompt_tokens=longest, queues=queues)
             chosen = refinement(done, further, extent, found, left_s / slower)
             if not chosen:
                 return number, pace
