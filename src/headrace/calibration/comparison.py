@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint
+from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint, PromptPoint
 from headrace.engine_model.measured import MeasuredProfile
 
 
@@ -72,7 +72,7 @@ class Comparison:
 
 def compare(
     profile: MeasuredProfile,
-    prefills: Sequence[PrefillPoint],
+    prefills: Sequence[PromptPoint],
     decodes: Sequence[DecodePoint],
     tolerance: float,
 ) -> Comparison:
@@ -84,6 +84,7 @@ def compare(
         tuple(
             Compared(p.title, profile.ttft_s(p.uncached_tokens, p.cached_tokens), p.ttft_s)
             for p in prefills
+            if isinstance(p, PrefillPoint)  # queues are no part of a check
         ),
         tuple(Compared(d.title, step_s(d.batch, d.context_tokens), d.step_s) for d in decodes),
         tolerance,

@@ -11,12 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from headrace.core.latency import LatencyProfile
+from headrace.core.latency import LatencyProfile, Work, attended_pairs
+from headrace.engine_model.measured import prefill_steps
 
 SHORTEST_TOKENS = 48
 ANSWER_TOKENS = 2
 """Of a prompt's experiment: the first may be a piece of a character and not show."""
 FEWEST_STEPS, MOST_STEPS = 12, 64
+_QUEUE_MARGIN, _QUEUE_SPARE_STEPS = 1.15, 6
+"""Times the steps that a queue is taken to need, and so many more."""
+_TURN_STEPS = 3
+"""Of a prompt besides its own: its second token, its end, the way of the next one."""
 CHEAP_S, CHEAP_SHARE, MOST_REPEATS = 0.15, 0.01, 3
 """What fits three times in so many seconds, or in so much of a round, is done up to three times."""
 HARDLY_MORE = 1.1
@@ -66,7 +71,43 @@ class StreamsExperiment:
         return self.context_tokens + self.steps
 
 
-Experiment = PromptExperiment | StreamsExperiment
+@dataclass(frozen=True, slots=True)
+class QueueExperiment:
+    """So many new prompts, so many at once, beside a stream that counts the steps meanwhile."""
+
+    prompts: int
+    tokens: int
+    at_once: int
+
+    @property
+    def tokens_in_all(self) -> int:
+        """Of each of them."""
+        return self.tokens
+
+    def steps(self, step_tokens: int | None) -> int:
+        """How many it may take: each prompt alone, a token of each, and until the next is there."""
+        apart = prefill_steps(self.tokens, step_tokens)
+        return self.prompts * apart + _TURN_STEPS * -(-self.prompts // self.at_once)
+
+    @staticmethod
+    def lasts(steps: int) -> int:
+        """Tokens of the stream beside it: it must go on until all prompts are over."""
+        return int(_QUEUE_MARGIN * steps) + _QUEUE_SPARE_STEPS
+
+    def work(self, steps: float) -> Work:
+        """All that is done in so many steps, as far as it is known before."""
+        prompts, tokens = self.prompts, self.tokens
+        watched = steps * (SHORTEST_TOKENS + steps / 2)
+        return (
+            steps,
+            float(prompts * tokens + SHORTEST_TOKENS),
+            prompts * attended_pairs(tokens, 0),
+            steps + prompts,
+            watched + prompts * tokens,
+        )
+
+
+Experiment = PromptExperiment | StreamsExperiment | QueueExperiment
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +117,8 @@ class Limits:
     prompt_tokens: int
     batch: int
     kv_tokens: int | None = None
+    queues: bool = False
+    """Whether prompts may be read in the steps in which a stream decodes."""
 
     def context_tokens(self, batch: int, steps: int = MOST_STEPS) -> int:
         """The longest context of each of so many streams that are watched for so long."""
@@ -89,6 +132,13 @@ class Limits:
         """Whether so many streams can run so long with none of them preempted."""
         kv_tokens = inf if self.kv_tokens is None else self.kv_tokens
         return batch * (context_tokens + steps) <= _MOST_KV_SHARE * kv_tokens
+
+    def holds_queue(self, queue: QueueExperiment, step_tokens: int | None) -> bool:
+        """Whether the stream beside it can last, and none of the prompts is preempted."""
+        beside = SHORTEST_TOKENS + queue.lasts(queue.steps(step_tokens))
+        kv_tokens = inf if self.kv_tokens is None else self.kv_tokens
+        prompts = queue.at_once * (queue.tokens + SHORTEST_TOKENS)
+        return beside <= self.prompt_tokens and prompts + beside <= _MOST_KV_SHARE * kv_tokens
 
 
 def design(limits: Limits, pace: LatencyProfile, round_s: float) -> tuple[Experiment, ...]:
@@ -168,6 +218,8 @@ def _cost_s(experiment: Experiment, pace: LatencyProfile) -> float:
             seconds += pace.prefill_s(more, before)
             before += more
         return seconds + ANSWER_TOKENS * pace.step_s(1, before) * (1 + len(experiment.extensions))
+    if isinstance(experiment, QueueExperiment):
+        return pace.seconds(experiment.work(experiment.steps(None)))
     batch, context = experiment.batch, experiment.context_tokens
     step_s = pace.step_s(batch, batch * context)
     return batch * pace.prefill_s(context) + 1.2 * experiment.steps * step_s

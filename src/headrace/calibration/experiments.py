@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
+from itertools import pairwise
 from statistics import fmean, median
 
-from headrace.calibration.design import ANSWER_TOKENS, PromptExperiment, StreamsExperiment
+from headrace.calibration.design import (
+    ANSWER_TOKENS,
+    SHORTEST_TOKENS,
+    PromptExperiment,
+    QueueExperiment,
+    StreamsExperiment,
+)
 from headrace.calibration.prompts import Prompt, Prompts
 from headrace.calibration.replica import Replica
 from headrace.calibration.stream import Asker, StreamError, TimedAnswer
+from headrace.core.latency import Work, attended_pairs
 from headrace.core.usage_belief import can_be
-from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint
+from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint, QueuePoint
 
 FEWEST_STEPS = 8
 """In common to all streams; a shorter look says little."""
@@ -19,6 +28,12 @@ _FIRST_STEP_TOKENS = 512
 _SPARE_STEPS = 4
 _FEW_STEPS = 8
 """Of prefill: with no more of them, streams that did not overlap wait for something else."""
+_LONGER = 3
+"""Times as long, where it did not."""
+_WITH_A_STEP = 0.3
+"""Of a short step: nearer to a token of the stream beside it, a prompt's token is of the same step,
+as in an engine that reads prompts in the steps that it decodes in. In others it is one before."""
+_SHORT_STEP_QUANTILE = 0.1
 _SLOPE_PASSES = 4
 _USUAL_OFF = 2.0
 """Times the median deviation from the line: up to it a token counts in full."""
@@ -35,6 +50,10 @@ class NotSideBySide(Exception):
         self.batch = batch
 
 
+class NotBeside(Exception):
+    """The engine reads no prompts in the steps that it decodes in, or shows none of them."""
+
+
 class Laboratory:
     """One replica and what has been learned about asking it."""
 
@@ -43,6 +62,7 @@ class Laboratory:
         self._client = client
         self._prompts = Prompts(rng)
         self._step_tokens = _FIRST_STEP_TOKENS
+        self._queue_steps: dict[QueueExperiment, int] = {}
         self._usage_tells = False  # what was cached; else the metrics must
         self.hits_verified: bool | None = None
         """Whether the engine was seen to say what it found in its cache; None: not asked yet."""
@@ -116,6 +136,36 @@ class Laboratory:
             raise NotSideBySide(at_once)
         raise StreamError(f"{batch} streams were too short to be watched side by side")
 
+    async def queue(self, experiment: QueueExperiment, step_tokens: int | None) -> QueuePoint:
+        """Prompts one after the other beside a stream: what all of it took.
+
+        Raises:
+            NotBeside: the stream does not count the steps that prompts are read in.
+            StreamError: an answer failed, or the stream was over before the prompts.
+        """
+        steps = self._queue_steps.get(experiment, experiment.steps(step_tokens))
+        for _ in range(2):
+            lasts = experiment.lasts(steps)
+            beside = self._prompts.fresh(SHORTEST_TOKENS)
+            prompts = [self._prompts.fresh(experiment.tokens) for _ in range(experiment.prompts)]
+            clock, answers = await self._client.beside(
+                beside.text,
+                lasts,
+                [each.text for each in prompts],
+                ANSWER_TOKENS,
+                experiment.at_once,
+            )
+            for prompt, answer in zip((beside, *prompts), (clock, *answers), strict=True):
+                self._note(prompt, answer)
+            ended_s = max(answer.content_s[-1] for answer in answers)
+            if ended_s <= clock.content_s[-1]:
+                if not _counts_steps(clock, answers):
+                    raise NotBeside
+                self._queue_steps[experiment] = bisect_left(clock.content_s, ended_s)
+                return _queue_point(clock, answers)
+            steps = _LONGER * lasts
+        raise StreamError("the stream beside the prompts was over before they were")
+
     async def _ask(self, prompt: Prompt) -> TimedAnswer:
         answer = await self._client.ask(prompt.text, ANSWER_TOKENS)
         self._note(prompt, answer)
@@ -147,6 +197,45 @@ class Laboratory:
 
 def _point(answer: TimedAnswer, cached_tokens: int) -> PrefillPoint:
     return PrefillPoint(answer.usage.input_tokens - cached_tokens, cached_tokens, answer.ttft_s)
+
+
+def _queue_point(clock: TimedAnswer, answers: list[TimedAnswer]) -> QueuePoint:
+    """From the request of the stream that counts to its last token, after all others'.
+
+    Its first token comes with the first step, each further one with a step, and none of them goes
+    by without it.
+    """
+    steps = len(clock.content_s)
+    tokens = pairs = sequences = kv_tokens = 0.0
+    for answer in (clock, *answers):
+        usage = answer.usage
+        tokens += answer.uncached_tokens
+        pairs += attended_pairs(answer.uncached_tokens, usage.cached_tokens)
+        decoded = usage.output_tokens - 1
+        sequences += decoded
+        # A step reads what was there before the token that it makes.
+        kv_tokens += decoded * (usage.input_tokens + (decoded - 1) / 2)
+    work: Work = (float(steps), tokens, pairs, sequences, kv_tokens)
+    length = round(fmean(answer.usage.input_tokens for answer in answers))
+    return QueuePoint(length, len(answers), work, clock.content_s[-1] - clock.asked_s)
+
+
+def _counts_steps(clock: TimedAnswer, answers: list[TimedAnswer]) -> bool:
+    """Whether the stream has a token of each step in which one of the prompts had its own.
+
+    An engine that lets streams wait while it reads prompts has steps that nobody counts.
+    """
+    times = clock.content_s
+    if len(times) != clock.usage.output_tokens:
+        return False
+    steps = sorted(later - earlier for earlier, later in pairwise(times))
+    short_s = steps[int(_SHORT_STEP_QUANTILE * len(steps))]
+    apart: list[float] = []
+    for answer in answers:
+        at_s = answer.content_s[0]
+        after = min(max(bisect_left(times, at_s), 1), len(times) - 1)
+        apart.append(min(abs(at_s - times[after - 1]), abs(times[after] - at_s)))
+    return median(apart) <= _WITH_A_STEP * short_s
 
 
 def _tokens_a_step(answers: list[TimedAnswer], begun: float) -> int:

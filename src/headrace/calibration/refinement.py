@@ -13,7 +13,7 @@ Atkinson and Donev, Optimum Experimental Designs, ch. 11).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log1p
 
@@ -22,6 +22,7 @@ from headrace.calibration.design import (
     Experiment,
     Limits,
     PromptExperiment,
+    QueueExperiment,
     StreamsExperiment,
     batches,
 )
@@ -44,6 +45,13 @@ _DEPTHS = 4
 """Contexts, each a quarter of the one before."""
 _BATCHES = 4
 _WATCHED_STEPS = (16, 64, 256)
+_QUEUES = (16, 64, 256)
+"""Prompts in a queue."""
+_MOST_AT_ONCE = 16
+_COUNTED = 2
+"""Prompts one after the other, to count their steps."""
+_COUNTED_SHARE = 0.5
+"""Of the time, what that may take."""
 
 Matrix = list[list[float]]
 
@@ -84,8 +92,8 @@ def refinement(
         by_the_token = replace(latency, per_prefill_token_s=token_s)
     candidates = [
         _Candidate(each, _rows(each, latency, found, repeats.get(each, 0)), cost_s)
-        for each in dict.fromkeys((*repeats, *_others(limits)))
-        if (cost_s := cost_of([each], by_the_token) + found.overhead_s) <= _MOST_SHARE * seconds
+        for each in dict.fromkeys((*repeats, *_others(limits, found.prefill_step_tokens)))
+        if (cost_s := _cost_s(each, by_the_token, found)) <= _MOST_SHARE * seconds
     ]
     scales = _scales(found, extent)
     covariance = [
@@ -94,6 +102,11 @@ def refinement(
     ]
     chosen: list[Experiment] = []
     left_s = seconds
+    counted = _counted(candidates, repeats, found, seconds)
+    if counted is not None:
+        chosen.append(counted.experiment)
+        covariance = _with(counted, covariance, found)
+        left_s -= counted.cost_s
     while fitting := [each for each in candidates if each.cost_s <= left_s]:
         best = max(fitting, key=lambda each: _gain(each, covariance, scales, found) / each.cost_s)
         times = max(1, min(ceil(_UNIT * seconds / best.cost_s), int(left_s / best.cost_s)))
@@ -106,7 +119,36 @@ def refinement(
     return tuple(chosen)
 
 
-def _others(limits: Limits) -> Iterator[Experiment]:
+def _counted(
+    candidates: Sequence[_Candidate], repeats: Mapping[Experiment, int], found: Fit, seconds: float
+) -> _Candidate | None:
+    """The longest prompts whose steps can be counted, where no budget of a step was seen so far.
+
+    Few prompts may be longer than it, and what a further step takes is then taken for pairs.
+    """
+    if found.prefill_step_tokens is not None:
+        return None
+    queues = [
+        (each.experiment.tokens, -each.cost_s, each)
+        for each in candidates
+        if isinstance(each.experiment, QueueExperiment)
+        and each.experiment.at_once == 1
+        and each.cost_s <= _COUNTED_SHARE * seconds
+    ]
+    best = max(queues, key=lambda each: each[:2], default=None)
+    return None if best is None or best[-1].experiment in repeats else best[-1]
+
+
+def _cost_s(experiment: Experiment, by_the_token: LatencyProfile, found: Fit) -> float:
+    if isinstance(experiment, QueueExperiment):  # its steps are counted apart
+        seconds = found.latency.seconds(
+            experiment.work(experiment.steps(found.prefill_step_tokens))
+        )
+        return seconds + found.overhead_s * experiment.prompts / experiment.at_once
+    return cost_of([experiment], by_the_token) + found.overhead_s
+
+
+def _others(limits: Limits, step_tokens: int | None) -> Iterator[Experiment]:
     tokens = limits.prompt_tokens
     while tokens > 2 * SHORTEST_TOKENS:
         yield PromptExperiment(tokens)
@@ -120,6 +162,26 @@ def _others(limits: Limits) -> Iterator[Experiment]:
                 fits = limits.holds(batch, context_tokens, steps)
                 if fits and context_tokens >= SHORTEST_TOKENS:
                     yield StreamsExperiment(batch, context_tokens, steps)
+    if limits.queues:
+        yield from _queues(limits, step_tokens)
+
+
+def _queues(limits: Limits, step_tokens: int | None) -> Iterator[QueueExperiment]:
+    """Prompts of several lengths, of which some wait in the engine and none is preempted."""
+    tokens = limits.prompt_tokens
+    while tokens >= SHORTEST_TOKENS:
+        counted = QueueExperiment(_COUNTED, tokens, 1)
+        if limits.holds_queue(counted, step_tokens):
+            yield counted
+        for prompts in _QUEUES:
+            at_once = min(_MOST_AT_ONCE, limits.batch - 1, prompts)
+            while at_once >= 1:
+                queue = QueueExperiment(prompts, tokens, at_once)
+                if limits.holds_queue(queue, step_tokens):
+                    yield queue
+                    break
+                at_once //= 2
+        tokens //= 2
 
 
 def _rows(experiment: Experiment, latency: LatencyProfile, found: Fit, repeats: int) -> list[_Row]:
@@ -129,6 +191,9 @@ def _rows(experiment: Experiment, latency: LatencyProfile, found: Fit, repeats: 
         step_s = latency.step_s(batch, context)
         work = (1.0, 0.0, 0.0, float(batch), context, 0.0)
         return [_Row(work, step_tick_s(experiment.steps), step_s, repeats)]
+    if isinstance(experiment, QueueExperiment):
+        in_all = experiment.work(experiment.steps(found.prefill_step_tokens))
+        return [_Row((*in_all, 1.0), TICK_S, latency.seconds(in_all), repeats)]
     rows: list[_Row] = []
     before = 0
     for tokens in (experiment.tokens, *experiment.extensions):

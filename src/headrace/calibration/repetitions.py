@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headrace.core.latency import LatencyProfile
-from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint
+from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint, QueuePoint
 
 USUAL_QUANTILE = 0.25
 """Of three the fastest. Of many it is nearer to the usual than the fastest is."""
@@ -24,6 +24,17 @@ def undisturbed(
     They differ by a few tokens, which `pace` accounts for.
     """
     usual_s = [pace.prefill_s(each.uncached_tokens, each.cached_tokens) for each in points]
+    place, off_s = _at(
+        quantile, [point.ttft_s - usual for point, usual in zip(points, usual_s, strict=True)]
+    )
+    return replace(points[place], ttft_s=usual_s[place] + off_s, repeats=len(points))
+
+
+def undisturbed_queue(
+    points: Sequence[QueuePoint], pace: LatencyProfile, quantile: float
+) -> QueuePoint:
+    """The same of prompts in a queue, which differ in the steps that they waited, too."""
+    usual_s = [pace.seconds(each.work) for each in points]
     place, off_s = _at(
         quantile, [point.ttft_s - usual for point, usual in zip(points, usual_s, strict=True)]
     )

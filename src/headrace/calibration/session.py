@@ -26,17 +26,19 @@ from headrace.calibration.design import (
     Experiment,
     Limits,
     PromptExperiment,
+    QueueExperiment,
     StreamsExperiment,
     cost_s,
     design,
     few,
 )
-from headrace.calibration.experiments import Laboratory, NotSideBySide
+from headrace.calibration.experiments import Laboratory, NotBeside, NotSideBySide
 from headrace.calibration.refinement import refinement
 from headrace.calibration.repetitions import (
     FASTEST,
     USUAL_QUANTILE,
     undisturbed,
+    undisturbed_queue,
     undisturbed_step,
 )
 from headrace.calibration.replica import CalibrationError, Replica
@@ -44,10 +46,16 @@ from headrace.calibration.stream import Asker, StreamError
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS, fit_profile
 from headrace.engine_model.calibration import Fit, fit
-from headrace.engine_model.calibration_table import DecodePoint, Extent, PrefillPoint
+from headrace.engine_model.calibration_table import (
+    DecodePoint,
+    Extent,
+    PrefillPoint,
+    PromptPoint,
+    QueuePoint,
+)
 
 Found = TypeVar("Found")
-Points: TypeAlias = tuple[tuple[PrefillPoint, ...], tuple[DecodePoint, ...]]
+Points: TypeAlias = tuple[tuple[PromptPoint, ...], tuple[DecodePoint, ...]]
 
 LEAST_PROMPT_TOKENS = 2 * SHORTEST_TOKENS
 """The longest prompt must have so many."""
@@ -61,6 +69,11 @@ ROUNDS_BUDGETS = 0.7
 ladder gets fewer, and what makes its terms surest all the same."""
 REFINEMENTS = (0.6, 1.0)
 """Rounds of what makes the terms surest: of the time that is left then, so much."""
+QUEUE_REACH = 32
+"""Times their length: what short prompts show of pairs, be they ever so many, is not believed of
+prompts that are longer by more."""
+REFINED_BUDGETS = 1.7
+"""Budgets after which no more is done to make the terms surer; what is measured is fitted."""
 MOST_FAILURES = 3
 """Experiments that may fail in a row."""
 PACE_BUDGETS = 1.0
@@ -109,7 +122,7 @@ class Settings:
 class Measured:
     """What came out: a point for each experiment, and what is to be said about them."""
 
-    prefills: tuple[PrefillPoint, ...]
+    prefills: tuple[PromptPoint, ...]
     decodes: tuple[DecodePoint, ...]
     extent: Extent
     max_sequences: int | None
@@ -117,6 +130,10 @@ class Measured:
     rounds: int
     seconds: float
     notes: tuple[str, ...]
+
+
+class TooManyFailed(CalibrationError):
+    """Experiments failed in a row: the engine is gone, or does not do what it is asked."""
 
 
 class Session:
@@ -138,6 +155,10 @@ class Session:
         self._began_s = client.clock()
         self._prefills: dict[tuple[Experiment, int], list[PrefillPoint]] = {}
         self._decodes: dict[StreamsExperiment, list[DecodePoint]] = {}
+        self._queues: dict[QueueExperiment, list[QueuePoint]] = {}
+        self._counts_steps = True
+        """Whether streams go on while prompts are read, as far as it was seen."""
+        self._step_tokens: int | None = None
         self._notes: list[str] = []
         self._most_side_by_side: int | None = None
         self._longest_allowed = 0
@@ -361,28 +382,52 @@ class Session:
             found = fit(*self._points(pace), extent)
             if not isinstance(found, Fit) or left_s <= 0.0:
                 return number, pace
-            pace = found.latency
+            pace, self._step_tokens = found.latency, found.prefill_step_tokens
             # A round takes longer than its experiments: prompts are made, answers are read.
             slower = max(1.0, round_s / max(cost_s(experiments, pace), 1e-3))
-            done = {each: self._times_done(each) for each in (*experiments, *self._decodes)}
+            all_done = (*experiments, *self._decodes, *self._queues)
+            done = {each: self._times_done(each) for each in all_done}
             # What the ladder had no time for may be worth it.
             longest = max(limits.prompt_tokens, self._longest_allowed)
-            further = replace(limits, prompt_tokens=longest)
+            queues = self._counts_steps and QUEUE_REACH * longest >= extent.context_tokens
+            further = replace(limits, prompt_tokens=longest, queues=queues)
             chosen = refinement(done, further, extent, found, left_s / slower)
             if not chosen:
                 return number, pace
-            await self._round(chosen, ROUNDS + number, left_s, pace)
+            if not await self._surer(chosen, ROUNDS + number, left_s, pace):
+                return number, pace
         return len(REFINEMENTS), pace
+
+    async def _surer(
+        self, chosen: Sequence[Experiment], number: int, round_s: float, pace: LatencyProfile
+    ) -> bool:
+        """A round that what was measured before does not depend on: whether all of it was done."""
+        left_s = REFINED_BUDGETS * self._settings.budget_s - self.gone_s
+        try:
+            async with asyncio.timeout(left_s):
+                await self._round(chosen, number, round_s, pace)
+        except TimeoutError:
+            said = f"{self._doing} was not over after {self.gone_s:.0f} s"
+        except TooManyFailed as error:
+            said = str(error)
+        else:
+            return True
+        self._notes.append(f"the terms were not made surer, what was measured is fitted: {said}")
+        return False
 
     def _times_done(self, experiment: Experiment) -> int:
         if isinstance(experiment, StreamsExperiment):
             return len(self._decodes.get(experiment, ()))
+        if isinstance(experiment, QueueExperiment):
+            return len(self._queues.get(experiment, ()))
         return len(self._prefills.get((experiment, 0), ()))
 
     def _points(self, pace: LatencyProfile, quantile: float = USUAL_QUANTILE) -> Points:
         """Each experiment as it is when nothing disturbs it."""
+        prompts = [undisturbed(points, pace, quantile) for points in self._prefills.values()]
+        queues = [undisturbed_queue(points, pace, quantile) for points in self._queues.values()]
         return (
-            tuple(undisturbed(points, pace, quantile) for points in self._prefills.values()),
+            (*prompts, *queues),
             tuple(undisturbed_step(points, pace, quantile) for points in self._decodes.values()),
         )
 
@@ -412,7 +457,7 @@ class Session:
                 failed.append(f"{_title(experiment)}: {error}")
                 self._notes.append(f"failed: {failed[-1]}")
                 if len(failed) >= MOST_FAILURES:
-                    raise CalibrationError(
+                    raise TooManyFailed(
                         f"{self._replica.url}: {MOST_FAILURES} experiments in a row failed; "
                         f"{failed[-1]}"
                     ) from None
@@ -439,9 +484,22 @@ class Session:
             found = await self._laboratory.streams(experiment)
             self._decodes.setdefault(experiment, []).append(found)
             return
+        if isinstance(experiment, QueueExperiment):
+            await self._do_queue(experiment)
+            return
         points = await self._laboratory.prompt(experiment)
         for place, point in enumerate(points):
             self._prefills.setdefault((experiment, place), []).append(point)
+
+    async def _do_queue(self, experiment: QueueExperiment) -> None:
+        if not self._counts_steps:
+            return
+        try:
+            found = await self._laboratory.queue(experiment, self._step_tokens)
+        except NotBeside:
+            self._counts_steps = False  # its prompts are measured one by one alone
+            return
+        self._queues.setdefault(experiment, []).append(found)
 
     async def _check_alone(self, tokens_before: float | None, ours_before: int) -> None:
         """Raise CalibrationError if the engine has worked for others meanwhile."""
@@ -520,4 +578,6 @@ def _ahead_s(points: Sequence[DecodePoint], batch: int) -> float:
 def _title(experiment: Experiment) -> str:
     if isinstance(experiment, StreamsExperiment):
         return f"decode {experiment.batch} × {experiment.context_tokens:,}"
+    if isinstance(experiment, QueueExperiment):
+        return f"prefill {experiment.prompts} × {experiment.tokens:,} beside a stream"
     return f"prefill {experiment.tokens:,}"

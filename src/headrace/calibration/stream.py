@@ -83,6 +83,12 @@ class Asker(Protocol):
         """Answers side by side, of so many tokens each."""
         ...
 
+    async def beside(
+        self, first: str, first_tokens: int, prompts: list[str], output_tokens: int, at_once: int
+    ) -> tuple[TimedAnswer, list[TimedAnswer]]:
+        """A stream, and while it decodes answers to all prompts, so many at once."""
+        ...
+
 
 class StreamClient:
     """Streams answers from one replica over connections that are kept, where it keeps them."""
@@ -133,6 +139,41 @@ class StreamClient:
         sinks = [self._send(prompt, output_tokens) for prompt in prompts]
         await self._whole(sinks)
         return self._read(sinks)
+
+    async def beside(
+        self, first: str, first_tokens: int, prompts: list[str], output_tokens: int, at_once: int
+    ) -> tuple[TimedAnswer, list[TimedAnswer]]:
+        """A stream, and while it decodes answers to all prompts, so many at once.
+
+        Raises:
+            StreamError: one of them fails.
+        """
+        begun = self._send(first, first_tokens)
+        sinks: list[_Sink] = []
+        waiting = iter(prompts)
+
+        async def one_after_the_other() -> None:
+            for prompt in waiting:
+                sinks.append(self._send(prompt, output_tokens))
+                await sinks[-1].whole
+
+        async def all_of_them() -> None:
+            await begun.begun.wait()  # none is before it in the engine's queue
+            await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+
+        others = asyncio.create_task(all_of_them())
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await others
+                await begun.whole
+        except TimeoutError:
+            raise StreamError(f"no whole answer within {self._timeout_s:g} s") from None
+        finally:
+            others.cancel()
+            for sink in (begun, *sinks):
+                sink.drop()
+        clock, *answers = self._read([begun, *sinks])
+        return clock, answers
 
     def close(self) -> None:
         """Close what is kept."""
@@ -198,6 +239,8 @@ class _Sink(InParts):
 
     def __init__(self, replica: Replica, endpoint: Endpoint) -> None:
         self.whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.begun = asyncio.Event()
+        """Something came, or nothing will."""
         self.call: Any = None
         self.replica = ""
         """Which one answered, where a gateway of ours tells."""
@@ -225,15 +268,18 @@ class _Sink(InParts):
             self.answer_failed("the answer does not end")
         else:
             self._pieces.append((_clock(), data))
+            self.begun.set()
 
     def answer_flush(self) -> None:
         """Nothing is written on."""
 
     def answer_complete(self, framed: bool) -> None:  # noqa: ARG002 - the interface
+        self.begun.set()
         if not self.whole.done():
             self.whole.set_result(None)
 
     def answer_failed(self, reason: str) -> None:
+        self.begun.set()
         if not self.whole.done():
             self.whole.set_exception(StreamError(reason))
 

@@ -30,7 +30,7 @@ from headrace.engine_model.calibration_table import (
     CalibrationTable,
     DecodePoint,
     Extent,
-    PrefillPoint,
+    PromptPoint,
 )
 from headrace.engine_model.least_squares import robust_sigma, solve
 from headrace.engine_model.measured import Interval, Residuals
@@ -94,7 +94,7 @@ class Fit:
 
 
 def fit(
-    prefills: Sequence[PrefillPoint], decodes: Sequence[DecodePoint], extent: Extent
+    prefills: Sequence[PromptPoint], decodes: Sequence[DecodePoint], extent: Extent
 ) -> Fit | tuple[Doubt, ...]:
     """Fit what was measured; doubts alone where no fit can be made at all."""
     lacking = tuple(_lacking(prefills, decodes, extent))
@@ -408,7 +408,7 @@ def _times(share: float) -> str:
 
 
 def _lacking(
-    prefills: Sequence[PrefillPoint], decodes: Sequence[DecodePoint], extent: Extent
+    prefills: Sequence[PromptPoint], decodes: Sequence[DecodePoint], extent: Extent
 ) -> list[Doubt]:
     """What must be there for any fit."""
     lacking: list[Doubt] = []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from headrace.core.latency import attended_pairs
+from headrace.core.latency import Work, attended_pairs
 from headrace.core.profile_fit import TERMS
 from headrace.engine_model.least_squares import student_975
 from headrace.engine_model.measured import prefill_steps
@@ -42,6 +43,40 @@ class PrefillPoint:
     def tick_s(self) -> float:
         """By how much ticks of `TICK_S` make it uncertain."""
         return TICK_S / self.repeats**0.5
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePoint:
+    """Many prompts one after the other, beside a stream that decodes and so counts the steps.
+
+    One tick is spread over all of them: what a single prompt cannot show, as the pairs that it
+    attends to where the context is short, many do. `work` is all that the engine did in `ttft_s`,
+    from the request to the last token; `uncached_tokens` are those of each prompt.
+    """
+
+    uncached_tokens: int
+    prompts: int
+    work: Work
+    ttft_s: float
+    repeats: int = 1
+
+    @property
+    def title(self) -> str:
+        """What was done, in words."""
+        return f"prefill {self.prompts:,} × {self.uncached_tokens:,} beside a stream"
+
+    @property
+    def cached_tokens(self) -> int:
+        """Each prompt is new."""
+        return 0
+
+    @property
+    def tick_s(self) -> float:
+        """By how much ticks of `TICK_S` make it uncertain."""
+        return TICK_S / self.repeats**0.5
+
+
+PromptPoint: TypeAlias = PrefillPoint | QueuePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +125,18 @@ class CalibrationTable:
     """Rows of the least squares; the column of the steps depends on the step's budget."""
 
     def __init__(
-        self, prefills: Sequence[PrefillPoint], decodes: Sequence[DecodePoint], extent: Extent
+        self, prefills: Sequence[PromptPoint], decodes: Sequence[DecodePoint], extent: Extent
     ) -> None:
-        self.prefills, self.decodes, self.extent = prefills, decodes, extent
-        self.longest = max(point.uncached_tokens for point in prefills)
-        points = (*prefills, *decodes)
-        self.observed = [p.ttft_s for p in prefills] + [d.step_s for d in decodes]
+        self.prefills = [each for each in prefills if isinstance(each, PrefillPoint)]
+        self.queues = [each for each in prefills if isinstance(each, QueuePoint)]
+        self.decodes, self.extent = decodes, extent
+        self.longest = max(point.uncached_tokens for point in self.prefills)
+        prompts = (*self.prefills, *self.queues)
+        points = (*prompts, *decodes)
+        self.observed = [p.ttft_s for p in prompts] + [d.step_s for d in decodes]
         self.titles = [point.title for point in points]
         self.ticks_s = [point.tick_s for point in points]
-        self.phases = (range(len(prefills)), range(len(prefills), len(points)))
+        self.phases = (range(len(prompts)), range(len(prompts), len(points)))
 
     def rows(self, step_tokens: int | None) -> list[list[float]]:
         """All columns: the terms, then the overhead."""
@@ -111,6 +149,8 @@ class CalibrationTable:
             ]
             for p in self.prefills
         ]
+        # Their steps were counted.
+        rows += [[*queue.work, 1.0] for queue in self.queues]
         rows += [[1.0, 0.0, 0.0, float(d.batch), d.context_tokens, 0.0] for d in self.decodes]
         return rows
 
@@ -124,7 +164,7 @@ class CalibrationTable:
 
     def students(self, term: int) -> float:
         """Student's quantile for a term: so many rows of its phase are more than needed."""
-        rows = self.decodes if term in _DECODE_TERMS else self.prefills
+        rows = self.phases[1 if term in _DECODE_TERMS else 0]
         return student_975(max(len(rows) - COLUMNS_OF_A_PHASE, 3))
 
     @property

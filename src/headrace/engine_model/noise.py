@@ -53,7 +53,7 @@ def learned(
     `left` is the share of each row's variance that the fit does not take away: 1 less its leverage.
     """
     rows = [
-        (each / max(share, _LEAST_LEFT) ** 0.5, tick_s, at)
+        (each / max(share, _LEAST_LEFT) ** 0.5, tick_s, at, min(max(share, _LEAST_LEFT), 1.0))
         for each, tick_s, at, share in zip(off, ticks_s, seconds, left, strict=True)
     ]
     return max(_candidates(), key=lambda noise: _likelihood(noise, rows))
@@ -65,11 +65,15 @@ def _candidates() -> Iterator[Noise]:
             yield Noise(scale, share)
 
 
-def _likelihood(noise: Noise, rows: Sequence[tuple[float, float, float]]) -> float:
+def _likelihood(noise: Noise, rows: Sequence[tuple[float, float, float, float]]) -> float:
+    """Rows count by what the fit leaves of them, in sum as many as its degrees of freedom: four
+    that three columns follow are near by chance.
+    """
     found = -((log(noise.scale) / _PRIOR_WIDTH) ** 2) / 2
     if noise.share > _USUAL_SHARE:
         found -= (log(noise.share / _USUAL_SHARE) / _PRIOR_WIDTH) ** 2 / 2
-    for off, tick_s, seconds in rows:
+    for off, tick_s, seconds, left in rows:
         variance = (noise.scale * tick_s) ** 2 + (noise.share * seconds) ** 2
-        found -= log(variance) / 2 + (_TAILS + 1) / 2 * log1p(off * off / (_TAILS * variance))
+        found -= left * log(variance) / 2
+        found -= left * (_TAILS + 1) / 2 * log1p(off * off / (_TAILS * variance))
     return found

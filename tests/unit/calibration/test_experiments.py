@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from headrace.calibration.design import Limits, StreamsExperiment
+from headrace.calibration.design import Limits, QueueExperiment, StreamsExperiment
 from headrace.calibration.experiments import Laboratory, NotSideBySide
 from headrace.calibration.prompts import Prompts
 from headrace.core.latency import LatencyProfile
@@ -82,3 +82,20 @@ def test_whether_streams_fit_in_the_kv_cache():
     # Longer looks leave less room for the prompt before them.
     told = Limits(prompt_tokens=8000, batch=64)
     assert told.context_tokens(1, 264) == told.context_tokens(1, 64) - 200
+
+
+@pytest.mark.parametrize("step_tokens", [256, 700, 8192])
+@pytest.mark.parametrize(
+    ("prompts", "tokens", "at_once"), [(20, 300, 1), (40, 900, 6), (50, 48, 3)]
+)
+async def test_what_a_queue_of_prompts_takes_is_the_work_that_it_is(
+    prompts: int, tokens: int, at_once: int, step_tokens: int
+):
+    """To the step, the pair and the token of KV cache, however the engine packs them."""
+    hidden = spec(0.004, 1e-5, 1e-9, 2e-4, 1e-8, max_sequences=16, max_batched_tokens=step_tokens)
+    lab = laboratory(hidden, VirtualEngine(hidden))
+    await lab.warm_up()
+    point = await lab.queue(QueueExperiment(prompts, tokens, at_once), None)
+    assert point.prompts == prompts
+    assert point.uncached_tokens == pytest.approx(tokens, rel=0.1)
+    assert point.ttft_s == pytest.approx(hidden.latency.seconds(point.work), rel=1e-9)

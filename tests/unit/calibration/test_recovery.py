@@ -6,7 +6,7 @@ from benchmarks.calibration_recovery import WITHIN, one
 from headrace.calibration.session import Settings
 from headrace.core.profile_fit import TERMS
 
-DRAWN = (21, 28, 32, 39, 44, 51, 63, 82, 100, 112)
+DRAWN = (21, 28, 32, 39, 44, 51, 63, 82, 100, 112, 1051, 1063)
 """Steps of 2 to 190 ms, 4 to 1,024 sequences, budgets of a step of 256 to 16,384 tokens, with and
 without a prefix cache."""
 UNSHOWN = (31, 36, 64)

@@ -8,6 +8,7 @@ from headrace.calibration.design import (
     Experiment,
     Limits,
     PromptExperiment,
+    QueueExperiment,
     StreamsExperiment,
     cost_s,
 )
@@ -75,6 +76,7 @@ def test_the_time_is_kept_and_the_limits_are(seconds: float):
         if isinstance(each, PromptExperiment):
             assert each.tokens + sum(each.extensions) <= 4000
         else:
+            assert isinstance(each, StreamsExperiment)
             assert each.batch * (each.context_tokens + each.steps) <= 20_000
             assert each.context_tokens + each.steps <= 4096
 
@@ -95,6 +97,34 @@ def test_where_the_longest_prompts_cost_too_much_it_takes_the_longest_that_do_no
     chosen = refinement(DONE, limits, extent, found(deep=True, long=False), 4.0)
     prompts = [each for each in chosen if isinstance(each, PromptExperiment)]
     assert max(each.tokens + sum(each.extensions) for each in prompts) > 5000
+
+
+QUEUES = replace(LIMITS, queues=True)
+
+
+def test_what_no_single_prompt_shows_prompts_in_a_queue_do():
+    """Pairs that are a hundredth of the longest prompt, which comes with a tick of its own."""
+    spent = refinement(DONE, QUEUES, EXTENT, found(deep=True, long=True), 60.0)
+    queues = [each for each in spent if isinstance(each, QueueExperiment)]
+    assert cost_s(queues, HIDDEN) > 10.0
+    for each in queues:
+        assert QUEUES.holds_queue(each, None)
+
+
+def test_where_no_budget_of_a_step_was_seen_the_steps_of_long_prompts_are_counted():
+    fitted = found(deep=True, long=False)
+    assert fitted.prefill_step_tokens is None
+    first, *_ = refinement(DONE, QUEUES, EXTENT, fitted, 30.0)
+    assert isinstance(first, QueueExperiment)
+    assert (first.tokens, first.at_once) == (QUEUES.prompt_tokens, 1)
+    assert first not in refinement({**DONE, first: 1}, QUEUES, EXTENT, fitted, 30.0)[:1]
+
+
+def test_a_queue_leaves_room_for_the_stream_beside_it():
+    tight = replace(QUEUES, prompt_tokens=1500, kv_tokens=8000)
+    assert tight.holds_queue(QueueExperiment(16, 1500, 1), None)
+    assert not tight.holds_queue(QueueExperiment(16, 1500, 5), None)
+    assert not tight.holds_queue(QueueExperiment(1500, 48, 1), None)  # longer than the context
 
 
 def test_no_time_is_no_experiment():

@@ -1,5 +1,6 @@
 """What an engine says of itself, and whether others use it."""
 
+import asyncio
 import itertools
 import json
 import random
@@ -10,7 +11,7 @@ from headrace.calibration.design import PromptExperiment
 from headrace.calibration.experiments import Laboratory
 from headrace.calibration.replica import CalibrationError, identify
 from headrace.calibration.session import Session, Settings
-from headrace.calibration.stream import StreamClient
+from headrace.calibration.stream import StreamClient, StreamError
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Endpoint
 from tests.scripted import Peer, Received, ScriptedEngine, stream_words, usage_chunk
@@ -244,3 +245,50 @@ async def test_an_engine_that_refuses_everything_is_quoted():
     async with ScriptedEngine(refuse, models=MODELS) as engine:
         with pytest.raises(CalibrationError, match="cannot be measured: HTTP 500: not today"):
             await (await session(engine)).calibrate()
+
+
+async def test_prompts_beside_a_stream_come_when_it_has_begun_and_so_many_at_once():
+    running, most, order = 0, 0, list[str]()
+
+    async def answer(received: Received, peer: Peer) -> None:
+        nonlocal running, most
+        prompt, tokens = received.json["prompt"], received.json["max_tokens"]
+        order.append(prompt)
+        running += 1
+        most = max(most, running)
+        await peer.start_stream()
+        for _ in range(tokens):
+            await peer.event({"choices": [{"index": 0, "text": "a", "finish_reason": None}]})
+            await asyncio.sleep(0.002)
+        running -= 1
+        await peer.event(usage_chunk(len(prompt.split()), tokens))
+        await peer.end_stream()
+
+    async with ScriptedEngine(answer, models=({"id": "m"},)) as engine:
+        replica = await identify(engine.url, None, None)
+        client = StreamClient(replica, timeout_s=30.0)
+        prompts = [f"prompt {i}" for i in range(7)]
+        clock, answers = await client.beside("the first one", 40, prompts, 2, 3)
+        client.close()
+    assert order[0] == "the first one"
+    assert sorted(order[1:]) == prompts
+    assert most == 1 + 3
+    assert clock.usage.output_tokens == len(clock.content_s) == 40
+    assert [each.usage.output_tokens for each in answers] == [2] * 7
+    assert all(each.asked_s >= clock.content_s[0] for each in answers)
+
+
+async def test_a_prompt_that_fails_beside_a_stream_is_told_and_nothing_goes_on():
+    async def answer(received: Received, peer: Peer) -> None:
+        if received.json["prompt"] == "bad":
+            await peer.json({"error": {"message": "no room"}}, 500)
+        else:
+            await stream_words(peer, received.json["max_tokens"], input_tokens=3)
+
+    async with ScriptedEngine(answer, models=({"id": "m"},)) as engine:
+        replica = await identify(engine.url, None, None)
+        client = StreamClient(replica, timeout_s=30.0)
+        with pytest.raises(StreamError, match="HTTP 500: no room"):
+            await client.beside("first", 5, ["good", "bad", "good"], 2, 1)
+        client.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

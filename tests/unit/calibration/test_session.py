@@ -2,10 +2,12 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 from typing import NoReturn
 
 import pytest
 
+from headrace.calibration import session as calibrating
 from headrace.calibration.comparison import Comparison, compare
 from headrace.calibration.replica import CalibrationError
 from headrace.calibration.session import ROUNDS, Measured, Session, Settings
@@ -15,6 +17,7 @@ from headrace.core.profile_fit import TERMS
 from headrace.emulator.prompt import BYTES_PER_TOKEN
 from headrace.engine_model import EngineSpec
 from headrace.engine_model.calibration import Fit, fit
+from headrace.engine_model.calibration_table import PrefillPoint
 from headrace.engine_model.measured import MeasuredProfile
 from headrace.engine_model.profiles import profile
 from tests.unit.calibration.virtual_engine import VirtualEngine, replica_of
@@ -403,3 +406,81 @@ async def test_an_engine_that_stops_within_the_rounds_ends_it_after_two_budgets(
             CalibrationError, match=r"slow or stopped: round 1 .* not over after 2 s"
         ):
             await session.calibrate()
+
+
+class Fails(VirtualEngine):
+    """Does what it is asked until the terms are made surer, then nothing, by `how`."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(HIDDEN["small steps"], overhead_s=OVERHEAD_S, tick_s=TICK_S)
+        self._how = how
+        self.fails = False
+
+    async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
+        if self.fails:
+            await self._fail()
+        return await super().together(prompts, output_tokens)
+
+    async def beside(
+        self, first: str, first_tokens: int, prompts: list[str], output_tokens: int, at_once: int
+    ) -> tuple[TimedAnswer, list[TimedAnswer]]:
+        if self.fails:
+            await self._fail()
+        return await super().beside(first, first_tokens, prompts, output_tokens, at_once)
+
+    async def _fail(self) -> None:
+        if self._how == "refuses":
+            raise StreamError("HTTP 500: out of memory", 500)
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("refuses", "3 experiments in a row failed; "), ("is silent", "was not over")]
+)
+async def test_rounds_that_are_finished_are_fitted_though_nothing_after_them_is_measured(
+    monkeypatch: pytest.MonkeyPatch, how: str, said: str
+):
+    engine = Fails(how)
+
+    def show(what: str, *_: float) -> None:
+        engine.fails = what.startswith(f"round {ROUNDS + 1}")
+
+    if how == "is silent":  # in real time: the virtual one stands still with it
+        monkeypatch.setattr(calibrating, "REFINED_BUDGETS", 0.0)
+    replica = replica_of(HIDDEN["small steps"], max_context_tokens=8192, tells_sequences=True)
+    session = Session(replica, engine, Settings(), show)
+    async with asyncio.timeout(HANG_S):
+        measured = await session.calibrate()
+    (note,) = [each for each in measured.notes if "what was measured is fitted" in each]
+    assert said in note
+    assert measured.rounds == ROUNDS
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert isinstance(found, Fit)
+    assert found.coefficients[0] == pytest.approx(0.012, rel=0.03)
+
+
+class Waits(VirtualEngine):
+    """Lets its streams wait while it reads prompts, so their tokens do not count the steps."""
+
+    async def beside(
+        self, first: str, first_tokens: int, prompts: list[str], output_tokens: int, at_once: int
+    ) -> tuple[TimedAnswer, list[TimedAnswer]]:
+        clock, answers = await super().beside(first, first_tokens, prompts, output_tokens, at_once)
+        step_s = min(later - earlier for earlier, later in pairwise(clock.content_s))
+        apart = [
+            replace(each, content_s=tuple(at_s - step_s for at_s in each.content_s))
+            for each in answers
+        ]
+        return clock, apart
+
+
+async def test_an_engine_whose_streams_wait_is_measured_by_single_prompts():
+    hidden = HIDDEN["dear sequences"]
+    engine = Waits(hidden, overhead_s=OVERHEAD_S, tick_s=TICK_S)
+    replica = replica_of(hidden, max_context_tokens=8192, tells_sequences=True)
+    measured = await Session(replica, engine, Settings(), lambda *_: None).calibrate()
+    assert all(isinstance(point, PrefillPoint) for point in measured.prefills)
+    assert not any("failed" in note for note in measured.notes)
+    found = fit(measured.prefills, measured.decodes, measured.extent)
+    assert isinstance(found, Fit)
+    assert found.doubts == ()

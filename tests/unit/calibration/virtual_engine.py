@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from itertools import count
+from collections.abc import Callable
+from itertools import count, islice
+from typing import TypeAlias
 
 from headrace.calibration.replica import Replica
 from headrace.calibration.stream import StreamError, TimedAnswer
@@ -12,6 +14,8 @@ from headrace.emulator.modelled import block_hashes
 from headrace.emulator.prompt import BYTES_PER_TOKEN
 from headrace.engine_model import EngineModel, EngineSpec, Finished, FirstToken, Job
 from headrace.engines.registry import dialect
+
+Come: TypeAlias = Callable[[float, Job], list[tuple[float, Job]]]
 
 
 class VirtualEngine:
@@ -62,15 +66,7 @@ class VirtualEngine:
     async def together(self, prompts: list[str], output_tokens: int) -> list[TimedAnswer]:
         asked_s = self.now
         self.asked += len(prompts)
-        size = self._spec.kv_block_tokens
-        jobs: list[Job] = []
-        for prompt in prompts:
-            text = prompt.encode()
-            tokens = max(1, len(text) // BYTES_PER_TOKEN)
-            blocks = block_hashes(text, size) if self._caches else ()
-            if not self._spec.holds(tokens + output_tokens):
-                raise StreamError(f"HTTP 400: {tokens} tokens are too many", 400)
-            jobs.append(Job(next(self._numbers), tokens, output_tokens, blocks, size))
+        jobs = [self._job(prompt, output_tokens) for prompt in prompts]
         begin_s = asked_s + self._overhead_s
         for job in jobs:
             self._model.submit(job, begin_s)
@@ -84,14 +80,53 @@ class VirtualEngine:
             for job in jobs
         ]
 
-    def _played(self, jobs: list[Job], now: float) -> tuple[dict[int, list[float]], dict[int, int]]:
+    def _job(self, prompt: str, output_tokens: int) -> Job:
+        text, size = prompt.encode(), self._spec.kv_block_tokens
+        tokens = max(1, len(text) // BYTES_PER_TOKEN)
+        if not self._spec.holds(tokens + output_tokens):
+            raise StreamError(f"HTTP 400: {tokens} tokens are too many", 400)
+        blocks = block_hashes(text, size) if self._caches else ()
+        return Job(next(self._numbers), tokens, output_tokens, blocks, size)
+
+    async def beside(
+        self, first: str, first_tokens: int, prompts: list[str], output_tokens: int, at_once: int
+    ) -> tuple[TimedAnswer, list[TimedAnswer]]:
+        """Each of the others is asked when one before it was answered, and that was seen."""
+        self.asked += 1 + len(prompts)
+        clock = self._job(first, first_tokens)
+        others = [self._job(prompt, output_tokens) for prompt in prompts]
+        asked_s = {clock.id: self.now}
+        waiting = iter(others)
+
+        def come(seen_s: float, over: Job) -> list[tuple[float, Job]]:
+            more = list(islice(waiting, at_once if over is clock else 1))
+            asked_s.update({job.id: seen_s for job in more})
+            return [(seen_s + self._overhead_s, job) for job in more]
+
+        self._model.submit(clock, self.now + self._overhead_s)
+        times, cached = self._played([clock, *others], self.now + self._overhead_s, come)
+        answers = [
+            TimedAnswer(
+                asked_s[job.id],
+                tuple(times[job.id]),
+                Usage(job.prompt_tokens, job.output_tokens, cached[job.id]),
+            )
+            for job in (clock, *others)
+        ]
+        return answers[0], answers[1:]
+
+    def _played(
+        self, jobs: list[Job], now: float, come: Come = lambda *_: []
+    ) -> tuple[dict[int, list[float]], dict[int, int]]:
+        """Until all are over. `come` says who comes when, once a job is: the first one at once."""
         model = self._model
         times: dict[int, list[float]] = {job.id: [] for job in jobs}
         cached: dict[int, int] = {}
         decoding: dict[int, Job] = {}
         left = len(jobs)
+        coming: list[tuple[float, Job]] = []
         while left:
-            now = model.next_step_s(now)
+            now = self._next_step_s(now, coming)
             late_s = self._late_s()
             for happening in model.advance(now):
                 if isinstance(happening, FirstToken):
@@ -103,11 +138,27 @@ class VirtualEngine:
                     del decoding[happening.job.id]
                     if len(times[happening.job.id]) < happening.job.output_tokens:
                         times[happening.job.id].append(now + late_s)
+                # The first one stays, and the others follow each other beside it.
+                if isinstance(happening, FirstToken | Finished):
+                    begun = isinstance(happening, FirstToken)
+                    if begun is (happening.job is jobs[0]):
+                        coming += come(now + late_s, happening.job)
             for place, job in enumerate(decoding.values()):
                 if model.decoded_tokens(job, now) > len(times[job.id]):
                     times[job.id].append(now + late_s + place * self._stream_s)
         self.now = now
         return times, cached
+
+    def _next_step_s(self, now: float, coming: list[tuple[float, Job]]) -> float:
+        """The end of the next step, which those who come before it may take part in."""
+        coming.sort(key=lambda each: each[0])
+        step_s = self._model.next_step_s(now)
+        while coming and coming[0][0] <= step_s:
+            at_s, job = coming.pop(0)
+            now = max(at_s, now)
+            self._model.submit(job, now)
+            step_s = self._model.next_step_s(now)
+        return step_s
 
     def _late_s(self) -> float:
         late_s = self.rng.uniform(0.0, self._tick_s)
