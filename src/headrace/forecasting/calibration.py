@@ -3,7 +3,8 @@
     said     += what a shadow would have missed with the margins that were in use
     measured += share of requests that load made late * load
     factor = (measured + prior) / (said + prior)        fading over a week
-    allowed = target + (target * judged - measured) / ahead     ahead: as long as judged, <= a day
+    allowed = target + (target * judged - measured) / ahead     ahead: as long as judged,
+                                                                6 h to a day
 
 Shadows know only what was wanted by the forecast. Whole replicas, hysteresis, and orders for a
 backlog add to that, and chance takes away from it: by how much shows only in what came of it.
@@ -24,7 +25,8 @@ PRIOR_MINUTES = 360.0
 LEAST, MOST = 0.4, 2.0
 BUDGET_MINUTES = 1440.0
 """What is left of the error budget, or overdrawn, is spent, or earned back, in as long as it was
-saved in, a day at most."""
+saved in, a day at most; and at least in the minutes of the prior, for a minute without a miss tells
+next to nothing of those to come."""
 LEAST_PACE, MOST_PACE = 0.75, 2.0
 """Of the target, how far what may be missed goes down and up for that."""
 
@@ -63,9 +65,9 @@ class Calibration:
 
     def allowed(self, mean_load: float, target: float) -> float:
         """The share that may be missed from here on, for the whole to come to `target`."""
-        ahead = min(self._judged, BUDGET_MINUTES * mean_load)
-        if ahead <= 0.0:
+        if self._judged <= 0.0:
             return target
+        ahead = min(max(self._judged, PRIOR_MINUTES * mean_load), BUDGET_MINUTES * mean_load)
         left = target * self._judged - self._measured
         return min(max(target + left / ahead, LEAST_PACE * target), MOST_PACE * target)
 

@@ -68,6 +68,12 @@ def test_what_is_left_of_the_error_budget_is_spent_and_what_is_overdrawn_earned_
     assert (allowed + share * TARGET) / 2 == pytest.approx(TARGET, rel=0.01)
 
 
+def test_a_first_minute_without_a_miss_does_not_double_what_may_be_missed():
+    """It tells next to nothing of the hours to come; nor does an hour of them."""
+    assert spent(0.0, 1).allowed(LOAD, TARGET) < 1.01 * TARGET
+    assert spent(0.0, 60).allowed(LOAD, TARGET) < 1.2 * TARGET
+
+
 def test_not_all_that_was_saved_in_a_week_is_spent_in_an_hour_nor_earned_back_in_one():
     assert spent(0.0, 7 * 1440).allowed(LOAD, TARGET) == MOST_PACE * TARGET
     assert spent(0.5, 7 * 1440).allowed(LOAD, TARGET) == LEAST_PACE * TARGET
