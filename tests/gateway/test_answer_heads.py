@@ -67,6 +67,23 @@ async def test_a_transfer_coding_that_nobody_asked_for_is_a_broken_answer(coding
         assert "transfer coding 'gzip" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "codings", [("chunked", "gzip"), ("gzip", "chunked"), ("chunked", "chunked")]
+)
+async def test_several_transfer_codings_are_one_list(codings):
+    fields = "".join(f"transfer-encoding: {coding}\r\n" for coding in codings)
+
+    async def script(_received, peer):
+        await peer.send(f"HTTP/1.1 200 OK\r\n{fields}\r\n2\r\n{{}}\r\n0\r\n\r\n".encode())
+        await peer.reader.read()
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 502
+        assert f"transfer coding '{', '.join(codings)}'" in answer.json()["error"]["message"]
+        assert rig.plane.pool.count() == {"upstream_busy": 0, "upstream_idle": 0}
+
+
 async def test_a_status_below_all_is_no_interim_answer():
     async def script(_received, peer):
         await peer.send(b"HTTP/1.1 099 X\r\ncontent-length: 0\r\n\r\n")

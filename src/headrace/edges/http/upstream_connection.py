@@ -361,9 +361,11 @@ def _fault_of(status: int, headers: list[Header]) -> str:
         return f"the engine sent the status {status}, which there is not"
     if status == 101:
         return "the engine sent 101 Switching Protocols, which was not asked for"
-    coding = find(headers, b"transfer-encoding")
-    if coding is not None and coding.lower() != b"chunked":
-        return f"the engine sent the transfer coding {coding[:64].decode('latin-1')!a}"
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    if codings:
+        coding = b", ".join(codings).lower()  # several fields are one list
+        if coding != b"chunked":
+            return f"the engine sent the transfer coding {coding[:64].decode('latin-1')!a}"
     return ""
 
 
