@@ -151,6 +151,10 @@ class EmulatedEngine:
         """Nothing is refused by its head."""
         return None
 
+    def refusal_without_body(self, head: RequestHead) -> Refusal | None:  # noqa: ARG002 - a port
+        """Nor asked for its body in vain: what is wrong is said then."""
+        return None
+
     def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:  # noqa: ARG002 - a port
         """Nothing is added to the listener's own errors."""
         return []

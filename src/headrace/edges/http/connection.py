@@ -391,9 +391,20 @@ class ClientConnection(asyncio.Protocol):
         """Nothing is being answered: the next request may take its time, unless it has begun."""
         if self._current is not None or self.close_after or self._slow:
             return
-        if self._transport is not None and self._reader.must_ask():
+        head = self._reader.must_ask()
+        if head is not None and self._transport is not None:
+            refusal = self._refusal_without_body(head)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
             self._transport.write(_CONTINUE)
         self.deadline_s = time.monotonic() + self._reader.patience_s
+
+    def _refusal_without_body(self, head: RequestHead) -> Refusal | None:
+        """Why a body need not be sent (RFC 9110 section 10.1.1)."""
+        if self._server.cors is not None and is_preflight(head):
+            return None
+        return self._server.handler.refusal_without_body(head)
 
     def _look_later(self) -> None:
         """An answer may take its time; while reading is paused `expire` looks for the client."""
@@ -430,7 +441,9 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()  # its end is to be seen; all else is thrown away
             return
         path = self._reader.path
-        body = error_body(refusal.status, refusal.message, path=path, code=refusal.code)
+        body = error_body(
+            refusal.status, refusal.message, path=path, code=refusal.code, param=refusal.param
+        )
         if cors is not None:
             extra = [*extra, *cors.headers_for(find(self._reader.headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]

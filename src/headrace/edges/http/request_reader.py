@@ -136,11 +136,11 @@ class RequestReader:
             return limits.idle_s
         return limits.head_s if self._in_head else limits.body_s
 
-    def must_ask(self) -> bool:
-        """Whether the client waits to be asked for the body; true once."""
+    def must_ask(self) -> RequestHead | None:
+        """The head whose client waits to be asked for the body; once."""
         expects = self._expects and not self._body_bytes
         self._expects = self._expects and not expects
-        return expects
+        return self._head if expects else None
 
     def feed(self, data: bytes, offers: int = 0) -> None:
         """Read what has come. `offers` of another protocol were taken out before it."""
