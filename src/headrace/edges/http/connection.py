@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from headrace.edges.http.client_place import client_place
 from headrace.edges.http.cors import is_preflight
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.hangup import has_left
@@ -75,7 +76,7 @@ class ClientConnection(asyncio.Protocol):
         self._reader = RequestReader(self, server)
         self._transport: asyncio.Transport | None = None
         self.client = NEARBY
-        """Where it comes from: an IP address, or `NEARBY`."""
+        """Where it comes from: a `client_place`, or `NEARBY`."""
         self._queue: list[HttpRequest] = []  # a deque takes 600 bytes, a stream all in all 10,000
         self._current: HttpRequest | None = None
         self._exchange: Exchange | None = None
@@ -96,7 +97,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._server.limits.client_buffer_bytes)
         peer = transport.get_extra_info("peername")
-        self.client = str(peer[0]) if peer else NEARBY
+        self.client = client_place(str(peer[0])) if peer else NEARBY
         refusal = self._server.admit(self, self.client)
         self.deadline_s = time.monotonic() + self._server.limits.idle_s
         if refusal is not None:
