@@ -21,8 +21,9 @@ from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import ConnectionLimits, HttpRequest, Refusal, RequestHead
 from headrace.edges.http.server import HttpServer
 from headrace.emulator import sleeping
+from headrace.emulator.answer_text import text_of
 from headrace.emulator.choices import Choices
-from headrace.emulator.completion import JSON, Completion, text_of
+from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
 from headrace.emulator.prompt import Refused, read_ask, read_prompt, read_tokens, token_ids
 from headrace.emulator.settings import VLLM_VERSION, EngineSettings
@@ -186,7 +187,7 @@ class EmulatedEngine:
         self._answers += 1
         given = request.header(b"x-request-id")
         now = time.monotonic()
-        kind = Completion if ask.choices == 1 else Choices
+        kind = Completion if ask.choices == 1 and not ask.others else Choices
         completion = kind(
             self,
             connection,
