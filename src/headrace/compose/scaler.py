@@ -242,7 +242,7 @@ class ScalerHost:
                 f"({error!r}); the pool begins anew"
             )
             return False
-        pool.scaler = scaler
+        pool.go_on(scaler)
         return True
 
     def _store(self, state: dict[str, Any]) -> None:
