@@ -92,3 +92,35 @@ async def test_a_status_below_all_is_no_interim_answer():
         answer = await rig.chat()
         assert answer.status_code == 502
         assert "the status 99" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "answer", [OK, b"HTTP/1.1 204 No Content\r\ncontent-length: 4\r\n\r\n"], ids=["200", "204"]
+)
+def test_garbage_behind_a_whole_answer_does_not_spoil_it(answer):
+    sink, pool = Sink(), UpstreamPool(max_idle=5, idle_s=1e12)
+    begin(sink, pool).data_received(answer + b"null")
+    assert sink.ends == ["complete True"]
+    assert pool.count()["upstream_idle"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [(b"", 1), (b"content-length: 0\r\n", 1), (b"content-length: 4\r\n", 0),
+     (b"transfer-encoding: chunked\r\n", 0)],
+)  # fmt: skip
+def test_who_tells_of_a_body_that_there_cannot_be_is_not_asked_again(fields, kept):
+    sink, pool = Sink(), UpstreamPool(max_idle=5, idle_s=1e12)
+    begin(sink, pool).data_received(b"HTTP/1.1 204 No Content\r\n%b\r\n" % fields)
+    assert sink.ends == ["complete True"]
+    assert pool.count()["upstream_idle"] == kept
+
+
+async def test_an_answer_that_is_not_modified_tells_no_length():
+    async def script(_received, peer):
+        await peer.send(b'HTTP/1.1 304 Not Modified\r\netag: "a"\r\n\r\n')
+
+    async with run_gateway(script) as rig:
+        answer = await rig.client.get("/v1/files/x")
+        assert (answer.status_code, answer.headers["etag"]) == (304, '"a"')
+        assert "content-length" not in answer.headers

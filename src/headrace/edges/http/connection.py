@@ -231,8 +231,8 @@ class ClientConnection(asyncio.Protocol):
         asked = request.head
         self._chunked = False
         framing = b""
-        if status == 204:
-            pass  # RFC 9110 section 8.6: no length, for there is no content
+        if status in (204, 304):
+            pass  # RFC 9110 section 8.6: there is no content, and 304 would tell that of another
         elif length is not None:
             framing = b"content-length: %d\r\n" % length
         elif asked.http_1_0:
@@ -448,7 +448,8 @@ class ClientConnection(asyncio.Protocol):
         if cors is not None:
             extra = [*extra, *cors.headers_for(find(self._reader.headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        self._transport.write(render(status_line(refusal.status), [*extra, *framing]) + body)
+        head = render(status_line(refusal.status), [*extra, *framing])
+        self._transport.write(head if self._reader.asks_for_head else head + body)
         self._linger()
 
     def _linger(self) -> None:

@@ -119,6 +119,11 @@ class RequestReader:
         return self._target.partition(b"?")[0]
 
     @property
+    def asks_for_head(self) -> bool:
+        """Whether the answer to the request that has begun has no body."""
+        return self._head is not None and self._head.method == b"HEAD"
+
+    @property
     def is_between(self) -> bool:
         """Whether no request has begun, and none is left for `go_on`."""
         return self._head_bytes == 0 and not self._unread

@@ -163,6 +163,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail_by_own_fault()
             return
         except httptools.HttpParserError as error:
+            if self.complete:  # the answer is whole; what came behind it is not asked for
+                self._finish(reusable=False)
+                return
             self._fail(f"the answer is not valid HTTP/1.1: {error}")
             return
         if self._status == 0 and self._head_bytes > MAX_ANSWER_HEAD_BYTES:
@@ -272,11 +275,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(_HEAD_TOO_LARGE)
             return
         self._status = status
-        self._framed = (
-            find(self._headers, b"content-length") is not None
-            or find(self._headers, b"transfer-encoding") is not None
-            or status in (204, 304)
-        )
+        length = find(self._headers, b"content-length")
+        framed = length is not None or find(self._headers, b"transfer-encoding") is not None
+        if status in (204, 304):
+            # A body that is told of may come all the same, and would begin the next answer.
+            self._surplus = framed and length != b"0"
+            framed = True
+        self._framed = framed
         if self.call is not None:
             self.call.payload = []  # not sent again, and a stream may go on for an hour
         head = AnswerHead(status, self._headers)
