@@ -60,9 +60,9 @@ class ScaledPool:
         self.fault = ""
         """Why the last decision failed, if it did: a mistake of ours."""
         self.observation: PoolObservation | None = None
-        self.met = False
-        """Whether it was ever known that replicas are needed, or that none are. Those of a pool
-        that all start just now are in no list yet, and KEDA would end them at once."""
+        self.met = actuator is not None
+        """Whether it was ever known that replicas are needed, or that none are. Where others start
+        them, those that all start just now are in no list yet, and KEDA would end them at once."""
         self._figures = scaler.figures
         self._orders = Orders()
         self._calendar = calendar
