@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 import httpx
 import pytest
@@ -514,7 +515,7 @@ async def test_what_an_hpa_would_swallow_is_told_until_its_replica_is_seen(wante
 
 @pytest.mark.parametrize("facts", [{"started_at_s": 999_990.0}, {"requests": 3.0}])
 async def test_an_empty_list_of_replicas_is_not_told_as_inactive_before_demand_is_known(
-    facts: dict[str, float],
+    facts: dict[str, Any],
 ):
     """Those that all start just now are in no list, and KEDA would end them at once."""
     world = World(report(pool_report(**facts)), min_replicas=0, warm_replicas=0)
@@ -535,7 +536,7 @@ async def test_an_empty_list_of_replicas_is_not_told_as_inactive_before_demand_i
 
 
 async def test_who_waits_is_told_before_demand_is_known():
-    began = {"started_at_s": 999_990.0}
+    began: dict[str, Any] = {"started_at_s": 999_990.0}
     world = World(report(pool_report(**began)), min_replicas=0, warm_replicas=0)
     await world.look()
     assert world.value() is None

@@ -36,6 +36,8 @@ SHORT_OF = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, e
 _OWN_ERRNOS = SHORT_OF | {errno.EINVAL, errno.EBADF, errno.EFAULT, errno.EMSGSIZE}
 """Of one that is lost by what was asked of it here. None of these says anything of the engine."""
 
+_BODILESS = frozenset((204, 304))
+
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
 _HEAD_TOO_LARGE = f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes"
@@ -163,7 +165,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail_by_own_fault()
             return
         except httptools.HttpParserError as error:
-            if self.complete:  # the answer is whole; what came behind it is not asked for
+            if self.complete and self._status in _BODILESS:  # the body that it cannot have
                 self._finish(reusable=False)
                 return
             self._fail(f"the answer is not valid HTTP/1.1: {error}")
@@ -277,7 +279,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._status = status
         length = find(self._headers, b"content-length")
         framed = length is not None or find(self._headers, b"transfer-encoding") is not None
-        if status in (204, 304):
+        if status in _BODILESS:
             # A body that is told of may come all the same, and would begin the next answer.
             self._surplus = framed and length != b"0"
             framed = True
