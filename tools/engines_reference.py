@@ -70,9 +70,11 @@ def _section(known: Dialect) -> str:
     mark = " (unverified)" if known.unverified else ""
     paths = ", ".join(f"`GET {path}`" for path in known.metrics_paths) or "nothing"
     after = "closed by the server" if known.closes_after_stream else "used again"
+    other = known.other_health_path
+    instead = f", or `GET {other}` where there is no such path" if other else ""
     probes = (
-        f"Read: {paths}. Ready when `GET {known.health_path}` answers 200. A connection is "
-        f"{after} after a stream."
+        f"Read: {paths}. Ready when `GET {known.health_path}` answers 200{instead}. A connection "
+        f"is {after} after a stream."
     )
     if known.sleep_mode is not None:
         probes += f" It can stand by asleep, if it was started with {known.sleep_mode.needs}."

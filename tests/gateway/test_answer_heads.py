@@ -67,6 +67,23 @@ async def test_a_transfer_coding_that_nobody_asked_for_is_a_broken_answer(coding
         assert "transfer coding 'gzip" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "codings", [("chunked", "gzip"), ("gzip", "chunked"), ("chunked", "chunked")]
+)
+async def test_several_transfer_codings_are_one_list(codings):
+    fields = "".join(f"transfer-encoding: {coding}\r\n" for coding in codings)
+
+    async def script(_received, peer):
+        await peer.send(f"HTTP/1.1 200 OK\r\n{fields}\r\n2\r\n{{}}\r\n0\r\n\r\n".encode())
+        await peer.reader.read()
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat()
+        assert answer.status_code == 502
+        assert f"transfer coding '{', '.join(codings)}'" in answer.json()["error"]["message"]
+        assert rig.plane.pool.count() == {"upstream_busy": 0, "upstream_idle": 0}
+
+
 async def test_a_status_below_all_is_no_interim_answer():
     async def script(_received, peer):
         await peer.send(b"HTTP/1.1 099 X\r\ncontent-length: 0\r\n\r\n")
@@ -75,3 +92,34 @@ async def test_a_status_below_all_is_no_interim_answer():
         answer = await rig.chat()
         assert answer.status_code == 502
         assert "the status 99" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_a_body_that_there_cannot_be_does_not_spoil_the_answer(status):
+    answer = b"HTTP/1.1 %b\r\ncontent-length: 4\r\n\r\n" % status
+    sink, pool = Sink(), UpstreamPool(max_idle=5, idle_s=1e12)
+    begin(sink, pool).data_received(answer + b"null")
+    assert sink.ends == ["complete True"]
+    assert pool.count()["upstream_idle"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [(b"", 1), (b"content-length: 0\r\n", 1), (b"content-length: 4\r\n", 0),
+     (b"transfer-encoding: chunked\r\n", 0)],
+)  # fmt: skip
+def test_who_tells_of_a_body_that_there_cannot_be_is_not_asked_again(fields, kept):
+    sink, pool = Sink(), UpstreamPool(max_idle=5, idle_s=1e12)
+    begin(sink, pool).data_received(b"HTTP/1.1 204 No Content\r\n%b\r\n" % fields)
+    assert sink.ends == ["complete True"]
+    assert pool.count()["upstream_idle"] == kept
+
+
+async def test_an_answer_that_is_not_modified_tells_no_length():
+    async def script(_received, peer):
+        await peer.send(b'HTTP/1.1 304 Not Modified\r\netag: "a"\r\n\r\n')
+
+    async with run_gateway(script) as rig:
+        answer = await rig.client.get("/v1/files/x")
+        assert (answer.status_code, answer.headers["etag"]) == (304, '"a"')
+        assert "content-length" not in answer.headers

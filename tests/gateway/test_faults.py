@@ -175,6 +175,28 @@ async def test_refused_connections_eject_and_the_probe_brings_back():
                 await asyncio.sleep(0.05)
 
 
+async def test_a_probe_asks_for_the_health_of_who_lists_no_models():
+    async with run_gateway(good, good, engine="openai") as rig:
+        engine = rig.engines[0]
+        plainly = engine._answer
+
+        async def without_models(received, peer):
+            if received.target == "/v1/models":
+                await peer.json({"detail": "Not Found"}, 404)
+            else:
+                await plainly(received, peer)
+
+        engine._answer = without_models
+        await engine.__aexit__()
+        for _ in range(6):
+            assert (await rig.chat(stream=True)).status_code == 200
+        assert rig.fleet.replicas["r0"].state is ReplicaState.EJECTED
+        await engine.__aenter__()
+        async with asyncio.timeout(20):
+            while rig.fleet.replicas["r0"].state is not ReplicaState.READY:
+                await asyncio.sleep(0.05)
+
+
 async def test_a_client_that_leaves_aborts_the_engine_at_once():
     started = asyncio.Event()
 

@@ -112,6 +112,17 @@ async def test_bad_requests_get_a_clear_error_and_the_connection_closes(request_
         assert b"x-headrace-request-id: hr-" in answer
 
 
+@pytest.mark.parametrize("keys", [KeyRing(), None], ids=["401", "431"])
+async def test_a_refused_request_for_a_head_gets_no_body(keys):
+    fields = b"" if keys is not None else b"a: b\r\n" * 101
+    async with run_gateway(plain, keys=keys) as rig:
+        answer = await raw(
+            rig.plane.port, b"HEAD /v1/models HTTP/1.1\r\nhost: x\r\n%b\r\n" % fields
+        )
+        assert answer.startswith(b"HTTP/1.1 4")
+        assert answer.endswith(b"\r\n\r\n")
+
+
 async def test_slow_heads_and_bodies_are_cut_off():
     timeouts = Timeouts(head_s=0.3, body_s=0.3)
     async with run_gateway(plain, timeouts=timeouts) as rig:

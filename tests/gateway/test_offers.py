@@ -79,3 +79,20 @@ async def test_thousands_of_offers_in_one_read_are_cut_short(caplog):
         assert b"HTTP/1.1 400" in answer
         assert b"HTTP/1.1 500" not in answer
     assert not caplog.records
+
+
+async def test_each_of_many_offers_gets_its_own_answer():
+    async def script(received, peer):
+        await asyncio.sleep(0)  # no answer within the turn that reads the others
+        await peer.json({"n": received.json["n"]})
+
+    offers = b""
+    for n in range(20):
+        close = b", close" if n == 19 else b""
+        fields = b"host: x\r\nconnection: upgrade%b\r\n" % close + OFFER
+        offers += chat(fields, b'{"model":"m","messages":[],"n":%d}' % n)
+    async with run_gateway(script) as rig:
+        answers = await raw(rig.plane.port, offers)
+        assert answers.count(b"HTTP/1.1 200") == answers.count(b"HTTP/1.1 ") == 20
+        order = [answers.index(b'{"n":%d}' % n) for n in range(20)]
+        assert order == sorted(order)

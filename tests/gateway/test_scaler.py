@@ -31,6 +31,23 @@ class Scaler:
         self.process = process
         self.url = url
         self.keda = keda
+        self.said: list[str] = []
+        """Lines of stderr that were waited for."""
+
+    async def reload(self, file: Path, text: str) -> str:
+        """Change the file and have it read again; what was said when it was done."""
+        assert self.process.stderr is not None
+        file.write_text(text)
+        begin = len(self.said)
+        self.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(HANG_S):
+            while not any(
+                end in line for line in self.said[begin:] for end in ("reloaded ", "stays as it")
+            ):
+                line = (await self.process.stderr.readline()).decode()
+                assert line, f"it ended, having said: {self.said}"
+                self.said.append(line.rstrip())
+        return "\n".join(self.said[begin:])
 
     async def end(self, number: int = signal.SIGTERM) -> str:
         self.process.send_signal(number)
@@ -126,6 +143,34 @@ async def polls_with_a_restart(folder: Path, polls: int) -> list[float]:
 async def test_a_thousand_polls_are_right_with_a_restart_and_by_two_scalers(tmp_path: Path):
     took = sorted(await polls_with_a_restart(tmp_path, POLLS))
     print(f"\n1,000 polls of 3 calls: p50 {took[500] * 1e3:.1f} ms, p99 {took[990] * 1e3:.1f} ms")
+
+
+async def test_a_changed_file_is_taken_up_and_a_bad_one_changes_nothing(tmp_path: Path):
+    async def until(client: KedaClient, replicas: float) -> None:
+        async with asyncio.timeout(HANG_S):
+            while (await known(client))[0] != replicas:
+                await asyncio.sleep(0.02)
+
+    async with engine() as one, serving(tmp_path, f"pools:\n{pool(one)}") as gateway:
+        scaled, file = "{min_replicas: 2, tick: 100ms}", tmp_path / "scaler.yaml"
+        async with (
+            scaling(tmp_path, gateway.control, scaled, 0) as scaler,
+            KedaClient(scaler.keda) as client,
+        ):
+            text = file.read_text()
+            await until(client, 2.0)
+            more = text.replace("min_replicas: 2", "min_replicas: 3")
+            assert "changed: scaling" in await scaler.reload(file, more)
+            await until(client, 3.0)
+            said = await scaler.reload(file, text.replace("min_replicas: 2", "min_replicas: -4"))
+            assert "min_replicas" in said
+            assert "the configuration stays as it was" in said
+            elsewhere = more.replace(gateway.control, "http://127.0.0.1:1")
+            assert "needs a restart: scaling.gateways" in await scaler.reload(file, elsewhere)
+            nothing = await scaler.reload(file, text.partition("scaling:")[0])
+            assert "no `scaling` section" in nothing
+            await until(client, 3.0)
+            assert "stopping" in await scaler.end()
 
 
 async def test_data_that_are_lost_leave_the_metric_and_fail_its_value(tmp_path: Path):

@@ -88,6 +88,9 @@ class Side:
     def refusal_of(self, head):
         notes_of(head, None)
 
+    def refusal_without_body(self, head):
+        return None
+
     def refused(self, refusal, headers):
         return []
 

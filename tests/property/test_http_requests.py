@@ -76,6 +76,9 @@ class Recorder:
     def refusal_of(self, head):
         return None
 
+    def refusal_without_body(self, head):
+        return None
+
     def refused(self, refusal, headers):
         return []
 

@@ -12,7 +12,7 @@ from headrace.autoscaler.ports import Actuator
 from headrace.autoscaler.tolerance import HpaValue, hpa_value
 from headrace.core.demand_history import DemandSample
 from headrace.core.latency import LatencyProfile
-from headrace.core.scaling import PoolScaler
+from headrace.core.scaling import KNOWS_AFTER_S, PoolScaler
 from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import PoolReport
@@ -60,10 +60,17 @@ class ScaledPool:
         self.fault = ""
         """Why the last decision failed, if it did: a mistake of ours."""
         self.observation: PoolObservation | None = None
+        self.met = actuator is not None
+        """Whether it was ever known that replicas are needed, or that none are. Where others start
+        them, those that all start just now are in no list yet, and KEDA would end them at once."""
         self._figures = scaler.figures
         self._orders = Orders()
         self._calendar = calendar
         self._calendar_read_s: float | None = None
+
+    def go_on(self, scaler: PoolScaler) -> None:
+        """Decide by a scaler that has decided before."""
+        self.scaler, self.met = scaler, True
 
     @property
     def min_replicas(self) -> int:
@@ -108,6 +115,7 @@ class ScaledPool:
         self._read_calendar(now)
         before, plan = self.plan, self.scaler.tick(seen, now)
         self.plan = plan
+        self.met = self.met or plan.active or self._is_met(seen, now)
         if self.actuator is not None:
             self.actuator.carry_out(plan)
         elif plan.complete:
@@ -132,9 +140,17 @@ class ScaledPool:
     def is_known(self, now: float) -> bool:
         """Whether what is wanted is known, and lately."""
         plan = self.plan
-        if plan is None or not plan.complete:
+        if plan is None or not plan.complete or not (plan.active or self.met):
             return False
         return now - plan.next_tick_s <= self.scaler.settings.stale_s
+
+    def _is_met(self, seen: PoolObservation, now: float) -> bool:
+        """Whether there are replicas, or it is known that nobody asks for any."""
+        if seen.replicas or not self.scaler.unknown(now):
+            return True
+        told = seen.gateways
+        long = all(now - each.started_at_s >= KNOWS_AFTER_S for each in told)
+        return bool(told) and long and not any(each.requests for each in told)
 
     def present(self) -> int:
         """Replicas that are there or ordered and do not leave."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.cli.flags import Commands, refuse
 
 if TYPE_CHECKING:
-    pass
+    from headrace.config import Loaded
 
 
 def add_scaler(commands: Commands) -> None:
@@ -19,7 +20,7 @@ def add_scaler(commands: Commands) -> None:
         help="how many replicas each pool should have, for KEDA",
         description="Asks the gateways named under `scaling.gateways` what is asked of them, "
         "decides how many replicas each pool should have, and answers KEDA (gRPC and metrics-api) "
-        "and Prometheus, until SIGTERM or Ctrl-C.",
+        "and Prometheus, until SIGTERM or Ctrl-C. SIGHUP takes up changed settings of its pools.",
     )
     add = scaler.add_argument
     add("-c", "--config", type=Path, required=True, metavar="FILE", help="the configuration")
@@ -28,12 +29,18 @@ def add_scaler(commands: Commands) -> None:
 
 
 def _scaler(options: argparse.Namespace) -> int:
-    from headrace.compose.scaler import run_scaler
+    early: list[int] = []
+    # Whoever asks for a reload does not know that this process has only just been started.
+    signal.signal(signal.SIGHUP, lambda number, _frame: early.append(number))
+    from headrace.compose.scaler_alone import run_scaler
     from headrace.compose.terminal import Terminal
     from headrace.compose.wiring import StartError
     from headrace.config import ConfigError, load
 
+    def read() -> Loaded:
+        return load(options.config, insecure=options.insecure)
+
     try:
-        return run_scaler(load(options.config, insecure=options.insecure), Terminal())
+        return run_scaler(read(), read, Terminal(), reload_asked=lambda: bool(early))
     except (ConfigError, StartError) as error:
         return refuse(str(error))

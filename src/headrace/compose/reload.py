@@ -85,7 +85,7 @@ class Reloader:
         gateway.telemetry.config_reloads["partial" if waiting else "applied"] += 1
         for warning in loaded.warnings:
             self._terminal.status(f"warning: {warning}")
-        changed = ", ".join(_changed(before, loaded)) or "nothing"
+        changed = ", ".join(changed_sections(before, loaded)) or "nothing"
         restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
         self._terminal.status(f"reloaded {loaded.source}; changed: {changed}{restart}")
 
@@ -118,7 +118,7 @@ class Reloader:
                 self._terminal.problem(f"{name}.{error.field}: {error}; the old ones stay in use")
 
 
-def _changed(before: Loaded, after: Loaded) -> list[str]:
+def changed_sections(before: Loaded, after: Loaded) -> list[str]:
     """What is different, by the names of the file's sections."""
     names = [
         each.name.removesuffix("_s")

@@ -1,4 +1,4 @@
-"""The autoscaler, by itself (`headrace scaler`) or hosted by a gateway."""
+"""The autoscaler with what it answers to and what it keeps, in whatever process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.autoscaler.app import make_scaler_app
 from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.keda import PlansForKeda
 from headrace.autoscaler.minutes import MinuteLog
-from headrace.autoscaler.names import NamedGateways
 from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import Actuator, Finder, ReportSource, SourceError
 from headrace.autoscaler.program import Autoscaler
@@ -23,17 +21,14 @@ from headrace.autoscaler.settings import (
     PoolScaling,
     ScalingSection,
 )
-from headrace.compose.lifecycle import StopSignals, run_loop
 from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
-from headrace.config import Loaded
 from headrace.core.demand_history import DemandSample
 from headrace.core.scaling_settings import EngineFigures, ScalingTarget
 from headrace.edges.http.tls import TlsError, within
 from headrace.edges.state_file import StateFile, StateFileError
 from headrace.forecasting import pool_scaler
-from headrace.gateway.control import ControlSettings, HostCheck
-from headrace.gateway.control_server import ControlServer, reachable, serve_control
+from headrace.gateway.control_server import reachable
 
 if TYPE_CHECKING:
     from headrace.edges.keda.server import KedaServer
@@ -247,7 +242,7 @@ class ScalerHost:
                 f"({error!r}); the pool begins anew"
             )
             return False
-        pool.scaler = scaler
+        pool.go_on(scaler)
         return True
 
     def _store(self, state: dict[str, Any]) -> None:
@@ -314,72 +309,3 @@ def _scaled_pool(name: str, scaling: PoolScaling, actuator: Actuator | None) -> 
     figures = EngineFigures(NOT_LEARNED, DEFAULT_KV_CAPACITY_TOKENS, gpus=scaling.gpus_per_replica)
     scaler = pool_scaler(scaling.settings(), figures)
     return ScaledPool(name, scaler, actuator=actuator, calendar=scaling.calendar)
-
-
-# ---------------------------------------------------------------- headrace scaler
-
-
-def run_scaler(loaded: Loaded, terminal: Terminal) -> int:
-    """Run until stopped by a signal; return the exit code. Raises StartError."""
-    section = loaded.config.scaling
-    if section is None:
-        raise StartError(f"{loaded.source} has no `scaling` section: there is nothing to scale")
-    if not section.gateways:
-        raise StartError(
-            f"{loaded.source} names no `scaling.gateways`: without any, the gateway that reads it "
-            "(`headrace serve`) scales by itself"
-        )
-    for pool in loaded.config.pools:
-        if pool.start is not None and pool.name in section.pools:
-            raise StartError(
-                f"pool {pool.name!r} is started by a command (`start`): only the gateway itself, "
-                "with no `scaling.gateways`, can scale it"
-            )
-    return run_loop(_run(section, loaded, terminal))
-
-
-async def _run(section: ScalingSection, loaded: Loaded, terminal: Terminal) -> int:
-    stop = StopSignals()
-    stop.listen()
-    gateways = _gateways(section, loaded.folder)
-    host = ScalerHost(section, loaded.folder, (), {}, terminal, finder=gateways)
-    server = await _listen(host, section)
-    try:
-        await host.start()
-        for warning in loaded.warnings:
-            terminal.status(f"warning: {warning}")
-        terminal.result(f"scaler   {server.url}  (/api/v1/scaler, /metrics)")
-        if host.keda_address is not None:
-            tls = ", TLS" if host.keda_tls else ""
-            terminal.result(f"KEDA     {host.keda_address}  (gRPC{tls})")
-        terminal.result(f"pools    {', '.join(section.pools)}")
-        await stop.asked.wait()
-        terminal.status("stopping")
-    finally:
-        await host.stop()
-        await server.stop()
-    return 0
-
-
-def _gateways(section: ScalingSection, folder: Path) -> NamedGateways:
-    gathering = section.gathering
-    if gathering.tls is not None:
-        gathering = replace(gathering, tls=within(folder, gathering.tls))
-    try:
-        return NamedGateways(section.gateways, gathering)
-    except TlsError as error:
-        raise StartError(f"scaling.gathering.tls.{error.field} {error}") from None
-
-
-async def _listen(host: ScalerHost, section: ScalingSection) -> ControlServer:
-    settings = ControlSettings(section.listen.host, section.listen.port)
-    app = make_scaler_app(host.autoscaler)
-    try:
-        return await serve_control(
-            HostCheck(app, settings) if settings.is_loopback else app, settings
-        )
-    except OSError as error:
-        raise StartError(
-            f"scaling.listen: cannot listen on port {settings.port} on {settings.host}: "
-            f"{error.strerror or error}; choose another"
-        ) from None

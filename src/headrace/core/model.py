@@ -113,7 +113,7 @@ class Request:
     `replica` names the one replica that can answer (a stored response lives there), or "".
     `client_id` is the caller's own x-request-id, an attribute only: it need not be unique.
     `caller` tells one client from another, as well as can be: the name of its key, else where it
-    comes from; "" where nobody knows.
+    comes from (an address, of IPv6 a /64 network); "" where nobody knows.
     `tier` names what is promised, "" for the default; the targets, where given, stand instead of
     the tier's own.
     """

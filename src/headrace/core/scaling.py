@@ -125,7 +125,7 @@ class PoolScaler:
             wish, decided_by = floor.replicas, f"floor: {floor.why}"
         if self._hysteresis.number is None or self._guessed:
             self._adopt(view, floor)
-        forbidden = "while data are missing" if troubles else self._unknown(now)
+        forbidden = "while data are missing" if troubles else self.unknown(now)
         if not forbidden and self._demand.left:
             forbidden = f"so soon after gateway {', '.join(self._demand.left)} has left"
         why = self._hysteresis.decide(
@@ -251,7 +251,7 @@ class PoolScaler:
         if usages:
             self._kv_marks.append((now, sum(usages) / len(usages)))
 
-    def _unknown(self, now: float) -> str:
+    def unknown(self, now: float) -> str:
         """Why demand is not known well enough to lower anything; "" if it is."""
         since_s = self._demand.known_since_s
         if since_s is not None and now - since_s >= KNOWS_AFTER_S:

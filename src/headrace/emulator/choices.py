@@ -1,10 +1,10 @@
-"""Several choices in one answer (`n`): as many completions of one prompt, side by side.
+"""Several choices in one answer: as many completions of each prompt (`n`), side by side.
 
     client connection ◄── Choices ◄── Part ◄── Completion, one for each choice
                           usage of all         its own generation
 
 The choices are sequences of their own, as in vLLM: each takes a place and KV blocks, and all but
-the first find the prompt cached.
+the first of a prompt find it cached. They are numbered prompt by prompt.
 """
 
 from __future__ import annotations
@@ -38,11 +38,14 @@ class Choices:
         self._connection = connection
         self._ask = ask
         self._begun = False
-        self._open = ask.choices
         continuous = ask.options.continuous_usage_stats
-        each = msgspec.structs.replace(
-            ask, options=StreamOptions(continuous_usage_stats=continuous)
-        )
+        options = StreamOptions(continuous_usage_stats=continuous)
+        asks = [
+            msgspec.structs.replace(each, options=options, others=())
+            for each in (ask, *ask.others)
+            for _ in range(ask.choices)
+        ]
+        self._open = len(asks)
         self._parts = [
             Completion(
                 host,
@@ -55,7 +58,7 @@ class Choices:
                 now=now,
                 index=index,
             )
-            for index in range(ask.choices)
+            for index, each in enumerate(asks)
         ]
 
     @property
@@ -107,9 +110,9 @@ class Choices:
         self._connection.finish(DONE)
 
     def _usage(self) -> dict[str, object]:
-        """The prompt once, the tokens of all choices."""
+        """Each prompt once, the tokens of all choices."""
         produced = sum(part.generation.produced for part in self._parts)
-        return self._parts[0].usage(produced)
+        return self._parts[0].usage(produced, self._parts[self._ask.choices :: self._ask.choices])
 
 
 class Part:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import cycle, islice
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from headrace.edges.http.heads import Header
+from headrace.emulator.answer_text import WORDS, text_bytes_of, text_of
 from headrace.emulator.metrics import EngineMetrics
 from headrace.emulator.prompt import Ask
 from headrace.emulator.timing import Generation
-
-WORDS = (b" the", b" water", b" runs", b" down", b" to", b" a", b" turbine", b" and")
-"""What every answer consists of, over and over, a word a token."""
 
 JSON: Header = (b"content-type", b"application/json")
 _EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -141,7 +138,7 @@ class Completion:
         if generation.done:
             ask = self._ask
             metrics.finished(generation, self._first_s, now, most=ask.most_tokens, cut=ask.cut)
-            if not self._index:
+            if not self._index % ask.choices:  # the first of its prompt
                 metrics.answered(generation, ask.choices)
             self._finish()
 
@@ -177,20 +174,29 @@ class Completion:
     # ------------------------------------------------------------ inside
 
     def _send_token(self, shape: _Shape) -> None:
-        generation, options = self._generation, self._ask.options
+        generation, ask = self._generation, self._ask
+        options = ask.options
         produced = generation.produced
         if produced == 1:
             self._connection.start_response(200, [_EVENT_STREAM], length=None)
-            if self._ask.chat:
+            if ask.chat:
                 usage = self.usage(0) if options.continuous_usage_stats else None
                 self._write(shape.opening(usage))
         word = WORDS[(produced - 1) % len(WORDS)]
+        if ask.stop is not None:
+            word = word[: max(ask.stop.text_bytes - text_bytes_of(produced - 1), 0)]
         if options.continuous_usage_stats or generation.done:
             usage = self.usage(produced) if options.continuous_usage_stats else None
             reason = self._finish_reason() if generation.done else None
-            self._write(shape.event(word, reason, usage))
+            self._write(shape.event(word, reason, usage, self._stop_reason))
         else:
             self._write(shape.head + word + shape.tail)
+
+    @property
+    def _stop_reason(self) -> str | None:
+        """The stop string that ended the answer."""
+        stop = self._ask.stop
+        return stop.string if stop is not None and self._generation.done else None
 
     def _write(self, event: bytes) -> None:
         if self._slow:
@@ -216,13 +222,16 @@ class Completion:
 
     def choice(self) -> dict[str, object]:
         """As it stands in a whole answer."""
-        text = text_of(self._generation.produced)
+        text, stop = text_of(self._generation.produced), self._ask.stop
+        if stop is not None:
+            text = text[: stop.text_bytes]
         choice: dict[str, object] = {"index": self._index}
         if self._ask.chat:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
             choice["text"] = text
-        choice |= {"logprobs": None, "finish_reason": self._finish_reason(), "stop_reason": None}
+        choice |= {"logprobs": None, "finish_reason": self._finish_reason()}
+        choice["stop_reason"] = self._stop_reason
         return choice
 
     def _finish_reason(self) -> str:
@@ -230,16 +239,17 @@ class Completion:
             return "abort"
         return "length" if self._ask.cut else "stop"
 
-    def usage(self, produced: int) -> dict[str, object]:
-        """The usage of so many tokens behind this prompt."""
-        prompt_tokens = self._generation.prompt_tokens
+    def usage(self, produced: int, others: Sequence[Completion] = ()) -> dict[str, object]:
+        """The usage of so many tokens behind this prompt, and those of others."""
+        generations = [self._generation, *(other.generation for other in others)]
+        prompt_tokens = sum(each.prompt_tokens for each in generations)
         usage: dict[str, object] = {
             "prompt_tokens": prompt_tokens,
             "total_tokens": prompt_tokens + produced,
             "completion_tokens": produced,
         }
         if self._details:
-            cached_tokens = self._generation.cached_tokens
+            cached_tokens = sum(each.cached_tokens for each in generations)
             usage["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
         return usage
 
@@ -265,7 +275,13 @@ class _Shape:
         }
         return self._chunk(choice, usage)
 
-    def event(self, word: bytes, reason: str | None, usage: dict[str, object] | None) -> bytes:
+    def event(
+        self,
+        word: bytes,
+        reason: str | None,
+        usage: dict[str, object] | None,
+        stop_reason: str | None = None,
+    ) -> bytes:
         """An event with one token."""
         text = word.decode()
         choice: dict[str, object] = {"index": self._index}
@@ -275,7 +291,7 @@ class _Shape:
             choice["text"] = text
         choice |= {"logprobs": None, "finish_reason": reason}
         if reason is not None or not self._chat:
-            choice["stop_reason"] = None
+            choice["stop_reason"] = stop_reason
         choice["token_ids"] = None
         return self._chunk(choice, usage)
 
@@ -294,9 +310,3 @@ def whole(
 def event(chunk: dict[str, object]) -> bytes:
     """An event of a stream."""
     return b"data: " + _encode(chunk) + b"\n\n"
-
-
-def text_of(tokens: int) -> str:
-    """So many tokens of an answer."""
-    words: Iterable[bytes] = islice(cycle(WORDS), tokens)
-    return b"".join(words).decode()

@@ -21,8 +21,9 @@ from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import ConnectionLimits, HttpRequest, Refusal, RequestHead
 from headrace.edges.http.server import HttpServer
 from headrace.emulator import sleeping
+from headrace.emulator.answer_text import text_of
 from headrace.emulator.choices import Choices
-from headrace.emulator.completion import JSON, Completion, text_of
+from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
 from headrace.emulator.prompt import Refused, read_ask, read_prompt, read_tokens, token_ids
 from headrace.emulator.settings import VLLM_VERSION, EngineSettings
@@ -151,6 +152,10 @@ class EmulatedEngine:
         """Nothing is refused by its head."""
         return None
 
+    def refusal_without_body(self, head: RequestHead) -> Refusal | None:  # noqa: ARG002 - a port
+        """Nor asked for its body in vain: what is wrong is said then."""
+        return None
+
     def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:  # noqa: ARG002 - a port
         """Nothing is added to the listener's own errors."""
         return []
@@ -182,7 +187,7 @@ class EmulatedEngine:
         self._answers += 1
         given = request.header(b"x-request-id")
         now = time.monotonic()
-        kind = Completion if ask.choices == 1 else Choices
+        kind = Completion if ask.choices == 1 and not ask.others else Choices
         completion = kind(
             self,
             connection,

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.emulator.answer_text import Stop, stop_of
 from headrace.emulator.settings import EngineSettings
 
 BYTES_PER_TOKEN = 4
@@ -23,6 +24,8 @@ VOCABULARY = 128_000
 
 MOST_CHOICES = 128
 """As OpenAI has it; vLLM's own limit is 16,384."""
+MOST_SEQUENCES = 1024
+"""Of one request: the choices of all its prompts. vLLM has no such limit."""
 
 
 class Refused(Exception):
@@ -67,6 +70,7 @@ class _Body(msgspec.Struct):
     min_tokens: int = 0
     ignore_eos: bool = False
     n: int | None = 1
+    stop: str | list[str] | None = None
     messages: list[_Message] | None = None
     prompt: msgspec.Raw = msgspec.Raw(b"")
     tools: msgspec.Raw = msgspec.Raw(b"")
@@ -87,6 +91,10 @@ class Ask(msgspec.Struct, frozen=True):
     stream: bool
     options: StreamOptions
     choices: int = 1
+    stop: Stop | None = None
+    """What ends the answer, if a stop string does."""
+    others: tuple[Ask, ...] = ()
+    """The other prompts of a list, each as if it were asked by itself."""
 
 
 class _Tokens(msgspec.Struct):
@@ -96,37 +104,65 @@ class _Tokens(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Body).decode
 _decode_tokens = msgspec.json.Decoder(_Tokens).decode
 _decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     """Understand a completion request. Raises Refused."""
     asked = _read(body, settings)
-    prompt = _text(asked, chat=chat)
-    prompt_tokens = len(prompt) // BYTES_PER_TOKEN
+    prompts = [_chat_text(asked)] if chat else _prompt_texts(bytes(asked.prompt))
     choices = 1 if asked.n is None else asked.n
     if not 1 <= choices <= MOST_CHOICES:
         raise _off("n", choices, f"n must be from 1 to {MOST_CHOICES}, got {choices}.")
     if asked.stream_options is not None and not asked.stream:
         message = "Stream options can only be defined when `stream=True`."
         raise Refused(message, param="stream_options", kind=_BAD)
+    if len(prompts) * choices > MOST_SEQUENCES:
+        message = f"the emulated engine takes {MOST_SEQUENCES} choices of all prompts per request"
+        raise Refused(message, param="prompt", kind=_BAD)
+    first, *others = [_ask(asked, prompt, choices, settings, chat=chat) for prompt in prompts]
+    return msgspec.structs.replace(first, others=tuple(others)) if others else first
+
+
+def _ask(asked: _Body, prompt: bytes, choices: int, settings: EngineSettings, *, chat: bool) -> Ask:
+    """What is asked of one prompt. Raises Refused."""
+    prompt = _filled(prompt)
+    prompt_tokens = len(prompt) // BYTES_PER_TOKEN
     most_tokens, output_tokens = _lengths(asked, prompt_tokens, settings)
+    stop = _stop(asked, output_tokens)
     return Ask(
         chat=chat,
         prompt=prompt,
         prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
+        output_tokens=output_tokens if stop is None else stop.tokens,
         most_tokens=most_tokens,
-        cut=output_tokens == most_tokens,
+        cut=output_tokens == most_tokens and stop is None,
         stream=bool(asked.stream),
         options=asked.stream_options or StreamOptions(),
         choices=choices,
+        stop=stop,
     )
+
+
+def _stop(asked: _Body, output_tokens: int) -> Stop | None:
+    """The stop string that ends an answer of so many tokens, if one does. Raises Refused."""
+    strings = [asked.stop] if isinstance(asked.stop, str) else asked.stop
+    if not strings:
+        return None
+    if "" in strings:
+        raise Refused("stop cannot contain an empty string.", param="stop", kind=_BAD)
+    return stop_of(strings, asked.min_tokens, output_tokens)
 
 
 def read_prompt(body: bytes, settings: EngineSettings) -> bytes:
     """The prompt's text of a `/tokenize` body. Raises Refused."""
     asked = _read(body, settings)
-    return _text(asked, chat=asked.messages is not None)
+    if asked.messages is not None:
+        return _filled(_chat_text(asked))
+    texts = _prompt_texts(bytes(asked.prompt))
+    if len(texts) > 1:
+        raise Refused("/tokenize takes one prompt", param="prompt", kind=_BAD)
+    return _filled(texts[0])
 
 
 def read_tokens(body: bytes) -> int:
@@ -159,9 +195,8 @@ def _read(body: bytes, settings: EngineSettings) -> _Body:
     return asked
 
 
-def _text(asked: _Body, *, chat: bool) -> bytes:
+def _filled(text: bytes) -> bytes:
     """At least one token."""
-    text = _chat_text(asked) if chat else _prompt_text(bytes(asked.prompt))
     return text if len(text) >= BYTES_PER_TOKEN else text.ljust(BYTES_PER_TOKEN)
 
 
@@ -175,30 +210,33 @@ def _chat_text(asked: _Body) -> bytes:
     return b"".join(pieces)
 
 
-def _prompt_text(prompt: bytes) -> bytes:
+def _prompt_texts(prompt: bytes) -> list[bytes]:
+    """The text of each prompt. Raises Refused."""
     if not prompt:
         raise Refused("Field required: prompt", param="body.prompt", kind="Bad Request")
     if prompt.startswith(b'"'):
-        return prompt
+        return [prompt]
     if not prompt.startswith(b"["):
         message = f"prompt: expected text or token ids, got {prompt[:20].decode(errors='replace')}"
         raise Refused(message, param="prompt", kind=_BAD)
     try:
-        return _list_text(_decode_any(prompt))
+        return _list_texts(_decode_any(prompt))
     except RecursionError as error:
         raise Refused(f"prompt: {error}", param="prompt", kind=_BAD) from None
 
 
-def _list_text(prompt: list[Any]) -> bytes:
-    """Token ids count exactly; of several prompts only one is served."""
-    if not prompt or prompt == [[]]:
+def _list_texts(prompt: list[Any]) -> list[bytes]:
+    """Token ids count exactly. Raises Refused."""
+    if not prompt or [] in prompt:
         raise Refused("prompt: there is no token in it", param="prompt", kind=_BAD)
     if all(isinstance(each, int) for each in prompt):
-        return _packed(prompt)
-    if len(prompt) == 1:
-        only = prompt[0]
-        return _packed(only) if isinstance(only, list) else str(only).encode()
-    raise Refused("the emulated engine takes one prompt per request", param="prompt", kind=_BAD)
+        return [_packed(prompt)]
+    kinds = {type(each) for each in prompt}
+    if kinds not in ({str}, {list}):
+        message = "prompt: expected texts, or lists of token ids, of one kind"
+        raise Refused(message, param="prompt", kind=_BAD)
+    # A text as it would stand there alone.
+    return [_packed(each) if isinstance(each, list) else _encode(each) for each in prompt]
 
 
 def _packed(ids: list[Any]) -> bytes:

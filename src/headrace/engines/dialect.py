@@ -18,6 +18,8 @@ from headrace.engines.streams import open_reader
 from headrace.engines.usage import BodyReading, StreamReader, UsageRule
 
 _NO_RULE = UsageRule(where="not told")
+NOT_THERE = frozenset((404, 405))
+"""Of a path that a server does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Dialect:
     """The `sources` that are computed from what is told, as near as that comes."""
     health_path: str = "/health"
     """Answers 200 when requests may be sent; anything else means not ready."""
+    other_health_path: str = ""
+    """Asked instead where a server does not have `health_path`."""
     models_path: str = "/v1/models"
     closes_after_stream: bool = False
     """The server closes its connection after each stream, whatever its headers promise: a pool
@@ -52,8 +56,13 @@ class Dialect:
     sleep_mode: SleepMode | None = None
     """How it is put to sleep and woken, where it can be."""
 
+    @property
+    def health_paths(self) -> tuple[str, ...]:
+        """What to ask for its health, one after the other, until it is a path that is there."""
+        return tuple(path for path in (self.health_path, self.other_health_path) if path)
+
     def ready(self, status: int) -> bool:
-        """Whether this status from `health_path` means that requests may be sent."""
+        """Whether this status from one of `health_paths` means that requests may be sent."""
         return status == 200
 
     def models(self, body: bytes) -> list[ListedModel]:

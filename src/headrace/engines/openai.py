@@ -32,6 +32,8 @@ DIALECT = Dialect(
             where="input from `message_start` (with both cache counts), output from `message_delta`"
         ),
     },
-    # The API knows no health check; who lists models can be sent requests.
+    # The API knows no health check; who lists models can be sent requests. Servers of embeddings
+    # have no such list, and usually a health check.
     health_path="/v1/models",
+    other_health_path="/health",
 )

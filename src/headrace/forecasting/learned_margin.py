@@ -50,7 +50,8 @@ chance within a pool that has the replicas it needs."""
 NOISE_SIGMAS = 2.0
 """What chance alone makes of a minute is no shortage: capacity has a margin for it."""
 MOST_PULL = 3.0
-"""In units of restlessness: what is further from its usual level has left it."""
+"""In units of restlessness: what is further from its usual level may have left it, and is expected
+to go back no further than this."""
 LONGEST_STEP_BACK_MINUTES = 1440
 LONGEST_GAP_MINUTES = 3
 ERROR_MINUTES = 720.0

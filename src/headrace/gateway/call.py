@@ -15,6 +15,7 @@ import msgspec
 
 from headrace.core.message import message
 from headrace.core.model import Endpoint, Request
+from headrace.edges.http.heads import Header, find
 from headrace.edges.http.ports import HttpRequest
 from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.form import BadForm, FormScanner, boundary_of, is_form
@@ -178,7 +179,7 @@ def read_call(http: HttpRequest, origin: Origin) -> Call:
 def read_other_call(http: HttpRequest, origin: Origin) -> Call:
     """Understand a request that is not a usual chat. Raises `BadRequest`."""
     endpoint = endpoint_of(http.path)
-    _check_encoding(http)
+    check_encoding(http.headers)
     members = _read_members(http, endpoint)
     if members is None:
         return _opaque(http, origin)
@@ -229,7 +230,7 @@ async def read_large_call(http: HttpRequest, origin: Origin) -> Call:
     Raises `BadRequest`.
     """
     endpoint = endpoint_of(http.path)
-    _check_encoding(http)
+    check_encoding(http.headers)
     if not _may_be_json(http, endpoint):
         return await _large_opaque(http, origin)
     scanner = MemberScanner()
@@ -397,8 +398,9 @@ def _may_be_json(http: HttpRequest, endpoint: Endpoint) -> bool:
     return endpoint is not Endpoint.OTHER or not is_form(http.header(b"content-type"))
 
 
-def _check_encoding(http: HttpRequest) -> None:
-    coding = http.header(b"content-encoding")
+def check_encoding(headers: list[Header]) -> None:
+    """Raise `BadRequest` for a compressed body."""
+    coding = find(headers, b"content-encoding")
     if coding is not None and coding.lower() != b"identity":
         raise BadRequest(
             "The request body has a Content-Encoding; send it uncompressed.",

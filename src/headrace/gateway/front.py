@@ -20,6 +20,7 @@ from headrace.gateway.call import (
     BadRequest,
     Call,
     Origin,
+    check_encoding,
     is_large,
     read_call,
     read_large_call,
@@ -153,10 +154,21 @@ class Front:
             )
         return None
 
+    def refusal_without_body(self, head: RequestHead) -> Refusal | None:
+        """What no body can mend is answered before the body is asked for."""
+        try:
+            self._check_head(head)
+            if is_engines(head.path) and not _is_models(head.path):
+                self._holder(head.path)
+                check_encoding(head.headers)
+        except BadRequest as error:
+            return Refusal(error.status, error.message, error.code, error.param, error.allow)
+        return None
+
     def refused(self, refusal: Refusal, headers: list[Header]) -> list[Header]:
         """Count an error of the listener; its answer is identified like any other."""
-        self._host.telemetry.reject(refusal.code)
-        return [*self._identity(headers), *_advice(refusal.status)]
+        self._host.telemetry.reject(refusal.code or f"http_{refusal.status}")
+        return [*self._identity(headers), *_advice(refusal.status, refusal.allow)]
 
     def handle(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
         """Answer a request, or start its exchange."""
@@ -186,15 +198,32 @@ class Front:
         return None
 
     def _handle_own(self, request: HttpRequest, connection: ClientConnection) -> None:
-        host, path = self._host, request.path
-        if path in _STATES:
-            _check_read(request, path)
+        host = self._host
+        self._check_head(request.head)
         headers = [JSON, *self._identity(request.headers)]
-        if path == b"/health":
+        if request.path == b"/health":
             connection.respond(200, headers, b'{"status":"ok"}')
-        elif path == b"/ready":
+        else:
             state = b"ready" if host.ready else b"draining" if host.draining else b"no replica"
             connection.respond(200 if host.ready else 503, headers, b'{"status":"%b"}' % state)
+
+    def _check_head(self, head: RequestHead) -> None:
+        """Raise `BadRequest` for what is refused whatever its body holds."""
+        path = head.path
+        if path in _STATES:
+            _check_read(head, path)
+        elif _is_models(path):
+            _check_read(head, b"/v1/models")
+        elif is_engines(path):
+            _check_path(path)
+            _check_method(head)
+            self._check_promise(notes_of(head, self._host.keys))
+            if path.rstrip(b"/") in ENGINE_ADMIN:
+                raise BadRequest(
+                    f"{_shown(path)} changes the engine for everybody; call the engine itself.",
+                    status=403,
+                    code="not_for_clients",
+                )
         else:
             raise BadRequest(
                 f"There is nothing at {_shown(path)}. The data plane serves /v1/*, {_OTHERS},"
@@ -233,20 +262,12 @@ class Front:
         self, request: HttpRequest, connection: ClientConnection, notes: RequestNotes
     ) -> InFlight | None:
         path = request.path
-        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
-            body = self._models(request)
+        self._check_head(request.head)
+        if _is_models(path):
+            body = self._models(path)
             connection.respond(200, [JSON, *self._identity(request.headers)], body)
             return None
-        _check_path(path)
         self._check_room()
-        _check_method(request)
-        self._check_promise(notes)
-        if path.rstrip(b"/") in ENGINE_ADMIN:
-            raise BadRequest(
-                f"{_shown(path)} changes the engine for everybody; call the engine itself.",
-                status=403,
-                code="not_for_clients",
-            )
         replica, model = self._holder(path)
         tenant = notes.tenant or ""
         caller = tenant or connection.client
@@ -295,10 +316,9 @@ class Front:
     def _holder_of(self, response_id: str) -> tuple[str, str]:
         return self._host.responses.holder_of(response_id) or ("", "")
 
-    def _models(self, request: HttpRequest) -> bytes:
-        _check_read(request, b"/v1/models")
+    def _models(self, path: bytes) -> bytes:
         fleet, created_s = self._host.fleet, self._host.created_s
-        name = unquote(request.path[len(b"/v1/models/") :].decode("ascii", "replace"))
+        name = unquote(path[len(b"/v1/models/") :].decode("ascii", "replace"))
         if not name:
             return render_models(fleet, created_s)
         body = render_model(fleet, created_s, name)
@@ -329,9 +349,7 @@ class Front:
         """Answer with an error before the core was asked."""
         if self._host.tracer is not None:
             self._host.tracer.begin(request).end(error.status)
-        headers = [JSON, *self._identity(request.headers), *_advice(error.status)]
-        if error.allow:
-            headers.append((b"allow", error.allow))
+        headers = [JSON, *self._identity(request.headers), *_advice(error.status, error.allow)]
         self._host.telemetry.reject(error.code or f"http_{error.status}")
         body = error_body(
             error.status, error.message, path=request.path, code=error.code, param=error.param
@@ -339,8 +357,10 @@ class Front:
         connection.respond(error.status, headers, body)
 
 
-def _advice(status: int) -> list[Header]:
-    """What the client of an error may do about it."""
+def _advice(status: int, allow: bytes) -> list[Header]:
+    """What the client of an error may do about it; `allow` as in `Refusal`."""
+    if allow:
+        return [(b"allow", allow)]
     if status == 401:
         return [(b"www-authenticate", b'Bearer realm="headrace"')]
     if status in {429, 503}:
@@ -357,20 +377,25 @@ def _check_path(path: bytes) -> None:
         raise BadRequest("The path holds an encoded slash; write it out.", code="bad_target")
 
 
-def _check_read(request: HttpRequest, shown: bytes) -> None:
+def _is_models(path: bytes) -> bool:
+    """Whether a path asks for the models that there are, or for one."""
+    return path == b"/v1/models" or path.startswith(b"/v1/models/")
+
+
+def _check_read(head: RequestHead, shown: bytes) -> None:
     """Raise `BadRequest` for a method that does not read; `shown` is what is read."""
-    if request.method not in {b"GET", b"HEAD"}:
+    if head.method not in {b"GET", b"HEAD"}:
         message = f"{shown.decode()} is read with GET."
         raise BadRequest(message, status=405, allow=b"GET, HEAD")
 
 
-def _check_method(request: HttpRequest) -> None:
+def _check_method(head: RequestHead) -> None:
     """Raise `BadRequest` for a method that an endpoint does not have."""
-    path = request.path
+    path = head.path
     known = path in UNVERSIONED or endpoint_of(path) is not Endpoint.OTHER
     allowed = _POST if known else _UPSTREAM_METHODS
-    if request.method not in allowed:
-        shown = f"{_shown(request.method)} is not a method of {_shown(path)}"
+    if head.method not in allowed:
+        shown = f"{_shown(head.method)} is not a method of {_shown(path)}"
         names = b", ".join(sorted(allowed))
         raise BadRequest(f"{shown}; use {names.decode()}.", status=405, allow=names)
 

@@ -36,6 +36,7 @@ from headrace.edges.http.known_heads import KnownHeads
 from headrace.edges.http.ports import ConnectionLimits
 from headrace.edges.http.server import HttpServer
 from headrace.edges.http.tls import ServerCertificate
+from headrace.engines.dialect import NOT_THERE
 from headrace.gateway.call import Call
 from headrace.gateway.exchange import Exchange
 from headrace.gateway.front import Front
@@ -275,14 +276,18 @@ class DataPlane:
         headers: list[Header] = []
         if upstream.authorization is not None:
             headers.append((b"authorization", upstream.authorization))
+        healthy = False
         try:
-            answer = await fetch.get(
-                url_at(replica.url, upstream.dialect.health_path),
-                timeout_s=self.settings.timeouts.connect_s,
-                headers=headers,
-                tls=upstream.tls,
-            )
-            healthy = upstream.dialect.ready(answer.status)
+            for path in upstream.dialect.health_paths:
+                answer = await fetch.get(
+                    url_at(replica.url, path),
+                    timeout_s=self.settings.timeouts.connect_s,
+                    headers=headers,
+                    tls=upstream.tls,
+                )
+                healthy = upstream.dialect.ready(answer.status)
+                if answer.status not in NOT_THERE:
+                    break
         except fetch.FetchError:
             healthy = False
         self.apply(Probed(name, healthy))

@@ -15,8 +15,9 @@ class Limits:
     max_connections: int = 4096
     """Client connections at once; above it new ones are answered 429 and closed."""
     max_connections_per_client: int = 4096
-    """Client connections at once from one address. As high as the total by default, because a
-    load balancer in front makes every client look alike."""
+    """Client connections at once from one address, of IPv6 from one /64 network: a host has a
+    whole one. As high as the total by default, because a load balancer in front makes every client
+    look alike."""
     max_in_flight: int = 2048
     """Requests being served at once, those held for a replica aside; above it 429 with
     Retry-After."""

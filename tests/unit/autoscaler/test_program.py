@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 import httpx
 import pytest
@@ -510,3 +511,37 @@ async def test_what_an_hpa_would_swallow_is_told_until_its_replica_is_seen(wante
     value = world.value(0.1)
     assert value is not None
     assert abs(value / have - 1.0) <= 0.1
+
+
+@pytest.mark.parametrize("facts", [{"started_at_s": 999_990.0}, {"requests": 3.0}])
+async def test_an_empty_list_of_replicas_is_not_told_as_inactive_before_demand_is_known(
+    facts: dict[str, Any],
+):
+    """Those that all start just now are in no list, and KEDA would end them at once."""
+    world = World(report(pool_report(**facts)), min_replicas=0, warm_replicas=0)
+    await world.look()
+    assert world.pool.plan is not None
+    assert (world.pool.plan.active, world.pool.plan.complete) == (False, True)
+    world.autoscaler.store()
+    assert world.stored == [{}]
+    for _ in range(60):
+        assert world.keda.published("llama", 0.0) is None
+        await world.look(5.0)
+    await world.look(15.0)
+    told = world.keda.published("llama", 0.0)
+    assert told is not None
+    assert (told.value, told.active) == (0.0, False)
+    world.autoscaler.store()
+    assert list(world.stored[-1]) == ["llama"]
+
+
+async def test_who_waits_is_told_before_demand_is_known():
+    began: dict[str, Any] = {"started_at_s": 999_990.0}
+    world = World(report(pool_report(**began)), min_replicas=0, warm_replicas=0)
+    await world.look()
+    assert world.value() is None
+    world.sources[0].told = report(pool_report(**began, held_requests=1.0))
+    await world.look(0.5)
+    told = world.keda.published("llama", 0.0)
+    assert told is not None
+    assert told.active

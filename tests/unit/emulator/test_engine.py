@@ -407,3 +407,71 @@ async def test_a_slow_reader_gets_everything_in_the_end():
             count += answer.count(b"\n\n") - answer[:8].count(b"\n\n")
         writer.close()
     assert count == tokens + 2
+
+
+@pytest.mark.parametrize("prompts", [["hello there, you", "good bye to all"], [[1, 2, 3], [4, 5]]])
+async def test_each_prompt_of_a_list_has_its_choices(prompts: list[object]):
+    body = {"prompt": prompts, "max_tokens": 2, "n": 2}
+    async with running() as (_, client):
+        each = [
+            (await client.post("/v1/completions", json={**body, "prompt": prompt})).json()["usage"]
+            for prompt in prompts
+        ]
+        whole = (await client.post("/v1/completions", json=body)).json()
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        *chunks, last = events(await client.post("/v1/completions", json=body))
+    assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2, 3]
+    for usage in (whole["usage"], last["usage"]):
+        assert usage["prompt_tokens"] == sum(one["prompt_tokens"] for one in each)
+        assert usage["completion_tokens"] == 8
+    ends = {
+        chunk["choices"][0]["index"] for chunk in chunks if chunk["choices"][0]["finish_reason"]
+    }
+    assert ends == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    "prompt", [["a", [1]], [[], [1]], ["a"] * 1025, [["a"]], [1, "a"], [None, None]]
+)
+async def test_odd_lists_of_prompts_are_refused(prompt: list[object]):
+    async with running() as (_, client):
+        answer = await client.post("/v1/completions", json={"prompt": prompt, "max_tokens": 2})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "stopped"),
+    [
+        ({"stop": " runs"}, " the water", (3, "stop", " runs")),
+        ({"stop": ["nothing", "er ru"]}, " the wat", (3, "stop", "er ru")),
+        ({"stop": ["down", "water"]}, " the ", (2, "stop", "water")),
+        ({"stop": "the water runs"}, " ", (3, "stop", "the water runs")),
+        ({"stop": " and the"}, " the water runs down to", (5, "length", None)),
+        ({"stop": "the", "min_tokens": 4}, " the water runs down to", (5, "length", None)),
+        ({"stop": "the", "min_tokens": 4, "max_tokens": 9},
+         " the water runs down to a turbine and ", (9, "stop", "the")),
+        ({"stop": []}, " the water runs down to", (5, "length", None)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_stop_string_ends_an_answer_before_it(
+    path: str, asked: dict[str, object], text: str, stopped: tuple[int, str, str | None]
+):
+    body = {**HELLO, "prompt": "hello", "max_tokens": 5, **asked}
+    async with running() as (_, client):
+        whole = (await client.post(path, json=body)).json()
+        streamed = events(await client.post(path, json={**body, "stream": True}))
+    choice = whole["choices"][0]
+    assert (choice.get("text") or choice["message"]["content"]) == text
+    found = (whole["usage"]["completion_tokens"], choice["finish_reason"], choice["stop_reason"])
+    assert found == stopped
+    chunks = [each["choices"][0] for each in streamed]
+    sent = [each.get("text") or each.get("delta", {}).get("content") for each in chunks]
+    assert "".join(filter(None, sent)) == text
+    assert (chunks[-1]["finish_reason"], chunks[-1]["stop_reason"]) == stopped[1:]
+
+
+async def test_an_empty_stop_string_is_refused():
+    async with running() as (_, client):
+        answer = await chat(client, stop=[""])
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "stop")

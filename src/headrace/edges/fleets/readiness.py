@@ -16,7 +16,7 @@ from headrace.edges.http import fetch
 from headrace.edges.http.address import url_at
 from headrace.edges.http.heads import Header
 from headrace.edges.http.tls import ClientTls
-from headrace.engines.dialect import Dialect
+from headrace.engines.dialect import NOT_THERE, Dialect
 from headrace.engines.reading import ListedModel
 from headrace.engines.registry import detect
 
@@ -115,7 +115,7 @@ class ReplicaWatch:
 
     async def check(self) -> None:
         """Ask once and report what changed."""
-        status = await self._status()
+        path, status = await self._status()
         if status is None:
             self._missed += 1
             self._trouble(self._reported.replica, self._unanswered)
@@ -126,7 +126,7 @@ class ReplicaWatch:
             return
         self._missed = 0
         if not self.access.dialect.ready(status):
-            reason = f"answers {status} to {self.access.dialect.health_path}"
+            reason = f"answers {status} to {path}"
             self._trouble(self._reported.replica, reason)
             self._down(reason)
             return
@@ -159,15 +159,23 @@ class ReplicaWatch:
             self._unanswered = str(error)
             return None
 
-    async def _status(self) -> int | None:
-        result = await self._get(self.access.dialect.health_path, _HEALTH_MAX_BYTES)
-        return None if result is None else result.status
+    async def _status(self) -> tuple[str, int | None]:
+        """The path that was asked for its health, and the answer to it."""
+        path, result = "", None
+        for path in self.access.dialect.health_paths:
+            result = await self._get(path, _HEALTH_MAX_BYTES)
+            if result is None or result.status not in NOT_THERE:
+                break
+        return path, None if result is None else result.status
 
     async def _models(self) -> _Look | None:
         path = self.access.dialect.models_path
         result = await self._get(path, _MODELS_MAX_BYTES)
         if result is None:
             return None
+        if result.status in NOT_THERE:  # which says nothing of the requests that it serves
+            self._tell(f"has no {path} (HTTP {result.status}): what it serves is not checked")
+            return _Look(None, doubted=False)
         if result.status != 200:
             self._tell(f"answers {result.status} to {path}; is the pool's API key right?")
             return _Look(None, doubted=300 <= result.status < 500 and result.status != 429)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from headrace.edges.http.client_place import client_place
 from headrace.edges.http.cors import is_preflight
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.hangup import has_left
@@ -75,7 +76,7 @@ class ClientConnection(asyncio.Protocol):
         self._reader = RequestReader(self, server)
         self._transport: asyncio.Transport | None = None
         self.client = NEARBY
-        """Where it comes from: an IP address, or `NEARBY`."""
+        """Where it comes from: a `client_place`, or `NEARBY`."""
         self._queue: list[HttpRequest] = []  # a deque takes 600 bytes, a stream all in all 10,000
         self._current: HttpRequest | None = None
         self._exchange: Exchange | None = None
@@ -96,7 +97,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._server.limits.client_buffer_bytes)
         peer = transport.get_extra_info("peername")
-        self.client = str(peer[0]) if peer else NEARBY
+        self.client = client_place(str(peer[0])) if peer else NEARBY
         refusal = self._server.admit(self, self.client)
         self.deadline_s = time.monotonic() + self._server.limits.idle_s
         if refusal is not None:
@@ -230,8 +231,8 @@ class ClientConnection(asyncio.Protocol):
         asked = request.head
         self._chunked = False
         framing = b""
-        if status == 204:
-            pass  # RFC 9110 section 8.6: no length, for there is no content
+        if status in (204, 304):
+            pass  # RFC 9110 section 8.6: there is no content, and 304 would tell that of another
         elif length is not None:
             framing = b"content-length: %d\r\n" % length
         elif asked.http_1_0:
@@ -391,9 +392,20 @@ class ClientConnection(asyncio.Protocol):
         """Nothing is being answered: the next request may take its time, unless it has begun."""
         if self._current is not None or self.close_after or self._slow:
             return
-        if self._transport is not None and self._reader.must_ask():
+        head = self._reader.must_ask()
+        if head is not None and self._transport is not None:
+            refusal = self._refusal_without_body(head)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
             self._transport.write(_CONTINUE)
         self.deadline_s = time.monotonic() + self._reader.patience_s
+
+    def _refusal_without_body(self, head: RequestHead) -> Refusal | None:
+        """Why a body need not be sent (RFC 9110 section 10.1.1)."""
+        if self._server.cors is not None and is_preflight(head):
+            return None
+        return self._server.handler.refusal_without_body(head)
 
     def _look_later(self) -> None:
         """An answer may take its time; while reading is paused `expire` looks for the client."""
@@ -430,11 +442,14 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()  # its end is to be seen; all else is thrown away
             return
         path = self._reader.path
-        body = error_body(refusal.status, refusal.message, path=path, code=refusal.code)
+        body = error_body(
+            refusal.status, refusal.message, path=path, code=refusal.code, param=refusal.param
+        )
         if cors is not None:
             extra = [*extra, *cors.headers_for(find(self._reader.headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        self._transport.write(render(status_line(refusal.status), [*extra, *framing]) + body)
+        head = render(status_line(refusal.status), [*extra, *framing])
+        self._transport.write(head if self._reader.asks_for_head else head + body)
         self._linger()
 
     def _linger(self) -> None:

@@ -104,7 +104,10 @@ class Refusal:
 
     status: int
     message: str
-    code: str
+    code: str | None
+    param: str | None = None
+    allow: bytes = b""
+    """For 405: the methods that there are."""
 
 
 class Exchange(Protocol):
@@ -130,6 +133,13 @@ class Handler(Protocol):
         """Say whether a request is refused by its head alone, before its body is taken in.
 
         It is asked anew for each request, also where the head is a known one.
+        """
+        ...
+
+    def refusal_without_body(self, head: RequestHead) -> Refusal | None:
+        """Say whether a request is refused whatever its body holds.
+
+        It is asked where a client keeps the body back until there is hope for it.
         """
         ...
 

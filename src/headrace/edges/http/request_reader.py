@@ -30,8 +30,12 @@ BYTES_PER_TURN = 32 * 1024
 """So much is read before others have their turn, and the whole of a body whose length is known. In
 chunks of one byte, or in the shortest requests, that is some milliseconds; a transport hands over
 256 KB at once, and 8 MB if nobody stops it."""
-MOST_OFFERS = 8
-"""Offers of another protocol in one read: each costs a parser, a copy and some of the stack."""
+OFFERS_PER_TURN = 8
+"""Offers of another protocol that are read before others have their turn: each costs a parser, a
+copy and some of the stack."""
+MOST_OFFERS = 64
+"""Offers of another protocol in one read. Clients offer one with the first request of a connection,
+or with each; so many at once are no client's."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +83,7 @@ class RequestReader:
         "_head",
         "_head_bytes",
         "_in_head",
+        "_offers",
         "_parser",
         "_server",
         "_taker",
@@ -93,6 +98,7 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._body = Pieces()
         self._unread = b""
+        self._offers = 0  # of another protocol, taken out of the present read
         self._reset()
 
     def _reset(self) -> None:
@@ -113,6 +119,11 @@ class RequestReader:
         return self._target.partition(b"?")[0]
 
     @property
+    def asks_for_head(self) -> bool:
+        """Whether the answer to the request that has begun has no body."""
+        return self._head is not None and self._head.method == b"HEAD"
+
+    @property
     def is_between(self) -> bool:
         """Whether no request has begun, and none is left for `go_on`."""
         return self._head_bytes == 0 and not self._unread
@@ -130,20 +141,22 @@ class RequestReader:
             return limits.idle_s
         return limits.head_s if self._in_head else limits.body_s
 
-    def must_ask(self) -> bool:
-        """Whether the client waits to be asked for the body; true once."""
+    def must_ask(self) -> RequestHead | None:
+        """The head whose client waits to be asked for the body; once."""
         expects = self._expects and not self._body_bytes
         self._expects = self._expects and not expects
-        return expects
+        return self._head if expects else None
 
     def feed(self, data: bytes, offers: int = 0) -> None:
         """Read what has come. `offers` of another protocol were taken out before it."""
         if self._unread:
             self._unread += data
-        elif len(data) <= BYTES_PER_TURN:
-            self._parse(data, offers)
+            return
+        self._offers = offers
+        if len(data) <= BYTES_PER_TURN:
+            self._parse(data)
         else:
-            self._parse(data[:BYTES_PER_TURN], offers)
+            self._parse(data[:BYTES_PER_TURN])
             self._put_off(data[BYTES_PER_TURN:])
 
     def _put_off(self, rest: bytes) -> None:
@@ -151,9 +164,9 @@ class RequestReader:
         if not self._unread and not self._taker.close_after:
             left = self._body_left()
             if left:
-                self._parse(rest[:left], 0)
+                self._parse(rest[:left])
                 rest = rest[left:]
-        if self._unread:  # an offer of another protocol was taken out, and part of it was put off
+        if self._unread:  # as many offers as a turn may have were taken out before it
             self._unread += rest
         elif rest and not self._taker.close_after:
             self._unread = rest
@@ -168,14 +181,14 @@ class RequestReader:
         """Read what was left when others had their turn."""
         unread, self._unread = self._unread, b""
         if unread and not self._taker.close_after:
-            self.feed(unread)
+            self.feed(unread, self._offers)
 
     def let_go(self) -> None:
         """Forget what was read of a request that will not be taken."""
         self._body.clear()
         self._unread = b""
 
-    def _parse(self, data: bytes, offers: int) -> None:
+    def _parse(self, data: bytes) -> None:
         limits = self._server.limits
         if self._head_bytes == 0:
             self._first_read = data[:MAX_HEAD_BYTES]  # the body would be held twice
@@ -186,7 +199,7 @@ class RequestReader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :], offers)
+            self._ignore_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserCallbackError:
             _log.exception("a request could not be read")
@@ -289,7 +302,7 @@ class RequestReader:
             known = replace(head, headers=without_length(head.headers), notes=None)
             self._server.known_heads.keep(self._first_read, known)
 
-    def _ignore_upgrade(self, rest: bytes, offers: int) -> None:
+    def _ignore_upgrade(self, rest: bytes) -> None:
         """Read a request that offers another protocol as if it did not.
 
         A server may (RFC 9110 section 7.8); Java's client offers h2c with every first request. The
@@ -303,7 +316,7 @@ class RequestReader:
             message = "CONNECT is for proxies; this is a server."
             self._taker.refuse(Refusal(405, message, "bad_method"))
             return
-        if offers > MOST_OFFERS:
+        if self._offers == MOST_OFFERS:
             message = "Too many offers of another protocol at once."
             self._taker.refuse(Refusal(400, message, "bad_http"))
             return
@@ -313,4 +326,9 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._body.clear()
         self._reset()
-        self.feed(head + rest, offers + 1)
+        self._offers += 1
+        if self._offers % OFFERS_PER_TURN:
+            self._parse(head + rest)
+        else:
+            self._unread = head + rest
+            self._taker.read_on_later()

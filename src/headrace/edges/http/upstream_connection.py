@@ -36,6 +36,8 @@ SHORT_OF = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, e
 _OWN_ERRNOS = SHORT_OF | {errno.EINVAL, errno.EBADF, errno.EFAULT, errno.EMSGSIZE}
 """Of one that is lost by what was asked of it here. None of these says anything of the engine."""
 
+_BODILESS = frozenset((204, 304))
+
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
 _HEAD_TOO_LARGE = f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes"
@@ -163,6 +165,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail_by_own_fault()
             return
         except httptools.HttpParserError as error:
+            if self.complete and self._status in _BODILESS:  # the body that it cannot have
+                self._finish(reusable=False)
+                return
             self._fail(f"the answer is not valid HTTP/1.1: {error}")
             return
         if self._status == 0 and self._head_bytes > MAX_ANSWER_HEAD_BYTES:
@@ -272,11 +277,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(_HEAD_TOO_LARGE)
             return
         self._status = status
-        self._framed = (
-            find(self._headers, b"content-length") is not None
-            or find(self._headers, b"transfer-encoding") is not None
-            or status in (204, 304)
-        )
+        length = find(self._headers, b"content-length")
+        framed = length is not None or find(self._headers, b"transfer-encoding") is not None
+        if status in _BODILESS:
+            # A body that is told of may come all the same, and would begin the next answer.
+            self._surplus = framed and length != b"0"
+            framed = True
+        self._framed = framed
         if self.call is not None:
             self.call.payload = []  # not sent again, and a stream may go on for an hour
         head = AnswerHead(status, self._headers)
@@ -361,9 +368,11 @@ def _fault_of(status: int, headers: list[Header]) -> str:
         return f"the engine sent the status {status}, which there is not"
     if status == 101:
         return "the engine sent 101 Switching Protocols, which was not asked for"
-    coding = find(headers, b"transfer-encoding")
-    if coding is not None and coding.lower() != b"chunked":
-        return f"the engine sent the transfer coding {coding[:64].decode('latin-1')!a}"
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    if codings:
+        coding = b", ".join(codings).lower()  # several fields are one list
+        if coding != b"chunked":
+            return f"the engine sent the transfer coding {coding[:64].decode('latin-1')!a}"
     return ""
 
 

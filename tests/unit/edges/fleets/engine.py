@@ -18,6 +18,7 @@ class Engine(ScriptedEngine):
         super().__init__(_nothing, models=({"id": "m", "max_model_len": 4096},))
         self.status = 200
         self.key = key
+        self.models_status = 200
         self.port = port
 
     async def __aenter__(self) -> Self:
@@ -27,6 +28,8 @@ class Engine(ScriptedEngine):
     async def _answer(self, received: Received, peer: Peer) -> None:
         if received.target == "/health":
             await peer.json({}, self.status)
+        elif received.target == "/v1/models" and self.models_status != 200:
+            await peer.json({"detail": "no"}, self.models_status)
         elif self.key and received.headers.get("authorization") != f"Bearer {self.key}":
             await peer.json({"error": {"message": "no"}}, 401)
         else:

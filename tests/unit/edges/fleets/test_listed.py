@@ -220,3 +220,27 @@ async def test_who_lacks_the_pools_model_is_doubted_until_it_has_it(watch):
         await heard.until(last_is(ready=True, doubted=True))
         engine.models.append(own)
         await heard.until(last_is(ready=True, doubted=False))
+
+
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("engine_name", ["vllm", "openai"])
+async def test_who_has_no_list_of_models_is_ready_by_its_health_and_not_doubted(
+    watch, status, engine_name
+):
+    heard = Heard()
+    async with Engine() as engine:
+        engine.models_status = status
+        await watch(engine.url, heard=heard, engine=engine_name)
+        await heard.until_told(f"has no /v1/models (HTTP {status})")
+        await heard.until(last_is(ready=True, doubted=False))
+        engine.status = 503
+        await heard.until(last_is(ready=False))
+        assert heard.troubles[name_of(engine)] == "answers 503 to /health"
+
+
+async def test_who_has_neither_list_nor_health_is_not_ready(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        engine.status = engine.models_status = 404
+        await watch(engine.url, heard=heard, engine="openai")
+        await heard.until_told("is down: answers 404 to /health")

@@ -1,0 +1,154 @@
+"""`headrace scaler`: an autoscaler by itself, which asks the gateways that the file names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from headrace.autoscaler.app import make_scaler_app
+from headrace.autoscaler.names import NamedGateways
+from headrace.autoscaler.settings import ScalingSection
+from headrace.compose.lifecycle import StopSignals, on_hangup, run_loop
+from headrace.compose.reload import changed_sections
+from headrace.compose.scaler import ScalerHost
+from headrace.compose.terminal import Terminal
+from headrace.compose.wiring import StartError
+from headrace.config import ConfigError, Loaded
+from headrace.edges.http.tls import TlsError, within
+from headrace.gateway.control import ControlSettings, HostCheck
+from headrace.gateway.control_server import ControlServer, serve_control
+
+
+def run_scaler(
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    terminal: Terminal,
+    *,
+    reload_asked: Callable[[], bool] = bool,
+) -> int:
+    """Run until stopped by a signal; return the exit code. Raises StartError.
+
+    `read` and `reload_asked` as for `serve`.
+    """
+    return run_loop(_run(_section_of(loaded), loaded, read, terminal, reload_asked))
+
+
+def _section_of(loaded: Loaded) -> ScalingSection:
+    """What is to be scaled, by a scaler that is no gateway. Raises StartError."""
+    section = loaded.config.scaling
+    if section is None:
+        raise StartError(f"{loaded.source} has no `scaling` section: there is nothing to scale")
+    if not section.gateways:
+        raise StartError(
+            f"{loaded.source} names no `scaling.gateways`: without any, the gateway that reads it "
+            "(`headrace serve`) scales by itself"
+        )
+    for pool in loaded.config.pools:
+        if pool.start is not None and pool.name in section.pools:
+            raise StartError(
+                f"pool {pool.name!r} is started by a command (`start`): only the gateway itself, "
+                "with no `scaling.gateways`, can scale it"
+            )
+    return section
+
+
+async def _run(
+    section: ScalingSection,
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    terminal: Terminal,
+    reload_asked: Callable[[], bool],
+) -> int:
+    stop, hangup = StopSignals(), asyncio.Event()
+    stop.listen()
+    on_hangup(hangup.set)
+    if reload_asked():
+        hangup.set()
+    gateways = _gateways(section, loaded.folder)
+    host = ScalerHost(section, loaded.folder, (), {}, terminal, finder=gateways)
+    server = await _listen(host, section)
+    reloader = ScalerReloader(host, loaded, read, terminal)
+    following: asyncio.Task[None] | None = None
+    try:
+        await host.start()
+        for warning in loaded.warnings:
+            terminal.status(f"warning: {warning}")
+        terminal.result(f"scaler   {server.url}  (/api/v1/scaler, /metrics)")
+        if host.keda_address is not None:
+            tls = ", TLS" if host.keda_tls else ""
+            terminal.result(f"KEDA     {host.keda_address}  (gRPC{tls})")
+        terminal.result(f"pools    {', '.join(section.pools)}")
+        following = asyncio.create_task(reloader.run(hangup), name="reload")
+        await stop.asked.wait()
+        terminal.status("stopping")
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        await host.stop()
+        await server.stop()
+    return 0
+
+
+class ScalerReloader:
+    """Keeps a scaler in step with its file, by the rules of a gateway's `Reloader`: what can be
+    applied is, what needs a restart is named, and a file with an error in it changes nothing.
+    """
+
+    def __init__(
+        self, host: ScalerHost, loaded: Loaded, read: Callable[[], Loaded], terminal: Terminal
+    ) -> None:
+        self.loaded = loaded
+        self._host = host
+        self._read = read
+        self._terminal = terminal
+
+    async def run(self, asked: asyncio.Event) -> None:
+        """Reload whenever `asked` is set, for ever. Asking during a reload asks for another."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                loaded = await asyncio.to_thread(self._read)
+                self._apply(loaded, _section_of(loaded))
+            except (ConfigError, StartError) as error:
+                for line in str(error).splitlines():
+                    self._terminal.problem(line)
+                self._terminal.status("the configuration stays as it was")
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end all reloads
+                self._terminal.problem(f"the reload failed: {error!r}; restart the scaler")
+
+    def _apply(self, loaded: Loaded, section: ScalingSection) -> None:
+        before, self.loaded = self.loaded, loaded
+        waiting = self._host.take_up(section)
+        for warning in loaded.warnings:
+            self._terminal.status(f"warning: {warning}")
+        changed = ", ".join(changed_sections(before, loaded)) or "nothing"
+        restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
+        self._terminal.status(f"reloaded {loaded.source}; changed: {changed}{restart}")
+
+
+def _gateways(section: ScalingSection, folder: Path) -> NamedGateways:
+    gathering = section.gathering
+    if gathering.tls is not None:
+        gathering = replace(gathering, tls=within(folder, gathering.tls))
+    try:
+        return NamedGateways(section.gateways, gathering)
+    except TlsError as error:
+        raise StartError(f"scaling.gathering.tls.{error.field} {error}") from None
+
+
+async def _listen(host: ScalerHost, section: ScalingSection) -> ControlServer:
+    settings = ControlSettings(section.listen.host, section.listen.port)
+    app = make_scaler_app(host.autoscaler)
+    try:
+        return await serve_control(
+            HostCheck(app, settings) if settings.is_loopback else app, settings
+        )
+    except OSError as error:
+        raise StartError(
+            f"scaling.listen: cannot listen on port {settings.port} on {settings.host}: "
+            f"{error.strerror or error}; choose another"
+        ) from None
