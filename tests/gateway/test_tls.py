@@ -150,7 +150,7 @@ async def test_half_written_certificates_are_told_and_the_old_ones_stay(tmp_path
         assert await serve.metric(RENEWED % "refused") > 0
         assert "the key of another certificate" in await serve.reload()
         write_certificate(ca, tmp_path, "127.0.0.1")
-        await serve.hears("certificates were renewed")
+        await serve.hears("listen.tls: certificates were renewed")
         assert await presented(serve, ca) != before
 
 
