@@ -60,7 +60,7 @@ class ScaledPool:
         self.fault = ""
         """Why the last decision failed, if it did: a mistake of ours."""
         self.observation: PoolObservation | None = None
-        self.met = actuator is not None
+        self.need_known = actuator is not None
         """Whether it was ever known that replicas are needed, or that none are. Where others start
         them, those that all start just now are in no list yet, and KEDA would end them at once."""
         self._figures = scaler.figures
@@ -70,7 +70,7 @@ class ScaledPool:
 
     def go_on(self, scaler: PoolScaler) -> None:
         """Decide by a scaler that has decided before."""
-        self.scaler, self.met = scaler, True
+        self.scaler, self.need_known = scaler, True
 
     @property
     def min_replicas(self) -> int:
@@ -115,7 +115,7 @@ class ScaledPool:
         self._read_calendar(now)
         before, plan = self.plan, self.scaler.tick(seen, now)
         self.plan = plan
-        self.met = self.met or plan.active or self._is_met(seen, now)
+        self.need_known = self.need_known or plan.active or self._knows_need(seen, now)
         if self.actuator is not None:
             self.actuator.carry_out(plan)
         elif plan.complete:
@@ -140,11 +140,11 @@ class ScaledPool:
     def is_known(self, now: float) -> bool:
         """Whether what is wanted is known, and lately."""
         plan = self.plan
-        if plan is None or not plan.complete or not (plan.active or self.met):
+        if plan is None or not plan.complete or not (plan.active or self.need_known):
             return False
         return now - plan.next_tick_s <= self.scaler.settings.stale_s
 
-    def _is_met(self, seen: PoolObservation, now: float) -> bool:
+    def _knows_need(self, seen: PoolObservation, now: float) -> bool:
         """Whether there are replicas, or it is known that nobody asks for any."""
         if seen.replicas or not self.scaler.unknown(now):
             return True

@@ -168,8 +168,8 @@ class Autoscaler:
         """Keep what the scalers have learned."""
         self._stored_s = self.clock()
         if self._store is not None:
-            met = {name: pool for name, pool in self.scaled.items() if pool.met}
-            self._store({name: pool.scaler.state() for name, pool in met.items()})
+            known = {name: pool for name, pool in self.scaled.items() if pool.need_known}
+            self._store({name: pool.scaler.state() for name, pool in known.items()})
 
     # ------------------------------------------------------------ what is published
 

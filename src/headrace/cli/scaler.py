@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.cli.early_hangup import early_hangup
 from headrace.cli.flags import Commands, refuse
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def add_scaler(commands: Commands) -> None:
 
 
 def _scaler(options: argparse.Namespace) -> int:
-    early: list[int] = []
-    # Whoever asks for a reload does not know that this process has only just been started.
-    signal.signal(signal.SIGHUP, lambda number, _frame: early.append(number))
+    reload_asked = early_hangup()
     from headrace.compose.scaler_alone import run_scaler
     from headrace.compose.terminal import Terminal
     from headrace.compose.wiring import StartError
@@ -41,6 +39,6 @@ def _scaler(options: argparse.Namespace) -> int:
         return load(options.config, insecure=options.insecure)
 
     try:
-        return run_scaler(read(), read, Terminal(), reload_asked=lambda: bool(early))
+        return run_scaler(read(), read, Terminal(), reload_asked=reload_asked)
     except (ConfigError, StartError) as error:
         return refuse(str(error))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.cli import flags
+from headrace.cli.early_hangup import early_hangup
 from headrace.cli.flags import Commands, refuse
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def add_serve(commands: Commands) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    early: list[int] = []
-    # Whoever asks for a reload does not know that this process has only just been started.
-    signal.signal(signal.SIGHUP, lambda number, _frame: early.append(number))
+    reload_asked = early_hangup()
     from headrace.compose.serve import serve
     from headrace.compose.terminal import Terminal
     from headrace.compose.wiring import StartError
@@ -48,9 +46,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     try:
         loaded = read()
-        return serve(
-            loaded, read, Terminal(), verbose=options.verbose, reload_asked=lambda: bool(early)
-        )
+        return serve(loaded, read, Terminal(), verbose=options.verbose, reload_asked=reload_asked)
     except (ConfigError, StartError) as error:
         return refuse(str(error))
 

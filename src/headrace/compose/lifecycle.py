@@ -43,9 +43,13 @@ class Drainable(Protocol):
         ...
 
 
-def on_hangup(reload: Callable[[], None]) -> None:
-    """Call `reload` with every SIGHUP from now on."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+def hangups(asked_before: Callable[[], bool]) -> asyncio.Event:
+    """What every SIGHUP sets from now on, and one that came before the loop ran has set."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    if asked_before():
+        asked.set()
+    return asked
 
 
 class StopSignals:

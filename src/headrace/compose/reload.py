@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import fields
 
 from headrace.compose.fleets import Fleets
@@ -44,14 +44,11 @@ class Reloader:
 
     async def run(self, asked: asyncio.Event) -> None:
         """Reload whenever `asked` is set, for ever. Asking during a reload asks for another."""
-        while True:
-            await asked.wait()
-            asked.clear()
-            try:
-                await self.reload()
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not end all reloads
-                self._gateway.telemetry.config_reloads["refused"] += 1
-                self._terminal.problem(f"the reload failed: {error!r}; restart the gateway")
+        await reload_when(asked, self.reload, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        self._gateway.telemetry.config_reloads["refused"] += 1
+        self._terminal.problem(f"the reload failed: {error!r}; restart the gateway")
 
     async def reload(self) -> bool:
         """Read the files again and take up what they say; whether they could be used."""
@@ -71,9 +68,7 @@ class Reloader:
 
     def _refuse(self, problems: str) -> None:
         self._gateway.telemetry.config_reloads["refused"] += 1
-        for line in problems.splitlines():
-            self._terminal.problem(line)
-        self._terminal.status("the configuration stays as it was")
+        tell_refused(problems, self._terminal)
 
     async def _apply(self, loaded: Loaded, plan: GatewayPlan, left: list[str]) -> None:
         gateway, before = self._gateway, self.loaded
@@ -83,11 +78,7 @@ class Reloader:
         self.loaded = loaded
         await self._fleets.follow(loaded)
         gateway.telemetry.config_reloads["partial" if waiting else "applied"] += 1
-        for warning in loaded.warnings:
-            self._terminal.status(f"warning: {warning}")
-        changed = ", ".join(changed_sections(before, loaded)) or "nothing"
-        restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
-        self._terminal.status(f"reloaded {loaded.source}; changed: {changed}{restart}")
+        tell_applied(before, loaded, waiting, self._terminal)
 
     def _scale(self, after: Loaded) -> list[str]:
         """Scale by the new settings; what of them needs a restart."""
@@ -118,7 +109,41 @@ class Reloader:
                 self._terminal.problem(f"{name}.{error.field}: {error}; the old ones stay in use")
 
 
-def changed_sections(before: Loaded, after: Loaded) -> list[str]:
+# ---------------------------------------------------------------- of a gateway, or a scaler alone
+
+
+async def reload_when(
+    asked: asyncio.Event,
+    reload: Callable[[], Awaitable[object]],
+    failed: Callable[[Exception], None],
+) -> None:
+    """Reload whenever `asked` is set, for ever. Asking during a reload asks for another."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            await reload()
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end all reloads
+            failed(error)
+
+
+def tell_refused(problems: str, terminal: Terminal) -> None:
+    """Say what is wrong with a file that changes nothing."""
+    for line in problems.splitlines():
+        terminal.problem(line)
+    terminal.status("the configuration stays as it was")
+
+
+def tell_applied(before: Loaded, after: Loaded, waiting: list[str], terminal: Terminal) -> None:
+    """Say what was taken up, and what of it waits for a restart."""
+    for warning in after.warnings:
+        terminal.status(f"warning: {warning}")
+    changed = ", ".join(_changed(before, after)) or "nothing"
+    restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
+    terminal.status(f"reloaded {after.source}; changed: {changed}{restart}")
+
+
+def _changed(before: Loaded, after: Loaded) -> list[str]:
     """What is different, by the names of the file's sections."""
     names = [
         each.name.removesuffix("_s")

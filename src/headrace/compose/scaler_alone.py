@@ -10,8 +10,8 @@ from pathlib import Path
 from headrace.autoscaler.app import make_scaler_app
 from headrace.autoscaler.names import NamedGateways
 from headrace.autoscaler.settings import ScalingSection
-from headrace.compose.lifecycle import StopSignals, on_hangup, run_loop
-from headrace.compose.reload import changed_sections
+from headrace.compose.lifecycle import StopSignals, hangups, run_loop
+from headrace.compose.reload import reload_when, tell_applied, tell_refused
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import StartError
@@ -61,11 +61,8 @@ async def _run(
     terminal: Terminal,
     reload_asked: Callable[[], bool],
 ) -> int:
-    stop, hangup = StopSignals(), asyncio.Event()
+    stop, hangup = StopSignals(), hangups(reload_asked)
     stop.listen()
-    on_hangup(hangup.set)
-    if reload_asked():
-        hangup.set()
     gateways = _gateways(section, loaded.folder)
     host = ScalerHost(section, loaded.folder, (), {}, terminal, finder=gateways)
     server = await _listen(host, section)
@@ -107,27 +104,22 @@ class ScalerReloader:
 
     async def run(self, asked: asyncio.Event) -> None:
         """Reload whenever `asked` is set, for ever. Asking during a reload asks for another."""
-        while True:
-            await asked.wait()
-            asked.clear()
-            try:
-                loaded = await asyncio.to_thread(self._read)
-                self._apply(loaded, _section_of(loaded))
-            except (ConfigError, StartError) as error:
-                for line in str(error).splitlines():
-                    self._terminal.problem(line)
-                self._terminal.status("the configuration stays as it was")
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not end all reloads
-                self._terminal.problem(f"the reload failed: {error!r}; restart the scaler")
+        await reload_when(asked, self.reload, self._failed)
+
+    async def reload(self) -> None:
+        """Read the file again and take up what it says, if it can be used."""
+        try:
+            loaded = await asyncio.to_thread(self._read)
+            self._apply(loaded, _section_of(loaded))
+        except (ConfigError, StartError) as error:
+            tell_refused(str(error), self._terminal)
+
+    def _failed(self, error: Exception) -> None:
+        self._terminal.problem(f"the reload failed: {error!r}; restart the scaler")
 
     def _apply(self, loaded: Loaded, section: ScalingSection) -> None:
         before, self.loaded = self.loaded, loaded
-        waiting = self._host.take_up(section)
-        for warning in loaded.warnings:
-            self._terminal.status(f"warning: {warning}")
-        changed = ", ".join(changed_sections(before, loaded)) or "nothing"
-        restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
-        self._terminal.status(f"reloaded {loaded.source}; changed: {changed}{restart}")
+        tell_applied(before, loaded, self._host.take_up(section), self._terminal)
 
 
 def _gateways(section: ScalingSection, folder: Path) -> NamedGateways:

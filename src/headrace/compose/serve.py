@@ -10,7 +10,7 @@ from headrace.autoscaler.metrics import ScalingCollector
 from headrace.autoscaler.sources import OwnSource
 from headrace.compose.descriptors import raise_soft_limit
 from headrace.compose.fleets import Fleets
-from headrace.compose.lifecycle import StopAsked, StopSignals, on_hangup, run_loop
+from headrace.compose.lifecycle import StopAsked, StopSignals, hangups, run_loop
 from headrace.compose.local_pools import LocalPools
 from headrace.compose.plan import plan_of
 from headrace.compose.reload import Reloader
@@ -49,11 +49,8 @@ async def _serve(
     *,
     verbose: bool,
 ) -> int:
-    stop, hangup = StopSignals(), asyncio.Event()
+    stop, hangup = StopSignals(), hangups(reload_asked)
     stop.listen()
-    on_hangup(hangup.set)
-    if reload_asked():
-        hangup.set()
     detail = terminal.status if verbose else nobody
     raise_soft_limit(loaded.config.limits.max_connections, terminal.status, detail)
     gateway = _gateway(loaded, detail, terminal.status)

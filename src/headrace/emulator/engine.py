@@ -152,7 +152,7 @@ class EmulatedEngine:
         """Nothing is refused by its head."""
         return None
 
-    def refusal_without_body(self, head: RequestHead) -> Refusal | None:  # noqa: ARG002 - a port
+    def refusal_without_body(self, _head: RequestHead, /) -> Refusal | None:
         """Nor asked for its body in vain: what is wrong is said then."""
         return None
 

@@ -18,8 +18,6 @@ from headrace.engines.streams import open_reader
 from headrace.engines.usage import BodyReading, StreamReader, UsageRule
 
 _NO_RULE = UsageRule(where="not told")
-NOT_THERE = frozenset((404, 405))
-"""Of a path that a server does not have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from headrace.core.events import (
 )
 from headrace.core.model import Fleet, Outcome, ReplicaState
 from headrace.edges.http import fetch
-from headrace.edges.http.address import url_at
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.cors import CorsPolicy
@@ -36,7 +35,6 @@ from headrace.edges.http.known_heads import KnownHeads
 from headrace.edges.http.ports import ConnectionLimits
 from headrace.edges.http.server import HttpServer
 from headrace.edges.http.tls import ServerCertificate
-from headrace.engines.dialect import NOT_THERE
 from headrace.gateway.call import Call
 from headrace.gateway.exchange import Exchange
 from headrace.gateway.front import Front
@@ -278,16 +276,14 @@ class DataPlane:
             headers.append((b"authorization", upstream.authorization))
         healthy = False
         try:
-            for path in upstream.dialect.health_paths:
-                answer = await fetch.get(
-                    url_at(replica.url, path),
-                    timeout_s=self.settings.timeouts.connect_s,
-                    headers=headers,
-                    tls=upstream.tls,
-                )
-                healthy = upstream.dialect.ready(answer.status)
-                if answer.status not in NOT_THERE:
-                    break
+            _, answer = await fetch.get_what_is_there(
+                replica.url,
+                upstream.dialect.health_paths,
+                timeout_s=self.settings.timeouts.connect_s,
+                headers=headers,
+                tls=upstream.tls,
+            )
+            healthy = upstream.dialect.ready(answer.status)
         except fetch.FetchError:
             healthy = False
         self.apply(Probed(name, healthy))

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.edges.http import fetch
-from headrace.edges.http.address import url_at
 from headrace.edges.http.heads import Header
 from headrace.edges.http.tls import ClientTls
-from headrace.engines.dialect import NOT_THERE, Dialect
+from headrace.engines.dialect import Dialect
 from headrace.engines.reading import ListedModel
 from headrace.engines.registry import detect
 
@@ -115,8 +114,8 @@ class ReplicaWatch:
 
     async def check(self) -> None:
         """Ask once and report what changed."""
-        path, status = await self._status()
-        if status is None:
+        found = await self._get(self.access.dialect.health_paths, _HEALTH_MAX_BYTES)
+        if found is None:
             self._missed += 1
             self._trouble(self._reported.replica, self._unanswered)
             if self._up is None or self._missed >= self.settings.failures:
@@ -125,8 +124,9 @@ class ReplicaWatch:
                 self._tell(self._unanswered)
             return
         self._missed = 0
-        if not self.access.dialect.ready(status):
-            reason = f"answers {status} to {path}"
+        path, answer = found
+        if not self.access.dialect.ready(answer.status):
+            reason = f"answers {answer.status} to {path}"
             self._trouble(self._reported.replica, reason)
             self._down(reason)
             return
@@ -146,10 +146,13 @@ class ReplicaWatch:
             self._up = False
             self._notice(f"replica {self._reported.replica} is down: {reason}")
 
-    async def _get(self, path: str, max_bytes: int) -> fetch.FetchResult | None:
+    async def _get(
+        self, paths: Sequence[str], max_bytes: int
+    ) -> tuple[str, fetch.FetchResult] | None:
         try:
-            return await fetch.get(
-                url_at(self._reported.url, path),
+            return await fetch.get_what_is_there(
+                self._reported.url,
+                paths,
                 timeout_s=self.settings.timeout_s,
                 headers=self.access.headers,
                 max_bytes=max_bytes,
@@ -159,21 +162,12 @@ class ReplicaWatch:
             self._unanswered = str(error)
             return None
 
-    async def _status(self) -> tuple[str, int | None]:
-        """The path that was asked for its health, and the answer to it."""
-        path, result = "", None
-        for path in self.access.dialect.health_paths:
-            result = await self._get(path, _HEALTH_MAX_BYTES)
-            if result is None or result.status not in NOT_THERE:
-                break
-        return path, None if result is None else result.status
-
     async def _models(self) -> _Look | None:
-        path = self.access.dialect.models_path
-        result = await self._get(path, _MODELS_MAX_BYTES)
-        if result is None:
+        found = await self._get((self.access.dialect.models_path,), _MODELS_MAX_BYTES)
+        if found is None:
             return None
-        if result.status in NOT_THERE:  # which says nothing of the requests that it serves
+        path, result = found
+        if result.status in fetch.NOT_THERE:  # which says nothing of the requests that it serves
             self._tell(f"has no {path} (HTTP {result.status}): what it serves is not checked")
             return _Look(None, doubted=False)
         if result.status != 200:

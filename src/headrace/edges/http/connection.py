@@ -23,7 +23,7 @@ from headrace.edges.http.client_place import client_place
 from headrace.edges.http.cors import is_preflight
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.hangup import has_left
-from headrace.edges.http.heads import Header, find, render, render_fields, status_line
+from headrace.edges.http.heads import BODILESS, Header, find, render, render_fields, status_line
 from headrace.edges.http.ports import (
     ConnectionHost,
     Exchange,
@@ -231,7 +231,7 @@ class ClientConnection(asyncio.Protocol):
         asked = request.head
         self._chunked = False
         framing = b""
-        if status in (204, 304):
+        if status in BODILESS:
             pass  # RFC 9110 section 8.6: there is no content, and 304 would tell that of another
         elif length is not None:
             framing = b"content-length: %d\r\n" % length
@@ -247,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
             framing += b"connection: close\r\n"
         elif asked.http_1_0:
             framing += b"connection: keep-alive\r\n"
-        self._head_only = asked.method == b"HEAD" or status in (204, 304)
+        self._head_only = asked.method == b"HEAD" or status in BODILESS
         if server.cors is not None:
             framing += render_fields(server.cors.headers_for(request.header(b"origin")))
         self._pending_head = b"%b%b%b\r\n" % (status_line(status), fields, framing)

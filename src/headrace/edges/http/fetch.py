@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from headrace.edges.http.address import Address, AddressBook, split_url
+from headrace.edges.http.address import Address, AddressBook, split_url, url_at
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, render
 from headrace.edges.http.ports import AnswerHead
@@ -17,6 +17,8 @@ from headrace.edges.http.tls import ClientTls
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Default bound on an answer's body."""
+NOT_THERE = frozenset((404, 405))
+"""Of a path that a server does not have."""
 SWEEP_S = 1.0
 """Connections of replicas that left are closed within this time and their idle time."""
 
@@ -115,6 +117,32 @@ async def get(
     return await request(
         b"GET", url, timeout_s=timeout_s, headers=headers, max_bytes=max_bytes, tls=tls
     )
+
+
+async def get_what_is_there(
+    base_url: str,
+    paths: Sequence[str],
+    *,
+    timeout_s: float,
+    headers: Iterable[Header] = (),
+    max_bytes: int = MAX_ANSWER_BYTES,
+    tls: ClientTls | None = None,
+) -> tuple[str, FetchResult]:
+    """GET the first of these paths that a server has, or the last: which, and what came of it.
+
+    Raises `FetchError`; any HTTP status is a result.
+    """
+    for path in paths:
+        result = await get(
+            url_at(base_url, path),
+            timeout_s=timeout_s,
+            headers=headers,
+            max_bytes=max_bytes,
+            tls=tls,
+        )
+        if result.status not in NOT_THERE or path == paths[-1]:
+            return path, result
+    raise ValueError("no path to ask for")
 
 
 async def post(

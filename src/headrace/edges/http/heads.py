@@ -73,6 +73,8 @@ NOT_RETURNED = HOP_BY_HOP | {
 }
 """Answer fields that are ours to set."""
 
+BODILESS = frozenset((204, 304))
+"""Statuses whose answer has no body, whatever its head says."""
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _STATUS_LINES = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()

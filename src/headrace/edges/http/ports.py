@@ -136,7 +136,7 @@ class Handler(Protocol):
         """
         ...
 
-    def refusal_without_body(self, head: RequestHead) -> Refusal | None:
+    def refusal_without_body(self, head: RequestHead, /) -> Refusal | None:
         """Say whether a request is refused whatever its body holds.
 
         It is asked where a client keeps the body back until there is hope for it.

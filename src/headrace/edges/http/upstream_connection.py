@@ -16,7 +16,7 @@ import httptools
 
 from headrace.edges.http.address import Address, closed_by
 from headrace.edges.http.chunks import chunk_start, whole_chunks
-from headrace.edges.http.heads import Header, fields_bytes, find
+from headrace.edges.http.heads import BODILESS, Header, fields_bytes, find
 from headrace.edges.http.known_heads import (
     is_chunked,
     is_plain,
@@ -35,8 +35,6 @@ SHORT_OF = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, e
 """Of a connection that cannot be had because this machine has no room for it."""
 _OWN_ERRNOS = SHORT_OF | {errno.EINVAL, errno.EBADF, errno.EFAULT, errno.EMSGSIZE}
 """Of one that is lost by what was asked of it here. None of these says anything of the engine."""
-
-_BODILESS = frozenset((204, 304))
 
 MAX_ANSWER_HEAD_BYTES = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
@@ -165,7 +163,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail_by_own_fault()
             return
         except httptools.HttpParserError as error:
-            if self.complete and self._status in _BODILESS:  # the body that it cannot have
+            if self.complete and self._status in BODILESS:  # the body that it cannot have
                 self._finish(reusable=False)
                 return
             self._fail(f"the answer is not valid HTTP/1.1: {error}")
@@ -279,7 +277,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._status = status
         length = find(self._headers, b"content-length")
         framed = length is not None or find(self._headers, b"transfer-encoding") is not None
-        if status in _BODILESS:
+        if status in BODILESS:
             # A body that is told of may come all the same, and would begin the next answer.
             self._surplus = framed and length != b"0"
             framed = True
