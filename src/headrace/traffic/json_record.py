@@ -29,6 +29,9 @@ class JsonRecord(msgspec.Struct, gc=False):
         return "" if session is None else str(session)
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What decoding raises; the last one where brackets are nested too deeply."""
+
 _DECODER = msgspec.json.Decoder(JsonRecord)
 # Each value as it stands there, whatever it is.
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -56,7 +59,7 @@ def json_record(name: str, line: int, text: str) -> JsonRecord:
         whole = _whole_lengths(text)
         if whole == text:
             raise TraceError(name, line, _fault(text, error)) from None
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except _UNREADABLE as error:
         raise TraceError(name, line, _no_json(text, error)) from None
     return json_record(name, line, whole)
 
@@ -69,7 +72,7 @@ def _whole_lengths(text: str) -> str:
             value = msgspec.json.decode(fields[field])
             if isinstance(value, float) and value.is_integer():
                 fields[field], changed = msgspec.Raw(str(int(value)).encode()), True
-    except (KeyError, msgspec.DecodeError, UnicodeError):
+    except (KeyError, *_UNREADABLE):
         return text
     return msgspec.json.encode(fields).decode() if changed else text
 
@@ -90,7 +93,7 @@ def _fault(text: str, error: msgspec.ValidationError) -> str:
         return f"expected a JSON object, found {shown(text.strip())}"
     try:
         fields = _FIELDS.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as malformed:
+    except _UNREADABLE as malformed:
         return _no_json(text, malformed)
     for field in REQUIRED:
         if field not in fields:

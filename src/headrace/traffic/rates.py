@@ -28,7 +28,7 @@ from headrace.traffic.arrivals import RateSegment, at_rates, gamma_arrivals
 from headrace.traffic.intake import MAX_SPAN_S, MAX_TOKENS
 from headrace.traffic.json_record import shown
 from headrace.traffic.length_spread import LengthSpread
-from headrace.traffic.trace import TraceError, TraceRequest
+from headrace.traffic.trace import TraceError, TraceRequest, not_utf8
 
 COLUMNS = ("start_s", "requests_per_s", "mean_input_tokens", "mean_output_tokens")
 DEFAULT_GAP_CV = 2.0
@@ -166,8 +166,7 @@ def _numbered(name: str, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
             if stripped:
                 yield number, stripped
     except UnicodeDecodeError as error:
-        found = error.object[error.start : error.start + 1]
-        raise TraceError(name, number + 1, f"expected UTF-8 text, found {found!r}") from None
+        raise not_utf8(name, number, error) from None
 
 
 def _order(name: str, line: int, header: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ from headrace.traffic.azure import read_azure
 from headrace.traffic.json_record import json_record, shown
 from headrace.traffic.mooncake import read_mooncake
 from headrace.traffic.simple import read_simple
-from headrace.traffic.trace import Trace, TraceError, TraceRequest
+from headrace.traffic.trace import Trace, TraceError, TraceRequest, not_utf8
 
 FORMATS = "a JSON object with timestamp, input_length, output_length, or Azure's CSV columns"
 
@@ -93,5 +93,4 @@ def _numbered(name: str, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
             if text.strip():
                 yield number, text
     except UnicodeDecodeError as error:
-        problem = f"expected UTF-8 text, found {error.object[error.start : error.start + 1]!r}"
-        raise TraceError(name, number + 1, problem) from None
+        raise not_utf8(name, number, error) from None

@@ -53,3 +53,15 @@ class TraceError(ValueError):
         super().__init__(f"{where}: {problem}")
         self.name = name
         self.line = line
+
+
+def not_utf8(name: str, lines_read: int, error: UnicodeDecodeError) -> TraceError:
+    """What to raise where text is not UTF-8 and so many lines before were read.
+
+    A file is decoded some thousand bytes at a time, all of them before the first of their lines is
+    read, so the lines in front of the fault are counted in what was to be decoded.
+    """
+    before = error.object[: error.start]
+    line = lines_read + 1 + max(before.count(b"\n"), before.count(b"\r"))
+    found = error.object[error.start : error.start + 1]
+    return TraceError(name, line, f"expected UTF-8 text, found {found!r}")

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from headrace.compose.text_file import opened
 from headrace.traffic.reader import read_trace
 from headrace.traffic.trace import TraceError
 
@@ -110,6 +112,26 @@ def test_bytes_that_are_no_text():
 
     with pytest.raises(TraceError, match=r"^day:2: expected UTF-8 text, found b'\\xff'$"):
         read_trace("day", lines(), seed=1)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_line_of_bytes_that_are_no_text(tmp_path: Path, end: str):
+    """A file is decoded in pieces of many lines."""
+    lines = [json.dumps(SIMPLE).encode()] * 500
+    lines[299] += "é".encode("latin-1")
+    path = tmp_path / "day.jsonl"
+    path.write_bytes(end.encode().join(lines))
+    with (
+        opened(path) as text,
+        pytest.raises(TraceError, match=r"^day:300: expected UTF-8 text, found b'\\xe9'$"),
+    ):
+        read_trace("day", text, seed=1)
+
+
+@pytest.mark.parametrize("field", ["timestamp", "input_length", "else"])
+def test_brackets_that_are_nested_too_deeply(field: str):
+    line = json.dumps(SIMPLE | {field: 0}).replace(": 0", ": " + "[" * 100_000)
+    assert problem(line).startswith("day.jsonl:1: expected a JSON object, found")
 
 
 def test_the_line_number_counts_empty_lines():
