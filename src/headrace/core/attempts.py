@@ -9,6 +9,7 @@ zero when everything has ended.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import exp
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ class Attempt:
         "rows",
         "sequences",
         "tokens_per_block",
+        "tpot_target_s",
         "uncached_tokens",
         "waits_for_slot",
         "work_ahead",
@@ -105,6 +107,7 @@ class Attempt:
         self.prompt_tokens = ask.prompt_tokens
         self.attended_tokens = ask.attended_tokens
         self.tokens_per_block = ask.tokens_per_block
+        self.tpot_target_s = two_digits(ask.tpot_target_s)
         self.hit_tokens = hit_tokens
         self.uncached_tokens = ask.prompt_tokens - hit_tokens
         self.pairs = self.uncached_tokens * (hit_tokens + self.uncached_tokens / 2)
@@ -167,6 +170,8 @@ def begin(attempt: Attempt, now: float, ttft_s: float = 0.0) -> None:
     attempt.began_s = now
     attempt.head_since_s = replica.backlog_since_s
     replica.in_flight += 1
+    targets, target_s = replica.tpot_targets, attempt.tpot_target_s
+    targets[target_s] = targets.get(target_s, 0) + 1
     replica.last_attempt = attempt.id
     replica.prefilling += 1
     replica.late_prefilling += attempt.is_late
@@ -237,10 +242,22 @@ def end(attempt: Attempt, now: float) -> None:
         replica.decoding_sequences -= attempt.sequences
         replica.decoding_context_tokens -= attempt.attended_tokens + attempt.output_tokens
     replica.in_flight -= 1
+    targets, target_s = replica.tpot_targets, attempt.tpot_target_s
+    targets[target_s] -= 1
+    if not targets[target_s]:
+        del targets[target_s]
     replica.sequences -= attempt.sequences
     replica.attended_tokens -= attempt.attended_tokens + attempt.output_tokens
     replica.uncached_tokens -= attempt.uncached_tokens
     replica.context_tokens -= attempt.prompt_tokens + attempt.output_tokens
+
+
+@lru_cache(maxsize=1024)
+def two_digits(target_s: float) -> float:
+    """A target as it is counted: clients choose their own, and those of a replica are looked at one
+    by one.
+    """
+    return float(f"{target_s:.2g}")
 
 
 def _is_late(attempt: Attempt, first_token_s: float) -> bool:

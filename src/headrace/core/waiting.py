@@ -134,13 +134,16 @@ class WaitingRoom:
             queue.came(flight.tpot_target_s)
         if not queue.is_overdue:
             return missed
-        # A strict one must not wait for room that lax ones take.
-        target_s = max(flight.tpot_target_s, queue.tpot_target_s)
         tokens = row[HIT_TOKENS] + row[UNCACHED_TOKENS] + row[OUTPUT_TOKENS]
-        return max(
-            missed,
-            crowded(replica, tpot_s=tpot_s, target_s=target_s, context_tokens=tokens, now=now),
-        )
+        too_slow = 0.0
+        for own_s, count in replica.tpot_targets.items():
+            # By the targets of those who are there: a lax one must not make strict ones late. Where
+            # most who come are lax, a few strict ones must not keep them all waiting.
+            target_s = max(own_s, queue.tpot_target_s)
+            too_slow += (count / replica.in_flight) * crowded(
+                replica, tpot_s=tpot_s, target_s=target_s, context_tokens=tokens, now=now
+            )
+        return max(missed, too_slow)
 
     def _is_harmful(self, flight: Flight, missed: float, now: float) -> bool:
         """Whether it would have so many targets of others missed that it is to wait, still."""

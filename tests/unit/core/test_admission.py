@@ -24,6 +24,8 @@ POOL = PoolSpec("pool", "model", profile=PLAIN)
 OTHER = PoolSpec("other-pool", "other", profile=PLAIN)
 SECOND = 10_000
 """Tokens that take a second."""
+LAX_S = 1.0
+"""A TPOT target that is met in any company."""
 AT_ONCE = [name for name in POLICIES if not make_policy(name).holds]
 
 
@@ -168,14 +170,15 @@ def test_streams_alone_hold_nobody_up():
 
 
 def crowd(
-    streams: int, hold_above_missed: float, *, ttl_s: float = 120.0
+    streams: int, hold_above_missed: float, *, ttl_s: float = 120.0, lax: int = 0
 ) -> tuple[Driver, list[int]]:
     """Streams that decode on `a`, one more of which makes steps a millisecond longer; their
-    attempts.
+    attempts. So many of them are in no hurry.
     """
     tier = Tier(shed_after_factor=0.0, ttl_s=ttl_s)
     driver = fleet("a", tier=tier)
-    attempts = [driver.dispatched(prompt_tokens=10).attempt for _ in range(streams)]
+    targets = [LAX_S] * lax + [None] * (streams - lax)
+    attempts = [driver.dispatched(prompt_tokens=10, tpot_target_s=s).attempt for s in targets]
     for attempt in attempts:
         driver.first_token(attempt)
     driver.wait(24.5)  # as long as 490 tokens take; their prefills are forgotten
@@ -203,6 +206,36 @@ def test_a_replica_with_time_to_spare_takes_them_at_once():
 def test_zero_missed_targets_hold_nobody():
     driver, _ = crowd(50, hold_above_missed=0.0)
     assert sent(driver.arrive(id="x", prompt_tokens=10)) == ["x"]
+
+
+def test_what_is_missed_goes_by_the_targets_of_those_who_are_there():
+    """Not by those of the one that comes: that he has time is no reason to make others late."""
+    driver, _ = crowd(50, hold_above_missed=1.0)
+    hold(driver, "lax", prompt_tokens=10, tpot_target_s=LAX_S)
+    driver, _ = crowd(50, hold_above_missed=1.0, lax=50)
+    assert sent(driver.arrive(id="strict", prompt_tokens=10)) == ["strict"]
+
+
+@pytest.mark.parametrize("target_s", [0.05, LAX_S])
+def test_of_streams_with_different_targets_each_counts_by_its_own(target_s):
+    """One more has about two of fifty miss 50 ms, so one of twenty-five."""
+    driver, _ = crowd(50, hold_above_missed=0.75, lax=25)
+    hold(driver, "x", prompt_tokens=10, tpot_target_s=target_s)
+    driver, _ = crowd(50, hold_above_missed=1.5, lax=25)
+    assert sent(driver.arrive(id="x", prompt_tokens=10, tpot_target_s=target_s)) == ["x"]
+    driver, _ = crowd(50, hold_above_missed=1.5)
+    hold(driver, "x", prompt_tokens=10, tpot_target_s=target_s)
+
+
+def test_targets_are_forgotten_with_what_is_in_flight():
+    driver, attempts = crowd(3, hold_above_missed=0.0, lax=1)
+    targets = driver.replica("a").tpot_targets
+    assert targets == {LAX_S: 1, 0.05: 2}
+    driver.dispatched(prompt_tokens=10, tpot_target_s=0.0333)
+    assert targets == {LAX_S: 1, 0.05: 2, 0.033: 1}
+    for attempt in attempts:
+        driver.complete(attempt, output_tokens=2)
+    assert targets == {0.033: 1}
 
 
 def test_who_is_held_for_others_is_held_for_seconds_for_each():

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import random
 from functools import cache
+from math import inf
+from statistics import median
 
 import pytest
 
 from headrace.core.admission import Tier
 from headrace.core.events import Effect, Reject, RejectReason
 from headrace.core.flights import Flight
+from headrace.core.model import Request
+from headrace.core.settings import DispatcherSettings
 from headrace.engine_model.profiles import profile
 from headrace.simulator import driver
 from headrace.simulator.driver import Simulation
 from headrace.simulator.engines import engine_specs
-from headrace.simulator.results import Scores, scores_of
+from headrace.simulator.results import Results, Scores, scores_of
 from headrace.simulator.settings import SimulationSettings
 from headrace.traffic.trace import TraceRequest
 
@@ -69,3 +73,41 @@ def test_who_cannot_be_served_is_told_at_once(monkeypatch):
     assert 0.1 < ours.shed / ours.requests < 0.4
     assert max(waited_s) < 2.5
     assert ours.goodput_share > all_served.goodput_share - 0.01
+
+
+URGENT = Tier("urgent", 2.0, 0.05, priority=10, shed_after_factor=0.0, ttl_s=inf)
+PATIENT = Tier("patient", 60.0, 0.2, priority=-10, shed_after_factor=0.0, ttl_s=inf)
+
+
+def played_in_tiers(monkeypatch: pytest.MonkeyPatch) -> Results:
+    """Two in three requests are urgent, and more comes than two replicas carry."""
+    monkeypatch.setattr(
+        driver,
+        "_dispatcher_settings",
+        lambda _: DispatcherSettings(tiers=(URGENT, PATIENT), decisions=1),
+    )
+    made = driver.Request
+
+    def request(id_: str, *about: object, **details: object) -> Request:
+        tier = "urgent" if int(id_[1:]) % 3 else "patient"
+        details |= {"tier": tier, "ttft_target_s": None, "tpot_target_s": None}
+        return made(id_, *about, **details)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(driver, "Request", request)
+    engine = profile("h100-llama-3.1-8b")
+    settings = SimulationSettings(engine=engine, replicas=2, drain_limit_s=36_000.0)
+    rng, at_s = random.Random(1), 0.0
+    requests: list[TraceRequest] = []
+    for _ in range(900):
+        at_s += rng.expovariate(12.0)
+        requests.append(TraceRequest(at_s, rng.randint(500, 12_000), rng.randint(20, 300)))
+    return Simulation(settings, "seconds", engine_specs(settings), requests, 512).run()
+
+
+def test_the_urgent_do_not_wait_for_those_who_have_time(monkeypatch):
+    """Whose lax TPOT target is no reason to send them first."""
+    results = played_in_tiers(monkeypatch)
+    urgent = [ttft_s for row, ttft_s in enumerate(results.ttft_s) if row % 3]
+    patient = [ttft_s for row, ttft_s in enumerate(results.ttft_s) if not row % 3]
+    assert median(urgent) < URGENT.ttft_s
+    assert median(urgent) < median(patient)

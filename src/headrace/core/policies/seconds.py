@@ -19,6 +19,8 @@
     short(s) = s / (s + spare)     that an answer is too short to make up for s seconds of prefills
     spare   = mean answer * (TPOT target - step time / (1 - PREFILL_SHARE * busy))
 
+In `missed` and what follows from it, targets are those of the streams there, each by its own.
+
 Targets first, then seconds: a target that is surely met or surely missed adds the same everywhere,
 so that the rest decides; near a target, it is what decides. Streams are slowed by what a request
 makes them read in each step, and by its prefill, which interrupts them. Those whose
@@ -103,7 +105,7 @@ class Seconds:
             risk = after / (1.0 + after)
             missed = 0.0
             if streams:
-                missed = _missed(ask, replica, seen, idle, risk)
+                missed = _missed(ask, replica, seen, idle=idle, idle_after=idle_after, risk=risk)
             late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** STEEP
             others_s = worth_s * missed + prefill_s * (
                 share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy))
@@ -153,13 +155,31 @@ class Seconds:
 POLICY = Seconds
 
 
-def _missed(ask: Ask, replica: Replica, seen: Prediction, idle: float, risk: float) -> float:
+def _missed(
+    ask: Ask, replica: Replica, seen: Prediction, *, idle: float, idle_after: float, risk: float
+) -> float:
     """Targets of those who are there that are expected to be missed for this choice.
 
-    `idle` is the share of time that recent prefills leave to streams, `risk` that of their TPOT
-    after it.
+    `idle` is the share of time that recent prefills leave to streams, `idle_after` with this one;
+    `risk` is that of the request's own TPOT.
     """
-    target_s, latency = ask.tpot_target_s, replica.latency
+    own_s, there = ask.tpot_target_s, replica.tpot_targets
+    if not there or there.get(own_s) == replica.in_flight:
+        return _missed_of(ask, replica, seen, own_s, idle=idle, risk=risk)
+    missed, tpot_s = 0.0, seen[8]
+    for target_s, count in there.items():
+        after = (tpot_s / target_s / idle_after) ** STEEP
+        risk = after / (1.0 + after)
+        of_all = _missed_of(ask, replica, seen, target_s, idle=idle, risk=risk)
+        missed += count / replica.in_flight * of_all
+    return missed
+
+
+def _missed_of(
+    ask: Ask, replica: Replica, seen: Prediction, target_s: float, *, idle: float, risk: float
+) -> float:
+    """The same, if all who are there had this TPOT target, and this risk to miss it."""
+    latency = replica.latency
     profile = latency.pool.profile
     assert profile is not None
     queue_s, _, prefill_s, tpot_s = seen[5:9]
