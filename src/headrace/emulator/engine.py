@@ -208,7 +208,7 @@ class EmulatedEngine:
             connection.respond(200, [], b"")
         elif path == b"/metrics":
             state = sleeping.AWAKE if self._sleep is None else self._sleep.state
-            page = self.metrics.render(self._occupancy(), state)
+            page = self.metrics.render(self._occupancy(), self._timing.looked_up(), state)
             headers: list[Header] = [(b"content-type", CONTENT_TYPE)]
             connection.respond(200, headers, page)
         elif path == b"/v1/models":

@@ -31,6 +31,18 @@ _TOKENS = (
 # fmt: on
 
 
+_NEVER = (
+    "external_prefix_cache_queries_total",
+    "external_prefix_cache_hits_total",
+    "mm_cache_queries_total",
+    "mm_cache_hits_total",
+)
+"""Counts of what this engine has not: other engines' caches, pictures and sounds."""
+_NEVER_FINISHED_BY = {"error": 0, "repetition": 0}
+_NO_TRANSFER = {"external_kv_transfer": 0}
+_NO_OTHER_TIERS = {"host": 0, "p2p": 0, "disk": 0, "external_unspecified": 0}
+
+
 class _Histogram:
     """Counts per bucket; rendered cumulatively as Prometheus wants them."""
 
@@ -75,6 +87,7 @@ class EngineMetrics:
         self._tpot = _Histogram("vllm:request_time_per_output_token_seconds", _ITL_S)
         self._e2e = _Histogram("vllm:e2e_request_latency_seconds", _REQUEST_S)
         self._prompts = _Histogram("vllm:request_prompt_tokens", _TOKENS)
+        self._computed = _Histogram("vllm:request_prefill_kv_computed_tokens", _TOKENS)
         self._outputs = _Histogram("vllm:request_generation_tokens", _TOKENS)
         self._longest = _Histogram("vllm:request_max_num_generation_tokens", _TOKENS)
         self._limits = _Histogram("vllm:request_params_max_tokens", _TOKENS)
@@ -110,6 +123,7 @@ class EngineMetrics:
         self._limits.observe(most)
         self._e2e.observe(now - generation.submitted_s)
         self._prompts.observe(generation.prompt_tokens)
+        self._computed.observe(generation.prompt_tokens - generation.cached_tokens)
         self._outputs.observe(generation.produced)
         if generation.produced > 1:
             self._tpot.observe((now - first_s) / (generation.produced - 1))
@@ -125,9 +139,13 @@ class EngineMetrics:
 
     # ------------------------------------------------------------ what is shown
 
-    def render(self, occupancy: Occupancy, sleep_state: Mapping[str, float]) -> bytes:
-        """Return the page; `sleep_state` has the values of `engine_sleep_state`."""
-        lines = [*self._gauges(occupancy), *self._counters(occupancy.preemptions)]
+    def render(
+        self, occupancy: Occupancy, looked_up: tuple[int, int], sleep_state: Mapping[str, float]
+    ) -> bytes:
+        """Return the page; `looked_up` is as in `TimingSource`, and `sleep_state` has the values of
+        `engine_sleep_state`.
+        """
+        lines = [*self._gauges(occupancy), *self._counters(occupancy.preemptions, looked_up)]
         lines += self._sleep_state(sleep_state)
         for histogram in (
             self._ttft,
@@ -135,6 +153,7 @@ class EngineMetrics:
             self._tpot,
             self._e2e,
             self._prompts,
+            self._computed,
             self._outputs,
             self._longest,
             self._limits,
@@ -153,7 +172,7 @@ class EngineMetrics:
         yield from self._sample("gauge", "num_requests_running", float(occupancy.running))
         yield from self._sample("gauge", "num_requests_waiting", waiting)
         by_reason = "num_requests_waiting_by_reason"
-        yield from self._sample("gauge", by_reason, waiting, ',reason="capacity"')
+        yield from self._by(by_reason, "reason", {"capacity": waiting, "deferred": 0.0}, "gauge")
         yield from self._sample("gauge", "kv_cache_usage_perc", occupancy.kv_usage_ratio)
 
     def _sleep_state(self, values: Mapping[str, float]) -> Iterable[str]:
@@ -161,20 +180,25 @@ class EngineMetrics:
         for state, value in values.items():
             yield f'vllm:engine_sleep_state{{{self._labels},sleep_state="{state}"}} {value}'
 
-    def _counters(self, preemptions: int) -> Iterable[str]:
+    def _counters(self, preemptions: int, looked_up: tuple[int, int]) -> Iterable[str]:
+        queries, hits = looked_up
         for name, value in (
             ("prompt_tokens_total", self.prompt_tokens),
             ("prompt_tokens_cached_total", self.cached_tokens),
             ("generation_tokens_total", self.generation_tokens),
-            ("prefix_cache_queries_total", self.prompt_tokens),
-            ("prefix_cache_hits_total", self.cached_tokens),
+            ("prefix_cache_queries_total", queries),
+            ("prefix_cache_hits_total", hits),
             ("num_preemptions_total", preemptions),
+            *((name, 0) for name in _NEVER),
         ):
             yield from self._sample("counter", name, float(value))
-        yield "# TYPE vllm:request_success_total counter"
-        for reason, count in self.finished_by_reason.items():
-            labels = f'{self._labels},finished_reason="{reason}"'
-            yield f"vllm:request_success_total{{{labels}}} {float(count)}"
+        computed = self.prompt_tokens - self.cached_tokens
+        sources = {"local_compute": computed, "local_cache_hit": self.cached_tokens}
+        yield from self._by("prompt_tokens_by_source_total", "source", sources | _NO_TRANSFER)
+        tiers = {"device": hits} | _NO_OTHER_TIERS
+        yield from self._by("prompt_tokens_cached_by_source_total", "source", tiers)
+        reasons = self.finished_by_reason | _NEVER_FINISHED_BY
+        yield from self._by("request_success_total", "finished_reason", reasons)
 
     def _cache_config(self) -> Iterable[str]:
         settings = self._settings
@@ -185,6 +209,14 @@ class EngineMetrics:
         yield "# TYPE vllm:cache_config_info gauge"
         yield f"vllm:cache_config_info{{{labels}}} 1.0"
 
-    def _sample(self, kind: str, name: str, value: float, more: str = "") -> Iterable[str]:
+    def _sample(self, kind: str, name: str, value: float) -> Iterable[str]:
         yield f"# TYPE vllm:{name} {kind}"
-        yield f"vllm:{name}{{{self._labels}{more}}} {value}"
+        yield f"vllm:{name}{{{self._labels}}} {value}"
+
+    def _by(
+        self, name: str, label: str, values: Mapping[str, float], kind: str = "counter"
+    ) -> Iterable[str]:
+        """A sample for each value of a label."""
+        yield f"# TYPE vllm:{name} {kind}"
+        for each, value in values.items():
+            yield f'vllm:{name}{{{self._labels},{label}="{each}"}} {float(value)}'

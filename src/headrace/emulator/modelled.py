@@ -125,6 +125,8 @@ class ModelledTiming:
         cached = before.cached_blocks
         self._model = EngineModel(before.spec, records_kv=self._on_kv is not None)
         self._model.preemptions = before.preemptions
+        self._model.query_tokens = before.query_tokens
+        self._model.hit_tokens = before.hit_tokens
         if cached and self._on_kv is not None:
             self._on_kv([BlocksRemoved(tuple(cached), self._now)])
 
@@ -132,6 +134,10 @@ class ModelledTiming:
         """See `TimingSource.occupancy`."""
         model = self._model
         return Occupancy(model.waiting, model.running, model.kv_usage_ratio, model.preemptions)
+
+    def looked_up(self) -> tuple[int, int]:
+        """See `TimingSource.looked_up`: at their first admission, so before their first token."""
+        return self._model.query_tokens, self._model.hit_tokens
 
     def _take(self, happening: Happening, due: list[Generation], changes: list[KvChange]) -> None:
         if isinstance(happening, KvChange):

@@ -32,10 +32,12 @@ class ScriptedTiming:
         self._prefilling: deque[tuple[float, Generation]] = deque()
         self._decoding: deque[tuple[float, Generation]] = deque()
         self._running: set[Generation] = set()
+        self._looked_up = 0
 
     def submit(self, generation: Generation, now: float) -> None:
         """See `TimingSource.submit`."""
         self._running.add(generation)
+        self._looked_up += generation.prompt_tokens
         self._prefilling.append((now + self._script.ttft_s, generation))
 
     def cancel(self, generation: Generation) -> None:
@@ -64,6 +66,10 @@ class ScriptedTiming:
         tokens = sum(each.prompt_tokens + each.produced for each in self._running)
         ratio = min(1.0, tokens / self._kv_capacity_tokens)
         return Occupancy(waiting=0, running=len(self._running), kv_usage_ratio=ratio)
+
+    def looked_up(self) -> tuple[int, int]:
+        """See `TimingSource.looked_up`; nothing is ever found."""
+        return self._looked_up, 0
 
     def _turn(
         self, wheel: deque[tuple[float, Generation]], now: float, due: list[Generation]

@@ -108,3 +108,7 @@ class TimingSource(Protocol):
     def occupancy(self) -> Occupancy:
         """What the engine's gauges show."""
         ...
+
+    def looked_up(self) -> tuple[int, int]:
+        """Tokens of all prompts looked up in the prefix cache since the start, and those found."""
+        ...

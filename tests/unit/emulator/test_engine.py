@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -327,6 +328,72 @@ async def test_a_conversation_finds_its_beginning_cached_and_usage_says_so():
     assert f"vllm:prefix_cache_hits_total{{{labels}}} {float(cached)}" in page
     assert f"vllm:prefix_cache_queries_total{{{labels}}} {float(queries)}" in page
     assert reading.kv_capacity_tokens == profile("h100-llama-3.1-8b").kv_capacity_tokens
+
+
+def samples(page: str) -> dict[str, dict[str, str]]:
+    """By name the labels of samples and their values, what Prometheus adds by itself left out."""
+    found: dict[str, dict[str, str]] = {}
+    for line in page.splitlines():
+        if line.startswith("vllm:") and "_created" not in line:
+            name, _, rest = line.partition("{")
+            labels, _, value = rest.rpartition("} ")
+            found.setdefault(name, {})[",".join(sorted(re.findall(r'\w+="[^"]*"', labels)))] = value
+    return found
+
+
+NOT_MODELLED = {
+    # Of an engine's steps, of what its hardware did, and of limits it does not have.
+    *(f"vllm:estimated_{what}_per_gpu_total" for what in ("flops", "read_bytes", "write_bytes")),
+    *(f"vllm:iteration_tokens_total_{part}" for part in ("bucket", "count", "sum")),
+    *(f"vllm:request_num_preemptions_{part}" for part in ("bucket", "count", "sum")),
+    "vllm:admission_rejections_total",
+    # With the labels of a real configuration.
+    "vllm:cache_config_info",
+}
+
+
+async def test_metrics_have_the_names_and_labels_of_a_real_engines():
+    captured = (FOLDER / "vllm" / "metrics-under-load-14conc-8seqs.txt").read_text()
+    async with modelled() as (_, client):
+        page = (await client.get("/metrics")).text
+    ours = samples(page)
+    theirs = samples(captured.replace("smollm2-135m-instruct", "m"))
+    assert {name for name in theirs if name not in ours} <= NOT_MODELLED
+    for name in ours.keys() - NOT_MODELLED:
+        # Buckets of tokens go as far as the context does, which is longer here.
+        longer = ours[name].keys() - theirs[name].keys() if name.endswith("_bucket") else set()
+        assert all(float(each.split('"')[3]) > 4096 for each in longer), name
+        assert ours[name].keys() - longer == theirs[name].keys(), name
+
+
+async def test_the_prefix_cache_is_counted_at_admission_and_prompts_at_their_first_token():
+    async with modelled(speed=0.01) as (_, client):
+        asked = {"prompt": [1] * 16_000, "stream": True}
+        request = asyncio.create_task(client.post("/v1/completions", json=asked))
+        while not (reading := await read_metrics(client)).running:
+            await asyncio.sleep(0.01)
+        page = samples((await client.get("/metrics")).text)
+        request.cancel()
+    assert reading.input_tokens_total == 0
+    assert reading.prefix_queries_tokens_total == 16_000
+    by_source = page["vllm:prompt_tokens_by_source_total"]
+    assert set(by_source.values()) == {"0.0"}
+
+
+async def test_prompt_tokens_are_told_by_source():
+    async with modelled() as (_, client):
+        for _ in range(2):
+            await client.post("/v1/completions", json={"prompt": [7] * 1000, "max_tokens": 2})
+        page = samples((await client.get("/metrics")).text)
+    labels = 'engine="0",model_name="m",source='
+    assert page["vllm:prompt_tokens_by_source_total"] == {
+        f'{labels}"local_compute"': "1008.0",
+        f'{labels}"local_cache_hit"': "992.0",
+        f'{labels}"external_kv_transfer"': "0.0",
+    }
+    assert page["vllm:prompt_tokens_cached_by_source_total"][f'{labels}"device"'] == "992.0"
+    name = "vllm:request_prefill_kv_computed_tokens"
+    assert page[f"{name}_sum"] == {'engine="0",model_name="m"': "1008.0"}
 
 
 async def test_metrics_tell_waiting_from_prefill_and_decoding():
