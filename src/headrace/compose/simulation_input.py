@@ -207,6 +207,8 @@ def _assignments(
             raise SimulateError(
                 f"{flag} {text}: {part!r} is not known; give {' and '.join(known)} as name=value"
             )
+        if name in given:
+            raise SimulateError(f"{flag} {text}: {name} is given twice")
         given[name] = value
     return given
 

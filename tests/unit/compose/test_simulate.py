@@ -188,6 +188,7 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
         (("--policies", ",,"), "--policies ',,' names none; leave it out for all of them"),
         (("--policies", "nonsense"), "--policies: unknown policy 'nonsense'"),
         (("--policies", "seconds,seconds"), "--policies: seconds is given twice"),
+        (("--slo", "ttft=1s,ttft=2s"), "--slo ttft=1s,ttft=2s: ttft is given twice"),
         (("--policies", "dynamo_kv:overlap=4"), "unknown parameter 'overlap'"),
         (("--slo", "ttft=soon"), "--slo ttft=soon: ttft: 'soon' is not a duration"),
         (("--slo", "ttft=0"), "--slo ttft=0: ttft: '0' is not more than 0"),
