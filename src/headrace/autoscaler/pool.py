@@ -89,29 +89,39 @@ class ScaledPool:
         self._figures = replace(self._figures, gpus=gpus)
         self.scaler.figures = replace(self.scaler.figures, gpus=gpus)
 
-    def look(self, gathering: Gathering, now: float, gpus: float | None = None) -> PoolObservation:
-        """What is known of the pool now; `gpus` is its share of a budget, if there is one."""
+    def look(self, gathering: Gathering, now: float) -> PoolObservation:
+        """What is known of the pool now."""
         actuator = self.actuator
         own, refused = (None, "") if actuator is None else (actuator.observed(), actuator.refused)
         seen = gathering.observation(self.name, now, own=own, refused=refused)
         if actuator is None and seen.replicas_known:
             seen = replace(seen, replicas=self._orders.observed(seen.replicas, now))
-        if gpus is not None:
-            seen = replace(seen, gpus_available=gpus)
         self._learn(gathering.latest(self.name))
         self.observation = seen
         return seen
 
-    def is_due(self, seen: PoolObservation, now: float) -> bool:
-        """Whether it should be decided now: it is time, or requests wait and nobody comes."""
+    def grant(self, gpus: float | None) -> None:
+        """Its share of a budget, where there is one, for what was seen last."""
+        if self.observation is not None:
+            self.observation = replace(self.observation, gpus_available=gpus)
+
+    def is_due(self, now: float) -> bool:
+        """Whether what was seen should be decided now: it is time, or requests wait and nobody
+        comes.
+        """
         # Decided later than now: the clock was set back.
         if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
             return True
-        waiting = any(each.held_requests > 0.0 for each in seen.gateways)
+        seen = self.observation
+        waiting = seen is not None and any(each.held_requests > 0.0 for each in seen.gateways)
         return waiting and self.plan.replicas == 0
 
-    def decide(self, seen: PoolObservation, now: float) -> bool:
-        """Decide and carry it out; whether what is wanted is another thing than before."""
+    def decide(self, now: float) -> bool:
+        """Decide by what was seen and carry it out; whether what is wanted is another thing than
+        before.
+        """
+        seen = self.observation
+        assert seen is not None
         self._read_calendar(now)
         before, plan = self.plan, self.scaler.tick(seen, now)
         self.plan = plan

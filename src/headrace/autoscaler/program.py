@@ -136,29 +136,43 @@ class Autoscaler:
     def decide(self) -> None:
         """Decide for each pool that is due, and tell those who wait for a change."""
         now, changed = self.clock(), False
+        # All are looked at before GPUs are shared: what a pool has is part of its claim.
+        looked = [pool for pool in self.scaled.values() if self._tried(pool, self._look, now)]
         shares = {} if self.budget is None else self.budget.share(self.scaled)
-        for pool in self.scaled.values():
-            try:
-                changed |= self._decide(pool, shares.get(pool.name), now)
-            except Exception as error:  # noqa: BLE001 - one pool's fault must not stop the others
-                if pool.fault != repr(error):  # it is tried again twice a second
-                    _log.exception("pool %s could not be decided", pool.name)
-                pool.fault = repr(error)
+        for pool in looked:
+            pool.grant(shares.get(pool.name))
+            changed |= self._tried(pool, self._decide, now)
         if changed:
             self._tell()
         if self._store is not None and not 0.0 <= now - self._stored_s < STORE_EVERY_S:
             self.store()
 
-    def _decide(self, pool: ScaledPool, gpus: float | None, now: float) -> bool:
+    def _tried(
+        self, pool: ScaledPool, step: Callable[[ScaledPool, float], bool], now: float
+    ) -> bool:
+        """What a step for one pool answers; False where it fails."""
+        try:
+            return step(pool, now)
+        except Exception as error:  # noqa: BLE001 - one pool's fault must not stop the others
+            if pool.fault != repr(error):  # it is tried again twice a second
+                _log.exception("pool %s could not be decided", pool.name)
+            pool.fault = repr(error)
+            return False
+
+    def _look(self, pool: ScaledPool, now: float) -> bool:
+        """Whether there is anything to decide by: something was told of the pool, now or before."""
         if not any(self.gathering.latest(pool.name)) and pool.plan is None:
-            return False  # nothing was ever told of it: there is nothing to decide by
-        seen = pool.look(self.gathering, now, gpus)
+            return False
+        seen = pool.look(self.gathering, now)
         if self._minutes is not None:
             self._minutes.look(pool.name, seen.gateways, now)
-        if not pool.is_due(seen, now):
+        return True
+
+    def _decide(self, pool: ScaledPool, now: float) -> bool:
+        if not pool.is_due(now):
             return False
         self.ticks += 1
-        changed = pool.decide(seen, now)
+        changed = pool.decide(now)
         pool.fault = ""
         if changed and self._on_change is not None:
             self._on_change(pool)

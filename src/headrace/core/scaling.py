@@ -143,7 +143,8 @@ class PoolScaler:
             decided_by = "hysteresis"
         number = self._bounded(floor, ceiling)
         signals = (*told, floor, ceiling)
-        return self._plan(view, number, signals, decided_by, holds, complete=not troubles)
+        plan = self._plan(view, number, signals, decided_by, holds, complete=not troubles)
+        return replace(plan, may_fall=not forbidden)
 
     def learn(self, samples: Iterable[DemandSample]) -> None:
         """Take history from elsewhere, oldest first, before the first tick."""
@@ -151,6 +152,11 @@ class PoolScaler:
             return
         for minute in minutes_of(samples, self.settings, self.figures):
             self._forecaster.observe(minute, self.horizon_s)
+
+    @property
+    def number(self) -> int:
+        """What was decided last, by an earlier process too; 0 before anything was."""
+        return self._hysteresis.number or 0
 
     @property
     def horizon_s(self) -> float:

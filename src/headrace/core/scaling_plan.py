@@ -60,5 +60,7 @@ class ScalePlan:
     active: bool = True
     """False only when zero replicas are wanted for good: KEDA's IsActive."""
     complete: bool = True
+    may_fall: bool = True
+    """False while nothing may be lowered, whatever is wished: what there is must be kept."""
     next_tick_s: float = 0.0
     outlook: DemandOutlook | None = field(default=None)
