@@ -152,6 +152,16 @@ class ScaledPool:
         plan = self.plan
         if plan is None or not plan.complete or not (plan.active or self.need_known):
             return False
+        return self._is_new(plan, now)
+
+    def needs_replicas(self, now: float) -> bool:
+        """Whether there is something to do for replicas, as a request that waits at one gateway
+        says whatever the others do.
+        """
+        plan = self.plan
+        return plan is not None and plan.active and self._is_new(plan, now)
+
+    def _is_new(self, plan: ScalePlan, now: float) -> bool:
         return now - plan.next_tick_s <= self.scaler.settings.stale_s
 
     def _knows_need(self, seen: PoolObservation, now: float) -> bool:

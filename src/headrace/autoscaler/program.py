@@ -195,6 +195,10 @@ class Autoscaler:
         """A pool's plan and the value for an HPA; None while it is not known."""
         return self.scaled[pool].published(tolerance, self.clock())
 
+    def needs_replicas(self, pool: str) -> bool:
+        """Whether it is known that a pool needs some; how many may be unknown."""
+        return self.scaled[pool].needs_replicas(self.clock())
+
     def next_change(self) -> asyncio.Future[None]:
         """Done as soon as any plan is another one. Who waits for it may cancel it."""
         waiter = asyncio.get_running_loop().create_future()

@@ -24,6 +24,7 @@ from headrace.core.scaling_observation import Phase, ReplicaObservation, Standby
 from headrace.core.scaling_plan import ScalePlan, Signal
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
+from headrace.edges.keda.ports import Published
 from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
@@ -113,6 +114,7 @@ async def test_a_request_that_is_held_at_zero_replicas_is_decided_at_once():
     told = world.keda.published("llama", 0.1)
     assert told is not None
     assert told.active
+    assert told.value is not None
     assert told.value >= 1.0
 
 
@@ -607,3 +609,24 @@ async def test_who_waits_is_told_before_demand_is_known():
     told = world.keda.published("llama", 0.0)
     assert told is not None
     assert told.active
+
+
+async def test_a_request_that_waits_is_told_while_another_gateway_is_silent():
+    told = report(pool_report())
+    world = World(told, told, min_replicas=0, warm_replicas=0)
+    for _ in range(30):
+        await world.look(15.0)
+    known = world.keda.published("llama", 0.0)
+    assert known is not None
+    assert not known.active
+    world.sources[1].told = None
+    await world.look(90.0)
+    assert world.keda.published("llama", 0.0) is None
+    change = world.autoscaler.next_change()
+    world.sources[0].told = report(pool_report(held_requests=1.0))
+    await world.look(0.5)
+    assert change.done()
+    assert world.keda.published("llama", 0.0) == Published(None, active=True)
+    assert world.value() is None
+    world.now += 300.0  # as if nothing decided any more
+    assert world.keda.published("llama", 0.0) is None
