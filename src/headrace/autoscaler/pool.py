@@ -63,6 +63,8 @@ class ScaledPool:
         self.need_known = actuator is not None
         """Whether it was ever known that replicas are needed, or that none are. Where others start
         them, those that all start just now are in no list yet, and KEDA would end them at once."""
+        self._untried = False
+        """Whether the scaler went on from what was kept and has not decided since."""
         self._figures = scaler.figures
         self._orders = Orders()
         self._calendar = calendar
@@ -70,7 +72,7 @@ class ScaledPool:
 
     def go_on(self, scaler: PoolScaler) -> None:
         """Decide by a scaler that has decided before."""
-        self.scaler, self.need_known = scaler, True
+        self.scaler, self.need_known, self._untried = scaler, True, True
 
     @property
     def min_replicas(self) -> int:
@@ -123,7 +125,7 @@ class ScaledPool:
         seen = self.observation
         assert seen is not None
         self._read_calendar(now)
-        before, plan = self.plan, self.scaler.tick(seen, now)
+        before, plan = self.plan, self._tick(seen, now)
         self.plan = plan
         self.need_known = self.need_known or plan.active or self._knows_need(seen, now)
         if self.actuator is not None:
@@ -135,6 +137,20 @@ class ScaledPool:
             self.plans.append(plan)
             self.changes += 1
         return changed
+
+    def _tick(self, seen: PoolObservation, now: float) -> ScalePlan:
+        """A decision. A scaler that went on from what was kept and cannot make its first one will
+        make none: the pool begins anew, as without memory.
+        """
+        untried, self._untried = self._untried, False
+        try:
+            return self.scaler.tick(seen, now)
+        except Exception as error:
+            if not untried:
+                raise
+            self.scaler = pool_scaler(self.scaler.settings, self.scaler.figures)
+            self.need_known = self.actuator is not None
+            raise ValueError("what was kept is no state; the pool begins anew") from error
 
     def published(self, tolerance: float, now: float) -> tuple[ScalePlan, HpaValue] | None:
         """The plan, and the value for an HPA with this tolerance; None while it is not known, also

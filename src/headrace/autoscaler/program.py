@@ -181,9 +181,16 @@ class Autoscaler:
     def store(self) -> None:
         """Keep what the scalers have learned."""
         self._stored_s = self.clock()
-        if self._store is not None:
-            known = {name: pool for name, pool in self.scaled.items() if pool.need_known}
-            self._store({name: pool.scaler.state() for name, pool in known.items()})
+        if self._store is None:
+            return
+        kept: dict[str, object] = {}
+        for name, pool in self.scaled.items():
+            try:
+                if pool.need_known:
+                    kept[name] = pool.scaler.state()
+            except Exception:  # noqa: BLE001 - one pool's fault must not stop the others
+                _log.exception("what pool %s has learned could not be kept", name)
+        self._store(kept)
 
     # ------------------------------------------------------------ what is published
 
