@@ -65,6 +65,9 @@ class Autoscaler:
         self._settings = settings
         self._store = store
         self._stored_s = clock()
+        self._has_ordered = False
+        """Whether a number was changed and is kept nowhere yet: who does not know it after a
+        restart would take it back, with all replicas that are being made."""
         self._on_change = on_change
         self._minutes = minutes
         self.budget = budget
@@ -144,7 +147,7 @@ class Autoscaler:
             changed |= self._tried(pool, self._decide, now)
         if changed:
             self._tell()
-        if self._store is not None and not 0.0 <= now - self._stored_s < STORE_EVERY_S:
+        if self._has_ordered or not 0.0 <= now - self._stored_s < STORE_EVERY_S:
             self.store()
 
     def _tried(
@@ -172,15 +175,17 @@ class Autoscaler:
         if not pool.is_due(now):
             return False
         self.ticks += 1
+        number = pool.scaler.number
         changed = pool.decide(now)
         pool.fault = ""
+        self._has_ordered |= pool.scaler.number != number
         if changed and self._on_change is not None:
             self._on_change(pool)
         return changed
 
     def store(self) -> None:
         """Keep what the scalers have learned."""
-        self._stored_s = self.clock()
+        self._stored_s, self._has_ordered = self.clock(), False
         if self._store is None:
             return
         kept: dict[str, object] = {}

@@ -203,6 +203,21 @@ async def test_what_was_learned_is_kept_now_and_then_and_restores_the_same_answe
     assert again.value() == world.value()
 
 
+async def test_a_number_that_was_changed_is_kept_at_once():
+    """Replicas that are being made are in no list: who forgets them would take them back."""
+    told = pool_report(replica("r1", measured_age_s=0.0, waiting_prefill_tokens=0.0))
+    world = World(report(told))
+    await world.look()
+    for number in range(1, 4):
+        demand = replace(told.demand, requests=3000.0 * number)
+        world.sources[0].told = report(replace(told, demand=demand))
+        await world.look(15.0)
+    assert world.pool.plan is not None
+    assert world.pool.plan.replicas > 1
+    assert world.stored[-1]["llama"]["hysteresis"]["number"] == world.pool.plan.replicas
+    assert len(world.stored) < 4
+
+
 async def test_it_runs_until_it_is_cancelled_while_one_gateway_hangs():
     world = World(report(pool_report(replica("r1"))))
 
