@@ -17,6 +17,7 @@ from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObs
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import PoolReport
 from headrace.core.scaling_settings import ScalingSettings
+from headrace.engine_model.profiles import weight_bytes
 from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry, floors
 
@@ -66,6 +67,8 @@ class ScaledPool:
         self._untried = False
         """Whether the scaler went on from what was kept and has not decided since."""
         self._figures = scaler.figures
+        self._weighed = ""
+        """The profile whose weights a cold start is reckoned with."""
         self._orders = Orders()
         self._calendar = calendar
         self._calendar_read_s: float | None = None
@@ -86,7 +89,7 @@ class ScaledPool:
 
         `gpus` is what one replica takes.
         """
-        self.scaler.settings = settings
+        self.scaler.settings, self._weighed = settings, ""
         self._calendar, self._calendar_read_s = calendar, None
         self._figures = replace(self._figures, gpus=gpus)
         self.scaler.figures = replace(self.scaler.figures, gpus=gpus)
@@ -232,6 +235,21 @@ class ScaledPool:
             kv_capacity_tokens=max(kv_tokens, default=given.kv_capacity_tokens),
             max_sequences=max(places, default=given.max_sequences),
         )
+        if latencies:
+            self._weigh(latencies[0].name)
+
+    def _weigh(self, profile: str) -> None:
+        """Reckon a cold start, where it is reckoned, with the weights of a shipped profile."""
+        settings = self.scaler.settings
+        if profile == self._weighed or not settings.cold_start.weight_bytes:
+            return
+        self._weighed = profile
+        try:
+            weights = weight_bytes(profile)
+        except ValueError:
+            return  # a measured one, or one that was learned
+        cold_start = replace(settings.cold_start, weight_bytes=weights)
+        self.scaler.settings = replace(settings, cold_start=cold_start)
 
 
 def seen_by_gateways(seen: PoolObservation) -> int:

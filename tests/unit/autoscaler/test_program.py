@@ -89,6 +89,29 @@ async def test_a_first_look_keeps_what_is_there_and_takes_the_gateways_profile()
     assert world.scaler.figures.latency == PROFILE
 
 
+@pytest.mark.parametrize(
+    ("profile", "cold_start", "expected_s"),
+    [
+        ("h100-llama-3.3-70b-tp4", ColdStart(), (12e9 + 2 * 70.55e9) / 0.5e9 + 60.0),
+        ("measured on Monday", ColdStart(), (12e9 + 16e9) / 0.5e9 + 60.0),
+        ("h100-llama-3.3-70b-tp4", ColdStart(0.0, 0.0, 1.0, 90.0), 90.0),
+    ],
+)
+async def test_a_cold_start_is_reckoned_with_the_weights_of_the_profile_until_one_is_measured(
+    profile: str, cold_start: ColdStart, expected_s: float
+):
+    told = pool_report(replica("r1"))
+    told = replace(told, latency=replace(PROFILE, name=profile))
+    world = World(report(told), cold_start=cold_start)
+    await world.look()
+    settings = replace(world.scaler.settings, max_replicas=9)
+    for _ in range(2):
+        horizon_s = world.scaler.horizon_s - world.scaler.settings.tick_s
+        assert horizon_s == pytest.approx(expected_s, rel=0.001)
+        world.pool.retune(replace(settings, cold_start=cold_start), (), 1)
+        await world.look(15.0)
+
+
 async def test_it_is_decided_when_it_is_due_and_no_sooner():
     world = World(report(pool_report(replica("r1"))), tick_s=15.0)
     await world.look()
