@@ -1,8 +1,9 @@
 """One GPU budget over several pools: what each may use, from what all of them wish.
 
-A pool's wish is that of its last plan before any ceiling, so that one whose demand rises gets what
-is free, and where there is not enough for all, shares go by weight (`core/gpu_budget.py`). What
-all of them leave is for replicas that stand by.
+A pool's wish is what its last plan would be without a budget: one whose demand rises gets what is
+free, and what only trembles moves nothing from one pool to the other and back. Where there is not
+enough for all, shares go by weight (`core/gpu_budget.py`). What all of them leave is for replicas
+that stand by.
 
 A pool that may not be lowered, since its demand is not known, keeps what it has: nobody else's wish
 takes it away, not at the first look after a start either.
@@ -57,9 +58,11 @@ class GpuBudget:
 
 
 def _wish(pool: ScaledPool) -> int:
-    """What the pool's signals and floors ask for; nothing before anything was decided."""
+    """What the pool would have without a budget; nothing before anything was decided."""
     if pool.plan is None:
         return 0
+    if pool.plan.asked is not None:
+        return pool.plan.asked
     asking = [each.replicas for each in pool.plan.signals if each.kind != "ceiling"]
     return ceil(max(asking, default=0.0))
 

@@ -57,6 +57,8 @@ class ScalePlan:
     drain: tuple[str, ...] = ()
     standby: int = 0
     """Standby replicas wanted beside `replicas`."""
+    asked: int | None = None
+    """What `replicas` would be if the pool had GPUs for all it asks for, as steady as these."""
     active: bool = True
     """False only when zero replicas are wanted for good: KEDA's IsActive."""
     complete: bool = True

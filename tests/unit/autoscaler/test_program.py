@@ -19,7 +19,6 @@ from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.core.demand_history import DemandSample
-from headrace.core.scaling import KNOWS_AFTER_S
 from headrace.core.scaling_observation import Phase, ReplicaObservation, StandbyWakes
 from headrace.core.scaling_plan import ScalePlan, Signal
 from headrace.core.scaling_report import ScalingReport
@@ -321,67 +320,6 @@ def test_a_floor_of_the_calendar_comes_before_what_others_want():
 
     pools = {"a": pool("a", 3, 1), "b": pool("b", 0, 9)}
     assert GpuBudget(16, {"a": 1.0, "b": 3.0}).share(pools) == {"a": 12.0, "b": 4.0}
-
-
-def budgeted(name: str, **settings: Any) -> ScaledPool:
-    figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=1)
-    given: dict[str, Any] = {"warm_replicas": 1, **settings}
-    return ScaledPool(name, pool_scaler(ScalingSettings(**given), figures))
-
-
-async def numbers_in_a_budget(gpus: int, looks: int, *pools: ScaledPool) -> list[list[int]]:
-    """Plans of "a" with eight replicas and hardly any demand, and of "b" with four and far more
-    than these carry, from the first look on.
-    """
-    now = 1_000_000.0
-    source = Source("gw", None)
-    budget = GpuBudget(gpus, {each.name: 1.0 for each in pools})
-    autoscaler = Autoscaler(pools, [source], GatheringSettings(), clock=lambda: now, budget=budget)
-    idle = [replica(f"a{n}") for n in range(8)]
-    busy = [replica(f"b{n}", measured_age_s=0.0, waiting_prefill_tokens=4e6) for n in range(4)]
-    found: list[list[int]] = []
-    for number in range(looks):
-        source.told = report(
-            pool_report(*idle, pool="a", requests=number),
-            pool_report(*busy, pool="b", requests=5000 * number),
-        )
-        await autoscaler.ask(source)
-        found.append([each.plan.replicas for each in pools if each.plan is not None])
-        now += 15.0
-    return found
-
-
-async def test_a_first_look_under_a_gpu_budget_takes_no_replica_away():
-    pools = budgeted("a"), budgeted("b")
-    assert await numbers_in_a_budget(12, 1, *pools) == [[8, 4]]
-
-
-async def test_a_restarted_scaler_under_a_gpu_budget_goes_on_with_the_number_it_had():
-    before = budgeted("a"), budgeted("b")
-    await numbers_in_a_budget(12, 1, *before)
-    again = budgeted("a"), budgeted("b")
-    for old, new in zip(before, again, strict=True):
-        new.scaler.restore(old.scaler.state())
-        new.go_on(new.scaler)
-    assert await numbers_in_a_budget(12, 1, *again) == [[8, 4]]
-
-
-async def test_nobody_is_given_the_gpus_of_a_pool_whose_demand_is_not_known_yet():
-    pools = budgeted("a"), budgeted("b")
-    found = await numbers_in_a_budget(12, 40, *pools)
-    known = int(KNOWS_AFTER_S / 15.0)
-    assert all(each == [8, 4] for each in found[:known])
-    a, b = found[-1]
-    assert (a < 8, b > 4, a + b <= 12) == (True, True, True)
-
-
-def test_what_no_whole_group_can_use_is_left_to_others():
-    groups = budgeted("a", group_replicas=2, max_replicas=5)
-    others = budgeted("b")
-    for pool in (groups, others):
-        pool.plan = ScalePlan(0.0, pool.name, 1, signals=(Signal("token_throughput", 9, "kv"),))
-    shares = GpuBudget(10, {"a": 1.0, "b": 1.0}).share({"a": groups, "b": others})
-    assert shares == {"a": 4.0, "b": 6.0}
 
 
 class Idle:
