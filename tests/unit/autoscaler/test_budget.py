@@ -13,15 +13,34 @@ from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.core.length_sketch import sketch_of
 from headrace.core.scaling import KNOWS_AFTER_S
+from headrace.core.scaling_observation import ReplicaObservation
 from headrace.core.scaling_plan import ScalePlan, Signal
+from headrace.core.scaling_report import PoolReport
 from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
 from headrace.forecasting import pool_scaler
 from tests.unit.autoscaler.reports import pool_report, replica, report
 from tests.unit.autoscaler.test_program import Source
 
+LENGTHS = sketch_of([(500, 0, 100)] * 100)
+
+
+def asked(total: float, *replicas: ReplicaObservation, pool: str) -> PoolReport:
+    """A pool that was asked so often, for as much each time."""
+    plain = pool_report(*replicas, pool=pool)
+    demand = replace(
+        plain.demand,
+        requests=total,
+        input_tokens=500 * total,
+        uncached_tokens=500 * total,
+        output_tokens=100 * total,
+        judged=total,
+        lengths=LENGTHS,
+    )
+    return replace(plain, demand=demand)
+
 
 def budgeted(name: str, **settings: Any) -> ScaledPool:
-    figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=100_000, gpus=1)
+    figures = EngineFigures(NOT_LEARNED, kv_capacity_tokens=438_880, gpus=1)
     given: dict[str, Any] = {"warm_replicas": 1, **settings}
     return ScaledPool(name, pool_scaler(ScalingSettings(**given), figures))
 
@@ -39,8 +58,8 @@ async def numbers_in_a_budget(gpus: int, looks: int, *pools: ScaledPool) -> list
     found: list[list[int]] = []
     for number in range(looks):
         source.told = report(
-            pool_report(*idle, pool="a", requests=number),
-            pool_report(*busy, pool="b", requests=5000 * number),
+            asked(number, *idle, pool="a"),
+            asked(5000 * number, *busy, pool="b"),
         )
         await autoscaler.ask(source)
         found.append([each.plan.replicas for each in pools if each.plan is not None])
@@ -88,8 +107,12 @@ async def test_demand_that_trembles_takes_no_replica_from_one_pool_to_another_an
     rates, totals, have = {"a": 180.0, "b": 2000.0}, {"a": 0.0, "b": 0.0}, {"a": 6, "b": 10}
     source, budget = Source("gw", None), GpuBudget(16, {"a": 1.0, "b": 1.0})
     autoscaler = Autoscaler(pools, [source], GatheringSettings(), clock=lambda: now, budget=budget)
-    lengths = sketch_of([(500, 0, 100)] * 100)
-    busy: dict[str, Any] = {"measured_age_s": 0.0, "running": 5.0, "waiting_prefill_tokens": 0.0}
+    busy: dict[str, Any] = {
+        "measured_age_s": 0.0,
+        "running": 5.0,
+        "kv_usage_ratio": 0.2,
+        "waiting_prefill_tokens": 0.0,
+    }
     numbers: list[tuple[int, ...]] = []
     for _ in range(2 * 240):
         told = []
@@ -97,17 +120,7 @@ async def test_demand_that_trembles_takes_no_replica_from_one_pool_to_another_an
             mean = 15.0 * rate
             totals[name] += round(rng.gauss(mean, (2.0 * mean) ** 0.5))
             there = [replica(f"{name}{n:02d}", **busy) for n in range(have[name])]
-            plain, total = pool_report(*there, pool=name), totals[name]
-            demand = replace(
-                plain.demand,
-                requests=total,
-                input_tokens=500 * total,
-                uncached_tokens=500 * total,
-                output_tokens=100 * total,
-                judged=total,
-                lengths=lengths,
-            )
-            told.append(replace(plain, demand=demand))
+            told.append(asked(totals[name], *there, pool=name))
         source.told = report(*told)
         await autoscaler.ask(source)
         now += 15.0
