@@ -12,7 +12,9 @@ from headrace.config.document import join
 from headrace.config.schema import Config, PoolSection
 from headrace.core.model import Alias, Role
 from headrace.core.policies import make_policy
+from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.address import UNIX
+from headrace.engines.dcgm import split_label
 from headrace.gateway.control import is_loopback
 
 Finding = tuple[str, str]
@@ -82,8 +84,23 @@ def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
             yield f"{path}.replicas[{position}]", problem
     if pool.dns is not None and not _is_host(pool.dns.name):
         yield f"{path}.dns.name", f"is {pool.dns.name!r}; give a host name without scheme or port"
+    if pool.gpu_metrics is not None:
+        yield from _gpu_metrics(pool.gpu_metrics, f"{path}.gpu_metrics")
     yield from _pool_tls(pool, path)
     yield from _secret_source(path, "api_key", pool.api_key_file, pool.api_key_env)
+
+
+def _gpu_metrics(settings: GpuMetricsSettings, path: str) -> Iterator[Finding]:
+    expected = "expected a page, as http://{host}:9400/metrics"
+    if "@" in settings.url:
+        yield f"{path}.url", f"holds credentials; {expected}"
+    elif not re.fullmatch(r"https?://[^/?#\s]+/[!-~]+", settings.url_for("http://h:1")):
+        yield f"{path}.url", f"is {settings.url!r}; {expected}"
+    for index, label in enumerate(settings.labels):
+        try:
+            split_label(label)
+        except ValueError as error:
+            yield f"{path}.labels[{index}]", f"{error}; give one as container=vllm"
 
 
 def url_problem(url: str) -> str | None:

@@ -13,6 +13,7 @@ from headrace.core.settings import DispatcherSettings
 from headrace.edges.fleets.command import CommandSettings
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.readiness import HealthSettings
+from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.tls import ServerTls, UpstreamTls
 from headrace.edges.scrape import ScrapeSettings
 from headrace.engines.registry import DIALECTS
@@ -60,6 +61,8 @@ class PoolSection(PoolSpec):
     traffic: str = field(default="relayed", metadata={"choices": ("relayed", "external")})
     """`relayed`: clients reach these engines through this gateway. `external`: they do not, and
     the engines are only measured, by scrapes and by what they push to `/telemetry`."""
+    gpu_metrics: GpuMetricsSettings | None = None
+    """Where the memory bandwidth of its replicas' GPUs is read, for scaling; nowhere without it."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that its engines may load later. Those that are loaded are found by
     themselves; naming one here lets an alias point to it from the start."""

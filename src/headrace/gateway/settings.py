@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from headrace.core.admission import DEFAULT_TIER
+from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.tls import ClientTls, ServerTls
 
 
@@ -91,12 +92,14 @@ class UpstreamAccess:
     """How to reach the engines of one pool: dialect name and the key they ask for, if any.
 
     `api_key` goes out as `Authorization: Bearer …` and is never logged or shown. `tls` is for those
-    at `https` addresses; without it what the system trusts is trusted.
+    at `https` addresses; without it what the system trusts is trusted. `gpu_metrics` says where
+    their GPUs are looked at, if anywhere.
     """
 
     engine: str = "openai"
     api_key: str | None = field(default=None, repr=False)
     tls: ClientTls | None = None
+    gpu_metrics: GpuMetricsSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

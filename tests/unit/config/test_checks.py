@@ -212,6 +212,23 @@ def test_a_unix_socket_is_not_exposed_and_has_a_path(problems):
     assert "listen.unix: is 'headrace.sock'" in found
 
 
+@pytest.mark.parametrize(
+    ("gpu_metrics", "said"),
+    [
+        ("url: '{host}:9400/metrics'", "url: is '{host}:9400/metrics'; expected a page, as"),
+        ("url: 'http://{host}:9400'", "expected a page, as http://{host}:9400/metrics"),
+        ("url: 'http://u:secret@{host}:9400/metrics'", "url: holds credentials"),
+        ("url: 'http://{host}:9400/m', labels: [vllm]", "labels[0]: 'vllm' is not name=value"),
+        ("url: 'http://{host}:9400/m', labels: ['a b=c']", "give one as container=vllm"),
+    ],
+)
+def test_where_gpus_are_looked_at(problems, gpu_metrics, said):
+    text = ONE.replace("}", f", gpu_metrics: {{{gpu_metrics}}}}}")
+    (found,) = problems(text)
+    assert said in found
+    assert "secret" not in found
+
+
 def test_pools_must_be_told_apart(problems):
     same = pools(("main", "a", "http://h:1"), ("main", "b", "http://h:1"))
     found = problems(same)
