@@ -14,8 +14,8 @@ import uvloop
 
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, ReplicaChanged
-from headrace.core.model import Alias, PoolSpec
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Limits, Listener, Timeouts, UpstreamAccess
