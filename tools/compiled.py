@@ -63,6 +63,7 @@ MODULES = (
     "late_waits",
     "latency",
     "learning",
+    "length_counter",
     "misses",
     "model",
     "policies/seconds",

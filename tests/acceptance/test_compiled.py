@@ -12,7 +12,16 @@ from tools import compiled
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1800)]
 
-SIMULATION = ("simulate", "--duration", "60", "--policies", "seconds,power_of_two", "--json")
+SIMULATION = (
+    "simulate",
+    "--traffic",
+    "multi_turn",
+    "--duration",
+    "60",
+    "--policies",
+    "seconds,power_of_two",
+    "--json",
+)
 TESTS = ("tests/unit/core", "tests/unit/config", "tests/unit/gateway", "tests/gateway")
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import uvloop
@@ -53,7 +54,7 @@ async def run_gateway(
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
     dispatcher: DispatcherSettings | None = None,
-    make_core: Callable[[DispatcherSettings, random.Random], Dispatcher] = Dispatcher,
+    make_core: Callable[[DispatcherSettings, random.Random], Any] = Dispatcher,
     tiers: tuple[str, ...] = ("default",),
     aliases: tuple[Alias, ...] = (),
     adapters: tuple[frozenset[str], ...] = (),
