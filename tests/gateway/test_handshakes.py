@@ -17,8 +17,8 @@ import trustme
 
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, ReplicaChanged
-from headrace.core.model import PoolSpec
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from headrace.edges.http.tls import ClientTls, ServerCertificate, ServerTls, UpstreamTls
 from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Listener, Timeouts, UpstreamAccess

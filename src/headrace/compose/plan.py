@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from headrace.compose.wiring import GatewayPlan
 from headrace.config import Loaded, PoolSection
-from headrace.core.model import PoolSpec
+from headrace.core.specs import PoolSpec
 from headrace.edges.http.tls import ClientTls, ServerTls, within
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess

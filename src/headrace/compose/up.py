@@ -24,7 +24,8 @@ from headrace.config.profile_file import latency_of
 from headrace.core.durations import in_words
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import Endpoint, PoolSpec
+from headrace.core.model import Endpoint
+from headrace.core.specs import PoolSpec
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.local import LocalFleetSettings
 from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID, fetch_default_model

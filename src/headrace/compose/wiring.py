@@ -15,9 +15,10 @@ from headrace.compose.invocation import other_port
 from headrace.core.decisions import Explanation
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
-from headrace.core.model import Alias, EngineReport, PoolSpec, Replica
+from headrace.core.model import EngineReport, Replica
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec
 from headrace.edges.gpu_metrics import GpuReader
 from headrace.edges.http.address import UNIX
 from headrace.edges.http.heads import Header

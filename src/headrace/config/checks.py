@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from headrace.config.document import join
 from headrace.config.schema import Config, PoolSection
-from headrace.core.model import Alias, Role
 from headrace.core.policies import make_policy
+from headrace.core.specs import Alias, Role
 from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.address import UNIX
 from headrace.engines.dcgm import split_label

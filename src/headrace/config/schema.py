@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from headrace.autoscaler.settings import ScalingSection
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import Alias, PoolSpec
 from headrace.core.policies import POLICIES
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec
 from headrace.edges.fleets.command import CommandSettings
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.readiness import HealthSettings

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from heapq import nsmallest
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
+from headrace.core.cost_term import CostTerm
 from headrace.core.kv_event_index import Index
 from headrace.core.model import FINE_BLOCKS, Replica
 from headrace.core.prompt_marks import blocks_covered
@@ -157,9 +157,15 @@ Row: TypeAlias = tuple[
 need not look at it again while it lies in the decision log."""
 
 
-REPLICA, HIT_TOKENS, UNCACHED_TOKENS = 3, 4, 5
-QUEUE_S, SLOT_WAIT_S, PREFILL_S, TPOT_S = 9, 10, 11, 12
-OUTPUT_TOKENS, OTHERS_MISSED = 13, 15
+REPLICA: Final = 3
+HIT_TOKENS: Final = 4
+UNCACHED_TOKENS: Final = 5
+QUEUE_S: Final = 9
+SLOT_WAIT_S: Final = 10
+PREFILL_S: Final = 11
+TPOT_S: Final = 12
+OUTPUT_TOKENS: Final = 13
+OTHERS_MISSED: Final = 15
 """Where a row has these fields of a `Candidate`."""
 
 
@@ -202,19 +208,6 @@ class Candidate(NamedTuple):
     def ttft_s(self) -> float | None:
         """Predicted seconds until the first token."""
         return ttft_of(self)
-
-
-@dataclass(frozen=True, slots=True)
-class CostTerm:
-    """One part of a candidate's cost.
-
-    `unit` is "s" (seconds), "tokens", "requests", "turns", "places", "blocks" (of KV cache), their
-    product "blocks²", "ratio" (of 1), or "score", where more is better and a cost is negative.
-    """
-
-    name: str
-    value: float
-    unit: str
 
 
 STEPS_MET = 1.5
@@ -290,8 +283,9 @@ def _order(replica: Replica) -> tuple[int, int]:
 
 def rows_at(ask: Ask, replicas: list[Replica], costs: Iterable[float], now: float) -> list[Row]:
     """Replicas at these costs, with all that can be said about each."""
-    seen = predict(ask, replicas, now) or see(ask, replicas)
-    return [row_at(*each) for each in zip(costs, replicas, seen, strict=True)]
+    seen: Sequence[Prediction | Sight] = predict(ask, replicas, now) or see(ask, replicas)
+    met = zip(costs, replicas, seen, strict=True)
+    return [row_at(cost, replica, each) for cost, replica, each in met]
 
 
 def row_at(cost: float, replica: Replica, seen: Prediction | Sight) -> Row:

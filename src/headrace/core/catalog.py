@@ -7,7 +7,8 @@ from heapq import nsmallest
 from math import inf
 from operator import attrgetter
 
-from headrace.core.model import Alias, Fleet, Pool, Replica, ReplicaState, Request, Rng, Role
+from headrace.core.model import Fleet, Pool, Replica, ReplicaState, Request, Rng
+from headrace.core.specs import Alias, Role
 
 LIGHTEST_USES = 16
 """Requests for which the least loaded of a large fleet are taken from the same few."""
@@ -146,7 +147,7 @@ class Catalog:
 
     def known_names(self) -> str:
         """The known names for an error message, at most `MOST_NAMES_LISTED`."""
-        names = sorted(self._known_names() | self._fleet.aliases.keys())
+        names = sorted(self._known_names().union(self._fleet.aliases))
         listed = ", ".join(names[:MOST_NAMES_LISTED]) or "none"
         more = len(names) - MOST_NAMES_LISTED
         return f"{listed} and {more} more" if more > 0 else listed

@@ -10,10 +10,11 @@ timer is the effect `WakeAt`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headrace.core.message import message
-from headrace.core.model import Alias, EngineReport, Outcome, PoolSpec, Request, Usage
+from headrace.core.model import EngineReport, Outcome, Request, Usage
+from headrace.core.specs import Alias, PoolSpec
 
 if TYPE_CHECKING:
     from headrace.core.settings import DispatcherSettings
@@ -178,14 +179,14 @@ class Dispatch:
 class RejectReason:
     """Why a request was not dispatched; the values are error codes and label values."""
 
-    UNKNOWN_MODEL = "model_not_found"
-    NO_REPLICA = "no_replica_available"
-    RETRIES_EXHAUSTED = "upstream_unavailable"
-    TIMED_OUT = "upstream_timeout"
-    OVERLOADED = "overloaded"
+    UNKNOWN_MODEL: Final = "model_not_found"
+    NO_REPLICA: Final = "no_replica_available"
+    RETRIES_EXHAUSTED: Final = "upstream_unavailable"
+    TIMED_OUT: Final = "upstream_timeout"
+    OVERLOADED: Final = "overloaded"
     """Every replica is too busy for it: its engine said so, its tier would not be kept by far, or
     too many are held already."""
-    HELD_TOO_LONG = "held_too_long"
+    HELD_TOO_LONG: Final = "held_too_long"
     """It was held for as long as its tier lets it wait."""
 
 

@@ -10,10 +10,11 @@ from headrace.core.candidates import Ask
 from headrace.core.catalog import LIGHTEST_USES, Serving
 from headrace.core.events import ConfigChanged, Dispatch
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, PoolSpec
+from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint
 from headrace.core.policies import POLICIES
 from headrace.core.routing import BEST_HOLDERS, MOST_SCORED, shortlist
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import POOL, PROFILE, Driver, chain, only
 
 SLOW_PREFILL = LatencyProfile("cpu", "profile cpu", 0.008, 2e-3, per_sequence_s=0.004)

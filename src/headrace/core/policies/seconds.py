@@ -41,7 +41,8 @@ Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Prediction, Row, Scope, predict
+from headrace.core.candidates import Ask, Candidate, Prediction, Row, Scope, predict
+from headrace.core.cost_term import CostTerm
 from headrace.core.crowding import LATE_HARMLESS, STEEP, busy_share
 from headrace.core.model import Replica
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Policy
+from headrace.core.candidates import Ask, Candidate, Policy
+from headrace.core.cost_term import CostTerm
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import EngineReport, PoolSpec, Replica
+from headrace.core.model import EngineReport, Replica
 from headrace.core.policies import make_policy
 from headrace.core.reasons import reason_for
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import Driver
 
 
