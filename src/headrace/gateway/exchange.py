@@ -15,6 +15,7 @@ from enum import Enum
 
 from headrace.core.events import Dispatch, Ended, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Endpoint, Outcome, Replica, Usage
+from headrace.core.usage_belief import can_be
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import RESEND_S, UpstreamCall
 from headrace.edges.http.connection import ClientConnection
@@ -501,6 +502,8 @@ class Exchange:
         now = self._host.now()
         if self._relay is not None:
             usage = self._relay.usage
+        if usage is not None:
+            usage = self._believed(usage, meter, outcome)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
         ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
         if self._attempt_trace is not None:
@@ -516,6 +519,22 @@ class Exchange:
             # It always says what becomes of such an end; a client must not wait if it did not.
             reason = f"Replica {self._replica} gave no answer: {detail}."
             self.reject(Reject(self.id, 502, RejectReason.RETRIES_EXHAUSTED, reason))
+
+    def _believed(self, usage: Usage, meter: Meter, outcome: Outcome) -> Usage | None:
+        """The engine's count, None if it cannot be true: it would be in every sum."""
+        request, cached_tokens = self._call.request, usage.cached_tokens
+        if not 0 <= cached_tokens <= usage.input_tokens:
+            # Some add those of each choice to the prompt of one; the rest is as good as ever.
+            cached_tokens = max(0, min(cached_tokens, usage.input_tokens))
+            usage = Usage(usage.input_tokens, usage.output_tokens, cached_tokens)
+        input_tokens = meter.input_tokens_estimate
+        if request.endpoint is Endpoint.OTHER:  # whose prompts are not read
+            input_tokens = self._settings.limits.max_body_bytes
+        # A stream that broke off may have told its input alone.
+        chunks = meter.chunks if outcome is Outcome.COMPLETED else 0
+        max_tokens = (request.max_output_tokens or 0) * request.sequences
+        believed = can_be(usage, input_tokens=input_tokens, max_tokens=max_tokens, chunks=chunks)
+        return usage if believed else None
 
     def _remember(self) -> None:
         """A response that may be stored is found again from its first event on."""

@@ -352,7 +352,8 @@ METRICS: tuple[Metric, ...] = (
         "headrace_usage_missing_total",
         "counter",
         (*_SERIES, "endpoint"),
-        "Completed requests whose engine told no usage; their tokens are estimates.",
+        "Completed requests whose engine told no usage, or one that cannot be true; their tokens"
+        " are estimates.",
         _usage_missing,
     ),
     Metric(
