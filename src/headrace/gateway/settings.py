@@ -107,7 +107,7 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     drain_s: float = 30.0
-    """After SIGTERM, running streams get this long to finish."""
+    """After SIGTERM, requests get this long to be read, answered and sent as a whole."""
     grace_s: float = 2.0
     """After SIGTERM, `/ready` says 503 but connections are still taken for this long, so that
     load balancers notice first."""

@@ -341,6 +341,23 @@ class ClientConnection(asyncio.Protocol):
         if self._current is None and not self._queue and self._reader.is_between:
             self.close()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being read or answered, or an answer has not left as a whole."""
+        transport = self._transport
+        if transport is None:
+            return False
+        if transport.is_closing() or transport.get_write_buffer_size():
+            return True  # a closed transport is gone as soon as all is sent
+        begun = self._current is not None or bool(self._queue) or not self._reader.is_between
+        return begun and not self._closing
+
+    def stop(self) -> None:
+        """The server stops: a request that is not read yet will not be answered."""
+        if self._current is None and not self._closing and not self._reader.is_between:
+            message = "The gateway stops; it has not read the whole request."
+            self.refuse(Refusal(503, message, "gateway_stops"))
+
     def expire(self) -> None:
         """The deadline has passed: say so where the client can still read it."""
         busy = self._current is not None and not self._slow and not self._closing

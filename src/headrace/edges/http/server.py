@@ -68,6 +68,16 @@ class HttpServer:
         for connection in tuple(self.connections):
             connection.close_when_idle()
 
+    @property
+    def busy(self) -> int:
+        """Connections on which a request is read or answered, or an answer is still being sent."""
+        return sum(connection.is_busy for connection in self.connections)
+
+    def refuse_unread(self) -> None:
+        """Say to those whose requests were not read whole that they will not be answered."""
+        for connection in tuple(self.connections):
+            connection.stop()
+
     def abort_all(self) -> None:
         """Cut every connection that is left."""
         for connection in tuple(self.connections):
