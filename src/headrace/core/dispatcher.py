@@ -126,6 +126,10 @@ class Dispatcher:
         """What waits for a model now."""
         return self._waiting.requests(model)
 
+    def held_for(self, request_id: str) -> str:
+        """The model that a held request waits for; "" if it is not held."""
+        return self._waiting.model_of(request_id)
+
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at time `now` (seconds, never going back) and return its effects.
 

@@ -196,7 +196,8 @@ class Reject:
     `status` is the HTTP status; `retry_after_s` goes out as Retry-After when given.
     `passes_answer` is true when the last attempt was answered with an error of the engine's own
     (5xx other than 503): that answer, where it was kept, tells the client more than this one and
-    is passed on instead.
+    is passed on instead. `model` is the one that it was sent to last, or would have been sent to:
+    behind an alias that is not what was asked for. "" where no model is known.
     """
 
     request_id: str
@@ -205,6 +206,7 @@ class Reject:
     message: str
     retry_after_s: float | None = None
     passes_answer: bool = False
+    model: str = ""
 
 
 @message

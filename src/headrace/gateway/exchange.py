@@ -119,22 +119,23 @@ class Exchange:
         """Whether it was neither dispatched yet nor ended."""
         return self._phase is Phase.HELD
 
-    def hold(self) -> None:
-        """The core has not decided at once: the request waits."""
+    def hold(self, model: str) -> None:
+        """The core has not decided at once: the request waits for this model."""
         self._held_since_s = self._host.now()
+        self._model = model
 
-    def _release(self, result: HeldResult, model: str = "") -> None:
+    def _release(self, result: HeldResult, model: str) -> None:
         """The request waits no more, if it did."""
         since_s, self._held_since_s = self._held_since_s, None
         if since_s is not None:
             request, held_s = self._call.request, self._host.now() - since_s
             self._host.released(self)
-            self._host.telemetry.was_held(model or request.model, request.tier, result, held_s)
+            self._host.telemetry.was_held(model, request.tier, result, held_s)
 
     def _leave(self, result: HeldResult) -> None:
         """The core shall not dispatch any more what it holds."""
         if self._phase is Phase.HELD:
-            self._release(result)
+            self._release(result, self._model or self._call.request.model)
             self._host.apply(Left(self.id))
 
     def dispatch(self, effect: Dispatch, replica: Replica) -> None:
@@ -189,9 +190,10 @@ class Exchange:
         """Answer with an error of ours, or with the engine's own where that tells more."""
         if self._phase is Phase.OVER:
             return
-        self._release(HeldResult.REJECTED)
+        model = effect.model or self._model or self._call.request.model
+        self._release(HeldResult.REJECTED, model)
+        self._host.telemetry.reject(effect.reason, model)
         if effect.passes_answer and self._refused_with is not None:
-            self._host.telemetry.reject(effect.reason, self._call.request.model)
             self._pass_error(self._refused_with)
             return
         body = error_body(
@@ -204,7 +206,6 @@ class Exchange:
         fields = _OURS.fields + self._identity()
         if effect.retry_after_s is not None:
             fields += b"retry-after: %d\r\n" % max(1, round(effect.retry_after_s))
-        self._host.telemetry.reject(effect.reason, self._call.request.model)
         self._over(effect.status, effect.reason if effect.status >= 500 else "")
         self._connection.start_rendered(effect.status, fields, length=len(body))
         self._connection.finish(body)

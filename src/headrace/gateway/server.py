@@ -345,7 +345,7 @@ class DataPlane:
             raise
         if exchange.undecided:
             self._held[exchange.id] = exchange
-            exchange.hold()
+            exchange.hold(self.dispatcher.held_for(exchange.id))
         return exchange
 
     def _count_connections(self) -> dict[str, int]:
