@@ -451,11 +451,10 @@ class ClientConnection(asyncio.Protocol):
         if self.close_after or self._transport is None:
             return
         self.close_after = True
-        self._reader.let_go()
+        self._let_go_unread()
         extra, cors = self._server.handler.refused(refusal, self._reader.headers), self._server.cors
         if self._current is not None:
             # An answer is under way: a second one would corrupt it.
-            self._queue.clear()
             self._transport.resume_reading()  # its end is to be seen; all else is thrown away
             return
         path = self._reader.path
@@ -468,6 +467,12 @@ class ClientConnection(asyncio.Protocol):
         head = render(status_line(refusal.status), [*extra, *framing])
         self._transport.write(head if self._reader.asks_for_head else head + body)
         self._linger()
+
+    def _let_go_unread(self) -> None:
+        """Forget all of which the answer has not begun; its bytes are held no longer."""
+        self._reader.let_go()
+        self._queue.clear()
+        self._release(self._held_bytes - (self._current.body_bytes if self._current else 0))
 
     def _linger(self) -> None:
         """Nothing more is written; what the client still sends is thrown away for a while."""
