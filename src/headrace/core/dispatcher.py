@@ -434,9 +434,9 @@ class Dispatcher:
                 effects = self._dispatch(flight, twice, now)
             if effects is not None:
                 return effects
-        reject = rejections.gave_up(
-            flight.request, failure, tried[-1], why, retry_after_s=settings.busy_s
-        )
+        ends = [each.ended for each in flight.attempts if each.ended is not None]
+        wait_s = rejections.soonest_s(ends, settings.busy_s)
+        reject = rejections.gave_up(flight.request, failure, tried[-1], why, retry_after_s=wait_s)
         return flight.refuse(reject, now)
 
     def _probed(self, event: Probed, now: float) -> list[Effect]:

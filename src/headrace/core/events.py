@@ -56,7 +56,8 @@ class Ended:
 
     `usage` is the engine's own count if it came; `output_tokens` what was relayed, estimated
     where no usage came. `status` is the engine's HTTP status, None if there was none; `detail`
-    says what went wrong, for the client's error and the decision log.
+    says what went wrong, for the client's error and the decision log. `retry_after_s` is what the
+    engine asks to wait, where it does.
     """
 
     attempt: int
@@ -65,6 +66,7 @@ class Ended:
     output_tokens: int = 0
     status: int | None = None
     detail: str = ""
+    retry_after_s: float | None = None
 
     @property
     def counted_output_tokens(self) -> int:

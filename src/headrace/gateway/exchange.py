@@ -506,7 +506,8 @@ class Exchange:
         if usage is not None:
             usage = self._believed(usage, meter, outcome)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
-        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
+        wait_s = None if status is None else self._answer.retry_after_s
+        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail, wait_s)
         if self._attempt_trace is not None:
             first_s = meter.first_s
             self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
