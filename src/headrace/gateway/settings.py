@@ -13,7 +13,8 @@ class Limits:
     """Bounds on what one process accepts. Reaching one gives a clear error, never a stall."""
 
     max_connections: int = 4096
-    """Client connections at once; above it new ones are answered 429 and closed."""
+    """Client connections at once; above it new ones are answered 429 and closed. With TLS as many
+    handshakes may be under way beside them; above it new connections are closed."""
     max_connections_per_client: int = 4096
     """Client connections at once from one address, of IPv6 from one /64 network: a host has a
     whole one. As high as the total by default, because a load balancer in front makes every client

@@ -354,8 +354,8 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return False
-        if transport.is_closing() or transport.get_write_buffer_size():
-            return True  # a closed transport is gone as soon as all is sent
+        if transport.get_write_buffer_size():
+            return True
         begun = self._current is not None or bool(self._queue) or not self._reader.is_between
         return begun and not self._closing
 
