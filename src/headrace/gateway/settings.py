@@ -73,7 +73,7 @@ class Listener:
     """An address to listen on."""
 
     host: str = "127.0.0.1"
-    """Address; `0.0.0.0` or `::` are all of the machine's."""
+    """Address; `0.0.0.0` are all of the machine's of IPv4, `::` all of either family."""
     port: int = 8080
     """Port; 0 takes a free one."""
     unix: str | None = None

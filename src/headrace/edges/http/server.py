@@ -12,7 +12,7 @@ from headrace.edges.http.cors import CorsPolicy
 from headrace.edges.http.known_heads import KnownHeads
 from headrace.edges.http.ports import ConnectionLimits, Handler, RequestHead
 from headrace.edges.http.socket_file import SocketFile
-from headrace.edges.http.tls_listener import TlsListener, bound_sockets
+from headrace.edges.http.tls_listener import EVERY_ADDRESS, TlsListener, bound_sockets
 
 BACKLOG = 1024
 """Connections that the system keeps for us until they are accepted."""
@@ -41,9 +41,16 @@ class HttpServer:
             sockets = await bound_sockets(host, port, BACKLOG)
             self._listener = self._tls_listener(sockets, tls)
             return int(sockets[0].getsockname()[1])
-        self._listener = await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self), host, port, backlog=BACKLOG
-        )
+        loop = asyncio.get_running_loop()
+        if host == EVERY_ADDRESS:  # a loop would listen on those of IPv6 alone
+            (listening,) = await bound_sockets(host, port, BACKLOG)
+            self._listener = await loop.create_server(
+                lambda: ClientConnection(self), sock=listening, backlog=BACKLOG
+            )
+        else:
+            self._listener = await loop.create_server(
+                lambda: ClientConnection(self), host, port, backlog=BACKLOG
+            )
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def start_unix(self, path: str, tls: ssl.SSLContext | None = None) -> None:

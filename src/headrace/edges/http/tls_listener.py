@@ -20,6 +20,8 @@ ACCEPTED_PER_TURN = 64
 """Connections that are accepted before others have their turn."""
 PAUSE_S = 0.5
 """Nobody is accepted for so long where no descriptor is left."""
+EVERY_ADDRESS = "::"
+"""Those of IPv4, too."""
 _NONE_LEFT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 _log = logging.getLogger(__name__)
@@ -135,7 +137,8 @@ async def bound_sockets(host: str, port: int, backlog: int) -> list[socket.socke
             sockets.append(listening)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                of_ipv6_alone = int(address[0] != EVERY_ADDRESS)
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, of_ipv6_alone)
             listening.bind(address)
             listening.listen(backlog)
             listening.setblocking(False)
