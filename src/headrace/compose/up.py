@@ -39,7 +39,7 @@ POOL = "local"
 REPLICAS = 2
 """Without `--replicas` or `--scale`."""
 DRAIN_S = 10.0
-"""After Ctrl-C, running streams get this long."""
+"""After Ctrl-C, requests get this long to be answered and sent."""
 PROMPT_TIMEOUT_S = 600.0
 _GGUF_MAGIC = b"GGUF"
 """The first bytes of a model file that llama.cpp can read."""

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from headrace.config.document import join
+from headrace.config.origins import origin_problem
 from headrace.config.schema import Config, PoolSection
 from headrace.core.policies import make_policy
 from headrace.core.specs import Alias, Role
@@ -252,11 +253,16 @@ def _tiers(config: Config) -> Iterator[Finding]:
 
 
 def _listeners(config: Config) -> Iterator[Finding]:
-    if config.listen.unix is not None:
-        if problem := unix_problem(config.listen.unix):
-            yield "listen.unix", problem
-        return
-    for section, host in (("listen", config.listen.host), ("control", config.control.host)):
+    for position, origin in enumerate(config.listen.cors_origins):
+        if problem := origin_problem(origin):
+            yield f"listen.cors_origins[{position}]", problem
+    unix = config.listen.unix
+    if unix is not None and (problem := unix_problem(unix)):
+        yield "listen.unix", problem
+    hosts = {"control": config.control.host}
+    if unix is None:
+        hosts["listen"] = config.listen.host
+    for section, host in hosts.items():
         if not _is_address(host):
             yield (
                 f"{section}.host",
@@ -265,7 +271,7 @@ def _listeners(config: Config) -> Iterator[Finding]:
                     "machine alone), 0.0.0.0 (all of its addresses) or ::1, or a host name"
                 ),
             )
-    same_port = config.listen.port == config.control.port != 0
+    same_port = unix is None and config.listen.port == config.control.port != 0
     if same_port and config.listen.host == config.control.host:
         yield "control.port", f"is {config.control.port}, the port of `listen` too"
 

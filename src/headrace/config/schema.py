@@ -126,7 +126,7 @@ class Config:
     """File of hashed API keys, made with `headrace keys new`. Without it everybody who reaches
     the port may ask."""
     drain_s: float = _GATEWAY.drain_s
-    """After SIGTERM, running streams get this long to finish."""
+    """After SIGTERM, requests get this long to be read, answered and sent as a whole."""
     grace_s: float = _GATEWAY.grace_s
     """After SIGTERM, `/ready` says 503 but connections are still taken for this long, so that
     load balancers notice first."""

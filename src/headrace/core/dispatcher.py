@@ -126,6 +126,10 @@ class Dispatcher:
         """What waits for a model now."""
         return self._waiting.requests(model)
 
+    def held_for(self, request_id: str) -> str:
+        """The model that a held request waits for; "" if it is not held."""
+        return self._waiting.model_of(request_id)
+
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at time `now` (seconds, never going back) and return its effects.
 
@@ -430,9 +434,9 @@ class Dispatcher:
                 effects = self._dispatch(flight, twice, now)
             if effects is not None:
                 return effects
-        reject = rejections.gave_up(
-            flight.request, failure, tried[-1], why, retry_after_s=settings.busy_s
-        )
+        ends = [each.ended for each in flight.attempts if each.ended is not None]
+        wait_s = rejections.soonest_s(ends, settings.busy_s)
+        reject = rejections.gave_up(flight.request, failure, tried[-1], why, retry_after_s=wait_s)
         return flight.refuse(reject, now)
 
     def _probed(self, event: Probed, now: float) -> list[Effect]:

@@ -57,7 +57,8 @@ class Ended:
 
     `usage` is the engine's own count if it came; `output_tokens` what was relayed, estimated
     where no usage came. `status` is the engine's HTTP status, None if there was none; `detail`
-    says what went wrong, for the client's error and the decision log.
+    says what went wrong, for the client's error and the decision log. `retry_after_s` is what the
+    engine asks to wait, where it does.
     """
 
     attempt: int
@@ -66,6 +67,7 @@ class Ended:
     output_tokens: int = 0
     status: int | None = None
     detail: str = ""
+    retry_after_s: float | None = None
 
     @property
     def counted_output_tokens(self) -> int:
@@ -197,7 +199,8 @@ class Reject:
     `status` is the HTTP status; `retry_after_s` goes out as Retry-After when given.
     `passes_answer` is true when the last attempt was answered with an error of the engine's own
     (5xx other than 503): that answer, where it was kept, tells the client more than this one and
-    is passed on instead.
+    is passed on instead. `model` is the one that it was sent to last, or would have been sent to:
+    behind an alias that is not what was asked for. "" where no model is known.
     """
 
     request_id: str
@@ -206,6 +209,7 @@ class Reject:
     message: str
     retry_after_s: float | None = None
     passes_answer: bool = False
+    model: str = ""
 
 
 @message

@@ -161,6 +161,10 @@ class WaitingRoom:
         prefill_s = 0.0 if profile is None else profile.prefill_s(prompt_tokens)
         return self._hold(flight, model, prefill_s, now, pool.spec.wait_for_replica_s)
 
+    def model_of(self, request_id: str) -> str:
+        """The model that a held request waits for; "" if it is not held."""
+        return self._model_of.get(request_id, "")
+
     def requests(self, model: str) -> list[Request]:
         """What waits for a model now."""
         queue = self._queues.get(model)

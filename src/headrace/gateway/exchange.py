@@ -15,6 +15,7 @@ from enum import Enum
 
 from headrace.core.events import Dispatch, Ended, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Endpoint, Outcome, Replica, Usage
+from headrace.core.usage_belief import can_be
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import RESEND_S, UpstreamCall
 from headrace.edges.http.connection import ClientConnection
@@ -118,22 +119,23 @@ class Exchange:
         """Whether it was neither dispatched yet nor ended."""
         return self._phase is Phase.HELD
 
-    def hold(self) -> None:
-        """The core has not decided at once: the request waits."""
+    def hold(self, model: str) -> None:
+        """The core has not decided at once: the request waits for this model."""
         self._held_since_s = self._host.now()
+        self._model = model
 
-    def _release(self, result: HeldResult, model: str = "") -> None:
+    def _release(self, result: HeldResult, model: str) -> None:
         """The request waits no more, if it did."""
         since_s, self._held_since_s = self._held_since_s, None
         if since_s is not None:
             request, held_s = self._call.request, self._host.now() - since_s
             self._host.released(self)
-            self._host.telemetry.was_held(model or request.model, request.tier, result, held_s)
+            self._host.telemetry.was_held(model, request.tier, result, held_s)
 
     def _leave(self, result: HeldResult) -> None:
         """The core shall not dispatch any more what it holds."""
         if self._phase is Phase.HELD:
-            self._release(result)
+            self._release(result, self._model or self._call.request.model)
             self._host.apply(Left(self.id))
 
     def dispatch(self, effect: Dispatch, replica: Replica) -> None:
@@ -188,9 +190,10 @@ class Exchange:
         """Answer with an error of ours, or with the engine's own where that tells more."""
         if self._phase is Phase.OVER:
             return
-        self._release(HeldResult.REJECTED)
+        model = effect.model or self._model or self._call.request.model
+        self._release(HeldResult.REJECTED, model)
+        self._host.telemetry.reject(effect.reason, model)
         if effect.passes_answer and self._refused_with is not None:
-            self._host.telemetry.reject(effect.reason, self._call.request.model)
             self._pass_error(self._refused_with)
             return
         body = error_body(
@@ -203,7 +206,6 @@ class Exchange:
         fields = _OURS.fields + self._identity()
         if effect.retry_after_s is not None:
             fields += b"retry-after: %d\r\n" % max(1, round(effect.retry_after_s))
-        self._host.telemetry.reject(effect.reason, self._call.request.model)
         self._over(effect.status, effect.reason if effect.status >= 500 else "")
         self._connection.start_rendered(effect.status, fields, length=len(body))
         self._connection.finish(body)
@@ -501,8 +503,11 @@ class Exchange:
         now = self._host.now()
         if self._relay is not None:
             usage = self._relay.usage
+        if usage is not None:
+            usage = self._believed(usage, meter, outcome)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
-        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
+        wait_s = None if status is None else self._answer.retry_after_s
+        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail, wait_s)
         if self._attempt_trace is not None:
             first_s = meter.first_s
             self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
@@ -516,6 +521,22 @@ class Exchange:
             # It always says what becomes of such an end; a client must not wait if it did not.
             reason = f"Replica {self._replica} gave no answer: {detail}."
             self.reject(Reject(self.id, 502, RejectReason.RETRIES_EXHAUSTED, reason))
+
+    def _believed(self, usage: Usage, meter: Meter, outcome: Outcome) -> Usage | None:
+        """The engine's count, None if it cannot be true: it would be in every sum."""
+        request, cached_tokens = self._call.request, usage.cached_tokens
+        if not 0 <= cached_tokens <= usage.input_tokens:
+            # Some add those of each choice to the prompt of one; the rest is as good as ever.
+            cached_tokens = max(0, min(cached_tokens, usage.input_tokens))
+            usage = Usage(usage.input_tokens, usage.output_tokens, cached_tokens)
+        input_tokens = meter.input_tokens_estimate
+        if request.endpoint is Endpoint.OTHER:  # whose prompts are not read
+            input_tokens = self._settings.limits.max_body_bytes
+        # A stream that broke off may have told its input alone.
+        chunks = meter.chunks if outcome is Outcome.COMPLETED else 0
+        max_tokens = (request.max_output_tokens or 0) * request.sequences
+        believed = can_be(usage, input_tokens=input_tokens, max_tokens=max_tokens, chunks=chunks)
+        return usage if believed else None
 
     def _remember(self) -> None:
         """A response that may be stored is found again from its first event on."""

@@ -390,3 +390,13 @@ class TestProfiles:
             f"pools:\n  - {{name: a, model: m, replicas: [http://h:1], profile: {profile}}}\n"
         )
         assert "per_prefill_token_s and per_attended_token_s are both 0" in found[0]
+
+
+def test_an_origin_that_no_browser_sends_is_named_with_its_line(problems):
+    (found,) = problems(f"{ONE}listen: {{cors_origins: ['https://a.example/']}}\n")
+    assert found.startswith("line 3: listen.cors_origins[0]: ")
+
+
+def test_the_control_plane_of_a_gateway_on_a_unix_socket_is_checked_too(problems):
+    text = f"{ONE}listen: {{unix: /run/h.sock}}\ncontrol: {{host: 'no host'}}\n"
+    assert any("control.host" in found for found in problems(text))
