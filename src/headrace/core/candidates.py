@@ -346,7 +346,8 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
                 )
                 # The head of the queue is in work already: nobody knows how far, but not beyond
                 # its own share.
-                queue_s += backlog_s - min(now - replica.backlog_since_s, backlog_s / prefilling)
+                done_s, own_s = now - replica.backlog_since_s, backlog_s / prefilling
+                queue_s += backlog_s - (done_s if done_s < own_s else own_s)
         slots = report.max_sequences
         if slots and sequences >= slots:
             # All slots are taken, and each is freed once per answer.

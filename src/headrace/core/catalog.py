@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from headrace.core.model import Alias, Fleet, Pool, Replica, ReplicaState, Request, Rng, Role
 
+_EJECTED = ReplicaState.EJECTED
 LIGHTEST_USES = 16
 """Requests for which the least loaded of a large fleet are taken from the same few."""
 MOST_NAMES_LISTED = 20
@@ -52,7 +53,7 @@ class Serving:
         `NONE_READY` where none is: then anything else is better.
         """
         replicas = self.replicas
-        if replicas[0].state is ReplicaState.EJECTED:  # so are the others: see `_usable`
+        if replicas[0].state is _EJECTED:  # so are the others: see `_usable`
             return NONE_READY
         for replica in replicas:
             if now >= replica.busy_until_s:

@@ -39,7 +39,7 @@ def busy_share(replica: Replica, now: float) -> float:
         + profile.per_attended_token_s * replica.recent_prefill_pairs
     )
     busy = kept * prefill_s / recent_s
-    return busy if busy < MOST_BUSY else MOST_BUSY  # noqa: FURB136 - for every replica of a request
+    return busy if busy < MOST_BUSY else MOST_BUSY
 
 
 def crowded(

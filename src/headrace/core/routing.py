@@ -28,6 +28,8 @@ LEAST_LOADED = 8
 AT_RANDOM = 4
 PAIR = 2
 _NAME = attrgetter("name")
+_SHORTLIST, _PAIR = Scope.SHORTLIST, Scope.PAIR
+_EMBEDDINGS = Endpoint.EMBEDDINGS
 CONTEXT_MARGIN = 1.1
 """How far an estimated prompt must exceed a context before it counts as too long for it."""
 
@@ -46,21 +48,22 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
         if templated:
             overhead_tokens = length.overhead_tokens
         text_tokens = length.estimate(request.text_bytes, templated)
-        tokens = max(1, round(text_tokens) + request.media_items * pool.spec.media_tokens)
+        tokens = round(text_tokens) + request.media_items * pool.spec.media_tokens or 1
     if pool.block_tokens is not None:
         tokens_per_block, fine_blocks, overhead_tokens = pool.block_tokens, EVERY_BLOCK, 0.0
     output_tokens = pool.output_tokens_mean
-    if request.endpoint is Endpoint.EMBEDDINGS:
+    if request.endpoint is _EMBEDDINGS:
         output_tokens = 0.0
     elif request.max_output_tokens is not None:
-        output_tokens = min(output_tokens, request.max_output_tokens)
+        limit = request.max_output_tokens
+        output_tokens = limit if limit < output_tokens else output_tokens
     marks = request.blocks
     if adapter:
         marks = mix_identity(marks, adapter)
     ask = Ask(
         tokens, tokens_per_block, output_tokens, marks, overhead_tokens, fine_blocks=fine_blocks
     )
-    if request.sequences > 1 and request.endpoint is not Endpoint.EMBEDDINGS:  # none is decoded
+    if request.sequences > 1 and request.endpoint is not _EMBEDDINGS:  # none is decoded
         ask.sequences = request.sequences
         ask.attended_tokens = tokens * request.choices
     return ask
@@ -88,12 +91,12 @@ def price(
     """
     ask.hits, ask.index = index.lookup(ask.marks, serving.mask), index
     replicas, scope = serving.replicas, policy.scope
-    if scope is Scope.SHORTLIST and len(replicas) > MOST_SCORED:
+    if scope is _SHORTLIST and len(replicas) > MOST_SCORED:
         replicas = shortlist(serving, ask, rng)
     if any_full and not policy.holds:
         # Who does not reckon in seconds does not see for how long one is full.
         replicas = _with_room(replicas, now)
-    if scope is Scope.PAIR and len(replicas) > PAIR:
+    if scope is _PAIR and len(replicas) > PAIR:
         replicas = pair(replicas, rng)
     return policy.price(ask, replicas, now)
 
