@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
-from headrace.core.catalog import Serving, load_of
+from headrace.core.catalog import Serving, lightest
 from headrace.core.kv_event_index import Index
 from headrace.core.model import (
     FINE_BLOCKS,
@@ -24,8 +24,8 @@ MOST_SCORED = 32
 BEST_HOLDERS = 8
 MOST_ALIKE = 16
 """Holders of equally much of a prompt that are looked at, from a random one on."""
-LEAST_LOADED = 8
-AT_RANDOM = 4
+LEAST_LOADED = 4
+AT_RANDOM = 2
 PAIR = 2
 _NAME = attrgetter("name")
 _SHORTLIST, _PAIR = Scope.SHORTLIST, Scope.PAIR
@@ -113,22 +113,20 @@ def shortlist(serving: Serving, ask: Ask, rng: Rng) -> list[Replica]:
     The random ones keep a large fleet from sending everything to what looked best at one time.
     """
     replicas, by_index = serving.replicas, serving.by_index
-    chosen = {replica.index: replica for replica in serving.least_loaded(LEAST_LOADED)}
+    chosen = set(serving.least_loaded(LEAST_LOADED))
     wanted = BEST_HOLDERS
     for _, holders in ask.hits:
         start = int(rng.random() * holders.bit_length())
         alike = [by_index[index] for index in _some_of(holders, start, MOST_ALIKE)]
         if len(alike) > wanted:
-            alike = sorted(alike, key=load_of)[:wanted]
-        for replica in alike:
-            chosen[replica.index] = replica
+            alike = lightest(alike, wanted)
+        chosen.update(alike)
         wanted -= len(alike)
         if wanted <= 0:
             break
     for _ in range(AT_RANDOM):
-        replica = replicas[int(rng.random() * len(replicas))]
-        chosen[replica.index] = replica
-    return sorted(chosen.values(), key=_NAME)
+        chosen.add(replicas[int(rng.random() * len(replicas))])
+    return sorted(chosen, key=_NAME)
 
 
 def _some_of(mask: int, start: int, most: int) -> list[int]:
