@@ -49,15 +49,13 @@ class Ask:
         output_tokens: float,
         marks: tuple[int, ...],
         overhead_tokens: float = 0.0,
-        *,
-        fine_blocks: int = FINE_BLOCKS,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.tokens_per_block = tokens_per_block
         self.output_tokens = output_tokens
         self.marks = marks
         self.overhead_tokens = overhead_tokens
-        self.fine_blocks = fine_blocks
+        self.fine_blocks = FINE_BLOCKS
         self.sequences = 1
         self.attended_tokens = prompt_tokens
         self.ttft_target_s = DEFAULT_TTFT_S

@@ -8,7 +8,6 @@ from headrace.core.candidates import Ask, Policy, Row, Scope
 from headrace.core.catalog import Serving, lightest
 from headrace.core.kv_event_index import Index
 from headrace.core.model import (
-    FINE_BLOCKS,
     PROMPT_BLOCK_BYTES,
     TEMPLATED,
     Endpoint,
@@ -36,7 +35,7 @@ CONTEXT_MARGIN = 1.1
 
 def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     """Sizes a request by what was learned of its pool; `adapter` is "" for the base model."""
-    length, overhead_tokens, fine_blocks = pool.prompt_length, 0.0, FINE_BLOCKS
+    length, overhead_tokens = pool.prompt_length, 0.0
     tokens_per_block = PROMPT_BLOCK_BYTES * length.tokens_per_byte
     if request.prompt_tokens is not None:
         tokens = max(1, request.prompt_tokens)
@@ -49,8 +48,6 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
             overhead_tokens = length.overhead_tokens
         text_tokens = length.estimate(request.text_bytes, templated)
         tokens = round(text_tokens) + request.media_items * pool.spec.media_tokens or 1
-    if pool.block_tokens is not None:
-        tokens_per_block, fine_blocks, overhead_tokens = pool.block_tokens, EVERY_BLOCK, 0.0
     output_tokens = pool.output_tokens_mean
     if request.endpoint is _EMBEDDINGS:
         output_tokens = 0.0
@@ -60,9 +57,10 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     marks = request.blocks
     if adapter:
         marks = mix_identity(marks, adapter)
-    ask = Ask(
-        tokens, tokens_per_block, output_tokens, marks, overhead_tokens, fine_blocks=fine_blocks
-    )
+    ask = Ask(tokens, tokens_per_block, output_tokens, marks, overhead_tokens)
+    if pool.block_tokens is not None:
+        ask.tokens_per_block, ask.fine_blocks = pool.block_tokens, EVERY_BLOCK
+        ask.overhead_tokens = 0.0
     if request.sequences > 1 and request.endpoint is not _EMBEDDINGS:  # none is decoded
         ask.sequences = request.sequences
         ask.attended_tokens = tokens * request.choices

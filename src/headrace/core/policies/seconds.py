@@ -120,7 +120,7 @@ class Seconds:
                 + others_s
             )
             ranked = (cost_s, streams, replica.last_attempt, replica.name)
-            rows.append((*ranked, *seen, others_s, missed))
+            rows.append(ranked + seen + (others_s, missed))
         return rows
 
     def chosen(self, replica: str) -> None:
