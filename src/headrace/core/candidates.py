@@ -326,7 +326,7 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             latency.refresh(now)
         factor, pairs = latency.prefill_factor, uncached * (hit_tokens + uncached / 2)
         prefill_s = factor * (step_s + token_s * uncached + pair_s * pairs)
-        context, backlog = replica.context_tokens, replica.backlog_tokens
+        backlog = replica.backlog_tokens
         tpot_s = latency.decode_factor * (
             step_s
             + sequence_s * (sequences + own_sequences)
@@ -353,7 +353,7 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             slot_wait_s = (sequences - slots + 1) * answer_s / slots
         if now < replica.busy_until_s:
             slot_wait_s += replica.busy_until_s - now
-        capacity = report.kv_capacity_tokens
-        met = (hit_tokens, uncached, backlog, context, capacity)
-        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens))
+        met = (hit_tokens, uncached, backlog, replica.context_tokens, report.kv_capacity_tokens)
+        taken = (queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens)
+        predictions.append(met + taken)
     return predictions
