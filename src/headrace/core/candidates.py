@@ -49,15 +49,13 @@ class Ask:
         output_tokens: float,
         marks: tuple[int, ...],
         overhead_tokens: float = 0.0,
-        *,
-        fine_blocks: int = FINE_BLOCKS,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.tokens_per_block = tokens_per_block
         self.output_tokens = output_tokens
         self.marks = marks
         self.overhead_tokens = overhead_tokens
-        self.fine_blocks = fine_blocks
+        self.fine_blocks = FINE_BLOCKS
         self.sequences = 1
         self.attended_tokens = prompt_tokens
         self.ttft_target_s = DEFAULT_TTFT_S
@@ -322,7 +320,7 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             latency.refresh(now)
         factor, pairs = latency.prefill_factor, uncached * (hit_tokens + uncached / 2)
         prefill_s = factor * (step_s + token_s * uncached + pair_s * pairs)
-        context, backlog = replica.context_tokens, replica.backlog_tokens
+        backlog = replica.backlog_tokens
         tpot_s = latency.decode_factor * (
             step_s
             + sequence_s * (sequences + own_sequences)
@@ -340,7 +338,8 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
                 )
                 # The head of the queue is in work already: nobody knows how far, but not beyond
                 # its own share.
-                queue_s += backlog_s - min(now - replica.backlog_since_s, backlog_s / prefilling)
+                done_s, own_s = now - replica.backlog_since_s, backlog_s / prefilling
+                queue_s += backlog_s - (done_s if done_s < own_s else own_s)
         slots = report.max_sequences
         if slots and sequences >= slots:
             # All slots are taken, and each is freed once per answer.
@@ -348,7 +347,7 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             slot_wait_s = (sequences - slots + 1) * answer_s / slots
         if now < replica.busy_until_s:
             slot_wait_s += replica.busy_until_s - now
-        capacity = report.kv_capacity_tokens
-        met = (hit_tokens, uncached, backlog, context, capacity)
-        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens))
+        met = (hit_tokens, uncached, backlog, replica.context_tokens, report.kv_capacity_tokens)
+        taken = (queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens)
+        predictions.append(met + taken)
     return predictions

@@ -59,13 +59,16 @@ class LengthCounter:
 
 def cell_key(input_tokens: float, hit_tokens: float, output_tokens: float) -> CellKey:
     """The cell of a request."""
-    share = hit_tokens / input_tokens if input_tokens > 0.0 else 0.0
-    quarter = 0 if hit_tokens <= 0.0 else min(int(4.0 * share) + 1, 4)
-    return (
-        max(int(input_tokens), 1).bit_length() - 1,
-        max(int(output_tokens), 1).bit_length() - 1,
-        quarter,
-    )
+    quarter = 0
+    if hit_tokens > 0.0:
+        share = hit_tokens / input_tokens if input_tokens > 0.0 else 0.0
+        quarter = int(4.0 * share) + 1 if share < 1.0 else 4
+    return (_octave(input_tokens), _octave(output_tokens), quarter)
+
+
+def _octave(tokens: float) -> int:
+    """The logarithm to base 2, rounded down, of what is at least 1."""
+    return int(tokens).bit_length() - 1 if tokens >= 1.0 else 0
 
 
 def sketch_of(lengths: Iterable[tuple[float, float, float]]) -> LengthSketch:

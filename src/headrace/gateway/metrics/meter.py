@@ -11,6 +11,8 @@ from headrace.gateway.metrics.histogram import ITL_BOUNDS_S, Histogram
 from headrace.gateway.metrics.series import Series
 from headrace.gateway.metrics.tokens import ChunkRatio
 
+_COMPLETED = Outcome.COMPLETED
+
 
 class Meter:
     """One attempt: clock of its chunks, estimate of its tokens, settled when it ends.
@@ -184,14 +186,14 @@ class Meter:
         else:
             ending = (self._endpoint, outcome)
             series.requests[ending] = series.requests.get(ending, 0) + 1
-        if self._streamed or usage is None or outcome is not Outcome.COMPLETED:
+        if self._streamed or usage is None or outcome is not _COMPLETED:
             output_tokens = self._settle(outcome, usage, now)
         else:  # a whole answer and its engine's count, of which nothing was counted before
             output_tokens = usage.output_tokens
             series.input_tokens += usage.input_tokens
             series.cached_tokens += usage.cached_tokens
             series.count_output(output_tokens, now)
-        if outcome is not Outcome.COMPLETED:
+        if outcome is not _COMPLETED:
             series.aborted_output_tokens += output_tokens
         elif usage is not None and self.chunks > 1:
             self._learn(usage.output_tokens, now)

@@ -48,7 +48,8 @@ class Bench:
     def ask(self, prompt_tokens: int, block_tokens: int = 64) -> Ask:
         """A prompt of which `State.hit` blocks of this size are cached."""
         marks = tuple(range(1, prompt_tokens // block_tokens + 1))
-        ask = Ask(prompt_tokens, float(block_tokens), 100.0, marks, fine_blocks=1000)
+        ask = Ask(prompt_tokens, float(block_tokens), 100.0, marks)
+        ask.fine_blocks = 1000
         by_depth: dict[int, int] = {}
         for replica in self.replicas:
             if hit := self.states[replica.name].hit:
