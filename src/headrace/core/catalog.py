@@ -63,11 +63,11 @@ class Serving:
     def least_loaded(self, number: int) -> list[Replica]:
         """So many replicas with the least to do.
 
-        They are found among all once in `LIGHTEST_USES` requests, twice as many as are asked for,
-        and among these each time: a request changes the load of one replica only.
+        They are found among all once in `LIGHTEST_USES` requests, four times as many as are asked
+        for, and among these each time: a request changes the load of one replica only.
         """
         if self._lightest_uses <= 0:
-            self._lightest = lightest(self.replicas, 2 * number)
+            self._lightest = lightest(self.replicas, 4 * number)
             self._lightest_uses = LIGHTEST_USES
         self._lightest_uses -= 1
         return lightest(self._lightest, number)
