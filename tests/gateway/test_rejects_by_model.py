@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from headrace.core.events import ConfigChanged
-from headrace.core.model import Alias, PoolSpec, Target
+from headrace.core.specs import Alias, PoolSpec, Target
 from headrace.gateway.metrics.held import HeldResult
 from tests.gateway.conftest import run_gateway
 

@@ -11,7 +11,7 @@ from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
-from headrace.core.length_sketch import sketch_of
+from headrace.core.length_counter import sketch_of
 from headrace.core.scaling import KNOWS_AFTER_S
 from headrace.core.scaling_observation import ReplicaObservation
 from headrace.core.scaling_plan import ScalePlan, Signal
