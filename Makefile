@@ -9,7 +9,7 @@ test acceptance: export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/bytecode
 test acceptance: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint tools acceptance env dev-env clean
+.PHONY: help up test lint tools acceptance compiled env dev-env clean
 
 help:
 	@echo 'make up [ARGS="--replicas 3"]  real replicas of a real model behind the gateway'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test [ARGS="-k router"]   linters, types, layers and the test suite'
 	@echo 'make lint                      the checks alone'
 	@echo 'make acceptance                the slow tests: real vLLM, long runs'
+	@echo 'make compiled                  a wheel in dist/ with the deciding modules compiled'
 	@echo 'make clean                     remove the environment and every cache in this folder'
 
 up: env
@@ -37,6 +38,9 @@ tools: dev-env
 acceptance: tools
 	$(BIN)/python tools/vllm_env.py
 	$(BIN)/pytest -m "acceptance or vllm" $(ARGS)
+
+compiled: env
+	$(BIN)/python -m tools.compiled
 
 env:
 	@$(PYTHON) tools/bootstrap.py

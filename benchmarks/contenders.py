@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from benchmarks.engines import MODEL
@@ -19,7 +20,7 @@ from benchmarks.processes import HEADRACE, ROOT, Running, free_port, running, wa
 from headrace.core.admission import AdmissionSettings
 from headrace.core.latency import LatencyProfile
 from headrace.simulator.settings import Slo
-from tools import bootstrap, debian_tools
+from tools import bootstrap, compiled, debian_tools
 
 PEERS = ROOT / ".cache" / "peers"
 SGLANG_ROUTER = "sglang-router==0.3.2"
@@ -146,6 +147,14 @@ def _under_system_python() -> Sequence[str]:
     return (str(folder / "bin" / "python"), "-m", "headrace")
 
 
+@cache
+def _compiled() -> Sequence[str]:
+    """This checkout with its deciding modules compiled, built anew in each run."""
+    bootstrap.say("compiling headrace; this takes two minutes")
+    subprocess.run([sys.executable, "-m", "tools.compiled"], check=True, capture_output=True)
+    return ("env", f"PYTHONPATH={compiled.SITE}", *HEADRACE)
+
+
 def gateway_of_modelled(
     latency: LatencyProfile, slo: Slo, *, time_scale: float, policy: str, learned: bool = False
 ) -> Contender:
@@ -203,6 +212,8 @@ GATEWAY = gateway()
 UNDER_SYSTEM_PYTHON = _serve("headrace, system's Python", _under_system_python, {}, {})
 """A distribution builds its Python with profile-guided optimisation; one that was built at home, as
 pyenv does by default, is slower. nginx comes from the distribution, too."""
+COMPILED = _serve("headrace, compiled", _compiled, {}, {})
+"""What `make compiled` builds; it needs a C compiler."""
 FLOOR = Contender("nginx", "/health", _nginx)
 _VLLM = ("vllm-router",)
 _SGLANG = ("python", "-m", "sglang_router.launch_router")

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from benchmarks import measures
 from benchmarks.contenders import (
+    COMPILED,
     FLOOR,
     GATEWAY,
     ROUTERS,
@@ -91,7 +93,7 @@ def main() -> None:
     results = Results()
     contenders = [
         each
-        for each in (FLOOR, GATEWAY, *_other_python(), *ROUTERS)
+        for each in (FLOOR, GATEWAY, *_other_python(), *_with_compiler(), *ROUTERS)
         if not options.only or any(each.name.startswith(name) for name in options.only)
     ]
     if options.own_core:
@@ -108,7 +110,7 @@ def main() -> None:
             # One that does not hold so many streams is left out here; the others are not.
             print(f"{contender.name}: no memory per stream: {error!r}", file=sys.stderr)
     for contender in contenders:
-        if contender.name == GATEWAY.name:
+        if contender.name in {GATEWAY.name, COMPILED.name}:
             for replicas in FLEETS:
                 measure_fleet(contender, replicas, size, results)
     took_s = time.monotonic() - started_s
@@ -128,6 +130,11 @@ def _other_python() -> Sequence[Contender]:
     except OSError:
         version = "False"
     return () if version in {"False", sys.version.strip()} else (UNDER_SYSTEM_PYTHON,)
+
+
+def _with_compiler() -> Sequence[Contender]:
+    """The compiled gateway, where there is a C compiler."""
+    return () if shutil.which("cc") is None else (COMPILED,)
 
 
 def measure_costs(contenders: Sequence[Contender], size: Size, results: Results) -> None:

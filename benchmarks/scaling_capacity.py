@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator
 
 from headrace.core.capacity import pool_requests_per_s
-from headrace.core.length_sketch import sketch_of
+from headrace.core.length_counter import sketch_of
 from headrace.core.scaling_settings import EngineFigures, ScalingTarget
 from headrace.engine_model.profiles import profile
 from headrace.simulator.driver import Simulation

@@ -31,9 +31,15 @@ from headrace.traffic.shared_system_prompts import SharedSystemPrompts, shared_s
 from headrace.traffic.trace import Trace, TraceRequest
 
 PROFILE = "h100-llama-3.1-8b"
-SPEEDS = {"multi_turn": 2.3, "agentic": 0.32, "shared_system_prompts": 14.0}
-"""Requests per second and replica: nine tenths of the capacity that `routing_grid` finds for 32
-replicas. That of shared system prompts was not searched for: at this one most are in time."""
+SPEEDS = {
+    "multi_turn": 2.3,
+    "agentic": 0.32,
+    "shared_system_prompts": 14.0,
+    "single_shots": 11.0,
+    "code_completion": 11.0,
+}
+"""Requests per second and replica: of the first two nine tenths of the capacity that `routing_grid`
+finds for 32 replicas. That of the others was not searched for: at these most are in time."""
 
 
 class Play(NamedTuple):

@@ -1,7 +1,8 @@
 """Fleets made by hand, for tests of what only reads them."""
 
 from headrace.core.latency import PoolLatency, ReplicaLatency
-from headrace.core.model import EngineReport, Fleet, Pool, PoolSpec, Replica, ReplicaState
+from headrace.core.model import EngineReport, Fleet, Pool, Replica, ReplicaState
+from headrace.core.specs import PoolSpec
 
 
 def make_fleet(**pools: tuple[str, int]) -> Fleet:

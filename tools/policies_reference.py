@@ -1,13 +1,15 @@
 """Writes docs/reference/policies.md from the policies: `python -m tools.policies_reference`."""
 
+import ast
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 from headrace.core.policies import POLICIES, parameters_of, sweep_of
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "policies.md"
+_ROOT = Path(__file__).resolve().parent.parent
+_POLICIES = _ROOT / "src" / "headrace" / "core" / "policies"
+PAGE = _ROOT / "docs" / "reference" / "policies.md"
 
 _HEAD = """\
 # Routing policies
@@ -64,7 +66,8 @@ def _table(name: str) -> Iterator[str]:
 
 
 def _docstring(name: str) -> str:
-    return import_module(f"headrace.core.policies.{name}").__doc__ or ""
+    # Read and not imported: a compiled module has no docstring.
+    return ast.get_docstring(ast.parse((_POLICIES / f"{name}.py").read_text("utf-8"))) or ""
 
 
 def _parameter(line: str) -> tuple[str, str]:

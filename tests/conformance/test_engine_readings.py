@@ -217,6 +217,23 @@ def test_refusals(name: str, refusal: Refusal):
 
 
 @pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        # vLLM up to 0.10, vLLM after it, Ollama, and others after OpenAI's own words.
+        (b'{"object":"error","message":"The model `m` does not exist.","code":404}', "absent"),
+        (b'{"error":{"message":"The model `m` does not exist.","param":null}}', "absent"),
+        (b'{"error":"model \\"m\\" not found, try pulling it first"}', "absent"),
+        (b'{"error":{"message":"Response with id \'resp_1\' not found."}}', "client"),
+        (b'{"detail":"Not Found"}', "client"),
+        (b"not found", "client"),
+    ],
+)
+def test_a_model_that_a_replica_lacks_is_not_the_clients_fault(body: bytes, refusal: str):
+    expected = {"absent": Refusal.ABSENT, "client": Refusal.CLIENT}[refusal]
+    assert dialect("openai").classify_error(404, body) is expected
+
+
+@pytest.mark.parametrize(
     ("status", "refusal"),
     [
         (401, Refusal.BROKEN),

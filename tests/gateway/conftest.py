@@ -8,14 +8,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import uvloop
 
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, ReplicaChanged
-from headrace.core.model import Alias, PoolSpec
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Limits, Listener, Timeouts, UpstreamAccess
@@ -53,7 +54,7 @@ async def run_gateway(
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
     dispatcher: DispatcherSettings | None = None,
-    make_core: Callable[[DispatcherSettings, random.Random], Dispatcher] = Dispatcher,
+    make_core: Callable[[DispatcherSettings, random.Random], Any] = Dispatcher,
     tiers: tuple[str, ...] = ("default",),
     aliases: tuple[Alias, ...] = (),
     adapters: tuple[frozenset[str], ...] = (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import Arrived, Effect, Event, Left, Reject
@@ -11,19 +12,23 @@ from headrace.core.model import Request
 from headrace.core.settings import DispatcherSettings
 
 
-class HoldingCore(Dispatcher):
-    """Holds what arrives while `holds` is true, until something `on` an event lets it go.
+class HoldingCore:
+    """Holds what arrives while `holds` is true, until something `on` an event lets it go. All
+    else is done by a `Dispatcher` behind it: a compiled one has no subclasses.
 
     `seen` has every request that arrived, `left` the ids of those whose clients went away.
     """
 
     def __init__(self, settings: DispatcherSettings, rng: random.Random) -> None:
-        super().__init__(settings, rng)
+        self._core = Dispatcher(settings, rng)
         self.holds = False
         self.on: dict[type[Event], Callable[[float], list[Effect]]] = {}
         self.seen: list[Request] = []
         self.left: list[str] = []
         self.waiting: dict[str, Arrived] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         if isinstance(event, Arrived):
@@ -36,7 +41,7 @@ class HoldingCore(Dispatcher):
             self.left.append(event.request_id)
             self._let_go(event.request_id)
             return []
-        effects = super().handle(event, now)
+        effects = self._core.handle(event, now)
         return self._after(event, effects, now)
 
     def _after(self, event: Event, effects: list[Effect], now: float) -> list[Effect]:
@@ -47,7 +52,7 @@ class HoldingCore(Dispatcher):
         """Dispatch all that is held."""
         effects: list[Effect] = []
         for request_id in tuple(self.waiting):
-            effects += super().handle(self._let_go(request_id), now)
+            effects += self._core.handle(self._let_go(request_id), now)
         return effects
 
     def refuse(

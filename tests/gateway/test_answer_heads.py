@@ -123,3 +123,17 @@ async def test_an_answer_that_is_not_modified_tells_no_length():
         answer = await rig.client.get("/v1/files/x")
         assert (answer.status_code, answer.headers["etag"]) == (304, '"a"')
         assert "content-length" not in answer.headers
+
+
+async def test_what_an_engine_says_of_its_own_host_goes_no_further():
+    async def script(_received, peer):
+        fields = (
+            'set-cookie: sticky=1\r\nalt-svc: h3=":443"\r\n'
+            "strict-transport-security: max-age=31536000\r\nx-kept: yes\r\n"
+        )
+        await peer.json({"ok": True}, headers=fields)
+
+    async with run_gateway(script) as rig:
+        headers = (await rig.chat()).headers
+        assert headers["x-kept"] == "yes"
+        assert not {"set-cookie", "alt-svc", "strict-transport-security"} & set(headers)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from headrace.core.model import Alias, Target
+from headrace.core.specs import Alias, Target
 from headrace.edges.http.ports import HttpRequest
 from tests.gateway.conftest import run_gateway
 from tests.scripted import stream_words

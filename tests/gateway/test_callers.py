@@ -3,7 +3,8 @@
 import httpx
 
 from headrace.core.events import ConfigChanged, ReplicaChanged
-from headrace.core.model import Alias, PoolSpec, ReplicaState, Target
+from headrace.core.model import ReplicaState
+from headrace.core.specs import Alias, PoolSpec, Target
 from tests.gateway.conftest import run_gateway
 from tests.plain_http import NO_TRUST_STORE
 from tests.scripted import ScriptedEngine

@@ -506,3 +506,28 @@ async def test_a_connection_that_comes_as_its_call_is_cancelled_is_not_counted_f
         await asyncio.sleep(0.01)
     assert task.cancelled()
     assert pool.count() == {"upstream_busy": 0, "upstream_idle": 0}
+
+
+@pytest.mark.parametrize(
+    ("told", "wait_s"),
+    [
+        (("17", "9"), "9"),  # the first that may have room
+        (("86400", "86400"), "60"),
+        (("17", None), "1"),
+        (("0", "Wed, 21 Oct 2026 07:28:00 GMT"), "1"),
+        (("9" * 5000, "17"), "1"),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_client_waits_as_long_as_full_engines_ask_for(status, told, wait_s):
+    def full(wait):
+        async def script(_received, peer):
+            field = "" if wait is None else f"retry-after: {wait}\r\n"
+            await peer.json({"error": {"message": "full"}}, status=status, headers=field)
+
+        return script
+
+    async with run_gateway(*map(full, told)) as rig:
+        answer = await rig.chat()
+        assert answer.json()["error"]["code"] == "overloaded"
+        assert answer.headers["retry-after"] == wait_s

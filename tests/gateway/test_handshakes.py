@@ -17,8 +17,8 @@ import trustme
 
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, ReplicaChanged
-from headrace.core.model import PoolSpec
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from headrace.edges.http.tls import ClientTls, ServerCertificate, ServerTls, UpstreamTls
 from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Listener, Timeouts, UpstreamAccess
@@ -116,7 +116,7 @@ async def test_an_engine_that_never_answers_the_handshake_is_given_up(tmp_path, 
 
 
 async def test_a_client_that_never_ends_its_handshake_is_cut_off(tmp_path, ca, monkeypatch):
-    monkeypatch.setattr("headrace.edges.http.server.HANDSHAKE_S", 0.3)
+    monkeypatch.setattr("headrace.edges.http.tls_listener.HANDSHAKE_S", 0.3)
     async with gateway(tmp_path, listen_tls=True) as plane:
         reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
         writer.write(b"\x16\x03\x01")

@@ -12,8 +12,8 @@ import pytest
 from headrace.core.admission import Tier
 from headrace.core.events import ConfigChanged, ReplicaGone
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import PoolSpec
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from tests.gateway.conftest import Rig, run_gateway
 from tests.scripted import Peer, Received, stream_words
 

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from headrace.core.model import Alias, Target
+from headrace.core.specs import Alias, Target
 from tests.gateway.conftest import run_gateway
 from tests.scripted import chat_chunk, stream_words, usage_chunk
 

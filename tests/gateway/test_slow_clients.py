@@ -4,7 +4,7 @@ import asyncio
 import socket
 from contextlib import asynccontextmanager
 
-from headrace.gateway.settings import Timeouts
+from headrace.gateway.settings import Limits, Timeouts
 from tests.gateway.conftest import run_gateway
 from tests.scripted import chat_chunk
 
@@ -91,3 +91,28 @@ async def test_a_client_that_caught_up_is_idle_again():
                 pass
         await asyncio.gather(asking, return_exceptions=True)
         assert not rig.plane._server.connections
+
+
+async def test_a_client_that_takes_a_little_now_and_then_is_not_cut_off():
+    """Its buffers are full all the time: in the gateway nothing seems to move for long."""
+    size = 3_000_000
+
+    async def script(_received, peer):
+        await peer.json({"text": "w" * size})
+
+    body = b'{"model":"m","messages":[]}'
+    ask = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    timeouts, limits = Timeouts(write_s=1.0), Limits(client_buffer_bytes=2 * size)
+    async with (
+        run_gateway(script, timeouts=timeouts, limits=limits) as rig,
+        deaf_client(rig.plane.port) as (loop, client),
+    ):
+        await loop.sock_sendall(client, ask + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        got = 0
+        async with asyncio.timeout(HANG_S):
+            for _ in range(15):  # three times as long as a client may take nothing
+                got += len(await loop.sock_recv(client, 2000))
+                await asyncio.sleep(0.2)
+            while piece := await loop.sock_recv(client, 1 << 20):
+                got += len(piece)
+        assert got > size

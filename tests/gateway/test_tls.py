@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -168,6 +169,53 @@ async def test_clients_must_show_a_certificate_as_soon_as_the_file_says_so(tmp_p
             assert await status(url, trusting(ca), trustme.CA()) is None
             await serve.reload(text, listen=LISTEN)
             assert await status(url, trusting(ca)) == 200
+
+
+async def test_a_session_does_not_outlive_the_cas_that_let_its_client_in(tmp_path, ca):
+    """TLS 1.2 resumes sessions without a look at the client's certificate."""
+    clients = trustme.CA()
+    clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+    listen = LISTEN.replace("key.pem", "key.pem, client_ca_file: clients.pem", 1)
+    context = trusting(ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    clients.issue_cert("client.test").configure_cert(context)
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as upstream:
+        text = f"pools:\n{pool(upstream)}certificate_interval: 50ms\n"
+        async with serving(tmp_path, text, listen=listen, tls=context) as serve:
+            port = serve.client.base_url.port or 0
+            session = await resumed(port, context, None)
+            assert session is not None
+            assert await resumed(port, context, session) is not None
+            trustme.CA().cert_pem.write_to_path(tmp_path / "clients.pem")
+            await serve.hears("listen.tls: certificates were renewed")
+            assert await resumed(port, context, session) is None
+            clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+            await serve.hears("listen.tls: certificates were renewed")
+            assert await resumed(port, context, None) is not None
+
+
+async def resumed(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None
+) -> ssl.SSLSession | None:
+    """The session of a new connection that goes on with this one, None if it is not let in."""
+
+    def connect() -> ssl.SSLSession | None:
+        with socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as plain:
+            try:
+                with context.wrap_socket(
+                    plain, server_hostname="127.0.0.1", session=session
+                ) as secured:
+                    # A connection that is not closed in order takes its session with it.
+                    ask = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+                    secured.sendall(ask)
+                    answer = b"".join(iter(lambda: secured.recv(4096), b""))
+                    assert answer.startswith(b"HTTP/1.1 200")
+                    assert secured.session_reused == (session is not None)
+                    return secured.session
+            except ssl.SSLError:
+                return None
+
+    return await asyncio.to_thread(connect)
 
 
 async def status(url: str, context: ssl.SSLContext, signer: trustme.CA | None = None) -> int | None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headrace.core.model import Alias, Target
+from headrace.core.specs import Alias, Target
 from headrace.edges import otel
 from headrace.edges.otel import OtelTracer, traces_url
 from headrace.gateway.settings import Timeouts

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from headrace.core.events import ConfigChanged, Dispatch, Effect, Reject
-from headrace.core.model import Endpoint, Outcome, PoolSpec, Replica
+from headrace.core.model import Endpoint, Outcome, Replica
 from headrace.core.policies import POLICIES
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import AT_ONCE, POOL, Driver, chain
 
 NAMES = ["a", "b", "c"]

@@ -8,8 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.events import ConfigChanged, Dispatch, Effect, Left, Reject, WakeAt
-from headrace.core.model import Alias, Outcome, PoolSpec, Replica, Target
+from headrace.core.model import Outcome, Replica
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec, Target
 from headrace.core.waiting import LOOK_S
 from tests.unit.core.driver import PROFILE, Driver
 

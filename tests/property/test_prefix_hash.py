@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.core.hash_ring import POINTS, HashRing
-from headrace.core.model import PoolSpec
 from headrace.core.policies.prefix_hash import load_bound
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import PROFILE, Driver, chain
 
 NAMES = st.lists(st.text(min_size=1, max_size=12), min_size=2, max_size=12, unique=True)

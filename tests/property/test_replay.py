@@ -31,17 +31,9 @@ from headrace.core.events import (
     Scraped,
     Wake,
 )
-from headrace.core.model import (
-    Alias,
-    Endpoint,
-    EngineReport,
-    Outcome,
-    PoolSpec,
-    Request,
-    Target,
-    Usage,
-)
+from headrace.core.model import Endpoint, EngineReport, Outcome, Request, Usage
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec, Target
 from tests.unit.core.driver import PROFILE, chain
 
 ROOT = Path(__file__).parents[2]

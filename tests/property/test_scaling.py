@@ -13,7 +13,8 @@ from headrace.core.capacity import (
     replicas_for,
     replicas_for_load,
 )
-from headrace.core.length_sketch import merged, since, sketch_of
+from headrace.core.length_counter import merged, sketch_of
+from headrace.core.length_sketch import since
 from headrace.core.scaling_settings import ScalingTarget
 from tests.unit.core.scaling.world import FIGURES, SETTINGS, World
 

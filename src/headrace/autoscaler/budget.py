@@ -1,8 +1,12 @@
 """One GPU budget over several pools: what each may use, from what all of them wish.
 
-A pool's wish is that of its last plan before any ceiling, so that one whose demand rises gets what
-is free, and where there is not enough for all, shares go by weight (`core/gpu_budget.py`). What
-all of them leave is for replicas that stand by.
+A pool's wish is what its last plan would be without a budget: one whose demand rises gets what is
+free, and what only trembles moves nothing from one pool to the other and back. Where there is not
+enough for all, shares go by weight (`core/gpu_budget.py`). What all of them leave is for replicas
+that stand by.
+
+A pool that may not be lowered, since its demand is not known, keeps what it has: nobody else's wish
+takes it away, not at the first look after a start either.
 """
 
 from __future__ import annotations
@@ -31,14 +35,22 @@ class GpuBudget:
             for claim, pool in zip(claims, pools.values(), strict=True)
         )
         granted = share_gpus(claims, self.gpus)
-        return {claim.pool: float(granted[claim.pool] * claim.gpus_per_replica) for claim in claims}
+        return {
+            claim.pool: float(
+                max(granted[claim.pool], _kept(pools[claim.pool])) * claim.gpus_per_replica
+            )
+            for claim in claims
+        }
 
     def _claim(self, pool: ScaledPool) -> GpuClaim:
         settings = pool.scaler.settings
+        promised = min(max(settings.min_replicas, _calendar(pool)), settings.max_replicas)
+        # In whole groups, or a group that the ceiling forbids would be taken from others.
+        most = settings.max_replicas // settings.group_replicas * settings.group_replicas
         return GpuClaim(
             pool.name,
-            wanted=min(_wish(pool), settings.max_replicas),
-            floor=min(max(settings.min_replicas, _calendar(pool)), settings.max_replicas),
+            wanted=min(_wish(pool), most),
+            floor=max(promised, _kept(pool)),
             gpus_per_replica=pool.scaler.figures.gpus,
             weight=self.weights.get(pool.name, 1.0),
             group_replicas=settings.group_replicas,
@@ -46,11 +58,20 @@ class GpuBudget:
 
 
 def _wish(pool: ScaledPool) -> int:
-    """What the pool's signals and floors ask for; what is there before anything was decided."""
+    """What the pool would have without a budget; nothing before anything was decided."""
     if pool.plan is None:
-        return pool.present()
+        return 0
+    if pool.plan.asked is not None:
+        return pool.plan.asked
     asking = [each.replicas for each in pool.plan.signals if each.kind != "ceiling"]
     return ceil(max(asking, default=0.0))
+
+
+def _kept(pool: ScaledPool) -> int:
+    """Replicas that must not be taken from the pool: those it has, while it may not be lowered."""
+    if pool.plan is not None and pool.plan.may_fall:
+        return 0
+    return min(max(pool.scaler.number, pool.present()), pool.scaler.settings.max_replicas)
 
 
 def _calendar(pool: ScaledPool) -> int:

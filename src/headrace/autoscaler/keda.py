@@ -20,10 +20,10 @@ class PlansForKeda:
         return self._autoscaler.pools()
 
     def published(self, pool: str, tolerance: float) -> Published | None:
-        """What is wanted of a pool now; None while that is not known."""
+        """What is wanted of a pool now; None while nothing of that is known."""
         known = self._autoscaler.value_of(pool, tolerance)
         if known is None:
-            return None
+            return Published(None, True) if self._autoscaler.needs_replicas(pool) else None
         plan, told = known
         return Published(told.value, plan.active)
 

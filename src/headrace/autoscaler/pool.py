@@ -17,6 +17,7 @@ from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObs
 from headrace.core.scaling_plan import ScalePlan
 from headrace.core.scaling_report import PoolReport
 from headrace.core.scaling_settings import ScalingSettings
+from headrace.engine_model.profiles import weight_bytes
 from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry, floors
 
@@ -63,14 +64,18 @@ class ScaledPool:
         self.need_known = actuator is not None
         """Whether it was ever known that replicas are needed, or that none are. Where others start
         them, those that all start just now are in no list yet, and KEDA would end them at once."""
+        self._untried = False
+        """Whether the scaler went on from what was kept and has not decided since."""
         self._figures = scaler.figures
+        self._weighed = ""
+        """The profile whose weights a cold start is reckoned with."""
         self._orders = Orders()
         self._calendar = calendar
         self._calendar_read_s: float | None = None
 
     def go_on(self, scaler: PoolScaler) -> None:
         """Decide by a scaler that has decided before."""
-        self.scaler, self.need_known = scaler, True
+        self.scaler, self.need_known, self._untried = scaler, True, True
 
     @property
     def min_replicas(self) -> int:
@@ -84,36 +89,46 @@ class ScaledPool:
 
         `gpus` is what one replica takes.
         """
-        self.scaler.settings = settings
+        self.scaler.settings, self._weighed = settings, ""
         self._calendar, self._calendar_read_s = calendar, None
         self._figures = replace(self._figures, gpus=gpus)
         self.scaler.figures = replace(self.scaler.figures, gpus=gpus)
 
-    def look(self, gathering: Gathering, now: float, gpus: float | None = None) -> PoolObservation:
-        """What is known of the pool now; `gpus` is its share of a budget, if there is one."""
+    def look(self, gathering: Gathering, now: float) -> PoolObservation:
+        """What is known of the pool now."""
         actuator = self.actuator
         own, refused = (None, "") if actuator is None else (actuator.observed(), actuator.refused)
         seen = gathering.observation(self.name, now, own=own, refused=refused)
         if actuator is None and seen.replicas_known:
             seen = replace(seen, replicas=self._orders.observed(seen.replicas, now))
-        if gpus is not None:
-            seen = replace(seen, gpus_available=gpus)
         self._learn(gathering.latest(self.name))
         self.observation = seen
         return seen
 
-    def is_due(self, seen: PoolObservation, now: float) -> bool:
-        """Whether it should be decided now: it is time, or requests wait and nobody comes."""
+    def grant(self, gpus: float | None) -> None:
+        """Its share of a budget, where there is one, for what was seen last."""
+        if self.observation is not None:
+            self.observation = replace(self.observation, gpus_available=gpus)
+
+    def is_due(self, now: float) -> bool:
+        """Whether what was seen should be decided now: it is time, or requests wait and nobody
+        comes.
+        """
         # Decided later than now: the clock was set back.
         if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
             return True
-        waiting = any(each.held_requests > 0.0 for each in seen.gateways)
+        seen = self.observation
+        waiting = seen is not None and any(each.held_requests > 0.0 for each in seen.gateways)
         return waiting and self.plan.replicas == 0
 
-    def decide(self, seen: PoolObservation, now: float) -> bool:
-        """Decide and carry it out; whether what is wanted is another thing than before."""
+    def decide(self, now: float) -> bool:
+        """Decide by what was seen and carry it out; whether what is wanted is another thing than
+        before.
+        """
+        seen = self.observation
+        assert seen is not None
         self._read_calendar(now)
-        before, plan = self.plan, self.scaler.tick(seen, now)
+        before, plan = self.plan, self._tick(seen, now)
         self.plan = plan
         self.need_known = self.need_known or plan.active or self._knows_need(seen, now)
         if self.actuator is not None:
@@ -125,6 +140,20 @@ class ScaledPool:
             self.plans.append(plan)
             self.changes += 1
         return changed
+
+    def _tick(self, seen: PoolObservation, now: float) -> ScalePlan:
+        """A decision. A scaler that went on from what was kept and cannot make its first one will
+        make none: the pool begins anew, as without memory.
+        """
+        untried, self._untried = self._untried, False
+        try:
+            return self.scaler.tick(seen, now)
+        except Exception as error:
+            if not untried:
+                raise
+            self.scaler = pool_scaler(self.scaler.settings, self.scaler.figures)
+            self.need_known = self.actuator is not None
+            raise ValueError("what was kept is no state; the pool begins anew") from error
 
     def published(self, tolerance: float, now: float) -> tuple[ScalePlan, HpaValue] | None:
         """The plan, and the value for an HPA with this tolerance; None while it is not known, also
@@ -142,6 +171,16 @@ class ScaledPool:
         plan = self.plan
         if plan is None or not plan.complete or not (plan.active or self.need_known):
             return False
+        return self._is_new(plan, now)
+
+    def needs_replicas(self, now: float) -> bool:
+        """Whether there is something to do for replicas, as a request that waits at one gateway
+        says whatever the others do.
+        """
+        plan = self.plan
+        return plan is not None and plan.active and self._is_new(plan, now)
+
+    def _is_new(self, plan: ScalePlan, now: float) -> bool:
         return now - plan.next_tick_s <= self.scaler.settings.stale_s
 
     def _knows_need(self, seen: PoolObservation, now: float) -> bool:
@@ -196,6 +235,21 @@ class ScaledPool:
             kv_capacity_tokens=max(kv_tokens, default=given.kv_capacity_tokens),
             max_sequences=max(places, default=given.max_sequences),
         )
+        if latencies:
+            self._weigh(latencies[0].name)
+
+    def _weigh(self, profile: str) -> None:
+        """Reckon a cold start, where it is reckoned, with the weights of a shipped profile."""
+        settings = self.scaler.settings
+        if profile == self._weighed or not settings.cold_start.weight_bytes:
+            return
+        self._weighed = profile
+        try:
+            weights = weight_bytes(profile)
+        except ValueError:
+            return  # a measured one, or one that was learned
+        cold_start = replace(settings.cold_start, weight_bytes=weights)
+        self.scaler.settings = replace(settings, cold_start=cold_start)
 
 
 def seen_by_gateways(seen: PoolObservation) -> int:

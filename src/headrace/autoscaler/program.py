@@ -65,6 +65,9 @@ class Autoscaler:
         self._settings = settings
         self._store = store
         self._stored_s = clock()
+        self._has_ordered = False
+        """Whether a number was changed and is kept nowhere yet: who does not know it after a
+        restart would take it back, with all replicas that are being made."""
         self._on_change = on_change
         self._minutes = minutes
         self.budget = budget
@@ -136,40 +139,63 @@ class Autoscaler:
     def decide(self) -> None:
         """Decide for each pool that is due, and tell those who wait for a change."""
         now, changed = self.clock(), False
+        # All are looked at before GPUs are shared: what a pool has is part of its claim.
+        looked = [pool for pool in self.scaled.values() if self._tried(pool, self._look, now)]
         shares = {} if self.budget is None else self.budget.share(self.scaled)
-        for pool in self.scaled.values():
-            try:
-                changed |= self._decide(pool, shares.get(pool.name), now)
-            except Exception as error:  # noqa: BLE001 - one pool's fault must not stop the others
-                if pool.fault != repr(error):  # it is tried again twice a second
-                    _log.exception("pool %s could not be decided", pool.name)
-                pool.fault = repr(error)
+        for pool in looked:
+            pool.grant(shares.get(pool.name))
+            changed |= self._tried(pool, self._decide, now)
         if changed:
             self._tell()
-        if self._store is not None and not 0.0 <= now - self._stored_s < STORE_EVERY_S:
+        if self._has_ordered or not 0.0 <= now - self._stored_s < STORE_EVERY_S:
             self.store()
 
-    def _decide(self, pool: ScaledPool, gpus: float | None, now: float) -> bool:
+    def _tried(
+        self, pool: ScaledPool, step: Callable[[ScaledPool, float], bool], now: float
+    ) -> bool:
+        """What a step for one pool answers; False where it fails."""
+        try:
+            return step(pool, now)
+        except Exception as error:  # noqa: BLE001 - one pool's fault must not stop the others
+            if pool.fault != repr(error):  # it is tried again twice a second
+                _log.exception("pool %s could not be decided", pool.name)
+            pool.fault = repr(error)
+            return False
+
+    def _look(self, pool: ScaledPool, now: float) -> bool:
+        """Whether there is anything to decide by: something was told of the pool, now or before."""
         if not any(self.gathering.latest(pool.name)) and pool.plan is None:
-            return False  # nothing was ever told of it: there is nothing to decide by
-        seen = pool.look(self.gathering, now, gpus)
+            return False
+        seen = pool.look(self.gathering, now)
         if self._minutes is not None:
             self._minutes.look(pool.name, seen.gateways, now)
-        if not pool.is_due(seen, now):
+        return True
+
+    def _decide(self, pool: ScaledPool, now: float) -> bool:
+        if not pool.is_due(now):
             return False
         self.ticks += 1
-        changed = pool.decide(seen, now)
+        number = pool.scaler.number
+        changed = pool.decide(now)
         pool.fault = ""
+        self._has_ordered |= pool.scaler.number != number
         if changed and self._on_change is not None:
             self._on_change(pool)
         return changed
 
     def store(self) -> None:
         """Keep what the scalers have learned."""
-        self._stored_s = self.clock()
-        if self._store is not None:
-            known = {name: pool for name, pool in self.scaled.items() if pool.need_known}
-            self._store({name: pool.scaler.state() for name, pool in known.items()})
+        self._stored_s, self._has_ordered = self.clock(), False
+        if self._store is None:
+            return
+        kept: dict[str, object] = {}
+        for name, pool in self.scaled.items():
+            try:
+                if pool.need_known:
+                    kept[name] = pool.scaler.state()
+            except Exception:  # noqa: BLE001 - one pool's fault must not stop the others
+                _log.exception("what pool %s has learned could not be kept", name)
+        self._store(kept)
 
     # ------------------------------------------------------------ what is published
 
@@ -180,6 +206,10 @@ class Autoscaler:
     def value_of(self, pool: str, tolerance: float) -> tuple[ScalePlan, HpaValue] | None:
         """A pool's plan and the value for an HPA; None while it is not known."""
         return self.scaled[pool].published(tolerance, self.clock())
+
+    def needs_replicas(self, pool: str) -> bool:
+        """Whether it is known that a pool needs some; how many may be unknown."""
+        return self.scaled[pool].needs_replicas(self.clock())
 
     def next_change(self) -> asyncio.Future[None]:
         """Done as soon as any plan is another one. Who waits for it may cancel it."""

@@ -46,8 +46,9 @@ class PoolScaling(ScalingSettings):
     """How one pool is scaled."""
 
     cold_start_s: float | None = None
-    """From ordered to ready, as long as none was measured. By default it is reckoned: image and
-    weights through the storage's bandwidth, and initialisation."""
+    """From ordered to ready, as long as none was measured. By default it is reckoned: image (12 GB)
+    and weights through the storage's bandwidth (0.5 GB/s), and a minute of initialisation. The
+    weights are those of the model of a shipped `profile`, else 16 GB."""
 
     calendar: tuple[CalendarEntry, ...] = ()
     """Floors that are known in advance: at least so many replicas from one time to another."""

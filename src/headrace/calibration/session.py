@@ -17,8 +17,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from math import inf
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from headrace.calibration.design import (
     FEWEST_STEPS,
@@ -33,32 +32,19 @@ from headrace.calibration.design import (
     few,
 )
 from headrace.calibration.experiments import Laboratory, NotBeside, NotSideBySide
+from headrace.calibration.notebook import Notebook, Points
 from headrace.calibration.refinement import refinement
-from headrace.calibration.repetitions import (
-    FASTEST,
-    USUAL_QUANTILE,
-    undisturbed,
-    undisturbed_queue,
-    undisturbed_step,
-)
+from headrace.calibration.repetitions import FASTEST
 from headrace.calibration.replica import CalibrationError, Replica
 from headrace.calibration.stream import Asker, StreamError
+from headrace.calibration.untold_limit import LEAST_PROMPT_TOKENS, UntoldLimit, longest_prompt
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS, fit_profile
 from headrace.engine_model.calibration import Fit, fit
-from headrace.engine_model.calibration_table import (
-    DecodePoint,
-    Extent,
-    PrefillPoint,
-    PromptPoint,
-    QueuePoint,
-)
+from headrace.engine_model.calibration_table import DecodePoint, Extent, PromptPoint
 
 Found = TypeVar("Found")
-Points: TypeAlias = tuple[tuple[PromptPoint, ...], tuple[DecodePoint, ...]]
 
-LEAST_PROMPT_TOKENS = 2 * SHORTEST_TOKENS
-"""The longest prompt must have so many."""
 ROUNDS = 3
 ROUNDS_SHARE = 0.5
 """Of the time, what these rounds are designed for."""
@@ -89,12 +75,6 @@ _LADDER_SHARE = 0.04
 _BATCH_SHARE = 0.1
 """For the largest batch."""
 _UNTOLD_BATCH = 64
-_ANSWER_TOKENS = 96
-"""Room that answers need behind the longest prompt."""
-_TOO_LONG = frozenset((400, 413, 422))
-"""Statuses of a prompt that the context has no room for."""
-_MARGIN = 0.95
-"""Share of the context limit that prompts aim at: their tokens are known when they are counted."""
 _OTHERS_SHARE, _OTHERS_TOKENS = 0.02, 64
 """Output tokens that were not ours and are let pass: counters may be read a little late."""
 
@@ -153,16 +133,14 @@ class Session:
         self._progress = progress
         self._clock = client.clock
         self._began_s = client.clock()
-        self._prefills: dict[tuple[Experiment, int], list[PrefillPoint]] = {}
-        self._decodes: dict[StreamsExperiment, list[DecodePoint]] = {}
-        self._queues: dict[QueueExperiment, list[QueuePoint]] = {}
+        self._notebook = Notebook()
         self._counts_steps = True
         """Whether streams go on while prompts are read, as far as it was seen."""
         self._step_tokens: int | None = None
         self._notes: list[str] = []
         self._most_side_by_side: int | None = None
-        self._longest_allowed = 0
-        self._longest_sure = self._shortest_refused = inf
+        told = replica.max_context_tokens is not None
+        self._untold_limit = UntoldLimit(told=told, notes=self._notes)
         self._doing = "asking whether it is idle"
 
     @property
@@ -193,7 +171,7 @@ class Session:
         rounds, round_s = await self._rounds(experiments, pace, ROUNDS_BUDGETS)
         more, pace = await self._refine(experiments, limits, pace, round_s)
         await self._check_alone(before.output_tokens_total, ours_before)
-        return self._measured(limits, rounds + more, self._points(pace))
+        return self._measured(limits, rounds + more, self._notebook.points(pace))
 
     async def _checked(self, expected: LatencyProfile, holds: Callable[[Points], bool]) -> Measured:
         before = await self._replica.check_idle()
@@ -209,7 +187,7 @@ class Session:
         rounds, round_s = await self._rounds(experiments, pace, MOST_BUDGETS)
         while (
             rounds < 2 * ROUNDS
-            and not holds(self._points(pace, quantile=FASTEST))
+            and not holds(self._notebook.points(pace, FASTEST))
             and self.gone_s + _ROUND_MARGIN * round_s < MOST_BUDGETS * self._settings.budget_s
         ):
             begun_s = self.gone_s
@@ -217,15 +195,13 @@ class Session:
             rounds += 1
             round_s = self.gone_s - begun_s
         await self._check_alone(tokens_before, ours_before)
-        return self._measured(limits, rounds, self._points(pace, quantile=FASTEST))
+        return self._measured(limits, rounds, self._notebook.points(pace, FASTEST))
 
     def limits(self) -> Limits:
         """What the engine says that it can take, within the settings."""
         replica, settings = self._replica, self._settings
         longest = replica.max_context_tokens or replica.kv_capacity_tokens or 8192
-        longest = (
-            int(_MARGIN * min(longest, replica.kv_capacity_tokens or longest)) - _ANSWER_TOKENS
-        )
+        longest = longest_prompt(min(longest, replica.kv_capacity_tokens or longest))
         if settings.max_prompt_tokens is not None:
             longest = min(longest, settings.max_prompt_tokens)
         batch = settings.max_batch or _UNTOLD_BATCH
@@ -272,14 +248,15 @@ class Session:
     async def _ladder(self, limits: Limits) -> tuple[list[tuple[float, float, float]], int]:
         """Longer and longer prompts: what they took, and the longest there is time or room for."""
         samples: list[tuple[float, float, float]] = []
-        self._longest_allowed = limits.prompt_tokens
+        self._untold_limit.longest_allowed = limits.prompt_tokens
         tokens, longest_taken = SHORTEST_TOKENS, 0
         while True:
             try:
                 (point,) = await self._laboratory.prompt(PromptExperiment(tokens))
             except StreamError as error:
-                self._longest_allowed = self._refused_at(tokens, longest_taken, error)
-                return samples, self._longest_allowed
+                if self._untold_limit.found_at_first(tokens, longest_taken, error):
+                    return samples, self._untold_limit.longest_allowed
+                raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
             longest_taken = tokens
             samples.append((point.uncached_tokens, point.cached_tokens, point.ttft_s))
             self._tell("finding the pace", self._settings.budget_s)
@@ -287,22 +264,6 @@ class Session:
             if tokens == limits.prompt_tokens or (takes_long and len(samples) > 2):
                 return samples, tokens
             tokens = min(2 * tokens, limits.prompt_tokens)
-
-    def _refused_at(self, tokens: int, longest_taken: int, error: StreamError) -> int:
-        """How long prompts may be where an engine that tells no limit of its context has one.
-
-        Raises CalibrationError if that is not what happened.
-        """
-        told = self._replica.max_context_tokens is not None
-        if told or error.status not in _TOO_LONG or longest_taken < LEAST_PROMPT_TOKENS:
-            raise CalibrationError(f"{self._replica.url} cannot be measured: {error}") from None
-        # As of a limit that is told: answers need room, too.
-        longest = max(int(_MARGIN * longest_taken) - _ANSWER_TOKENS, LEAST_PROMPT_TOKENS)
-        self._notes.append(
-            f"a prompt of {tokens:,} tokens was refused ({error}): they go up to {longest:,}; give "
-            "--max-prompt for longer ones"
-        )
-        return longest
 
     async def _streams_at_most(self, batch: int, context_tokens: int) -> DecodePoint:
         """So many streams, or as many as the engine runs at once."""
@@ -341,7 +302,7 @@ class Session:
         return rounds, round_s
 
     def _is_noisy(self, pace: LatencyProfile) -> bool:
-        found = fit(*self._points(pace), self._extent(self.limits()))
+        found = fit(*self._notebook.points(pace), self._extent(self.limits()))
         return not isinstance(found, Fit) or any(
             noise.share > NOISY_SHARE or noise.scale > NOISY_TICKS for noise in found.noises
         )
@@ -376,19 +337,18 @@ class Session:
         Returns how many rounds it took, and the pace as it is known now.
         """
         extent = self._extent(limits)
-        self._longest_sure = limits.prompt_tokens
+        self._untold_limit.sure_of(limits.prompt_tokens)
         for number, share in enumerate(REFINEMENTS):
             left_s = share * (self._settings.budget_s - self.gone_s)
-            found = fit(*self._points(pace), extent)
+            found = fit(*self._notebook.points(pace), extent)
             if not isinstance(found, Fit) or left_s <= 0.0:
                 return number, pace
             pace, self._step_tokens = found.latency, found.prefill_step_tokens
             # A round takes longer than its experiments: prompts are made, answers are read.
             slower = max(1.0, round_s / max(cost_s(experiments, pace), 1e-3))
-            all_done = (*experiments, *self._decodes, *self._queues)
-            done = {each: self._times_done(each) for each in all_done}
+            done = self._notebook.times_done(experiments)
             # What the ladder had no time for may be worth it.
-            longest = max(limits.prompt_tokens, self._longest_allowed)
+            longest = max(limits.prompt_tokens, self._untold_limit.longest_allowed)
             queues = self._counts_steps and QUEUE_REACH * longest >= extent.context_tokens
             further = replace(limits, prompt_tokens=longest, queues=queues)
             chosen = refinement(done, further, extent, found, left_s / slower)
@@ -415,22 +375,6 @@ class Session:
         self._notes.append(f"the terms were not made surer, what was measured is fitted: {said}")
         return False
 
-    def _times_done(self, experiment: Experiment) -> int:
-        if isinstance(experiment, StreamsExperiment):
-            return len(self._decodes.get(experiment, ()))
-        if isinstance(experiment, QueueExperiment):
-            return len(self._queues.get(experiment, ()))
-        return len(self._prefills.get((experiment, 0), ()))
-
-    def _points(self, pace: LatencyProfile, quantile: float = USUAL_QUANTILE) -> Points:
-        """Each experiment as it is when nothing disturbs it."""
-        prompts = [undisturbed(points, pace, quantile) for points in self._prefills.values()]
-        queues = [undisturbed_queue(points, pace, quantile) for points in self._queues.values()]
-        return (
-            (*prompts, *queues),
-            tuple(undisturbed_step(points, pace, quantile) for points in self._decodes.values()),
-        )
-
     async def _round(
         self, experiments: Sequence[Experiment], number: int, round_s: float, pace: LatencyProfile
     ) -> None:
@@ -446,13 +390,13 @@ class Session:
             ends_s = begun_s + max(round_s, spent_s) + rounds_left * round_s
             title = f"round {number + 1} of {max(ROUNDS, number + 1)}: {_title(experiment)}"
             self._tell(title, ends_s, begun_s + round_s * done / total)
-            if experiment.tokens_in_all >= self._shortest_refused:
+            if self._untold_limit.is_refused(experiment):
                 continue
             try:
                 await self._do(experiment)
                 failed.clear()
             except (StreamError, NotSideBySide) as error:
-                if self._found_the_limit(experiment, error):
+                if self._untold_limit.found_later(experiment, error):
                     continue
                 failed.append(f"{_title(experiment)}: {error}")
                 self._notes.append(f"failed: {failed[-1]}")
@@ -463,33 +407,15 @@ class Session:
                     ) from None
             done += cost_s([experiment], pace)
 
-    def _found_the_limit(self, experiment: Experiment, error: Exception) -> bool:
-        """Whether an engine that tells no limit of its context refused what the ladder did not try.
-
-        No fault of its own: what is shorter goes on, and nothing so long is asked again.
-        """
-        refused = isinstance(error, StreamError) and error.status in _TOO_LONG
-        tokens, told = experiment.tokens_in_all, self._replica.max_context_tokens is not None
-        if told or not refused or tokens <= self._longest_sure:
-            return False
-        self._shortest_refused, self._longest_allowed = tokens, int(self._longest_sure)
-        self._notes.append(
-            f"a prompt of {tokens:,} tokens was refused ({error}): the terms are made surer by "
-            "shorter ones"
-        )
-        return True
-
     async def _do(self, experiment: Experiment) -> None:
         if isinstance(experiment, StreamsExperiment):
             found = await self._laboratory.streams(experiment)
-            self._decodes.setdefault(experiment, []).append(found)
+            self._notebook.note_streams(experiment, found)
             return
         if isinstance(experiment, QueueExperiment):
             await self._do_queue(experiment)
             return
-        points = await self._laboratory.prompt(experiment)
-        for place, point in enumerate(points):
-            self._prefills.setdefault((experiment, place), []).append(point)
+        self._notebook.note_prompts(experiment, await self._laboratory.prompt(experiment))
 
     async def _do_queue(self, experiment: QueueExperiment) -> None:
         if not self._counts_steps:
@@ -499,7 +425,7 @@ class Session:
         except NotBeside:
             self._counts_steps = False  # its prompts are measured one by one alone
             return
-        self._queues.setdefault(experiment, []).append(found)
+        self._notebook.note_queue(experiment, found)
 
     async def _check_alone(self, tokens_before: float | None, ours_before: int) -> None:
         """Raise CalibrationError if the engine has worked for others meanwhile."""

@@ -11,15 +11,11 @@ from pathlib import Path
 
 import headrace
 from headrace.calibration.comparison import Comparison, compare
+from headrace.calibration.notebook import Points
 from headrace.calibration.replica import CalibrationError, Replica, identify
-from headrace.calibration.session import (
-    LEAST_PROMPT_TOKENS,
-    Measured,
-    Points,
-    Session,
-    Settings,
-)
+from headrace.calibration.session import Measured, Session, Settings
 from headrace.calibration.stream import StreamClient
+from headrace.calibration.untold_limit import LEAST_PROMPT_TOKENS
 from headrace.compose.calibration_tables import (
     change_in_words,
     comparison_page,

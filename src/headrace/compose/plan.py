@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from headrace.compose.wiring import GatewayPlan
 from headrace.config import Loaded, PoolSection
-from headrace.core.model import PoolSpec
+from headrace.core.specs import PoolSpec
 from headrace.edges.http.tls import ClientTls, ServerTls, within
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
@@ -53,12 +53,12 @@ def spec_of(pool: PoolSection) -> PoolSpec:
 def _access(pool: PoolSection, loaded: Loaded) -> UpstreamAccess:
     key = loaded.secrets.upstream.get(pool.name)
     if pool.tls is None:
-        return UpstreamAccess(pool.engine, key)
+        return UpstreamAccess(pool.engine, key, gpu_metrics=pool.gpu_metrics)
     settings = within(loaded.folder, pool.tls)
     if settings.server_name is None and pool.dns is not None:
         # Its engines are reached by their addresses, but certificates are for the name.
         settings = replace(settings, server_name=pool.dns.name)
-    return UpstreamAccess(pool.engine, key, ClientTls(settings))
+    return UpstreamAccess(pool.engine, key, ClientTls(settings), pool.gpu_metrics)
 
 
 def _server_tls(tls: ServerTls | None, loaded: Loaded) -> ServerTls | None:

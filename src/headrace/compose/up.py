@@ -24,7 +24,8 @@ from headrace.config.profile_file import latency_of
 from headrace.core.durations import in_words
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import Endpoint, PoolSpec
+from headrace.core.model import Endpoint
+from headrace.core.specs import PoolSpec
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.local import LocalFleetSettings
 from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID, fetch_default_model
@@ -38,7 +39,7 @@ POOL = "local"
 REPLICAS = 2
 """Without `--replicas` or `--scale`."""
 DRAIN_S = 10.0
-"""After Ctrl-C, running streams get this long."""
+"""After Ctrl-C, requests get this long to be answered and sent."""
 PROMPT_TIMEOUT_S = 600.0
 _GGUF_MAGIC = b"GGUF"
 """The first bytes of a model file that llama.cpp can read."""

@@ -15,9 +15,11 @@ from headrace.compose.invocation import other_port
 from headrace.core.decisions import Explanation
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
-from headrace.core.model import Alias, EngineReport, PoolSpec, Replica
+from headrace.core.model import EngineReport, Replica
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec
+from headrace.edges.gpu_metrics import GpuReader
 from headrace.edges.http.address import UNIX
 from headrace.edges.http.heads import Header
 from headrace.edges.http.tls import (
@@ -93,6 +95,7 @@ class Gateway:
             on_probe=self._notices.looked_at,
         )
         self._scraper = Scraper(plan.scrape, self._on_reading, self._on_scrape_failure)
+        self._gpus = GpuReader(self._on_gpus, self._on_gpu_failure)
         self._control: ControlServer | None = None
         self._scaling = ScalingView(
             self.dispatcher,
@@ -146,6 +149,7 @@ class Gateway:
     async def close(self) -> None:
         """Stop everything; requests still running are cut."""
         await self._scraper.close()
+        await self._gpus.close()
         await self.plane.close()
         if self._control is not None:
             await self._control.stop()
@@ -196,12 +200,11 @@ class Gateway:
         self.plane.apply(ConfigChanged(kept, ()))
         self.plane.apply(ConfigChanged(plan.pools, plan.aliases, plan.routing))
         for name in leaving:
-            self._scraper.forget(name)
-            self._notices.forget(name)
-            self.telemetry.forget(name)
+            self._forget(name)
         for replica in replicas.values():
             if self._scraper.watches(replica.name):  # perhaps with another key from now on
                 self._scrape(replica)
+            self._look_at_gpus(replica)
 
     def replace_certificates(self, plan: GatewayPlan) -> list[str]:
         """Use another plan's certificates; return what else of it needs a restart.
@@ -242,10 +245,8 @@ class Gateway:
         if isinstance(event, ReplicaChanged):
             self._replica_changed(event)
         elif isinstance(event, ReplicaGone):
-            self._scraper.forget(event.replica)
-            self._notices.forget(event.replica)
             self.plane.apply(event)
-            self.telemetry.forget(event.replica)
+            self._forget(event.replica)
         else:
             self.plane.apply(event)
 
@@ -264,6 +265,7 @@ class Gateway:
         replica = self.dispatcher.fleet.replicas.get(event.replica)
         if replica is not None and (event.ready or event.draining):
             self._scrape(replica)
+            self._look_at_gpus(replica)
 
     def _scrape(self, replica: Replica) -> None:
         pool = replica.pool.spec.name
@@ -271,6 +273,23 @@ class Gateway:
             replica.name, replica.url, self.dialect(pool), self.headers(pool), self.tls(pool)
         )
         self._scraper.watch(target)
+
+    def _look_at_gpus(self, replica: Replica) -> None:
+        access = self._access(replica.pool.spec.name)
+        self._gpus.watch(replica.name, replica.url, access.gpu_metrics)
+
+    def _on_gpus(self, replica: str, ratio: float) -> None:
+        self.telemetry.gpus_read(replica, ratio, self.telemetry.clock())
+
+    def _on_gpu_failure(self, replica: str, reason: str) -> None:
+        self.trouble(replica, f"its GPUs could not be looked at: {reason}", minor=True)
+        self._detail(f"the GPUs of {replica} could not be looked at: {reason}")
+
+    def _forget(self, replica: str) -> None:
+        self._scraper.forget(replica)
+        self._gpus.forget(replica)
+        self._notices.forget(replica)
+        self.telemetry.forget(replica)
 
     def _on_reading(self, replica: str, reading: EngineReading) -> None:
         report = EngineReport(

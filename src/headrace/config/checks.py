@@ -9,10 +9,13 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from headrace.config.document import join
+from headrace.config.origins import origin_problem
 from headrace.config.schema import Config, PoolSection
-from headrace.core.model import Alias, Role
 from headrace.core.policies import make_policy
+from headrace.core.specs import Alias, Role
+from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.address import UNIX
+from headrace.engines.dcgm import split_label
 from headrace.gateway.control import is_loopback
 
 Finding = tuple[str, str]
@@ -82,8 +85,23 @@ def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
             yield f"{path}.replicas[{position}]", problem
     if pool.dns is not None and not _is_host(pool.dns.name):
         yield f"{path}.dns.name", f"is {pool.dns.name!r}; give a host name without scheme or port"
+    if pool.gpu_metrics is not None:
+        yield from _gpu_metrics(pool.gpu_metrics, f"{path}.gpu_metrics")
     yield from _pool_tls(pool, path)
     yield from _secret_source(path, "api_key", pool.api_key_file, pool.api_key_env)
+
+
+def _gpu_metrics(settings: GpuMetricsSettings, path: str) -> Iterator[Finding]:
+    expected = "expected a page, as http://{host}:9400/metrics"
+    if "@" in settings.url:
+        yield f"{path}.url", f"holds credentials; {expected}"
+    elif not re.fullmatch(r"https?://[^/?#\s]+/[!-~]+", settings.url_for("http://h:1")):
+        yield f"{path}.url", f"is {settings.url!r}; {expected}"
+    for index, label in enumerate(settings.labels):
+        try:
+            split_label(label)
+        except ValueError as error:
+            yield f"{path}.labels[{index}]", f"{error}; give one as container=vllm"
 
 
 def url_problem(url: str) -> str | None:
@@ -235,11 +253,16 @@ def _tiers(config: Config) -> Iterator[Finding]:
 
 
 def _listeners(config: Config) -> Iterator[Finding]:
-    if config.listen.unix is not None:
-        if problem := unix_problem(config.listen.unix):
-            yield "listen.unix", problem
-        return
-    for section, host in (("listen", config.listen.host), ("control", config.control.host)):
+    for position, origin in enumerate(config.listen.cors_origins):
+        if problem := origin_problem(origin):
+            yield f"listen.cors_origins[{position}]", problem
+    unix = config.listen.unix
+    if unix is not None and (problem := unix_problem(unix)):
+        yield "listen.unix", problem
+    hosts = {"control": config.control.host}
+    if unix is None:
+        hosts["listen"] = config.listen.host
+    for section, host in hosts.items():
         if not _is_address(host):
             yield (
                 f"{section}.host",
@@ -248,7 +271,7 @@ def _listeners(config: Config) -> Iterator[Finding]:
                     "machine alone), 0.0.0.0 (all of its addresses) or ::1, or a host name"
                 ),
             )
-    same_port = config.listen.port == config.control.port != 0
+    same_port = unix is None and config.listen.port == config.control.port != 0
     if same_port and config.listen.host == config.control.host:
         yield "control.port", f"is {config.control.port}, the port of `listen` too"
 

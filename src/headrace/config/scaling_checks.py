@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 from headrace.autoscaler.settings import PoolScaling, ScalingSection
 from headrace.config.document import join
 from headrace.config.schema import Config, PoolSection
+from headrace.core.latency import LatencyProfile
 from headrace.edges.fleets.command import CommandReplicas
 from headrace.edges.fleets.keep_alive import LocalFleetError
+from headrace.engine_model.profiles import profile
 from headrace.engines.registry import DIALECTS, dialect
 from headrace.gateway.control import is_loopback
 
@@ -42,6 +44,7 @@ def scaling_warnings(config: Config) -> Iterator[str]:
     scaled = {} if config.scaling is None else config.scaling.pools
     if config.scaling is not None:
         yield from _too_high_floors(config.scaling)
+        yield from _too_few_gpus(config, config.scaling)
     for index, pool in enumerate(config.pools):
         start = pool.start
         standby = scaled[pool.name].standby_replicas if pool.name in scaled else 0
@@ -78,6 +81,24 @@ def _too_high_floors(scaling: ScalingSection) -> Iterator[str]:
         yield (
             f"scaling.gpus is {scaling.gpus}, and the pools' min_replicas take {least}: floors hold"
         )
+
+
+def _too_few_gpus(config: Config, scaling: ScalingSection) -> Iterator[str]:
+    """A budget that counts fewer GPUs of a replica than its profile has."""
+    for pool in config.pools:
+        scaled = scaling.pools.get(pool.name)
+        name = pool.profile.name if isinstance(pool.profile, LatencyProfile) else pool.profile
+        if scaling.gpus is None or scaled is None or name is None:
+            continue
+        try:
+            gpus = profile(name).gpus
+        except ValueError:
+            continue  # a measured one, which does not say
+        if scaled.gpus_per_replica < gpus:
+            yield (
+                f"scaling.pools.{pool.name}.gpus_per_replica is {scaled.gpus_per_replica}, and a "
+                f"replica of {name} has {gpus}: so many count in scaling.gpus"
+            )
 
 
 def scaling_exposure(config: Config) -> Iterator[Finding]:
@@ -130,6 +151,15 @@ def _scaled(pool: PoolSection, scaling: PoolScaling, path: str) -> Iterator[Find
             (
                 f"is {scaling.group_replicas}, more than max_replicas ({scaling.max_replicas}): no "
                 "whole group may be ordered"
+            ),
+        )
+    most = scaling.max_replicas // scaling.group_replicas * scaling.group_replicas
+    if most < scaling.min_replicas <= scaling.max_replicas:
+        yield (
+            f"{path}.min_replicas",
+            (
+                f"is {scaling.min_replicas}, more than the {most} that whole groups of "
+                f"{scaling.group_replicas} within max_replicas make"
             ),
         )
     if scaling.min_replicas == 0 and not pool.wait_for_replica_s:

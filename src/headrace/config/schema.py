@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from headrace.autoscaler.settings import ScalingSection
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import Alias, PoolSpec
 from headrace.core.policies import POLICIES
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec
 from headrace.edges.fleets.command import CommandSettings
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.readiness import HealthSettings
+from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.tls import ServerTls, UpstreamTls
 from headrace.edges.scrape import ScrapeSettings
 from headrace.engines.registry import DIALECTS
@@ -60,6 +61,8 @@ class PoolSection(PoolSpec):
     traffic: str = field(default="relayed", metadata={"choices": ("relayed", "external")})
     """`relayed`: clients reach these engines through this gateway. `external`: they do not, and
     the engines are only measured, by scrapes and by what they push to `/telemetry`."""
+    gpu_metrics: GpuMetricsSettings | None = None
+    """Where the memory bandwidth of its replicas' GPUs is read, for scaling; nowhere without it."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that its engines may load later. Those that are loaded are found by
     themselves; naming one here lets an alias point to it from the start."""
@@ -123,7 +126,7 @@ class Config:
     """File of hashed API keys, made with `headrace keys new`. Without it everybody who reaches
     the port may ask."""
     drain_s: float = _GATEWAY.drain_s
-    """After SIGTERM, running streams get this long to finish."""
+    """After SIGTERM, requests get this long to be read, answered and sent as a whole."""
     grace_s: float = _GATEWAY.grace_s
     """After SIGTERM, `/ready` says 503 but connections are still taken for this long, so that
     load balancers notice first."""

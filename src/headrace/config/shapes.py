@@ -21,13 +21,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from headrace.autoscaler.settings import PoolScaling
 from headrace.core.admission import Tier
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import Alias, Target
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, Target
 from headrace.edges.fleets.command import CommandSettings
 from headrace.engine_model.measured import Interval, MeasuredProfile, Provenance, Residuals
 from headrace.gateway.settings import Timeouts
@@ -149,7 +150,7 @@ def section_of(cls: type) -> Section:
         for each in fields(cls)
         if each.name != named_by and (cls, each.name) not in _DERIVED
     ]
-    doc = _in_the_files_words(cls, inspect.cleandoc(cls.__doc__ or ""))
+    doc = _in_the_files_words(cls, ast.get_docstring(source_of(cls)) or "")
     return Section(cls, {entry.key: entry for entry in entries}, doc, named_by, _SHORT.get(cls))
 
 
@@ -261,8 +262,7 @@ def attribute_docs(cls: type) -> dict[str, str]:
 
 
 def _own_docs(cls: type) -> dict[str, str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    body = source_of(cls)
     docs: dict[str, str] = {}
     for statement, following in zip(body.body, body.body[1:], strict=False):
         if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
@@ -270,3 +270,19 @@ def _own_docs(cls: type) -> dict[str, str]:
         if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
             docs[statement.target.id] = inspect.cleandoc(str(following.value.value))
     return docs
+
+
+@cache
+def source_of(cls: type) -> ast.ClassDef:
+    """The text of a settings dataclass. Raises TypeError where it cannot be found."""
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except OSError:
+        # Of a compiled module, which keeps no text; its source lies beside it.
+        compiled = Path(inspect.getfile(cls))
+        beside = compiled.with_name(compiled.name.partition(".")[0]).with_suffix(".py")
+        source = beside.read_text("utf-8")
+    for each in ast.parse(source).body:
+        if isinstance(each, ast.ClassDef) and each.name == cls.__name__:
+            return each
+    raise TypeError(f"the source of {cls.__qualname__} is not where it was")

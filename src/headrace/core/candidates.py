@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from heapq import nsmallest
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
+from headrace.core.cost_term import CostTerm
 from headrace.core.kv_event_index import Index
 from headrace.core.model import FINE_BLOCKS, Replica
 from headrace.core.prompt_marks import blocks_covered
@@ -49,15 +49,13 @@ class Ask:
         output_tokens: float,
         marks: tuple[int, ...],
         overhead_tokens: float = 0.0,
-        *,
-        fine_blocks: int = FINE_BLOCKS,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.tokens_per_block = tokens_per_block
         self.output_tokens = output_tokens
         self.marks = marks
         self.overhead_tokens = overhead_tokens
-        self.fine_blocks = fine_blocks
+        self.fine_blocks = FINE_BLOCKS
         self.sequences = 1
         self.attended_tokens = prompt_tokens
         self.ttft_target_s = DEFAULT_TTFT_S
@@ -157,9 +155,15 @@ Row: TypeAlias = tuple[
 need not look at it again while it lies in the decision log."""
 
 
-REPLICA, HIT_TOKENS, UNCACHED_TOKENS = 3, 4, 5
-QUEUE_S, SLOT_WAIT_S, PREFILL_S, TPOT_S = 9, 10, 11, 12
-OUTPUT_TOKENS, OTHERS_MISSED = 13, 15
+REPLICA: Final = 3
+HIT_TOKENS: Final = 4
+UNCACHED_TOKENS: Final = 5
+QUEUE_S: Final = 9
+SLOT_WAIT_S: Final = 10
+PREFILL_S: Final = 11
+TPOT_S: Final = 12
+OUTPUT_TOKENS: Final = 13
+OTHERS_MISSED: Final = 15
 """Where a row has these fields of a `Candidate`."""
 
 
@@ -202,19 +206,6 @@ class Candidate(NamedTuple):
     def ttft_s(self) -> float | None:
         """Predicted seconds until the first token."""
         return ttft_of(self)
-
-
-@dataclass(frozen=True, slots=True)
-class CostTerm:
-    """One part of a candidate's cost.
-
-    `unit` is "s" (seconds), "tokens", "requests", "turns", "places", "blocks" (of KV cache), their
-    product "blocks²", "ratio" (of 1), or "score", where more is better and a cost is negative.
-    """
-
-    name: str
-    value: float
-    unit: str
 
 
 STEPS_MET = 1.5
@@ -290,8 +281,9 @@ def _order(replica: Replica) -> tuple[int, int]:
 
 def rows_at(ask: Ask, replicas: list[Replica], costs: Iterable[float], now: float) -> list[Row]:
     """Replicas at these costs, with all that can be said about each."""
-    seen = predict(ask, replicas, now) or see(ask, replicas)
-    return [row_at(*each) for each in zip(costs, replicas, seen, strict=True)]
+    seen: Sequence[Prediction | Sight] = predict(ask, replicas, now) or see(ask, replicas)
+    met = zip(costs, replicas, seen, strict=True)
+    return [row_at(cost, replica, each) for cost, replica, each in met]
 
 
 def row_at(cost: float, replica: Replica, seen: Prediction | Sight) -> Row:
@@ -328,7 +320,7 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             latency.refresh(now)
         factor, pairs = latency.prefill_factor, uncached * (hit_tokens + uncached / 2)
         prefill_s = factor * (step_s + token_s * uncached + pair_s * pairs)
-        context, backlog = replica.context_tokens, replica.backlog_tokens
+        backlog = replica.backlog_tokens
         tpot_s = latency.decode_factor * (
             step_s
             + sequence_s * (sequences + own_sequences)
@@ -346,7 +338,8 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
                 )
                 # The head of the queue is in work already: nobody knows how far, but not beyond
                 # its own share.
-                queue_s += backlog_s - min(now - replica.backlog_since_s, backlog_s / prefilling)
+                done_s, own_s = now - replica.backlog_since_s, backlog_s / prefilling
+                queue_s += backlog_s - (done_s if done_s < own_s else own_s)
         slots = report.max_sequences
         if slots and sequences >= slots:
             # All slots are taken, and each is freed once per answer.
@@ -354,7 +347,7 @@ def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] |
             slot_wait_s = (sequences - slots + 1) * answer_s / slots
         if now < replica.busy_until_s:
             slot_wait_s += replica.busy_until_s - now
-        capacity = report.kv_capacity_tokens
-        met = (hit_tokens, uncached, backlog, context, capacity)
-        predictions.append((*met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens))
+        met = (hit_tokens, uncached, backlog, replica.context_tokens, report.kv_capacity_tokens)
+        taken = (queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens)
+        predictions.append(met + taken)
     return predictions

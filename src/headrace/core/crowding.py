@@ -15,7 +15,7 @@ from math import exp
 
 from headrace.core.model import Replica
 
-STEEP = 8
+STEEP = 8.0
 """Of the curve of a risk: at 80 % of a target 14 % are taken to miss it, at 120 % 81 %."""
 LATE_HARMLESS = 0.7
 """How far a request whose first token is late counts as having nothing more to lose: it has no
@@ -39,7 +39,7 @@ def busy_share(replica: Replica, now: float) -> float:
         + profile.per_attended_token_s * replica.recent_prefill_pairs
     )
     busy = kept * prefill_s / recent_s
-    return busy if busy < MOST_BUSY else MOST_BUSY  # noqa: FURB136 - for every replica of a request
+    return busy if busy < MOST_BUSY else MOST_BUSY
 
 
 def crowded(

@@ -9,7 +9,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import Candidate, CostTerm
+from headrace.core.candidates import Candidate
+from headrace.core.cost_term import CostTerm
 from headrace.core.flights import Flight
 from headrace.core.model import Outcome
 from headrace.core.reasons import reason_for

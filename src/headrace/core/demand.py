@@ -18,7 +18,8 @@ from typing import Any
 from headrace.core.capacity import Capacity, replica_capacity
 from headrace.core.demand_history import DemandSample
 from headrace.core.gateway_totals import GatewayTotals
-from headrace.core.length_sketch import LengthCounter, LengthSketch, sketch_from, sketch_of
+from headrace.core.length_counter import LengthCounter, sketch_of
+from headrace.core.length_sketch import LengthSketch, sketch_from
 from headrace.core.scaling_observation import PoolObservation
 from headrace.core.scaling_settings import EngineFigures, ScalingSettings, ScalingTarget
 

@@ -68,6 +68,8 @@ from headrace.core.waiting import LOOK_S, WaitingRoom
 from headrace.core.wakes import Wakes
 
 _NONE: tuple[str, ...] = ()
+_COMPLETED, _ABORTED = Outcome.COMPLETED, Outcome.ABORTED
+_EMBEDDINGS, _OTHER = Endpoint.EMBEDDINGS, Endpoint.OTHER
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 _MAKES_ROOM = frozenset(
     (FirstToken, Ended, ReplicaChanged, ReplicaGone, Probed, ConfigChanged),
@@ -125,6 +127,10 @@ class Dispatcher:
     def held_requests(self, model: str) -> list[Request]:
         """What waits for a model now."""
         return self._waiting.requests(model)
+
+    def held_for(self, request_id: str) -> str:
+        """The model that a held request waits for; "" if it is not held."""
+        return self._waiting.model_of(request_id)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at time `now` (seconds, never going back) and return its effects.
@@ -302,11 +308,13 @@ class Dispatcher:
         attempt = self._attempts.pop(event.attempt, None)
         if attempt is None:
             return []
-        flight, effects = attempt.flight, list[Effect]()
+        flight, outcome = attempt.flight, event.outcome
+        effects: list[Effect] = []
         attempt.ended, attempt.ended_s = event, now
         demand, output_tokens = attempt.replica.pool.demand, event.counted_output_tokens
-        demand.output_tokens += max(0, output_tokens - attempt.output_tokens)
-        if event.outcome is Outcome.COMPLETED:
+        more = output_tokens - attempt.output_tokens
+        demand.output_tokens += more if more > 0 else 0
+        if outcome is _COMPLETED:
             self._complete(attempt, event, now)
             if len(flight.attempts) > 1:
                 effects += self._convict(flight, now)
@@ -317,15 +325,14 @@ class Dispatcher:
             full_until_s = attempt.replica.busy_until_s = now + self._settings.busy_s
             self._full_until_s = max(self._full_until_s, full_until_s)
         first = len(flight.attempts) == 1
-        generates = flight.request.endpoint is not Endpoint.OTHER
+        generates = flight.request.endpoint is not _OTHER
         ejection = self._settings.ejection
         if health.note_end(attempt.replica, event, ejection, now, first=first, generates=generates):
             effects += self._state_changed(attempt.replica)
-        if event.outcome in _RETRYABLE and not attempt.is_timed:
+        if outcome in _RETRYABLE and not attempt.is_timed:
             effects += self._retry(flight, event, now)
         if flight.attempts[-1] is attempt:
-            outcome = event.outcome
-            if outcome is Outcome.COMPLETED or outcome is Outcome.ABORTED:
+            if outcome is _COMPLETED or outcome is _ABORTED:
                 demand.served(attempt, event, flight, output_tokens, now)
             else:
                 demand.not_served(outcome)
@@ -364,7 +371,7 @@ class Dispatcher:
         """Close an attempt whose answer came whole, and learn from it."""
         request, pool = attempt.flight.request, attempt.replica.pool
         timed = request.streamed
-        if request.endpoint is Endpoint.EMBEDDINGS and attempt.first_token_s is None:
+        if request.endpoint is _EMBEDDINGS and attempt.first_token_s is None:
             # No token follows a prefill here: its end is the answer's.
             timed = True
             self._leave_prefill(attempt, now)
@@ -430,9 +437,9 @@ class Dispatcher:
                 effects = self._dispatch(flight, twice, now)
             if effects is not None:
                 return effects
-        reject = rejections.gave_up(
-            flight.request, failure, tried[-1], why, retry_after_s=settings.busy_s
-        )
+        ends = [each.ended for each in flight.attempts if each.ended is not None]
+        wait_s = rejections.soonest_s(ends, settings.busy_s)
+        reject = rejections.gave_up(flight.request, failure, tried[-1], why, retry_after_s=wait_s)
         return flight.refuse(reject, now)
 
     def _probed(self, event: Probed, now: float) -> list[Effect]:

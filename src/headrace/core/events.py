@@ -10,10 +10,11 @@ timer is the effect `WakeAt`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headrace.core.message import message
-from headrace.core.model import Alias, EngineReport, Outcome, PoolSpec, Request, Usage
+from headrace.core.model import EngineReport, Outcome, Request, Usage
+from headrace.core.specs import Alias, PoolSpec
 
 if TYPE_CHECKING:
     from headrace.core.settings import DispatcherSettings
@@ -56,7 +57,8 @@ class Ended:
 
     `usage` is the engine's own count if it came; `output_tokens` what was relayed, estimated
     where no usage came. `status` is the engine's HTTP status, None if there was none; `detail`
-    says what went wrong, for the client's error and the decision log.
+    says what went wrong, for the client's error and the decision log. `retry_after_s` is what the
+    engine asks to wait, where it does.
     """
 
     attempt: int
@@ -65,6 +67,7 @@ class Ended:
     output_tokens: int = 0
     status: int | None = None
     detail: str = ""
+    retry_after_s: float | None = None
 
     @property
     def counted_output_tokens(self) -> int:
@@ -178,14 +181,14 @@ class Dispatch:
 class RejectReason:
     """Why a request was not dispatched; the values are error codes and label values."""
 
-    UNKNOWN_MODEL = "model_not_found"
-    NO_REPLICA = "no_replica_available"
-    RETRIES_EXHAUSTED = "upstream_unavailable"
-    TIMED_OUT = "upstream_timeout"
-    OVERLOADED = "overloaded"
+    UNKNOWN_MODEL: Final = "model_not_found"
+    NO_REPLICA: Final = "no_replica_available"
+    RETRIES_EXHAUSTED: Final = "upstream_unavailable"
+    TIMED_OUT: Final = "upstream_timeout"
+    OVERLOADED: Final = "overloaded"
     """Every replica is too busy for it: its engine said so, its tier would not be kept by far, or
     too many are held already."""
-    HELD_TOO_LONG = "held_too_long"
+    HELD_TOO_LONG: Final = "held_too_long"
     """It was held for as long as its tier lets it wait."""
 
 
@@ -196,7 +199,8 @@ class Reject:
     `status` is the HTTP status; `retry_after_s` goes out as Retry-After when given.
     `passes_answer` is true when the last attempt was answered with an error of the engine's own
     (5xx other than 503): that answer, where it was kept, tells the client more than this one and
-    is passed on instead.
+    is passed on instead. `model` is the one that it was sent to last, or would have been sent to:
+    behind an alias that is not what was asked for. "" where no model is known.
     """
 
     request_id: str
@@ -205,6 +209,7 @@ class Reject:
     message: str
     retry_after_s: float | None = None
     passes_answer: bool = False
+    model: str = ""
 
 
 @message

@@ -6,6 +6,8 @@ go of what is large (its blocks, its hold on a cache).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from headrace.core.admission import Tier
 from headrace.core.attempts import Attempt
 from headrace.core.events import Effect, Reject
@@ -72,6 +74,9 @@ class Flight:
 
     def refuse(self, reject: Reject, now: float) -> list[Effect]:
         """It is over, and this is the answer."""
+        if self.route:
+            asked = self.attempts[-1].model if self.attempts else self.route[0]
+            reject = replace(reject, model=asked)
         self.rejected = reject.message
         self.released_s = now
         self.land()

@@ -5,8 +5,8 @@
 "When" is the scaler's clock less the report's age; a gateway's own clock may be off by anything, as
 long as it goes on: what it says again and again as of one moment is old. A total that went back
 under the same start is a contradiction; one under a later start is a restart, whose total is what
-came since. A gateway that is not heard of keeps its last rate: its clients have not gone, only its
-word.
+came since. A gateway that is not heard of, or not believed, keeps its last rate: its clients have
+not gone, only its word.
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ class GatewayTotals:
         self._fall_behind(report, last, true_at_s - self.true_at_s)
         if report.started_at_s > last.started_at_s:
             self._grow(report, GatewayReport(report.gateway, report.started_at_s))
-        elif _went_back(report, last) or now - self._distrusted_s < DISTRUST_S:
+        elif _contradicts(report, last) or now - self._distrusted_s < DISTRUST_S:
             # Neither what came between nor the way back to the truth is demand.
-            if _went_back(report, last):
+            if _contradicts(report, last):
                 self._distrusted_s = now
-            self._marks.clear()
+                self._take_back(_offered(last) - _offered(report))
+            self._stand_still(true_at_s)
+            return
         else:
             self._grow(report, last)
         self._mark(true_at_s)
@@ -149,6 +151,21 @@ class GatewayTotals:
         if report.lengths is not last.lengths:
             self.lengths = since(report.lengths, last.lengths)
 
+    def _take_back(self, requests: float) -> None:
+        """Forget the marks that say more than there ever was, if `requests` of that are taken back;
+        where that leaves no rate, the totals of now are taken for the wrong ones.
+        """
+        believed = [mark for mark in self._marks if mark[1] <= self.offered - requests]
+        if len(believed) > 1:
+            self._marks = deque(believed)
+            self.offered = believed[-1][1]
+
+    def _stand_still(self, true_at_s: float) -> None:
+        """Keep the last rate, as if no time had passed."""
+        passed_s = true_at_s - self._marks[-1][0]
+        self._marks = deque((at_s + passed_s, total) for at_s, total in self._marks)
+        self.true_at_s = true_at_s
+
     def _fall_behind(self, report: GatewayReport, last: GatewayReport, passed_s: float) -> None:
         """How far its clock falls behind ours, forgotten as a contradiction is."""
         if report.reported_at_s is None or last.reported_at_s is None:
@@ -168,12 +185,13 @@ def _offered(report: GatewayReport) -> float:
     return report.served_requests + report.shed_requests
 
 
-def _went_back(report: GatewayReport, last: GatewayReport) -> bool:
+def _contradicts(report: GatewayReport, last: GatewayReport) -> bool:
     return (
         report.requests < last.requests
         or report.started_at_s < last.started_at_s
         or report.shed_requests < last.shed_requests
         or report.refused_requests < last.refused_requests
+        or report.refused_requests > report.requests
     )
 
 

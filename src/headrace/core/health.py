@@ -29,6 +29,7 @@ from headrace.core.model import Outcome, Replica, ReplicaState
 if TYPE_CHECKING:
     from headrace.core.attempts import Attempt
 
+_COMPLETED, _READY = Outcome.COMPLETED, ReplicaState.READY
 LONE_BLAME_S = 5.0
 """For so long one caller's blames count for nothing. Where that caller is the only one, this is how
 long a broken pool has its requests tried in vain."""
@@ -64,7 +65,7 @@ def note_end(
     """
     if replica.doubted and not generates and _answered(ended):
         return False
-    if ended.outcome is Outcome.COMPLETED and replica.state is ReplicaState.READY:
+    if ended.outcome is _COMPLETED and replica.state is _READY:
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""
         return False

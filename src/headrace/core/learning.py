@@ -12,6 +12,8 @@ from headrace.core.latency import attended_pairs
 from headrace.core.model import TEMPLATED, Endpoint, Outcome, Pool, Request
 from headrace.core.profile_fit import ProfileLearner
 
+_COMPLETED = Outcome.COMPLETED
+_EMBEDDINGS, _OTHER = Endpoint.EMBEDDINGS, Endpoint.OTHER
 FEWEST_DECODED_TOKENS = 8
 """A shorter answer says little of the time per token."""
 PRIOR_ANSWERS = 10
@@ -95,13 +97,14 @@ def learn_profile(
 def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
     """Learn from one answer's usage how long the pool's prompts and answers are."""
     usage = ended.usage
-    if usage is None or ended.outcome is not Outcome.COMPLETED:
+    if usage is None or ended.outcome is not _COMPLETED:
         return
-    if request.endpoint is Endpoint.OTHER:  # whose prompt nobody has read
+    if request.endpoint is _OTHER:  # whose prompt nobody has read
         return
     pool.answers += 1
-    step = 1.0 / (PRIOR_ANSWERS + min(pool.answers, MOST_ANSWERS))
-    if request.endpoint is not Endpoint.EMBEDDINGS:
+    answers = pool.answers
+    step = 1.0 / (PRIOR_ANSWERS + (answers if answers < MOST_ANSWERS else MOST_ANSWERS))
+    if request.endpoint is not _EMBEDDINGS:
         each = usage.output_tokens / request.sequences
         pool.output_tokens_mean += (each - pool.output_tokens_mean) * step
         pool.recent_s = _recent_s(pool)
@@ -126,8 +129,9 @@ def _recent_s(pool: Pool) -> float:
     profile = pool.latency.profile
     if profile is None:
         return LONGEST_RECENT_S
-    answer_s = pool.output_tokens_mean * profile.step_s(1.0, 0.0)
-    return min(max(ANSWERS_SEEN * answer_s, SHORTEST_RECENT_S), LONGEST_RECENT_S)
+    recent_s = ANSWERS_SEEN * (pool.output_tokens_mean * profile.step_s(1.0, 0.0))
+    recent_s = recent_s if recent_s > SHORTEST_RECENT_S else SHORTEST_RECENT_S
+    return recent_s if recent_s < LONGEST_RECENT_S else LONGEST_RECENT_S
 
 
 def was_hit(attempt: Attempt, ended: Ended, pool: Pool) -> bool | None:

@@ -15,7 +15,7 @@ from collections import deque
 from math import ceil
 from typing import TYPE_CHECKING, TypeAlias
 
-from headrace.core.length_sketch import LengthCounter
+from headrace.core.length_counter import LengthCounter
 
 if TYPE_CHECKING:
     from headrace.core.attempts import Attempt

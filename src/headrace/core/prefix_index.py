@@ -229,7 +229,8 @@ class PrefixIndex:
 
     def _evict(self, cache: ReplicaCache) -> None:
         """Least recently used idle marks leave until the rest fits, or none is idle."""
-        idle, evicted = cache.idle, list[int]()
+        idle = cache.idle
+        evicted: list[int] = []
         oldest, resident = idle.popitem, cache.resident_blocks
         room = cache.capacity_blocks - cache.private_blocks
         while resident > room and idle:

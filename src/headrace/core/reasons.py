@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headrace.core.baselines import DRAWN, RULED_OUT
-from headrace.core.candidates import Candidate, CostTerm
+from headrace.core.candidates import Candidate
+from headrace.core.cost_term import CostTerm
 from headrace.core.durations import in_words
 
 # Shorter waits are not worth a word.

@@ -70,6 +70,15 @@ def gave_up(
     return Reject(request.id, 502, RejectReason.RETRIES_EXHAUSTED, message, passes_answer=passes)
 
 
+def soonest_s(ends: list[Ended], busy_s: float) -> float:
+    """When the first of the replicas that are full may have room: as it says itself, else
+    `busy_s`.
+    """
+    told = (end.retry_after_s for end in ends if end.status in FULL)
+    waits_s = (busy_s if each is None else max(busy_s, each) for each in told)
+    return min(min(waits_s, default=busy_s), MOST_RETRY_AFTER_S)
+
+
 def _what_failed(failure: Ended, replica: str) -> str:
     if failure.status is not None:
         return f"replica {replica!r} answered HTTP {failure.status}"

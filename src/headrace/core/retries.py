@@ -97,4 +97,4 @@ def is_misplaced(failure: Ended) -> bool:
     model, not at this address. It says so of any request, and its siblings are set up alike.
     """
     status = failure.status
-    return status is not None and status < 500 and status not in (*FULL, _FAILED_BEHIND)
+    return status is not None and status < 500 and status not in FULL and status != _FAILED_BEHIND

@@ -14,11 +14,9 @@ from headrace.core.kv_event_index import Index, KvEventIndex
 from headrace.core.latency import PoolLatency, ReplicaLatency
 from headrace.core.model import (
     PROMPT_BLOCK_BYTES,
-    Alias,
     EngineReport,
     Fleet,
     Pool,
-    PoolSpec,
     PromptBlocks,
     Replica,
     ReplicaState,
@@ -27,6 +25,7 @@ from headrace.core.policies import make_policy
 from headrace.core.prefix_index import DEFAULT_KV_CAPACITY_TOKENS, FINE_BLOCKS, PrefixIndex
 from headrace.core.profile_fit import ProfileLearner
 from headrace.core.prompt_marks import EVERY_BLOCK
+from headrace.core.specs import Alias, PoolSpec
 
 
 class Roster:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from operator import attrgetter
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
-from headrace.core.catalog import Serving, load_of
+from headrace.core.catalog import Serving, lightest
 from headrace.core.kv_event_index import Index
 from headrace.core.model import (
-    FINE_BLOCKS,
     PROMPT_BLOCK_BYTES,
     TEMPLATED,
     Endpoint,
@@ -24,17 +23,19 @@ MOST_SCORED = 32
 BEST_HOLDERS = 8
 MOST_ALIKE = 16
 """Holders of equally much of a prompt that are looked at, from a random one on."""
-LEAST_LOADED = 8
-AT_RANDOM = 4
+LEAST_LOADED = 4
+AT_RANDOM = 2
 PAIR = 2
 _NAME = attrgetter("name")
+_SHORTLIST, _PAIR = Scope.SHORTLIST, Scope.PAIR
+_EMBEDDINGS = Endpoint.EMBEDDINGS
 CONTEXT_MARGIN = 1.1
 """How far an estimated prompt must exceed a context before it counts as too long for it."""
 
 
 def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
     """Sizes a request by what was learned of its pool; `adapter` is "" for the base model."""
-    length, overhead_tokens, fine_blocks = pool.prompt_length, 0.0, FINE_BLOCKS
+    length, overhead_tokens = pool.prompt_length, 0.0
     tokens_per_block = PROMPT_BLOCK_BYTES * length.tokens_per_byte
     if request.prompt_tokens is not None:
         tokens = max(1, request.prompt_tokens)
@@ -46,21 +47,21 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
         if templated:
             overhead_tokens = length.overhead_tokens
         text_tokens = length.estimate(request.text_bytes, templated)
-        tokens = max(1, round(text_tokens) + request.media_items * pool.spec.media_tokens)
-    if pool.block_tokens is not None:
-        tokens_per_block, fine_blocks, overhead_tokens = pool.block_tokens, EVERY_BLOCK, 0.0
+        tokens = round(text_tokens) + request.media_items * pool.spec.media_tokens or 1
     output_tokens = pool.output_tokens_mean
-    if request.endpoint is Endpoint.EMBEDDINGS:
+    if request.endpoint is _EMBEDDINGS:
         output_tokens = 0.0
     elif request.max_output_tokens is not None:
-        output_tokens = min(output_tokens, request.max_output_tokens)
+        limit = request.max_output_tokens
+        output_tokens = limit if limit < output_tokens else output_tokens
     marks = request.blocks
     if adapter:
         marks = mix_identity(marks, adapter)
-    ask = Ask(
-        tokens, tokens_per_block, output_tokens, marks, overhead_tokens, fine_blocks=fine_blocks
-    )
-    if request.sequences > 1 and request.endpoint is not Endpoint.EMBEDDINGS:  # none is decoded
+    ask = Ask(tokens, tokens_per_block, output_tokens, marks, overhead_tokens)
+    if pool.block_tokens is not None:
+        ask.tokens_per_block, ask.fine_blocks = pool.block_tokens, EVERY_BLOCK
+        ask.overhead_tokens = 0.0
+    if request.sequences > 1 and request.endpoint is not _EMBEDDINGS:  # none is decoded
         ask.sequences = request.sequences
         ask.attended_tokens = tokens * request.choices
     return ask
@@ -88,12 +89,12 @@ def price(
     """
     ask.hits, ask.index = index.lookup(ask.marks, serving.mask), index
     replicas, scope = serving.replicas, policy.scope
-    if scope is Scope.SHORTLIST and len(replicas) > MOST_SCORED:
+    if scope is _SHORTLIST and len(replicas) > MOST_SCORED:
         replicas = shortlist(serving, ask, rng)
     if any_full and not policy.holds:
         # Who does not reckon in seconds does not see for how long one is full.
         replicas = _with_room(replicas, now)
-    if scope is Scope.PAIR and len(replicas) > PAIR:
+    if scope is _PAIR and len(replicas) > PAIR:
         replicas = pair(replicas, rng)
     return policy.price(ask, replicas, now)
 
@@ -110,22 +111,20 @@ def shortlist(serving: Serving, ask: Ask, rng: Rng) -> list[Replica]:
     The random ones keep a large fleet from sending everything to what looked best at one time.
     """
     replicas, by_index = serving.replicas, serving.by_index
-    chosen = {replica.index: replica for replica in serving.least_loaded(LEAST_LOADED)}
+    chosen = set(serving.least_loaded(LEAST_LOADED))
     wanted = BEST_HOLDERS
     for _, holders in ask.hits:
         start = int(rng.random() * holders.bit_length())
         alike = [by_index[index] for index in _some_of(holders, start, MOST_ALIKE)]
         if len(alike) > wanted:
-            alike = sorted(alike, key=load_of)[:wanted]
-        for replica in alike:
-            chosen[replica.index] = replica
+            alike = lightest(alike, wanted)
+        chosen.update(alike)
         wanted -= len(alike)
         if wanted <= 0:
             break
     for _ in range(AT_RANDOM):
-        replica = replicas[int(rng.random() * len(replicas))]
-        chosen[replica.index] = replica
-    return sorted(chosen.values(), key=_NAME)
+        chosen.add(replicas[int(rng.random() * len(replicas))])
+    return sorted(chosen, key=_NAME)
 
 
 def _some_of(mask: int, start: int, most: int) -> list[int]:

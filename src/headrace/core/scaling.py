@@ -74,6 +74,7 @@ class PoolScaler:
         "_demand",
         "_fits_since_s",
         "_forecaster",
+        "_granted",
         "_guessed",
         "_hysteresis",
         "_kv_marks",
@@ -103,6 +104,7 @@ class PoolScaler:
         self._phases = Phases((), 0.0)
         self._served = ServedCurve()
         self._ready_before = 0
+        self._granted = 0
         self._guessed = False
         self._fits_since_s: float | None = None
 
@@ -128,22 +130,27 @@ class PoolScaler:
         forbidden = "while data are missing" if troubles else self.unknown(now)
         if not forbidden and self._demand.left:
             forbidden = f"so soon after gateway {', '.join(self._demand.left)} has left"
+        # A budget bounds what it comes to, not what is asked of it: others share by that, and what
+        # trembles there would take replicas from one and give them to the other all the time.
         why = self._hysteresis.decide(
-            min(needed, ceiling.replicas),
+            min(needed, self.settings.max_replicas),
             now,
             self.settings.scale_down_window_s,
             forbidden,
-            int(min(floor.replicas, ceiling.replicas)),
+            int(floor.replicas),
         )
         holds = [*troubles, *self._demand.remarks, *([why] if why else [])]
-        if wish > ceiling.replicas:
+        most = ceiling.replicas
+        if max(wish, self._hysteresis.number or 0) > most:
             decided_by = f"ceiling: {ceiling.why}"
-            holds = [*holds, f"{wish:.2f} wished, {ceiling.replicas:.0f} allowed by {ceiling.why}"]
+            asked = f"{wish:.2f} wished" if wish > most else f"{self._hysteresis.number} held"
+            holds = [*holds, f"{asked}, {most:.0f} allowed by {ceiling.why}"]
         elif why:
             decided_by = "hysteresis"
-        number = self._bounded(floor, ceiling)
+        number = self._granted = self._bounded(floor, ceiling)
         signals = (*told, floor, ceiling)
-        return self._plan(view, number, signals, decided_by, holds, complete=not troubles)
+        plan = self._plan(view, number, signals, decided_by, holds, complete=not troubles)
+        return replace(plan, may_fall=not forbidden)
 
     def learn(self, samples: Iterable[DemandSample]) -> None:
         """Take history from elsewhere, oldest first, before the first tick."""
@@ -151,6 +158,11 @@ class PoolScaler:
             return
         for minute in minutes_of(samples, self.settings, self.figures):
             self._forecaster.observe(minute, self.horizon_s)
+
+    @property
+    def number(self) -> int:
+        """What was decided last, by an earlier process too; 0 before anything was."""
+        return self._granted
 
     @property
     def horizon_s(self) -> float:
@@ -166,6 +178,7 @@ class PoolScaler:
             "served": self._served.state(),
             "counts": [list(each) for each in self._counts],
             "ready_before": self._ready_before,
+            "granted": self._granted,
             "guessed": self._guessed,
             "fits_since_s": self._fits_since_s,
             "kv_marks": [list(each) for each in self._kv_marks],
@@ -181,6 +194,8 @@ class PoolScaler:
         self._served.restore(state["served"])
         self._counts = deque((at_s, count) for at_s, count in state["counts"])
         self._ready_before = state["ready_before"]
+        # A file of before budgets bounded the outcome alone has no other number.
+        self._granted = state.get("granted", self._hysteresis.number or 0)
         self._guessed = state.get("guessed", False)  # a file of before this was kept has none
         self._fits_since_s = state["fits_since_s"]
         self._kv_marks.extend((at_s, ratio) for at_s, ratio in state["kv_marks"])
@@ -215,9 +230,8 @@ class PoolScaler:
             troubles.append("the list of replicas could not be read")
             return troubles
         self._cold_starts.observe(observation.replicas)
-        number = self._hysteresis.number
-        ordered = len(phases.ordered)
-        if number and ordered < LOST_SHARE * min(number, self._ready_before):
+        number, ordered = self._granted, len(phases.ordered)
+        if ordered < LOST_SHARE * min(number, self._ready_before):
             troubles.append(f"{ordered} replicas are told, {self._ready_before} were ready before")
         self._ready_before = ready
         if 2 * len(phases.fresh) < ready and any(
@@ -375,6 +389,7 @@ class PoolScaler:
             wake=wake,
             drain=drain_order(view.ordered, view.now)[:surplus] if surplus else (),
             standby=standby_seats(view, number),
+            asked=self._hysteresis.number,
             active=number > 0 or view.held_requests > 0.0,
             complete=complete,
             next_tick_s=view.now + settings.tick_s,

@@ -1,6 +1,6 @@
 """What a wish may become: floor, ceiling, GPU budget, whole groups.
 
-    floor    min_replicas; while there is demand also warm_replicas, and the calendar's
+    floor    min_replicas; while there is demand also warm_replicas, or one; and the calendar's
     ceiling  max_replicas, and the GPUs this pool may use
     groups   ordered and removed in whole groups: up to the next, down if the ceiling forbids that
     standby  standby_replicas, and not more than have GPUs left beside those that work: who sleeps
@@ -45,14 +45,29 @@ def standby_seats(view: ScalingView, replicas: int) -> int:
 def _floor(view: ScalingView, signals: Iterable[Signal]) -> Signal:
     settings = view.settings
     replicas, why = settings.min_replicas, "min_replicas"
-    is_idle = view.idle_s >= settings.idle_to_zero_s
-    if settings.warm_replicas > replicas and not is_idle:
-        replicas, why = settings.warm_replicas, "warm_replicas"
+    if _is_in_use(view):
+        # The last one, too, stays for `idle_to_zero_s`, whatever is foreseen.
+        kept = (
+            (settings.warm_replicas, "warm_replicas")
+            if settings.warm_replicas
+            else (1, "idle_to_zero")
+        )
+        if kept[0] > replicas:
+            replicas, why = kept
     for signal in signals:
         if signal.kind == "floor" and signal.replicas > replicas:
             replicas, why = int(signal.replicas), signal.name
     figures = (("idle_s", view.idle_s),)
     return Signal("floor", min(replicas, settings.max_replicas), why, figures, kind="floor")
+
+
+def _is_in_use(view: ScalingView) -> bool:
+    """Whether there was demand within `idle_to_zero_s`, as far as is known. Where nobody asks and
+    no replica is there, none is kept warm: a scaler without memory has no demand to go by.
+    """
+    if view.idle_s >= view.settings.idle_to_zero_s:
+        return False
+    return bool(view.ordered) or view.load > 0.0 or view.held_requests > 0.0
 
 
 def _ceiling(view: ScalingView) -> Signal:

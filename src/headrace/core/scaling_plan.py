@@ -57,8 +57,12 @@ class ScalePlan:
     drain: tuple[str, ...] = ()
     standby: int = 0
     """Standby replicas wanted beside `replicas`."""
+    asked: int | None = None
+    """What `replicas` would be if the pool had GPUs for all it asks for, as steady as these."""
     active: bool = True
     """False only when zero replicas are wanted for good: KEDA's IsActive."""
     complete: bool = True
+    may_fall: bool = True
+    """False while nothing may be lowered, whatever is wished: what there is must be kept."""
     next_tick_s: float = 0.0
     outlook: DemandOutlook | None = field(default=None)

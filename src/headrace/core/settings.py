@@ -20,7 +20,8 @@ class DispatcherSettings:
     attempt_expiry_s: float = 7200.0
     """An attempt of which no end was heard for this long is forgotten."""
     busy_s: float = 1.0
-    """How long a replica is believed to be full after it answered 503 or 429."""
+    """How long a replica is believed to be full after it answered 503 or 429. A client for whom all
+    are full is told to wait as long, or as the engine says, at most a minute."""
     retry_after_s: float = 2.0
     """What a client is told to wait when no replica is ready."""
     decisions: int = 10_000

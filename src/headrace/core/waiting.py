@@ -101,7 +101,15 @@ class WaitingRoom:
         queue_s, slot_wait_s, prefill_s = row[QUEUE_S], row[SLOT_WAIT_S], row[PREFILL_S]
         if queue_s is None or slot_wait_s is None or prefill_s is None:
             return None
-        wait_s, held_for = queue_s + slot_wait_s, self._model_of.get(flight.id)
+        wait_s, settings = queue_s + slot_wait_s, self._settings
+        if (
+            not self._queues
+            and wait_s <= settings.hold_above_s
+            and wait_s <= flight.ttft_target_s
+            and row[OTHERS_MISSED] <= settings.hold_above_missed
+        ):
+            return None  # as with most: nobody waits, and nothing below would hold or refuse it
+        held_for = self._model_of.get(flight.id)
         if held_for is None and sheds:
             refused = self._shed(flight, model, wait_s, prefill_s, replicas=replicas, now=now)
             if refused:
@@ -109,7 +117,7 @@ class WaitingRoom:
         if not holds or not (
             self._is_harmful(flight, self._missed(flight, model, row, replica, now), now)
             # If only its streams make its steps so long, it has nothing else to do.
-            or (wait_s > self._settings.hold_above_s and (replica.prefilling or slot_wait_s))
+            or (wait_s > settings.hold_above_s and (replica.prefilling or slot_wait_s))
         ):
             self._count(flight, model, prefill_s, now)
             return None
@@ -164,6 +172,10 @@ class WaitingRoom:
         prefill_s = 0.0 if profile is None else profile.prefill_s(prompt_tokens)
         return self._hold(flight, model, prefill_s, now, pool.spec.wait_for_replica_s)
 
+    def model_of(self, request_id: str) -> str:
+        """The model that a held request waits for; "" if it is not held."""
+        return self._model_of.get(request_id, "")
+
     def requests(self, model: str) -> list[Request]:
         """What waits for a model now."""
         queue = self._queues.get(model)
@@ -197,7 +209,7 @@ class WaitingRoom:
 
     def release(self, now: float) -> list[Effect]:
         """Send what is held, as far as there is room, and refuse what nobody can serve any more."""
-        effects = list[Effect]()
+        effects: list[Effect] = []
         for queue in list(self._queues.values()):
             for held in queue.first(now, self._settings.starved_after_s, LOOKED_AT):
                 flight = held.flight

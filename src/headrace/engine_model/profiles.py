@@ -16,7 +16,7 @@ from functools import cache
 from headrace.core.latency import LatencyProfile
 from headrace.engine_model.derivation import derive, profile_name, weight_bytes_read
 from headrace.engine_model.gpus import GPUS, Gpu
-from headrace.engine_model.models import MODELS, ModelShape
+from headrace.engine_model.models import BYTES_PER_VALUE, MODELS, ModelShape
 from headrace.engine_model.spec import EngineSpec
 
 USUAL_GPUS = {"llama-3.1-8b": 1, "llama-3.3-70b": 4, "qwen3-32b": 2, "qwen3-30b-a3b": 1}
@@ -39,6 +39,15 @@ def profile(name: str) -> EngineSpec:
         ValueError: there is no such profile, or the model does not fit on so many of that GPU.
     """
     return derive(*_parts(name))
+
+
+def weight_bytes(name: str) -> float:
+    """Bytes of the weights that a replica of this profile loads, over all its GPUs.
+
+    Raises:
+        ValueError: there is no such profile.
+    """
+    return _parts(name)[1].parameters * BYTES_PER_VALUE
 
 
 def describe(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from headrace.core.model import Endpoint
@@ -28,26 +30,28 @@ _RESPONSE = msgspec.json.Decoder(_ResponseBody)
 _MESSAGE = msgspec.json.Decoder(_MessageBody)
 
 
+_OTHER = Endpoint.OTHER
+_DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {
+    Endpoint.CHAT: _COMPLETION,
+    Endpoint.COMPLETIONS: _COMPLETION,
+    Endpoint.EMBEDDINGS: _COMPLETION,
+    Endpoint.RESPONSES: _RESPONSE,
+    Endpoint.MESSAGES: _MESSAGE,
+    _OTHER: _COMPLETION,
+}
+
+
 def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
     """Read the usage, and a response's id, out of a whole 2xx answer. Never raises."""
-    answer: _CompletionBody | _ResponseBody | _MessageBody | None = None
-    match endpoint:
-        case Endpoint.CHAT | Endpoint.COMPLETIONS | Endpoint.EMBEDDINGS:
-            answer = decode(_COMPLETION, body)
-        case Endpoint.RESPONSES:
-            answer = decode(_RESPONSE, body)
-        case Endpoint.MESSAGES:
-            answer = decode(_MESSAGE, body)
-        case Endpoint.OTHER:
-            # Rerank, score, pooling: they tell it as embeddings do. Audio and files are no JSON.
-            if body.startswith(b"{"):
-                answer = decode(_COMPLETION, body)
+    # Rerank, score, pooling tell it as embeddings do. Audio and files are no JSON.
+    if endpoint is _OTHER and not body.startswith(b"{"):
+        return BodyReading()
+    answer: _CompletionBody | _ResponseBody | _MessageBody | None
+    answer = decode(_DECODERS[endpoint], body)
     if answer is None:
         return BodyReading()
-    return BodyReading(
-        usage=answer.usage.read() if answer.usage else None,
-        response_id=answer.id if isinstance(answer, _ResponseBody) else None,
-    )
+    usage = answer.usage.read() if answer.usage else None
+    return BodyReading(usage, answer.id if isinstance(answer, _ResponseBody) else None)
 
 
 class _ModelMeta(msgspec.Struct):

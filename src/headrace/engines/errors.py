@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from headrace.engines.reading import Refusal
@@ -15,9 +17,12 @@ class _Fault(msgspec.Struct):
 
 class _ErrorBody(msgspec.Struct):
     error: _Fault | str | None = None
+    message: str | None = None
+    """Where the error is the whole body, as vLLM wrote it up to 0.10."""
 
 
 _ERROR = msgspec.json.Decoder(_ErrorBody)
+_NO_MODEL = re.compile(r"\bmodel\b.{1,600}\b(does not exist|not found)\b", re.DOTALL)
 
 
 def classify_error(status: int, body: bytes) -> Refusal:
@@ -35,7 +40,9 @@ def classify_error(status: int, body: bytes) -> Refusal:
     if status == 429:
         return Refusal.BUSY
     if status == 404:
-        return Refusal.ABSENT if _fault(body).param == "model" else Refusal.CLIENT
+        fault = _fault(body)
+        lacks = fault.param == "model" or _NO_MODEL.search(fault.message.lower()) is not None
+        return Refusal.ABSENT if lacks else Refusal.CLIENT
     if status in {401, 424} or status < 400:
         return Refusal.BROKEN
     if status >= 500 and status not in {501, 505}:
@@ -45,5 +52,7 @@ def classify_error(status: int, body: bytes) -> Refusal:
 
 def _fault(body: bytes) -> _Fault:
     answer = decode(_ERROR, body)
-    error = answer.error if answer else None
-    return error if isinstance(error, _Fault) else _Fault(message=error or "")
+    if answer is None:
+        return _Fault()
+    error = answer.error or answer.message or ""
+    return error if isinstance(error, _Fault) else _Fault(message=error)

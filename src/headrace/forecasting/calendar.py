@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -72,6 +72,9 @@ def _expanded(entry: CalendarEntry, now: float, until_s: float) -> Iterator[Sche
     for _ in range(MOST_INTERVALS):
         if begins is None or begins > until_s:
             return
+        if _is_left_out(entry, begins, zone):
+            begins = _next(entry.start, begins, zone)
+            continue
         ends = _next(entry.end, begins, zone)
         if ends is None:
             return
@@ -86,6 +89,25 @@ def _holding_since(entry: CalendarEntry, now: float, zone: ZoneInfo) -> float | 
     if begins is None or (ends is not None and ends > begins):
         return None
     return begins
+
+
+def _is_left_out(entry: CalendarEntry, begins: float, zone: ZoneInfo) -> bool:
+    """Whether clocks that are set forward leave out an interval, which would begin and end in the
+    hour that there is not: its start is moved behind that hour, and so is its end, or it is at it.
+    """
+    after = datetime.fromtimestamp(begins, zone)
+    before = datetime.fromtimestamp(begins - MINUTE_S, zone)
+    missing = (after.utcoffset() or timedelta()) - (before.utcoffset() or timedelta())
+    if missing <= timedelta():
+        return False
+    wall = after.replace(tzinfo=None)
+    moment = wall - missing - timedelta(minutes=1)
+    for start in CronSim(entry.start, moment):
+        if start > wall:
+            return True
+        if next(CronSim(entry.end, start), wall) > wall:
+            return False
+    return True
 
 
 def _next(line: str, after_s: float, zone: ZoneInfo) -> float | None:

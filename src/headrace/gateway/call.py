@@ -49,6 +49,7 @@ _OBJECT_OR_NULL = frozenset((b"{", b"n"))
 _TRUE = msgspec.Raw(b"true")
 _ASK_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_CHAT = Endpoint.CHAT
 _HAVE_CHOICES = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 """Elsewhere `n` means nothing."""
 _READ_MEMBERS = frozenset(
@@ -190,7 +191,7 @@ def read_usual_call(
     http: HttpRequest, notes: RequestNotes, request_id: str, tenant: str, caller: str
 ) -> Call | None:
     """A chat like most, read in one pass; None for any other, and for what is to be refused."""
-    if notes.endpoint is not Endpoint.CHAT or not notes.is_call:
+    if notes.endpoint is not _CHAT or not notes.is_call:
         return None
     read = read_usual_chat(http.body)
     if read is None:
@@ -205,7 +206,7 @@ def read_usual_call(
     request = Request(
         request_id,
         chat.model,
-        Endpoint.CHAT,
+        _CHAT,
         chat.stream,
         text_bytes,
         None,

@@ -15,6 +15,7 @@ from enum import Enum
 
 from headrace.core.events import Dispatch, Ended, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Endpoint, Outcome, Replica, Usage
+from headrace.core.usage_belief import can_be
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import RESEND_S, UpstreamCall
 from headrace.edges.http.connection import ClientConnection
@@ -48,6 +49,10 @@ class Phase(Enum):
     WAITING = 2
     RELAYING = 3
     OVER = 4
+
+
+_HELD, _CONNECTING, _WAITING, _RELAYING, _OVER = Phase
+_COMPLETED = Outcome.COMPLETED
 
 
 class Exchange:
@@ -90,7 +95,7 @@ class Exchange:
         self._call = call
         self.id = call.request.id
         self._started_s = self._sent_s = self._last_byte_s = call.http.received_s
-        self._phase = Phase.HELD
+        self._phase = _HELD
         self._held_since_s: float | None = None
         self._attempt = 0
         self._replica = ""
@@ -116,24 +121,25 @@ class Exchange:
     @property
     def undecided(self) -> bool:
         """Whether it was neither dispatched yet nor ended."""
-        return self._phase is Phase.HELD
+        return self._phase is _HELD
 
-    def hold(self) -> None:
-        """The core has not decided at once: the request waits."""
+    def hold(self, model: str) -> None:
+        """The core has not decided at once: the request waits for this model."""
         self._held_since_s = self._host.now()
+        self._model = model
 
-    def _release(self, result: HeldResult, model: str = "") -> None:
+    def _release(self, result: HeldResult, model: str) -> None:
         """The request waits no more, if it did."""
         since_s, self._held_since_s = self._held_since_s, None
         if since_s is not None:
             request, held_s = self._call.request, self._host.now() - since_s
             self._host.released(self)
-            self._host.telemetry.was_held(model or request.model, request.tier, result, held_s)
+            self._host.telemetry.was_held(model, request.tier, result, held_s)
 
     def _leave(self, result: HeldResult) -> None:
         """The core shall not dispatch any more what it holds."""
-        if self._phase is Phase.HELD:
-            self._release(result)
+        if self._phase is _HELD:
+            self._release(result, self._model or self._call.request.model)
             self._host.apply(Left(self.id))
 
     def dispatch(self, effect: Dispatch, replica: Replica) -> None:
@@ -170,7 +176,7 @@ class Exchange:
             )
             self._relay = StreamRelay(reader, meter, self._settings.limits.max_event_bytes)
         self._sent_s = now
-        self._phase = Phase.CONNECTING
+        self._phase = _CONNECTING
         address = upstream.address(replica.url)
         if self._trace is not None:
             engine = upstream.dialect.name
@@ -186,11 +192,12 @@ class Exchange:
 
     def reject(self, effect: Reject) -> None:
         """Answer with an error of ours, or with the engine's own where that tells more."""
-        if self._phase is Phase.OVER:
+        if self._phase is _OVER:
             return
-        self._release(HeldResult.REJECTED)
+        model = effect.model or self._model or self._call.request.model
+        self._release(HeldResult.REJECTED, model)
+        self._host.telemetry.reject(effect.reason, model)
         if effect.passes_answer and self._refused_with is not None:
-            self._host.telemetry.reject(effect.reason, self._call.request.model)
             self._pass_error(self._refused_with)
             return
         body = error_body(
@@ -203,7 +210,6 @@ class Exchange:
         fields = _OURS.fields + self._identity()
         if effect.retry_after_s is not None:
             fields += b"retry-after: %d\r\n" % max(1, round(effect.retry_after_s))
-        self._host.telemetry.reject(effect.reason, self._call.request.model)
         self._over(effect.status, effect.reason if effect.status >= 500 else "")
         self._connection.start_rendered(effect.status, fields, length=len(body))
         self._connection.finish(body)
@@ -214,7 +220,7 @@ class Exchange:
         """Choose how the body is relayed. Nothing reaches the client before its first byte."""
         upstream = self._upstream
         assert upstream is not None
-        self._phase = Phase.RELAYING
+        self._phase = _RELAYING
         self._last_byte_s = self._host.now()
         self._status = head.status
         notes = head.notes
@@ -282,7 +288,7 @@ class Exchange:
         """The answer is whole."""
         relay = self._relay
         self._upstream_call = None
-        if relay is None or self._phase is Phase.OVER:
+        if relay is None or self._phase is _OVER:
             return
         self._out.append(relay.finish())
         if self._is_no_answer(self._status):
@@ -316,12 +322,12 @@ class Exchange:
         upstream = self._upstream
         assert upstream is not None
         self._upstream_call = self._relay = None
-        self._phase = Phase.RELAYING
+        self._phase = _RELAYING
         self._answer, self._status = notes, head.status
         reading = upstream.dialect.read_body(self._call.request.endpoint, body)
         if reading.response_id:
             self._host.responses.remember(reading.response_id, self._replica, self._model)
-        self._end(Outcome.COMPLETED, status=head.status, usage=reading.usage)
+        self._end(_COMPLETED, status=head.status, usage=reading.usage)
         self._over(head.status)
         self._connection.respond_rendered(head.status, notes.fields + self._identity(), body)
 
@@ -342,7 +348,7 @@ class Exchange:
 
     def client_gone(self) -> None:
         """Nobody waits any more: the engine must stop at once."""
-        if self._phase is Phase.OVER:
+        if self._phase is _OVER:
             return
         self._leave(HeldResult.LEFT)
         self._cancel_upstream()
@@ -368,9 +374,9 @@ class Exchange:
         """End what takes longer than its limit; called a few times a second."""
         timeouts = self._settings.timeouts
         call = self._upstream_call
-        if call is not None and self._phase in {Phase.CONNECTING, Phase.WAITING}:
+        if call is not None and self._phase in {_CONNECTING, _WAITING}:
             # A call may connect anew when a kept-alive connection was lost under it.
-            self._phase = Phase.WAITING if call.connected else Phase.CONNECTING
+            self._phase = _WAITING if call.connected else _CONNECTING
             if not call.connected and now - self._sent_s > timeouts.connect_s + RESEND_S:
                 self._expire(f"no connection within {timeouts.connect_s:g} s")
                 return
@@ -378,14 +384,14 @@ class Exchange:
         if now - self._started_s > timeouts.total_s:
             reason = f"not finished within {timeouts.total_s:g} s"
             self._give_up(504, "upstream_timeout", reason)
-        elif self._phase is Phase.WAITING and late:
+        elif self._phase is _WAITING and late:
             reason = f"no answer within {timeouts.first_byte_s:g} s"
             if self._call.request.streamed:
                 self._expire(reason)
             else:  # it may just be long; to begin it anew elsewhere would triple the work
                 self._give_up(504, "upstream_timeout", reason)
         elif (
-            self._phase is Phase.RELAYING
+            self._phase is _RELAYING
             and not self._paused
             and now - self._heard_s > timeouts.between_bytes_s
         ):
@@ -501,8 +507,11 @@ class Exchange:
         now = self._host.now()
         if self._relay is not None:
             usage = self._relay.usage
+        if usage is not None:
+            usage = self._believed(usage, meter, outcome)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
-        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail)
+        wait_s = None if status is None else self._answer.retry_after_s
+        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail, wait_s)
         if self._attempt_trace is not None:
             first_s = meter.first_s
             self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
@@ -512,10 +521,26 @@ class Exchange:
         # The core may have dispatched again by now, and then the request goes on.
         again = self._meter is not None
         meter.finish(outcome, usage, now, retried=again)
-        if outcome in _RETRYABLE and not again and self._phase is not Phase.OVER:
+        if outcome in _RETRYABLE and not again and self._phase is not _OVER:
             # It always says what becomes of such an end; a client must not wait if it did not.
             reason = f"Replica {self._replica} gave no answer: {detail}."
             self.reject(Reject(self.id, 502, RejectReason.RETRIES_EXHAUSTED, reason))
+
+    def _believed(self, usage: Usage, meter: Meter, outcome: Outcome) -> Usage | None:
+        """The engine's count, None if it cannot be true: it would be in every sum."""
+        request, cached_tokens = self._call.request, usage.cached_tokens
+        if not 0 <= cached_tokens <= usage.input_tokens:
+            # Some add those of each choice to the prompt of one; the rest is as good as ever.
+            cached_tokens = max(0, min(cached_tokens, usage.input_tokens))
+            usage = Usage(usage.input_tokens, usage.output_tokens, cached_tokens)
+        input_tokens = meter.input_tokens_estimate
+        if request.endpoint is Endpoint.OTHER:  # whose prompts are not read
+            input_tokens = self._settings.limits.max_body_bytes
+        # A stream that broke off may have told its input alone.
+        chunks = meter.chunks if outcome is Outcome.COMPLETED else 0
+        max_tokens = (request.max_output_tokens or 0) * request.sequences
+        believed = can_be(usage, input_tokens=input_tokens, max_tokens=max_tokens, chunks=chunks)
+        return usage if believed else None
 
     def _remember(self) -> None:
         """A response that may be stored is found again from its first event on."""
@@ -525,7 +550,7 @@ class Exchange:
 
     def _over(self, status: int | None, error: str = "") -> None:
         """Nothing more comes; `status` and `error` as `RequestTrace.end` takes them."""
-        self._phase = Phase.OVER
+        self._phase = _OVER
         if self._trace is not None:
             self._trace.end(status, error)
         self._host.over(self)

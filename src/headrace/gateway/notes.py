@@ -20,6 +20,8 @@ from headrace.gateway.promise import NOTHING_ASKED, BadPromise, promise_of
 
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _EVENTS = b"text/event-stream"
+_MOST_DIGITS = 9
+"""Of Retry-After in seconds; a date is not read."""
 
 
 class RequestNotes:
@@ -86,10 +88,11 @@ class AnswerNotes:
     """Of an engine's answer.
 
     `fields` are those that pass to the client, rendered. `length` is what Content-Length says, None
-    where it says nothing. `streams` tells whether server-sent events follow.
+    where it says nothing. `streams` tells whether server-sent events follow, `retry_after_s` how
+    long to wait, where it says so in seconds.
     """
 
-    __slots__ = ("fields", "length", "streams")
+    __slots__ = ("fields", "length", "retry_after_s", "streams")
 
     def __init__(self, head: AnswerHead) -> None:
         self.fields = render_fields(passing(head.headers, NOT_RETURNED))
@@ -97,6 +100,9 @@ class AnswerNotes:
         self.length = int(length) if length and length.isdigit() else None
         kind = find(head.headers, b"content-type") or b""
         self.streams = kind.lower().startswith(_EVENTS)
+        wait = find(head.headers, b"retry-after") if head.status >= 400 else None
+        told = wait is not None and len(wait) <= _MOST_DIGITS and wait.isdigit()
+        self.retry_after_s = float(wait) if wait is not None and told else None
 
 
 def notes_of(head: RequestHead, keys: KeyRing | None) -> RequestNotes:

@@ -210,7 +210,7 @@ def hash_blocks(data: bytes) -> tuple[int, ...]:
     """
     digest = xxhash.xxh3_64_intdigest
     chain, size = 0, len(data)
-    fine = min(_FINE_BYTES, size - size % PROMPT_BLOCK_BYTES)
+    fine = size - size % PROMPT_BLOCK_BYTES if size < _FINE_BYTES else _FINE_BYTES
     marks = [chain := digest(block, chain) for (block,) in _each_fine(data[:fine])]
     if size - fine >= _COARSE_BYTES:
         coarse = size - (size - fine) % _COARSE_BYTES

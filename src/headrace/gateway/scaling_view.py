@@ -159,6 +159,7 @@ class ScalingView:
             waiting_prefill_tokens=replica.backlog_tokens,
             running=report.running,
             kv_usage_ratio=self._telemetry.gauges_of(replica, now).kv_usage_ratio,
+            memory_bandwidth_ratio=self._telemetry.memory_bandwidth_of(replica.name, now),
         )
 
 

@@ -171,15 +171,16 @@ class DataPlane:
         self._server.stop_listening()
         try:
             async with asyncio.timeout(drain_s):
-                while self.in_flight:
+                while self.in_flight or self._server.busy:
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:
             pass
-        left = len(self._exchanges)
+        left = max(len(self._exchanges), self._server.busy)
         # Those held go first: room for one of them would come too late.
         for exchange in (*self._held.values(), *self._exchanges.values()):
             exchange.cut("the gateway stops")
+        self._server.refuse_unread()
         return left
 
     async def close(self) -> None:
@@ -207,6 +208,8 @@ class DataPlane:
             try:
                 self._server.sweep(now)
                 self.pool.sweep(now)
+                if self.draining:
+                    self.settle()
             except Exception:  # noqa: BLE001 - the next turn takes up what is left
                 _log.exception("connections could not be swept")
 
@@ -310,7 +313,7 @@ class DataPlane:
             self.settle()
 
     def settle(self) -> None:
-        """Note whether anything is still being served."""
+        """Note whether anything is still being served, or on its way to a client."""
         if not self.in_flight:
             self._idle.set()
 
@@ -342,7 +345,7 @@ class DataPlane:
             raise
         if exchange.undecided:
             self._held[exchange.id] = exchange
-            exchange.hold()
+            exchange.hold(self.dispatcher.held_for(exchange.id))
         return exchange
 
     def _count_connections(self) -> dict[str, int]:

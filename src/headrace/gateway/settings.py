@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from headrace.core.admission import DEFAULT_TIER
+from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.tls import ClientTls, ServerTls
 
 
@@ -13,7 +14,8 @@ class Limits:
     """Bounds on what one process accepts. Reaching one gives a clear error, never a stall."""
 
     max_connections: int = 4096
-    """Client connections at once; above it new ones are answered 429 and closed."""
+    """Client connections at once; above it new ones are answered 429 and closed. With TLS as many
+    handshakes may be under way beside them; above it new connections are closed."""
     max_connections_per_client: int = 4096
     """Client connections at once from one address, of IPv6 from one /64 network: a host has a
     whole one. As high as the total by default, because a load balancer in front makes every client
@@ -72,7 +74,7 @@ class Listener:
     """An address to listen on."""
 
     host: str = "127.0.0.1"
-    """Address; `0.0.0.0` or `::` are all of the machine's."""
+    """Address; `0.0.0.0` are all of the machine's of IPv4, `::` all of either family."""
     port: int = 8080
     """Port; 0 takes a free one."""
     unix: str | None = None
@@ -91,12 +93,14 @@ class UpstreamAccess:
     """How to reach the engines of one pool: dialect name and the key they ask for, if any.
 
     `api_key` goes out as `Authorization: Bearer …` and is never logged or shown. `tls` is for those
-    at `https` addresses; without it what the system trusts is trusted.
+    at `https` addresses; without it what the system trusts is trusted. `gpu_metrics` says where
+    their GPUs are looked at, if anywhere.
     """
 
     engine: str = "openai"
     api_key: str | None = field(default=None, repr=False)
     tls: ClientTls | None = None
+    gpu_metrics: GpuMetricsSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     drain_s: float = 30.0
-    """After SIGTERM, running streams get this long to finish."""
+    """After SIGTERM, requests get this long to be read, answered and sent as a whole."""
     grace_s: float = 2.0
     """After SIGTERM, `/ready` says 503 but connections are still taken for this long, so that
     load balancers notice first."""

@@ -26,6 +26,9 @@ from headrace.gateway.metrics.series import Series, SeriesKey, SeriesTable
 from headrace.gateway.metrics.tokens import ChunkRatio
 from headrace.gateway.troubles import Troubles
 
+GPU_MEMORY_S = 60.0
+"""How long what an exporter told of GPUs is believed: it looks at them every 30 s by default."""
+
 
 @dataclass(frozen=True, slots=True)
 class TelemetrySettings:
@@ -77,6 +80,7 @@ class Telemetry:
         self._totals: dict[str, EngineTotals] = {}
         self._pushed: dict[str, PushedGauges] = {}
         self._kv_usage: dict[str, deque[kv_growth.KvSample]] = {}
+        self._memory_bandwidth: dict[str, tuple[float, float]] = {}
 
     # ------------------------------------------------------------ requests
 
@@ -174,6 +178,16 @@ class Telemetry:
         series.cached_tokens += used.cached_tokens
         series.count_output(used.output_tokens, now)
 
+    def gpus_read(self, replica: str, ratio: float, now: float) -> None:
+        """Take in how busy the memory of a replica's GPUs is."""
+        if replica in self.fleet.replicas:
+            self._memory_bandwidth[replica] = (ratio, now)
+
+    def memory_bandwidth_of(self, replica: str, now: float) -> float | None:
+        """The share of time in which it is busy; None where nobody told lately."""
+        ratio, at_s = self._memory_bandwidth.get(replica, (None, now))
+        return ratio if now - at_s <= GPU_MEMORY_S else None
+
     def attempt_failed(self, replica: str, reason: str, now: float) -> None:
         """A request failed there: shown as its last error, since that may be why it was ejected."""
         if replica in self.fleet.replicas:
@@ -239,6 +253,7 @@ class Telemetry:
         self._leaving.add(replica)
         for by_replica in (self.scrape_failures, self._totals, self._pushed, self._kv_usage):
             by_replica.pop(replica, None)
+        self._memory_bandwidth.pop(replica, None)
         self.troubles.forget(replica)
         self._forget_finished()
 

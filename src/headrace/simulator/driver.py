@@ -35,16 +35,9 @@ from headrace.core.events import (
     Wake,
     WakeAt,
 )
-from headrace.core.model import (
-    Endpoint,
-    EngineReport,
-    Outcome,
-    PoolSpec,
-    PromptBlocks,
-    Request,
-    Usage,
-)
+from headrace.core.model import Endpoint, EngineReport, Outcome, PromptBlocks, Request, Usage
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from headrace.engine_model import EngineModel, EngineSpec, Happening, Job
 from headrace.engine_model import jobs as happenings
 from headrace.simulator.results import FAILED, SHED, Results

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from headrace.core.latency import LatencyProfile
-from headrace.core.length_sketch import sketch_of
+from headrace.core.length_counter import sketch_of
 from headrace.core.scaling_observation import GatewayReport, Phase, ReplicaObservation
 from headrace.core.scaling_report import PoolReport, ScalingReport
 

@@ -23,6 +23,7 @@ from headrace.core.scaling_observation import Phase, ReplicaObservation, Standby
 from headrace.core.scaling_plan import ScalePlan, Signal
 from headrace.core.scaling_report import ScalingReport
 from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
+from headrace.edges.keda.ports import Published
 from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
@@ -87,6 +88,29 @@ async def test_a_first_look_keeps_what_is_there_and_takes_the_gateways_profile()
     assert world.scaler.figures.latency == PROFILE
 
 
+@pytest.mark.parametrize(
+    ("profile", "cold_start", "expected_s"),
+    [
+        ("h100-llama-3.3-70b-tp4", ColdStart(), (12e9 + 2 * 70.55e9) / 0.5e9 + 60.0),
+        ("measured on Monday", ColdStart(), (12e9 + 16e9) / 0.5e9 + 60.0),
+        ("h100-llama-3.3-70b-tp4", ColdStart(0.0, 0.0, 1.0, 90.0), 90.0),
+    ],
+)
+async def test_a_cold_start_is_reckoned_with_the_weights_of_the_profile_until_one_is_measured(
+    profile: str, cold_start: ColdStart, expected_s: float
+):
+    told = pool_report(replica("r1"))
+    told = replace(told, latency=replace(PROFILE, name=profile))
+    world = World(report(told), cold_start=cold_start)
+    await world.look()
+    settings = replace(world.scaler.settings, max_replicas=9)
+    for _ in range(2):
+        horizon_s = world.scaler.horizon_s - world.scaler.settings.tick_s
+        assert horizon_s == pytest.approx(expected_s, rel=0.001)
+        world.pool.retune(replace(settings, cold_start=cold_start), (), 1)
+        await world.look(15.0)
+
+
 async def test_it_is_decided_when_it_is_due_and_no_sooner():
     world = World(report(pool_report(replica("r1"))), tick_s=15.0)
     await world.look()
@@ -112,6 +136,7 @@ async def test_a_request_that_is_held_at_zero_replicas_is_decided_at_once():
     told = world.keda.published("llama", 0.1)
     assert told is not None
     assert told.active
+    assert told.value is not None
     assert told.value >= 1.0
 
 
@@ -198,6 +223,21 @@ async def test_what_was_learned_is_kept_now_and_then_and_restores_the_same_answe
     again.scaler.restore(world.stored[-1]["llama"])
     await again.look()
     assert again.value() == world.value()
+
+
+async def test_a_number_that_was_changed_is_kept_at_once():
+    """Replicas that are being made are in no list: who forgets them would take them back."""
+    told = pool_report(replica("r1", measured_age_s=0.0, waiting_prefill_tokens=0.0))
+    world = World(report(told))
+    await world.look()
+    for number in range(1, 4):
+        demand = replace(told.demand, requests=3000.0 * number)
+        world.sources[0].told = report(replace(told, demand=demand))
+        await world.look(15.0)
+    assert world.pool.plan is not None
+    assert world.pool.plan.replicas > 1
+    assert world.stored[-1]["llama"]["hysteresis"]["number"] == world.pool.plan.replicas
+    assert len(world.stored) < 4
 
 
 async def test_it_runs_until_it_is_cancelled_while_one_gateway_hangs():
@@ -545,3 +585,24 @@ async def test_who_waits_is_told_before_demand_is_known():
     told = world.keda.published("llama", 0.0)
     assert told is not None
     assert told.active
+
+
+async def test_a_request_that_waits_is_told_while_another_gateway_is_silent():
+    told = report(pool_report())
+    world = World(told, told, min_replicas=0, warm_replicas=0)
+    for _ in range(30):
+        await world.look(15.0)
+    known = world.keda.published("llama", 0.0)
+    assert known is not None
+    assert not known.active
+    world.sources[1].told = None
+    await world.look(90.0)
+    assert world.keda.published("llama", 0.0) is None
+    change = world.autoscaler.next_change()
+    world.sources[0].told = report(pool_report(held_requests=1.0))
+    await world.look(0.5)
+    assert change.done()
+    assert world.keda.published("llama", 0.0) == Published(None, active=True)
+    assert world.value() is None
+    world.now += 300.0  # as if nothing decided any more
+    assert world.keda.published("llama", 0.0) is None

@@ -98,6 +98,38 @@ async def test_a_pool_whose_state_cannot_be_used_begins_anew_and_the_others_go_o
     assert "pool a" in line
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda pool: pool["hysteresis"].update(number="7"),
+        lambda pool: pool.update(cold_starts_s=[None]),
+        lambda pool: pool["misses"].update(minutes=[["now", 1.0, 0.0]]),
+    ],
+    ids=["number", "cold_starts", "misses"],
+)
+async def test_a_state_that_no_decision_can_be_made_by_does_not_end_decisions(tmp_path, spoil):
+    """Of the right shape and of wrong values, so that it can be restored."""
+    state = await kept(tmp_path)
+    spoil(state["a"])
+    (tmp_path / "state").write_text(json.dumps(state))
+    again, _ = host(tmp_path)
+    again._restore()
+    for _ in range(2):
+        await again.autoscaler.ask(Gateway())
+    plans = [pool.plan for pool in again.autoscaler.scaled.values()]
+    assert [plan and plan.replicas for plan in plans] == [3, 3]
+
+
+async def test_a_pool_whose_learning_cannot_be_kept_does_not_stop_the_others(tmp_path, caplog):
+    scaler, _ = host(tmp_path)
+    await scaler.start()
+    await scaler.autoscaler.ask(Gateway())
+    scaler.autoscaler.scaled["a"].scaler = None  # pyright: ignore[reportAttributeAccessIssue]
+    await scaler.stop()
+    assert list(json.loads((tmp_path / "state").read_bytes())) == ["b"]
+    assert "pool a has learned could not be kept" in caplog.text
+
+
 async def test_a_history_that_does_not_answer_keeps_nobody_waiting(tmp_path, monkeypatch):
     class Silent:
         async def read(self, _pool: str, _now: float):

@@ -9,7 +9,8 @@ import pytest
 
 from headrace.compose.wiring import Gateway, GatewayPlan, StartError
 from headrace.core.events import ReplicaChanged, ReplicaGone
-from headrace.core.model import PoolSpec, ReplicaState
+from headrace.core.model import ReplicaState
+from headrace.core.specs import PoolSpec
 from headrace.edges.scrape import ScrapeSettings
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.settings import GatewaySettings, Listener, UpstreamAccess

@@ -212,6 +212,23 @@ def test_a_unix_socket_is_not_exposed_and_has_a_path(problems):
     assert "listen.unix: is 'headrace.sock'" in found
 
 
+@pytest.mark.parametrize(
+    ("gpu_metrics", "said"),
+    [
+        ("url: '{host}:9400/metrics'", "url: is '{host}:9400/metrics'; expected a page, as"),
+        ("url: 'http://{host}:9400'", "expected a page, as http://{host}:9400/metrics"),
+        ("url: 'http://u:secret@{host}:9400/metrics'", "url: holds credentials"),
+        ("url: 'http://{host}:9400/m', labels: [vllm]", "labels[0]: 'vllm' is not name=value"),
+        ("url: 'http://{host}:9400/m', labels: ['a b=c']", "give one as container=vllm"),
+    ],
+)
+def test_where_gpus_are_looked_at(problems, gpu_metrics, said):
+    text = ONE.replace("}", f", gpu_metrics: {{{gpu_metrics}}}}}")
+    (found,) = problems(text)
+    assert said in found
+    assert "secret" not in found
+
+
 def test_pools_must_be_told_apart(problems):
     same = pools(("main", "a", "http://h:1"), ("main", "b", "http://h:1"))
     found = problems(same)
@@ -373,3 +390,13 @@ class TestProfiles:
             f"pools:\n  - {{name: a, model: m, replicas: [http://h:1], profile: {profile}}}\n"
         )
         assert "per_prefill_token_s and per_attended_token_s are both 0" in found[0]
+
+
+def test_an_origin_that_no_browser_sends_is_named_with_its_line(problems):
+    (found,) = problems(f"{ONE}listen: {{cors_origins: ['https://a.example/']}}\n")
+    assert found.startswith("line 3: listen.cors_origins[0]: ")
+
+
+def test_the_control_plane_of_a_gateway_on_a_unix_socket_is_checked_too(problems):
+    text = f"{ONE}listen: {{unix: /run/h.sock}}\ncontrol: {{host: 'no host'}}\n"
+    assert any("control.host" in found for found in problems(text))

@@ -42,6 +42,10 @@ def test_a_section_becomes_what_the_core_is_told(tmp_path: Path):
     [
         ("pools: {q: {}}", "scaling.pools.q", "is the name of no pool; pools are: p"),
         ("pools: {p: {min_replicas: 9, max_replicas: 3}}", "min_replicas", "more than max_repl"),
+        (
+            *("pools: {p: {min_replicas: 5, max_replicas: 5, group_replicas: 2}}", "min_replicas"),
+            "more than the 4 that whole groups of 2",
+        ),
         ("pools: {p: {min_replicas: 0}}", "scaling.pools.p.min_replicas", "`wait_for_replica`"),
         ("pools: {p: {}}\n  gateways: [gw:9091]", "scaling.gateways[0]", "expected http://host"),
         ("pools: {p: {}}\n  gateways: ['http://a:b@c:1']", "gateways[0]", "holds credentials"),
@@ -156,3 +160,17 @@ def test_floors_that_something_else_cuts_or_that_cut_something_else_are_warned_o
     ceiling, budget = loaded(tmp_path, text).warnings
     assert ceiling.startswith("scaling.pools.p.calendar[0].replicas is 12, more than max_replicas")
     assert budget == "scaling.gpus is 4, and the pools' min_replicas take 8: floors hold"
+
+
+@pytest.mark.parametrize(
+    ("profile", "gpus_per_replica", "warned"),
+    [("h100-llama-3.3-70b-tp4", 1, True), ("h100-llama-3.3-70b-tp4", 4, False)],
+)
+def test_a_budget_that_counts_too_few_gpus_of_a_replica_is_warned_of(
+    tmp_path: Path, profile: str, gpus_per_replica: int, warned: bool
+):
+    text = POOL % f", profile: {profile}" + (
+        f"scaling:\n  gpus: 16\n  pools: {{p: {{gpus_per_replica: {gpus_per_replica}}}}}\n"
+    )
+    told = "scaling.pools.p.gpus_per_replica is 1, and a replica of h100-llama-3.3-70b-tp4 has 4"
+    assert [each.startswith(told) for each in loaded(tmp_path, text).warnings] == [True] * warned

@@ -25,17 +25,9 @@ from headrace.core.events import (
     Wake,
 )
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import (
-    Alias,
-    Endpoint,
-    EngineReport,
-    Outcome,
-    PoolSpec,
-    Replica,
-    Request,
-    Usage,
-)
+from headrace.core.model import Endpoint, EngineReport, Outcome, Replica, Request, Usage
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec
 
 PROFILE = LatencyProfile(
     name="test-8b",

@@ -13,9 +13,10 @@ from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.events import ConfigChanged, Dispatch, Effect, Left, Reject, RejectReason, WakeAt
 from headrace.core.health import EjectionSettings
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import Alias, Outcome, PoolSpec, Target
+from headrace.core.model import Outcome
 from headrace.core.policies import POLICIES, make_policy
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec, Target
 from headrace.core.waiting import LOOK_S, LOOKED_AT
 from tests.unit.core.driver import Driver, only
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from headrace.core.crowding import LATE_HARMLESS, busy_share, crowded
-from headrace.core.model import PoolSpec, Replica
+from headrace.core.model import Replica
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import PROFILE, Driver
 
 

@@ -10,8 +10,9 @@ from headrace.core.decisions import MOST_CANDIDATES, Decisions, Explanation
 from headrace.core.events import Ended
 from headrace.core.flights import Flight
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Outcome, PoolSpec, Request, Usage
+from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Outcome, Request, Usage
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import Driver, chain
 
 # 0.1 ms per token and nothing else, so that sentences can be checked by heart.

@@ -4,9 +4,10 @@ import pytest
 
 from headrace.core.events import Dispatch, Probe, Reject, RejectReason, ReplicaChanged, WakeAt
 from headrace.core.health import LONE_BLAME_S, EjectionSettings
-from headrace.core.model import Alias, Endpoint, Outcome, PoolSpec, ReplicaState, Target
+from headrace.core.model import Endpoint, Outcome, ReplicaState
 from headrace.core.retries import RetryBudget, RetrySettings
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec, Target
 from tests.unit.core.driver import POOL, PROFILE, Driver, only
 
 

@@ -5,17 +5,10 @@ from typing import Any
 import pytest
 
 from headrace.core.events import ConfigChanged, Dispatch, Reject, RejectReason
-from headrace.core.model import (
-    PROMPT_BLOCK_BYTES,
-    Alias,
-    Endpoint,
-    PoolSpec,
-    ReplicaState,
-    Role,
-    Target,
-)
+from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, ReplicaState
 from headrace.core.retries import RetrySettings
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec, Role, Target
 from tests.unit.core.driver import POOL, PROFILE, Driver, chain, only
 
 LONG = chain("long", blocks_each=64)

@@ -8,9 +8,9 @@ import pytest
 from headrace.core.candidates import ENOUGH, Ask
 from headrace.core.decisions import ExplainedAttempt
 from headrace.core.hash_ring import HashRing
-from headrace.core.model import PoolSpec
 from headrace.core.policies.prefix_hash import BEHIND_ALL, KEY_BLOCKS, PrefixHash, load_bound
 from headrace.core.routing import pair
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import PROFILE, Driver, chain
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.events import Dispatch
-from headrace.core.model import Alias, Outcome, PoolSpec, Target
+from headrace.core.model import Outcome
 from headrace.core.pool_demand import PoolDemand, recent_ratios, worst
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import Alias, PoolSpec, Target
 from tests.unit.core.driver import POOL, Driver, chain
 
 

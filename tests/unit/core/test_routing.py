@@ -7,13 +7,14 @@ import pytest
 
 from headrace.core import policies
 from headrace.core.candidates import Ask
-from headrace.core.catalog import LIGHTEST_USES, Serving
+from headrace.core.catalog import LIGHTEST_USES, Serving, lightest
 from headrace.core.events import ConfigChanged, Dispatch
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, PoolSpec
+from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint
 from headrace.core.policies import POLICIES
-from headrace.core.routing import BEST_HOLDERS, MOST_SCORED, shortlist
+from headrace.core.routing import AT_RANDOM, BEST_HOLDERS, LEAST_LOADED, MOST_SCORED, shortlist
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import POOL, PROFILE, Driver, chain, only
 
 SLOW_PREFILL = LatencyProfile("cpu", "profile cpu", 0.008, 2e-3, per_sequence_s=0.004)
@@ -375,6 +376,26 @@ def test_the_least_loaded_of_a_large_fleet_are_seen_though_loads_change():
     replicas[63].backlog_tokens = 0  # fell idle: seen soon
     lightest = [serving.least_loaded(2) for _ in range(LIGHTEST_USES)]
     assert lightest[-1] == [replicas[63], replicas[1]]
+
+
+def test_least_to_do_is_prefill_first_then_requests_then_the_place():
+    driver, rng = Driver(), random.Random(1)
+    driver.add(*[f"r{position:03}" for position in range(64)])
+    replicas = list(driver.dispatcher.fleet.replicas.values())
+    for replica in replicas:
+        replica.backlog_tokens, replica.in_flight = rng.randrange(3), rng.randrange(3)
+    by_load = sorted(replicas, key=lambda each: (each.backlog_tokens, each.in_flight, each.name))
+    assert lightest(replicas, 8) == by_load[:8]
+
+
+def test_where_nobody_holds_a_prompt_only_the_least_loaded_and_some_at_random_are_priced():
+    driver = Driver()
+    driver.add(*[f"r{position:03}" for position in range(64)])
+    replicas = list(driver.dispatcher.fleet.replicas.values())
+    serving = Serving(driver.dispatcher.fleet.pools["pool"], replicas, "")
+    ask = Ask(1000, 64.0, 100.0, (1, 2, 3))
+    sizes = {len(shortlist(serving, ask, random.Random(seed))) for seed in range(50)}
+    assert max(sizes) == LEAST_LOADED + AT_RANDOM == 6
 
 
 def test_of_many_holders_alike_some_are_looked_at_from_a_random_one_on():

@@ -8,8 +8,8 @@ import pytest
 
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.events import Dispatch, Left, Reject, WakeAt
-from headrace.core.model import PoolSpec
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from headrace.core.waiting import LOOK_S
 from tests.unit.core.driver import POOL, Driver, only
 

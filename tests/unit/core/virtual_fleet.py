@@ -23,7 +23,8 @@ from headrace.core.events import (
     ReplicaChanged,
 )
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import Endpoint, Outcome, PoolSpec, Request, Usage
+from headrace.core.model import Endpoint, Outcome, Request, Usage
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import AT_ONCE
 
 Slowness = Callable[[str, float], float]

@@ -37,6 +37,35 @@ def test_the_clock_on_the_wall_counts_when_clocks_change():
     assert monday.begins_s - friday.begins_s == 3 * 86_400 - 3600
 
 
+SPRING, AUTUMN = (2027, 3, 28), (2026, 10, 25)
+"""At two o'clock it is three; at three it is two again."""
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "day", "hours"),
+    [
+        ("30 2 * * *", "0 3 * * *", SPRING, 0.0),  # what there is not is left out, not a day long
+        ("30 2 * * *", "45 2 * * *", SPRING, 0.0),
+        ("0 1 * * *", "30 2 * * *", SPRING, 1.0),
+        ("30 2 * * *", "30 4 * * *", SPRING, 1.5),
+        ("0 3 * * *", "30 4 * * *", SPRING, 1.5),
+        ("30 2 * * *", "0 3 * * *", AUTUMN, 1.5),
+        ("30 2 * * *", "45 2 * * *", AUTUMN, 0.25),
+        ("30 2 * * *", "30 4 * * *", AUTUMN, 3.0),
+    ],
+)
+def test_an_interval_about_the_hour_that_there_is_not_or_is_twice(start, end, day, hours):
+    entry = CalendarEntry(start=start, end=end, replicas=3, timezone="Europe/Berlin")
+    begin, finish = at(*day), at(*day, 12)
+    for now in (begin - 3600.0, begin + 3600.0, finish):  # before, shortly before, and behind it
+        held = [
+            min(floor.ends_s, finish) - max(floor.begins_s, begin)
+            for floor in floors([entry], now, 6 * 3600.0)
+            if floor.ends_s > begin and floor.begins_s < finish
+        ]
+        assert sum(held) / 3600.0 == (hours if now < finish else 0.0)
+
+
 def test_an_interval_may_last_over_the_weekend():
     quiet = CalendarEntry(start="0 20 * * 5", end="0 6 * * 1", replicas=2)
     [weekend] = floors([quiet], datetime(2026, 11, 29, tzinfo=ZoneInfo("UTC")).timestamp(), 60.0)

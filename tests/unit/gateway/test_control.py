@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from headrace.core.decisions import Explanation
-from headrace.core.model import Alias, Target
+from headrace.core.specs import Alias, Target
 from headrace.gateway.control import MAX_BODY_BYTES, ControlSettings, is_loopback, make_control_app
 from headrace.gateway.control_server import serve_control
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings

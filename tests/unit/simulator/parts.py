@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from headrace.core.dispatcher import Dispatcher
@@ -65,16 +66,27 @@ def play(
     return simulation.run(), simulation
 
 
-class Listener(Dispatcher):
-    """A dispatcher that notes what it hears; `answers` may stand in for what it would say."""
+class Listener:
+    """Notes what a dispatcher hears; `answers` may stand in for what it would say."""
 
-    heard: list[tuple[Event, float]]
-    answers: Callable[[Event], list[Effect] | None]
+    def __init__(
+        self,
+        heard: list[tuple[Event, float]],
+        answers: Callable[[Event], list[Effect] | None],
+        *arguments: Any,
+        **keywords: Any,
+    ) -> None:
+        self._heard = heard
+        self._answers = answers
+        self._core = Dispatcher(*arguments, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        self.heard.append((event, now))
-        answer = type(self).answers(event)
-        return super().handle(event, now) if answer is None else answer
+        self._heard.append((event, now))
+        answer = self._answers(event)
+        return self._core.handle(event, now) if answer is None else answer
 
 
 def listen(
@@ -82,6 +94,5 @@ def listen(
 ) -> list[tuple[Event, float]]:
     """Let the simulator's core note its events; returns the notes."""
     heard: list[tuple[Event, float]] = []
-    kind = type("Noting", (Listener,), {"heard": heard, "answers": staticmethod(answers)})
-    monkeypatch.setattr(driver, "Dispatcher", kind)
+    monkeypatch.setattr(driver, "Dispatcher", partial(Listener, heard, answers))
     return heard

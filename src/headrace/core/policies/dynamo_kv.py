@@ -33,7 +33,8 @@ from itertools import accumulate
 from math import exp
 
 from headrace.core.baselines import RULED_OUT, cheapest_rows, hit_tokens_of
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
 

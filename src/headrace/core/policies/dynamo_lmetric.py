@@ -20,7 +20,8 @@ Parameters:
 from __future__ import annotations
 
 from headrace.core.baselines import cheapest_rows, hit_tokens_of
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.policies.dynamo_kv import held_blocks
 

@@ -17,7 +17,8 @@ engines do not report either.
 from __future__ import annotations
 
 from headrace.core.baselines import RULED_OUT, cheapest_rows, draw, ruled_out
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
 

@@ -11,15 +11,8 @@ As there: the rule. Different here: equals are taken in turns, where most draw.
 
 from __future__ import annotations
 
-from headrace.core.candidates import (
-    Ask,
-    Candidate,
-    CostTerm,
-    Row,
-    Scope,
-    fewest_in_flight,
-    rows_at,
-)
+from headrace.core.candidates import Ask, Candidate, Row, Scope, fewest_in_flight, rows_at
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 

@@ -28,7 +28,8 @@ Parameters:
 from __future__ import annotations
 
 from headrace.core.baselines import cheapest_rows, draw, hit_tokens_of, matched_share
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.cost_term import CostTerm
 from headrace.core.llmd_scores import kv_scores, queue_scores
 from headrace.core.model import Replica
 from headrace.core.ties import Ties

@@ -47,7 +47,8 @@ from headrace.core.baselines import (
     matched_share,
     ruled_out,
 )
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.cost_term import CostTerm
 from headrace.core.llmd_scores import kv_scores, queue_scores, token_load_score
 from headrace.core.model import Replica
 from headrace.core.ties import Ties

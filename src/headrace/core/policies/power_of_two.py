@@ -13,7 +13,8 @@ As there: two different replicas at random, the same chance for each pair.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope, rows_at
+from headrace.core.candidates import Ask, Candidate, Row, Scope, rows_at
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 

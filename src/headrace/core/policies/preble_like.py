@@ -28,17 +28,8 @@ Parameters:
 from __future__ import annotations
 
 from headrace.core.baselines import RULED_OUT, ruled_out
-from headrace.core.candidates import (
-    Ask,
-    Candidate,
-    CostTerm,
-    Prediction,
-    Row,
-    Scope,
-    predict,
-    row_at,
-    see,
-)
+from headrace.core.candidates import Ask, Candidate, Prediction, Row, Scope, predict, row_at, see
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 SWEEP = {"exploit_ratio": (1.0, 4.0, 1000.0), "eviction_weight": (0.0, 1.0, 4.0)}

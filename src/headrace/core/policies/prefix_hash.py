@@ -24,16 +24,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from headrace.core.candidates import (
-    ENOUGH,
-    Ask,
-    Candidate,
-    CostTerm,
-    Row,
-    Scope,
-    fewest_in_flight,
-    rows_at,
-)
+from headrace.core.candidates import ENOUGH, Ask, Candidate, Row, Scope, fewest_in_flight, rows_at
+from headrace.core.cost_term import CostTerm
 from headrace.core.hash_ring import HashRing
 from headrace.core.model import Replica
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from headrace.core.candidates import ENOUGH, Ask, Candidate, CostTerm, Row, Scope, rows_at
+from headrace.core.candidates import ENOUGH, Ask, Candidate, Row, Scope, rows_at
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 

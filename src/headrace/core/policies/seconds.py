@@ -43,7 +43,8 @@ Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Prediction, Row, Scope, predict
+from headrace.core.candidates import Ask, Candidate, Prediction, Row, Scope, predict
+from headrace.core.cost_term import CostTerm
 from headrace.core.crowding import LATE_HARMLESS, STEEP, busy_share
 from headrace.core.model import Replica
 
@@ -83,7 +84,8 @@ class Seconds:
         rows: list[Row] = []
         worth_s = WORTH * ask.ttft_target_s
         per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
-        answer_tokens = max(1.0, replicas[0].pool.output_tokens_mean)
+        mean = replicas[0].pool.output_tokens_mean
+        answer_tokens = mean if mean > 1.0 else 1.0
         recent_s = replicas[0].pool.recent_s
         decode_weight = DECODE_WEIGHT * ask.output_tokens
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
@@ -99,7 +101,7 @@ class Seconds:
             busy = busy_share(replica, now)
             idle = 1.0 - PREFILL_SHARE * busy
             idle_after = idle - PREFILL_SHARE * prefill_s / recent_s
-            if idle_after < LEAST_IDLE:  # noqa: PLR1730 - a call takes long here
+            if idle_after < LEAST_IDLE:
                 idle_after = LEAST_IDLE
             after = (tpot_s * per_tpot / idle_after) ** STEEP
             risk = after / (1.0 + after)
@@ -121,7 +123,7 @@ class Seconds:
                 + others_s
             )
             ranked = (cost_s, streams, replica.last_attempt, replica.name)
-            rows.append((*ranked, *seen, others_s, missed))
+            rows.append(ranked + seen + (others_s, missed))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -188,8 +190,9 @@ def _missed_of(
     )
     before = (step_s * (1.0 / target_s) / idle) ** STEEP
     # Seconds of prefills that an answer of mean length can meet and be in time yet.
-    spare_s = max(LEAST_SPARE * target_s, target_s - step_s / idle)
-    spare_s *= max(1.0, replica.pool.output_tokens_mean)
+    spare_s, least_s = target_s - step_s / idle, LEAST_SPARE * target_s
+    mean = replica.pool.output_tokens_mean
+    spare_s = (spare_s if spare_s > least_s else least_s) * (mean if mean > 1.0 else 1.0)
     short = queue_s / (spare_s + queue_s)
     shorter = (queue_s + prefill_s) / (spare_s + queue_s + prefill_s)
     prefilling = replica.prefilling - LATE_HARMLESS * replica.late_prefilling

@@ -28,7 +28,8 @@ Parameters:
 from __future__ import annotations
 
 from headrace.core.baselines import RULED_OUT, cheapest_rows, ruled_out
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 SWEEP = {"cache_threshold": (0.1, 0.3, 0.5), "balance_abs": (8, 16, 32, 64)}

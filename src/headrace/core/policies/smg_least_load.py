@@ -24,7 +24,8 @@ Parameters:
 from __future__ import annotations
 
 from headrace.core.baselines import cheapest_rows
-from headrace.core.candidates import Ask, Candidate, CostTerm, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 SWEEP = {"kv_weight": (0.05, 0.15, 0.5), "tokens_per_s": (2000.0, 8000.0, 32_000.0)}

@@ -22,7 +22,7 @@ from typing import cast
 from headrace.edges.http.client_place import client_place
 from headrace.edges.http.cors import is_preflight
 from headrace.edges.http.errors import error_body
-from headrace.edges.http.hangup import has_left
+from headrace.edges.http.hangup import has_left, unsent_bytes
 from headrace.edges.http.heads import BODILESS, Header, find, render, render_fields, status_line
 from headrace.edges.http.ports import (
     ConnectionHost,
@@ -36,7 +36,8 @@ from headrace.edges.http.request_reader import RequestReader
 PIPELINE_DEPTH = 8
 """Requests of one connection that may wait behind the one being answered."""
 HANGUP_CHECK_S = 0.5
-"""So often it is looked whether a client has left from whom nothing is read."""
+"""So often it is looked whether a client has left from whom nothing is read, and whether one takes
+what waits for it."""
 LINGER_S = 5.0
 """After an error, what the client still sends is thrown away for so long: closing at once would
 reset the connection, and the client might never read the error (RFC 9112 section 9.6)."""
@@ -59,6 +60,7 @@ class ClientConnection(asyncio.Protocol):
         "_exchange",
         "_head_only",
         "_held_bytes",
+        "_moved_s",
         "_pending_head",
         "_queue",
         "_reader",
@@ -66,6 +68,7 @@ class ClientConnection(asyncio.Protocol):
         "_slow",
         "_starting",
         "_transport",
+        "_unsent_bytes",
         "client",
         "close_after",
         "deadline_s",
@@ -88,6 +91,10 @@ class ClientConnection(asyncio.Protocol):
         self._head_only = False
         self._pending_head = b""
         self._held_bytes = 0
+        self._unsent_bytes = 0
+        """What had not reached a slow client at the last look."""
+        self._moved_s = 0.0
+        """When it had taken something last, as far as was looked."""
         self.deadline_s = math.inf
 
     # ------------------------------------------------------------ transport callbacks
@@ -126,7 +133,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._slow = True
-        self.deadline_s = time.monotonic() + self._server.limits.write_s
+        self._watch_writing()
         if self._exchange is not None:
             self._exchange.client_slow()
 
@@ -332,7 +339,7 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close once everything written has been sent, within the time allowed for writing."""
         self._closing = True
-        self.deadline_s = time.monotonic() + self._server.limits.write_s
+        self._watch_writing()
         if self._transport is not None:
             self._transport.close()
 
@@ -341,10 +348,29 @@ class ClientConnection(asyncio.Protocol):
         if self._current is None and not self._queue and self._reader.is_between:
             self.close()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being read or answered, or an answer has not left as a whole."""
+        transport = self._transport
+        if transport is None:
+            return False
+        if transport.get_write_buffer_size():
+            return True
+        begun = self._current is not None or bool(self._queue) or not self._reader.is_between
+        return begun and not self._closing
+
+    def stop(self) -> None:
+        """The server stops: a request that is not read yet will not be answered."""
+        if self._current is None and not self._closing and not self._reader.is_between:
+            message = "The gateway stops; it has not read the whole request."
+            self.refuse(Refusal(503, message, "gateway_stops"))
+
     def expire(self) -> None:
         """The deadline has passed: say so where the client can still read it."""
         busy = self._current is not None and not self._slow and not self._closing
-        if busy and self._transport is not None and not has_left(self._transport):
+        if self._still_takes():
+            pass
+        elif busy and self._transport is not None and not has_left(self._transport):
             self._look_later()
         elif self._current is not None or self._slow or self.close_after or self._closing:
             self.deadline_s = math.inf
@@ -355,6 +381,25 @@ class ClientConnection(asyncio.Protocol):
             self.close()
 
     # ------------------------------------------------------------ inside
+
+    def _watch_writing(self) -> None:
+        """Something waits for the client: see to it that it is taken."""
+        transport, now = self._transport, time.monotonic()
+        self._moved_s = now
+        self._unsent_bytes = 0 if transport is None else unsent_bytes(transport)
+        self.deadline_s = now + min(HANGUP_CHECK_S, self._server.limits.write_s)
+
+    def _still_takes(self) -> bool:
+        """Whether the client takes what waits for it, if anything does; then it is looked again."""
+        transport, limit_s = self._transport, self._server.limits.write_s
+        if transport is None or not (self._slow or transport.is_closing()):
+            return False
+        now, unsent = time.monotonic(), unsent_bytes(transport)
+        if unsent < self._unsent_bytes:
+            self._moved_s = now
+        self._unsent_bytes = unsent
+        self.deadline_s = min(now + HANGUP_CHECK_S, self._moved_s + limit_s)
+        return now - self._moved_s < limit_s
 
     def _start_next(self) -> None:
         # A loop, not recursion: an answer given at once returns here for the next request.
@@ -434,11 +479,10 @@ class ClientConnection(asyncio.Protocol):
         if self.close_after or self._transport is None:
             return
         self.close_after = True
-        self._reader.let_go()
+        self._let_go_unread()
         extra, cors = self._server.handler.refused(refusal, self._reader.headers), self._server.cors
         if self._current is not None:
             # An answer is under way: a second one would corrupt it.
-            self._queue.clear()
             self._transport.resume_reading()  # its end is to be seen; all else is thrown away
             return
         path = self._reader.path
@@ -451,6 +495,12 @@ class ClientConnection(asyncio.Protocol):
         head = render(status_line(refusal.status), [*extra, *framing])
         self._transport.write(head if self._reader.asks_for_head else head + body)
         self._linger()
+
+    def _let_go_unread(self) -> None:
+        """Forget all of which the answer has not begun; its bytes are held no longer."""
+        self._reader.let_go()
+        self._queue.clear()
+        self._release(self._held_bytes - (self._current.body_bytes if self._current else 0))
 
     def _linger(self) -> None:
         """Nothing more is written; what the client still sends is thrown away for a while."""

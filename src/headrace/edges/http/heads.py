@@ -70,8 +70,13 @@ NOT_RETURNED = HOP_BY_HOP | {
     b"access-control-allow-origin",
     b"access-control-allow-credentials",
     b"access-control-expose-headers",
+    # What an engine, or a proxy before it, says of its own host would hold for the gateway's;
+    b"alt-svc",
+    b"strict-transport-security",
+    # and its cookies would never come back to it.
+    b"set-cookie",
 }
-"""Answer fields that are ours to set."""
+"""Answer fields that are ours to set, or go no further than to us."""
 
 BODILESS = frozenset((204, 304))
 """Statuses whose answer has no body, whatever its head says."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 
-from headrace.edges.http.connection import ClientConnection
+from headrace.edges.http.client_place import client_place
+from headrace.edges.http.connection import NEARBY, ClientConnection
 from headrace.edges.http.cors import CorsPolicy
 from headrace.edges.http.known_heads import KnownHeads
 from headrace.edges.http.ports import ConnectionLimits, Handler, RequestHead
 from headrace.edges.http.socket_file import SocketFile
-from headrace.edges.http.tls import HANDSHAKE_S
+from headrace.edges.http.tls_listener import EVERY_ADDRESS, TlsListener, bound_sockets
 
 BACKLOG = 1024
 """Connections that the system keeps for us until they are accepted."""
@@ -30,33 +32,54 @@ class HttpServer:
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.buffered_bytes = 0
         self._per_client: dict[str, int] = {}
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.Server | TlsListener | None = None
         self._socket_file: SocketFile | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen and return the port. Raises `OSError` when the address cannot be had."""
+        if tls is not None:
+            sockets = await bound_sockets(host, port, BACKLOG)
+            self._listener = self._tls_listener(sockets, tls)
+            return int(sockets[0].getsockname()[1])
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: ClientConnection(self),
-            host,
-            port,
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-        )
+        if host == EVERY_ADDRESS:  # a loop would listen on those of IPv6 alone
+            (listening,) = await bound_sockets(host, port, BACKLOG)
+            self._listener = await loop.create_server(
+                lambda: ClientConnection(self), sock=listening, backlog=BACKLOG
+            )
+        else:
+            self._listener = await loop.create_server(
+                lambda: ClientConnection(self), host, port, backlog=BACKLOG
+            )
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def start_unix(self, path: str, tls: ssl.SSLContext | None = None) -> None:
         """Listen on a Unix socket. Raises `OSError` when it cannot be had."""
-        loop = asyncio.get_running_loop()
         self._socket_file = SocketFile(path)
-        self._listener = await loop.create_unix_server(
-            lambda: ClientConnection(self),
-            sock=self._socket_file.socket,
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+        listening = self._socket_file.socket
+        if tls is not None:
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+            self._listener = self._tls_listener([listening], tls)
+            return
+        self._listener = await asyncio.get_running_loop().create_unix_server(
+            lambda: ClientConnection(self), sock=listening, backlog=BACKLOG
         )
+
+    def _tls_listener(self, sockets: list[socket.socket], tls: ssl.SSLContext) -> TlsListener:
+        return TlsListener(
+            sockets,
+            tls,
+            lambda: ClientConnection(self),
+            place_of=_place_of,
+            admits=self._admits_handshake,
+        )
+
+    def _admits_handshake(self, under_way: int, from_there: int) -> bool:
+        """As many may be under way as connections may be open."""
+        limits = self.limits
+        most, most_from_there = limits.max_connections, limits.max_connections_per_client
+        return under_way < most and from_there < most_from_there
 
     def stop_listening(self) -> None:
         """Refuse new connections; close the idle ones, let the busy ones finish their answer."""
@@ -67,6 +90,16 @@ class HttpServer:
             self._socket_file.remove()
         for connection in tuple(self.connections):
             connection.close_when_idle()
+
+    @property
+    def busy(self) -> int:
+        """Connections on which a request is read or answered, or an answer is still being sent."""
+        return sum(connection.is_busy for connection in self.connections)
+
+    def refuse_unread(self) -> None:
+        """Say to those whose requests were not read whole that they will not be answered."""
+        for connection in tuple(self.connections):
+            connection.stop()
 
     def abort_all(self) -> None:
         """Cut every connection that is left."""
@@ -97,3 +130,8 @@ class HttpServer:
             self._per_client[client] = left
         else:
             self._per_client.pop(client, None)
+
+
+def _place_of(peer: object) -> str:
+    """Where somebody comes from, by the address that the system gives; a Unix socket has none."""
+    return client_place(str(peer[0])) if isinstance(peer, tuple) and peer else NEARBY

@@ -6,6 +6,7 @@ A handshake uses what is newest when it begins; connections that are open keep w
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -90,6 +91,8 @@ class ServerCertificate:
         """Raises TlsError."""
         self.settings = settings
         self._stamp = _stamp(settings)
+        self._since_s = 0.0
+        """When the files changed last, by the wall clock."""
         self.context = self._newest = _server_context(settings)
         self.context.sni_callback = self._choose
 
@@ -100,12 +103,14 @@ class ServerCertificate:
             return False
         self._stamp = stamp
         self._newest = _server_context(self.settings)
+        self._since_s = time.time()
         return True
 
     def replace(self, settings: ServerTls) -> None:
         """Use other files from now on. Raises TlsError, and then nothing changes."""
         stamp, context = _stamp(settings), _server_context(settings)
         self.settings, self._stamp, self._newest = settings, stamp, context
+        self._since_s = time.time()
         # Whether a certificate is asked of clients is decided before the choice of a context.
         self.context.verify_mode = context.verify_mode
         self.context.options = context.options
@@ -113,9 +118,16 @@ class ServerCertificate:
 
     def _choose(
         self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
-    ) -> None:
-        # Called with every ClientHello, whether it names a server or not.
+    ) -> int | None:
+        """Called with every ClientHello, whether it names a server or not."""
         connection.context = self._newest
+        if not connection.session_reused or self.settings.client_ca_file is None:
+            return None
+        # TLS 1.2 goes on with a session by its id, without a look at the certificate of its client,
+        # which other CAs may have let in: it has to begin anew.
+        session = connection.session
+        is_newer = session is not None and session.time > self._since_s
+        return None if is_newer else ssl.ALERT_DESCRIPTION_HANDSHAKE_FAILURE
 
 
 class ClientTls:

@@ -19,10 +19,11 @@ DEFAULT_TOLERANCE = 0.1
 @dataclass(frozen=True, slots=True)
 class Published:
     """What an autoscaler outside is told: with a target of 1 per replica, `value` is the number of
-    replicas wanted; `active` is false for a pool that may have none at all.
+    replicas wanted, None where only that some are is known; `active` is false for a pool that may
+    have none at all.
     """
 
-    value: float
+    value: float | None
     active: bool
 
 
@@ -34,7 +35,7 @@ class PublishedPlans(Protocol):
         ...
 
     def published(self, pool: str, tolerance: float) -> Published | None:
-        """What is wanted of a pool now; None while it is not known, or not known any more.
+        """What is wanted of a pool now; None while nothing is known, or not known any more.
 
         `tolerance` is that of the HPA behind it: a change that it would swallow is published so
         that it is not.

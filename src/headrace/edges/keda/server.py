@@ -4,7 +4,8 @@
     GetMetrics       the replicas wanted; UNAVAILABLE while that is not known, which is what makes
                      KEDA use the `fallback` of a ScaledObject
     IsActive         whether there is anything to do for a first replica; UNAVAILABLE alike: a "no"
-                     takes running replicas away within a second
+                     takes running replicas away within a second. A "yes" takes nothing away, so
+                     that a request that waits is told even while the number is not known
     StreamIsActive   the same, sent whenever it changes (trigger type `external-push`)
 
 Any number of ScaledObjects may ask; their trigger's metadata tells them apart (`ports.py`).
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from math import ceil
+from typing import NoReturn
 
 import grpc
 from grpc import aio
@@ -31,7 +33,6 @@ from headrace.edges.keda.messages.externalscaler_pb2 import (
     ScaledObjectRef,
 )
 from headrace.edges.keda.ports import (
-    Published,
     PublishedPlans,
     Reference,
     WrongReference,
@@ -100,7 +101,9 @@ class ExternalScaler:
     async def get_metrics(self, request: GetMetricsRequest, context: Context) -> GetMetricsResponse:
         """The replicas wanted, in both fields: KEDA reads the older one where the other is 0."""
         reference = await self._reference(request.scaledObjectRef, context)
-        known = await self._published(reference, context)
+        known = self._plans.published(reference.pool, reference.tolerance)
+        if known is None or known.value is None:
+            await self._say_unknown(reference, context)
         # The name comes without the `sN-` that KEDA puts before it.
         value = MetricValue(
             metricName=request.metricName or METRIC,
@@ -112,7 +115,9 @@ class ExternalScaler:
     async def is_active(self, request: ScaledObjectRef, context: Context) -> IsActiveResponse:
         """Whether the pool needs any replica at all."""
         reference = await self._reference(request, context)
-        known = await self._published(reference, context)
+        known = self._plans.published(reference.pool, reference.tolerance)
+        if known is None:
+            await self._say_unknown(reference, context)
         return IsActiveResponse(result=known.active)
 
     async def stream_is_active(
@@ -145,11 +150,9 @@ class ExternalScaler:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
 
-    async def _published(self, reference: Reference, context: Context) -> Published:
-        known = self._plans.published(reference.pool, reference.tolerance)
-        if known is None:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, f"pool {reference.pool!r}: {UNKNOWN}")
-        return known
+    async def _say_unknown(self, reference: Reference, context: Context) -> NoReturn:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, f"pool {reference.pool!r}: {UNKNOWN}")
+        raise AssertionError("an aborted call goes on")
 
 
 def handler_of(scaler: ExternalScaler) -> grpc.GenericRpcHandler:

@@ -314,8 +314,8 @@ METRICS: tuple[Metric, ...] = (
         "headrace_rejects_total",
         "counter",
         ("model_id", "reason"),
-        "Requests that the gateway itself answered with an error. model_id is empty for names "
-        "that no pool serves.",
+        "Requests that the gateway itself answered with an error. model_id is the model that they "
+        "were sent to last, or would have been; empty where nothing serves what was asked for.",
         _rejects,
     ),
     Metric(
@@ -352,7 +352,8 @@ METRICS: tuple[Metric, ...] = (
         "headrace_usage_missing_total",
         "counter",
         (*_SERIES, "endpoint"),
-        "Completed requests whose engine told no usage; their tokens are estimates.",
+        "Completed requests whose engine told no usage, or one that cannot be true; their tokens"
+        " are estimates.",
         _usage_missing,
     ),
     Metric(

@@ -6,9 +6,12 @@ from bisect import bisect_left
 
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Outcome, Usage
+from headrace.core.usage_belief import output_can_be
 from headrace.gateway.metrics.histogram import ITL_BOUNDS_S, Histogram
 from headrace.gateway.metrics.series import Series
 from headrace.gateway.metrics.tokens import ChunkRatio
+
+_COMPLETED = Outcome.COMPLETED
 
 
 class Meter:
@@ -21,7 +24,6 @@ class Meter:
     __slots__ = (
         "_counted_tokens",
         "_endpoint",
-        "_input_tokens_estimate",
         "_itl",
         "_itl_counts",
         "_passed",
@@ -37,6 +39,7 @@ class Meter:
         "chunks",
         "ended",
         "first_s",
+        "input_tokens_estimate",
         "last_s",
         "streams",
     )
@@ -64,7 +67,7 @@ class Meter:
         self._received_s = received_s
         self._streamed = streamed
         self._endpoint = endpoint
-        self._input_tokens_estimate = input_tokens_estimate
+        self.input_tokens_estimate = input_tokens_estimate
         self._sequences = sequences
         # The tokens of several sequences come in between each other: their gaps are no ITL.
         self._itl = series.itl if sequences == 1 else Histogram(ITL_BOUNDS_S)
@@ -130,11 +133,12 @@ class Meter:
         """The engine said how many output tokens the chunks so far hold, this one included.
 
         Only streams whose client asked for continuous usage bring it. What an engine says before
-        the first content (`message_start` of `/v1/messages`) is about no chunk and is not used.
+        the first content (`message_start` of `/v1/messages`) is about no chunk and is not used, nor
+        is what cannot be.
         """
         if self._passed:
             self._count_passed()
-        if self.chunks:
+        if self.chunks and output_can_be(output_tokens, max_tokens=0, chunks=self.chunks):
             self._usage_tokens = output_tokens
             self._usage_chunks = self.chunks
 
@@ -182,14 +186,14 @@ class Meter:
         else:
             ending = (self._endpoint, outcome)
             series.requests[ending] = series.requests.get(ending, 0) + 1
-        if self._streamed or usage is None or outcome is not Outcome.COMPLETED:
+        if self._streamed or usage is None or outcome is not _COMPLETED:
             output_tokens = self._settle(outcome, usage, now)
         else:  # a whole answer and its engine's count, of which nothing was counted before
             output_tokens = usage.output_tokens
             series.input_tokens += usage.input_tokens
             series.cached_tokens += usage.cached_tokens
             series.count_output(output_tokens, now)
-        if outcome is not Outcome.COMPLETED:
+        if outcome is not _COMPLETED:
             series.aborted_output_tokens += output_tokens
         elif usage is not None and self.chunks > 1:
             self._learn(usage.output_tokens, now)
@@ -201,7 +205,7 @@ class Meter:
         if usage is None:
             # Once content came the prompt was read whole; before that nobody can tell.
             whole = outcome is Outcome.COMPLETED and self._endpoint is not Endpoint.OTHER
-            input_tokens = self._input_tokens_estimate if self.chunks or whole else 0
+            input_tokens = self.input_tokens_estimate if self.chunks or whole else 0
             output_tokens = relayed
             if outcome is Outcome.COMPLETED and self._endpoint is not Endpoint.OTHER:
                 missing = series.usage_missing

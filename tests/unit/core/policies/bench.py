@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headrace.core.candidates import Ask, Candidate, CostTerm, Policy
+from headrace.core.candidates import Ask, Candidate, Policy
+from headrace.core.cost_term import CostTerm
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import EngineReport, PoolSpec, Replica
+from headrace.core.model import EngineReport, Replica
 from headrace.core.policies import make_policy
 from headrace.core.reasons import reason_for
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import Driver
 
 
@@ -46,7 +48,8 @@ class Bench:
     def ask(self, prompt_tokens: int, block_tokens: int = 64) -> Ask:
         """A prompt of which `State.hit` blocks of this size are cached."""
         marks = tuple(range(1, prompt_tokens // block_tokens + 1))
-        ask = Ask(prompt_tokens, float(block_tokens), 100.0, marks, fine_blocks=1000)
+        ask = Ask(prompt_tokens, float(block_tokens), 100.0, marks)
+        ask.fine_blocks = 1000
         by_depth: dict[int, int] = {}
         for replica in self.replicas:
             if hit := self.states[replica.name].hit:

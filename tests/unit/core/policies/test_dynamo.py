@@ -5,7 +5,7 @@ from math import exp
 
 import pytest
 
-from headrace.core.model import PoolSpec
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import PROFILE, Driver, chain
 from tests.unit.core.policies.bench import Bench, State
 

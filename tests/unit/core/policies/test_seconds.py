@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from headrace.core.crowding import LATE_HARMLESS
 from headrace.core.events import Dispatch
 from headrace.core.latency import LatencyProfile
-from headrace.core.model import PoolSpec, Replica
+from headrace.core.model import Replica
 from headrace.core.settings import DispatcherSettings
+from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import PROFILE, Driver
 from tests.unit.core.policies.bench import Bench, State, scraped
 

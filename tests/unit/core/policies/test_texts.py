@@ -5,7 +5,6 @@ import pytest
 from headrace.core.baselines import hit_tokens_of
 from headrace.core.candidates import ENOUGH, Scope
 from headrace.core.events import ConfigChanged
-from headrace.core.model import PoolSpec
 from headrace.core.policies import (
     POLICIES,
     make_policy,
@@ -13,6 +12,7 @@ from headrace.core.policies import (
     split_policies,
     sweep_of,
 )
+from headrace.core.specs import PoolSpec
 from headrace.core.ties import Ties
 from tests.unit.core.driver import Driver, chain
 from tests.unit.core.policies.bench import Bench, State

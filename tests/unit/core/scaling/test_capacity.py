@@ -12,7 +12,8 @@ from headrace.core.capacity import (
     replicas_for,
     replicas_for_load,
 )
-from headrace.core.length_sketch import LengthCounter, cell_key, sketch_from, sketch_of
+from headrace.core.length_counter import LengthCounter, cell_key, sketch_of
+from headrace.core.length_sketch import sketch_from
 from headrace.core.request_work import request_work
 from headrace.core.scaling_settings import EngineFigures, ScalingTarget
 from headrace.engine_model import EngineModel, Job

@@ -13,7 +13,7 @@ from headrace.core.scaling import PoolScaler
 from headrace.core.scaling_observation import Phase, ReplicaObservation
 from headrace.core.scaling_settings import ColdStart, ScheduledFloor
 from headrace.forecasting import pool_scaler
-from tests.unit.core.scaling.world import FIGURES, SETTINGS, World, each_report
+from tests.unit.core.scaling.world import FIGURES, SETTINGS, World, each_replica, each_report
 
 
 def test_up_at_once_down_late():
@@ -43,6 +43,30 @@ def test_zero_replicas_after_long_idleness_and_one_at_the_first_held_request():
     world.spoil = each_report(lambda report: replace(report, held_requests=1.0))
     plan = world.step()
     assert (plan.replicas, plan.order, plan.active) == (2, 2, True)
+
+
+def idle_world(warm_replicas: int, replicas: int, asked_s: float) -> World:
+    """A pool that may be at zero, of replicas with nothing to do, asked until `asked_s`."""
+    settings = replace(SETTINGS, min_replicas=0, warm_replicas=warm_replicas, idle_to_zero_s=3600.0)
+    world = World(lambda now: 0.5 if now < asked_s else 0.0, settings, replicas=replicas)
+    world.spoil = each_replica(running=0.0, kv_usage_ratio=0.0)
+    return world
+
+
+@pytest.mark.parametrize("warm_replicas", [0, 1])
+def test_the_last_replica_stays_until_the_pool_was_idle_for_as_long_as_was_said(warm_replicas: int):
+    world = idle_world(warm_replicas, 1, 1800.0).run(1800.0)
+    world.run(3540.0)
+    assert world.plan.replicas == 1
+    world.run(180.0)
+    assert world.plan.replicas == 0
+
+
+def test_a_scaler_without_memory_starts_nothing_that_nobody_asked_for():
+    world = idle_world(2, 0, 0.0).run(1800.0)
+    assert {plan.replicas for plan in world.plans} == {0}
+    world.spoil = each_report(lambda report: replace(report, held_requests=1.0))
+    assert world.step().replicas == 2
 
 
 def test_running_requests_keep_a_pool_from_zero():

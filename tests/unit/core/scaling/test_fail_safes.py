@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.gateway_totals import GatewayTotals
-from headrace.core.length_sketch import LengthCounter, LengthSketch
+from headrace.core.length_counter import LengthCounter
+from headrace.core.length_sketch import LengthSketch
 from headrace.core.scaling_observation import GatewayReport, Phase, PoolObservation
 from headrace.core.scaling_settings import ScalingSettings
 from headrace.forecasting import pool_scaler
@@ -77,6 +78,9 @@ MISSING: dict[str, Spoiler] = {
     ),
     "figures are no ratios": each_replica(kv_usage_ratio=17.0),
     "figures are no numbers": each_replica(kv_usage_ratio=float("nan")),
+    "more is refused than ever came": one_gateway(
+        "gateway-1", lambda report: replace(report, refused_requests=2 * report.requests)
+    ),
     "totals go back without a restart": one_gateway(
         "gateway-1", lambda report: replace(report, requests=10.0 + report.requests % 7)
     ),
@@ -104,6 +108,29 @@ def test_when_data_are_back_it_goes_on(what):
     world.run(2400.0)
     assert world.plan.complete
     assert world.plan.replicas <= 5
+
+
+CONTRADICTIONS: dict[str, Callable[[GatewayReport], GatewayReport]] = {
+    "a total of long ago": lambda report: replace(report, requests=10.0),
+    "a little less than before": lambda report: replace(report, requests=0.9 * report.requests),
+    "far more than there ever was": lambda report: replace(report, requests=1e9 + report.requests),
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_a_gateway_that_contradicted_itself_counts_as_before_when_it_is_believed_again(what):
+    """What it said meanwhile is no demand, and that none of it is believed is no lack of it."""
+    world = settled(lambda now: BUSY)
+    before = world.plan.replicas
+    world.spoil = one_gateway("gateway-1", CONTRADICTIONS[what])
+    world.run(45.0)
+    world.spoil = lambda observation: observation
+    world.run(1800.0)
+    spoiled = world.plans[-120:]
+    assert any(not plan.complete for plan in spoiled)
+    assert min(plan.replicas for plan in spoiled) >= before - 1
+    assert world.plan.complete
+    assert abs(world.plan.replicas - before) <= 1
 
 
 def test_stale_reports_that_grow_older_hold_everything():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.capacity import replica_capacity, replicas_for_load
-from headrace.core.length_sketch import sketch_of
+from headrace.core.length_counter import sketch_of
 from headrace.core.scaling_backlog import backlog_of
 from headrace.core.scaling_observation import (
     GatewayReport,

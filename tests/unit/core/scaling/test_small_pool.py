@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from headrace.core.latency import LatencyProfile
-from headrace.core.length_sketch import LengthCounter
+from headrace.core.length_counter import LengthCounter
 from headrace.core.scaling_observation import (
     GatewayReport,
     Phase,

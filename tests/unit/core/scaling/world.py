@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from headrace.core.latency import LatencyProfile
-from headrace.core.length_sketch import LengthCounter
+from headrace.core.length_counter import LengthCounter
 from headrace.core.scaling import PoolScaler
 from headrace.core.scaling_observation import (
     GatewayReport,

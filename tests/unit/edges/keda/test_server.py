@@ -47,7 +47,10 @@ class Plans:
         return waiter
 
     def publish(self, pool: str, value: float | None, *, active: bool = True) -> None:
-        self.known[pool] = None if value is None else Published(value, active)
+        self.tell(pool, None if value is None else Published(value, active))
+
+    def tell(self, pool: str, known: Published | None) -> None:
+        self.known[pool] = known
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
@@ -122,6 +125,19 @@ async def test_while_nothing_is_known_the_metric_stands_and_its_value_is_unavail
         assert await client.poll(ref) == (3.0, 3, True)
         plans.publish("qwen-spare", None)
         assert len(await client.metric_spec(ref)) == 1
+        assert (await code_of(client.metrics(ref, METRIC)))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_that_some_are_needed_is_told_while_the_number_is_not_known():
+    plans = Plans()
+    async with asking(plans) as client:
+        ref = reference(pool="qwen-spare")
+        pushes = client.pushes(ref)
+        plans.publish("qwen-spare", 0.0, active=False)
+        assert await anext(pushes) is False
+        plans.tell("qwen-spare", Published(None, active=True))
+        assert await anext(pushes) is True
+        assert await client.is_active(ref) is True
         assert (await code_of(client.metrics(ref, METRIC)))[0] is grpc.StatusCode.UNAVAILABLE
 
 

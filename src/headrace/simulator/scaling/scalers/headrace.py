@@ -9,7 +9,8 @@ through KEDA, whose HPA has tolerance 0 and no window of its own, since the core
 
 from __future__ import annotations
 
-from headrace.core.length_sketch import LengthCounter, LengthSketch
+from headrace.core.length_counter import LengthCounter
+from headrace.core.length_sketch import LengthSketch
 from headrace.core.scaling_observation import (
     GatewayReport,
     Phase,
