@@ -226,6 +226,9 @@ def test_refusals(name: str, refusal: Refusal):
         (b'{"error":{"message":"Response with id \'resp_1\' not found."}}', "client"),
         (b'{"detail":"Not Found"}', "client"),
         (b"not found", "client"),
+        (b'{"error":{"message":"","param":"model"},"message":{"text":"gone"}}', "absent"),
+        # Only the beginning is read: what engines repeat of a request may be long.
+        (b'{"error":{"message":"%b The model `m` does not exist."}}' % (b"x" * 1024), "client"),
     ],
 )
 def test_a_model_that_a_replica_lacks_is_not_the_clients_fault(body: bytes, refusal: str):

@@ -194,6 +194,27 @@ async def test_a_session_does_not_outlive_the_cas_that_let_its_client_in(tmp_pat
             assert await resumed(port, context, None) is not None
 
 
+async def test_a_session_outlives_a_certificate_of_ours(tmp_path, ca):
+    """Certificates are renewed every few weeks or every day; a client would fail each time."""
+    clients = trustme.CA()
+    clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+    listen = LISTEN.replace("key.pem", "key.pem, client_ca_file: clients.pem", 1)
+    context = trusting(ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    clients.issue_cert("client.test").configure_cert(context)
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as upstream:
+        text = f"pools:\n{pool(upstream)}certificate_interval: 50ms\n"
+        async with serving(tmp_path, text, listen=listen, tls=context) as serve:
+            port = serve.client.base_url.port or 0
+            session = await resumed(port, context, None)
+            # As a mounted secret does: all its files are new ones, and the CAs are the same.
+            write_certificate(ca, tmp_path, "127.0.0.1")
+            (tmp_path / "clients.pem").unlink()
+            clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+            await serve.hears("listen.tls: certificates were renewed")
+            assert await resumed(port, context, session) is not None
+
+
 async def resumed(
     port: int, context: ssl.SSLContext, session: ssl.SSLSession | None
 ) -> ssl.SSLSession | None:

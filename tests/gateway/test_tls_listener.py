@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import ssl
@@ -11,6 +12,7 @@ import pytest
 import trustme
 
 from headrace.edges.http.tls import HANDSHAKE_S
+from headrace.edges.http.tls_listener import bound_sockets
 from tests.certificates import write_certificate
 from tests.gateway.serve_process import HANG_S, Serve, pool, serving
 from tests.scripted import ScriptedEngine
@@ -89,3 +91,28 @@ def served_once(serve: Serve, context: ssl.SSLContext) -> ssl.SSLSocket:
     secured.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
     assert secured.recv(12) == b"HTTP/1.1 200"
     return secured
+
+
+@pytest.mark.parametrize("families", [(socket.AF_INET6, socket.AF_INET), (socket.AF_INET6,)])
+async def test_a_family_that_the_system_lacks_is_left_out(monkeypatch, families):
+    """As on a machine that was started without IPv6, where `localhost` is `::1`, too."""
+    names = {socket.AF_INET6: ("::1", 0, 0, 0), socket.AF_INET: ("127.0.0.1", 0)}
+    made = socket.socket
+
+    async def resolved(*_args: object, **_options: object):
+        return [(family, socket.SOCK_STREAM, 6, "", names[family]) for family in families]
+
+    def without_ipv6(family: int, *rest: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return made(family, *rest)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    if socket.AF_INET not in families:
+        with pytest.raises(OSError, match="family"):
+            await bound_sockets("localhost", 0, 1)
+        return
+    (listening,) = await bound_sockets("localhost", 0, 1)
+    with listening:
+        assert listening.family is socket.AF_INET

@@ -95,13 +95,22 @@ def _gpu_metrics(settings: GpuMetricsSettings, path: str) -> Iterator[Finding]:
     expected = "expected a page, as http://{host}:9400/metrics"
     if "@" in settings.url:
         yield f"{path}.url", f"holds credentials; {expected}"
-    elif not re.fullmatch(r"https?://[^/?#\s]+/[!-~]+", settings.url_for("http://h:1")):
+    elif not _is_page(settings.url_for("http://h:1")):
         yield f"{path}.url", f"is {settings.url!r}; {expected}"
     for index, label in enumerate(settings.labels):
         try:
             split_label(label)
         except ValueError as error:
             yield f"{path}.labels[{index}]", f"{error}; give one as container=vllm"
+
+
+def _is_page(url: str) -> bool:
+    """Whether it can be asked for; of braces only those of `{host}` stand for anything."""
+    try:
+        port = urlsplit(url).port
+    except ValueError:  # of a port that is no number or none of TCP's, and of odd brackets
+        return False
+    return port != 0 and re.fullmatch(r"https?://[^/?#\s{}]+/[!-~]+", url) is not None
 
 
 def url_problem(url: str) -> str | None:

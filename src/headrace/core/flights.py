@@ -72,11 +72,13 @@ class Flight:
         """The replicas it was sent to, in order."""
         return [attempt.replica.name for attempt in self.attempts]
 
-    def refuse(self, reject: Reject, now: float) -> list[Effect]:
-        """It is over, and this is the answer."""
+    def refuse(self, reject: Reject, now: float, model: str = "") -> list[Effect]:
+        """It is over, and this is the answer; `model` is what it would have been sent for, by
+        default what it was sent for last, or else the first of its route.
+        """
         if self.route:
             asked = self.attempts[-1].model if self.attempts else self.route[0]
-            reject = replace(reject, model=asked)
+            reject = replace(reject, model=model or asked)
         self.rejected = reject.message
         self.released_s = now
         self.land()

@@ -194,8 +194,9 @@ class PoolScaler:
         self._served.restore(state["served"])
         self._counts = deque((at_s, count) for at_s, count in state["counts"])
         self._ready_before = state["ready_before"]
-        # A file of before budgets bounded the outcome alone has no other number.
-        self._granted = state.get("granted", self._hysteresis.number or 0)
+        # A file of before budgets bounded the outcome alone has no other number. What is none has
+        # to be found here: a budget shares by it before this pool decides anything.
+        self._granted = int(state.get("granted", self._hysteresis.number or 0))
         self._guessed = state.get("guessed", False)  # a file of before this was kept has none
         self._fits_since_s = state["fits_since_s"]
         self._kv_marks.extend((at_s, ratio) for at_s, ratio in state["kv_marks"])

@@ -13,6 +13,8 @@ from headrace.engines.exposition import MAX_BYTES
 
 HOST = "{host}"
 """Stands for the host of a replica's address."""
+BELIEVED_S = 60.0
+"""How long what an exporter told is believed: it looks at its GPUs every 30 s by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,9 @@ class GpuMetricsSettings:
     labels: tuple[str, ...] = ()
     """What the lines of a replica's GPUs say, each `name=value`, as `container=vllm`; without any,
     all GPUs of the host are the replica's. Of several that match, the mean counts."""
-    interval_s: float = field(default=10.0, metadata={"above": 0})
-    """Between two looks. The exporter itself looks every 30 s unless told otherwise."""
+    interval_s: float = field(default=10.0, metadata={"above": 0, "maximum": BELIEVED_S / 2})
+    """Between two looks; what was told is believed for a minute. The exporter itself looks every
+    30 s unless told otherwise."""
     timeout_s: float = field(default=2.0, metadata={"above": 0})
     """For one answer."""
 

@@ -17,11 +17,15 @@ class _Fault(msgspec.Struct):
 
 class _ErrorBody(msgspec.Struct):
     error: _Fault | str | None = None
-    message: str | None = None
-    """Where the error is the whole body, as vLLM wrote it up to 0.10."""
+    message: object = None
+    """Words, where the error is the whole body, as vLLM wrote it up to 0.10; others may write what
+    they like there."""
 
 
 _ERROR = msgspec.json.Decoder(_ErrorBody)
+_MOST_LETTERS = 1024
+"""Of an error's words, how many are searched: an engine may repeat a megabyte of its client's, and
+a search takes as long as `_NO_MODEL` is wide for each "model" among them."""
 _NO_MODEL = re.compile(r"\bmodel\b.{1,600}\b(does not exist|not found)\b", re.DOTALL)
 
 
@@ -41,7 +45,8 @@ def classify_error(status: int, body: bytes) -> Refusal:
         return Refusal.BUSY
     if status == 404:
         fault = _fault(body)
-        lacks = fault.param == "model" or _NO_MODEL.search(fault.message.lower()) is not None
+        said = fault.message[:_MOST_LETTERS].lower()
+        lacks = fault.param == "model" or _NO_MODEL.search(said) is not None
         return Refusal.ABSENT if lacks else Refusal.CLIENT
     if status in {401, 424} or status < 400:
         return Refusal.BROKEN
@@ -54,5 +59,7 @@ def _fault(body: bytes) -> _Fault:
     answer = decode(_ERROR, body)
     if answer is None:
         return _Fault()
-    error = answer.error or answer.message or ""
-    return error if isinstance(error, _Fault) else _Fault(message=error)
+    error = answer.error or answer.message
+    if isinstance(error, str):
+        return _Fault(message=error)
+    return error if isinstance(error, _Fault) else _Fault()

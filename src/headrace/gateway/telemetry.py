@@ -17,6 +17,7 @@ from headrace.core import kv_growth
 from headrace.core.admission import DEFAULT_TIER
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Fleet, Replica
+from headrace.edges.gpu_metrics import BELIEVED_S
 from headrace.engines.reading import EngineReading
 from headrace.gateway.metrics.external import EngineTotals, PushedReport
 from headrace.gateway.metrics.gauges import EngineGauges, PushedGauges, engine_gauges
@@ -25,9 +26,6 @@ from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.metrics.series import Series, SeriesKey, SeriesTable
 from headrace.gateway.metrics.tokens import ChunkRatio
 from headrace.gateway.troubles import Troubles
-
-GPU_MEMORY_S = 60.0
-"""How long what an exporter told of GPUs is believed: it looks at them every 30 s by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +184,7 @@ class Telemetry:
     def memory_bandwidth_of(self, replica: str, now: float) -> float | None:
         """The share of time in which it is busy; None where nobody told lately."""
         ratio, at_s = self._memory_bandwidth.get(replica, (None, now))
-        return ratio if now - at_s <= GPU_MEMORY_S else None
+        return ratio if now - at_s <= BELIEVED_S else None
 
     def attempt_failed(self, replica: str, reason: str, now: float) -> None:
         """A request failed there: shown as its last error, since that may be why it was ejected."""

@@ -50,11 +50,18 @@ class Heard(Terminal):
 
 
 def host(
-    folder: Path, history: HistorySettings | None = None, *, knows_engines: bool = True
+    folder: Path,
+    history: HistorySettings | None = None,
+    *,
+    knows_engines: bool = True,
+    gpus: int | None = None,
 ) -> tuple[ScalerHost, Heard]:
     heard = Heard()
     section = ScalingSection(
-        pools={"a": PoolScaling(), "b": PoolScaling()}, state_file="state", history=history
+        pools={"a": PoolScaling(), "b": PoolScaling()},
+        state_file="state",
+        history=history,
+        gpus=gpus,
     )
     gateway = Gateway(knows_engines=knows_engines)
     return ScalerHost(section, folder, [gateway], {}, heard), heard
@@ -102,17 +109,24 @@ async def test_a_pool_whose_state_cannot_be_used_begins_anew_and_the_others_go_o
     "spoil",
     [
         lambda pool: pool["hysteresis"].update(number="7"),
+        lambda pool: pool.update(granted="seven"),
+        lambda pool: (pool.pop("granted"), pool["hysteresis"].update(number="seven")),
         lambda pool: pool.update(cold_starts_s=[None]),
         lambda pool: pool["misses"].update(minutes=[["now", 1.0, 0.0]]),
     ],
-    ids=["number", "cold_starts", "misses"],
+    ids=["number", "granted", "number_of_an_older_file", "cold_starts", "misses"],
 )
-async def test_a_state_that_no_decision_can_be_made_by_does_not_end_decisions(tmp_path, spoil):
-    """Of the right shape and of wrong values, so that it can be restored."""
+@pytest.mark.parametrize("gpus", [None, 100])
+async def test_a_state_that_no_decision_can_be_made_by_does_not_end_decisions(
+    tmp_path, spoil, gpus
+):
+    """Of the right shape and of wrong values, so that it can be restored. A budget reads some of
+    them before anything is decided, and for all pools at once.
+    """
     state = await kept(tmp_path)
     spoil(state["a"])
     (tmp_path / "state").write_text(json.dumps(state))
-    again, _ = host(tmp_path)
+    again, _ = host(tmp_path, gpus=gpus)
     again._restore()
     for _ in range(2):
         await again.autoscaler.ask(Gateway())

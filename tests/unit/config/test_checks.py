@@ -217,9 +217,15 @@ def test_a_unix_socket_is_not_exposed_and_has_a_path(problems):
     [
         ("url: '{host}:9400/metrics'", "url: is '{host}:9400/metrics'; expected a page, as"),
         ("url: 'http://{host}:9400'", "expected a page, as http://{host}:9400/metrics"),
+        ("url: 'http://{host}:94000/metrics'", "expected a page"),
+        ("url: 'http://{host}:metrics/'", "expected a page"),
+        ("url: 'http://[{host}]:9400/metrics'", "expected a page"),
+        ("url: 'http://{node}:9400/metrics'", "expected a page"),
         ("url: 'http://u:secret@{host}:9400/metrics'", "url: holds credentials"),
         ("url: 'http://{host}:9400/m', labels: [vllm]", "labels[0]: 'vllm' is not name=value"),
         ("url: 'http://{host}:9400/m', labels: ['a b=c']", "give one as container=vllm"),
+        # Between two looks nothing would be known.
+        ("url: 'http://{host}:9400/m', interval: 2m", "interval"),
     ],
 )
 def test_where_gpus_are_looked_at(problems, gpu_metrics, said):

@@ -91,8 +91,9 @@ class ServerCertificate:
         """Raises TlsError."""
         self.settings = settings
         self._stamp = _stamp(settings)
+        self._client_cas = _client_cas(settings)
         self._since_s = 0.0
-        """When the files changed last, by the wall clock."""
+        """When those CAs changed last, by the wall clock."""
         self.context = self._newest = _server_context(settings)
         self.context.sni_callback = self._choose
 
@@ -102,19 +103,26 @@ class ServerCertificate:
         if stamp == self._stamp:
             return False
         self._stamp = stamp
+        client_cas = _client_cas(self.settings)
         self._newest = _server_context(self.settings)
-        self._since_s = time.time()
+        self._let_in_by(client_cas)
         return True
 
     def replace(self, settings: ServerTls) -> None:
         """Use other files from now on. Raises TlsError, and then nothing changes."""
-        stamp, context = _stamp(settings), _server_context(settings)
+        stamp, client_cas = _stamp(settings), _client_cas(settings)
+        context = _server_context(settings)
         self.settings, self._stamp, self._newest = settings, stamp, context
-        self._since_s = time.time()
+        self._let_in_by(client_cas)
         # Whether a certificate is asked of clients is decided before the choice of a context.
         self.context.verify_mode = context.verify_mode
         self.context.options = context.options
         self.context.num_tickets = context.num_tickets
+
+    def _let_in_by(self, client_cas: bytes) -> None:
+        # A certificate of ours may be renewed every day: no client has to begin anew for that.
+        if client_cas != self._client_cas:
+            self._client_cas, self._since_s = client_cas, time.time()
 
     def _choose(
         self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
@@ -254,6 +262,17 @@ def _files(settings: ServerTls | UpstreamTls) -> Iterable[tuple[str, str]]:
 def _stamp(settings: ServerTls | UpstreamTls) -> tuple[object, ...]:
     """What is different after any of the files was written or replaced, links followed."""
     return tuple(_state(file) for _, file in _files(settings))
+
+
+def _client_cas(settings: ServerTls) -> bytes:
+    """What the file of those CAs says. To be read before the context that uses it is made: what is
+    written in between is met as a change the next time.
+    """
+    file = settings.client_ca_file
+    try:
+        return b"" if file is None else Path(file).read_bytes()
+    except OSError:
+        return b""  # making the context says so
 
 
 def _state(file: str) -> tuple[int, int, int] | None:

@@ -127,13 +127,22 @@ class TlsListener:
 
 
 async def bound_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Listening sockets for every address of `host`. Raises `OSError`."""
+    """Listening sockets for every address of `host` whose family this system has; `localhost` is an
+    address of IPv6 also where there is none. Raises `OSError`.
+    """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
+    lacking = OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
     try:
         for family, _, _, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                listening = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                lacking = error
+                continue
             sockets.append(listening)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -146,4 +155,6 @@ async def bound_sockets(host: str, port: int, backlog: int) -> list[socket.socke
         for listening in sockets:
             listening.close()
         raise
+    if not sockets:
+        raise lacking
     return sockets
