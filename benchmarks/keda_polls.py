@@ -78,7 +78,7 @@ def scaled(engines_are: str) -> Iterator[tuple[int, int]]:
             running([*HEADRACE, "scaler", "-c", file]) as program,
         ):
             wait_until_served(gateway, control, "/health")
-            wait_until_served(program, scaler, "/ready")
+            wait_until_served(program, scaler, "/health")
             yield port, keda
 
 
