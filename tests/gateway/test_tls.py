@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -171,9 +173,11 @@ async def test_clients_must_show_a_certificate_as_soon_as_the_file_says_so(tmp_p
             assert await status(url, trusting(ca)) == 200
 
 
-async def test_a_session_does_not_outlive_the_cas_that_let_its_client_in(tmp_path, ca):
-    """TLS 1.2 resumes sessions without a look at the client's certificate."""
-    clients = trustme.CA()
+@asynccontextmanager
+async def resuming(
+    tmp_path: Path, ca: trustme.CA, clients: trustme.CA
+) -> AsyncIterator[tuple[Serve, int, ssl.SSLContext]]:
+    """A gateway that lets in those of one CA, its port, and one of them who speaks TLS 1.2."""
     clients.cert_pem.write_to_path(tmp_path / "clients.pem")
     listen = LISTEN.replace("key.pem", "key.pem, client_ca_file: clients.pem", 1)
     context = trusting(ca)
@@ -182,37 +186,35 @@ async def test_a_session_does_not_outlive_the_cas_that_let_its_client_in(tmp_pat
     async with ScriptedEngine(three_words, models=({"id": "m"},)) as upstream:
         text = f"pools:\n{pool(upstream)}certificate_interval: 50ms\n"
         async with serving(tmp_path, text, listen=listen, tls=context) as serve:
-            port = serve.client.base_url.port or 0
-            session = await resumed(port, context, None)
-            assert session is not None
-            assert await resumed(port, context, session) is not None
-            trustme.CA().cert_pem.write_to_path(tmp_path / "clients.pem")
-            await serve.hears("listen.tls: certificates were renewed")
-            assert await resumed(port, context, session) is None
-            clients.cert_pem.write_to_path(tmp_path / "clients.pem")
-            await serve.hears("listen.tls: certificates were renewed")
-            assert await resumed(port, context, None) is not None
+            yield serve, serve.client.base_url.port or 0, context
+
+
+async def test_a_session_does_not_outlive_the_cas_that_let_its_client_in(tmp_path, ca):
+    """TLS 1.2 resumes sessions without a look at the client's certificate."""
+    clients = trustme.CA()
+    async with resuming(tmp_path, ca, clients) as (serve, port, context):
+        session = await resumed(port, context, None)
+        assert session is not None
+        assert await resumed(port, context, session) is not None
+        trustme.CA().cert_pem.write_to_path(tmp_path / "clients.pem")
+        await serve.hears("listen.tls: certificates were renewed")
+        assert await resumed(port, context, session) is None
+        clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+        await serve.hears("listen.tls: certificates were renewed")
+        assert await resumed(port, context, None) is not None
 
 
 async def test_a_session_outlives_a_certificate_of_ours(tmp_path, ca):
     """Certificates are renewed every few weeks or every day; a client would fail each time."""
     clients = trustme.CA()
-    clients.cert_pem.write_to_path(tmp_path / "clients.pem")
-    listen = LISTEN.replace("key.pem", "key.pem, client_ca_file: clients.pem", 1)
-    context = trusting(ca)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    clients.issue_cert("client.test").configure_cert(context)
-    async with ScriptedEngine(three_words, models=({"id": "m"},)) as upstream:
-        text = f"pools:\n{pool(upstream)}certificate_interval: 50ms\n"
-        async with serving(tmp_path, text, listen=listen, tls=context) as serve:
-            port = serve.client.base_url.port or 0
-            session = await resumed(port, context, None)
-            # As a mounted secret does: all its files are new ones, and the CAs are the same.
-            write_certificate(ca, tmp_path, "127.0.0.1")
-            (tmp_path / "clients.pem").unlink()
-            clients.cert_pem.write_to_path(tmp_path / "clients.pem")
-            await serve.hears("listen.tls: certificates were renewed")
-            assert await resumed(port, context, session) is not None
+    async with resuming(tmp_path, ca, clients) as (serve, port, context):
+        session = await resumed(port, context, None)
+        # As a mounted secret does: all its files are new ones, and the CAs are the same.
+        write_certificate(ca, tmp_path, "127.0.0.1")
+        (tmp_path / "clients.pem").unlink()
+        clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+        await serve.hears("listen.tls: certificates were renewed")
+        assert await resumed(port, context, session) is not None
 
 
 async def resumed(

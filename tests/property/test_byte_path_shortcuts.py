@@ -78,6 +78,9 @@ class Side:
     def upstream(self, pool):
         return self._upstream
 
+    def held_for(self, request_id):
+        return ""
+
     def released(self, exchange):
         pass
 

@@ -140,25 +140,30 @@ class Autoscaler:
         """Decide for each pool that is due, and tell those who wait for a change."""
         now, changed = self.clock(), False
         # All are looked at before GPUs are shared: what a pool has is part of its claim.
-        looked = [pool for pool in self.scaled.values() if self._tried(pool, self._look, now)]
+        looked = [pool for pool in self.scaled.values() if self._tried(self._look, pool, now)]
         shares = {} if self.budget is None else self.budget.share(self.scaled)
         for pool in looked:
             pool.grant(shares.get(pool.name))
-            changed |= self._tried(pool, self._decide, now)
+            changed |= self._tried(self._decide, pool, now)
         if changed:
             self._tell()
         if self._has_ordered or not 0.0 <= now - self._stored_s < STORE_EVERY_S:
             self.store()
 
     def _tried(
-        self, pool: ScaledPool, step: Callable[[ScaledPool, float], bool], now: float
+        self,
+        step: Callable[[ScaledPool, float], bool],
+        pool: ScaledPool,
+        now: float,
+        *,
+        failing: str = "pool %s could not be decided",
     ) -> bool:
         """What a step for one pool answers; False where it fails."""
         try:
             return step(pool, now)
         except Exception as error:  # noqa: BLE001 - one pool's fault must not stop the others
             if pool.fault != repr(error):  # it is tried again twice a second
-                _log.exception("pool %s could not be decided", pool.name)
+                _log.exception(failing, pool.name)
             pool.fault = repr(error)
             return False
 
@@ -189,12 +194,15 @@ class Autoscaler:
         if self._store is None:
             return
         kept: dict[str, object] = {}
-        for name, pool in self.scaled.items():
-            try:
-                if pool.need_known:
-                    kept[name] = pool.scaler.state()
-            except Exception:  # noqa: BLE001 - one pool's fault must not stop the others
-                _log.exception("what pool %s has learned could not be kept", name)
+
+        def keep(pool: ScaledPool, _now: float) -> bool:
+            if pool.need_known:
+                kept[pool.name] = pool.scaler.state()
+            return True
+
+        failing = "what pool %s has learned could not be kept"
+        for pool in self.scaled.values():
+            self._tried(keep, pool, self._stored_s, failing=failing)
         self._store(kept)
 
     # ------------------------------------------------------------ what is published

@@ -72,13 +72,13 @@ class Flight:
         """The replicas it was sent to, in order."""
         return [attempt.replica.name for attempt in self.attempts]
 
-    def refuse(self, reject: Reject, now: float, model: str = "") -> list[Effect]:
-        """It is over, and this is the answer; `model` is what it would have been sent for, by
-        default what it was sent for last, or else the first of its route.
+    def refuse(self, reject: Reject, now: float) -> list[Effect]:
+        """It is over, and this is the answer. Where that names no model, it is the one that was
+        asked last, or else the first of its route.
         """
-        if self.route:
+        if self.route and not reject.model:
             asked = self.attempts[-1].model if self.attempts else self.route[0]
-            reject = replace(reject, model=model or asked)
+            reject = replace(reject, model=asked)
         self.rejected = reject.message
         self.released_s = now
         self.land()

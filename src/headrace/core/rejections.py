@@ -1,4 +1,7 @@
-"""Errors for requests that cannot be dispatched: status, code, and words that help."""
+"""Errors for requests that cannot be dispatched: status, code, and words that help.
+
+`model` is the one that a request was held for, or would have been.
+"""
 
 from __future__ import annotations
 
@@ -29,29 +32,30 @@ def none_ready(request: Request, retry_after_s: float) -> Reject:
     return Reject(request.id, 503, RejectReason.NO_REPLICA, message, retry_after_s)
 
 
-def too_long(request: Request, predicted_s: float, most_s: float) -> Reject:
+def too_long(request: Request, model: str, predicted_s: float, most_s: float) -> Reject:
     """429: the wait would be longer than the request's tier tolerates."""
     message = (
         f"the first token would take {predicted_s:.3g} s, over the {most_s:.3g} s that tier "
         f"{request.tier or 'default'!r} tolerates (tiers.shed_after_factor); try again later"
     )
     retry_after_s = min(max(predicted_s - most_s, 1.0), MOST_RETRY_AFTER_S)
-    return Reject(request.id, 429, RejectReason.OVERLOADED, message, retry_after_s)
+    return Reject(request.id, 429, RejectReason.OVERLOADED, message, retry_after_s, model=model)
 
 
-def queue_full(request: Request, retry_after_s: float) -> Reject:
+def queue_full(request: Request, model: str, retry_after_s: float) -> Reject:
     """429: as many requests are held as may be."""
     message = (
         "as many requests wait here as may, of its priority or above (admission.max_held); "
         "try again later"
     )
-    return Reject(request.id, 429, RejectReason.OVERLOADED, message, max(1.0, retry_after_s))
+    retry_after_s = max(1.0, retry_after_s)
+    return Reject(request.id, 429, RejectReason.OVERLOADED, message, retry_after_s, model=model)
 
 
-def held_too_long(request: Request, waited_s: float) -> Reject:
+def held_too_long(request: Request, model: str, waited_s: float) -> Reject:
     """503: no replica had room in time."""
     message = f"no replica had room for the request within {waited_s:.0f} s (tiers.ttl)"
-    return Reject(request.id, 503, RejectReason.HELD_TOO_LONG, message, 1.0)
+    return Reject(request.id, 503, RejectReason.HELD_TOO_LONG, message, 1.0, model=model)
 
 
 def gave_up(

@@ -205,7 +205,7 @@ class WaitingRoom:
         most_s, ttft_s = factor * flight.ttft_target_s, wait_s + prefill_s
         if ttft_s <= most_s or wait_s <= flight.ttft_target_s:
             return []
-        return flight.refuse(rejections.too_long(flight.request, ttft_s, most_s), now, model)
+        return flight.refuse(rejections.too_long(flight.request, model, ttft_s, most_s), now)
 
     def release(self, now: float) -> list[Effect]:
         """Send what is held, as far as there is room, and refuse what nobody can serve any more."""
@@ -219,8 +219,9 @@ class WaitingRoom:
             for held, ttft_s in queue.hopeless(now, self._settings.starved_after_s):
                 # Unless it was sent just now. Better told at once than after its `ttl`.
                 if self._remove(held.flight.id) is not None:
-                    reject = rejections.too_long(held.flight.request, ttft_s, held.tolerated_s)
-                    effects += held.flight.refuse(reject, now, model)
+                    request, most_s = held.flight.request, held.tolerated_s
+                    reject = rejections.too_long(request, model, ttft_s, most_s)
+                    effects += held.flight.refuse(reject, now)
         return effects
 
     def expire(self, now: float) -> list[Effect]:
@@ -230,8 +231,9 @@ class WaitingRoom:
             for held in queue.expired(now):
                 flight = held.flight
                 self._remove(flight.id)
-                reject = rejections.held_too_long(flight.request, now - flight.arrived_s)
-                effects += flight.refuse(reject, now, model)
+                waited_s = now - flight.arrived_s
+                reject = rejections.held_too_long(flight.request, model, waited_s)
+                effects += flight.refuse(reject, now)
         return effects
 
     def leave(self, request_id: str, now: float) -> None:
@@ -252,13 +254,13 @@ class WaitingRoom:
         if self._remove(flight.id) is None and len(self._model_of) >= self._settings.max_held:
             yielding = self._last_below(tier.priority)
             if yielding is None:
-                reject = rejections.queue_full(flight.request, tier.ttft_s)
-                return flight.refuse(reject, now, model)
+                reject = rejections.queue_full(flight.request, model, tier.ttft_s)
+                return flight.refuse(reject, now)
             given_up = self._model_of[yielding.flight.id]
             self._remove(yielding.flight.id)
             promised_s = self.tier(yielding.flight.tier).ttft_s
-            reject = rejections.queue_full(yielding.flight.request, promised_s)
-            effects += yielding.flight.refuse(reject, now, given_up)
+            reject = rejections.queue_full(yielding.flight.request, given_up, promised_s)
+            effects += yielding.flight.refuse(reject, now)
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = Queue(now)

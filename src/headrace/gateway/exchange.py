@@ -123,10 +123,9 @@ class Exchange:
         """Whether it was neither dispatched yet nor ended."""
         return self._phase is _HELD
 
-    def hold(self, model: str) -> None:
-        """The core has not decided at once: the request waits for this model."""
+    def hold(self) -> None:
+        """The core has not decided at once: the request waits."""
         self._held_since_s = self._host.now()
-        self._model = model
 
     def _release(self, result: HeldResult, model: str) -> None:
         """The request waits no more, if it did."""
@@ -139,7 +138,7 @@ class Exchange:
     def _leave(self, result: HeldResult) -> None:
         """The core shall not dispatch any more what it holds."""
         if self._phase is _HELD:
-            self._release(result, self._model or self._call.request.model)
+            self._release(result, self._host.held_for(self.id) or self._call.request.model)
             self._host.apply(Left(self.id))
 
     def dispatch(self, effect: Dispatch, replica: Replica) -> None:

@@ -37,6 +37,10 @@ class ExchangeHost(Protocol):
         """Return the monotonic time in seconds."""
         ...
 
+    def held_for(self, request_id: str) -> str:
+        """Return the model that a request waits for now; "" if it is not held."""
+        ...
+
     def released(self, exchange: Exchange) -> None:
         """The exchange is held no more."""
         ...

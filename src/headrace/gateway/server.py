@@ -334,6 +334,10 @@ class DataPlane:
         """What can be routed to."""
         return self.dispatcher.fleet
 
+    def held_for(self, request_id: str) -> str:
+        """The model that a request waits for now; "" if it is not held."""
+        return self.dispatcher.held_for(request_id)
+
     def begin(self, call: Call, connection: ClientConnection) -> Exchange:
         """Let the core decide about a request."""
         exchange = Exchange(self, connection, call)
@@ -345,7 +349,7 @@ class DataPlane:
             raise
         if exchange.undecided:
             self._held[exchange.id] = exchange
-            exchange.hold(self.dispatcher.held_for(exchange.id))
+            exchange.hold()
         return exchange
 
     def _count_connections(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ import random
 from functools import cache
 from math import inf
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -88,10 +89,10 @@ def played_in_tiers(monkeypatch: pytest.MonkeyPatch) -> Results:
     )
     made = driver.Request
 
-    def request(id_: str, *about: object, **details: object) -> Request:
+    def request(id_: str, *about: Any, **details: Any) -> Request:
         tier = "urgent" if int(id_[1:]) % 3 else "patient"
         details |= {"tier": tier, "ttft_target_s": None, "tpot_target_s": None}
-        return made(id_, *about, **details)  # type: ignore[arg-type]
+        return made(id_, *about, **details)
 
     monkeypatch.setattr(driver, "Request", request)
     engine = profile("h100-llama-3.1-8b")
