@@ -67,7 +67,9 @@ scaling:
 
 @contextmanager
 def scaled(engines_are: str) -> Iterator[tuple[int, int]]:
-    """A gateway and a scaler, as two processes; the ports of the gateway and for KEDA."""
+    """A gateway and a scaler that has decided, as two processes; the ports of the gateway and for
+    KEDA.
+    """
     port, control, scaler, keda = (free_port() for _ in range(4))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "headrace.yaml"
@@ -79,7 +81,21 @@ def scaled(engines_are: str) -> Iterator[tuple[int, int]]:
         ):
             wait_until_served(gateway, control, "/health")
             wait_until_served(program, scaler, "/health")
+            wait_until_decided(scaler)
             yield port, keda
+
+
+def wait_until_decided(scaler: int) -> None:
+    """At zero replicas a new scaler does not know for minutes whether none are needed, but decides:
+    a request that waits is told of all the same.
+    """
+    deadline_s = time.monotonic() + START_S
+    while time.monotonic() < deadline_s:
+        told = httpx.get(f"http://127.0.0.1:{scaler}/api/v1/scaler", trust_env=False).json()
+        if all(pool["plan"] for pool in told["pools"]):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"the scaler on port {scaler} did not decide within {START_S:g} s")
 
 
 async def until_known(keda: int) -> None:
@@ -117,8 +133,6 @@ async def push(port: int, keda: int) -> float:
         httpx.AsyncClient(timeout=60.0, trust_env=False) as http,
     ):
         pushes = client.pushes(reference(pool="bench"))
-        while await anext(pushes):
-            pass
         began_s = time.perf_counter()
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         asked = asyncio.create_task(http.post(url, json=body))
