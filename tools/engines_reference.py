@@ -18,7 +18,8 @@ used. This page is made from the dialects: `python -m tools.engines_reference`.
 published sources, and the tests hold the dialect to those.
 
 The names of a fact are tried in their order, newest first; the first that is there counts. Ranks
-behind one address are one sum.
+behind one address are one sum. A figure that cannot be true (below 0, a share above 1) is as if it
+were not told.
 
 | how | meaning |
 |---|---|

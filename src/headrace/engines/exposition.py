@@ -11,10 +11,10 @@ OpenMetrics text is understood as far as it goes: timestamps, exemplars and `# E
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from math import isfinite
 from typing import NamedTuple
 
 from headrace.engines.reading import Durations
@@ -32,6 +32,9 @@ _GAP = re.compile(r"[ \t]")
 _ODD = re.compile(rb"[_\s]")
 """Python would read 1_000 and a number among blanks of other kinds, the format knows neither."""
 _NO_LINE = re.compile(rb"(?!)")
+_MOST = sys.float_info.max
+_WHOLE = 1.0 + 1e-9
+"""Of a share; engines divide, and round."""
 
 
 class Sample(NamedTuple):
@@ -71,16 +74,21 @@ class Exposition:
         kept = {name: each for name, each in self.samples.items() if name not in names}
         return Exposition(kept, self.skipped_lines, self.truncated)
 
-    def of(self, names: Sequence[str]) -> list[Sample]:
-        """The finite samples under the first of `names` that has any.
+    def of(self, names: Sequence[str], *, most: float = _MOST) -> list[Sample]:
+        """The samples under the first of `names` that has any that can be true: 0 to `most`.
 
-        One fact may stand in the answer under its old and its new name: it counts once.
+        Nothing that is read here can be below 0. One fact may stand in the answer under its old
+        and its new name: it counts once.
         """
         for name in names:
-            finite = [sample for sample in self.samples.get(name, ()) if isfinite(sample.value)]
-            if finite:
-                return finite
+            found = [each for each in self.samples.get(name, ()) if 0 <= each.value <= most]
+            if found:
+                return found
         return []
+
+    def ratios(self, names: Sequence[str]) -> list[Sample]:
+        """As `of`, for shares of a whole: one above it is none, percent perhaps."""
+        return self.of(names, most=_WHOLE)
 
     def total(self, names: Sequence[str]) -> float | None:
         """The sum over all label sets, `None` if the metric is not there."""

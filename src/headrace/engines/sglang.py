@@ -154,7 +154,7 @@ def _kv_usage_ratio(metrics: Exposition, capacities: Mapping[Group, float]) -> f
     window, state space): it may be above `kv_used_tokens` / `kv_capacity_tokens`, which tell of
     full attention alone.
     """
-    ratios = _by_group(metrics.of(NAMES["kv_usage_ratio"]))
+    ratios = _by_group(metrics.ratios(NAMES["kv_usage_ratio"]))
     if not ratios:
         return None
     if not ratios.keys() <= capacities.keys():

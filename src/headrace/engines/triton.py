@@ -23,7 +23,7 @@ def read(answers: Answers) -> EngineReading:
         return EngineReading()
     metrics = parse(body, _WANTED)
     used, capacity = _tokens(metrics, "used"), _tokens(metrics, "max")
-    ratio = used / capacity if used is not None and capacity else None
+    ratio = used / capacity if used is not None and capacity and used <= capacity else None
     block_sizes = _by_model(metrics, "tokens_per")
     return EngineReading(
         queue_depth=_requests(metrics, "waiting"),

@@ -131,17 +131,29 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 
 def _state_exported(metrics: Exposition) -> _State:
-    """The Prometheus gauges; early versions told the utilization and no blocks."""
-    block_tokens = metrics.total(_BLOCK_TOKENS)
+    """The Prometheus gauges; early versions told the utilization and no blocks.
+
+    Several engines behind one address are one model's, with blocks of one size.
+    """
+    block_tokens = next((sample.value for sample in metrics.of(_BLOCK_TOKENS)), None)
     return _State(
         queue_depth=metrics.total(_WAITING),
         running=metrics.total(_RUNNING),
-        kv_usage_ratio=metrics.total(_UTILIZATION),
+        kv_usage_ratio=_utilization(metrics),
         kv_used_tokens=_tokens(metrics.total(_USED_BLOCKS), block_tokens),
         kv_capacity_tokens=_tokens(metrics.total(_MAX_BLOCKS), block_tokens),
         block_size_tokens=block_tokens,
         max_sequences=metrics.total(_MAX_ACTIVE),
     )
+
+
+def _utilization(metrics: Exposition) -> float | None:
+    """Of all engines on the page together, by their blocks where these are told."""
+    ratios = [sample.value for sample in metrics.ratios(_UTILIZATION)]
+    used, most = metrics.total(_USED_BLOCKS), metrics.total(_MAX_BLOCKS)
+    if len(ratios) > 1 and used is not None and most and used <= most:
+        return used / most
+    return sum(ratios) / len(ratios) if ratios else None
 
 
 def _tokens(blocks: float | None, block_tokens: float | None) -> float | None:

@@ -96,12 +96,16 @@ def _capacities_tokens(configs: list[Sample]) -> dict[str, float]:
 def _kv_usage(
     metrics: Exposition, capacities: dict[str, float]
 ) -> tuple[float | None, float | None]:
-    """The usage ratio over all ranks, weighted by capacity where that is known, and its tokens."""
-    ratios = {_rank(sample): sample.value for sample in metrics.of(NAMES["kv_usage_ratio"])}
+    """The usage ratio over all ranks, weighted by capacity where that is known, and its tokens.
+
+    Several models on one page may have ranks of the same number; capacities do not say whose.
+    """
+    samples = metrics.ratios(NAMES["kv_usage_ratio"])
+    ratios = {_rank(sample): sample.value for sample in samples}
     if not ratios:
         return None, None
-    if not ratios.keys() <= capacities.keys():
-        return sum(ratios.values()) / len(ratios), None
+    if len(ratios) < len(samples) or not ratios.keys() <= capacities.keys():
+        return sum(sample.value for sample in samples) / len(samples), None
     used = sum(ratio * capacities[rank] for rank, ratio in ratios.items())
     return used / sum(capacities[rank] for rank in ratios), used
 
