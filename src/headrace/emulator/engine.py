@@ -25,7 +25,8 @@ from headrace.emulator.answer_text import text_of
 from headrace.emulator.choices import Choices
 from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
-from headrace.emulator.prompt import Refused, read_ask, read_prompt, read_tokens, token_ids
+from headrace.emulator.prompt import read_ask, read_prompt, read_tokens, token_ids
+from headrace.emulator.refusals import Refused
 from headrace.emulator.settings import VLLM_VERSION, EngineSettings
 from headrace.emulator.sleeping import Answer, SleepMode
 from headrace.emulator.timing import Generation, Occupancy, TimingSource
@@ -65,8 +66,9 @@ class EmulatedEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
         self._sweeper: asyncio.Task[None] | None = None
-        self._running: dict[Generation, None] = {}  # both in the order they came
-        self._kept: dict[Generation, None] = {}
+        # Both in the order they came, each with the request that it is of.
+        self._running: dict[Generation, Completion | Choices] = {}
+        self._kept: dict[Generation, Completion | Choices] = {}
         self._sleep: SleepMode | None = None
         if settings.wake_s is not None:
             self._sleep = SleepMode(
@@ -98,13 +100,13 @@ class EmulatedEngine:
 
     # ------------------------------------------------------------ time
 
-    def submit(self, generation: Generation, now: float) -> None:
+    def submit(self, generation: Generation, request: Completion | Choices, now: float) -> None:
         """Hand a prompt to the timing source, or keep it until the engine is awake."""
         if self._sleep is not None and self._sleep.level is not None:
-            self._kept[generation] = None
+            self._kept[generation] = request
             return
         self._timing.submit(generation, now)
-        self._running[generation] = None
+        self._running[generation] = request
         self._set_timer()
 
     def cancel(self, generation: Generation) -> None:
@@ -133,8 +135,8 @@ class EmulatedEngine:
     def _awoke(self) -> None:
         kept, self._kept = self._kept, {}
         now = time.monotonic()
-        for generation in kept:
-            self.submit(generation, now)
+        for generation, request in kept.items():
+            self.submit(generation, request, now)
 
     def _set_timer(self) -> None:
         wake_s = self._timing.wake_s()
@@ -167,7 +169,8 @@ class EmulatedEngine:
         path = request.path
         sleep = self._sleep if path in sleeping.PATHS else None
         method = b"POST" if path in _POSTED or path in sleeping.POSTED else b"GET"
-        if request.method != method and (sleep is not None or path in (_POSTED | _READ)):
+        known = sleep is not None or path in (_POSTED | _READ)
+        if request.method != method and known and (path, request.method) != _ALSO_POSTED:
             connection.respond(405, [JSON, (b"allow", method)], _NOT_ALLOWED)
             return None
         if sleep is not None:
@@ -199,7 +202,7 @@ class EmulatedEngine:
             now=now,
         )
         for generation in completion.generations:
-            self.submit(generation, now)
+            self.submit(generation, completion, now)
         return completion
 
     def _answer(self, path: bytes, request: HttpRequest, connection: ClientConnection) -> None:
@@ -216,8 +219,8 @@ class EmulatedEngine:
         elif path == b"/version":
             _respond_json(connection, {"version": VLLM_VERSION})
         elif path == b"/load":
-            occupancy = self._occupancy()
-            _respond_json(connection, {"server_load": occupancy.waiting + occupancy.running})
+            requests = {*self._running.values(), *self._kept.values()}
+            _respond_json(connection, {"server_load": len(requests)})
         elif path == b"/tokenize":
             tokens = token_ids(read_prompt(request.body, self.settings))
             limit = self.settings.max_context_tokens
@@ -248,6 +251,7 @@ class EmulatedEngine:
 
 _POSTED = frozenset((b"/v1/chat/completions", b"/v1/completions", b"/tokenize", b"/detokenize"))
 _READ = frozenset((b"/health", b"/ping", b"/metrics", b"/v1/models", b"/version", b"/load"))
+_ALSO_POSTED = (b"/ping", b"POST")
 
 
 def _respond_json(connection: ClientConnection, value: object) -> None:

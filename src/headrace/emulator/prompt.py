@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from headrace.emulator.answer_text import Stop, stop_of
+from headrace.emulator.refusals import Refused, malformed, missing
 from headrace.emulator.settings import EngineSettings
 
 BYTES_PER_TOKEN = 4
@@ -26,27 +27,6 @@ MOST_CHOICES = 128
 """As OpenAI has it; vLLM's own limit is 16,384."""
 MOST_SEQUENCES = 1024
 """Of one request: the choices of all its prompts. vLLM has no such limit."""
-
-
-class Refused(Exception):
-    """A request vLLM would not serve; answered in its shape."""
-
-    def __init__(self, message: str, *, param: str | None, status: int = 400, kind: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
-        self.status = status
-        self.kind = kind
-
-    def body(self) -> bytes:
-        """Return the JSON body of the answer."""
-        error = {
-            "message": self.message,
-            "type": self.kind,
-            "param": self.param,
-            "code": self.status,
-        }
-        return msgspec.json.encode({"error": error})
 
 
 class StreamOptions(msgspec.Struct):
@@ -110,6 +90,8 @@ _encode = msgspec.json.Encoder().encode
 def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     """Understand a completion request. Raises Refused."""
     asked = _read(body, settings)
+    if (asked.messages is None) if chat else not asked.prompt:
+        raise missing(body, "messages" if chat else "prompt")
     prompts = [_chat_text(asked)] if chat else _prompt_texts(bytes(asked.prompt))
     choices = 1 if asked.n is None else asked.n
     if not 1 <= choices <= MOST_CHOICES:
@@ -159,6 +141,8 @@ def read_prompt(body: bytes, settings: EngineSettings) -> bytes:
     asked = _read(body, settings)
     if asked.messages is not None:
         return _filled(_chat_text(asked))
+    if not asked.prompt:
+        raise missing(body, "prompt", "messages")
     texts = _prompt_texts(bytes(asked.prompt))
     if len(texts) > 1:
         raise Refused("/tokenize takes one prompt", param="prompt", kind=_BAD)
@@ -170,8 +154,7 @@ def read_tokens(body: bytes) -> int:
     try:
         return len(_decode_tokens(body).tokens)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"1 validation error:\n  {error}"
-        raise Refused(message, param="body", kind="Bad Request") from None
+        raise malformed(body, error) from None
 
 
 def token_ids(prompt: bytes) -> list[int]:
@@ -187,12 +170,25 @@ def _read(body: bytes, settings: EngineSettings) -> _Body:
     try:
         asked = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"1 validation error:\n  {error}"
-        raise Refused(message, param="body", kind="Bad Request") from None
+        raise malformed(body, error) from None
     if asked.model is not None and asked.model != settings.model:
         message = f"The model `{asked.model}` does not exist. Valid aliases: {settings.model}."
         raise Refused(message, param="model", status=404, kind="NotFoundError")
     return asked
+
+
+def _plain(raw: msgspec.Raw | bytes) -> bytes:
+    """JSON in one spelling: a text is the same tokens whether its writer escapes letters or not.
+
+    Raises Refused.
+    """
+    text = bytes(raw)
+    if b"\\" not in text and not text.startswith((b"[", b"{")):
+        return text
+    try:
+        return _encode(_decode_any(text))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise malformed(text, error) from None
 
 
 def _filled(text: bytes) -> bytes:
@@ -202,20 +198,21 @@ def _filled(text: bytes) -> bytes:
 
 def _chat_text(asked: _Body) -> bytes:
     if not asked.messages:
-        raise Refused("Field required: messages", param="body.messages", kind="Bad Request")
-    pieces = [bytes(asked.tools)]
+        message = (
+            "Cannot apply chat template to an empty conversation. Provide at least one message."
+        )
+        raise Refused(message, param="body.messages", kind=_BAD)
+    pieces = [_plain(asked.tools)]
     for message in asked.messages:
         role = message.role.encode()[: MESSAGE_BYTES - 4]
-        pieces += (b"<|%b|>" % role.ljust(MESSAGE_BYTES - 4), bytes(message.content))
+        pieces += (b"<|%b|>" % role.ljust(MESSAGE_BYTES - 4), _plain(message.content))
     return b"".join(pieces)
 
 
 def _prompt_texts(prompt: bytes) -> list[bytes]:
     """The text of each prompt. Raises Refused."""
-    if not prompt:
-        raise Refused("Field required: prompt", param="body.prompt", kind="Bad Request")
     if prompt.startswith(b'"'):
-        return [prompt]
+        return [_plain(prompt)]
     if not prompt.startswith(b"["):
         message = f"prompt: expected text or token ids, got {prompt[:20].decode(errors='replace')}"
         raise Refused(message, param="prompt", kind=_BAD)

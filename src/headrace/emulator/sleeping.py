@@ -22,7 +22,7 @@ import msgspec
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.ports import HttpRequest
 from headrace.emulator.completion import JSON
-from headrace.emulator.prompt import Refused
+from headrace.emulator.refusals import Refused
 
 SLEEP, WAKE, STATE, RPC = b"/sleep", b"/wake_up", b"/is_sleeping", b"/collective_rpc"
 POSTED = frozenset((SLEEP, WAKE, RPC))

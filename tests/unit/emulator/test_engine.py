@@ -168,6 +168,27 @@ async def test_a_client_that_leaves_aborts_all_choices():
         assert engine.metrics.finished_by_reason["abort"] == 2
 
 
+async def test_load_counts_requests_and_not_their_choices():
+    """As vLLM does, whose gauge of what runs counts each choice."""
+    async with running(ENDLESS) as (_, client):
+        body = {**HELLO, "stream": True, "n": 3}
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            pieces = answer.aiter_bytes()  # the stream ends with the last one who holds this
+            await anext(pieces)
+            assert (await client.get("/load")).json() == {"server_load": 1}
+            assert (await read_metrics(client)).running == 3
+        while (await client.get("/load")).json() != {"server_load": 0}:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_ping_may_be_posted():
+    """As Amazon SageMaker's contract and vLLM's routes have it."""
+    async with running() as (_, client):
+        assert (await client.post("/ping", content=b"")).status_code == 200
+        assert (await client.get("/ping")).status_code == 200
+        assert (await client.put("/ping")).status_code == 405
+
+
 async def test_continuous_usage_counts_up_with_each_token():
     options = {"include_usage": True, "continuous_usage_stats": True}
     async with running() as (_, client):

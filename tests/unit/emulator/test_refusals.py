@@ -1,0 +1,105 @@
+"""What an emulated engine refuses, held to what a real vLLM 0.32.0 answered."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from headrace.emulator.prompt import read_ask, read_prompt, token_ids
+from headrace.emulator.refusals import Refused
+from headrace.emulator.settings import EngineSettings
+from tests.conformance.captures import load
+
+SETTINGS = EngineSettings(model="smollm2-135m-instruct", max_context_tokens=2048)
+NAMED = {"model": SETTINGS.model}
+
+
+def refusal(body: bytes, *, chat: bool = True) -> dict[str, object]:
+    with pytest.raises(Refused) as caught:
+        read_ask(body, SETTINGS, chat=chat)
+    return json.loads(caught.value.body())
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("err-bad-json", b'{"model": "x", bad'),
+        ("err-no-messages", json.dumps(NAMED).encode()),
+        (
+            "err-negative-max-tokens",
+            json.dumps({**NAMED, "messages": [{"role": "user"}], "max_tokens": -5}).encode(),
+        ),
+        (
+            "err-unknown-model",
+            json.dumps({"model": "no-such-model", "messages": [{"role": "user"}]}).encode(),
+        ),
+    ],
+)
+def test_words_are_vllms(name: str, body: bytes):
+    assert refusal(body) == json.loads(load("vllm", name).body)
+
+
+def test_an_empty_conversation_is_refused_in_vllms_words():
+    error = refusal(json.dumps({**NAMED, "messages": []}).encode())["error"]
+    assert isinstance(error, dict)
+    assert error["message"] == (
+        "Cannot apply chat template to an empty conversation. Provide at least one message."
+    )
+    assert error["type"] == "BadRequestError"
+
+
+def test_a_body_without_a_prompt_is_told_what_could_be_in_it():
+    """As real vLLM answers llama.cpp's `{"content": …}`."""
+    with pytest.raises(Refused) as caught:
+        read_prompt(b'{"content":"hello world"}', SETTINGS)
+    missing = "{{'type': 'missing', 'loc': 'body.{}', 'msg': 'Field required', {}}}"
+    given = "'input': '<dict of 1 items>'"
+    assert json.loads(caught.value.body())["error"] == {
+        "message": "2 validation errors:\n  "
+        + missing.format("prompt", given)
+        + "\n  "
+        + missing.format("messages", given),
+        "type": "Bad Request",
+        "param": "body.prompt",
+        "code": 400,
+    }
+    assert "body.prompt" in str(refusal(b"{}", chat=False))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 5000 + b"]" * 5000, b'"\\ud800"', b'"\\q"', b'["\xff"]'],
+    ids=["deep", "half a letter", "no escape", "no letter"],
+)
+def test_content_that_cannot_be_read_is_refused(content: bytes):
+    body = b'{"messages":[{"role":"user","content":' + content + b"}]}"
+    assert refusal(body)["error"]
+
+
+TEXT = 'Wie groß ist 北京?\n"quoted" / and \\ so on'
+
+
+def written(escaping: bool, content: object) -> bytes:
+    return json.dumps(content, ensure_ascii=escaping).encode()
+
+
+@pytest.mark.parametrize("content", [TEXT, [{"type": "text", "text": TEXT}]], ids=["text", "parts"])
+def test_a_text_is_the_same_tokens_however_its_client_writes_it(content: object):
+    """Python's `json` escapes letters that are not ASCII, httpx and browsers do not."""
+    bodies = [
+        written(escaping, {"messages": [{"role": "user", "content": content}]})
+        for escaping in (True, False)
+    ]
+    bodies.append(httpx.Request("POST", "http://e", json=json.loads(bodies[0])).read())
+    tokens = [token_ids(read_prompt(body, SETTINGS)) for body in bodies]
+    assert tokens[0] == tokens[1] == tokens[2]
+
+
+def test_a_text_is_the_same_tokens_alone_and_in_a_list():
+    alone, listed = (
+        read_ask(written(True, {"prompt": prompt}), SETTINGS, chat=False)
+        for prompt in (TEXT, [TEXT])
+    )
+    assert alone.prompt == listed.prompt
