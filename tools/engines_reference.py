@@ -29,8 +29,8 @@ were not told.
 | not told | nobody knows; what needs it does without |
 
 Tokens, TTFT and TPOT that Headrace exports are measured at the gateway whatever the engine says.
-An engine's own counters serve pools declared `traffic: external`, whose requests do not pass the
-gateway.
+An engine's own counters, and its histograms of TTFT and TPOT where an observation is a request,
+serve pools declared `traffic: external`, whose requests do not pass the gateway.
 """
 
 _FACTS = {

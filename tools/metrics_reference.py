@@ -42,8 +42,10 @@ _RULES = """\
   flight; `headrace_engine_gauges_estimated` is 1 then. The series of a replica is never dropped
   while it serves. KV usage is absent only where the size of the cache was never known;
   `llm_kv_exhaustion_seconds` also while the scrape is stale, since old growth tells nothing.
-- Tokens of a pool declared `traffic: external` come from its engines' own counters, else from
-  `POST /telemetry`; its latencies come from there too. For every other pool pushed tokens and
+- Tokens of a pool declared `traffic: external` come from its engines' own counters, TTFT and TPOT
+  from its engines' histograms (vLLM, SGLang, TensorRT-LLM; TPOT of TGI), each else from
+  `POST /telemetry`. A histogram tells in which bucket a request was; where in it, requests between
+  two scrapes are put so that their sum is the engine's. For every other pool pushed tokens and
   latencies are not used, and the answer to the sender says so.
 
 ## How tokens are counted
@@ -61,7 +63,8 @@ _RULES = """\
 - The percentile gauges are absent while the last minute holds no sample, not 0 or NaN: an idle
   replica then neither lowers an average nor turns it into NaN, and KEDA reads an empty result as
   "not above the threshold" (`ignoreNullValues`, on by default). They are within 1 % of the sample
-  at rank ceil(0.95 n); the minute slides in steps of 5 s.
+  at rank ceil(0.95 n), of external pools in the bucket of its engine that holds it; the minute
+  slides in steps of 5 s.
 
 ## Pushing: `POST /telemetry`
 

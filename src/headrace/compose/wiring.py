@@ -31,6 +31,7 @@ from headrace.edges.http.tls import (
 )
 from headrace.edges.scrape import Scraper, ScrapeSettings, ScrapeTarget
 from headrace.engines.dialect import Dialect
+from headrace.engines.latencies import Latencies
 from headrace.engines.reading import EngineReading
 from headrace.engines.registry import dialect
 from headrace.gateway.control import ControlSettings, make_control_app
@@ -94,7 +95,12 @@ class Gateway:
             tracer=self._tracer,
             on_probe=self._notices.looked_at,
         )
-        self._scraper = Scraper(plan.scrape, self._on_reading, self._on_scrape_failure)
+        self._scraper = Scraper(
+            plan.scrape,
+            self._on_reading,
+            self._on_scrape_failure,
+            on_latencies=self._on_latencies,
+        )
         self._gpus = GpuReader(self._on_gpus, self._on_gpu_failure)
         self._control: ControlServer | None = None
         self._scaling = ScalingView(
@@ -270,7 +276,12 @@ class Gateway:
     def _scrape(self, replica: Replica) -> None:
         pool = replica.pool.spec.name
         target = ScrapeTarget(
-            replica.name, replica.url, self.dialect(pool), self.headers(pool), self.tls(pool)
+            replica.name,
+            replica.url,
+            self.dialect(pool),
+            self.headers(pool),
+            self.tls(pool),
+            reads_latencies=self.telemetry.is_external(replica),
         )
         self._scraper.watch(target)
 
@@ -305,6 +316,9 @@ class Gateway:
             reason = f"{reading.skipped_lines} lines of its metrics could not be read"
             self.trouble(replica, reason, minor=True)
         self.telemetry.read(replica, reading, self.telemetry.clock())
+
+    def _on_latencies(self, replica: str, latencies: Latencies) -> None:
+        self.telemetry.read_latencies(replica, latencies, self.telemetry.clock())
 
     def _on_scrape_failure(self, replica: str, reason: str) -> None:
         self.telemetry.scrape_failed(replica)

@@ -15,6 +15,7 @@ from headrace.edges.http.heads import Header
 from headrace.edges.http.tls import ClientTls
 from headrace.engines import exposition
 from headrace.engines.dialect import Dialect
+from headrace.engines.latencies import Latencies
 from headrace.engines.reading import Answers, EngineReading
 from headrace.engines.registry import detect
 
@@ -65,12 +66,16 @@ class ScrapeTarget:
     """Sent along: an engine with an API key may ask for it here too."""
     tls: ClientTls | None = None
     """For an `https` address; without it what the system trusts is trusted."""
+    reads_latencies: bool = False
+    """Also read how the engine's latencies are distributed."""
 
 
 OnReading = Callable[[str, EngineReading], None]
 """Takes a replica's name and what it said."""
 OnFailure = Callable[[str, str], None]
 """Takes a replica's name and why nothing could be read."""
+OnLatencies = Callable[[str, Latencies], None]
+"""Takes a replica's name and its latencies."""
 
 
 class Scraper:
@@ -82,11 +87,13 @@ class Scraper:
         on_reading: OnReading,
         on_failure: OnFailure,
         get: Fetch = fetch.get,
+        on_latencies: OnLatencies | None = None,
     ) -> None:
         self._settings = settings
         self._on_reading = on_reading
         self._on_failure = on_failure
         self._get = get
+        self._on_latencies = on_latencies
         self._places = asyncio.Semaphore(settings.concurrency)
         self._tasks: dict[str, tuple[ScrapeTarget, asyncio.Task[None]]] = {}
 
@@ -158,6 +165,8 @@ class Scraper:
             strange = _strangeness(target.dialect, answers) if reading == _NOTHING else None
             if strange is None:
                 self._on_reading(target.replica, reading)
+                if target.reads_latencies and self._on_latencies is not None:
+                    self._on_latencies(target.replica, target.dialect.latencies(answers))
             else:
                 self._on_failure(target.replica, strange)
             return

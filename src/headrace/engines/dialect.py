@@ -7,11 +7,13 @@ the conformance kit, which then runs over it by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.core.model import Endpoint
 from headrace.engines.answers import list_models, read_body
 from headrace.engines.errors import classify_error
+from headrace.engines.exposition import Accept
+from headrace.engines.latencies import Latencies, read_latencies
 from headrace.engines.reading import Answers, EngineReading, ListedModel, Refusal
 from headrace.engines.sleep_mode import SleepMode
 from headrace.engines.streams import open_reader
@@ -43,6 +45,10 @@ class Dialect:
     """Read from published sources and never seen against a running engine."""
     derived: frozenset[str] = frozenset()
     """The `sources` that are computed from what is told, as near as that comes."""
+    histograms: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """`ttft` and `tpot` to the engine's names for histograms of one observation per request."""
+    histogram_labels: Mapping[str, Accept] = field(default_factory=dict[str, Accept])
+    """Which of their label sets are meant, where not all are."""
     health_path: str = "/health"
     """Answers 200 when requests may be sent; anything else means not ready."""
     other_health_path: str = ""
@@ -66,6 +72,10 @@ class Dialect:
     def models(self, body: bytes) -> list[ListedModel]:
         """Read the body of `models_path`. Raises `ValueError` if it is not a model list."""
         return list_models(body)
+
+    def latencies(self, answers: Answers) -> Latencies:
+        """Read how its latencies are distributed, from the same answers as `read`. Never raises."""
+        return read_latencies(answers, self.histograms, self.histogram_labels)
 
     def usage_rule(self, endpoint: Endpoint) -> UsageRule:
         """The rule for an endpoint."""

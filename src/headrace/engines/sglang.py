@@ -187,6 +187,9 @@ DIALECT = Dialect(
         ),
         "block_size_tokens": (*_PAGE_SIZE, "sglang:cache_config_info{page_size}"),
     },
+    # Of the others an observation is a token, not a request.
+    histograms={"ttft": HISTOGRAMS["ttft"], "tpot": HISTOGRAMS["tpot"][:1]},
+    histogram_labels={"ttft": _is_streamed},
     usage_rules={
         Endpoint.CHAT: _LAST_CHUNK,
         Endpoint.COMPLETIONS: _LAST_CHUNK,

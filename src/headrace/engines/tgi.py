@@ -76,6 +76,7 @@ DIALECT = Dialect(
         "ttft": ("tgi_request_queue_duration + mean of tgi_batch_inference_duration{prefill}",),
         "tpot": _PER_TOKEN,
     },
+    histograms={"tpot": _PER_TOKEN},
     usage_rules={
         Endpoint.CHAT: UsageRule(
             where="the last chunk, whose `choices` is empty", inject_usage=True

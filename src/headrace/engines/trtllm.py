@@ -188,6 +188,7 @@ DIALECT = Dialect(
         "block_size_tokens": ("GET /metrics: kvCacheStats.tokensPerBlock", *_BLOCK_TOKENS),
         "max_sequences": ("GET /metrics: maxNumActiveRequests", *_MAX_ACTIVE),
     },
+    histograms=HISTOGRAMS,
     usage_rules={
         Endpoint.CHAT: UsageRule(
             where="the last chunk, whose `choices` is empty; it covers all choices. With the "

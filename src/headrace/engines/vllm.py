@@ -139,6 +139,8 @@ DIALECT = Dialect(
         "kv_used_tokens": ("kv_usage_ratio x kv_capacity_tokens",),
         "block_size_tokens": ("vllm:cache_config_info{block_size}",),
     },
+    # Of the others an observation is a token, not a request.
+    histograms={"ttft": HISTOGRAMS["ttft"], "tpot": HISTOGRAMS["tpot"][:1]},
     usage_rules={
         Endpoint.CHAT: _LAST_CHUNK,
         Endpoint.COMPLETIONS: _LAST_CHUNK,

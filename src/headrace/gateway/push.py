@@ -228,7 +228,7 @@ class PushReceiver:
 
     def _explain_unused(self, index: int, unused: list[str], replica: Replica) -> dict[str, object]:
         if self._telemetry.is_external(replica):
-            reason = f"the token counters of {replica.name} are scraped"
+            reason = f"{replica.name} tells them itself, and is scraped"
         else:
             reason = f"requests to {replica.name} pass this gateway, which counts them itself"
         return {"index": index, "fields": unused, "reason": reason}

@@ -18,8 +18,9 @@ from headrace.core.admission import DEFAULT_TIER
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Fleet, Replica
 from headrace.edges.gpu_metrics import BELIEVED_S
+from headrace.engines.latencies import Latencies
 from headrace.engines.reading import EngineReading
-from headrace.gateway.metrics.external import EngineTotals, PushedReport
+from headrace.gateway.metrics.external import EngineTotals, LatencyTotals, PushedReport
 from headrace.gateway.metrics.gauges import EngineGauges, PushedGauges, engine_gauges
 from headrace.gateway.metrics.held import HeldKey, HeldResult, HeldTimes
 from headrace.gateway.metrics.meter import Meter
@@ -76,6 +77,8 @@ class Telemetry:
         self._leaving: set[str] = set()
         self._streams: dict[Meter, None] = {}
         self._totals: dict[str, EngineTotals] = {}
+        self._ttft_totals: dict[str, LatencyTotals] = {}
+        self._tpot_totals: dict[str, LatencyTotals] = {}
         self._pushed: dict[str, PushedGauges] = {}
         self._kv_usage: dict[str, deque[kv_growth.KvSample]] = {}
         self._memory_bandwidth: dict[str, tuple[float, float]] = {}
@@ -176,6 +179,19 @@ class Telemetry:
         series.cached_tokens += used.cached_tokens
         series.count_output(used.output_tokens, now)
 
+    def read_latencies(self, replica: str, latencies: Latencies, now: float) -> None:
+        """Take in how an external replica's latencies are distributed."""
+        known = self.fleet.replicas.get(replica)
+        if known is None or not self.is_external(known):
+            return
+        series = self._series_of(known.pool.spec.model, known)
+        ttft = self._ttft_totals.setdefault(replica, LatencyTotals())
+        for ttft_s, times in ttft.advance(latencies.ttft):
+            series.observe_ttft(ttft_s, now, times)
+        tpot = self._tpot_totals.setdefault(replica, LatencyTotals())
+        for tpot_s, times in tpot.advance(latencies.tpot):
+            series.observe_tpot(tpot_s, now, times)
+
     def gpus_read(self, replica: str, ratio: float, now: float) -> None:
         """Take in how busy the memory of a replica's GPUs is."""
         if replica in self.fleet.replicas:
@@ -198,24 +214,38 @@ class Telemetry:
     def push(self, report: PushedReport, replica: Replica, now: float) -> list[str]:
         """Take in what an exporter pushed; return the names of the facts that were not used.
 
-        Tokens and latencies count only for external replicas, tokens only while the engine's own
-        counters are not scraped. Gauges are used while no scrape is fresh.
+        Tokens and latencies count only for external replicas, and only while the engine's own
+        counters and histograms of them are not scraped. Gauges are used while no scrape is fresh.
         """
         gauges = self._pushed.get(replica.name, PushedGauges())
         self._pushed[replica.name] = gauges.updated(report, now)
         if not self.is_external(replica):
             return report.traffic_facts()
         series = self._series_of(report.model_id, replica)
+        unused: list[str] = []
         if report.ttft_s is not None:
-            series.observe_ttft(report.ttft_s, now)
+            if self._is_told(self._ttft_totals, replica):
+                unused.append("ttftMs")
+            else:
+                series.observe_ttft(report.ttft_s, now)
         if report.tpot_s is not None:
-            series.observe_tpot(report.tpot_s, now)
-        totals = self._totals.get(replica.name)
-        if totals is not None and totals.seen:
-            return report.token_facts()
+            if self._is_told(self._tpot_totals, replica):
+                unused.append("tpotMs")
+            else:
+                series.observe_tpot(report.tpot_s, now)
+        if self._is_told(self._totals, replica):
+            return [*report.token_facts(), *unused]
         series.input_tokens += report.input_tokens or 0
         series.count_output(report.output_tokens or 0, now)
-        return []
+        return unused
+
+    @staticmethod
+    def _is_told(
+        totals: Mapping[str, EngineTotals] | Mapping[str, LatencyTotals], replica: Replica
+    ) -> bool:
+        """Whether the engine itself tells this fact to our scrapes."""
+        followed = totals.get(replica.name)
+        return followed is not None and followed.seen
 
     def is_external(self, replica: Replica) -> bool:
         """Whether this replica's traffic does not pass the gateway."""
@@ -249,7 +279,14 @@ class Telemetry:
         the same name later starts at 0, which Prometheus reads as a counter's restart.
         """
         self._leaving.add(replica)
-        for by_replica in (self.scrape_failures, self._totals, self._pushed, self._kv_usage):
+        for by_replica in (
+            self.scrape_failures,
+            self._totals,
+            self._ttft_totals,
+            self._tpot_totals,
+            self._pushed,
+            self._kv_usage,
+        ):
             by_replica.pop(replica, None)
         self._memory_bandwidth.pop(replica, None)
         self.troubles.forget(replica)

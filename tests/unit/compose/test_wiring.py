@@ -34,12 +34,14 @@ class Metered(ScriptedEngine):
     def __init__(self) -> None:
         super().__init__(self._script)
         self.prompt_tokens = 100
+        self.more = b""
+        """Of its metrics."""
 
     async def _script(self, received, peer):
         if received.target != "/metrics":
             await stream_words(peer, 2)
             return
-        body = METRICS % self.prompt_tokens
+        body = METRICS % self.prompt_tokens + self.more
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
 
 
@@ -142,6 +144,32 @@ async def test_an_external_pool_is_measured_and_gets_no_requests(engine):
             return (await metrics(gateway)).get(name) == 50
 
         await until(counted)
+    finally:
+        await gateway.close()
+
+
+async def test_latencies_of_an_external_pool_are_its_engines(engine):
+    name = b"vllm:time_to_first_token_seconds"
+    page = b'%b_bucket{le="0.5"} %d\n%b_bucket{le="+Inf"} %d\n%b_sum %f\n'
+    engine.more = page % (name, 5, name, 7, name, 11.0)
+    gateway = Gateway(plan(external=True))
+    labels = '{model_id="m",pool="p",replica="r"}'
+    try:
+        await started(gateway, engine.url)
+
+        async def seen():  # the first answer is in when a second is asked for
+            return sum(request.target == "/metrics" for request in engine.received) > 1
+
+        await until(seen)
+        engine.more = page % (name, 8, name, 10, name, 11.75)
+
+        async def counted():
+            return (await metrics(gateway)).get(f"llm_ttft_seconds_count{labels}") == 3
+
+        await until(counted)
+        told = await metrics(gateway)
+        assert told[f"llm_ttft_seconds_sum{labels}"] == pytest.approx(0.75)
+        assert told[f"llm_ttft_p95_seconds{labels}"] == pytest.approx(0.25, rel=0.01)
     finally:
         await gateway.close()
 

@@ -105,6 +105,28 @@ async def test_all_paths_of_a_dialect_are_read_as_one():
         assert {received.target for received in server.received} >= {"/metrics", "/slots"}
 
 
+async def test_latencies_are_read_where_they_are_asked_for():
+    text = b"".join(
+        b"vllm:time_to_first_token_seconds%b\n" % row
+        for row in (b'_bucket{le="0.5"} 3', b'_bucket{le="+Inf"} 4', b"_sum 2.5", b"_count 4")
+    )
+
+    async def script(received, peer):
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(text) + text)
+
+    found = []
+    async with (
+        ScriptedEngine(script) as server,
+        scraping(on_latencies=lambda *told: found.append(told)) as (scraper, log),
+    ):
+        scraper.watch(target(server.url, "relayed"))
+        scraper.watch(target(server.url, "external", reads_latencies=True))
+        await log.until(lambda: len({replica for replica, _ in log.readings}) == 2)
+        await log.until(lambda: len(log.readings) > 4)
+    assert {replica for replica, _ in found} == {"external"}
+    assert found[0][1].ttft.counts == (3, 1)
+
+
 async def test_failures_say_why_and_end_when_the_engine_is_back():
     engine = Engine()
     engine.status = 503

@@ -241,14 +241,16 @@ METRICS: tuple[Metric, ...] = (
         "llm_ttft_p95_seconds",
         "gauge",
         _SERIES,
-        "95th percentile of TTFT in the last minute, within 1 %. Absent without a sample.",
+        "95th percentile of TTFT in the last minute, within 1 %, of external pools within their "
+        "engines' buckets. Absent without a sample.",
         _ttft_p95,
     ),
     Metric(
         "llm_tpot_p95_seconds",
         "gauge",
         _SERIES,
-        "95th percentile of TPOT in the last minute, within 1 %. Absent without a sample.",
+        "95th percentile of TPOT in the last minute, within 1 %, of external pools within their "
+        "engines' buckets. Absent without a sample.",
         _tpot_p95,
     ),
     Metric(

@@ -1,10 +1,13 @@
-"""Tokens of requests that do not pass this gateway: as engines count or push them."""
+"""Tokens and latencies of requests that do not pass this gateway: as engines tell or push them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isinf
 
 from headrace.core.model import Usage
+from headrace.engines.latencies import Buckets
 from headrace.engines.reading import EngineReading
 
 
@@ -33,7 +36,11 @@ class PushedReport:
 
     def traffic_facts(self) -> list[str]:
         """Names of the token counts and latencies it brings."""
-        return self.token_facts() + [name for name in ("ttftMs", "tpotMs") if self._has(name)]
+        return self.token_facts() + self.latency_facts()
+
+    def latency_facts(self) -> list[str]:
+        """Names of the latencies it brings."""
+        return [name for name in ("ttftMs", "tpotMs") if self._has(name)]
 
     def _has(self, name: str) -> bool:
         value = {
@@ -85,3 +92,48 @@ def _increase(last: float | None, new: float | None) -> int:
 
 def _latest(last: float | None, new: float | None) -> float | None:
     return last if new is None else new
+
+
+class LatencyTotals:
+    """Follows an engine's histogram of latencies across its restarts, as `EngineTotals` does."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: Buckets | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether this engine tells this latency at all."""
+        return self._last is not None
+
+    def advance(self, new: Buckets | None) -> Iterator[tuple[float, int]]:
+        """Latencies since the last reading, each with how often it was observed.
+
+        Which bucket an observation is in is the engine's word; where in it, all of them together
+        are put so that their sum is the engine's. One request in a reading is so told exactly.
+        """
+        if new is None:
+            return
+        last, self._last = self._last, new
+        if last is None:
+            return
+        grown, total_s = _growth(last, new)
+        spans = list(zip((0.0, *new.bounds_s), new.bounds_s, grown, strict=False))
+        least_s = sum(low * count for low, _, count in spans)
+        room_s = sum((high - low) * count for low, high, count in spans if not isinf(high))
+        share = min(max((total_s - least_s) / room_s, 0.0), 1.0) if room_s > 0 else 0.0
+        above = grown[-1]
+        over_s = max(total_s - least_s - room_s, 0.0) / above if above else 0.0
+        for low, high, count in spans:
+            if count:
+                yield low + (over_s if isinf(high) else (high - low) * share), count
+
+
+def _growth(last: Buckets, new: Buckets) -> tuple[list[int], float]:
+    """What came since, by bucket, and its sum; all of it if the engine has restarted."""
+    if last.bounds_s == new.bounds_s:
+        grown = [after - before for before, after in zip(last.counts, new.counts, strict=True)]
+        if min(grown) >= 0 and new.total_s >= last.total_s:
+            return grown, new.total_s - last.total_s
+    return list(new.counts), new.total_s

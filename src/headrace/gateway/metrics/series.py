@@ -72,15 +72,15 @@ class Series:
         """Add output tokens; a negative number takes back what was counted too much."""
         self.output_rate.add(self.output_tokens.add(tokens), now)
 
-    def observe_ttft(self, ttft_s: float, now: float) -> None:
-        """Take in one request's time to first token."""
-        self.ttft.observe(ttft_s)
-        self.ttft_recent.observe(ttft_s, now)
+    def observe_ttft(self, ttft_s: float, now: float, times: int = 1) -> None:
+        """Take in one request's time to first token, or so many alike."""
+        self.ttft.observe(ttft_s, times)
+        self.ttft_recent.observe(ttft_s, now, times)
 
-    def observe_tpot(self, tpot_s: float, now: float) -> None:
-        """Take in one request's mean time per output token."""
-        self.tpot.observe(tpot_s)
-        self.tpot_recent.observe(tpot_s, now)
+    def observe_tpot(self, tpot_s: float, now: float, times: int = 1) -> None:
+        """Take in one request's mean time per output token, or so many alike."""
+        self.tpot.observe(tpot_s, times)
+        self.tpot_recent.observe(tpot_s, now, times)
 
 
 class SeriesTable:

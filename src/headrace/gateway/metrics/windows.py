@@ -26,7 +26,7 @@ class RollingQuantile:
         self._epochs = [-1] * self.SLOTS
         self._buckets: list[dict[int, int]] = [{} for _ in range(self.SLOTS)]
 
-    def observe(self, value: float, now: float) -> None:
+    def observe(self, value: float, now: float, times: int = 1) -> None:
         """Count one value seen at `now`."""
         epoch = int(now / self._slot_s)
         slot = epoch % self.SLOTS
@@ -36,7 +36,7 @@ class RollingQuantile:
         clamped = min(max(value, self.LEAST_S), self.MOST_S)
         bucket = round(log(clamped) / log(self.GROWTH))
         counts = self._buckets[slot]
-        counts[bucket] = counts.get(bucket, 0) + 1
+        counts[bucket] = counts.get(bucket, 0) + times
 
     def quantile(self, share: float, now: float) -> float | None:
         """The smallest value that at least `share` of the samples do not exceed; None without any.
