@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.edges.http.heads import Header
 from headrace.emulator.answer_text import WORDS, text_bytes_of, text_of
+from headrace.emulator.logprobs import logprobs_of
 from headrace.emulator.metrics import EngineMetrics
 from headrace.emulator.prompt import Ask
 from headrace.emulator.timing import Generation
@@ -185,10 +186,11 @@ class Completion:
         word = WORDS[(produced - 1) % len(WORDS)]
         if ask.stop is not None:
             word = word[: max(ask.stop.text_bytes - text_bytes_of(produced - 1), 0)]
-        if options.continuous_usage_stats or generation.done:
+        if options.continuous_usage_stats or generation.done or ask.logprobs is not None:
             usage = self.usage(produced) if options.continuous_usage_stats else None
             reason = self._finish_reason() if generation.done else None
-            self._write(shape.event(word, reason, usage, self._stop_reason))
+            told = self._logprobs(produced - 1)
+            self._write(shape.event(word, reason, usage, self._stop_reason, told))
         else:
             self._write(shape.head + word + shape.tail)
 
@@ -230,9 +232,16 @@ class Completion:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
             choice["text"] = text
-        choice |= {"logprobs": None, "finish_reason": self._finish_reason()}
+        choice |= {"logprobs": self._logprobs(0), "finish_reason": self._finish_reason()}
         choice["stop_reason"] = self._stop_reason
         return choice
+
+    def _logprobs(self, since: int) -> dict[str, object] | None:
+        """Of the tokens from here on, if they were asked for."""
+        most = self._ask.logprobs
+        if most is None:
+            return None
+        return logprobs_of(since, self._generation.produced, most, chat=self._ask.chat)
 
     def _finish_reason(self) -> str:
         if self._aborted:
@@ -281,6 +290,7 @@ class _Shape:
         reason: str | None,
         usage: dict[str, object] | None,
         stop_reason: str | None = None,
+        logprobs: dict[str, object] | None = None,
     ) -> bytes:
         """An event with one token."""
         text = word.decode()
@@ -289,7 +299,7 @@ class _Shape:
             choice["delta"] = {"content": text}
         else:
             choice["text"] = text
-        choice |= {"logprobs": None, "finish_reason": reason}
+        choice |= {"logprobs": logprobs, "finish_reason": reason}
         if reason is not None or not self._chat:
             choice["stop_reason"] = stop_reason
         choice["token_ids"] = None

@@ -51,6 +51,8 @@ class _Body(msgspec.Struct):
     ignore_eos: bool = False
     n: int | None = 1
     stop: str | list[str] | None = None
+    logprobs: bool | int | None = None
+    top_logprobs: int | None = None
     messages: list[_Message] | None = None
     prompt: msgspec.Raw = msgspec.Raw(b"")
     tools: msgspec.Raw = msgspec.Raw(b"")
@@ -73,6 +75,8 @@ class Ask(msgspec.Struct, frozen=True):
     choices: int = 1
     stop: Stop | None = None
     """What ends the answer, if a stop string does."""
+    logprobs: int | None = None
+    """Of how many likely tokens each one's log probabilities are told; None: of none at all."""
     others: tuple[Ask, ...] = ()
     """The other prompts of a list, each as if it were asked by itself."""
 
@@ -123,7 +127,15 @@ def _ask(asked: _Body, prompt: bytes, choices: int, settings: EngineSettings, *,
         options=asked.stream_options or StreamOptions(),
         choices=choices,
         stop=stop,
+        logprobs=_logprobs(asked, chat=chat),
     )
+
+
+def _logprobs(asked: _Body, *, chat: bool) -> int | None:
+    """A chat says whether and how many, a completion how many."""
+    if chat:
+        return (asked.top_logprobs or 0) if asked.logprobs else None
+    return None if asked.logprobs is None else int(asked.logprobs)
 
 
 def _stop(asked: _Body, output_tokens: int) -> Stop | None:
