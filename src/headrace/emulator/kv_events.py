@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import msgspec
 import zmq
 
-from headrace.emulator.modelled import KvChange, PromptJob
+from headrace.emulator.modelled import AllCleared, KvChange, PromptJob
 from headrace.emulator.prompt import BYTES_PER_TOKEN, token_ids
 from headrace.engine_model import BlocksRemoved
 
@@ -93,6 +93,8 @@ class KvEventPublisher:
 
 def event_of(change: KvChange) -> dict[str, object]:
     """An event as vLLM 0.32 forms it: a map."""
+    if isinstance(change, AllCleared):
+        return {"type": "AllBlocksCleared"}
     if isinstance(change, BlocksRemoved):
         return {
             "type": "BlockRemoved",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import nextafter
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import xxhash
 
@@ -32,7 +32,14 @@ SLACK_S = 0.0005
 STALL_S = 0.1
 """Lateness above which time is taken to have stood still."""
 
-KvChange: TypeAlias = BlocksStored | BlocksRemoved
+
+class AllCleared(NamedTuple):
+    """Nothing is cached any more."""
+
+    at_s: float
+
+
+KvChange: TypeAlias = BlocksStored | BlocksRemoved | AllCleared
 KvListener: TypeAlias = Callable[[Sequence[KvChange]], None]
 """Told what one step changed in the prefix cache; the job of `BlocksStored` is a `PromptJob`."""
 
@@ -122,13 +129,12 @@ class ModelledTiming:
     def forget(self) -> None:
         """See `TimingSource.forget`."""
         before = self._model
-        cached = before.cached_blocks
         self._model = EngineModel(before.spec, records_kv=self._on_kv is not None)
         self._model.preemptions = before.preemptions
         self._model.query_tokens = before.query_tokens
         self._model.hit_tokens = before.hit_tokens
-        if cached and self._on_kv is not None:
-            self._on_kv([BlocksRemoved(tuple(cached), self._now)])
+        if self._on_kv is not None:
+            self._on_kv([AllCleared(self._now)])
 
     def occupancy(self) -> Occupancy:
         """See `TimingSource.occupancy`."""

@@ -25,10 +25,12 @@ PROMPT = "0123456789abcdef" * 40
 
 
 @asynccontextmanager
-async def publishing() -> AsyncIterator[tuple[KvEventPublisher, httpx.AsyncClient]]:
+async def publishing(
+    wake_s: float | None = None,
+) -> AsyncIterator[tuple[KvEventPublisher, httpx.AsyncClient]]:
     publisher = KvEventPublisher()
     timing = ModelledTiming(SPEC, on_kv=publisher.publish)
-    engine = EmulatedEngine(EngineSettings(max_context_tokens=640), timing)
+    engine = EmulatedEngine(EngineSettings(max_context_tokens=640, wake_s=wake_s), timing)
     port = await engine.start("127.0.0.1", 0)
     publisher.start("127.0.0.1", 0, topic="kv@here@m")
     async with httpx.AsyncClient(
@@ -101,6 +103,20 @@ async def test_a_subscriber_hears_what_is_stored_and_removed():
         "medium": "GPU",
         "group_idx": 0,
     }
+
+
+async def test_a_subscriber_hears_that_all_is_forgotten():
+    """As of a real engine whose prefix cache is reset, and it is when it falls asleep."""
+    async with publishing(wake_s=0.0) as (publisher, client):
+        with socket(zmq.SUB, publisher.port) as subscriber:
+            subscriber.subscribe(b"kv@")
+            await asyncio.sleep(0.2)  # a subscription takes its time; a PUB socket does not wait
+            await complete(client, PROMPT)
+            assert (await client.post("/sleep?level=1")).status_code == 200
+            event: dict[str, Any] = {"type": "BlockStored"}
+            while event["type"] == "BlockStored":
+                event = msgspec.msgpack.decode((await received(subscriber))[2])[1][-1]
+            assert event == {"type": "AllBlocksCleared"}
 
 
 @pytest.mark.parametrize(("since", "expected"), [(0, [0, 1, 2, -1]), (2, [2, -1]), (9, [-1])])

@@ -6,7 +6,14 @@ from itertools import chain
 import pytest
 
 from headrace.core.latency import LatencyProfile
-from headrace.emulator.modelled import STALL_S, KvChange, ModelledTiming, PromptJob, block_hashes
+from headrace.emulator.modelled import (
+    STALL_S,
+    AllCleared,
+    KvChange,
+    ModelledTiming,
+    PromptJob,
+    block_hashes,
+)
 from headrace.emulator.timing import Generation, Occupancy
 from headrace.engine_model import (
     BlocksRemoved,
@@ -179,6 +186,16 @@ def test_the_listener_hears_what_each_step_changed():
     token_times(source)
     removed = next(each for each in heard if isinstance(each, BlocksRemoved))
     assert removed.blocks[0] == block_hashes(prompt, 16)[-1]
+
+
+def test_the_listener_hears_that_all_is_forgotten():
+    heard: list[KvChange] = []
+    source = ModelledTiming(SPEC, on_kv=heard.extend)
+    source.submit(generation(text(1, 600), 2), 0.0)
+    token_times(source)
+    heard.clear()
+    source.forget()
+    assert [type(each) for each in heard] == [AllCleared]
 
 
 def test_equal_beginnings_have_equal_hashes_and_nothing_else_has():
