@@ -155,6 +155,20 @@ def test_trtllm_the_last_step_of_each_rank_counts_and_their_one_queue_only_once(
     assert reading.output_tokens_total is None
 
 
+def test_trtllm_ranks_that_repeat_the_firsts_requests_are_told_apart_by_their_batches():
+    """As `executor/iteration_stats.py` makes the rows: copies but for what the step scheduled."""
+    base = '"iter":7,"numActiveRequests":3,"maxNumActiveRequests":64'
+    batch = '"inflightBatchingStats":{"numScheduledRequests":%d,"numPausedRequests":%d}'
+    rows = (
+        f'{{{base},"attentionDpRank":{rank},"numQueuedRequests":{queued},{batch % numbers}}}'
+        for rank, queued, numbers in ((0, 9, (2, 1)), (1, 0, (12, 0)), (2, 0, (0, 0)))
+    )
+    reading = read_trtllm(f"[{','.join(rows)}]".encode(), None)
+    assert reading.running == 15
+    assert reading.queue_depth == 9
+    assert reading.max_sequences == 3 * 64
+
+
 def test_trtllm_without_ranks():
     reading = read_trtllm(metrics("trtllm", "metrics-step-single"), None)
     assert (reading.queue_depth, reading.running) == (2, 3)

@@ -6,7 +6,7 @@ Statistics of the engine's steps want `enable_iter_perf_stats`, the Prometheus m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -45,6 +45,11 @@ class _KvCacheStats(msgspec.Struct, rename="camel"):
     tokens_per_block: float = 0
 
 
+class _BatchingStats(msgspec.Struct, rename="camel"):
+    num_scheduled_requests: float = 0
+    num_paused_requests: float = 0
+
+
 class _Step(msgspec.Struct, rename="camel"):
     """The statistics of one step of one data-parallel rank."""
 
@@ -53,6 +58,7 @@ class _Step(msgspec.Struct, rename="camel"):
     num_active_requests: float | None = None
     max_num_active_requests: float | None = None
     kv_cache_stats: _KvCacheStats | None = None
+    inflight_batching_stats: _BatchingStats | None = None
 
 
 _STEPS = msgspec.json.Decoder(list[_Step])
@@ -109,20 +115,34 @@ def _state_of(steps: Iterable[_Step]) -> _State:
 
     All ranks are fed from one queue: each rank tells the whole of it, or only the first does.
     """
-    last = {step.attention_dp_rank: step for step in steps}.values()
+    last = tuple({step.attention_dp_rank: step for step in steps}.values())
     caches = [step.kv_cache_stats for step in last if step.kv_cache_stats is not None]
     blocks = sum(cache.max_num_blocks for cache in caches)
     used = sum(cache.used_num_blocks for cache in caches)
     queued = [step.num_queued_requests for step in last if step.num_queued_requests is not None]
     return _State(
         queue_depth=max(queued, default=None),
-        running=_sum(step.num_active_requests for step in last),
+        running=_running(last),
         kv_usage_ratio=used / blocks if blocks > 0 else None,
         kv_used_tokens=_sum(cache.used_num_blocks * cache.tokens_per_block for cache in caches),
         kv_capacity_tokens=_sum(cache.max_num_blocks * cache.tokens_per_block for cache in caches),
         block_size_tokens=caches[0].tokens_per_block if caches else None,
         max_sequences=_sum(step.max_num_active_requests for step in last),
     )
+
+
+def _running(last: Sequence[_Step]) -> float | None:
+    """Requests in all ranks' batches.
+
+    Newer versions copy the first rank's `numActiveRequests` to the others; of each rank itself is
+    then only what of its batch ran in this step or was paused.
+    """
+    active = [step.num_active_requests for step in last]
+    batches = [step.inflight_batching_stats for step in last]
+    if len(last) > 1 and len({*active}) == 1 and None not in batches:
+        told = (batch for batch in batches if batch is not None)
+        return sum(each.num_scheduled_requests + each.num_paused_requests for each in told)
+    return _sum(active)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
@@ -164,7 +184,8 @@ DIALECT = Dialect(
     name="trtllm",
     title="TensorRT-LLM",
     evidence="the sources of TensorRT-LLM as of 2026 (github.com/NVIDIA/TensorRT-LLM: "
-    "`tensorrt_llm/metrics/collector.py` at 050f80de, `tensorrt_llm/serve/openai_server.py`)",
+    "`tensorrt_llm/metrics/collector.py` at 050f80de, `tensorrt_llm/serve/openai_server.py`, "
+    "`tensorrt_llm/executor/iteration_stats.py`)",
     unverified=True,
     read=read,
     metrics_paths=("/metrics", "/prometheus/metrics"),
@@ -172,7 +193,11 @@ DIALECT = Dialect(
         **COUNTERS,
         **HISTOGRAMS,
         "queue_depth": ("GET /metrics: numQueuedRequests", *_WAITING),
-        "running": ("GET /metrics: numActiveRequests", *_RUNNING),
+        "running": (
+            "GET /metrics: numActiveRequests",
+            "GET /metrics: numScheduledRequests + numPausedRequests, where ranks tell the same",
+            *_RUNNING,
+        ),
         "kv_usage_ratio": (
             "GET /metrics: kvCacheStats.usedNumBlocks / maxNumBlocks",
             *_UTILIZATION,
