@@ -25,7 +25,7 @@ from headrace.emulator.answer_text import text_of
 from headrace.emulator.choices import Choices
 from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
-from headrace.emulator.prompt import read_ask, read_prompt, read_tokens, token_ids
+from headrace.emulator.prompt import read_ask, read_prompt, read_tokens, token_ids, token_strs
 from headrace.emulator.refusals import Refused
 from headrace.emulator.settings import VLLM_VERSION, EngineSettings
 from headrace.emulator.sleeping import Answer, SleepMode
@@ -222,14 +222,21 @@ class EmulatedEngine:
             requests = {*self._running.values(), *self._kept.values()}
             _respond_json(connection, {"server_load": len(requests)})
         elif path == b"/tokenize":
-            tokens = token_ids(read_prompt(request.body, self.settings))
-            limit = self.settings.max_context_tokens
-            answer = {"count": len(tokens), "max_model_len": limit, "tokens": tokens}
-            _respond_json(connection, {**answer, "token_strs": None})
+            _respond_json(connection, self._tokenized(request.body))
         elif path == b"/detokenize":
             _respond_json(connection, {"prompt": text_of(read_tokens(request.body))})
         else:
             connection.respond(404, [JSON], _NOT_FOUND)
+
+    def _tokenized(self, body: bytes) -> dict[str, object]:
+        prompt, with_strs = read_prompt(body, self.settings)
+        tokens = token_ids(prompt)
+        return {
+            "count": len(tokens),
+            "max_model_len": self.settings.max_context_tokens,
+            "tokens": tokens,
+            "token_strs": token_strs(prompt) if with_strs else None,
+        }
 
     def _occupancy(self) -> Occupancy:
         """With what waits for the engine to wake."""

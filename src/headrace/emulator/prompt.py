@@ -56,6 +56,7 @@ class _Body(msgspec.Struct):
     messages: list[_Message] | None = None
     prompt: msgspec.Raw = msgspec.Raw(b"")
     tools: msgspec.Raw = msgspec.Raw(b"")
+    return_token_strs: bool | None = False
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -148,17 +149,18 @@ def _stop(asked: _Body, output_tokens: int) -> Stop | None:
     return stop_of(strings, asked.min_tokens, output_tokens)
 
 
-def read_prompt(body: bytes, settings: EngineSettings) -> bytes:
-    """The prompt's text of a `/tokenize` body. Raises Refused."""
+def read_prompt(body: bytes, settings: EngineSettings) -> tuple[bytes, bool]:
+    """The prompt's text of a `/tokenize` body, and whether it is wanted back. Raises Refused."""
     asked = _read(body, settings)
     if asked.messages is not None:
-        return _filled(_chat_text(asked))
-    if not asked.prompt:
+        texts = [_chat_text(asked)]
+    elif asked.prompt:
+        texts = _prompt_texts(bytes(asked.prompt))
+    else:
         raise missing(body, "prompt", "messages")
-    texts = _prompt_texts(bytes(asked.prompt))
     if len(texts) > 1:
         raise Refused("/tokenize takes one prompt", param="prompt", kind=_BAD)
-    return _filled(texts[0])
+    return _filled(texts[0]), bool(asked.return_token_strs)
 
 
 def read_tokens(body: bytes) -> int:
@@ -173,6 +175,13 @@ def token_ids(prompt: bytes) -> list[int]:
     """The token ids of a prompt's text, or of a whole number of its tokens."""
     whole = memoryview(prompt)[: len(prompt) // BYTES_PER_TOKEN * BYTES_PER_TOKEN]
     return [number % VOCABULARY for number in whole.cast("I")]
+
+
+def token_strs(prompt: bytes) -> list[str]:
+    """The text of each of these tokens, as far as it is one: letters may be cut."""
+    size = BYTES_PER_TOKEN
+    whole = range(0, len(prompt) // size * size, size)
+    return [prompt[at : at + size].decode(errors="replace") for at in whole]
 
 
 _BAD = "BadRequestError"

@@ -124,6 +124,16 @@ async def test_load_counts_requests_and_not_their_choices():
             await asyncio.sleep(0.01)
 
 
+async def test_tokens_are_told_as_texts_where_that_is_asked_for():
+    async with running() as (_, client):
+        body = {"prompt": "what makes the water run?", "return_token_strs": True}
+        answer = (await client.post("/tokenize", json=body)).json()
+        plain = (await client.post("/tokenize", json={**body, "return_token_strs": False})).json()
+    assert len(answer["token_strs"]) == answer["count"] == len(answer["tokens"])
+    assert "".join(answer["token_strs"]).startswith('"what makes the water')
+    assert plain == {**answer, "token_strs": None}
+
+
 async def test_a_ping_may_be_posted():
     """As Amazon SageMaker's contract and vLLM's routes have it."""
     async with running() as (_, client):

@@ -31,8 +31,8 @@ def since(*readings: Buckets | None) -> list[tuple[float, int]]:
     """What the last of these readings adds."""
     totals = LatencyTotals()
     for reading in readings[:-1]:
-        list(totals.advance(reading))
-    return list(totals.advance(readings[-1]))
+        totals.advance(reading)
+    return totals.advance(readings[-1])
 
 
 def test_what_was_before_the_first_look_counts_nothing():

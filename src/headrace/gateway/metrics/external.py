@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isinf
 
@@ -107,17 +106,17 @@ class LatencyTotals:
         """Whether this engine tells this latency at all."""
         return self._last is not None
 
-    def advance(self, new: Buckets | None) -> Iterator[tuple[float, int]]:
+    def advance(self, new: Buckets | None) -> list[tuple[float, int]]:
         """Latencies since the last reading, each with how often it was observed.
 
         Which bucket an observation is in is the engine's word; where in it, all of them together
         are put so that their sum is the engine's. One request in a reading is so told exactly.
         """
         if new is None:
-            return
+            return []
         last, self._last = self._last, new
         if last is None:
-            return
+            return []
         grown, total_s = _growth(last, new)
         spans = list(zip((0.0, *new.bounds_s), new.bounds_s, grown, strict=False))
         least_s = sum(low * count for low, _, count in spans)
@@ -125,9 +124,11 @@ class LatencyTotals:
         share = min(max((total_s - least_s) / room_s, 0.0), 1.0) if room_s > 0 else 0.0
         above = grown[-1]
         over_s = max(total_s - least_s - room_s, 0.0) / above if above else 0.0
-        for low, high, count in spans:
-            if count:
-                yield low + (over_s if isinf(high) else (high - low) * share), count
+        return [
+            (low + (over_s if isinf(high) else (high - low) * share), count)
+            for low, high, count in spans
+            if count
+        ]
 
 
 def _growth(last: Buckets, new: Buckets) -> tuple[list[int], float]:
