@@ -67,6 +67,12 @@ def test_after_a_restart_all_is_new(after: Buckets):
     assert sum(value * count for value, count in found) == pytest.approx(after.total_s)
 
 
+def test_a_sum_that_is_rounded_otherwise_is_no_restart():
+    """As where ranks are listed in another order."""
+    before = observed(0.1, 0.2, 0.3)
+    assert since(before, before._replace(total_s=before.total_s - 1e-12)) == []
+
+
 def test_a_look_that_tells_nothing_is_passed_over():
     assert since(observed(0.05), None, observed(0.05, 0.2)) == [(pytest.approx(0.2), 1)]
 
