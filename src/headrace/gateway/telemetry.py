@@ -254,7 +254,13 @@ class Telemetry:
     def gauges_of(self, replica: Replica, now: float) -> EngineGauges:
         """Queue, running requests and KV usage of a replica, from the best source there is."""
         pushed = self._pushed.get(replica.name)
-        return engine_gauges(replica, pushed, now, self.settings.stale_after_s)
+        return engine_gauges(
+            replica,
+            pushed,
+            now,
+            self.settings.stale_after_s,
+            external=self.is_external(replica),
+        )
 
     def kv_exhaustion_s(self, replica: str, now: float) -> float | None:
         """Seconds until a replica's KV cache is full if it goes on growing as it does, infinite if

@@ -1,4 +1,8 @@
-"""An engine's gauges from the best source: a fresh scrape, else a fresh push, else our own."""
+"""An engine's gauges from the best source: a fresh scrape, else a fresh push, else our own.
+
+Of an external replica we have none of our own: its requests do not pass here. What it told last
+stands in for it, since nothing at all would look like an idle engine.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +35,9 @@ class PushedGauges:
 class EngineGauges(NamedTuple):
     """What is exported for a replica.
 
-    `kv_usage_ratio` is None only where the size of the KV cache was never known. `estimated`
-    says that the scrape is stale, missing or told none of these, so that the figures are not the
-    engine's own.
+    `kv_usage_ratio` is None only where the size of the KV cache was never known, or where the
+    usage of an external replica was not. `estimated` says that the scrape is stale, missing or
+    told none of these, so that the figures are not the engine's own, or not those of now.
     """
 
     queue_depth: float
@@ -43,7 +47,12 @@ class EngineGauges(NamedTuple):
 
 
 def engine_gauges(
-    replica: Replica, pushed: PushedGauges | None, now: float, stale_after_s: float
+    replica: Replica,
+    pushed: PushedGauges | None,
+    now: float,
+    stale_after_s: float,
+    *,
+    external: bool = False,
 ) -> EngineGauges:
     """The gauges of a replica; each fact from the first source that has it."""
     fresh = _is_fresh(replica.scraped_s, now, stale_after_s)
@@ -55,6 +64,8 @@ def engine_gauges(
             queue = pushed.queue_depth
         if kv is None and _is_fresh(pushed.kv_pushed_s, now, stale_after_s):
             kv = pushed.kv_usage_ratio
+    if external:
+        return _as_told(replica.report, queue, running, kv, estimated=not told)
     places = replica.report.max_sequences
     running_here = replica.in_flight if places is None else min(replica.in_flight, places)
     return EngineGauges(
@@ -62,6 +73,23 @@ def engine_gauges(
         running=running_here if running is None else running,
         kv_usage_ratio=_estimate_kv(replica) if kv is None else kv,
         estimated=not told,
+    )
+
+
+def _as_told(
+    last: EngineReport,
+    queue: float | None,
+    running: float | None,
+    kv: float | None,
+    *,
+    estimated: bool,
+) -> EngineGauges:
+    """What is known now, else what was told last."""
+    return EngineGauges(
+        queue_depth=(last.queue_depth or 0.0) if queue is None else queue,
+        running=(last.running or 0.0) if running is None else running,
+        kv_usage_ratio=last.kv_usage_ratio if kv is None else kv,
+        estimated=estimated,
     )
 
 

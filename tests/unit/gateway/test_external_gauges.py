@@ -1,0 +1,53 @@
+"""Gauges of engines whose requests others send them: what they told, not what we did not see."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.core.model import Fleet
+from headrace.gateway.metrics.external import PushedReport
+from headrace.gateway.metrics.gauges import EngineGauges
+from headrace.gateway.telemetry import Telemetry, TelemetrySettings
+from tests.fleet_parts import make_fleet, report
+
+NOW = 1000.0
+LATER = NOW + 60
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return make_fleet(p=("m", 1))
+
+
+def gauges(fleet: Fleet, now: float, *, external: bool = True) -> EngineGauges:
+    pools = frozenset({"p"} if external else ())
+    telemetry = Telemetry(TelemetrySettings(external_pools=pools), lambda: now, fleet)
+    return telemetry.gauges_of(fleet.replicas["p-0"], now)
+
+
+def test_kv_usage_that_an_engine_does_not_tell_is_unknown(fleet: Fleet):
+    """TGI's: its size is told, and that none of our requests is there says nothing."""
+    report(fleet.replicas["p-0"], NOW, queue_depth=5, running=12, kv_capacity_tokens=131_072)
+    assert gauges(fleet, NOW) == EngineGauges(5, 12, None, False)
+    assert gauges(fleet, NOW, external=False).kv_usage_ratio == 0
+
+
+def test_an_engine_that_cannot_be_scraped_is_not_taken_for_idle(fleet: Fleet):
+    figures = {"queue_depth": 40, "running": 256, "kv_usage_ratio": 0.97}
+    report(fleet.replicas["p-0"], NOW, **figures, kv_capacity_tokens=400_000)
+    assert gauges(fleet, NOW) == EngineGauges(40, 256, 0.97, False)
+    assert gauges(fleet, LATER) == EngineGauges(40, 256, 0.97, True)
+    assert gauges(fleet, LATER, external=False) == EngineGauges(0, 0, 0, True)
+
+
+def test_a_fresh_push_is_newer_than_what_was_told_last(fleet: Fleet):
+    replica = fleet.replicas["p-0"]
+    report(replica, NOW, queue_depth=40, running=256, kv_usage_ratio=0.97)
+    settings = TelemetrySettings(external_pools=frozenset({"p"}))
+    telemetry = Telemetry(settings, lambda: LATER, fleet)
+    telemetry.push(PushedReport("m", queue_depth=3, kv_usage_ratio=0.5), replica, LATER)
+    assert telemetry.gauges_of(replica, LATER) == EngineGauges(3, 256, 0.5, True)
+
+
+def test_of_an_engine_that_never_told_nothing_is_known(fleet: Fleet):
+    assert gauges(fleet, NOW) == EngineGauges(0, 0, None, True)
