@@ -51,6 +51,7 @@ class _Body(msgspec.Struct):
     ignore_eos: bool = False
     n: int | None = 1
     stop: str | list[str] | None = None
+    temperature: float | None = None
     logprobs: bool | int | None = None
     top_logprobs: int | None = None
     messages: list[_Message] | None = None
@@ -101,6 +102,9 @@ def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     choices = 1 if asked.n is None else asked.n
     if not 1 <= choices <= MOST_CHOICES:
         raise _off("n", choices, f"n must be from 1 to {MOST_CHOICES}, got {choices}.")
+    if asked.temperature is not None and asked.temperature < 0:
+        message = f"temperature must be non-negative, got {asked.temperature}."
+        raise _off("temperature", asked.temperature, message)
     if asked.stream_options is not None and not asked.stream:
         message = "Stream options can only be defined when `stream=True`."
         raise Refused(message, param="stream_options", kind=_BAD)
@@ -313,6 +317,6 @@ def _room(asked_tokens: int | None, prompt_tokens: int, context_tokens: int) -> 
     return room
 
 
-def _off(param: str, value: int, message: str) -> Refused:
+def _off(param: str, value: float, message: str) -> Refused:
     shown = f"{message} (parameter={param}, value={value})"
     return Refused(shown, param=param, kind=_BAD)

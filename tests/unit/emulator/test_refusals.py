@@ -41,6 +41,19 @@ def test_words_are_vllms(name: str, body: bytes):
     assert refusal(body) == json.loads(load("vllm", name).body)
 
 
+def test_a_temperature_below_nothing_is_refused_in_vllms_words():
+    body = {**NAMED, "messages": [{"role": "user"}], "temperature": -3}
+    assert refusal(json.dumps(body).encode())["error"] == {
+        "message": "temperature must be non-negative, got -3.0. "
+        "(parameter=temperature, value=-3.0)",
+        "type": "BadRequestError",
+        "param": "temperature",
+        "code": 400,
+    }
+    warm = json.dumps({**body, "temperature": 0.7, "max_tokens": 1}).encode()
+    assert read_ask(warm, SETTINGS, chat=True).output_tokens == 1
+
+
 def test_an_empty_conversation_is_refused_in_vllms_words():
     error = refusal(json.dumps({**NAMED, "messages": []}).encode())["error"]
     assert isinstance(error, dict)
