@@ -17,6 +17,7 @@ from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.address import UNIX
 from headrace.engines.dcgm import split_label
 from headrace.gateway.control import is_loopback
+from headrace.gateway.settings import Listener
 
 Finding = tuple[str, str]
 """Path and message."""
@@ -313,13 +314,17 @@ def _tracing(config: Config) -> Iterator[Finding]:
         yield "tracing.endpoint", f"is {endpoint!r}; {expected}"
 
 
+def is_local(listen: Listener) -> bool:
+    """Whether only this machine can connect to a listener."""
+    return listen.unix is not None or is_loopback(listen.host)
+
+
 def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:
     """Why the gateway must not start like this: open to others without keys or token."""
     if insecure:
         return
     listen, control = config.listen, config.control
-    only_here = listen.unix is not None or is_loopback(listen.host)
-    if config.api_keys_file is None and not only_here:
+    if config.api_keys_file is None and not is_local(listen):
         yield (
             "listen.host",
             (

@@ -32,6 +32,8 @@ class Loaded:
     secrets: Secrets
     keys: KeyRing | None = field(repr=False)
     warnings: tuple[str, ...] = ()
+    insecure: bool = False
+    """Whether a listener that others reach may do without keys or token."""
 
     @property
     def folder(self) -> Path:
@@ -78,7 +80,7 @@ def load(
         raise ConfigError(str(path), problems)
     told = (*checks.warnings(config), *scaling_warnings(config))
     warnings = (*(keys.warnings if keys else ()), *told)
-    return Loaded(str(path), config, secrets, keys, warnings)
+    return Loaded(str(path), config, secrets, keys, warnings, insecure)
 
 
 def _bind(binder: Binder, cls: type[Settings], text: str, source: str) -> Settings | None:
