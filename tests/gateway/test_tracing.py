@@ -232,6 +232,34 @@ async def test_what_the_gateway_rejects(receiver):
     assert (not_json.name, not_json.attributes["http.response.status_code"]) == ("POST", 400)
 
 
+async def test_paths_that_ask_for_no_key_are_not_traced(receiver):
+    async with traced(receiver) as rig:
+        headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}  # which no share of ours bounds
+        assert (await rig.client.get("/wp-login.php", headers=headers)).status_code == 404
+        assert (await rig.client.post("/health", headers=headers)).status_code == 405
+    assert receiver.spans == []
+
+
+async def test_a_method_that_is_none_of_the_conventions_is_not_in_a_name(receiver):
+    async with traced(receiver) as rig:
+        assert (await rig.client.request("PROPFIND", "/v1/chat/completions")).status_code == 405
+    (server,) = receiver.of_kind("server")
+    assert server.name == "HTTP"
+    assert server.attributes["http.request.method"] == "_OTHER"
+    assert server.attributes["http.request.method_original"] == "PROPFIND"
+
+
+async def test_several_choices_are_told(receiver):
+    async with traced(receiver, three_words, three_words, three_words) as rig:
+        await rig.chat(n=1)
+        await rig.chat(n=3)
+        body = {"model": "m", "prompt": ["a", "b"], "n": 2}
+        await rig.client.post("/v1/completions", json=body)
+    clients = receiver.of_kind("client")
+    key = "gen_ai.request.choice.count"
+    assert [client.attributes.get(key) for client in clients] == [None, 3, None]
+
+
 async def test_a_stream_that_breaks_off_is_an_error_despite_its_status(receiver):
     async with traced(receiver, break_off) as rig:
         assert (await rig.chat(stream=True)).status_code == 200
@@ -239,6 +267,7 @@ async def test_a_stream_that_breaks_off_is_an_error_despite_its_status(receiver)
     assert (server.is_error, client.is_error) == (True, True)
     assert server.attributes["error.type"] == client.attributes["error.type"] == "broken"
     assert server.attributes["http.response.status_code"] == 200
+    assert client.attributes["http.response.status_code"] == 200
 
 
 async def test_a_client_that_leaves_is_an_outcome_and_no_error(receiver):
@@ -251,6 +280,7 @@ async def test_a_client_that_leaves_is_an_outcome_and_no_error(receiver):
                 await asyncio.sleep(0.01)
     (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
     assert client.attributes["headrace.outcome"] == "aborted"
+    assert client.attributes["http.response.status_code"] == 200
     assert (server.is_error, client.is_error) == (False, False)
     assert "error.type" not in {*server.attributes, *client.attributes}
 

@@ -52,6 +52,11 @@ _OPERATIONS = {
 }
 """`gen_ai.operation.name`; what is not here is traced as a plain HTTP call."""
 
+_METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+)
+"""Those that `http.request.method` may name; any other is `_OTHER` there."""
+
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -84,14 +89,13 @@ class OtelTracer:
 
     def begin(self, http: HttpRequest, request: Request | None = None) -> OtelRequest:
         """Open the span of a request, as a child of what the caller says in `traceparent`."""
-        method = http.method.decode("latin-1")
+        method = name = http.method.decode("latin-1")
         path = http.path.decode("latin-1")
-        attributes: dict[str, str] = {
-            "http.request.method": method,
-            "url.path": path,
-            "url.scheme": self._scheme,
-        }
-        name = method
+        attributes = {"url.path": path, "url.scheme": self._scheme}
+        if method not in _METHODS:
+            attributes["http.request.method_original"] = method
+            method, name = "_OTHER", "HTTP"
+        attributes["http.request.method"] = method
         if request is not None:
             attributes["headrace.request_id"] = request.id
             attributes["headrace.model"] = request.model
@@ -156,6 +160,9 @@ class OtelRequest:
             attributes["gen_ai.request.model"] = dispatch.model
             if request.streamed:
                 attributes["gen_ai.request.stream"] = True
+            if request.sequences > 1 and request.endpoint is Endpoint.CHAT:
+                # Of completions these are choices times prompts.
+                attributes["gen_ai.request.choice.count"] = request.sequences
             if request.max_output_tokens is not None:
                 attributes["gen_ai.request.max_tokens"] = request.max_output_tokens
         span = self._spans.start_span(
@@ -192,12 +199,12 @@ class OtelAttempt:
         others = [header for header in headers if header[0] not in _CONTEXT_FIELDS]
         return others + [(name.encode(), value.encode()) for name, value in fields.items()]
 
-    def end(self, ended: Ended, ttft_s: float | None) -> None:
+    def end(self, ended: Ended, status: int, ttft_s: float | None) -> None:
         """Close the span with what came of the attempt."""
         span, usage = self._span, ended.usage
         attributes: dict[str, str | int | float] = {"headrace.outcome": ended.outcome.value}
-        if ended.status is not None:
-            attributes["http.response.status_code"] = ended.status
+        if status:
+            attributes["http.response.status_code"] = status
         if ttft_s is not None:
             attributes["gen_ai.response.time_to_first_chunk"] = ttft_s
         if usage is not None:
