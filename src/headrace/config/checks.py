@@ -126,8 +126,10 @@ def url_problem(url: str) -> str | None:
         port = parts.port
     except ValueError:
         return f"is {url!r}; {expected}"
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         return f"is {url!r}; {expected}"
+    if " " in parts.netloc or not url.isprintable():  # it would stand in header fields
+        return f"is {url!r}, with white space; {expected}"
     if port is None:
         return f"is {url!r}, without a port; {expected}"
     if parts.query or parts.fragment:
@@ -305,12 +307,18 @@ def _tracing(config: Config) -> Iterator[Finding]:
             ),
         )
         return
+    if "?" in endpoint or "#" in endpoint:
+        yield (
+            "tracing.endpoint",
+            f"has something behind its path; {expected}, and OTEL_EXPORTER_OTLP_HEADERS for a key",
+        )
+        return
     try:
         parts = urlsplit(endpoint)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good:
+    if not good or " " in endpoint or not endpoint.isprintable():
         yield "tracing.endpoint", f"is {endpoint!r}; {expected}"
 
 
