@@ -184,6 +184,20 @@ async def test_a_context_that_is_none_begins_a_new_trace(receiver, bad):
     assert "tracestate" not in sent
 
 
+@pytest.mark.parametrize(
+    "state", ["my old mill", "x" * 5000, ",".join(f"k{number}=v" for number in range(40))]
+)
+async def test_a_state_that_is_none_is_left_out_and_fills_no_log(receiver, caplog, state):
+    async with traced(receiver, three_words) as rig:
+        headers = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": state}
+        rig.client.headers.update(headers)
+        assert (await rig.chat(stream=True)).status_code == 200
+        sent = rig.engines[0].received[0].headers
+    assert context(sent["traceparent"])[0] == TRACE
+    assert "tracestate" not in sent
+    assert not [record for record in caplog.records if "opentelemetry" in record.name]
+
+
 async def test_a_share_of_the_requests(receiver):
     async with traced(receiver, three_words, sample_ratio=0.0) as rig:
         await rig.chat(stream=True)

@@ -12,6 +12,7 @@ holds anything of a prompt, an answer or a key. A client that goes away is an ou
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Final
 from urllib.parse import urlsplit
@@ -58,6 +59,10 @@ _METHODS = frozenset(
 """Those that `http.request.method` may name; any other is `_OTHER` there."""
 
 _propagator = TraceContextTextMapPropagator()
+for _reader in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
+    # They warn of each field that a client has wrong, with what it wrote: as many lines, of as many
+    # kilobytes, as anybody sends requests.
+    logging.getLogger(_reader).setLevel(logging.ERROR)
 
 
 class OtelTracer:
