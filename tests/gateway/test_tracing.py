@@ -263,6 +263,14 @@ async def test_a_method_that_is_none_of_the_conventions_is_not_in_a_name(receive
     assert server.attributes["http.request.method_original"] == "PROPFIND"
 
 
+async def test_a_limit_that_no_receiver_could_read_is_left_out(receiver, caplog):
+    async with traced(receiver, three_words) as rig:
+        assert (await rig.chat(stream=True, max_tokens=2**63)).status_code == 200
+    (client,) = receiver.of_kind("client")
+    assert "gen_ai.request.max_tokens" not in client.attributes
+    assert not [record for record in caplog.records if "opentelemetry" in record.name]
+
+
 async def test_several_choices_are_told(receiver):
     async with traced(receiver, three_words, three_words, three_words) as rig:
         await rig.chat(n=1)

@@ -42,6 +42,8 @@ EXPORT_TIMEOUT_S = 5.0
 CLOSE_S = 5.0
 """At the end, what is left gets this long to be sent."""
 MAX_ATTRIBUTE_CHARS = 1024
+MAX_INT = 2**63 - 1
+"""OTLP has no more; the exporter prints a traceback for each greater number."""
 
 _CONTEXT_FIELDS: Final = (b"traceparent", b"tracestate")
 _OPERATIONS = {
@@ -168,7 +170,7 @@ class OtelRequest:
             if request.sequences > 1 and request.endpoint is Endpoint.CHAT:
                 # Of completions these are choices times prompts.
                 attributes["gen_ai.request.choice.count"] = request.sequences
-            if request.max_output_tokens is not None:
+            if request.max_output_tokens is not None and request.max_output_tokens <= MAX_INT:
                 attributes["gen_ai.request.max_tokens"] = request.max_output_tokens
         span = self._spans.start_span(
             name, self._context, SpanKind.CLIENT, attributes, start_time=_wall_ns(sent_s)
