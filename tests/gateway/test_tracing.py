@@ -15,6 +15,7 @@ from headrace.edges import otel
 from headrace.edges.otel import OtelTracer, traces_url
 from headrace.gateway.settings import Timeouts
 from tests.gateway.conftest import Rig, run_gateway
+from tests.gateway.serve_process import HANG_S, LISTEN, headrace
 from tests.otlp_receiver import OtlpReceiver
 from tests.scripted import Script, chat_chunk, stream_words
 
@@ -374,6 +375,36 @@ async def test_without_a_tracer_the_callers_context_passes_as_it_came():
         await rig.chat(stream=True)
         sent = rig.engines[0].received[0].headers
     assert (sent["traceparent"], sent["tracestate"]) == (parent, "congo=1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "said"),
+    [
+        (
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+            "-1",
+            2,
+            "headrace: tracing: OTEL_SPAN_ATTRIBUTE_COUNT",
+        ),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer sk-secret", 0, "Header format"),
+    ],
+)
+async def test_a_variable_of_opentelemetry_that_cannot_be_used(
+    tmp_path, variable, value, code, said
+):
+    file = tmp_path / "headrace.yaml"
+    text = "tracing: {endpoint: 'http://127.0.0.1:1'}\npools:\n  - {name: p, model: m, replicas: ['"
+    file.write_text(f"{LISTEN}grace: 0s\n{text}http://127.0.0.1:1']}}\n")
+    process = await headrace("serve", "-c", file, **{variable: value})
+    assert process.stdout is not None
+    async with asyncio.timeout(HANG_S):
+        if await process.stdout.readline():  # it runs
+            process.terminate()
+        _, errors = await process.communicate()
+    assert process.returncode == code
+    assert said in errors.decode()
+    assert "Traceback" not in errors.decode()
+    assert "sk-secret" not in errors.decode()
 
 
 def test_without_a_tracer_opentelemetry_is_not_imported():

@@ -67,6 +67,15 @@ for _reader in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tra
     logging.getLogger(_reader).setLevel(logging.ERROR)
 
 
+def _unsaid(record: logging.LogRecord) -> bool:
+    record.args = ("***",)
+    return True
+
+
+logging.getLogger("opentelemetry.util.re").addFilter(_unsaid)
+"""It warns of a malformed OTEL_EXPORTER_OTLP_HEADERS, with the key that is in it."""
+
+
 class OtelTracer:
     """Makes spans on the event loop and sends them from a thread of its own."""
 
