@@ -356,13 +356,17 @@ async def test_a_receiver_that_stalls_holds_up_nothing_and_fills_no_memory(recei
     assert len(receiver.spans) <= 4 + 8
 
 
-async def test_a_receiver_that_is_not_there_is_given_up_at_the_end(monkeypatch):
+async def test_a_receiver_that_is_not_there_is_given_up_at_the_end(monkeypatch, caplog):
     monkeypatch.setattr(otel, "CLOSE_S", 0.1)
+    monkeypatch.setattr(otel.sparing, "next_s", 0.0)
     tracer = OtelTracer("http://127.0.0.1:1", sample_ratio=1.0, service_name="t")
     async with run_gateway(three_words, tracer=tracer) as rig:
         assert (await rig.chat(stream=True)).status_code == 200
     async with asyncio.timeout(60):
         await tracer.close()
+    # Of all that went wrong, the first is told; more would come with every batch.
+    (told,) = [record for record in caplog.records if "opentelemetry" in record.name]
+    assert "retrying" in told.getMessage()
 
 
 # ---------------------------------------------------------------- without a tracer

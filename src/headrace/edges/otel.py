@@ -41,6 +41,8 @@ EXPORT_INTERVAL_S = 2.0
 EXPORT_TIMEOUT_S = 5.0
 CLOSE_S = 5.0
 """At the end, what is left gets this long to be sent."""
+TROUBLE_INTERVAL_S = 60.0
+"""Between two lines about a receiver that is down: it may be so all night."""
 MAX_ATTRIBUTE_CHARS = 1024
 MAX_INT = 2**63 - 1
 """OTLP has no more; the exporter prints a traceback for each greater number."""
@@ -65,6 +67,24 @@ for _reader in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tra
     # They warn of each field that a client has wrong, with what it wrote: as many lines, of as many
     # kilobytes, as anybody sends requests.
     logging.getLogger(_reader).setLevel(logging.ERROR)
+
+
+class Sparing(logging.Filter):
+    """Lets a line through once in `TROUBLE_INTERVAL_S`."""
+
+    next_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this one is told."""
+        told = record.created >= self.next_s
+        if told:
+            self.next_s = record.created + TROUBLE_INTERVAL_S
+        return told
+
+
+sparing = Sparing()
+"""Of what goes wrong on the way to the receiver: each batch would take three lines."""
+logging.getLogger(OTLPSpanExporter.__module__).addFilter(sparing)
 
 
 def _unsaid(record: logging.LogRecord) -> bool:
