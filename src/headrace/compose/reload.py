@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 from headrace.compose.descriptors import raise_soft_limit
 from headrace.compose.fleets import Fleets
-from headrace.compose.local_pools import left_as_started
+from headrace.compose.local_pools import LocalPools, left_as_started
 from headrace.compose.plan import plan_of
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
@@ -34,6 +34,7 @@ class Reloader:
         terminal: Terminal,
         *,
         scaler: ScalerHost | None = None,
+        local: LocalPools | None = None,
     ) -> None:
         """`read` reads and checks the file again. Raises ConfigError."""
         self.loaded = self._started = loaded
@@ -42,6 +43,7 @@ class Reloader:
         self._read = read
         self._terminal = terminal
         self._scaler = scaler
+        self._local = local
         self._turn = asyncio.Lock()
         self._applied = asyncio.Event()
         """Something was taken up, perhaps another interval between looks at certificates."""
@@ -89,6 +91,8 @@ class Reloader:
         gateway.reconfigure(plan)
         self.loaded = loaded
         await self._fleets.follow(loaded)
+        if self._local is not None:
+            self._local.follow(loaded)
         self._applied.set()
         most = loaded.config.limits.max_connections
         if most != before.config.limits.max_connections:
