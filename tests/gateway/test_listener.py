@@ -68,6 +68,39 @@ async def test_pipelined_requests_are_answered_in_order():
         assert order == sorted(order)
 
 
+@pytest.mark.parametrize("later", [False, True])
+async def test_what_comes_behind_a_request_that_closes_is_thrown_away(later):
+    """RFC 9112 section 9.6: it is not served, and those before it are answered."""
+
+    async def script(received, peer):
+        if received.json["n"] == 0:
+            await asked.wait()
+        await peer.json({"n": received.json["n"]})
+
+    asked = asyncio.Event()
+    async with run_gateway(script) as rig:
+        requests = list[bytes]()
+        for n, fields in enumerate((b"", b"connection: close\r\n", b"")):
+            body = b'{"model":"m","messages":[],"n":%d}' % n
+            requests.append(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b"
+                % (fields, len(body), body)
+            )
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        writer.write(b"".join(requests[:2] if later else requests))
+        async with asyncio.timeout(20):
+            while not rig.engines[0].received:
+                await asyncio.sleep(0.01)
+            writer.write(requests[2] + b"x" * 100_000)
+            await writer.drain()
+            asked.set()
+            answers = await reader.read()
+        writer.close()
+        assert answers.count(b"HTTP/1.1 200 OK") == 2
+        assert answers.endswith(b'{"n":1}')
+        assert len([each for each in rig.engines[0].received if each.method == "POST"]) == 2
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 
+import pytest
+
 from headrace.gateway.keys import KeyRing, new_key
 from tests.gateway.serve_process import HANG_S, HEALTH, LISTEN, Serve, headrace, pool, serving
 from tests.scripted import ScriptedEngine, stream_words
@@ -190,6 +192,15 @@ async def test_limits_hold_for_new_requests_and_not_for_those_under_way(tmp_path
             assert got.endswith(b"data: [DONE]\n\n")
 
 
+async def test_more_connections_than_files_are_warned_of(tmp_path):
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}"
+        async with serving(tmp_path, text) as serve:
+            said = await serve.reload(f"{text}limits: {{max_connections: 5000000}}\n")
+            assert "warning: limits.max_connections is 5000000, but only" in said
+            assert "max_connections" not in await serve.reload(text)
+
+
 async def test_what_needs_a_restart_is_named_and_the_rest_applied(tmp_path):
     async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
         text = f"pools:\n{pool(engine)}"
@@ -201,6 +212,26 @@ async def test_what_needs_a_restart_is_named_and_the_rest_applied(tmp_path):
             assert await ask(serve, "chat") == 200
             assert await serve.metric(RELOADS % "partial") == 2
             assert "needs a restart" not in await serve.reload(text, listen=LISTEN)
+
+
+@pytest.mark.parametrize("there", ["host: 127.0.0.1, port: 0", "unix: {tmp_path}/socket"])
+async def test_keys_are_asked_for_as_long_as_others_reach_it(tmp_path, there):
+    keys, alice = tmp_path / "keys", new_key("alice")
+    keys.write_text(alice.line + "\n")
+    keys.chmod(0o600)
+    control = "control: {port: 0}\n"
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
+        text = f"pools:\n{pool(engine)}"
+        everywhere = f"listen: {{host: 0.0.0.0, port: 0}}\n{control}"
+        async with serving(tmp_path, f"{text}api_keys_file: keys\n", listen=everywhere) as serve:
+            assert await ask(serve) == 401
+            moved = f"listen: {{{there.format(tmp_path=tmp_path)}}}\n{control}"
+            for _ in range(2):  # where it listens waits for a restart, and so do its keys
+                said = await serve.reload(text, listen=moved)
+                assert said.endswith(", api_keys_file")
+                assert await ask(serve) == 401
+            serve.client.headers["authorization"] = f"Bearer {alice.key}"
+            assert await ask(serve) == 200
 
 
 async def test_the_engines_key_changes(tmp_path):

@@ -157,6 +157,15 @@ async def test_half_written_certificates_are_told_and_the_old_ones_stay(tmp_path
         assert await presented(serve, ca) != before
 
 
+async def test_a_shorter_interval_holds_at_once(tmp_path, ca):
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as upstream:
+        text = f"pools:\n{pool(upstream)}certificate_interval: "
+        async with serving(tmp_path, f"{text}1h\n", listen=LISTEN, tls=trusting(ca)) as serve:
+            await serve.reload(f"{text}50ms\n", listen=LISTEN)
+            write_certificate(ca, tmp_path, "127.0.0.1")
+            await serve.hears("listen.tls: certificates were renewed")
+
+
 async def test_clients_must_show_a_certificate_as_soon_as_the_file_says_so(tmp_path, ca):
     async with ScriptedEngine(three_words, models=({"id": "m"},)) as upstream:
         text = f"pools:\n{pool(upstream)}"

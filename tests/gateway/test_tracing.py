@@ -15,6 +15,7 @@ from headrace.edges import otel
 from headrace.edges.otel import OtelTracer, traces_url
 from headrace.gateway.settings import Timeouts
 from tests.gateway.conftest import Rig, run_gateway
+from tests.gateway.serve_process import HANG_S, LISTEN, headrace
 from tests.otlp_receiver import OtlpReceiver
 from tests.scripted import Script, chat_chunk, stream_words
 
@@ -184,6 +185,20 @@ async def test_a_context_that_is_none_begins_a_new_trace(receiver, bad):
     assert "tracestate" not in sent
 
 
+@pytest.mark.parametrize(
+    "state", ["my old mill", "x" * 5000, ",".join(f"k{number}=v" for number in range(40))]
+)
+async def test_a_state_that_is_none_is_left_out_and_fills_no_log(receiver, caplog, state):
+    async with traced(receiver, three_words) as rig:
+        headers = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": state}
+        rig.client.headers.update(headers)
+        assert (await rig.chat(stream=True)).status_code == 200
+        sent = rig.engines[0].received[0].headers
+    assert context(sent["traceparent"])[0] == TRACE
+    assert "tracestate" not in sent
+    assert not [record for record in caplog.records if "opentelemetry" in record.name]
+
+
 async def test_a_share_of_the_requests(receiver):
     async with traced(receiver, three_words, sample_ratio=0.0) as rig:
         await rig.chat(stream=True)
@@ -232,6 +247,42 @@ async def test_what_the_gateway_rejects(receiver):
     assert (not_json.name, not_json.attributes["http.response.status_code"]) == ("POST", 400)
 
 
+async def test_paths_that_ask_for_no_key_are_not_traced(receiver):
+    async with traced(receiver) as rig:
+        headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}  # which no share of ours bounds
+        assert (await rig.client.get("/wp-login.php", headers=headers)).status_code == 404
+        assert (await rig.client.post("/health", headers=headers)).status_code == 405
+    assert receiver.spans == []
+
+
+async def test_a_method_that_is_none_of_the_conventions_is_not_in_a_name(receiver):
+    async with traced(receiver) as rig:
+        assert (await rig.client.request("PROPFIND", "/v1/chat/completions")).status_code == 405
+    (server,) = receiver.of_kind("server")
+    assert server.name == "HTTP"
+    assert server.attributes["http.request.method"] == "_OTHER"
+    assert server.attributes["http.request.method_original"] == "PROPFIND"
+
+
+async def test_a_limit_that_no_receiver_could_read_is_left_out(receiver, caplog):
+    async with traced(receiver, three_words) as rig:
+        assert (await rig.chat(stream=True, max_tokens=2**63)).status_code == 200
+    (client,) = receiver.of_kind("client")
+    assert "gen_ai.request.max_tokens" not in client.attributes
+    assert not [record for record in caplog.records if "opentelemetry" in record.name]
+
+
+async def test_several_choices_are_told(receiver):
+    async with traced(receiver, three_words, three_words, three_words) as rig:
+        await rig.chat(n=1)
+        await rig.chat(n=3)
+        body = {"model": "m", "prompt": ["a", "b"], "n": 2}
+        await rig.client.post("/v1/completions", json=body)
+    clients = receiver.of_kind("client")
+    key = "gen_ai.request.choice.count"
+    assert [client.attributes.get(key) for client in clients] == [None, 3, None]
+
+
 async def test_a_stream_that_breaks_off_is_an_error_despite_its_status(receiver):
     async with traced(receiver, break_off) as rig:
         assert (await rig.chat(stream=True)).status_code == 200
@@ -239,6 +290,7 @@ async def test_a_stream_that_breaks_off_is_an_error_despite_its_status(receiver)
     assert (server.is_error, client.is_error) == (True, True)
     assert server.attributes["error.type"] == client.attributes["error.type"] == "broken"
     assert server.attributes["http.response.status_code"] == 200
+    assert client.attributes["http.response.status_code"] == 200
 
 
 async def test_a_client_that_leaves_is_an_outcome_and_no_error(receiver):
@@ -251,6 +303,7 @@ async def test_a_client_that_leaves_is_an_outcome_and_no_error(receiver):
                 await asyncio.sleep(0.01)
     (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
     assert client.attributes["headrace.outcome"] == "aborted"
+    assert client.attributes["http.response.status_code"] == 200
     assert (server.is_error, client.is_error) == (False, False)
     assert "error.type" not in {*server.attributes, *client.attributes}
 
@@ -303,13 +356,17 @@ async def test_a_receiver_that_stalls_holds_up_nothing_and_fills_no_memory(recei
     assert len(receiver.spans) <= 4 + 8
 
 
-async def test_a_receiver_that_is_not_there_is_given_up_at_the_end(monkeypatch):
+async def test_a_receiver_that_is_not_there_is_given_up_at_the_end(monkeypatch, caplog):
     monkeypatch.setattr(otel, "CLOSE_S", 0.1)
+    monkeypatch.setattr(otel.sparing, "next_s", 0.0)
     tracer = OtelTracer("http://127.0.0.1:1", sample_ratio=1.0, service_name="t")
     async with run_gateway(three_words, tracer=tracer) as rig:
         assert (await rig.chat(stream=True)).status_code == 200
     async with asyncio.timeout(60):
         await tracer.close()
+    # Of all that went wrong, the first is told; more would come with every batch.
+    (told,) = [record for record in caplog.records if "opentelemetry" in record.name]
+    assert "retrying" in told.getMessage()
 
 
 # ---------------------------------------------------------------- without a tracer
@@ -322,6 +379,36 @@ async def test_without_a_tracer_the_callers_context_passes_as_it_came():
         await rig.chat(stream=True)
         sent = rig.engines[0].received[0].headers
     assert (sent["traceparent"], sent["tracestate"]) == (parent, "congo=1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "said"),
+    [
+        (
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+            "-1",
+            2,
+            "headrace: tracing: OTEL_SPAN_ATTRIBUTE_COUNT",
+        ),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer sk-secret", 0, "Header format"),
+    ],
+)
+async def test_a_variable_of_opentelemetry_that_cannot_be_used(
+    tmp_path, variable, value, code, said
+):
+    file = tmp_path / "headrace.yaml"
+    text = "tracing: {endpoint: 'http://127.0.0.1:1'}\npools:\n  - {name: p, model: m, replicas: ['"
+    file.write_text(f"{LISTEN}grace: 0s\n{text}http://127.0.0.1:1']}}\n")
+    process = await headrace("serve", "-c", file, **{variable: value})
+    assert process.stdout is not None
+    async with asyncio.timeout(HANG_S):
+        if await process.stdout.readline():  # it runs
+            process.terminate()
+        _, errors = await process.communicate()
+    assert process.returncode == code
+    assert said in errors.decode()
+    assert "Traceback" not in errors.decode()
+    assert "sk-secret" not in errors.decode()
 
 
 def test_without_a_tracer_opentelemetry_is_not_imported():

@@ -83,6 +83,13 @@ class LocalPools:
                     sleeper=_sleeper_of(pool),
                 )
 
+    def follow(self, loaded: Loaded) -> None:
+        """Let replicas that leave finish what may take longer from now on. What has begun keeps
+        its old limit, so it never gets shorter.
+        """
+        for fleet in self.fleets.values():
+            fleet.drain_s = max(fleet.drain_s, loaded.config.timeouts.total_s)
+
     def start(self) -> None:
         """Be ready to start replicas; how many, the scaler says. Raises StartError."""
         for name, fleet in self.fleets.items():

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
+from headrace.compose.descriptors import raise_soft_limit
 from headrace.compose.fleets import Fleets
-from headrace.compose.local_pools import left_as_started
+from headrace.compose.local_pools import LocalPools, left_as_started
 from headrace.compose.plan import plan_of
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
-from headrace.compose.wiring import Gateway, GatewayPlan
+from headrace.compose.wiring import Gateway, GatewayPlan, nobody
 from headrace.config import Config, ConfigError, Loaded
+from headrace.config.checks import is_local
 from headrace.edges.http.tls import TlsError
 
 
@@ -32,6 +34,7 @@ class Reloader:
         terminal: Terminal,
         *,
         scaler: ScalerHost | None = None,
+        local: LocalPools | None = None,
     ) -> None:
         """`read` reads and checks the file again. Raises ConfigError."""
         self.loaded = self._started = loaded
@@ -40,7 +43,10 @@ class Reloader:
         self._read = read
         self._terminal = terminal
         self._scaler = scaler
+        self._local = local
         self._turn = asyncio.Lock()
+        self._applied = asyncio.Event()
+        """Something was taken up, perhaps another interval between looks at certificates."""
 
     async def run(self, asked: asyncio.Event) -> None:
         """Reload whenever `asked` is set, for ever. Asking during a reload asks for another."""
@@ -64,7 +70,15 @@ class Reloader:
     def _prepare(self) -> tuple[Loaded, GatewayPlan, list[str]]:
         """What to take up, and what of the file needs a restart."""
         loaded, waiting = left_as_started(self._started, self._read())
+        if self._would_open(loaded):
+            loaded = replace(loaded, keys=self.loaded.keys)
+            waiting.append("api_keys_file")
         return loaded, plan_of(loaded), waiting
+
+    def _would_open(self, after: Loaded) -> bool:
+        """Whether without keys others could ask, by an address that only a restart leaves."""
+        listen = self._started.config.listen
+        return after.keys is None and not after.insecure and not is_local(listen)
 
     def _refuse(self, problems: str) -> None:
         self._gateway.telemetry.config_reloads["refused"] += 1
@@ -77,6 +91,12 @@ class Reloader:
         gateway.reconfigure(plan)
         self.loaded = loaded
         await self._fleets.follow(loaded)
+        if self._local is not None:
+            self._local.follow(loaded)
+        self._applied.set()
+        most = loaded.config.limits.max_connections
+        if most != before.config.limits.max_connections:
+            raise_soft_limit(most, self._terminal.status, nobody)
         gateway.telemetry.config_reloads["partial" if waiting else "applied"] += 1
         tell_applied(before, loaded, waiting, self._terminal)
 
@@ -93,9 +113,13 @@ class Reloader:
     async def follow_certificates(self) -> None:
         """Take up certificate files that change, for ever."""
         while True:
-            await asyncio.sleep(self.loaded.config.certificate_interval_s)
-            async with self._turn:
-                await asyncio.to_thread(self._renew_certificates)
+            try:
+                async with asyncio.timeout(self.loaded.config.certificate_interval_s):
+                    await self._applied.wait()
+                self._applied.clear()
+            except TimeoutError:
+                async with self._turn:
+                    await asyncio.to_thread(self._renew_certificates)
 
     def _renew_certificates(self) -> None:
         counts = self._gateway.telemetry.certificate_reloads

@@ -58,7 +58,7 @@ async def _serve(
     scaler = _hosted_scaler(gateway, local, loaded, terminal)
     fleets = Fleets(gateway, terminal.status)  # before a scaler can ask which replicas there are
     await gateway.start()
-    reloader = Reloader(gateway, fleets, loaded, read, terminal, scaler=scaler)
+    reloader = Reloader(gateway, fleets, loaded, read, terminal, scaler=scaler, local=local)
     following: list[asyncio.Task[None]] = []
     try:
         await stop.unless_asked(fleets.follow(loaded))

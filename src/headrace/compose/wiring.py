@@ -377,17 +377,20 @@ def _tracer_of(plan: GatewayPlan) -> Tracer | None:
     try:
         # Imported where it is asked for: an extra, and slow to import.
         from headrace.edges.otel import OtelTracer  # noqa: PLC0415 - an extra
+
+        return OtelTracer(
+            settings.endpoint,
+            sample_ratio=settings.sample_ratio,
+            service_name=settings.service_name,
+            scheme="http" if plan.gateway.listen.tls is None else "https",
+        )
     except ModuleNotFoundError as error:
         raise StartError(
             f"the configuration has a `tracing` section, but {error.name} is not installed; "
             "install the extra, as in `pip install 'headrace[otel]'`, or remove the section"
         ) from None
-    return OtelTracer(
-        settings.endpoint,
-        sample_ratio=settings.sample_ratio,
-        service_name=settings.service_name,
-        scheme="http" if plan.gateway.listen.tls is None else "https",
-    )
+    except ValueError as error:  # of OpenTelemetry's own variables; some are read as it is imported
+        raise StartError(f"tracing: {error}; correct it, or leave it out") from None
 
 
 def _identity(spec: PoolSpec, plan: GatewayPlan) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.address import UNIX
 from headrace.engines.dcgm import split_label
 from headrace.gateway.control import is_loopback
+from headrace.gateway.settings import Listener
 
 Finding = tuple[str, str]
 """Path and message."""
@@ -125,8 +126,10 @@ def url_problem(url: str) -> str | None:
         port = parts.port
     except ValueError:
         return f"is {url!r}; {expected}"
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         return f"is {url!r}; {expected}"
+    if " " in parts.netloc or not url.isprintable():  # it would stand in header fields
+        return f"is {url!r}, with white space; {expected}"
     if port is None:
         return f"is {url!r}, without a port; {expected}"
     if parts.query or parts.fragment:
@@ -304,13 +307,24 @@ def _tracing(config: Config) -> Iterator[Finding]:
             ),
         )
         return
+    if "?" in endpoint or "#" in endpoint:
+        yield (
+            "tracing.endpoint",
+            f"has something behind its path; {expected}, and OTEL_EXPORTER_OTLP_HEADERS for a key",
+        )
+        return
     try:
         parts = urlsplit(endpoint)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good:
+    if not good or " " in endpoint or not endpoint.isprintable():
         yield "tracing.endpoint", f"is {endpoint!r}; {expected}"
+
+
+def is_local(listen: Listener) -> bool:
+    """Whether only this machine can connect to a listener."""
+    return listen.unix is not None or is_loopback(listen.host)
 
 
 def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:
@@ -318,8 +332,7 @@ def exposure(config: Config, *, insecure: bool) -> Iterator[Finding]:
     if insecure:
         return
     listen, control = config.listen, config.control
-    only_here = listen.unix is not None or is_loopback(listen.host)
-    if config.api_keys_file is None and not only_here:
+    if config.api_keys_file is None and not is_local(listen):
         yield (
             "listen.host",
             (

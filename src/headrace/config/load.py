@@ -14,11 +14,11 @@ from headrace.config.document import ConfigError, Problem, parse
 from headrace.config.profile_file import latency_of, read_text
 from headrace.config.scaling_checks import scaling_exposure, scaling_findings, scaling_warnings
 from headrace.config.schema import Config, PoolSection
-from headrace.config.secret_values import SecretReader, Secrets
+from headrace.config.secret_values import SecretReader, Secrets, may_be_secret
 from headrace.config.shapes import section_of
 from headrace.config.tls_files import check_certificates
 from headrace.core.admission import DEFAULT_TIER, Tier
-from headrace.gateway.keys import KeyFileError, KeyRing
+from headrace.gateway.keys import KEY_PREFIX, KeyFileError, KeyRing
 
 Settings = TypeVar("Settings")
 
@@ -32,6 +32,8 @@ class Loaded:
     secrets: Secrets
     keys: KeyRing | None = field(repr=False)
     warnings: tuple[str, ...] = ()
+    insecure: bool = False
+    """Whether a listener that others reach may do without keys or token."""
 
     @property
     def folder(self) -> Path:
@@ -78,7 +80,7 @@ def load(
         raise ConfigError(str(path), problems)
     told = (*checks.warnings(config), *scaling_warnings(config))
     warnings = (*(keys.warnings if keys else ()), *told)
-    return Loaded(str(path), config, secrets, keys, warnings)
+    return Loaded(str(path), config, secrets, keys, warnings, insecure)
 
 
 def _bind(binder: Binder, cls: type[Settings], text: str, source: str) -> Settings | None:
@@ -110,7 +112,10 @@ def _keys(config: Config, folder: Path, findings: list[checks.Finding]) -> KeyRi
     try:
         return KeyRing.load(folder / config.api_keys_file)
     except KeyFileError as error:
-        findings += [("api_keys_file", line) for line in str(error).splitlines()]
+        told = str(error)
+        if may_be_secret(config.api_keys_file) and config.api_keys_file.startswith(KEY_PREFIX):
+            told = told.replace(config.api_keys_file, "***")
+        findings += [("api_keys_file", line) for line in told.splitlines()]
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from headrace.autoscaler.settings import PoolScaling, ScalingSection
+from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
 from headrace.config.document import join
 from headrace.config.schema import Config, PoolSection
 from headrace.core.latency import LatencyProfile
@@ -189,14 +189,19 @@ def _section(scaling: ScalingSection) -> Iterator[Finding]:
             continue
         if not _is_url(url):
             yield path, f"is {url!r}; {expected}"
-    history = scaling.history
-    if history is not None:
-        if history.file is not None and history.file == scaling.state_file:
-            yield "scaling.history.file", "is scaling.state_file too; give each a file of its own"
-        if (history.prometheus is None) == (history.file is None):
-            yield "scaling.history", "names both or neither; give `prometheus` or `file`"
-        elif history.prometheus is not None and not _is_url(history.prometheus):
-            yield "scaling.history.prometheus", "is no URL; expected http://host:port"
+    if scaling.history is not None:
+        yield from _history(scaling.history, scaling.state_file)
+
+
+def _history(history: HistorySettings, state_file: str | None) -> Iterator[Finding]:
+    if history.file is not None and history.file == state_file:
+        yield "scaling.history.file", "is scaling.state_file too; give each a file of its own"
+    if (history.prometheus is None) == (history.file is None):
+        yield "scaling.history", "names both or neither; give `prometheus` or `file`"
+    elif history.prometheus is not None and "@" in history.prometheus:
+        yield "scaling.history.prometheus", "holds credentials; expected http://host:port"
+    elif history.prometheus is not None and not _is_url(history.prometheus):
+        yield "scaling.history.prometheus", "is no URL; expected http://host:port"
 
 
 def _is_url(text: str) -> bool:

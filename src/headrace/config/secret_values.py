@@ -10,6 +10,7 @@ from pathlib import Path
 from headrace.config.schema import Config
 
 _MAX_SECRET_BYTES = 8192
+_SHORTEST_SECRET = 16
 _PLAIN_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 """What variables are called by custom. Anything else may be the secret itself, put in the wrong
 place, and stays unsaid.
@@ -61,7 +62,8 @@ class SecretReader:
             with (self._folder / file).open("rb") as stream:
                 content = stream.read(_MAX_SECRET_BYTES + 1)
         except OSError as error:
-            self.findings.append((path, f"is {file!r}, which cannot be read: {error.strerror}"))
+            named = "names a file" if may_be_secret(file) else f"is {file!r}"
+            self.findings.append((path, f"{named}, which cannot be read: {error.strerror}"))
             return None
         if len(content) > _MAX_SECRET_BYTES:
             self.findings.append((path, f"is {file!r}, which is too large for a secret"))
@@ -82,6 +84,11 @@ class SecretReader:
             self.findings.append((path, f"{where} must hold one word of printable ASCII"))
             return None
         return secret
+
+
+def may_be_secret(file: str) -> bool:
+    """Whether the name of a file that is not there may be the secret itself."""
+    return len(file) >= _SHORTEST_SECRET and not {"/", "."} & {*file}
 
 
 def _shown(variable: str) -> str:

@@ -12,6 +12,7 @@ holds anything of a prompt, an answer or a key. A client that goes away is an ou
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Final
 from urllib.parse import urlsplit
@@ -40,7 +41,11 @@ EXPORT_INTERVAL_S = 2.0
 EXPORT_TIMEOUT_S = 5.0
 CLOSE_S = 5.0
 """At the end, what is left gets this long to be sent."""
+TROUBLE_INTERVAL_S = 60.0
+"""Between two lines about a receiver that is down: it may be so all night."""
 MAX_ATTRIBUTE_CHARS = 1024
+MAX_INT = 2**63 - 1
+"""OTLP has no more; the exporter prints a traceback for each greater number."""
 
 _CONTEXT_FIELDS: Final = (b"traceparent", b"tracestate")
 _OPERATIONS = {
@@ -52,7 +57,43 @@ _OPERATIONS = {
 }
 """`gen_ai.operation.name`; what is not here is traced as a plain HTTP call."""
 
+_METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+)
+"""Those that `http.request.method` may name; any other is `_OTHER` there."""
+
 _propagator = TraceContextTextMapPropagator()
+for _reader in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
+    # They warn of each field that a client has wrong, with what it wrote: as many lines, of as many
+    # kilobytes, as anybody sends requests.
+    logging.getLogger(_reader).setLevel(logging.ERROR)
+
+
+class Sparing(logging.Filter):
+    """Lets a line through once in `TROUBLE_INTERVAL_S`."""
+
+    next_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this one is told."""
+        told = record.created >= self.next_s
+        if told:
+            self.next_s = record.created + TROUBLE_INTERVAL_S
+        return told
+
+
+sparing = Sparing()
+"""Of what goes wrong on the way to the receiver: each batch would take three lines."""
+logging.getLogger(OTLPSpanExporter.__module__).addFilter(sparing)
+
+
+def _unsaid(record: logging.LogRecord) -> bool:
+    record.args = ("***",)
+    return True
+
+
+logging.getLogger("opentelemetry.util.re").addFilter(_unsaid)
+"""It warns of a malformed OTEL_EXPORTER_OTLP_HEADERS, with the key that is in it."""
 
 
 class OtelTracer:
@@ -84,14 +125,13 @@ class OtelTracer:
 
     def begin(self, http: HttpRequest, request: Request | None = None) -> OtelRequest:
         """Open the span of a request, as a child of what the caller says in `traceparent`."""
-        method = http.method.decode("latin-1")
+        method = name = http.method.decode("latin-1")
         path = http.path.decode("latin-1")
-        attributes: dict[str, str] = {
-            "http.request.method": method,
-            "url.path": path,
-            "url.scheme": self._scheme,
-        }
-        name = method
+        attributes = {"url.path": path, "url.scheme": self._scheme}
+        if method not in _METHODS:
+            attributes["http.request.method_original"] = method
+            method, name = "_OTHER", "HTTP"
+        attributes["http.request.method"] = method
         if request is not None:
             attributes["headrace.request_id"] = request.id
             attributes["headrace.model"] = request.model
@@ -156,7 +196,10 @@ class OtelRequest:
             attributes["gen_ai.request.model"] = dispatch.model
             if request.streamed:
                 attributes["gen_ai.request.stream"] = True
-            if request.max_output_tokens is not None:
+            if request.sequences > 1 and request.endpoint is Endpoint.CHAT:
+                # Of completions these are choices times prompts.
+                attributes["gen_ai.request.choice.count"] = request.sequences
+            if request.max_output_tokens is not None and request.max_output_tokens <= MAX_INT:
                 attributes["gen_ai.request.max_tokens"] = request.max_output_tokens
         span = self._spans.start_span(
             name, self._context, SpanKind.CLIENT, attributes, start_time=_wall_ns(sent_s)
@@ -192,12 +235,12 @@ class OtelAttempt:
         others = [header for header in headers if header[0] not in _CONTEXT_FIELDS]
         return others + [(name.encode(), value.encode()) for name, value in fields.items()]
 
-    def end(self, ended: Ended, ttft_s: float | None) -> None:
+    def end(self, ended: Ended, status: int, ttft_s: float | None) -> None:
         """Close the span with what came of the attempt."""
         span, usage = self._span, ended.usage
         attributes: dict[str, str | int | float] = {"headrace.outcome": ended.outcome.value}
-        if ended.status is not None:
-            attributes["http.response.status_code"] = ended.status
+        if status:
+            attributes["http.response.status_code"] = status
         if ttft_s is not None:
             attributes["gen_ai.response.time_to_first_chunk"] = ttft_s
         if usage is not None:

@@ -513,7 +513,8 @@ class Exchange:
         ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail, wait_s)
         if self._attempt_trace is not None:
             first_s = meter.first_s
-            self._attempt_trace.end(ended, None if first_s is None else first_s - self._sent_s)
+            ttft_s = None if first_s is None else first_s - self._sent_s
+            self._attempt_trace.end(ended, self._status, ttft_s)
         if outcome in _REPLICAS_FAULT:
             self._host.telemetry.attempt_failed(self._replica, detail or outcome.value, now)
         self._host.apply(ended, now)

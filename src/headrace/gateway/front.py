@@ -347,7 +347,8 @@ class Front:
         self, request: HttpRequest, connection: ClientConnection, error: BadRequest
     ) -> None:
         """Answer with an error before the core was asked."""
-        if self._host.tracer is not None:
+        if self._host.tracer is not None and is_engines(request.path):
+            # All else is answered without a key: strangers' spans would fill the receiver.
             self._host.tracer.begin(request).end(error.status)
         headers = [JSON, *self._identity(request.headers), *_advice(error.status, error.allow)]
         self._host.telemetry.reject(error.code or f"http_{error.status}")

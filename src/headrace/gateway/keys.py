@@ -27,7 +27,9 @@ MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_PRESENTED_BYTES = 512
 """A longer header value cannot be a key and is not hashed."""
 
-_PREFIX = b"hr-"
+KEY_PREFIX = "hr-"
+"""How every key begins."""
+_PREFIX = KEY_PREFIX.encode()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{12}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
@@ -53,7 +55,7 @@ def new_key(name: str) -> NewKey:
             "letter or digit"
         )
     identity, secret = secrets.token_hex(6), secrets.token_hex(24)
-    key = f"hr-{identity}-{secret}"
+    key = f"{KEY_PREFIX}{identity}-{secret}"
     digest = hashlib.sha256(key.encode()).hexdigest()
     return NewKey(key, f"{name} {identity} sha256:{digest}")
 

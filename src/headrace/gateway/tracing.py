@@ -38,8 +38,10 @@ class AttemptTrace(Protocol):
         """The request's fields with this attempt as their trace context."""
         ...
 
-    def end(self, ended: Ended, ttft_s: float | None) -> None:
-        """The attempt is over; `ttft_s` is from its dispatch to the first content it streamed."""
+    def end(self, ended: Ended, status: int, ttft_s: float | None) -> None:
+        """The attempt is over. `status` is what the engine answered with, 0 if it did not; `ttft_s`
+        is from its dispatch to the first content it streamed.
+        """
         ...
 
 

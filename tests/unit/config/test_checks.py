@@ -53,6 +53,9 @@ def problems(tmp_path):
         ("http://10.0.0.1:99999", "expected http://host:port"),
         ("ftp://10.0.0.1:21", "expected http://host:port"),
         ("http://:8000", "expected http://host:port"),
+        ("http://10.0.0.1:0", "expected http://host:port"),
+        ("'http://a b:8000'", "with white space"),
+        ('"http://10.0.0.1:8000\\n"', "with white space"),
     ],
 )
 def test_addresses_of_engines(problems, url, said):
@@ -69,6 +72,9 @@ def test_addresses_of_engines(problems, url, said):
         ("http://host:99999", "expected http://host:port"),
         ("grpc://host:4317", "expected http://host:port"),
         ("https://me:pass@host", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("https://host/v1/traces?key=pass", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("http://host:4318/#pass", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("http://ho st:4318", "expected http://host:port"),
     ],
 )
 def test_where_traces_go(problems, endpoint, said):

@@ -64,6 +64,24 @@ def test_not_even_in_errors(file, text):
     assert SECRET.replace("-", "_") not in str(caught.value)
 
 
+PROMETHEUS = f"scaling: {{pools: {{main: {{}}}}, history: {{prometheus: 'http://u:{SECRET}@p:1'}}}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (pool(f", api_key_file: {SECRET}"), "names a file, which cannot be read"),
+        (pool() + f"control: {{token_file: {SECRET}}}", "names a file, which cannot be read"),
+        (pool() + f"api_keys_file: hr-0123456789ab-{SECRET}", "there is no such file"),
+        (pool() + PROMETHEUS, "holds credentials"),
+    ],
+)
+def test_what_stands_in_the_place_of_its_file_stays_unsaid(file, text, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        load(file(text), {})
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["", "two words", "ünï", "line\nbreak"])
 def test_what_cannot_be_a_header_is_refused(file, value):
     with pytest.raises(ConfigError, match="one word of printable ASCII"):

@@ -107,6 +107,7 @@ class ReplicaWatch:
     async def run(self) -> None:
         """Report the replica as found, then check it for ever."""
         self._emit(self._reported)
+        self._models_due_s = 0.0
         while True:
             await self.check()
             spread = 1 + _JITTER * (2 * random.random() - 1)  # noqa: S311 - spreads checks
@@ -239,6 +240,11 @@ class _Watched:
         self.watch = watch
         self.task = asyncio.create_task(watch.run(), name=f"watch {name}")
 
+    def check_now(self) -> None:
+        """Begin a new turn of checks, and do not wait for the end of the one before."""
+        self.task.cancel()
+        self.task = asyncio.create_task(self.watch.run(), name=self.task.get_name())
+
 
 class Watches:
     """The watches of one pool: every address that some source lists is a replica.
@@ -284,9 +290,12 @@ class Watches:
 
     def configure(self, access: PoolAccess, settings: HealthSettings) -> None:
         """Check in another way from now on. Pool and model stay what they are."""
+        changed = settings != self._settings
         self._access, self._settings = access, settings
         for watched in self._watched.values():
             watched.watch.access, watched.watch.settings = access, settings
+            if changed:  # it may sleep for an hour of the old ones
+                watched.check_now()
 
     async def close(self) -> None:
         """Stop all watches. Nothing is reported any more."""

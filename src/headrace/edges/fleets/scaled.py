@@ -118,6 +118,8 @@ class ScaledFleet:
         sleeper: Sleeper | None = None,
     ) -> None:
         self._pool = pool
+        self.drain_s = pool.drain_s
+        """For drains that begin from now on."""
         self._emit = emit
         self._in_flight = in_flight
         self._notice = notice
@@ -270,7 +272,7 @@ class ScaledFleet:
 
     async def _drain(self, member: _Member) -> None:
         clock = asyncio.get_running_loop().time
-        deadline_s = clock() + self._pool.drain_s
+        deadline_s = clock() + self.drain_s
         while self._in_flight(member.name) and clock() < deadline_s:  # noqa: ASYNC110 - no event
             await asyncio.sleep(_DRAIN_LOOK_S)
         member.task = None

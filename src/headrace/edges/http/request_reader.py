@@ -78,6 +78,7 @@ class RequestReader:
         "_body",
         "_body_bytes",
         "_body_reads_bytes",
+        "_ended",
         "_expects",
         "_first_read",
         "_head",
@@ -99,6 +100,7 @@ class RequestReader:
         self._body = Pieces()
         self._unread = b""
         self._offers = 0  # of another protocol, taken out of the present read
+        self._ended = False  # a request was read that its client closes the connection behind
         self._reset()
 
     def _reset(self) -> None:
@@ -149,6 +151,8 @@ class RequestReader:
 
     def feed(self, data: bytes, offers: int = 0) -> None:
         """Read what has come. `offers` of another protocol were taken out before it."""
+        if self._ended:
+            return
         if self._unread:
             self._unread += data
             return
@@ -207,6 +211,8 @@ class RequestReader:
             self._taker.refuse(Refusal(500, message, "internal"))
             return
         except httptools.HttpParserError as error:
+            if self._ended:  # what follows is thrown away, and those before it are answered
+                return
             message = f"The request is not valid HTTP/1.1: {error}."
             self._taker.refuse(Refusal(400, message, "bad_http"))
             return
@@ -289,6 +295,7 @@ class RequestReader:
         assert head is not None
         # The parser answers this rightly only in here.
         head.keep_alive = parser.should_keep_alive()
+        self._ended = not head.keep_alive
         if self._first_read:
             self._keep_known(head)
         request = HttpRequest(head, self._body.take(), self._body_bytes, time.monotonic())

@@ -1,11 +1,13 @@
 """Readiness of engines that others run, over real HTTP."""
 
+from dataclasses import replace
+
 import pytest
 
 from headrace.core.events import ReplicaChanged, ReplicaGone
 from headrace.edges.fleets.dns import DnsName
 from headrace.edges.fleets.listed import ListedFleet, ListedReplicas
-from headrace.edges.fleets.readiness import ReplicaWatch
+from headrace.edges.fleets.readiness import HealthSettings, ReplicaWatch
 from tests.unit.edges.fleets.engine import SETTINGS, Engine, Heard, access, last_is
 
 
@@ -47,6 +49,20 @@ async def test_adapters_come_and_go(watch):
         await heard.until(last_is(adapters=frozenset({"lora"})))
         engine.models.pop()
         await heard.until(last_is(adapters=frozenset(), max_context_tokens=4096))
+
+
+async def test_other_times_hold_at_once():
+    heard, hourly = Heard(), HealthSettings(interval_s=3600.0, models_interval_s=3600.0)
+    async with Engine() as engine:
+        slow = ListedReplicas(access=access(), health=hourly, urls=(engine.url,))
+        fleet = ListedFleet(slow, emit=heard.emit, notice=heard.notice)
+        await fleet.start()
+        await heard.until(last_is(ready=True))
+        await fleet.change(replace(slow, health=SETTINGS))
+        engine.models.append({"id": "lora", "parent": "m"})
+        await heard.until(last_is(ready=True, adapters=frozenset({"lora"})))
+        await fleet.close()
+    assert len(heard.lines) == 1  # it is the same replica, ready all the while
 
 
 async def test_an_engine_that_says_no_is_believed_at_once(watch):
