@@ -309,6 +309,28 @@ def test_no_band_starves_another():
     assert order.index("x") == 9  # after ten seconds
 
 
+def test_no_band_starves_another_that_comes_later():
+    """By then many of the overloaded band are starved themselves, and older."""
+    plain, gold = Tier(shed_after_factor=0.0), Tier("gold", priority=1, shed_after_factor=0.0)
+    driver = fleet("a")
+    admission = AdmissionSettings(starved_after_s=10.0, hold_above_missed=0.0)
+    settings = DispatcherSettings(tiers=(plain, gold), admission=admission)
+    driver.send(ConfigChanged((POOL,), (), settings))
+    (attempt,) = occupy(driver, "a")
+    order = list[str]()
+    for second in range(60):
+        hold(driver, f"gold {second}", prompt_tokens=SECOND, tier="gold")
+        hold(driver, f"more gold {second}", prompt_tokens=SECOND, tier="gold")
+        if second == 30:
+            hold(driver, "x", prompt_tokens=SECOND)
+        driver.wait(1.0)
+        effects = driver.first_token(attempt)
+        order += sent(effects)
+        attempt = only(effects, Dispatch).attempt
+    # Ten seconds until it starves, and a turn of each band, of which others get four seconds.
+    assert 40 <= order.index("x") <= 50
+
+
 def test_models_wait_for_themselves():
     driver = fleet("a", pools=(POOL, OTHER))
     driver.add("o", pool="other-pool")
