@@ -184,6 +184,10 @@ class Queue:
                 below_s += band.work_s
         return before_s + min(below_s, before_s * STARVED_SHARE / (1.0 - STARVED_SHARE))
 
+    def has_above(self, priority: int) -> bool:
+        """Whether one of a higher priority waits here."""
+        return max(self._bands, default=priority) > priority
+
     def last_below(self, priority: int) -> Held | None:
         """Who would be sent last of those of the lowest priority, if that is below this one."""
         lowest = min(self._bands, default=priority)

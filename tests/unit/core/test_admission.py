@@ -239,6 +239,21 @@ def test_targets_are_forgotten_with_what_is_in_flight():
     assert targets == {0.033: 1}
 
 
+def test_in_an_overload_a_lax_target_does_not_let_itself_in():
+    """What is too slow goes by what those who come are usually promised."""
+    driver, _ = crowd(70, hold_above_missed=0.0)
+    long = driver.dispatched(prompt_tokens=17 * SECOND).attempt
+    admission = AdmissionSettings(hold_above_missed=1.0)
+    settings = DispatcherSettings(tiers=(Tier(shed_after_factor=0.0),), admission=admission)
+    driver.send(ConfigChanged((POOL,), (), settings))
+    for name in ("old 1", "old 2"):
+        hold(driver, name)
+    driver.wait(17.0)
+    assert sent(driver.first_token(long)) == []
+    hold(driver, "plain", prompt_tokens=10)
+    hold(driver, "lax", prompt_tokens=10, tpot_target_s=3.0)
+
+
 def test_who_is_held_for_others_is_held_for_seconds_for_each():
     driver, _ = crowd(50, hold_above_missed=1.0)
     hold(driver, "x", prompt_tokens=10)
@@ -272,6 +287,20 @@ def test_room_is_given_by_priority_then_slack():
         order += sent(effects := driver.first_token(attempt))
         attempt = only(effects, Dispatch).attempt
     assert order == ["gold", "hurried", "plain"]
+
+
+@pytest.mark.parametrize(("tier", "first"), [("", ["waits"]), ("gold", ["comes"])])
+def test_who_comes_does_not_take_the_room_of_one_above_it_that_waits(tier, first):
+    """There is room by time alone, which nobody has looked at yet. Of equals who comes has it."""
+    driver = fleet("a")
+    admission = AdmissionSettings(hold_above_missed=0.0)
+    tiers = (Tier(), Tier("gold", priority=1))
+    settings = DispatcherSettings(tiers=tiers, admission=admission)
+    driver.send(ConfigChanged((POOL,), (), settings))
+    occupy(driver, "a")
+    hold(driver, "waits", prompt_tokens=SECOND, tier="gold")
+    driver.wait(0.7)
+    assert sent(driver.arrive(id="comes", prompt_tokens=SECOND, tier=tier)) == first
 
 
 def test_the_first_does_not_hold_up_those_that_find_room_elsewhere():
@@ -492,6 +521,13 @@ def test_only_so_many_may_wait():
     driver.send(Left("y"))
     hold(driver, "z")
     assert sent(driver.first_token(attempt)) == ["x", "z"]
+
+
+def test_nobody_is_sent_away_for_more_than_a_minute():
+    patient = Tier(ttft_s=600.0)
+    driver = fleet("a", tier=patient, admission=AdmissionSettings(max_held=0))
+    occupy(driver, "a")
+    assert driver.rejected().retry_after_s == 60.0
 
 
 def test_nobody_is_refused_for_the_queue_of_a_fall_back_while_the_target_is_full_for_a_moment():
