@@ -46,6 +46,15 @@ def test_a_head_over_the_limit_is_refused_however_it_comes(cut):
     assert sink.ends == [f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes"]
 
 
+def test_spaces_behind_a_value_are_none_of_it():
+    sink = Sink()
+    begin(sink, UpstreamPool(max_idle=5, idle_s=1e12)).data_received(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream \t\r\ncontent-length: 2 \r\n\r\n{}"
+    )
+    assert (b"content-type", b"text/event-stream") in sink.headers
+    assert (sink.body, sink.ends) == (b"{}", ["complete True"])
+
+
 def test_a_long_body_is_no_head():
     sink = Sink()
     body = b"a" * (MAX_ANSWER_HEAD_BYTES + 1)

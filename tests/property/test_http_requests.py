@@ -253,3 +253,27 @@ def test_what_goes_on_with_a_head_is_no_message(known):
     # Nor does it stand for anybody else's.
     seen, _, _ = read(server, recorder, USUAL)
     assert [target for _, target, *_ in seen] == [b"/v1/x"]
+
+
+SPACED = (
+    b"POST /v1/x HTTP/1.1\r\nHost: a \r\nContent-Length: 5 \t\r\nX-Headrace-Tier:  gold \t \r\n"
+    b"X-Empty:  \r\n\r\nhello"
+)
+
+
+def test_spaces_behind_a_value_are_none_of_it():
+    """However often it comes: heads that came before are not parsed again."""
+    recorder = Recorder()
+    server = HttpServer(recorder, LIMITS)
+    for _ in range(2):
+        wire, connection = Wire(), ClientConnection(server)
+        connection.connection_made(wire)
+        connection.data_received(SPACED)
+        assert wire.written.startswith(b"HTTP/1.1 200 "), wire.written
+        connection.connection_lost(None)
+    theirs = as_h11_reads(SPACED)
+    assert theirs is not None
+    for request, body in recorder.seen:
+        assert without_length(request.headers) == without_length(theirs[2])
+        assert (b"x-headrace-tier", b"gold") in request.headers
+        assert body == b"hello"

@@ -25,7 +25,7 @@ class Sink:
         self.ends: list[str] = []
 
     def answer_head(self, head: AnswerHead) -> None:
-        self.status = head.status
+        self.status, self.headers = head.status, head.headers
 
     def answer_body(self, data: bytes) -> None:
         self.body += data

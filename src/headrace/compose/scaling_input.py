@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 from typing import TextIO
 
@@ -168,15 +167,22 @@ def _of_trace(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
     demand = demand_of_trace(str(path), trace.requests, settings.engine, seed=options.seed)
     if not _plays_events(options.mode, demand.rates):
         return ScalingWorkload(str(path), demand, notes=trace.notes)
-    # Engines take blocks whose size theirs divides; a trace of other blocks has none here.
-    requests, block_tokens = _whole_blocks(trace, settings.engine.kv_block_tokens)
-    return ScalingWorkload(str(path), demand, requests, block_tokens, trace.notes)
+    trace = _in_whole_blocks(trace, settings.engine.kv_block_tokens)
+    return ScalingWorkload(str(path), demand, list(trace.requests), trace.block_tokens, trace.notes)
 
 
-def _whole_blocks(trace: Trace, kv_block_tokens: int) -> tuple[list, int]:
-    if gcd(kv_block_tokens, trace.block_tokens) == kv_block_tokens:
-        return list(trace.requests), trace.block_tokens
-    return [request._replace(blocks=()) for request in trace.requests], kv_block_tokens
+def _in_whole_blocks(trace: Trace, kv_block_tokens: int) -> Trace:
+    """As engines take it: in blocks whose size theirs divides; a trace of other blocks has none."""
+    if trace.block_tokens % kv_block_tokens == 0:
+        return trace
+    notes = trace.notes
+    if any(request.blocks for request in trace.requests):
+        note = (
+            f"block_tokens is {trace.block_tokens}, no multiple of {kv_block_tokens}, the engines'"
+        )
+        notes += (f"{note}: no prefix is shared",)
+    requests = tuple(request._replace(blocks=()) for request in trace.requests)
+    return Trace(trace.name, kv_block_tokens, requests, notes)
 
 
 def _plays_events(mode: str, rates: Rates) -> bool:

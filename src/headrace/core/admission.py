@@ -42,6 +42,7 @@ class AdmissionSettings:
     `ttl`: where there is more to do than can be done in time, this keeps what is in time
     in time. 0 holds none for that."""
     starved_after_s: float = 30.0
-    """A request that has waited for so long goes before all others, whatever its priority, the
-    oldest first: no band starves another. After one of them others get four times as much prefill
-    first, for at most this time, or in a lasting overload nobody would be in time."""
+    """A request that has waited for so long goes before all others, whatever its priority: where
+    several have such, those of the one that got less so first, of each the oldest. No band starves
+    another. After one of them others get four times as much prefill first, for at most this time,
+    or in a lasting overload nobody would be in time."""

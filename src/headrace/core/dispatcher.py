@@ -158,6 +158,9 @@ class Dispatcher:
         if not route and not request.replica:
             known = self._catalog.known_names()
             return flight.refuse(rejections.unknown_model(request, known), now)
+        if self.held and self._waiting.overtakes(flight):
+            # What room there is by now is theirs first who wait and are above it.
+            return self._release(now) + self._try(flight, now)
         return self._try(flight, now)
 
     def _left(self, event: Left, now: float) -> list[Effect]:

@@ -41,8 +41,10 @@ EARLY = 0.25
 """Of its TTFT target: who has less than this left beyond his prefill is late, in an overload that
 lasts. Everybody is sent at the last moment there, and what comes between would make all late."""
 STARVED_FIRST = 2
-"""Starved requests that go first at a time. If one did, it could wait for a replica that never has
-room, and the others behind it."""
+"""Starved requests of one priority that go first at a time. If one did, it could wait for a replica
+that never has room, and the others behind it."""
+STARVED_AHEAD = 4
+"""Starved requests that go first at a time in all: others must be among those looked at, too."""
 STARVED_SHARE = 0.2
 """Of the prefill seconds that are sent while starved requests wait, what those get by going first.
 If they got all, a lasting overload would make everybody wait until he is starved, and nobody would
@@ -90,7 +92,7 @@ class Held:
 class Queue:
     """Requests held for one model, in the order in which they are to be sent.
 
-        starved (the oldest, at most STARVED_FIRST of them, within STARVED_SHARE)
+        starved (the oldest of each priority, first where least was given, within STARVED_SHARE)
         ──► by priority: in time (by deadline) ──► too late (by age),
         short prompts before long ones (`OVERTAKEN`)
 
@@ -102,6 +104,7 @@ class Queue:
         "_ahead",
         "_ahead_s",
         "_bands",
+        "_given_s",
         "_held",
         "_newly_late",
         "_overdue_s",
@@ -124,6 +127,9 @@ class Queue:
         """When the last of them was sent."""
         self._owed_s = 0.0
         """Prefill seconds of others that are to be sent before the next of them does."""
+        self._given_s: dict[int, float] = {}
+        """By priority, prefill seconds that went first because they starved, of the priorities that
+        have such. Who newly has some begins with the least of the others."""
         self.tpot_target_s = 0.0
         """The mean of those that come while requests are held here, the latest weighing most."""
         self.is_overdue = False
@@ -149,6 +155,7 @@ class Queue:
         if band is None:
             band = self._bands[held.priority] = _Band()
         band.work_s += held.prefill_s
+        band.by_age[held.flight.id] = held
         insort(band.in_time, (held.place, self._turn, held))
 
     def remove(self, request_id: str) -> Held | None:
@@ -177,6 +184,10 @@ class Queue:
                 below_s += band.work_s
         return before_s + min(below_s, before_s * STARVED_SHARE / (1.0 - STARVED_SHARE))
 
+    def has_above(self, priority: int) -> bool:
+        """Whether one of a higher priority waits here."""
+        return max(self._bands, default=priority) > priority
+
     def last_below(self, priority: int) -> Held | None:
         """Who would be sent last of those of the lowest priority, if that is below this one."""
         lowest = min(self._bands, default=priority)
@@ -184,11 +195,7 @@ class Queue:
 
     def first(self, now: float, starved_after_s: float, most: int) -> list[Held]:
         """Those to be sent next, at most so many; they stay here until they are removed."""
-        starved = {
-            id_: held
-            for id_, (held, _) in islice(self._held.items(), STARVED_FIRST)
-            if now - held.flight.arrived_s >= starved_after_s
-        }
+        starved = self._starved(now, starved_after_s)
         unused_s, waited_s = now - self._waits.last_sent_s, now - self._ahead_s
         if not starved or unused_s > UNUSED_S or waited_s > starved_after_s:
             self._owed_s = 0.0
@@ -205,6 +212,30 @@ class Queue:
                 held.flight.id: held for held in band.first(now, early, most, self._note_late)
             }
         return list(found.values())[:most]
+
+    def _starved(self, now: float, starved_after_s: float) -> dict[str, Held]:
+        """Those who are to go first because they starve: the oldest of the priority that got least,
+        then of the next, and so on. If all were one line by age, a lower priority would wait as
+        long as the oldest of a higher one that is overloaded.
+        """
+        waiting = dict[int, list[Held]]()
+        for priority, band in self._bands.items():
+            oldest = islice(band.by_age.values(), STARVED_FIRST)
+            starved = [each for each in oldest if now - each.flight.arrived_s >= starved_after_s]
+            if starved:
+                waiting[priority] = starved
+        given_s = self._given_s
+        least_s = min((given_s[each] for each in waiting if each in given_s), default=0.0)
+        self._given_s = given_s = {each: given_s.get(each, least_s) for each in waiting}
+
+        def turn(starved: list[Held]) -> tuple[float, int]:
+            return given_s[starved[0].priority], self._held[starved[0].flight.id][1]
+
+        lines = sorted(waiting.values(), key=turn)
+        ahead = [
+            line[place] for place in range(STARVED_FIRST) for line in lines if place < len(line)
+        ]
+        return {held.flight.id: held for held in ahead[:STARVED_AHEAD]}
 
     def hopeless(self, now: float, starved_after_s: float) -> list[tuple[Held, float]]:
         """Those found to be late by the last `first` whose wait their tiers do not tolerate, and
@@ -258,6 +289,7 @@ class Queue:
             self._waits.sent(held.prefill_s, held.priority if held.is_late else None, now)
         if request_id in self._ahead:
             self._owed_s += prefill_s * (1.0 / STARVED_SHARE - 1.0)
+            self._given_s[self._ahead[request_id].priority] += prefill_s
             self._ahead_s = now
         else:
             self._owed_s = max(self._owed_s - prefill_s, 0.0)
@@ -281,13 +313,14 @@ class Queue:
 
 
 class _Band:
-    """Requests of one priority: those in time, as far as is known, and those too late; `work_s` is
-    what their prefills take on one replica.
+    """Requests of one priority: those in time, as far as is known, those too late, and all of them
+    `by_age`; `work_s` is what their prefills take on one replica.
     """
 
-    __slots__ = ("in_time", "late", "work_s")
+    __slots__ = ("by_age", "in_time", "late", "work_s")
 
     def __init__(self) -> None:
+        self.by_age: dict[str, Held] = {}
         self.in_time: list[_Place] = []
         self.late: list[_Place] = []
         self.work_s = 0.0
@@ -315,6 +348,7 @@ class _Band:
         return found + [held for _, _, held in self.late[: most - len(found)]]
 
     def remove(self, held: Held, turn: int) -> None:
+        del self.by_age[held.flight.id]
         for entries in (self.in_time, self.late):
             at = bisect_left(entries, (held.place, turn))
             if at < len(entries) and entries[at][1] == turn:

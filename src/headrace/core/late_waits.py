@@ -3,7 +3,8 @@
     by turn     = work of late ones before it / such work sent in a second,
                   both of its priority and above
     by starving = time until it starves + work of all late ones / work that starving ones get
-    wait        = the lesser of the two
+                  or, of its priority alone, / its part of that: priorities get the same
+    wait        = the least of these
 
 Whatever it is that they wait for: a prediction in prefills says nothing where decoding takes the
 time. Work is seconds of prefill as reckoned when each was held, on both sides of a quotient.
@@ -65,8 +66,10 @@ class LateWaits:
         starving ones get of all; `starves_in_s` is infinite if it never starves.
         """
         sent_s = every_s = 0.0
+        lines = 0
         for other, late in self._by_priority.items():
             every_s += late.waiting_s
+            lines += late.waiting > 0
             if other >= priority:
                 sent_s += late.sent_s
             if other > priority:
@@ -74,7 +77,8 @@ class LateWaits:
         by_turn_s = SPAN_S * ahead_s / max(sent_s, _LEAST_S)
         if starves_in_s == inf:
             return by_turn_s
-        others_s = max(every_s - own_s, 0.0)
+        alike_s = lines * (self._by_priority[priority].waiting_s - own_s)
+        others_s = max(min(every_s - own_s, alike_s), 0.0)
         by_starving_s = starves_in_s + SPAN_S * others_s / max(share * self._all_s, _LEAST_S)
         return min(by_turn_s, by_starving_s)
 

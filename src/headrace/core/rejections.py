@@ -48,7 +48,7 @@ def queue_full(request: Request, model: str, retry_after_s: float) -> Reject:
         "as many requests wait here as may, of its priority or above (admission.max_held); "
         "try again later"
     )
-    retry_after_s = max(1.0, retry_after_s)
+    retry_after_s = min(max(1.0, retry_after_s), MOST_RETRY_AFTER_S)
     return Reject(request.id, 429, RejectReason.OVERLOADED, message, retry_after_s, model=model)
 
 

@@ -5,7 +5,8 @@
                  many targets of others missed
              ──► send
     release  ──► the first few of each queue are tried again: at a first token, at an end, when the
-                 fleet or the configuration changes, and as time goes by
+                 fleet or the configuration changes, as time goes by, and before one of a lower
+                 priority is looked at that has just come
 
 A held request is in one queue, that of the model it would be sent for. What becomes of it when it
 is tried again is not said here: it is sent by the same way as one that has just arrived.
@@ -129,6 +130,11 @@ class WaitingRoom:
         if queue is not None:
             queue.sent(flight.id, prefill_s, now)
 
+    def overtakes(self, flight: Flight) -> bool:
+        """Whether one of a higher priority waits for a model that this one may be sent for."""
+        priority, queues = self.tier(flight.tier).priority, self._queues
+        return any(model in queues and queues[model].has_above(priority) for model in flight.route)
+
     def _missed(self, flight: Flight, model: str, row: Row, replica: Replica, now: float) -> float:
         """Targets of others that are missed there because of it.
 
@@ -138,7 +144,9 @@ class WaitingRoom:
         missed, tpot_s, queue = row[OTHERS_MISSED], row[TPOT_S], self._queues.get(model)
         if queue is None or tpot_s is None or row[OUTPUT_TOKENS] < FEWEST_DECODED:
             return missed
+        usual_s = queue.tpot_target_s
         if flight.id not in self._model_of:
+            # Its own target is not among those that it is judged by: a lax one would let itself in.
             queue.came(flight.tpot_target_s)
         if not queue.is_overdue:
             return missed
@@ -147,7 +155,7 @@ class WaitingRoom:
         for own_s, count in replica.tpot_targets.items():
             # By the targets of those who are there: a lax one must not make strict ones late. Where
             # most who come are lax, a few strict ones must not keep them all waiting.
-            target_s = max(own_s, queue.tpot_target_s)
+            target_s = max(own_s, usual_s)
             too_slow += (count / replica.in_flight) * crowded(
                 replica, tpot_s=tpot_s, target_s=target_s, context_tokens=tokens, now=now
             )

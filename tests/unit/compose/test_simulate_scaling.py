@@ -75,6 +75,18 @@ def test_a_trace_is_played_request_by_request(run, tmp_path):
     assert report.read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize(("block_tokens", "told"), [(24, True), (32, False)])
+def test_prefixes_that_engines_cannot_share_are_told_of(run, tmp_path, block_tokens, told):
+    file = tmp_path / "blocks.jsonl"
+    line = '{"timestamp":0,"input_length":96,"output_length":1,"block_tokens":%d,"hash_ids":%s}\n'
+    file.write_text(line % (block_tokens, list(range(96 // block_tokens))))
+    code, _, err = run("--trace", file, "--scalers", "static")
+    assert code == 0
+    assert (
+        "block_tokens is 24, no multiple of 16, the engines': no prefix is shared" in err
+    ) == told
+
+
 def test_single_requests_are_dealt_out_as_asked(run, rates):
     # A jump: who sends by predicted seconds serves some of it in time until replicas are here.
     rates.write_text(HEAD + "0,4,4000,400\n120,40,4000,400\n160,4,4000,400\n280,4,4000,400\n")

@@ -239,6 +239,21 @@ def test_targets_are_forgotten_with_what_is_in_flight():
     assert targets == {0.033: 1}
 
 
+def test_in_an_overload_a_lax_target_does_not_let_itself_in():
+    """What is too slow goes by what those who come are usually promised."""
+    driver, _ = crowd(70, hold_above_missed=0.0)
+    long = driver.dispatched(prompt_tokens=17 * SECOND).attempt
+    admission = AdmissionSettings(hold_above_missed=1.0)
+    settings = DispatcherSettings(tiers=(Tier(shed_after_factor=0.0),), admission=admission)
+    driver.send(ConfigChanged((POOL,), (), settings))
+    for name in ("old 1", "old 2"):
+        hold(driver, name)
+    driver.wait(17.0)
+    assert sent(driver.first_token(long)) == []
+    hold(driver, "plain", prompt_tokens=10)
+    hold(driver, "lax", prompt_tokens=10, tpot_target_s=3.0)
+
+
 def test_who_is_held_for_others_is_held_for_seconds_for_each():
     driver, _ = crowd(50, hold_above_missed=1.0)
     hold(driver, "x", prompt_tokens=10)
@@ -274,6 +289,20 @@ def test_room_is_given_by_priority_then_slack():
     assert order == ["gold", "hurried", "plain"]
 
 
+@pytest.mark.parametrize(("tier", "first"), [("", ["waits"]), ("gold", ["comes"])])
+def test_who_comes_does_not_take_the_room_of_one_above_it_that_waits(tier, first):
+    """There is room by time alone, which nobody has looked at yet. Of equals who comes has it."""
+    driver = fleet("a")
+    admission = AdmissionSettings(hold_above_missed=0.0)
+    tiers = (Tier(), Tier("gold", priority=1))
+    settings = DispatcherSettings(tiers=tiers, admission=admission)
+    driver.send(ConfigChanged((POOL,), (), settings))
+    occupy(driver, "a")
+    hold(driver, "waits", prompt_tokens=SECOND, tier="gold")
+    driver.wait(0.7)
+    assert sent(driver.arrive(id="comes", prompt_tokens=SECOND, tier=tier)) == first
+
+
 def test_the_first_does_not_hold_up_those_that_find_room_elsewhere():
     driver = fleet("a", "b", tier=Tier(shed_after_factor=0.0, ttl_s=600.0))
     (_, on_b) = occupy(driver, "a", "b", prompt_tokens=5 * SECOND)
@@ -307,6 +336,28 @@ def test_no_band_starves_another():
         order += sent(effects)
         attempt = only(effects, Dispatch).attempt
     assert order.index("x") == 9  # after ten seconds
+
+
+def test_no_band_starves_another_that_comes_later():
+    """By then many of the overloaded band are starved themselves, and older."""
+    plain, gold = Tier(shed_after_factor=0.0), Tier("gold", priority=1, shed_after_factor=0.0)
+    driver = fleet("a")
+    admission = AdmissionSettings(starved_after_s=10.0, hold_above_missed=0.0)
+    settings = DispatcherSettings(tiers=(plain, gold), admission=admission)
+    driver.send(ConfigChanged((POOL,), (), settings))
+    (attempt,) = occupy(driver, "a")
+    order = list[str]()
+    for second in range(60):
+        hold(driver, f"gold {second}", prompt_tokens=SECOND, tier="gold")
+        hold(driver, f"more gold {second}", prompt_tokens=SECOND, tier="gold")
+        if second == 30:
+            hold(driver, "x", prompt_tokens=SECOND)
+        driver.wait(1.0)
+        effects = driver.first_token(attempt)
+        order += sent(effects)
+        attempt = only(effects, Dispatch).attempt
+    # Ten seconds until it starves, and a turn of each band, of which others get four seconds.
+    assert 40 <= order.index("x") <= 50
 
 
 def test_models_wait_for_themselves():
@@ -470,6 +521,13 @@ def test_only_so_many_may_wait():
     driver.send(Left("y"))
     hold(driver, "z")
     assert sent(driver.first_token(attempt)) == ["x", "z"]
+
+
+def test_nobody_is_sent_away_for_more_than_a_minute():
+    patient = Tier(ttft_s=600.0)
+    driver = fleet("a", tier=patient, admission=AdmissionSettings(max_held=0))
+    occupy(driver, "a")
+    assert driver.rejected().retry_after_s == 60.0
 
 
 def test_nobody_is_refused_for_the_queue_of_a_fall_back_while_the_target_is_full_for_a_moment():

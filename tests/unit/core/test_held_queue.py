@@ -125,6 +125,48 @@ def test_only_a_few_of_those_who_starve_go_first():
     assert order(queue, 20.0, most=3) == ["old 1", "old 2", "in time"]
 
 
+def test_those_who_starve_do_not_wait_for_older_ones_of_another_priority():
+    """An overload of one priority makes many older than whoever starves in another."""
+    queue = queue_of(*(held(f"high {number}", tier=HIGH) for number in range(5)))
+    for number in range(3):
+        queue.add(held(f"low {number}", tier=LOW, arrived_s=1.0))
+    queue.add(held("in time", tier=HIGH, arrived_s=19.0, ttft_s=30.0))
+    assert order(queue, 20.0, most=5) == ["high 0", "low 0", "high 1", "low 1", "in time"]
+
+
+def send_starved(queue: Queue, name: str, prefill_s: float, now: float = 20.0) -> None:
+    """One that goes first is sent, and then as much of others as is their due."""
+    assert order(queue, now)[0] == name
+    queue.sent(name, prefill_s, now)
+    queue.remove(name)
+    queue.sent("elsewhere", 4.0 * prefill_s, now)
+
+
+def test_of_those_who_starve_each_priority_gets_as_much():
+    queue = queue_of(*(held(f"high {number}", tier=HIGH) for number in range(5)))
+    for number in range(5):
+        queue.add(held(f"low {number}", tier=LOW, prefill_s=0.4))
+    send_starved(queue, "high 0", 1.0)
+    for number in range(3):
+        send_starved(queue, f"low {number}", 0.4)
+    send_starved(queue, "high 1", 1.0)
+    # One that has waited for nothing until now has nothing to make up for.
+    queue.add(held("plain 0"))
+    queue.add(held("plain 1"))
+    send_starved(queue, "low 3", 0.4)
+    send_starved(queue, "plain 0", 1.0)
+    send_starved(queue, "low 4", 0.4)
+
+
+def test_many_priorities_leave_room_for_those_who_are_in_time():
+    tiers = [Tier(str(priority), priority=priority) for priority in range(6)]
+    queue = queue_of(
+        *(held(f"{each.name} {number}", tier=each) for each in tiers for number in "ab")
+    )
+    queue.add(held("in time", tier=HIGH, arrived_s=19.0, ttft_s=30.0))
+    assert order(queue, 20.0, most=5) == ["0 a", "1 a", "2 a", "3 a", "in time"]
+
+
 def test_those_who_starve_get_a_share():
     """A fifth: for each second of theirs, four of others."""
     old = [held(f"old {number}") for number in range(5)]
@@ -308,6 +350,15 @@ def test_who_waits_for_higher_ones_waits_for_them_and_not_the_other_way_round():
     join(queue, 20, "higher", tier=replace(HIGH, shed_after_factor=0.0))
     join(queue, 1, "lower")
     assert refused(queue) == ["lower 0"]
+
+
+def test_who_starves_waits_for_the_late_ones_of_his_own_priority():
+    """And not for those of a higher one, of which there are many."""
+    queue = overdue(90, tier=replace(HIGH, shed_after_factor=0.0))
+    join(queue, 2, "lower", tier=LOW)
+    assert refused(queue) == []
+    join(queue, 14, "more lower", tier=LOW)
+    assert "more lower 13" in refused(queue)
 
 
 @pytest.mark.parametrize(

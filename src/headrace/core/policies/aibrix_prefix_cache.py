@@ -12,9 +12,9 @@ among at random, here by numbers that repeat from run to run.
 
 Inputs: own requests in flight, the prefix index.
 
-Source: pkg/plugins/gateway/algorithms/prefix_cache.go. Its main branch of summer 2026 also has a
-version with 1 deviation that calls it imbalanced when max > 2 * (mean + 1) and max - min >= 8, and
-then still takes a match among the least loaded.
+Source: pkg/plugins/gateway/algorithms/prefix_cache.go with the values of its readme and its charts.
+Where these are not set, its code of August 2026 takes 8 and 1; when imbalanced, it then still takes
+a match among the least loaded.
 
 As there: thresholds, order, the draw. Different here: the match is that of this gateway's index.
 

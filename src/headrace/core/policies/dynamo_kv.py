@@ -12,7 +12,9 @@ lowest cost)), here by numbers that repeat from run to run.
 
 Inputs: own requests in flight and the tokens relayed for them, the prefix index.
 
-Source: lib/kv-router/src/scheduling/selector.rs.
+Source: lib/kv-router/src/scheduling/selector.rs. By its documentation versions up to 1.2.1 take an
+overlap weight of at most 1; since 1.3 it may be more, and the blocks to prefill may be negative
+then: `below_zero=1`. At a weight of 1 that is the same.
 
 As there: the formula, its defaults, tokens that leave the active prefill at the first token.
 Different here: decoded tokens count too (there only with `track_output_blocks`); one tier of cache,
@@ -24,13 +26,14 @@ Parameters:
     prefill_scale: weight of blocks to prefill against blocks to hold.
     temperature: 0 takes the lowest cost; more spreads.
     block_tokens: tokens per block.
+    below_zero: 1 lets the credit exceed the blocks to prefill; 0 stops at none.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import accumulate
-from math import exp
+from math import exp, inf
 
 from headrace.core.baselines import RULED_OUT, cheapest_rows, hit_tokens_of
 from headrace.core.candidates import Ask, Candidate, Row, Scope
@@ -53,6 +56,7 @@ class DynamoKv:
         prefill_scale: float = 1.0,
         temperature: float = 0.0,
         block_tokens: int = 16,
+        below_zero: int = 0,
     ) -> None:
         if block_tokens < 1:
             raise ValueError(f"block_tokens is {block_tokens}; give 1 or more")
@@ -60,6 +64,7 @@ class DynamoKv:
         self._prefill_scale = prefill_scale
         self._temperature = temperature
         self._block_tokens = block_tokens
+        self._least_blocks = -inf if below_zero else 0.0
         self._ties = Ties()
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
@@ -86,7 +91,7 @@ class DynamoKv:
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """Blocks to prefill and to hold, and what puts the drawn one first."""
-        drawn = -RULED_OUT if candidate.cost < 0.0 else 0.0
+        drawn = -RULED_OUT if candidate.cost < -RULED_OUT / 2 else 0.0
         prompt_tokens = candidate.hit_tokens + candidate.uncached_tokens
         prefill = self._to_prefill(candidate.backlog_tokens, candidate.hit_tokens, prompt_tokens)
         return (
@@ -99,7 +104,7 @@ class DynamoKv:
         """Blocks to prefill, as they are weighed."""
         credit = self._overlap_weight * (hit_tokens // self._block_tokens)
         blocks = (backlog_tokens + prompt_tokens) / self._block_tokens
-        return self._prefill_scale * max(blocks - credit, 0.0)
+        return self._prefill_scale * max(blocks - credit, self._least_blocks)
 
 
 POLICY = DynamoKv

@@ -134,9 +134,18 @@ def fields_bytes(headers: Iterable[Header]) -> int:
     return sum(len(name) + len(value) for name, value in headers)
 
 
+def field_of(name: bytes, value: bytes) -> Header:
+    """A header field as the parser found it, which leaves the spaces behind a value that are none
+    of it (RFC 9110, section 5.5). A transfer coding stays as it is: what to make of one with spaces
+    is not agreed upon, and both sides refuse all but the plain word.
+    """
+    name = name.lower()
+    return name, value if name == b"transfer-encoding" else value.rstrip(b" \t")
+
+
 def find(headers: Iterable[Header], name: bytes) -> bytes | None:
     """Return the value of the first field called `name` (lower case), or None."""
-    for field, value in headers:
-        if field == name:
+    for each, value in headers:
+        if each == name:
             return value
     return None

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import httptools
 
-from headrace.edges.http.heads import Header, find, render
+from headrace.edges.http.heads import Header, field_of, find, render
 from headrace.edges.http.known_heads import MAX_HEAD_BYTES, is_plain, without_length
 from headrace.edges.http.pieces import Pieces
 from headrace.edges.http.ports import ConnectionHost, HttpRequest, Refusal, RequestHead
@@ -246,7 +246,7 @@ class RequestReader:
                 self._taker.refuse(head_too_large(self._server.limits))
             return
         if len(self.headers) <= self._server.limits.max_headers:  # one more says: too many
-            self.headers.append((name.lower(), value))
+            self.headers.append(field_of(name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -16,7 +16,7 @@ import httptools
 
 from headrace.edges.http.address import Address, closed_by
 from headrace.edges.http.chunks import chunk_start, whole_chunks
-from headrace.edges.http.heads import BODILESS, Header, fields_bytes, find
+from headrace.edges.http.heads import BODILESS, Header, field_of, fields_bytes, find
 from headrace.edges.http.known_heads import (
     is_chunked,
     is_plain,
@@ -256,7 +256,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._status == 0 and not self.complete:
-            self._headers.append((name.lower(), value))
+            self._headers.append(field_of(name, value))
 
     def on_headers_complete(self) -> None:
         if self._status:  # of a surplus answer, or known before

@@ -59,6 +59,17 @@ def test_overlap_weight_and_prefill_scale():
     }
 
 
+def test_the_credit_may_exceed_the_work():
+    bench = Bench("dynamo_kv:overlap_weight=8,below_zero=1", **STATES)
+    assert bench.costs(1600) == {
+        "a": (110 - 320) + 100 + 100,
+        "b": 100 + 20 + 100,
+        "c": (300 - 640) + 200 + 100,
+    }
+    values = {name: term.value for name, term in bench.terms("c", 1600).items()}
+    assert values == {"to prefill": -340.0, "to hold": 300.0, "drawn": 0.0}
+
+
 def test_the_words_and_the_terms():
     bench = Bench("dynamo_kv", **STATES)
     assert bench.reason(1600) == (
