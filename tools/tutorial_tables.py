@@ -53,7 +53,10 @@ def _on_a_terminal(command: list[str], folder: str) -> str:
     """What a command writes to a terminal of `COLUMNS`; what it tells besides is left out."""
     ours, theirs = pty.openpty()
     ioctl(theirs, TIOCSWINSZ, pack("HHHH", 40, COLUMNS, 0, 0))
-    with subprocess.Popen(command, cwd=folder, stdout=theirs, stderr=subprocess.DEVNULL) as played:
+    plain = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        command, cwd=folder, env=plain, stdout=theirs, stderr=subprocess.DEVNULL
+    ) as played:
         os.close(theirs)
         printed = bytearray()
         try:
