@@ -72,6 +72,16 @@ raise SystemExit(cli.main(["check"]))
         (("up", "--policy", "dynamo_kv:x=1"), "policy 'dynamo_kv': unknown parameter 'x'; known: "),
         (("why", "--control", "foo"), "--control: 'foo' is not a URL; write it as http://host:po"),
         (("keys", "new", "me"), "required: --file; see `headrace keys new --help`"),
+        (("up", "--max-tokens", "9"), "--max-tokens is about the answer to --prompt; give a promp"),
+        (("engine", "--model", " "), "--model: ' ' is no name; give one, or leave the flag out"),
+        (
+            ("calibrate", "http://x", "--check", "h100-llama-3.1-8b", "-o", "x.yaml"),
+            "--output is of a profile that is written, and --check writes none",
+        ),
+        (
+            ("simulate", "--traffic", "agentic:rate=2", "--duration", "0.01"),
+            "--duration 0.01: no request of --traffic agentic:rate=2 arrives so soon; give a lon",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_flags_is_one_line(run, arguments, said):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from headrace.bench.confidence import least_requests, wilson
 from headrace.bench.record import RunInfo
@@ -21,6 +22,11 @@ STOPPED_S = 0.1
 """A standstill of the generator's process worth a line."""
 OFF_SHARE = 0.05
 """Prompts or answers that are off the plan by more than this are another load."""
+
+
+WHOLE_ANSWERS = (
+    "answers were not streamed and have no TTFT: what came within the TTFT target is their end"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +112,13 @@ def verdict_of(tiers: Sequence[Judged], info: RunInfo) -> Verdict:
         lines.remove(worst.in_words())
     if info.interrupted:
         headline += " (interrupted: what still ran counts only if it had missed a target)"
+    whole = (
+        [] if info.streamed or all(tier.slo.ttft_s == inf for tier in tiers) else [WHOLE_ANSWERS]
+    )
     few = [] if reason else [doubt for tier in tiers if (doubt := tier.doubt())]
-    return Verdict(met, not reason, headline, (*lines, *few, *_doubts(info, valid=not reason)))
+    return Verdict(
+        met, not reason, headline, (*lines, *whole, *few, *_doubts(info, valid=not reason))
+    )
 
 
 def _doubts(info: RunInfo, *, valid: bool) -> list[str]:

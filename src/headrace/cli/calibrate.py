@@ -25,7 +25,6 @@ def add_calibrate(commands: Commands) -> None:
         "-o",
         "--output",
         type=Path,
-        default=Path("profile.yaml"),
         metavar="FILE.yaml",
         help="where the profile goes (profile.yaml)",
     )
@@ -78,7 +77,11 @@ def _calibrate(options: argparse.Namespace) -> int:
     from headrace.compose.calibrate import CalibrateOptions, CalibrateUsage, calibrate
     from headrace.compose.terminal import Terminal
 
+    if options.check is not None and options.output is not None:
+        return refuse("--output is of a profile that is written, and --check writes none")
     given = {name: value for name, value in vars(options).items() if name != "run"}
+    if options.output is None:
+        del given["output"]
     try:
         return calibrate(CalibrateOptions(**given), Terminal())
     except CalibrateUsage as error:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from headrace.cli import flags
 from headrace.cli.flags import Commands, refuse
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_engine(commands: Commands) -> None:
@@ -55,7 +51,13 @@ def add_engine(commands: Commands) -> None:
         help="serve vLLM's /sleep, /wake_up and /is_sleeping; weights take so long to come back",
     )
     add("--tokens", type=flags.count, default=128, metavar="N", help="tokens of an answer (128)")
-    add("--model", default="emulated", metavar="NAME", help="the model's name (emulated)")
+    add(
+        "--model",
+        type=flags.name,
+        default="emulated",
+        metavar="NAME",
+        help="the model's name (emulated)",
+    )
     engine.set_defaults(run=_engine)
 
 

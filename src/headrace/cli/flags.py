@@ -90,6 +90,13 @@ def duration(text: str) -> float:
     return seconds
 
 
+def name(text: str) -> str:
+    """What something is to be called: not nothing."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is no name; give one, or leave the flag out")
+    return text
+
+
 def url(text: str) -> str:
     """An http or https URL with a host."""
     try:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headrace.cli.flags import Commands, print_json, refuse
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_keys(commands: Commands) -> None:
@@ -32,12 +28,12 @@ def add_keys(commands: Commands) -> None:
 
 
 def _new_key(options: argparse.Namespace) -> int:
-    from headrace.gateway.keys import add_key, count_keys
+    from headrace.gateway.keys import KeyFileError, add_key, count_keys
 
     try:
         key = add_key(options.file, options.name)
         held = count_keys(options.file, options.name)
-    except ValueError as error:
+    except (ValueError, KeyFileError) as error:
         return refuse(str(error))
     except OSError as error:
         return refuse(f"{options.file}: cannot store the key: {error.strerror}")

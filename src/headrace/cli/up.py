@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headrace.cli import flags
 from headrace.cli.flags import Commands, refuse
-
-if TYPE_CHECKING:
-    pass
-
 
 MAX_REPLICAS = 64
 MAX_SLOTS = 256
@@ -70,7 +65,6 @@ def add_up(commands: Commands) -> None:
     add(
         "--max-tokens",
         type=flags.count,
-        default=256,
         metavar="N",
         help="longest answer to --prompt (256)",
     )
@@ -124,7 +118,13 @@ def _up(options: argparse.Namespace) -> int:
         return refuse("--standby needs --scale, as in --scale 1:4")
     if options.scale is not None and options.replicas is not None:
         return refuse("--replicas and --scale both say how many there are; give one of them")
+    if options.max_tokens is not None and options.prompt is None:
+        return refuse(
+            "--max-tokens is about the answer to --prompt; give a prompt, or leave it out"
+        )
     given = {name: value for name, value in vars(options).items() if name != "run"}
+    if options.max_tokens is None:
+        del given["max_tokens"]
     standby = given.pop("standby")
     if options.scale is not None:
         least, most = options.scale

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from headrace.cli import flags
 from headrace.cli.flags import FAILED, Commands, print_json, refuse
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_why(commands: Commands) -> None:

@@ -192,9 +192,15 @@ def _generated(options: SimulateOptions, text: str, duration_s: float | None) ->
             f"--traffic {text}: rate is a number of requests a second, requests a whole number"
         ) from None
     try:
-        return GeneratedWorkload(kind, count, rate, options.seed, options.speed, duration_s)
+        workload = GeneratedWorkload(kind, count, rate, options.seed, options.speed, duration_s)
     except ValueError as error:
         raise SimulateError(f"--traffic {text}: {error}") from None
+    if next(iter(workload.requests), None) is None:
+        raise SimulateError(
+            f"--duration {options.duration}: no request of --traffic {text} arrives so soon; give "
+            "a longer one"
+        )
+    return workload
 
 
 def _assignments(

@@ -40,6 +40,8 @@ REPLICAS = 2
 """Without `--replicas` or `--scale`."""
 DRAIN_S = 10.0
 """After Ctrl-C, requests get this long to be answered and sent."""
+PROMPT_TEMPERATURE = 0.2
+"""Of the answer to --prompt: at llama.cpp's own 0.8 so small a model rambles."""
 PROMPT_TIMEOUT_S = 600.0
 _GGUF_MAGIC = b"GGUF"
 """The first bytes of a model file that llama.cpp can read."""
@@ -301,11 +303,6 @@ class _Up:
     async def _answer(self, prompt: str) -> int:
         """Ask once through the gateway and show what came of it."""
         options = self._options
-        body = {
-            "model": options.model_id,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": options.max_tokens,
-        }
 
         def show(text: str) -> None:
             if not options.json:
@@ -315,7 +312,7 @@ class _Up:
             answer = await ask(
                 self._gateway.url,
                 Endpoint.CHAT,
-                body,
+                question(options, prompt),
                 timeout_s=PROMPT_TIMEOUT_S,
                 on_text=show,
             )
@@ -344,6 +341,16 @@ class _Up:
             f"{usage.output_tokens} out"
         )
         self._terminal.result(reason or f"replica {replica}")
+
+
+def question(options: UpOptions, prompt: str) -> dict[str, object]:
+    """The chat that --prompt is."""
+    return {
+        "model": options.model_id,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": options.max_tokens,
+        "temperature": PROMPT_TEMPERATURE,
+    }
 
 
 def _curl(url: str, model_id: str) -> str:

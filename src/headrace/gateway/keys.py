@@ -63,10 +63,16 @@ def new_key(name: str) -> NewKey:
 def add_key(path: Path, name: str) -> str:
     """Make a key, append its line to the file (made with mode 600 if new) and return the key.
 
-    Raises ValueError for a bad name and OSError if the file cannot be written.
+    Raises ValueError for a bad name, KeyFileError where the file holds anything but keys (a line
+    more would spoil it), and OSError if it cannot be written.
     """
     made = new_key(name)
     before = path.read_bytes() if path.exists() else b""
+    if problems := KeyRing().read(before.decode("utf-8", "replace"), str(path)):
+        raise KeyFileError(
+            f"{problems[0]}; nothing was added: name a file that holds keys and nothing else, or "
+            "a new one"
+        )
     separator = "" if not before or before.endswith(b"\n") else "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as file:
@@ -110,14 +116,15 @@ class KeyRing:
         ring = cls()
         if state.st_mode & stat.S_IROTH:
             ring.warnings.append(f"{path}: every user can read it; run: chmod 600 {path}")
-        problems = ring._read(text, str(path))
+        problems = ring.read(text, str(path))
         if not problems and not len(ring):
             problems = [f"{path}: holds no key; make one: headrace keys new NAME --file {path}"]
         if problems:
             raise KeyFileError("\n".join(problems))
         return ring
 
-    def _read(self, text: str, source: str) -> list[str]:
+    def read(self, text: str, source: str) -> list[str]:
+        """Take in the text of a key file; the answer says what is wrong, line by line."""
         problems: list[str] = []
         for number, line in enumerate(text.splitlines(), start=1):
             words = line.partition("#")[0].split()

@@ -72,7 +72,14 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr))
 dt { color: var(--soft); font-size: 13px; } dd { margin: 0; overflow-wrap: anywhere; }
 .pointing .series:not(.on) { opacity: .25; }
 .pointing .series.on.muted { --p: var(--ink); } .pointing .series.on .line { stroke-width: 3; }
-@media (max-width: 560px) { .plots { grid-template-columns: 1fr; } main { padding: 20px 12px; } }
+@media (max-width: 560px) {
+  .plots { grid-template-columns: minmax(0, 1fr); } main { padding: 20px 12px; }
+  /* A plot is as wide as the screen, so its text is larger in the drawing, and may leave it. */
+  figure svg text, svg text.name, svg text.value { font-size: 15px; }
+  figure svg { overflow: visible; }
+  .fact { flex-basis: 40%; min-width: 0; }
+  .fact b, .fact span { white-space: normal; overflow-wrap: anywhere; }
+}
 """
 
 SCRIPT = """

@@ -225,6 +225,15 @@ def test_a_slo_that_asks_for_nothing_possible_is_refused():
             Slo(**given)
 
 
+def test_a_target_for_ttft_that_is_held_against_the_end_says_so():
+    def lines(targets: Slo, *, streamed: bool) -> tuple[str, ...]:
+        info = replace(INFO, streamed=streamed)
+        return scored(record(0), slos=Slos(targets), info=info).verdict.lines
+
+    assert any("not streamed and have no TTFT" in each for each in lines(Slo(2.0), streamed=False))
+    assert lines(Slo(2.0), streamed=True) == lines(Slo(e2e_s=9.0), streamed=False)
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [

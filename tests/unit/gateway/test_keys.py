@@ -65,6 +65,14 @@ def test_a_line_without_an_end_is_not_continued(tmp_path):
     assert len(KeyRing.load(file)) == 2
 
 
+def test_a_file_of_something_else_stays_as_it_is(tmp_path):
+    file = tmp_path / "headrace.yaml"
+    file.write_text("pools:\n  - name: a\n")
+    with pytest.raises(KeyFileError, match=r"headrace.yaml:1: .* nothing was added: name a file"):
+        add_key(file, "alice")
+    assert file.read_text() == "pools:\n  - name: a\n"
+
+
 def test_every_bad_line_is_named_and_none_is_shown(tmp_path):
     file = tmp_path / "keys"
     good = new_key("alice").line

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan, nan
+from typing import TypeAlias
 
 from headrace.plotting import svg
 from headrace.plotting.svg import Frame, Point, Scale
@@ -25,8 +26,14 @@ LEAST_RATE = 1e-4
 DAY_S, HOUR_S = 86_400.0, 3600.0
 LEAST_SHOWN = 0.3
 """Attainment from which a run has a say in the axis of the scatter; others stand at its edge."""
-NAME_WIDTH, NAME_HEIGHT = 110.0, 15.0
-"""Room of a name in the scatter: two that would overlap are moved apart."""
+LETTER_WIDTH, NAME_HEIGHT = 8.5, 15.0
+"""Room of a name in the scatter: what would overlap is moved apart."""
+LABEL_STEPS = 16
+"""Lines up and down within which a name looks for a place."""
+NAMED_DOT = 6.0
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, upper, right and lower edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +107,61 @@ def scatter(runs: Sequence[ScalingScores], goal: float) -> str:
     worst = max(1.0 - min(run.attainment for run in runs), 0.02)
     y = svg.logarithmic(LEAST_RATE, min(worst, 1.0), frame.y_to, frame.y_from)
     parts = svg.x_axis(frame, x, "replica-hours, fewer is cheaper", _plain)
-    parts += svg.y_axis(frame, y, lambda missed: f"{missed * 100:g} %")
+    parts += svg.y_axis(
+        frame, y, lambda missed: f"{'≤ ' if missed <= LEAST_RATE else ''}{missed * 100:g} %"
+    )
     level = y.place(1.0 - goal)
     parts.append(svg.line((frame.x_from, level), (frame.x_to, level), "target"))
-    named = set[str]()
-    taken: list[Point] = []
-    for run in sorted(runs, key=lambda each: ":" not in each.scaler):
+    ordered = sorted(runs, key=lambda each: ":" not in each.scaler)
+    places = [
+        (x.place(run.replica_hours), y.place(max(1.0 - run.attainment, LEAST_RATE)))
+        for run in ordered
+    ]
+    taken = [_around(at, NAMED_DOT) for at, run in zip(places, ordered, strict=True) if _named(run)]
+    for at, run in zip(places, ordered, strict=True):
         name = run.scaler.partition(":")[0]
-        at = (x.place(run.replica_hours), y.place(max(1.0 - run.attainment, LEAST_RATE)))
-        swept = ":" in run.scaler
-        inner = [svg.dot(at, 3.0 if swept else 6.0, "dot")]
-        if not swept and name not in named:
-            named.add(name)
-            left = at[0] > frame.x_to - NAME_WIDTH
-            place = _free((at[0] - 10 if left else at[0] + 10, at[1] + 4), taken)
-            inner.append(svg.text(place, name, "name", anchor="end" if left else "start"))
+        inner = [svg.dot(at, NAMED_DOT if _named(run) else 3.0, "dot")]
+        if _named(run):
+            inner = [*_label(frame, at, name, taken), *inner]
         tip = f"{run.scaler}: {run.attainment:.2%} at {run.replica_hours:,.1f} replica-hours"
         parts.append(svg.group(inner, name=name, kind=f"policy {kind_of(name)}", tip=tip))
     return svg.drawing(frame, "Misses against replica-hours", parts)
 
 
-def _free(place: Point, taken: list[Point]) -> Point:
-    """The place, or the next one below it that no other name has."""
-    x, y = place
-    while any(abs(x - a) < NAME_WIDTH and abs(y - b) < NAME_HEIGHT for a, b in taken):
-        y += NAME_HEIGHT
-    taken.append((x, y))
-    return (x, y)
+def _named(run: ScalingScores) -> bool:
+    """Whether its name stands beside it; other parameters of a rule are a small dot alone."""
+    return ":" not in run.scaler
+
+
+def _around(at: Point, radius: float) -> Box:
+    return (at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius)
+
+
+def _label(frame: Frame, at: Point, name: str, taken: list[Box]) -> list[str]:
+    """The name beside its dot, or as near as neither dot nor name is: then a line leads there."""
+    width = len(name) * LETTER_WIDTH
+    for step in range(LABEL_STEPS):
+        for down in (step, -step) if step else (0,):
+            y = at[1] + down * NAME_HEIGHT
+            for anchor, x in (("start", at[0] + 10.0), ("end", at[0] - 10.0)):
+                left = x if anchor == "start" else x - width
+                box = (left, y - NAME_HEIGHT / 2, left + width, y + NAME_HEIGHT / 2)
+                if not _is_free(frame, box, taken):
+                    continue
+                taken.append(box)
+                end = (x - 3.0 if anchor == "start" else x + 3.0, y)
+                leader = [svg.line(at, end, "leader")] if step else []
+                return [*leader, svg.text((x, y + 4.0), name, "name", anchor=anchor)]
+    return []  # its tip and the table have the name
+
+
+def _is_free(frame: Frame, box: Box, taken: Sequence[Box]) -> bool:
+    left, upper, right, lower = box
+    within = left >= frame.x_from and right <= frame.width and upper >= 0 and lower <= frame.y_from
+    return within and not any(
+        left < other[2] and other[0] < right and upper < other[3] and other[1] < lower
+        for other in taken
+    )
 
 
 def kind_of(scaler: str) -> str:

@@ -20,6 +20,7 @@ OWN_STYLE = """
 }
 .plots { grid-template-columns: repeat(auto-fit, minmax(min(560px, 100%), 1fr)); }
 .scatter { max-width: 860px; margin: 0 0 16px; }
+.leader { stroke: var(--soft); stroke-width: 1; }
 .capacity { fill: var(--spare); stroke: none; }
 .ready { fill: none; stroke: var(--edge); stroke-width: 1.4; }
 .ordered { fill: none; stroke: var(--edge); stroke-width: 1; stroke-dasharray: 2 3; opacity: .8; }
