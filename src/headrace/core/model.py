@@ -181,6 +181,9 @@ class Replica:
     The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
     totals of finished prefills tell a stream at its end in what company it decoded.
 
+    `paced_steps` are those that streams were seen to make in `paced_s`, summed over streams: their
+    quotient is how long a step is.
+
     `recent_prefill_tokens` and `recent_prefill_pairs` are the prefills sent here, forgotten
     exponentially with the pool's `recent_s`, as of `recent_marked_s`.
 
@@ -219,6 +222,8 @@ class Replica:
     batch_seconds: float = 0.0
     context_token_seconds: float = 0.0
     marked_s: float = 0.0
+    paced_s: float = 0.0
+    paced_steps: float = 0.0
     prefills_done: int = 0
     prefill_tokens_done: int = 0
     prefill_pairs_done: float = 0.0
