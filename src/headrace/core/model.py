@@ -193,6 +193,8 @@ class Replica:
 
     `blamed_by` is the first caller, since it answered anybody, whose request it did not answer and
     another pool did, at `blamed_since_s`; "" if there is none. `doubted` is as in `ReplicaChanged`.
+    `suspect` is true from when a request was held because it failed it, until it is heard to be
+    well.
     """
 
     name: str
@@ -239,6 +241,7 @@ class Replica:
     blamed_by: str = ""
     blamed_since_s: float = 0.0
     doubted: bool = False
+    suspect: bool = False
 
     @property
     def backlog_s(self) -> float:
