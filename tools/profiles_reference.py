@@ -33,8 +33,14 @@ GPU](../how-to/engine-without-gpu.md).
     step = per step + per token * tokens prefilled + per pair * pairs attended in prefill
          + per sequence * sequences decoding + per KV token * tokens of their KV cache
 
-| profile | per step, ms | per token, µs | per pair, ns | per sequence, µs | per KV token, ns |
-|---|---|---|---|---|---|
+*Weights* are those that a step reads (of a mixture, the experts that 16 sequences touch), *KV* the
+cache behind a token, *peak* the memory bandwidth by the data sheet, each over all GPUs: by these
+and by the steps that streams show the scaler reckons how busy memory is where no DCGM tells it
+([scaling](../explanation/scaling.md)).
+
+| profile | per step, ms | per token, µs | per pair, ns | per sequence, µs | per KV token, ns |\
+ weights, GB | KV, kB/token | peak, TB/s |
+|---|---|---|---|---|---|---|---|---|
 """
 
 _LIMITS = f"""
@@ -113,6 +119,9 @@ def as_pool(latency: LatencyProfile) -> str:
         f"      per_attended_token_s: {latency.per_attended_token_s:.3e}\n"
         f"      per_sequence_s: {latency.per_sequence_s:.3e}\n"
         f"      per_kv_token_s: {latency.per_kv_token_s:.3e}\n"
+        f"      memory_bytes_per_s: {latency.memory_bytes_per_s:.3e}\n"
+        f"      weight_bytes_per_step: {latency.weight_bytes_per_step:.4e}\n"
+        f"      kv_bytes_per_token: {latency.kv_bytes_per_token:.0f}\n"
     )
 
 
@@ -125,6 +134,9 @@ def _coefficients(name: str) -> str:
         f"{latency.per_attended_token_s * 1e9:.3f}",
         f"{latency.per_sequence_s * 1e6:.1f}",
         f"{latency.per_kv_token_s * 1e9:.1f}",
+        f"{latency.weight_bytes_per_step / 1e9:.1f}",
+        f"{latency.kv_bytes_per_token / 1e3:.1f}",
+        f"{latency.memory_bytes_per_s / 1e12:.2f}",
     )
 
 

@@ -81,6 +81,8 @@ class Side:
     def held_for(self, request_id):
         return ""
 
+    def hold(self, exchange: Exchange) -> None: ...
+
     def released(self, exchange):
         pass
 

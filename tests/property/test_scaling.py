@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from headrace.core.capacity import (
@@ -16,7 +16,7 @@ from headrace.core.capacity import (
 from headrace.core.length_counter import merged, sketch_of
 from headrace.core.length_sketch import since
 from headrace.core.scaling_settings import ScalingTarget
-from tests.unit.core.scaling.world import FIGURES, SETTINGS, World
+from tests.unit.core.scaling.world import FIGURES, SETTINGS, World, each_replica
 
 LENGTHS = st.lists(
     st.tuples(st.integers(1, 8000), st.floats(0.0, 1.0), st.integers(1, 2000)),
@@ -105,6 +105,34 @@ def test_constant_load_with_noise_changes_the_number_at_most_twice_an_hour(seed,
     world.plans.clear()
     world.run(2 * 3600.0)
     assert world.changes() <= 4
+
+
+@given(
+    base=st.floats(3.0, 200.0),
+    ratio=st.floats(0.5, 1.0),
+    fixed_share=st.floats(0.0, 1.0),
+)
+@example(base=120.0, ratio=0.92, fixed_share=1.0)
+@example(base=30.0, ratio=0.95, fixed_share=0.0)
+@settings(max_examples=8, deadline=None)
+def test_memory_that_is_busy_however_many_replicas_there_are_swings_nothing(
+    base, ratio, fixed_share
+):
+    world = World(lambda now: base)
+    needed = replicas_for(FIGURES, SETTINGS.target, sketch_of([(400, 0, 300)]), base)
+
+    def busy(observation):
+        # Of the bytes, a share is weights, which every replica reads; the rest goes by its load.
+        ready = sum(each.phase.value == "ready" for each in observation.replicas)
+        moved = fixed_share + (1.0 - fixed_share) * min(needed / max(ready, 1), 1.0)
+        return each_replica(memory_bandwidth_ratio=ratio * moved)(observation)
+
+    world.spoil = busy
+    world.run(2 * 3600.0)
+    world.plans.clear()
+    world.run(2 * 3600.0)
+    assert world.changes() <= 4
+    assert world.plan.replicas <= needed / 0.7 + 1.0
 
 
 @given(base=st.floats(10.0, 200.0), factor=st.floats(0.2, 5.0))

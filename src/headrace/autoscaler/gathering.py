@@ -148,7 +148,23 @@ def _merged(one: ReplicaObservation, other: ReplicaObservation) -> ReplicaObserv
         waiting_prefill_tokens=(one.waiting_prefill_tokens or 0.0)
         + (other.waiting_prefill_tokens or 0.0),
         cache_value_s=max(fresh.cache_value_s or 0.0, stale.cache_value_s or 0.0) or None,
+        decode_step_s=_step_s(one, other),
+        decoding_context_tokens=_tokens(one) + _tokens(other),
     )
+
+
+def _step_s(one: ReplicaObservation, other: ReplicaObservation) -> float | None:
+    """An engine has one step for the streams of all gateways: who has more of them knows better."""
+    if one.decode_step_s is None or other.decode_step_s is None:
+        return other.decode_step_s if one.decode_step_s is None else one.decode_step_s
+    mine, theirs = _tokens(one), _tokens(other)
+    if mine + theirs <= 0.0:
+        return (one.decode_step_s + other.decode_step_s) / 2.0
+    return (one.decode_step_s * mine + other.decode_step_s * theirs) / (mine + theirs)
+
+
+def _tokens(replica: ReplicaObservation) -> float:
+    return replica.decoding_context_tokens or 0.0
 
 
 def _age(replica: ReplicaObservation) -> float:

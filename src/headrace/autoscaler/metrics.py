@@ -89,6 +89,12 @@ def _forecast_error(pool: ScaledPool, _now: float) -> Rows:
         yield (), pool.plan.outlook.error
 
 
+def _memory(pool: ScaledPool, _now: float) -> Rows:
+    memory = None if pool.plan is None else pool.plan.memory
+    if memory is not None and memory.ratio is not None:
+        yield (memory.source,), memory.ratio
+
+
 def _wakes(pool: ScaledPool, _now: float) -> Rows:
     if pool.actuator is not None:
         yield ("joined",), float(pool.actuator.wakes.joined)
@@ -155,6 +161,13 @@ METRICS = (
         "headrace_scaling_forecast_error",
         "Measured error of the forecast: mean |log(seen / forecast)|.",
         _forecast_error,
+    ),
+    PoolMetric(
+        "headrace_scaling_memory_bandwidth_ratio",
+        "Memory bandwidth of the ready replicas, of the peak: measured by DCGM, or modelled by the "
+        "profile's bytes and the steps that streams show; absent while it is not known.",
+        _memory,
+        ("source",),
     ),
     PoolMetric(
         "headrace_scaling_wakes_total",

@@ -229,9 +229,9 @@ class ScaledPool:
         latencies = [each.latency for each in reports if each.latency is not None]
         kv_tokens = [each.kv_capacity_tokens for each in reports if each.kv_capacity_tokens]
         places = [int(each.max_sequences) for each in reports if each.max_sequences]
+        priced = given.priced_by(latencies[0]) if latencies else given
         self.scaler.figures = replace(
-            given,
-            latency=latencies[0] if latencies else given.latency,
+            priced,
             kv_capacity_tokens=max(kv_tokens, default=given.kv_capacity_tokens),
             max_sequences=max(places, default=given.max_sequences),
         )

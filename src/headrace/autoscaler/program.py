@@ -181,9 +181,11 @@ class Autoscaler:
             return False
         self.ticks += 1
         number = pool.scaler.number
-        changed = pool.decide(now)
+        try:
+            changed = pool.decide(now)
+        finally:  # what could not be carried out is carried out at the next decision
+            self._has_ordered |= pool.scaler.number != number
         pool.fault = ""
-        self._has_ordered |= pool.scaler.number != number
         if changed and self._on_change is not None:
             self._on_change(pool)
         return changed

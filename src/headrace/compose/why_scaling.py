@@ -79,6 +79,8 @@ def _pool(pool: Document, now: float) -> list[RenderableType]:
     if plan["outlook"]:
         parts.append(_sentence(_outlook(plan["outlook"])))
     parts.append(_sentence(f"seconds from: {pool['latency_source']}"))
+    if plan.get("memory"):  # a scaler of before this was told has none
+        parts.append(_sentence(_memory(plan["memory"])))
     return [*parts, Text(), _signals(plan), Text(), _steps(pool["plans"], now)]
 
 
@@ -98,6 +100,14 @@ def _outlook(outlook: Document) -> str:
     return (
         f"demand in replicas fully used: {outlook['now']:.2f} now, {outlook['expected']:.2f} "
         f"expected within {in_words(outlook['horizon_s'])}, {outlook['high']:.2f} provided for"
+    )
+
+
+def _memory(memory: Document) -> str:
+    if memory["ratio"] is None:
+        return f"memory bandwidth: not known: {memory['note']}"
+    return (
+        f"memory bandwidth: {memory['ratio']:.0%} of the peak, {memory['source']}: {memory['note']}"
     )
 
 

@@ -47,6 +47,9 @@ _MOST_S = {
 }
 
 
+_MEMORY = ("memory_bytes_per_s", "weight_bytes_per_step", "kv_bytes_per_token")
+
+
 def is_profile_file(text: str) -> bool:
     """Whether a profile is given as a file rather than by its name."""
     return Path(text).suffix in _SUFFIXES
@@ -156,6 +159,7 @@ def _lines(profile: MeasuredProfile) -> Iterator[str]:
         for each in fields(profile)
         if each.name.endswith("_tokens") or each.name == "max_sequences"
     }
+    known |= {term: getattr(profile, term) or None for term in _MEMORY}
     yield from _yaml({key: value for key, value in known.items() if value is not None})
     if profile.intervals:
         yield "intervals:"

@@ -62,7 +62,8 @@ class PoolSection(PoolSpec):
     """`relayed`: clients reach these engines through this gateway. `external`: they do not, and
     the engines are only measured, by scrapes and by what they push to `/telemetry`."""
     gpu_metrics: GpuMetricsSettings | None = None
-    """Where the memory bandwidth of its replicas' GPUs is read, for scaling; nowhere without it."""
+    """Where the memory bandwidth of its replicas' GPUs is read, for scaling; without it, it is
+    modelled where the profile tells what a step moves."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that its engines may load later. Those that are loaded are found by
     themselves; naming one here lets an alias point to it from the start."""

@@ -33,6 +33,7 @@ class Attempt:
     `work_ahead` is the prefill work between `head_since_s` and its first token: the backlog it met
     and its own. `waits_for_slot` marks that the wait for a slot was predicted too, which is too
     vague to learn from. `first_token_s` is None until the prefill is done, as far as is known.
+    `progress_s` is when it was last told how many tokens it has, None before.
     `is_late` says that the TTFT target is missed, by prediction until then.
 
     How it was decided: `rows` are candidates of those `considered`, priced by `policy`, called
@@ -63,6 +64,7 @@ class Attempt:
         "pairs",
         "policy",
         "policy_name",
+        "progress_s",
         "prompt_tokens",
         "replica",
         "rows",
@@ -117,6 +119,7 @@ class Attempt:
         self.work_ahead: Work = _NO_WORK
         self.first_token_s: float | None = None
         self.output_tokens = 0
+        self.progress_s: float | None = None
         # The replica's totals then: prefills, their tokens and pairs, and the two integrals.
         self.at_first_token: tuple[int, int, float, float, float] = _AT_START
 
@@ -224,6 +227,12 @@ def progress(attempt: Attempt, output_tokens: int, now: float) -> None:
     if more <= 0 or attempt.first_token_s is None:
         return
     _mark(replica, now)
+    # From one telling to the next: how far a step had come when the first token was relayed is not
+    # known, and neither is how long after its last token a stream ended.
+    told_s, attempt.progress_s = attempt.progress_s, now
+    if told_s is not None:
+        replica.paced_s += now - told_s
+        replica.paced_steps += more / attempt.sequences
     attempt.output_tokens = output_tokens
     replica.context_tokens += more
     replica.attended_tokens += more

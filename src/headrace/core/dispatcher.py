@@ -3,6 +3,7 @@
     Arrived ──► resolve the name ──► price the replicas ──► Dispatch, or hold or shed (waiting.py)
                      └─ unknown: Reject 404      └─ none ready: hold, or Reject 503
     Ended(unavailable, timed out) ──► Dispatch elsewhere, within limits, or Reject 502/503/504
+                     └─ nobody else, and its pool waits: hold
 
 A request is forgotten with the end of its last attempt; what is in flight lives in `_attempts`.
 """
@@ -70,6 +71,7 @@ from headrace.core.wakes import Wakes
 _NONE: tuple[str, ...] = ()
 _COMPLETED, _ABORTED = Outcome.COMPLETED, Outcome.ABORTED
 _EMBEDDINGS, _OTHER = Endpoint.EMBEDDINGS, Endpoint.OTHER
+_READY = ReplicaState.READY
 _RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 _MAKES_ROOM = frozenset(
     (FirstToken, Ended, ReplicaChanged, ReplicaGone, Probed, ConfigChanged),
@@ -168,8 +170,8 @@ class Dispatcher:
         return []
 
     def _try(self, flight: Flight, now: float) -> list[Effect]:
-        """Send a request that was not sent yet, hold it, or refuse it."""
-        effects = self._dispatch(flight, _NONE, now)
+        """Send a request that no replica has, hold it, or refuse it."""
+        effects = self._dispatch(flight, self._lost(flight) if flight.attempts else _NONE, now)
         return self._without_replica(flight, now) if effects is None else effects
 
     def _without_replica(self, flight: Flight, now: float) -> list[Effect]:
@@ -243,7 +245,7 @@ class Dispatcher:
         else:
             best = min(rows)
         replica = self.fleet.replicas[best[REPLICA]]
-        if best[QUEUE_S] is not None and not flight.attempts:
+        if best[QUEUE_S] is not None and (not flight.attempts or self._waiting.model_of(flight.id)):
             instead = self._waiting.judge(
                 flight,
                 model,
@@ -334,7 +336,7 @@ class Dispatcher:
             effects += self._state_changed(attempt.replica)
         if outcome in _RETRYABLE and not attempt.is_timed:
             effects += self._retry(flight, event, now)
-        if flight.attempts[-1] is attempt:
+        if flight.attempts[-1] is attempt and not (self.held and self._waiting.model_of(flight.id)):
             if outcome is _COMPLETED or outcome is _ABORTED:
                 demand.served(attempt, event, flight, output_tokens, now)
             else:
@@ -440,10 +442,53 @@ class Dispatcher:
                 effects = self._dispatch(flight, twice, now)
             if effects is not None:
                 return effects
+        if len(tried) < settings.retry.max_attempts and flight.error_answers < MOST_ERROR_ANSWERS:
+            held = self._hold_again(flight, failure, now)
+            if held is not None:
+                return held
         ends = [each.ended for each in flight.attempts if each.ended is not None]
         wait_s = rejections.soonest_s(ends, settings.busy_s)
         reject = rejections.gave_up(flight.request, failure, tried[-1], why, retry_after_s=wait_s)
         return flight.refuse(reject, now)
+
+    def _hold_again(self, flight: Flight, failure: Ended, now: float) -> list[Effect] | None:
+        """Hold a request whose replica failed it until there is one, where its pool waits for that;
+        None where it does not, another is there, or the one that failed it speaks for itself.
+
+        Whether one that gave no answer is still there nobody knows yet: it is asked, and the
+        request goes to it again only once it is well.
+        """
+        pool = None if flight.request.replica else self._catalog.first_pool(flight.route)
+        if pool is None or pool.spec.wait_for_replica_s <= 0.0:
+            return None
+        for model in flight.route:
+            serving = self._catalog.serving(model)
+            others = serving and serving.without(flight.tried)
+            if others is not None and others.replicas[0].state is _READY:
+                return None
+        asked = [replica for replica in self._tried(flight) if replica.state is _READY]
+        if asked and failure.status is not None:
+            return None
+        effects = list[Effect]()
+        for replica in asked:
+            if not replica.suspect:
+                replica.suspect = True
+                effects.append(Probe(replica.name))
+        return effects + self._without_replica(flight, now)
+
+    def _tried(self, flight: Flight) -> list[Replica]:
+        """The replicas that failed a request, those that are still in the fleet."""
+        there = self.fleet.replicas
+        tried = {attempt.replica.name: attempt.replica for attempt in flight.attempts}
+        return [replica for name, replica in tried.items() if there.get(name) is replica]
+
+    def _lost(self, flight: Flight) -> list[str]:
+        """Those of them of which nobody has heard that they are well again."""
+        return [
+            replica.name
+            for replica in self._tried(flight)
+            if replica.suspect or replica.state is not _READY
+        ]
 
     def _probed(self, event: Probed, now: float) -> list[Effect]:
         replica = self.fleet.replicas.get(event.replica)

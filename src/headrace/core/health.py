@@ -68,6 +68,7 @@ def note_end(
     if ended.outcome is _COMPLETED and replica.state is _READY:
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""
+        replica.suspect = False
         return False
     if _answered(ended):
         replica.consecutive_failures = 0
@@ -124,9 +125,13 @@ def note_probe(replica: Replica, healthy: bool, settings: EjectionSettings, now:
     if healthy:
         replica.consecutive_failures = 0
         replica.blamed_by = ""
+        replica.suspect = False
     if replica.state is not ReplicaState.EJECTED:
         if healthy:
             replica.ejections = 0
+        elif replica.suspect and replica.state is _READY:
+            _eject(replica, settings, now)
+            return True
         return False
     if healthy:
         replica.state = ReplicaState.READY

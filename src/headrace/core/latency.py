@@ -50,6 +50,16 @@ NEWS_S = 0.02
 """How long after a sample the factors may still be the old ones: under load, samples come faster
 than they matter."""
 
+_SECONDS = frozenset(
+    (
+        "per_step_s",
+        "per_prefill_token_s",
+        "per_attended_token_s",
+        "per_sequence_s",
+        "per_kv_token_s",
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LatencyProfile:
@@ -58,7 +68,8 @@ class LatencyProfile:
     `source` says in words where they come from ("profile h100-llama-3.1-8b", "probed at start",
     "learned from 50 streams"). `per_attended_token_s` is per pair of an uncached token and a token
     it attends to; `per_sequence_s` per decoding sequence and step; `per_kv_token_s` per token of
-    KV cache read in a step.
+    KV cache read in a step. What its memory moves in a step stands beside that, where it is known:
+    the scaler reckons with it how busy the memory is.
 
     Raises:
         ValueError: a coefficient is negative or not finite, or all that price prefill are zero.
@@ -71,14 +82,25 @@ class LatencyProfile:
     per_attended_token_s: float = 0.0
     per_sequence_s: float = 0.0
     per_kv_token_s: float = 0.0
+    memory_bytes_per_s: float = 0.0
+    """Peak memory bandwidth of all GPUs of a replica; 0: not known."""
+    weight_bytes_per_step: float = 0.0
+    """Bytes of weights that a step reads, over all of them; 0: not known."""
+    kv_bytes_per_token: float = 0.0
+    """Bytes of KV cache behind one token, over all of them; 0: not known."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name.endswith("_s") and not (isfinite(value) and value >= 0.0):
+            if field.name in _SECONDS and not (isfinite(value) and value >= 0.0):
                 raise ValueError(
                     f"profile {self.name!r}: {field.name} is {value!r}; "
                     "give a finite number of seconds, 0 or more"
+                )
+            if "_bytes_per_" in field.name and not (isfinite(value) and value >= 0.0):
+                raise ValueError(
+                    f"profile {self.name!r}: {field.name} is {value!r}; "
+                    "give a finite number of bytes, 0 where it is not known"
                 )
         if self.per_prefill_token_s == 0.0 and self.per_attended_token_s == 0.0:
             raise ValueError(

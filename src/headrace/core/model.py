@@ -181,6 +181,9 @@ class Replica:
     The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
     totals of finished prefills tell a stream at its end in what company it decoded.
 
+    `paced_steps` are those that streams were seen to make in `paced_s`, summed over streams: their
+    quotient is how long a step is.
+
     `recent_prefill_tokens` and `recent_prefill_pairs` are the prefills sent here, forgotten
     exponentially with the pool's `recent_s`, as of `recent_marked_s`.
 
@@ -190,6 +193,8 @@ class Replica:
 
     `blamed_by` is the first caller, since it answered anybody, whose request it did not answer and
     another pool did, at `blamed_since_s`; "" if there is none. `doubted` is as in `ReplicaChanged`.
+    `suspect` is true from when a request was held because it failed it, until it is heard to be
+    well.
     """
 
     name: str
@@ -219,6 +224,8 @@ class Replica:
     batch_seconds: float = 0.0
     context_token_seconds: float = 0.0
     marked_s: float = 0.0
+    paced_s: float = 0.0
+    paced_steps: float = 0.0
     prefills_done: int = 0
     prefill_tokens_done: int = 0
     prefill_pairs_done: float = 0.0
@@ -234,6 +241,7 @@ class Replica:
     blamed_by: str = ""
     blamed_since_s: float = 0.0
     doubted: bool = False
+    suspect: bool = False
 
     @property
     def backlog_s(self) -> float:

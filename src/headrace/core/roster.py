@@ -160,6 +160,7 @@ class Roster:
         replica.state = ReplicaState.STARTING
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""
+        replica.suspect = False
         replica.probe_at_s = None
         replica.busy_until_s = 0.0
         self.index.add_replica(replica.index, _capacity_blocks(replica))

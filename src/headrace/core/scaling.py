@@ -32,6 +32,7 @@ from headrace.core.scaling_settings import EngineFigures, ScalingSettings
 from headrace.core.scaling_view import Phases, ScalingView
 from headrace.core.served_curve import ServedCurve
 from headrace.core.signals import opinions
+from headrace.core.signals.memory_bandwidth import memory_use
 
 KNOWS_AFTER_S = 300.0
 """A scaler that has just started does not lower anything before it has seen demand for so long: a
@@ -395,6 +396,7 @@ class PoolScaler:
             complete=complete,
             next_tick_s=view.now + settings.tick_s,
             outlook=view.outlook,
+            memory=memory_use(view) if view.ready else None,
         )
 
 

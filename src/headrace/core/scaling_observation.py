@@ -56,6 +56,10 @@ class ReplicaObservation:
     """Share of its KV cache that running requests hold, 0 to 1."""
     memory_bandwidth_ratio: float | None = None
     """DCGM's `DCGM_FI_PROF_DRAM_ACTIVE`, where it is scraped."""
+    decode_step_s: float | None = None
+    """Seconds from token to token of the streams that decode there, in the last minute or so."""
+    decoding_context_tokens: float | None = None
+    """KV tokens that its decoding sequences attended to meanwhile, in the mean over time."""
     cache_value_s: float | None = None
     """Seconds of prefill that its prefix cache is expected to save: what removing it would cost."""
 

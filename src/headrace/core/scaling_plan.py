@@ -37,6 +37,20 @@ class DemandOutlook:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """How busy the memory of the ready replicas is; `ratio` is None where that is not known.
+
+    `source` is "measured", "modelled", or "" where it is not known; `note` says from what, or what
+    is missing. `weights_ratio` is the part of it that reads weights, as far as that is known.
+    """
+
+    ratio: float | None
+    source: str
+    note: str
+    weights_ratio: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ScalePlan:
     """The number of replicas wanted (`replicas`: ready and starting, not draining) and what to do.
 
@@ -66,3 +80,5 @@ class ScalePlan:
     """False while nothing may be lowered, whatever is wished: what there is must be kept."""
     next_tick_s: float = 0.0
     outlook: DemandOutlook | None = field(default=None)
+    memory: MemoryUse | None = None
+    """Of the peak bandwidth of their GPUs' memory; None while nobody is ready."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headrace.core.latency import LatencyProfile
 
@@ -25,6 +25,16 @@ class EngineFigures:
     """Bytes of weights that a step reads."""
     kv_bytes_per_token: float = 0.0
     """Bytes of KV cache behind one token."""
+
+    def priced_by(self, latency: LatencyProfile) -> EngineFigures:
+        """The same engine by another profile, which tells of its memory too or does not."""
+        return replace(
+            self,
+            latency=latency,
+            memory_bytes_per_s=latency.memory_bytes_per_s,
+            weight_bytes_per_step=latency.weight_bytes_per_step,
+            kv_bytes_per_token=latency.kv_bytes_per_token,
+        )
 
 
 @dataclass(frozen=True, slots=True)

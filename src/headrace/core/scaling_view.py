@@ -82,6 +82,8 @@ def with_fresh_figures(
         and _can_be(replica.kv_usage_ratio, 1.0)
         and _can_be(replica.memory_bandwidth_ratio, 1.0)
         and _can_be(replica.waiting_prefill_tokens, 1e12)
+        and _can_be(replica.decode_step_s, 3600.0)
+        and _can_be(replica.decoding_context_tokens, 1e12)
     )
 
 

@@ -34,8 +34,8 @@ class PoolSpec:
     """What one media item (an image, a clip) costs in prompt tokens."""
     wait_for_replica_s: float = 0.0
     """While no replica is ready, a request is held for so long, or its tier's `ttl` if that is
-    longer, instead of being answered 503 at once: for pools that scale to zero. Give it a cold
-    start's time and some more."""
+    longer, instead of being answered 503 at once: for pools that scale to zero. So is one whose
+    replica went away before its answer began. Give it a cold start's time and some more."""
 
 
 @dataclass(frozen=True, slots=True)

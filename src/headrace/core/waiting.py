@@ -221,8 +221,9 @@ class WaitingRoom:
         for model, queue in list(self._queues.items()):
             for held in queue.first(now, self._settings.starved_after_s, LOOKED_AT):
                 flight = held.flight
+                sent = len(flight.attempts)
                 effects += self._send(flight, now)
-                if flight.attempts or flight.released_s is not None:
+                if len(flight.attempts) > sent or flight.released_s is not None:
                     self._remove(flight.id)
             for held, ttft_s in queue.hopeless(now, self._settings.starved_after_s):
                 # Unless it was sent just now. Better told at once than after its `ttl`.

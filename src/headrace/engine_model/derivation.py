@@ -112,6 +112,9 @@ def _latency(name: str, gpu: Gpu, model: ModelShape, gpus: int) -> LatencyProfil
         per_attended_token_s=model.flops_per_pair / (gpus * gpu.flops * gpu.attention_share),
         per_sequence_s=per_token_s + output_s + HOST_SEQUENCE_S,
         per_kv_token_s=kv_bytes / (gpu.memory_bandwidth * KV_SHARE),
+        memory_bytes_per_s=gpus * gpu.memory_bandwidth,
+        weight_bytes_per_step=weight_bytes_read(model),
+        kv_bytes_per_token=float(gpus * kv_bytes),
     )
 
 

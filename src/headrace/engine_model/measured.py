@@ -92,6 +92,12 @@ class MeasuredProfile:
     """Tokens in one of its blocks."""
     max_sequences: int | None = None
     """Sequences that run at once."""
+    memory_bytes_per_s: float = 0.0
+    """Peak memory bandwidth of all its GPUs; 0: not known."""
+    weight_bytes_per_step: float = 0.0
+    """Bytes of weights that a step reads, over all of them; 0: not known."""
+    kv_bytes_per_token: float = 0.0
+    """Bytes of KV cache behind one token, over all of them; 0: not known."""
     intervals: dict[str, Interval] = field(default_factory=dict[str, Interval])
     """By coefficient."""
     residuals: Residuals | None = None
@@ -113,6 +119,9 @@ class MeasuredProfile:
             self.per_attended_token_s,
             self.per_sequence_s,
             self.per_kv_token_s,
+            self.memory_bytes_per_s,
+            self.weight_bytes_per_step,
+            self.kv_bytes_per_token,
         )
 
     @classmethod
@@ -132,6 +141,9 @@ class MeasuredProfile:
             kv_block_tokens=spec.kv_block_tokens,
             max_sequences=spec.max_sequences,
             max_context_tokens=spec.max_context_tokens,
+            memory_bytes_per_s=latency.memory_bytes_per_s,
+            weight_bytes_per_step=latency.weight_bytes_per_step,
+            kv_bytes_per_token=latency.kv_bytes_per_token,
         )
 
     def ttft_s(self, uncached_tokens: float, cached_tokens: float = 0.0) -> float:

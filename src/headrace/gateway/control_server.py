@@ -1,4 +1,9 @@
-"""Runs the control plane's application on the gateway's event loop."""
+"""Runs the control plane's application on the gateway's event loop.
+
+uvicorn limits requests, not connections: whoever connects and says nothing would take a descriptor
+each of those that the data plane needs. So connections are counted here from their first byte on,
+and one that has asked for nothing is closed in the end.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +16,83 @@ from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headrace.edges.http.tls_listener import TlsListener
 from headrace.gateway.control import ControlSettings
 
 STOP_S = 2.0
 """Requests to the control plane still running when it stops get this long."""
+MOST_CONNECTIONS = 512
+"""Connections at once; above it new ones are closed."""
+MOST_HANDSHAKES = 256
+"""TLS handshakes at once, beside them."""
+MOST_HANDSHAKES_EACH = 64
+"""Of one address."""
+FIRST_REQUEST_S = 30.0
+"""Within this time the head of a connection's first request has to come."""
+BACKLOG = 512
+
+
+class _Refused(asyncio.Protocol):
+    """One connection more than there may be."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 class _Server(uvicorn.Server):
     """Leaves signals to the program: the gateway drains first and stops this last."""
 
+    _tls: TlsListener | None = None
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on these sockets, each connection through `_connection`."""
+        loop, tls, self.servers = asyncio.get_running_loop(), self.config.ssl, []
+        listening = sockets or []
+        if tls is None:
+            for each in listening:
+                server = await loop.create_server(self._connection, sock=each, backlog=BACKLOG)
+                self.servers.append(server)
+        else:
+            for each in listening:
+                each.listen(BACKLOG)
+                each.setblocking(False)
+            self._tls = TlsListener(
+                listening, tls, self._connection, place_of=_place_of, admits=_admits_handshake
+            )
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nobody any more, and end as uvicorn does."""
+        if self._tls is not None:
+            self._tls.close()
+        await super().shutdown(sockets)
+
+    def _connection(self) -> asyncio.Protocol:
+        state = self.server_state
+        if len(state.connections) >= MOST_CONNECTIONS:
+            return _Refused()
+        made = HttpToolsProtocol(self.config, state, self.lifespan.state)
+        asyncio.get_running_loop().call_later(FIRST_REQUEST_S, _close_silent, made)
+        return made
+
+
+def _close_silent(connection: HttpToolsProtocol) -> None:
+    if connection.cycle is None and connection.transport is not None:
+        connection.transport.close()
+
+
+def _place_of(peer: object) -> str:
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def _admits_handshake(under_way: int, from_there: int) -> bool:
+    return under_way < MOST_HANDSHAKES and from_there < MOST_HANDSHAKES_EACH
 
 
 @dataclass(slots=True)

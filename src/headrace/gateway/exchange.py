@@ -5,6 +5,7 @@
                   └── another replica, as long as the client has seen no byte
 
 Until its first dispatch a request is held; that may come with any event, also another exchange's.
+Where its replica is gone and there is no other, it may be held again.
 The exchange tells the core what happened and does what the core decides. Everything runs on the
 event loop's thread and nothing here awaits.
 """
@@ -120,11 +121,12 @@ class Exchange:
 
     @property
     def undecided(self) -> bool:
-        """Whether it was neither dispatched yet nor ended."""
+        """Whether no replica has it, and it has not ended."""
         return self._phase is _HELD
 
     def hold(self) -> None:
         """The core has not decided at once: the request waits."""
+        self._phase = _HELD
         self._held_since_s = self._host.now()
 
     def _release(self, result: HeldResult, model: str) -> None:
@@ -520,6 +522,10 @@ class Exchange:
         self._host.apply(ended, now)
         # The core may have dispatched again by now, and then the request goes on.
         again = self._meter is not None
+        if not again and outcome in _RETRYABLE and self._phase is not _OVER:
+            again = bool(self._host.held_for(self.id))
+            if again:
+                self._host.hold(self)
         meter.finish(outcome, usage, now, retried=again)
         if outcome in _RETRYABLE and not again and self._phase is not _OVER:
             # It always says what becomes of such an end; a client must not wait if it did not.

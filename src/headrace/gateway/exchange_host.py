@@ -41,6 +41,10 @@ class ExchangeHost(Protocol):
         """Return the model that a request waits for now; "" if it is not held."""
         ...
 
+    def hold(self, exchange: Exchange) -> None:
+        """The exchange is held from now on."""
+        ...
+
     def released(self, exchange: Exchange) -> None:
         """The exchange is held no more."""
         ...

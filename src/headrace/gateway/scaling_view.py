@@ -7,10 +7,11 @@ that several scalers, or one that missed a beat, see the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import exp
 
 from headrace.core import routing
+from headrace.core.decode_pace import DecodePace
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.latency import LatencyProfile, PoolLatency
 from headrace.core.model import Pool, Replica, ReplicaState
@@ -29,6 +30,7 @@ class _Life:
     ready_s: float | None = None
     idle_since_s: float | None = None
     last_attempt: int = 0
+    pace: DecodePace = field(default_factory=DecodePace)
 
 
 class ReplicaLives:
@@ -57,6 +59,7 @@ class ReplicaLives:
                 life.idle_since_s = None if replica.in_flight else now
             elif life.idle_since_s is None:
                 life.idle_since_s = now
+            life.pace.note(replica, now)
 
     def of(self, name: str) -> _Life:
         """What is remembered of a replica that was in the fleet at the last `note`."""
@@ -160,6 +163,8 @@ class ScalingView:
             running=report.running,
             kv_usage_ratio=self._telemetry.gauges_of(replica, now).kv_usage_ratio,
             memory_bandwidth_ratio=self._telemetry.memory_bandwidth_of(replica.name, now),
+            decode_step_s=life.pace.step_s,
+            decoding_context_tokens=life.pace.context_tokens,
         )
 
 

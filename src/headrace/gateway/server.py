@@ -302,6 +302,11 @@ class DataPlane:
             known = self._upstreams[pool] = Upstream(access)
         return known
 
+    def hold(self, exchange: Exchange) -> None:
+        """The exchange is held from now on."""
+        self._held[exchange.id] = exchange
+        exchange.hold()
+
     def released(self, exchange: Exchange) -> None:
         """The exchange is held no more."""
         self._held.pop(exchange.id, None)
@@ -348,8 +353,7 @@ class DataPlane:
             self.over(exchange)
             raise
         if exchange.undecided:
-            self._held[exchange.id] = exchange
-            exchange.hold()
+            self.hold(exchange)
         return exchange
 
     def _count_connections(self) -> dict[str, int]:

@@ -71,6 +71,25 @@ def test_a_replica_that_several_see_is_one_with_everybodys_load():
     assert both.measured_age_s == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ((0.02, 300.0), (0.04, 100.0), (0.025, 400.0)),
+        ((None, 0.0), (0.04, 100.0), (0.04, 100.0)),
+        ((0.02, None), (0.04, None), (0.03, 0.0)),
+        ((None, None), (None, None), (None, 0.0)),
+    ],
+)
+def test_gateways_share_an_engines_steps_and_each_has_its_own_streams_in_them(one, other, both):
+    seen = [
+        report(pool_report(replica("r1", decode_step_s=step_s, decoding_context_tokens=tokens)))
+        for step_s, tokens in (one, other)
+    ]
+    [found] = told(*seen).observation("llama", 100.0).replicas
+    assert found.decode_step_s == pytest.approx(both[0])
+    assert found.decoding_context_tokens == both[1]
+
+
 def test_a_replica_that_is_busy_for_one_is_not_idle():
     busy, idle = replica("r1", idle_since_s=None), replica("r1", idle_since_s=5.0)
     seen = told(report(pool_report(busy)), report(pool_report(idle))).observation("llama", 100.0)

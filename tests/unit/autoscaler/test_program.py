@@ -606,3 +606,15 @@ async def test_a_request_that_waits_is_told_while_another_gateway_is_silent():
     assert world.value() is None
     world.now += 300.0  # as if nothing decided any more
     assert world.keda.published("llama", 0.0) is None
+
+
+async def test_a_number_that_could_not_be_carried_out_is_kept_at_once_all_the_same():
+    class Failing(Idle):
+        def carry_out(self, plan):
+            raise OSError("no process can be started")
+
+    world = World(report(pool_report(replica("r1"))), min_replicas=3)
+    world.pool.actuator = Failing()
+    await world.look(1.0)
+    assert "no process can be started" in world.pool.fault
+    assert world.stored[-1]["llama"]["granted"] == 3

@@ -21,7 +21,7 @@ from headrace.compose.why_scaling import layout_scaling
 from headrace.core.scaling_plan import Signal
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import serve_control
-from tests.unit.autoscaler.reports import pool_report, replica, report
+from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
 from tests.unit.autoscaler.test_program import World
 
 
@@ -50,6 +50,21 @@ def test_it_tells_what_is_there_what_is_wanted_and_why():
     assert "seconds from: profile test" in text
     assert "at " in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_it_tells_how_busy_memory_is_or_why_that_is_not_known():
+    told = pool_report(replica("r1", decode_step_s=0.01, decoding_context_tokens=1e5))
+    world = World(report(told))
+    decided(world)
+    text = " ".join(shown(world).split())
+    assert "memory bandwidth: not known: no DCGM, and what seconds are reckoned by" in text
+    known = replace(
+        PROFILE, memory_bytes_per_s=3e12, weight_bytes_per_step=1e10, kv_bytes_per_token=5e4
+    )
+    world = World(report(replace(told, latency=known)))
+    decided(world)
+    text = " ".join(shown(world).split())
+    assert "memory bandwidth: 50% of the peak, modelled: streams show steps of 10.0 ms" in text
 
 
 def test_a_gateway_that_is_silent_is_named_and_so_is_what_follows():

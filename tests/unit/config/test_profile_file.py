@@ -37,6 +37,9 @@ FULL = MeasuredProfile(
     kv_capacity_tokens=16_384,
     kv_block_tokens=32,
     max_sequences=4,
+    memory_bytes_per_s=3.35e12,
+    weight_bytes_per_step=1.5e10,
+    kv_bytes_per_token=131_072.0,
     intervals={
         "per_step_s": Interval(0.0039, 0.0041),
         "per_sequence_s": Interval(0.0, 2e-5, "not told from 0: taken for 0"),

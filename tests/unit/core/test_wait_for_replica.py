@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.admission import AdmissionSettings, Tier
-from headrace.core.events import Dispatch, Left, Reject, WakeAt
+from headrace.core.events import Dispatch, Left, Probe, Reject, WakeAt
+from headrace.core.model import ReplicaState
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import PoolSpec
 from headrace.core.waiting import LOOK_S
@@ -112,3 +113,145 @@ def test_many_that_were_held_all_go_out_in_time():
         core.wait(LOOK_S)
         sent += names(core.wake())
     assert sent == [f"r{number:02}" for number in range(40)]
+
+
+# ---------------------------------------------------------------- whose replica is gone
+
+
+def lost(core: Driver, **details) -> Dispatch:
+    """A request whose only replica gives no answer, twice; its last attempt."""
+    dispatch = core.dispatched(**details)
+    again = only(core.fail(dispatch.attempt), Dispatch)
+    assert again.replica == dispatch.replica
+    return again
+
+
+def test_a_request_whose_replica_is_gone_is_held_for_the_next_one():
+    core = driver()
+    core.add("r1")
+    again = lost(core, id="a")
+    assert only(core.fail(again.attempt), Probe).replica == "r1"
+    assert held(core) == 1
+    assert core.replica("r1").in_flight == 0
+    core.probed("r1", healthy=False)
+    core.gone("r1")
+    core.wait(200.0)
+    assert not names(core.wake())
+    assert names(core.add("r2")) == ["a"]
+    demand = core.dispatcher.fleet.pools["pool"].demand
+    assert (demand.requests, demand.judged, demand.other_misses) == (1, 0, 0)
+
+
+def test_it_goes_to_the_same_one_once_that_is_well_and_is_given_up_if_it_fails_it_then():
+    core = driver()
+    core.add("r1")
+    core.fail(lost(core, id="a").attempt)
+    core.wait(1.0)
+    assert not names(core.wake())
+    effects = core.probed("r1", healthy=True)
+    assert names(effects) == ["a"]
+    attempt = only(effects, Dispatch).attempt
+    refused = only(core.fail(attempt), Reject)
+    assert (refused.status, refused.reason) == (502, "upstream_unavailable")
+    assert held(core) == 0
+
+
+def test_one_that_was_restarted_under_its_name_takes_it():
+    core = driver()
+    core.add("r1")
+    core.fail(lost(core, id="a").attempt)
+    core.add("r1", ready=False)
+    assert names(core.add("r1")) == ["a"]
+
+
+def test_one_that_the_probe_finds_ill_is_taken_out_and_probed_back():
+    core = driver()
+    core.add("r1")
+    core.fail(lost(core, id="a").attempt)
+    assert not names(core.probed("r1", healthy=False))
+    assert core.replica("r1").state is ReplicaState.EJECTED
+    core.wait(2.0)
+    assert only(core.wake(), Probe).replica == "r1"
+    assert names(core.probed("r1", healthy=True)) == ["a"]
+
+
+def test_what_was_sent_and_lost_waits_no_longer_than_one_that_never_was():
+    core = driver()
+    core.add("r1")
+    core.fail(lost(core, id="a").attempt)
+    core.gone("r1")
+    core.wait(301.0)
+    refused = only(core.wake(), Reject)
+    assert (refused.status, refused.reason) == (503, "held_too_long")
+
+
+def test_one_that_leaves_while_it_is_held_again_is_forgotten():
+    core = driver()
+    core.add("r1")
+    core.fail(lost(core, id="a").attempt)
+    core.send(Left("a"))
+    core.gone("r1")
+    assert held(core) == 0
+    assert not names(core.add("r2"))
+
+
+def test_an_answer_of_a_replica_that_is_there_is_no_reason_to_wait():
+    core = driver()
+    core.add("r1")
+    dispatch = core.dispatched(id="a")
+    refused = only(core.fail(dispatch.attempt, status=500), Reject)
+    assert refused.passes_answer
+    assert held(core) == 0
+
+
+def test_one_that_was_stopped_with_its_requests_unanswered_has_them_held():
+    core = driver()
+    core.add("r1")
+    dispatch = core.dispatched(id="a")
+    core.add("r1", draining=True)
+    assert not [
+        each for each in core.fail(dispatch.attempt, status=503) if isinstance(each, Reject)
+    ]
+    assert names(core.add("r2")) == ["a"]
+
+
+def test_with_a_sibling_there_nobody_waits():
+    core = driver()
+    core.add("r1", "r2")
+    attempt = core.dispatched(id="a").attempt
+    for _ in range(2):
+        attempt = only(core.fail(attempt), Dispatch).attempt
+    assert only(core.fail(attempt), Reject).status == 502
+    assert held(core) == 0
+
+
+def test_many_that_lose_their_replica_at_once_are_all_held_whatever_retries_there_were():
+    core = driver()
+    core.add("r1")
+    sent = [core.dispatched(id=f"r{number:02}", prompt_tokens=10) for number in range(40)]
+    for dispatch in sent:
+        effects = core.fail(dispatch.attempt)
+        for again in [each for each in effects if isinstance(each, Dispatch)]:
+            effects = core.fail(again.attempt)
+        assert not [each for each in effects if isinstance(each, Reject)]
+    assert held(core) == 40
+    core.gone("r1")
+    got = names(core.add("r2"))
+    while held(core):
+        core.wait(LOOK_S)
+        got += names(core.wake())
+    assert sorted(got) == [f"r{number:02}" for number in range(40)]
+
+
+def test_no_more_are_held_again_than_may_be():
+    core = driver(max_held=1)
+    core.add("r1")
+    attempts = [lost(core, id=each).attempt for each in ("a", "b")]
+    core.fail(attempts[0])
+    assert only(core.fail(attempts[1]), Reject).status == 429
+
+
+def test_where_the_pool_does_not_wait_it_is_given_up_at_once():
+    core = driver(POOL)
+    core.add("r1")
+    assert only(core.fail(lost(core).attempt), Reject).status == 502

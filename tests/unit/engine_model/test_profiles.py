@@ -57,6 +57,24 @@ def test_each_serves_and_tells_where_its_figures_come_from(name: str):
     assert "config.json" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "peak", "weights", "kv"),
+    [
+        # Data sheets; parameters less the input embedding; 2 * layers * KV heads * 128 * 2 bytes.
+        ("h100-llama-3.1-8b", 3.35e12, 2 * (8.030e9 - 0.525e9), 131_072),
+        ("h200-llama-3.3-70b-tp4", 4 * 4.8e12, 2 * (70.554e9 - 1.051e9), 327_680),
+        ("l4-llama-3.3-70b-tp8", 8 * 300e9, 2 * (70.554e9 - 1.051e9), 327_680),
+    ],
+)
+def test_what_the_memory_of_a_replica_moves_is_of_all_its_gpus(
+    name: str, peak: float, weights: float, kv: int
+):
+    latency = profile(name).latency
+    assert latency.memory_bytes_per_s == pytest.approx(peak)
+    assert latency.weight_bytes_per_step == pytest.approx(weights, rel=1e-3)
+    assert latency.kv_bytes_per_token == kv
+
+
 def test_kv_capacity_of_an_8b_model_on_an_h100():
     """DESIGN.md's studies use 420k tokens at a memory utilisation of 0.9."""
     assert profile("h100-llama-3.1-8b").kv_capacity_tokens == pytest.approx(420_000, rel=0.06)

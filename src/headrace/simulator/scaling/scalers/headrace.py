@@ -9,6 +9,9 @@ through KEDA, whose HPA has tolerance 0 and no window of its own, since the core
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import exp, log
+
 from headrace.core.length_counter import LengthCounter
 from headrace.core.length_sketch import LengthSketch
 from headrace.core.scaling_observation import (
@@ -30,8 +33,9 @@ POOL = "pool"
 GATEWAY = "gateway"
 SKETCH_EVERY_S = 60.0
 """How often the lengths are told anew: they change slowly, and are the largest part of a report."""
-STEPS, TOKEN_STEPS = 0.02, 512.0
-"""Of a KV usage and of waiting tokens as they are told; finer ones would only make new objects."""
+STEPS, TOKEN_STEPS, PACE_STEPS = 0.02, 512.0, 0.02
+"""Of a KV usage, of waiting tokens and, as a share, of the time per token as they are told; finer
+ones would only make new objects."""
 
 
 class Headrace:
@@ -61,7 +65,7 @@ class Headrace:
         self._sketch = LengthSketch()
         self._sketched_s = -SKETCH_EVERY_S
         self._replicas: tuple[ReplicaObservation, ...] = ()
-        self._replicas_of: tuple[int, int, int, int] = (-1, 0, 0, 0)
+        self._replicas_of: tuple[int, ...] = ()
         self.plan: ScalePlan | None = None
         self.wished_first: tuple[str, ...] = ()
 
@@ -115,41 +119,41 @@ class Headrace:
         usage = round(reading.kv_usage / ready / STEPS)
         queue = round(reading.queue_depth / ready)
         tokens = round(reading.waiting_input_tokens / ready / TOKEN_STEPS)
-        if self._replicas_of != (fleet.version, usage, queue, tokens):
-            self._replicas_of = (fleet.version, usage, queue, tokens)
-            self._replicas = tuple(
-                _observations(fleet, usage * STEPS, float(queue), tokens * TOKEN_STEPS, reading)
+        pace = round(log(reading.tpot_mean_s) / PACE_STEPS) if reading.tpot_mean_s > 0.0 else None
+        told = (fleet.version, usage, queue, tokens, 0 if pace is None else pace)
+        if self._replicas_of != told:
+            self._replicas_of = told
+            each = ReplicaObservation(
+                "",
+                Phase.READY,
+                measured_age_s=0.0,
+                queue_depth=float(queue),
+                waiting_prefill_tokens=tokens * TOKEN_STEPS,
+                running=reading.running / ready,
+                kv_usage_ratio=usage * STEPS,
+                decode_step_s=None if pace is None else exp(pace * PACE_STEPS),
+                decoding_context_tokens=usage * STEPS * self._scaler.figures.kv_capacity_tokens,
             )
+            self._replicas = tuple(_observations(fleet, each))
         return self._replicas
 
 
 def engine_figures(engine: EngineSpec) -> EngineFigures:
     """An engine's numbers, as the core takes them."""
-    return EngineFigures(
+    figures = EngineFigures(
         engine.latency,
         engine.kv_capacity_tokens,
         engine.max_sequences,
         engine.max_batched_tokens,
         engine.gpus,
     )
+    return figures.priced_by(engine.latency)
 
 
-def _observations(
-    fleet: SimulatedFleet, kv_usage: float, queue: float, tokens: float, reading: Reading
-) -> list[ReplicaObservation]:
-    running = reading.running / max(len(fleet.ready), 1)
+def _observations(fleet: SimulatedFleet, ready: ReplicaObservation) -> list[ReplicaObservation]:
+    """All replicas, those that are ready as `ready` but for their names and times."""
     told = [
-        ReplicaObservation(
-            each.name,
-            Phase.READY,
-            each.ordered_s,
-            each.ready_s,
-            measured_age_s=0.0,
-            queue_depth=queue,
-            waiting_prefill_tokens=tokens,
-            running=running,
-            kv_usage_ratio=kv_usage,
-        )
+        replace(ready, name=each.name, ordered_at_s=each.ordered_s, ready_at_s=each.ready_s)
         for each in fleet.ready
     ]
     told += [ReplicaObservation(e.name, Phase.STARTING, e.ordered_s) for e in fleet.starting]

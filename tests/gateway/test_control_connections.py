@@ -1,0 +1,96 @@
+"""Connections to the control plane that ask for nothing take no more than their share."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import trustme
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from headrace.gateway import control_server
+from headrace.gateway.control import ControlSettings
+from headrace.gateway.control_server import ControlServer, serve_control
+
+HANG_S = 20
+FEW = 4
+
+
+@asynccontextmanager
+async def control(*, tls: bool) -> AsyncIterator[tuple[ControlServer, ssl.SSLContext]]:
+    """A control plane, and whom its clients trust."""
+    own, trusted = None, ssl.create_default_context()
+    if tls:
+        ca, own = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        ca.issue_cert("127.0.0.1").configure_cert(own)
+        ca.configure_trust(trusted)
+    app = Starlette(routes=[Route("/health", lambda _: PlainTextResponse("well"))])
+    server = await serve_control(app, ControlSettings(port=0), own)
+    try:
+        yield server, trusted
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def silent(server: ControlServer, number: int) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """Connections on which nothing is ever said."""
+    opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(number)]
+    try:
+        yield [reader for reader, _ in opened]
+    finally:
+        for _, writer in opened:
+            writer.close()
+        await asyncio.gather(*(each.wait_closed() for _, each in opened), return_exceptions=True)
+
+
+async def until_closed(readers: list[asyncio.StreamReader], number: int) -> None:
+    """Wait until so many of these have been closed by the server."""
+    ends = [asyncio.create_task(reader.read()) for reader in readers]
+    async with asyncio.timeout(HANG_S):
+        while sum(end.done() for end in ends) < number:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    assert sum(end.done() for end in ends) == number
+    for end in ends:
+        end.cancel()
+    await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def asked(server: ControlServer, trusted: ssl.SSLContext) -> int:
+    async with httpx.AsyncClient(verify=trusted, trust_env=False, timeout=HANG_S) as client:
+        return (await client.get(f"{server.url}/health")).status_code
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_there_are_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch, tls: bool):
+    monkeypatch.setattr(control_server, "MOST_CONNECTIONS", FEW)
+    monkeypatch.setattr(control_server, "MOST_HANDSHAKES_EACH", FEW)
+    async with control(tls=tls) as (server, trusted):
+        assert await asked(server, trusted) == 200
+        async with silent(server, 3 * FEW) as readers:
+            await until_closed(readers, 2 * FEW)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_one_that_asks_for_nothing_is_closed_and_others_are_served(
+    monkeypatch: pytest.MonkeyPatch, tls: bool
+):
+    monkeypatch.setattr(control_server, "FIRST_REQUEST_S", 0.1)
+    async with control(tls=tls) as (server, trusted):
+        context = trusted if tls else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        async with httpx.AsyncClient(verify=trusted, trust_env=False, timeout=HANG_S) as client:
+            assert (await client.get(f"{server.url}/health")).status_code == 200
+            writer.write(b"GET /health HTTP/1.1\r\nhost:")
+            async with asyncio.timeout(HANG_S):
+                assert await reader.read() == b""
+            # The same connection, longer open than one may be silent.
+            assert (await client.get(f"{server.url}/health")).status_code == 200
+        writer.close()
