@@ -23,22 +23,23 @@ before. Where blocks are long, each can be a mark: `fine_blocks` is `EVERY_BLOCK
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from headrace.core import replica_cache
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
 from headrace.core.prompt_marks import blocks_covered
 from headrace.core.replica_cache import Lease, ReplicaCache
 
-DEFAULT_KV_CAPACITY_TOKENS = 131_072
+DEFAULT_KV_CAPACITY_TOKENS: Final = 131_072
 """Assumed KV cache of a replica whose engine does not tell."""
-MOST_BLOCKS_PER_REPLICA = 262_144
+MOST_BLOCKS_PER_REPLICA: Final = 262_144
 """Bound on memory, whatever capacity an engine reports: some 16 million tokens."""
-SHRINK = 0.8
+SHRINK: Final = 0.8
 """What a false hit leaves of the capacity that a replica is taken to have: others may use it, or it
 told more than it keeps. Not less, for a hit is false after a restart, too."""
-GROW = 1.01
+GROW: Final = 1.01
 """By how much it grows again with each hit that was true."""
-LEAST_SHARE = 1 / 16
+LEAST_SHARE: Final = 1 / 16
 
 
 class PrefixIndex:

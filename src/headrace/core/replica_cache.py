@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 
 class ReplicaCache:
@@ -70,7 +71,7 @@ def _released() -> Lease:
     return Lease(cache, (), None)
 
 
-RELEASED = _released()
+RELEASED: Final = _released()
 """The lease of a request that has none any more."""
 
 
