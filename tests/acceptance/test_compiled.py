@@ -44,7 +44,7 @@ def test_its_version_says_so(environment: dict[str, str]):
 
 
 def test_every_module_named_is_compiled(environment: dict[str, str]):
-    names = [f"headrace.core.{name.replace('/', '.')}" for name in compiled.MODULES]
+    names = [f"headrace.{name.replace('/', '.')}" for name in compiled.MODULES]
     code = f"import importlib; [print(importlib.import_module(n).__file__) for n in {names!r}]"
     command = (sys.executable, "-c", code)
     files = subprocess.check_output(command, env=environment, text=True).split()

@@ -12,6 +12,7 @@ event loop's thread and nothing here awaits.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from headrace.core.events import Dispatch, Ended, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Endpoint, Outcome, Replica, Usage
@@ -35,10 +36,10 @@ from headrace.gateway.tracing import AttemptTrace
 from headrace.gateway.upstream import Upstream
 
 JSON: Header = (b"content-type", b"application/json")
-_OURS = AnswerNotes(AnswerHead(0, [JSON]))
+_OURS: Final = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
-_RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
-_REPLICAS_FAULT = _RETRYABLE | {Outcome.BROKEN}
+_RETRYABLE: Final = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
+_REPLICAS_FAULT: Final = _RETRYABLE | {Outcome.BROKEN}
 
 
 class Phase(Enum):
@@ -52,7 +53,7 @@ class Phase(Enum):
 
 
 _HELD, _CONNECTING, _WAITING, _RELAYING, _OVER = Phase
-_COMPLETED = Outcome.COMPLETED
+_COMPLETED: Final = Outcome.COMPLETED
 
 
 class Exchange:
