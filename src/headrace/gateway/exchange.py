@@ -518,13 +518,17 @@ class Exchange:
         if outcome in _REPLICAS_FAULT:
             self._host.telemetry.attempt_failed(self._replica, detail or outcome.value, now)
         self._host.apply(ended, now)
-        # The core may have dispatched again by now, and then the request goes on.
-        again = self._meter is not None
+        again = self._is_counted  # the core may have dispatched it by now, and it goes on
         meter.finish(outcome, usage, now, retried=again)
         if outcome in _RETRYABLE and not again and self._phase is not _OVER:
             # It always says what becomes of such an end; a client must not wait if it did not.
             reason = f"Replica {self._replica} gave no answer: {detail}."
             self.reject(Reject(self.id, 502, RejectReason.RETRIES_EXHAUSTED, reason))
+
+    @property
+    def _is_counted(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._meter is not None
 
     def _believed(self, usage: Usage, meter: Meter, outcome: Outcome) -> Usage | None:
         """The engine's count, None if it cannot be true: it would be in every sum."""

@@ -434,8 +434,11 @@ class ClientConnection:
         except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
             _log.exception("a request could not be handled")
             self.fail(request)
-        # The exchange may have answered within `handle`.
-        self._exchange = exchange if self._current is request else None
+        self._exchange = exchange if self._answers(request) else None
+
+    def _answers(self, request: HttpRequest) -> bool:
+        """Whether this request is being answered: `handle` may have done so, or another began."""
+        return self._current is request
 
     def _rest(self) -> None:
         """Nothing is being answered: the next request may take its time, unless it has begun."""
