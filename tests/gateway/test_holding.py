@@ -322,6 +322,7 @@ async def test_a_dispatch_that_nobody_waits_for_takes_no_room():
         assert rig.engines[0].received == []
 
 
+@pytest.mark.interpreted
 async def test_a_fault_in_one_leaves_the_other_alone(monkeypatch, caplog):
     gate = Gate()
     async with holding(gate) as (rig, core):

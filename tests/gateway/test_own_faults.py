@@ -21,6 +21,7 @@ def broken(*args, **named):
     raise RuntimeError("a fault of ours")
 
 
+@pytest.mark.interpreted
 async def test_one_in_reading_a_whole_answer_leaves_nobody_waiting(monkeypatch, caplog):
     async def script(received, peer):
         await peer.json({"id": "resp_1"})
@@ -35,6 +36,7 @@ async def test_one_in_reading_a_whole_answer_leaves_nobody_waiting(monkeypatch, 
         assert rig.plane.in_flight == 0
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOBUFS])
 async def test_a_connection_that_is_lost_by_it_does_not_eject_a_replica(number, monkeypatch):
     async def script(received, peer):
@@ -55,6 +57,7 @@ async def test_a_connection_that_is_lost_by_it_does_not_eject_a_replica(number, 
         assert (await rig.chat()).status_code == 200
 
 
+@pytest.mark.interpreted
 async def test_a_lack_of_descriptors_does_not_eject_a_replica(monkeypatch):
     async def script(received, peer):
         await peer.json({"choices": []})
@@ -71,6 +74,7 @@ async def test_a_lack_of_descriptors_does_not_eject_a_replica(monkeypatch):
         assert (await rig.chat()).status_code == 200
 
 
+@pytest.mark.interpreted
 async def test_one_in_counting_does_not_stop_the_deadlines(monkeypatch, caplog):
     async def script(received, peer):
         await peer.start_stream()

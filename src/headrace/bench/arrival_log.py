@@ -12,17 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
+from typing import Final
 
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.upstream_connection import UpstreamConnection
 
-HELD_S = 0.05
+HELD_S: Final = 0.05
 """Reads are looked at when the oldest is as old as this."""
-MUCH_HELD, MOST_HELD = 512, 2048
+MUCH_HELD: Final = 512
+MOST_HELD: Final = 2048
 """Or when there are so many of them: as soon as there is time for it, and in any case. They take a
 millisecond and four."""
-LARGE_BYTES = 8192
+LARGE_BYTES: Final = 8192
 """A read above this is looked at as it comes, with all before it: the log is to stay small."""
 
 

@@ -12,8 +12,8 @@ from headrace.core.kv_event_index import Index
 from headrace.core.model import FINE_BLOCKS, Replica
 from headrace.core.prompt_marks import blocks_covered
 
-DEFAULT_TTFT_S = 2.0
-DEFAULT_TPOT_S = 0.05
+DEFAULT_TTFT_S: Final = 2.0
+DEFAULT_TPOT_S: Final = 0.05
 
 
 class Ask:
@@ -208,10 +208,10 @@ class Candidate(NamedTuple):
         return ttft_of(self)
 
 
-STEPS_MET = 1.5
+STEPS_MET: Final = 1.5
 """Steps of an engine between the arrival of a prompt and its first token that decoding streams take
 part in: half of the one in work and the one that prefills it."""
-ENOUGH = 8
+ENOUGH: Final = 8
 """Replicas that a policy with a plain order prices of many: the pick, and those that it is compared
 with in an explanation."""
 
@@ -296,58 +296,72 @@ def row_at(cost: float, replica: Replica, seen: Prediction | Sight) -> Row:
 def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] | None:
     """What the request meets on each replica and how long each phase takes there, in seconds.
 
-    None if a pool has no profile yet. The formulas are those of `LatencyProfile`, inline in one
-    loop, because this runs for every replica of every request.
+    None if a pool has no profile yet.
     """
-    if replicas[0].latency.pool.profile is None:
-        return None
     predictions: list[Prediction] = []
-    prompt_tokens, output_tokens = ask.prompt_tokens, ask.output_tokens
-    own_sequences, own_attended = ask.sequences, ask.attended_tokens
-    profile = None
-    step_s = token_s = pair_s = sequence_s = kv_token_s = 0.0
-    for replica, hit_tokens in zip(replicas, ask.hits_of(replicas), strict=True):
-        latency, report, sequences = replica.latency, replica.report, replica.sequences
-        if latency.pool.profile is not profile or profile is None:
-            profile = latency.pool.profile
-            if profile is None:
-                return None
-            step_s, token_s = profile.per_step_s, profile.per_prefill_token_s
-            pair_s = profile.per_attended_token_s
-            sequence_s, kv_token_s = profile.per_sequence_s, profile.per_kv_token_s
-        uncached = prompt_tokens - hit_tokens
-        if now >= latency.stale_s:
-            latency.refresh(now)
-        factor, pairs = latency.prefill_factor, uncached * (hit_tokens + uncached / 2)
-        prefill_s = factor * (step_s + token_s * uncached + pair_s * pairs)
-        backlog = replica.backlog_tokens
-        tpot_s = latency.decode_factor * (
-            step_s
-            + sequence_s * (sequences + own_sequences)
-            + kv_token_s * (replica.attended_tokens + own_attended)
-        )
-        queue_s = slot_wait_s = 0.0
-        if sequences:
-            # Streams that decode there lengthen the steps that the prompt waits for and runs in.
-            streams, tokens = replica.decoding_sequences, replica.decoding_context_tokens
-            queue_s = factor * STEPS_MET * (sequence_s * streams + kv_token_s * tokens)
-            prefilling = replica.prefilling
-            if prefilling:
-                backlog_s = factor * (
-                    step_s * prefilling + token_s * backlog + pair_s * replica.backlog_pairs
-                )
-                # The head of the queue is in work already: nobody knows how far, but not beyond
-                # its own share.
-                done_s, own_s = now - replica.backlog_since_s, backlog_s / prefilling
-                queue_s += backlog_s - (done_s if done_s < own_s else own_s)
-        slots = report.max_sequences
-        if slots and sequences >= slots:
-            # All slots are taken, and each is freed once per answer.
-            answer_s = replica.pool.output_tokens_mean * tpot_s
-            slot_wait_s = (sequences - slots + 1) * answer_s / slots
-        if now < replica.busy_until_s:
-            slot_wait_s += replica.busy_until_s - now
-        met = (hit_tokens, uncached, backlog, replica.context_tokens, report.kv_capacity_tokens)
-        taken = (queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens)
-        predictions.append(met + taken)
+    hits = ask.hits_of(replicas)
+    for at, replica in enumerate(replicas):
+        if replica.latency.pool.profile is None:
+            return None
+        predictions.append(predict_at(ask, replica, hits[at], now))
     return predictions
+
+
+def predict_at(ask: Ask, replica: Replica, hit_tokens: int, now: float) -> Prediction:
+    """The same for one replica, whose pool has a profile; `hit_tokens` of the prompt are there.
+
+    The formulas are those of `LatencyProfile`, inline, because this runs for every replica of
+    every request.
+    """
+    latency, report, sequences = replica.latency, replica.report, replica.sequences
+    profile = latency.pool.profile
+    assert profile is not None
+    step_s, token_s = profile.per_step_s, profile.per_prefill_token_s
+    pair_s = profile.per_attended_token_s
+    sequence_s, kv_token_s = profile.per_sequence_s, profile.per_kv_token_s
+    uncached = ask.prompt_tokens - hit_tokens
+    if now >= latency.stale_s:
+        latency.refresh(now)
+    factor, pairs = latency.prefill_factor, uncached * (hit_tokens + uncached / 2)
+    prefill_s = factor * (step_s + token_s * uncached + pair_s * pairs)
+    backlog = replica.backlog_tokens
+    tpot_s = latency.decode_factor * (
+        step_s
+        + sequence_s * (sequences + ask.sequences)
+        + kv_token_s * (replica.attended_tokens + ask.attended_tokens)
+    )
+    queue_s = slot_wait_s = 0.0
+    if sequences:
+        # Streams that decode there lengthen the steps that the prompt waits for and runs in.
+        streams, tokens = replica.decoding_sequences, replica.decoding_context_tokens
+        queue_s = factor * STEPS_MET * (sequence_s * streams + kv_token_s * tokens)
+        prefilling = replica.prefilling
+        if prefilling:
+            backlog_s = factor * (
+                step_s * prefilling + token_s * backlog + pair_s * replica.backlog_pairs
+            )
+            # The head of the queue is in work already: nobody knows how far, but not beyond
+            # its own share.
+            done_s, own_s = now - replica.backlog_since_s, backlog_s / prefilling
+            queue_s += backlog_s - (done_s if done_s < own_s else own_s)
+    slots = report.max_sequences
+    if slots and sequences >= slots:
+        # All slots are taken, and each is freed once per answer.
+        answer_s = replica.pool.output_tokens_mean * tpot_s
+        slot_wait_s = (sequences - slots + 1) * answer_s / slots
+    if now < replica.busy_until_s:
+        slot_wait_s += replica.busy_until_s - now
+    context, capacity = replica.context_tokens, report.kv_capacity_tokens
+    output_tokens = ask.output_tokens
+    return (
+        hit_tokens,
+        uncached,
+        backlog,
+        context,
+        capacity,
+        queue_s,
+        slot_wait_s,
+        prefill_s,
+        tpot_s,
+        output_tokens,
+    )

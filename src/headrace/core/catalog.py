@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import inf
 from operator import attrgetter
+from typing import Final
 
 from headrace.core.model import Fleet, Pool, Replica, ReplicaState, Request, Rng
 from headrace.core.specs import Alias, Role
 
-_EJECTED = ReplicaState.EJECTED
-LIGHTEST_USES = 16
+_EJECTED: Final = ReplicaState.EJECTED
+LIGHTEST_USES: Final = 16
 """Requests for which the least loaded of a large fleet are taken from the same few."""
-MOST_NAMES_LISTED = 20
+MOST_NAMES_LISTED: Final = 20
 """Known names in an error message."""
-ALL_FULL, NONE_READY = 1, 2
+ALL_FULL: Final = 1
+NONE_READY: Final = 2
 """Why replicas had better not be sent a request, the worse the higher."""
 
 

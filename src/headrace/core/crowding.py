@@ -12,18 +12,17 @@ What is missed where nobody else is, no company is to blame for.
 from __future__ import annotations
 
 from math import exp
+from typing import Final
 
 from headrace.core.model import Replica
 
-STEEP = 8.0
-"""Of the curve of a risk: at 80 % of a target 14 % are taken to miss it, at 120 % 81 %."""
-LATE_HARMLESS = 0.7
+LATE_HARMLESS: Final = 0.7
 """How far a request whose first token is late counts as having nothing more to lose: it has no
 place in goodput, but a reader. With 0 all wait in an overload for those that are late already,
 until they are late as well; with 1 nobody is kept from a replica whose streams are all late, nor
 from making the next ones slow."""
-MOST_BUSY = 0.9
-ROOM = 1.1
+MOST_BUSY: Final = 0.9
+ROOM: Final = 1.1
 """A replica is crowded where its TPOT, times this, is over the target: what it settles at is a
 little above what is predicted when each is sent."""
 
@@ -58,9 +57,14 @@ def crowded(
     )
     late = replica.late_prefilling + replica.late_decoding
     streams = replica.in_flight - LATE_HARMLESS * late
-    return streams * (_risk(here_s / target_s) - _risk(alone_s / target_s))
+    return streams * (risk(here_s / target_s) - risk(alone_s / target_s))
 
 
-def _risk(share: float) -> float:
-    power = share**STEEP
-    return power / (1.0 + power)
+def risk(share: float) -> float:
+    """How likely a target is missed by who is predicted to take this share of it: at 80 % of the
+    target 14 % are taken to miss it, at 120 % 81 %.
+    """
+    square = share * share
+    fourth = square * square
+    eighth = fourth * fourth
+    return eighth / (1.0 + eighth)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Final
 
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
@@ -69,11 +69,13 @@ from headrace.core.waiting import LOOK_S, WaitingRoom
 from headrace.core.wakes import Wakes
 
 _NONE: tuple[str, ...] = ()
-_COMPLETED, _ABORTED = Outcome.COMPLETED, Outcome.ABORTED
-_EMBEDDINGS, _OTHER = Endpoint.EMBEDDINGS, Endpoint.OTHER
-_READY = ReplicaState.READY
-_RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
-_MAKES_ROOM = frozenset(
+_COMPLETED: Final = Outcome.COMPLETED
+_ABORTED: Final = Outcome.ABORTED
+_EMBEDDINGS: Final = Endpoint.EMBEDDINGS
+_OTHER: Final = Endpoint.OTHER
+_READY: Final = ReplicaState.READY
+_RETRYABLE: Final = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
+_MAKES_ROOM: Final = frozenset(
     (FirstToken, Ended, ReplicaChanged, ReplicaGone, Probed, ConfigChanged),
 )
 """After these a held request may be sent, or has nobody left that could serve it."""

@@ -7,6 +7,7 @@ go of what is large (its blocks, its hold on a cache).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from headrace.core.admission import Tier
 from headrace.core.attempts import Attempt
@@ -14,7 +15,7 @@ from headrace.core.events import Effect, Reject
 from headrace.core.model import Endpoint, Request
 from headrace.core.pool_demand import PoolDemand
 
-LANDED = Request("", "", Endpoint.OTHER, streamed=False)
+LANDED: Final = Request("", "", Endpoint.OTHER, streamed=False)
 """Stands for the request of a flight that is over."""
 
 
@@ -91,5 +92,5 @@ class Flight:
             attempt.flight = OVER
 
 
-OVER = Flight(LANDED, (), Tier(), 0.0)
+OVER: Final = Flight(LANDED, (), Tier(), 0.0)
 """Stands for the flight of an attempt when it is over."""

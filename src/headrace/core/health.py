@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headrace.core.events import Ended
 from headrace.core.model import Outcome, Replica, ReplicaState
@@ -29,8 +29,9 @@ from headrace.core.model import Outcome, Replica, ReplicaState
 if TYPE_CHECKING:
     from headrace.core.attempts import Attempt
 
-_COMPLETED, _READY = Outcome.COMPLETED, ReplicaState.READY
-LONE_BLAME_S = 5.0
+_COMPLETED: Final = Outcome.COMPLETED
+_READY: Final = ReplicaState.READY
+LONE_BLAME_S: Final = 5.0
 """For so long one caller's blames count for nothing. Where that caller is the only one, this is how
 long a broken pool has its requests tried in vain."""
 

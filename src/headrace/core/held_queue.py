@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from headrace.core.admission import Tier
 from headrace.core.late_waits import SPAN_S, LateWaits
@@ -22,30 +22,31 @@ if TYPE_CHECKING:
     from headrace.core.flights import Flight
     from headrace.core.model import Request
 
-_ROUNDING_S = 1e-9
-OVERTAKEN = 2.0
+_ROUNDING_S: Final = 1e-9
+OVERTAKEN: Final = 2.0
 """A request lets by those that come so much later, in times of their difference in prefill. While
 all are in time, it costs nobody his target that short ones go first, and the mean wait is shorter;
 a deadline is still one, for a request's place is fixed when it comes. With 30, waits are a tenth
 shorter near capacity, and more answers are slow, since more of them run at a time."""
-UNUSED_S = 2.0
+UNUSED_S: Final = 2.0
 """If nothing was sent for so long, those who starve owe nothing to others any more."""
-OVERDUE = 8.0
+OVERDUE: Final = 8.0
 """An overload lasts once the oldest of a queue have waited for so many TTFT targets. With 4, bursts
 and agents, whose prefills are long, count as one, too: longer waits for no fewer misses."""
-LOOKED_THROUGH, LEAST_OVERDUE = 8, 2
+LOOKED_THROUGH: Final = 8
+LEAST_OVERDUE: Final = 2
 """Of so many of the oldest so many have to: one may have reasons of its own."""
-NEWEST = 0.02
+NEWEST: Final = 0.02
 """Weight of a request that comes in the TPOT target of a queue."""
-EARLY = 0.25
+EARLY: Final = 0.25
 """Of its TTFT target: who has less than this left beyond his prefill is late, in an overload that
 lasts. Everybody is sent at the last moment there, and what comes between would make all late."""
-STARVED_FIRST = 2
+STARVED_FIRST: Final = 2
 """Starved requests of one priority that go first at a time. If one did, it could wait for a replica
 that never has room, and the others behind it."""
-STARVED_AHEAD = 4
+STARVED_AHEAD: Final = 4
 """Starved requests that go first at a time in all: others must be among those looked at, too."""
-STARVED_SHARE = 0.2
+STARVED_SHARE: Final = 0.2
 """Of the prefill seconds that are sent while starved requests wait, what those get by going first.
 If they got all, a lasting overload would make everybody wait until he is starved, and nobody would
 be in time."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-WINDOW = 20
+WINDOW: Final = 20
 """Samples to look back on: twenty seconds of scrapes by default. Longer than one step of a long
 prompt, shorter than the rise it is to warn of."""
-FEWEST = 5
+FEWEST: Final = 5
 """Samples below which nothing is said to grow."""
 
 

@@ -13,13 +13,14 @@ time. Work is seconds of prefill as reckoned when each was held, on both sides o
 from __future__ import annotations
 
 from math import exp, inf
+from typing import Final
 
-SPAN_S = 30.0
+SPAN_S: Final = 30.0
 """Over about so long is measured, and nothing is said before."""
-STALE_S = 5.0
+STALE_S: Final = 5.0
 """If nothing was sent for so long, there was nobody to send to: what was measured says nothing of
 the time when there is again."""
-_LEAST_S = 1e-9
+_LEAST_S: Final = 1e-9
 
 
 class LateWaits:

@@ -18,35 +18,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import exp, inf, isfinite, log
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Work: TypeAlias = tuple[float, float, float, float, float]
 """What an engine did or has to do: (steps, uncached tokens prefilled, pairs attended, sequences
 times steps, KV tokens read). The model is linear in it, so work adds up over requests."""
 
-LOWEST_FACTOR = 0.25
-HIGHEST_FACTOR = 4.0
-LEARNED_FACTOR = 64.0
+LOWEST_FACTOR: Final = 0.25
+HIGHEST_FACTOR: Final = 4.0
+LEARNED_FACTOR: Final = 64.0
 """How far the factors on a learned profile may be from 1, either way."""
-OFF = log(2.0)
+OFF: Final = log(2.0)
 """How far a pool may come to differ from a learned profile before another one is learned."""
-HALF_LIFE_S = 60.0
-SHRINK_SAMPLES = 3.0
+HALF_LIFE_S: Final = 60.0
+SHRINK_SAMPLES: Final = 3.0
 """Evidence at which a replica's own deviation counts for half."""
-MOST_EVIDENCE = 20.0
+MOST_EVIDENCE: Final = 20.0
 """Cap on a replica's evidence, in samples: bounds how slowly it follows a change."""
-DEAD_BAND = log(1.1)
+DEAD_BAND: Final = log(1.1)
 """Replicas closer to their pool than this are taken for equal: of two idle ones, noise must not
 give all the traffic, and with it all the samples, to one."""
-MOST_POOL_EVIDENCE = 100.0
-LARGEST_STEP = log(2.0)
+MOST_POOL_EVIDENCE: Final = 100.0
+LARGEST_STEP: Final = log(2.0)
 """A sample further than this from the current estimate counts as this far: one stall in the
 network must not look like a slow replica."""
-NOISE_S = 0.005
+NOISE_S: Final = 0.005
 """Jitter that no model explains; a phase predicted to last this long is half a sample."""
-REFRESH_S = 0.5
+REFRESH_S: Final = 0.5
 """How long a replica's factors are used before decay is applied to them anew."""
-NEWS_S = 0.02
+NEWS_S: Final = 0.02
 """How long after a sample the factors may still be the old ones: under load, samples come faster
 than they matter."""
 

@@ -6,30 +6,34 @@ of first and last tokens, each compared with what the model says of the work don
 
 from __future__ import annotations
 
+from typing import Final
+
 from headrace.core.attempts import Attempt
 from headrace.core.events import Ended
 from headrace.core.latency import attended_pairs
 from headrace.core.model import TEMPLATED, Endpoint, Outcome, Pool, Request
 from headrace.core.profile_fit import ProfileLearner
 
-_COMPLETED = Outcome.COMPLETED
-_EMBEDDINGS, _OTHER = Endpoint.EMBEDDINGS, Endpoint.OTHER
-FEWEST_DECODED_TOKENS = 8
+_COMPLETED: Final = Outcome.COMPLETED
+_EMBEDDINGS: Final = Endpoint.EMBEDDINGS
+_OTHER: Final = Endpoint.OTHER
+FEWEST_DECODED_TOKENS: Final = 8
 """A shorter answer says little of the time per token."""
-PRIOR_ANSWERS = 10
+PRIOR_ANSWERS: Final = 10
 """Answers that the initial means of a pool count for."""
-MOST_ANSWERS = 100
+MOST_ANSWERS: Final = 100
 """Answers that a mean remembers."""
-LENGTHS_EACH = 256
+LENGTHS_EACH: Final = 256
 """Answers whose prompt's length is learned from, each one; then it is from every so many: what the
 tokenizer makes of this traffic is known by then, and only to be followed."""
-LENGTHS_EVERY = 4
-ANSWERS_SEEN = 3.0
-SHORTEST_RECENT_S, LONGEST_RECENT_S = 0.5, 7.0
+LENGTHS_EVERY: Final = 4
+ANSWERS_SEEN: Final = 3.0
+SHORTEST_RECENT_S: Final = 0.5
+LONGEST_RECENT_S: Final = 7.0
 """The prefills that a stream meets on a replica are those of its own life: they are remembered for
 so many times what an answer of mean length takes alone, within these bounds. With more, bursts of
 short answers are seen too late; with less, what one meets is taken for what all of it will meet."""
-FALSE_HIT_TOKENS = 256
+FALSE_HIT_TOKENS: Final = 256
 """A predicted hit of this many tokens that the engine did not have shows a smaller cache."""
 
 

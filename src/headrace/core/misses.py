@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from headrace.core.scaling_observation import GatewayReport
 
-MINUTE_S = 60.0
-LONGEST_S = 6 * 3600.0
+MINUTE_S: Final = 60.0
+LONGEST_S: Final = 6 * 3600.0
 PAIRS = ((14.4, 3600.0, 300.0), (6.0, 6 * 3600.0, 1800.0))
 """(burn rate, long window in seconds, short window in seconds)"""
 WINDOWS_S = tuple(sorted(window_s for _, *pair in PAIRS for window_s in pair))
 _KEPT = ("started_at_s", "judged", "ttft_misses", "tpot_misses")
-FEWEST_JUDGED = 20.0
+FEWEST_JUDGED: Final = 20.0
 """Fewer requests in a window prove nothing."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from headrace.core.latency import PoolLatency, ReplicaLatency
 from headrace.core.message import message
@@ -16,11 +16,11 @@ from headrace.core.pool_demand import PoolDemand
 from headrace.core.prompt_length import PromptLength
 from headrace.core.specs import Alias, PoolSpec
 
-PROMPT_BLOCK_BYTES = 256
+PROMPT_BLOCK_BYTES: Final = 256
 """Bytes of prompt, in template order, that are one block: about 64 tokens."""
-FINE_BLOCKS = 16
+FINE_BLOCKS: Final = 16
 """The first blocks of a prompt, each of which has a hash of its own."""
-COARSE_BLOCKS = 4
+COARSE_BLOCKS: Final = 4
 """Blocks behind these have one hash together: a third of the time and memory is spent for at most
 three blocks of a hit unseen."""
 

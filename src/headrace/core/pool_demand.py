@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import ceil
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from headrace.core.length_counter import LengthCounter
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from headrace.core.flights import Flight
     from headrace.core.model import Outcome
 
-RECENT_S = 60.0
+RECENT_S: Final = 60.0
 """Ratios to the targets are those of the requests that ended so lately."""
-MOST_RECENT = 512
-WORST_SHARE = 0.9
+MOST_RECENT: Final = 512
+WORST_SHARE: Final = 0.9
 
 _SAYS_NOTHING = ("refused", "cut")
 Ratios: TypeAlias = deque[tuple[float, float]]

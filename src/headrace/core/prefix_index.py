@@ -23,22 +23,23 @@ before. Where blocks are long, each can be a mark: `fine_blocks` is `EVERY_BLOCK
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from headrace.core import replica_cache
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
 from headrace.core.prompt_marks import blocks_covered
-from headrace.core.replica_cache import Lease, ReplicaCache
+from headrace.core.replica_cache import Layer, Lease, ReplicaCache
 
-DEFAULT_KV_CAPACITY_TOKENS = 131_072
+DEFAULT_KV_CAPACITY_TOKENS: Final = 131_072
 """Assumed KV cache of a replica whose engine does not tell."""
-MOST_BLOCKS_PER_REPLICA = 262_144
+MOST_BLOCKS_PER_REPLICA: Final = 262_144
 """Bound on memory, whatever capacity an engine reports: some 16 million tokens."""
-SHRINK = 0.8
+SHRINK: Final = 0.8
 """What a false hit leaves of the capacity that a replica is taken to have: others may use it, or it
 told more than it keeps. Not less, for a hit is false after a restart, too."""
-GROW = 1.01
+GROW: Final = 1.01
 """By how much it grows again with each hit that was true."""
-LEAST_SHARE = 1 / 16
+LEAST_SHARE: Final = 1 / 16
 
 
 class PrefixIndex:
@@ -90,14 +91,14 @@ class PrefixIndex:
         found: list[tuple[int, int]] = []
         if not marks:
             return found
-        holders_of = self._holders.get
-        left = holders_of(marks[0], 0) & replicas
+        holders_of = self._holders
+        left = holders_of.get(marks[0], 0) & replicas
         high = len(marks)
         while left:
             low, deepest = 1, left
             while low < high:
                 middle = (low + high + 1) >> 1
-                holders = holders_of(marks[middle - 1], 0) & left
+                holders = holders_of.get(marks[middle - 1], 0) & left
                 if holders:
                     low, deepest = middle, holders
                 else:
@@ -129,23 +130,22 @@ class PrefixIndex:
         if hit_marks:
             idle, shared = cache.idle, cache.shared
             deepest = idle.get(marks[hit_marks - 1])
-            hit_stamp = deepest[0] if deepest else None
+            hit_stamp = deepest.stamp if deepest else None
             used = 0
             for mark in marks[:hit_marks]:
                 if mark in pinned:
                     shared[mark] = shared.get(mark, 0) + 1
                     used += 1
-                else:
-                    idle.pop(mark, None)
+                elif mark in idle:
+                    del idle[mark]
             if used:
                 cache.shared_blocks += blocks_covered(used, self._fine_blocks)
         if hit_marks < len(marks):
             fresh = marks[hit_marks:]
             cache.arriving.update(fresh)
             holders, bit = self._holders, cache.bit
-            holders_of = holders.get
             for mark in fresh:
-                holders[mark] = holders_of(mark, 0) | bit
+                holders[mark] = holders.get(mark, 0) | bit
         pinned.update(marks)
         cache.leases += 1
         return Lease(cache, marks, hit_stamp)
@@ -207,11 +207,11 @@ class PrefixIndex:
         if cache.gone or stamp is None:
             return 0
         forgotten: list[int] = []
-        for mark, (age, covered) in cache.idle.items():
-            if age >= stamp:
+        for mark, layer in cache.idle.items():
+            if layer.stamp >= stamp:
                 break
             forgotten.append(mark)
-            cache.resident_blocks -= covered
+            cache.resident_blocks -= layer.covered
         for mark in forgotten:
             del cache.idle[mark]
         self._drop(cache, forgotten)
@@ -231,11 +231,10 @@ class PrefixIndex:
         """Least recently used idle marks leave until the rest fits, or none is idle."""
         idle = cache.idle
         evicted: list[int] = []
-        oldest, resident = idle.popitem, cache.resident_blocks
-        room = cache.capacity_blocks - cache.private_blocks
+        resident, room = cache.resident_blocks, cache.capacity_blocks - cache.private_blocks
         while resident > room and idle:
-            mark, (_, covered) = oldest(last=False)
-            resident -= covered
+            mark, layer = idle.popitem(last=False)
+            resident -= layer.covered
             evicted.append(mark)
         cache.resident_blocks = resident
         self._drop(cache, evicted)
@@ -243,13 +242,13 @@ class PrefixIndex:
     def _drop(self, cache: ReplicaCache, marks: Iterable[int]) -> None:
         """A replica holds these marks no more."""
         holders, others = self._holders, ~cache.bit
-        holders_of = holders.get
         for mark in marks:
-            left = holders_of(mark, 0) & others
+            held_by = holders.get(mark, 0)
+            left = held_by & others
             if left:
                 holders[mark] = left
-            else:
-                holders.pop(mark, None)
+            elif held_by:
+                del holders[mark]
 
     def changed(self, index: int, stored: tuple[int, ...], removed: tuple[int, ...]) -> None:
         """What an engine tells of its cache is not for this index: see `KvEventIndex`."""
@@ -262,10 +261,11 @@ def _lay_idle(
     cache.stamp += 1
     idle = cache.idle
     if end > fine_blocks:
-        entry = (cache.stamp, COARSE_BLOCKS)
+        layer = Layer(cache.stamp, COARSE_BLOCKS)
         for mark in reversed(marks[max(first, fine_blocks) : end]):
-            idle[mark] = entry
+            idle[mark] = layer
         end = fine_blocks
-    entry = (cache.stamp, 1)
-    for mark in reversed(marks[first:end]):
-        idle[mark] = entry
+    if end > first:
+        layer = Layer(cache.stamp, 1)
+        for mark in reversed(marks[first:end]):
+            idle[mark] = layer

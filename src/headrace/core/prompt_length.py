@@ -18,31 +18,32 @@ spread allows are weighed down in proportion (Huber, "Robust Estimation of a Loc
 from __future__ import annotations
 
 from math import sqrt
+from typing import Final
 
-START_BYTES_PER_TOKEN = 4.0
-LOWEST_BYTES_PER_TOKEN = 0.5
-HIGHEST_BYTES_PER_TOKEN = 16.0
+START_BYTES_PER_TOKEN: Final = 4.0
+LOWEST_BYTES_PER_TOKEN: Final = 0.5
+HIGHEST_BYTES_PER_TOKEN: Final = 16.0
 
-_START_RATIO = 1.0 / START_BYTES_PER_TOKEN
-_LOWEST_RATIO = 1.0 / HIGHEST_BYTES_PER_TOKEN
-_HIGHEST_RATIO = 1.0 / LOWEST_BYTES_PER_TOKEN
-_OVERHEAD_PRECISION = 1.0 / 40.0**2
+_START_RATIO: Final = 1.0 / START_BYTES_PER_TOKEN
+_LOWEST_RATIO: Final = 1.0 / HIGHEST_BYTES_PER_TOKEN
+_HIGHEST_RATIO: Final = 1.0 / LOWEST_BYTES_PER_TOKEN
+_OVERHEAD_PRECISION: Final = 1.0 / 40.0**2
 """The overhead before any sample: 0 tokens, give or take 40."""
-_RATIO_PRECISION = 1.0 / 0.08**2
+_RATIO_PRECISION: Final = 1.0 / 0.08**2
 """The ratio before any sample: 0.25 tokens per byte, give or take 0.08."""
-_NOISE_VARIANCE = 2.0**2
+_NOISE_VARIANCE: Final = 2.0**2
 """Of a sample: what no length explains, give or take 2 tokens."""
-_TEXT_NOISE = 0.1
+_TEXT_NOISE: Final = 0.1
 """Give or take a tenth by the text itself: prose and code differ."""
-_MEDIA_NOISE = 0.5
+_MEDIA_NOISE: Final = 0.5
 """Give or take half of what media cost, which is only configured."""
-_FAR = 5.0
+_FAR: Final = 5.0
 """Standard deviations beyond which a sample is weighed down."""
-_KEPT = 1.0 - 1.0 / 100.0
+_KEPT: Final = 1.0 - 1.0 / 100.0
 """Weight that earlier samples keep with each new one: some 100 are remembered."""
 
-_SOLVED_EACH = 50
-_SOLVED_EVERY = 8
+_SOLVED_EACH: Final = 50
+_SOLVED_EVERY: Final = 8
 """Each of the first samples is solved for, then every so many: most of the work is in it."""
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
 
-EVERY_BLOCK = 1 << 60
+EVERY_BLOCK: Final = 1 << 60
 """As `fine_blocks`: more blocks than any prompt has."""
 
-_FNV_OFFSET = 0xCBF29CE484222325
-_FNV_PRIME = 0x100000001B3
-_MASK_64 = 0xFFFFFFFFFFFFFFFF
+_FNV_OFFSET: Final = 0xCBF29CE484222325
+_FNV_PRIME: Final = 0x100000001B3
+_MASK_64: Final = 0xFFFFFFFFFFFFFFFF
 
 
 def blocks_covered(marks: int, fine_blocks: int = FINE_BLOCKS) -> int:

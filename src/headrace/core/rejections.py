@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from headrace.core.events import Ended, Reject, RejectReason
 from headrace.core.model import Outcome, Request
 from headrace.core.retries import FULL, is_error_answer
 
-MOST_RETRY_AFTER_S = 60.0
+MOST_RETRY_AFTER_S: Final = 60.0
 """Nobody is sent away for longer: by then the load is another."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 
 class ReplicaCache:
@@ -34,8 +35,7 @@ class ReplicaCache:
         self.shared: dict[int, int] = {}  # mark -> running requests that use it, beyond the first
         self.shared_blocks = 0  # these uses, in blocks
         self.arriving: set[int] = set()
-        # mark -> (stamp of its release, blocks it stands for); oldest first
-        self.idle: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self.idle: OrderedDict[int, Layer] = OrderedDict()  # oldest first
         self.leases = 0
         self.resident_blocks = 0  # idle, or pinned and not arriving
         self.private_blocks = 0.0
@@ -45,6 +45,18 @@ class ReplicaCache:
     def is_overfull(self) -> bool:
         """Whether more is there than there is room for."""
         return self.resident_blocks + self.private_blocks > self.capacity_blocks
+
+
+class Layer:
+    """Idle marks that one release left: each stands for `covered` blocks. A later release has the
+    larger `stamp`.
+    """
+
+    __slots__ = ("covered", "stamp")
+
+    def __init__(self, stamp: int, covered: int) -> None:
+        self.stamp = stamp
+        self.covered = covered
 
 
 class Lease:
@@ -70,7 +82,7 @@ def _released() -> Lease:
     return Lease(cache, (), None)
 
 
-RELEASED = _released()
+RELEASED: Final = _released()
 """The lease of a request that has none any more."""
 
 

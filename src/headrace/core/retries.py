@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp
+from typing import Final
 
 from headrace.core.events import Ended
 
-MOST_ERROR_ANSWERS = 2
+MOST_ERROR_ANSWERS: Final = 2
 """Replicas that may answer one request with an error of their own. A second one that says the same
 shows that the request is at fault, whatever the status claims."""
 
-FADE_S = 0.05
+FADE_S: Final = 0.05
 """How old the sums may be: an exponential for each request would buy nothing."""
 
 FULL = (429, 503)
 """Statuses by which an engine, or a proxy before it, says that it is full and not ill."""
-_FAILED_BEHIND = 424
+_FAILED_BEHIND: Final = 424
 """TGI's for a model that failed behind its router."""
 
 

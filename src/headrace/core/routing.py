@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from typing import Final
 
 from headrace.core.candidates import Ask, Policy, Row, Scope
 from headrace.core.catalog import Serving, lightest
@@ -20,16 +21,17 @@ from headrace.core.prompt_marks import EVERY_BLOCK, blocks_covered, mix_identity
 
 MOST_SCORED = 32
 """Replicas that are all scored; of more, a shortlist is."""
-BEST_HOLDERS = 8
-MOST_ALIKE = 16
+BEST_HOLDERS: Final = 8
+MOST_ALIKE: Final = 16
 """Holders of equally much of a prompt that are looked at, from a random one on."""
-LEAST_LOADED = 4
-AT_RANDOM = 2
-PAIR = 2
-_NAME = attrgetter("name")
-_SHORTLIST, _PAIR = Scope.SHORTLIST, Scope.PAIR
-_EMBEDDINGS = Endpoint.EMBEDDINGS
-CONTEXT_MARGIN = 1.1
+LEAST_LOADED: Final = 4
+AT_RANDOM: Final = 2
+PAIR: Final = 2
+_NAME: Final = attrgetter("name")
+_SHORTLIST: Final = Scope.SHORTLIST
+_PAIR: Final = Scope.PAIR
+_EMBEDDINGS: Final = Endpoint.EMBEDDINGS
+CONTEXT_MARGIN: Final = 1.1
 """How far an estimated prompt must exceed a context before it counts as too long for it."""
 
 

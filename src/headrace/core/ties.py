@@ -6,8 +6,10 @@ Splitmix64 over a counter (Steele, Lea and Flood, "Fast Splittable Pseudorandom 
 
 from __future__ import annotations
 
-_MASK_64 = 0xFFFFFFFFFFFFFFFF
-_GAMMA = 0x9E3779B97F4A7C15
+from typing import Final
+
+_MASK_64: Final = 0xFFFFFFFFFFFFFFFF
+_GAMMA: Final = 0x9E3779B97F4A7C15
 
 
 class Ties:

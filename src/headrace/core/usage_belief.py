@@ -10,11 +10,14 @@ The gateway plans nothing: there it is what the request asks for, and the estima
 
 from __future__ import annotations
 
+from typing import Final
+
 from headrace.core.model import Usage
 
-FAR = 16
+FAR: Final = 16
 """Times as many as there should be: no rounding, no template, no speculation explains it."""
-MORE_OUTPUT_TOKENS = MORE_INPUT_TOKENS = 1_048_576
+MORE_INPUT_TOKENS: Final = 1_048_576
+MORE_OUTPUT_TOKENS: Final = MORE_INPUT_TOKENS
 """A whole context of the largest models. Several choices (`n` in `--extra-body`), reasoning that is
 not shown, and a system prompt or an image before ours are within it."""
 

@@ -15,6 +15,7 @@ is tried again is not said here: it is sent by the same way as one that has just
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from headrace.core import rejections
 from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
@@ -35,17 +36,17 @@ from headrace.core.flights import Flight
 from headrace.core.held_queue import Held, Queue
 from headrace.core.model import Pool, Replica, Request
 
-PATIENCE_S = 2.5
+PATIENCE_S: Final = 2.5
 """What a request waits at most for each target of others that it would have missed, beyond those
 that are allowed."""
-PATIENT_SHARE = 0.5
+PATIENT_SHARE: Final = 0.5
 """Of its `ttl`: nobody waits for others until he is refused."""
-LOOKED_AT = 8
+LOOKED_AT: Final = 8
 """Held requests, from the first on, for which room is looked for at a time: the one that is first
 may wait for a replica of its own choice, and must not hold up all the others."""
-FEWEST_DECODED = 2.0
+FEWEST_DECODED: Final = 2.0
 """Output tokens of a request that has a time per output token: embeddings have none."""
-LOOK_S = 0.25
+LOOK_S: Final = 0.25
 """While requests are held, what time alone has changed is looked at this often."""
 
 

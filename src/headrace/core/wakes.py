@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from headrace.core.events import Effect, WakeAt
 
-EARLY_S = 0.002
+EARLY_S: Final = 0.002
 """A timer may go off so much too early: uvloop's count whole milliseconds from the last whole one,
 which makes 1.5 ms. One that came earlier than this would be taken for one still to come."""
 

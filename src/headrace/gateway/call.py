@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -33,26 +34,26 @@ from headrace.gateway.notes import RequestNotes
 from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
 from headrace.gateway.usual_chat import choices_of, read_usual_chat
 
-MAX_MODEL_CHARS = 512
+MAX_MODEL_CHARS: Final = 512
 """Longest model name that is looked up."""
-LARGE_BODY_BYTES = 1024 * 1024
+LARGE_BODY_BYTES: Final = 1024 * 1024
 """A longer body is scanned in turns instead of being read at one go."""
-TURN_BYTES = 16 * 1024
+TURN_BYTES: Final = 16 * 1024
 """How much of it is scanned before others get their turn: 10 ms of the densest JSON."""
-MAX_MEMBER_BYTES = 64 * 1024
+MAX_MEMBER_BYTES: Final = 64 * 1024
 """Longest value of a large body that is read; those that matter are short."""
 
-_decode_members = msgspec.json.Decoder(Members).decode
-_decode_value = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
-_OBJECT_OR_NULL = frozenset((b"{", b"n"))
-_TRUE = msgspec.Raw(b"true")
-_ASK_USAGE = msgspec.Raw(b'{"include_usage":true}')
+_decode_members: Final = msgspec.json.Decoder(Members).decode
+_decode_value: Final = msgspec.json.Decoder().decode
+_encode: Final = msgspec.json.Encoder().encode
+_OBJECT_OR_NULL: Final = frozenset((b"{", b"n"))
+_TRUE: Final = msgspec.Raw(b"true")
+_ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_CHAT = Endpoint.CHAT
+_CHAT: Final = Endpoint.CHAT
 _HAVE_CHOICES = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 """Elsewhere `n` means nothing."""
-_READ_MEMBERS = frozenset(
+_READ_MEMBERS: Final = frozenset(
     ("model", "n", "stream", "stream_options", "previous_response_id", *_OUTPUT_LIMITS)
 )
 

@@ -13,6 +13,7 @@ event loop's thread and nothing here awaits.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from headrace.core.events import Dispatch, Ended, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Endpoint, Outcome, Replica, Usage
@@ -36,10 +37,10 @@ from headrace.gateway.tracing import AttemptTrace
 from headrace.gateway.upstream import Upstream
 
 JSON: Header = (b"content-type", b"application/json")
-_OURS = AnswerNotes(AnswerHead(0, [JSON]))
+_OURS: Final = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
-_RETRYABLE = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
-_REPLICAS_FAULT = _RETRYABLE | {Outcome.BROKEN}
+_RETRYABLE: Final = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
+_REPLICAS_FAULT: Final = _RETRYABLE | {Outcome.BROKEN}
 
 
 class Phase(Enum):
@@ -53,7 +54,7 @@ class Phase(Enum):
 
 
 _HELD, _CONNECTING, _WAITING, _RELAYING, _OVER = Phase
-_COMPLETED = Outcome.COMPLETED
+_COMPLETED: Final = Outcome.COMPLETED
 
 
 class Exchange:
@@ -520,8 +521,7 @@ class Exchange:
         if outcome in _REPLICAS_FAULT:
             self._host.telemetry.attempt_failed(self._replica, detail or outcome.value, now)
         self._host.apply(ended, now)
-        # The core may have dispatched again by now, and then the request goes on.
-        again = self._meter is not None
+        again = self._is_counted  # the core may have dispatched it by now, and it goes on
         if not again and outcome in _RETRYABLE and self._phase is not _OVER:
             again = bool(self._host.held_for(self.id))
             if again:
@@ -531,6 +531,11 @@ class Exchange:
             # It always says what becomes of such an end; a client must not wait if it did not.
             reason = f"Replica {self._replica} gave no answer: {detail}."
             self.reject(Reject(self.id, 502, RejectReason.RETRIES_EXHAUSTED, reason))
+
+    @property
+    def _is_counted(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._meter is not None
 
     def _believed(self, usage: Usage, meter: Meter, outcome: Outcome) -> Usage | None:
         """The engine's count, None if it cannot be true: it would be in every sum."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 from headrace.core.model import Endpoint, Fleet
@@ -45,10 +45,10 @@ from headrace.gateway.telemetry import Telemetry
 from headrace.gateway.tracing import Tracer
 
 _log = logging.getLogger(__name__)
-_STATES = frozenset((b"/health", b"/ready"))
-_POST = frozenset((b"POST",))
-_OTHERS = b", ".join(sorted(UNVERSIONED)).decode()
-_UPSTREAM_METHODS = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
+_STATES: Final = frozenset((b"/health", b"/ready"))
+_POST: Final = frozenset((b"POST",))
+_OTHERS: Final = b", ".join(sorted(UNVERSIONED)).decode()
+_UPSTREAM_METHODS: Final = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
 
 
 class FrontHost(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from headrace.core.model import Endpoint
 from headrace.edges.http.heads import (
@@ -18,9 +19,9 @@ from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.promise import NOTHING_ASKED, BadPromise, promise_of
 
-_CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_EVENTS = b"text/event-stream"
-_MOST_DIGITS = 9
+_CLIENT_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+_EVENTS: Final = b"text/event-stream"
+_MOST_DIGITS: Final = 9
 """Of Retry-After in seconds; a date is not read."""
 
 

@@ -9,13 +9,13 @@ that escape differently only miss a hit.
 from __future__ import annotations
 
 import re
-import struct
 
 import msgspec
 import xxhash
 
-from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS, PROMPT_BLOCK_BYTES, Endpoint
+from headrace.core.model import Endpoint
 from headrace.gateway.large_body import Scan, Span, cut
+from headrace.gateway.prompt_blocks import hash_blocks
 
 Members = dict[str, msgspec.Raw]
 """A JSON object, its values still the bytes of the body."""
@@ -27,10 +27,6 @@ _EMPTY = msgspec.Raw(b"")
 SEPARATOR = b"\x1e"
 _TOKEN_BYTES = 4
 
-_FINE_BYTES = FINE_BLOCKS * PROMPT_BLOCK_BYTES
-_COARSE_BYTES = COARSE_BLOCKS * PROMPT_BLOCK_BYTES
-_each_fine = struct.Struct(f"{PROMPT_BLOCK_BYTES}s").iter_unpack
-_each_coarse = struct.Struct(f"{_COARSE_BYTES}s").iter_unpack
 _decode_objects = msgspec.json.Decoder(list[Members]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -201,18 +197,3 @@ def read_large_prompt(endpoint: Endpoint, pieces: list[bytes], scan: Scan) -> Pr
         room -= span[1] - start
     blocks = hash_blocks(b"".join(hashed))
     return Prompt(max(0, text_bytes), scan.media_items, None, 1, blocks)
-
-
-def hash_blocks(data: bytes) -> tuple[int, ...]:
-    """Return chained xxh3 hashes of `data`, as `Request.blocks` has them: each covers all before.
-
-    They stand for one block each at first and for several later, whole ones only.
-    """
-    digest = xxhash.xxh3_64_intdigest
-    chain, size = 0, len(data)
-    fine = size - size % PROMPT_BLOCK_BYTES if size < _FINE_BYTES else _FINE_BYTES
-    marks = [chain := digest(block, chain) for (block,) in _each_fine(data[:fine])]
-    if size - fine >= _COARSE_BYTES:
-        coarse = size - (size - fine) % _COARSE_BYTES
-        marks += [chain := digest(block, chain) for (block,) in _each_coarse(data[fine:coarse])]
-    return tuple(marks)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Final
 
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
@@ -47,7 +48,7 @@ from headrace.gateway.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 
-TICK_S = 0.25
+TICK_S: Final = 0.25
 """Deadlines are checked and streaming tokens counted this often."""
 
 

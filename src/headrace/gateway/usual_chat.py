@@ -6,55 +6,22 @@ What is not usual (tools, media, members that only some engines know) is left to
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-from headrace.gateway.prompt import SEPARATOR, hash_blocks
+from headrace.gateway.chat_body import ChatBody, decode_chat
+from headrace.gateway.prompt import SEPARATOR
+from headrace.gateway.prompt_blocks import hash_blocks
 
-_LIST = b"["
+_LIST: Final = b"["
 
 
-MOST_CHOICES = 16_384
+MOST_CHOICES: Final = 16_384
 """vLLM's limit. Who asks for more is refused by the engine."""
 
 
-class _Turn(msgspec.Struct, forbid_unknown_fields=True):
-    role: msgspec.Raw
-    content: msgspec.Raw
-
-
-class UsualChat(msgspec.Struct):
-    """What a usual body says.
-
-    `text_bytes` and `blocks` are as in `Request`.
-    """
-
-    model: str
-    messages: list[_Turn]
-    stream: bool = False
-    stream_options: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
-    # Members that belong to the prompt.
-    cache_salt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    tools: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    functions: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    documents: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-    def max_output(self) -> int | None:
-        """The first limit of the answer's length that means anything, in tokens."""
-        limit = self.max_completion_tokens or self.max_tokens
-        if limit is not None and limit > 0:
-            return limit
-        for other in (self.max_tokens, self.max_output_tokens):
-            if other is not None and other > 0:
-                return other
-        return None
-
-
-_decode = msgspec.json.Decoder(UsualChat).decode
-_UNSET = msgspec.UNSET
+_UNSET: Final = msgspec.UNSET
 
 
 def choices_of(n: int | None) -> int:
@@ -62,12 +29,12 @@ def choices_of(n: int | None) -> int:
     return n if n is not None and 0 < n <= MOST_CHOICES else 1
 
 
-def read_usual_chat(body: bytes) -> tuple[UsualChat, int, tuple[int, ...]] | None:
+def read_usual_chat(body: bytes) -> tuple[ChatBody, int, tuple[int, ...]] | None:
     """Return the body, its prompt's bytes and the prompt's blocks; None if it is not usual."""
     try:
         if not body.isascii():
             body.decode()  # names that are not looked for are not checked otherwise
-        chat = _decode(body)
+        chat = decode_chat(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if (

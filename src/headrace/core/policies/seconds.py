@@ -43,31 +43,37 @@ Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 
 from __future__ import annotations
 
-from headrace.core.candidates import Ask, Candidate, Prediction, Row, Scope, predict
+from typing import Final, TypeAlias
+
+from headrace.core.candidates import Ask, Candidate, Row, Scope, predict_at
 from headrace.core.cost_term import CostTerm
-from headrace.core.crowding import LATE_HARMLESS, STEEP, busy_share
+from headrace.core.crowding import LATE_HARMLESS, busy_share, risk
 from headrace.core.model import Replica
 
-WORTH = 1.0
+WORTH: Final = 1.0
 """What a missed target weighs, in TTFT targets. More than this buys few fewer misses for much
 longer waits; with half of it agents miss up to twice as often where replicas are few."""
-TTFT_RISK = 0.5
+TTFT_RISK: Final = 0.5
 """The wait counts in seconds already."""
-PREFILL_SHARE = 0.75
+PREFILL_SHARE: Final = 0.75
 """How much of the recent share of prefills a stream is taken to meet. With 1 a replica where the
 targets are lost draws all that would lose them elsewhere: fewer misses yet, and long waits."""
-LEAST_IDLE = 0.1
+LEAST_IDLE: Final = 0.1
 """Of a replica's time: however long a prefill takes, its streams go on."""
-LATER_WEIGHT = 2.0
+LATER_WEIGHT: Final = 2.0
 """In a queue that is busy for a share b of the time, work holds up those who come later by
 b / (1 - b) of itself."""
-DECODE_WEIGHT = 0.3
+DECODE_WEIGHT: Final = 0.3
 """A second of decoding hurts less than one of waiting for the first token."""
-LEAST_SPARE = 0.1
+LEAST_SPARE: Final = 0.1
 """Of the TPOT target: what a stream is taken to have left even where its limit is reached."""
-COPY_WEIGHT = 0.5
-COPY_TOKENS = 8192
+COPY_WEIGHT: Final = 0.5
+COPY_TOKENS: Final = 8192
 """Prompts shorter than this are not worth a look at who shares them."""
+
+_After: TypeAlias = tuple[float, float, float, float, float]
+"""With the request there: queue, prefill and step time in seconds, the share of time that prefills
+leave to streams, and its own risk to miss its TPOT target."""
 
 
 class Seconds:
@@ -78,9 +84,6 @@ class Seconds:
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price each replica in seconds, or in tokens where a pool has no profile yet."""
-        predictions = predict(ask, replicas, now)
-        if predictions is None:
-            return _price_in_tokens(ask, replicas, now)
         rows: list[Row] = []
         worth_s = WORTH * ask.ttft_target_s
         per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
@@ -90,40 +93,70 @@ class Seconds:
         decode_weight = DECODE_WEIGHT * ask.output_tokens
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
         share = 1.0 / (1.0 + COPY_WEIGHT * copies)
-        for replica, predicted in zip(replicas, predictions, strict=True):
-            seen = predicted
-            _, _, _, context, capacity, queue_s, slot_wait_s, prefill_s, tpot_s, _ = seen
+        hits = ask.hits_of(replicas)
+        for at, replica in enumerate(replicas):
+            if replica.latency.pool.profile is None:
+                return _price_in_tokens(ask, replicas, hits, now)
+            (
+                hit_tokens,
+                uncached,
+                backlog,
+                context,
+                capacity,
+                queue_s,
+                slot_wait_s,
+                prefill_s,
+                tpot_s,
+                output_tokens,
+            ) = predict_at(ask, replica, hits[at], now)
             streams = replica.in_flight
             answer_s = answer_tokens * tpot_s or 1.0  # a profile may say that steps cost nothing
             if capacity and streams and context + ask.prompt_tokens > capacity:
                 slot_wait_s += _kv_wait_s(ask, replica, capacity, answer_s)
-                seen = (*seen[:6], slot_wait_s, *seen[7:])
             busy = busy_share(replica, now)
             idle = 1.0 - PREFILL_SHARE * busy
             idle_after = idle - PREFILL_SHARE * prefill_s / recent_s
             if idle_after < LEAST_IDLE:
                 idle_after = LEAST_IDLE
-            after = (tpot_s * per_tpot / idle_after) ** STEEP
-            risk = after / (1.0 + after)
+            own = risk(tpot_s * per_tpot / idle_after)
             missed = 0.0
             if streams:
-                missed = _missed(ask, replica, seen, idle=idle, idle_after=idle_after, risk=risk)
-            late = ((queue_s + slot_wait_s + share * prefill_s) * per_ttft) ** STEEP
+                after = (queue_s, prefill_s, tpot_s, idle_after, own)
+                missed = _missed(ask, replica, idle, after)
             others_s = worth_s * missed + prefill_s * (
                 share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy))
                 - 1.0
                 + streams / answer_s * (queue_s + 0.5 * prefill_s)
             )
+            late = risk((queue_s + slot_wait_s + share * prefill_s) * per_ttft)
             cost_s = (
                 queue_s
                 + slot_wait_s
                 + prefill_s
                 + decode_weight * tpot_s
-                + worth_s * (TTFT_RISK * late / (1.0 + late) + risk)
+                + worth_s * (TTFT_RISK * late + own)
                 + others_s
             )
-            ranked = (cost_s, streams, replica.last_attempt, replica.name)
-            rows.append(ranked + seen + (others_s, missed))
+            rows.append(
+                (
+                    cost_s,
+                    streams,
+                    replica.last_attempt,
+                    replica.name,
+                    hit_tokens,
+                    uncached,
+                    backlog,
+                    context,
+                    capacity,
+                    queue_s,
+                    slot_wait_s,
+                    prefill_s,
+                    tpot_s,
+                    output_tokens,
+                    others_s,
+                    missed,
+                )
+            )
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -157,38 +190,33 @@ class Seconds:
 POLICY = Seconds
 
 
-def _missed(
-    ask: Ask, replica: Replica, seen: Prediction, *, idle: float, idle_after: float, risk: float
-) -> float:
-    """Targets of those who are there that are expected to be missed for this choice.
-
-    `idle` is the share of time that recent prefills leave to streams, `idle_after` with this one;
-    `risk` is that of the request's own TPOT.
+def _missed(ask: Ask, replica: Replica, idle: float, after: _After) -> float:
+    """Targets of those who are there that are expected to be missed for this choice; `idle` is the
+    share of time that recent prefills leave to streams without it.
     """
     own_s, there = ask.tpot_target_s, replica.tpot_targets
     if not there or there.get(own_s) == replica.in_flight:
-        return _missed_of(ask, replica, seen, own_s, idle=idle, risk=risk)
-    missed, tpot_s = 0.0, seen[8]
+        return _missed_of(ask, replica, own_s, idle, after)
+    missed = 0.0
+    queue_s, prefill_s, tpot_s, idle_after, _ = after
     for target_s, count in there.items():
-        after = (tpot_s / target_s / idle_after) ** STEEP
-        risk = after / (1.0 + after)
-        of_all = _missed_of(ask, replica, seen, target_s, idle=idle, risk=risk)
+        theirs = (queue_s, prefill_s, tpot_s, idle_after, risk(tpot_s / target_s / idle_after))
+        of_all = _missed_of(ask, replica, target_s, idle, theirs)
         missed += count / replica.in_flight * of_all
     return missed
 
 
-def _missed_of(
-    ask: Ask, replica: Replica, seen: Prediction, target_s: float, *, idle: float, risk: float
-) -> float:
-    """The same, if all who are there had this TPOT target, and this risk to miss it."""
+def _missed_of(ask: Ask, replica: Replica, target_s: float, idle: float, after: _After) -> float:
+    """The same, if all who are there had this TPOT target; the risk in `after` is that of missing
+    it.
+    """
     latency = replica.latency
     profile = latency.pool.profile
     assert profile is not None
-    queue_s, _, prefill_s, tpot_s = seen[5:9]
+    queue_s, prefill_s, tpot_s, _, risk_after = after
     step_s = tpot_s - latency.decode_factor * (
         profile.per_sequence_s * ask.sequences + profile.per_kv_token_s * ask.attended_tokens
     )
-    before = (step_s * (1.0 / target_s) / idle) ** STEEP
     # Seconds of prefills that an answer of mean length can meet and be in time yet.
     spare_s, least_s = target_s - step_s / idle, LEAST_SPARE * target_s
     mean = replica.pool.output_tokens_mean
@@ -198,7 +226,8 @@ def _missed_of(
     prefilling = replica.prefilling - LATE_HARMLESS * replica.late_prefilling
     decoding = replica.decoding - LATE_HARMLESS * replica.late_decoding
     stalled = (shorter - short) * (prefilling + decoding * (shorter + short))
-    return (prefilling + decoding) * (risk - before / (1.0 + before)) + (1.0 - risk) * stalled
+    more = risk_after - risk(step_s * (1.0 / target_s) / idle)
+    return (prefilling + decoding) * more + (1.0 - risk_after) * stalled
 
 
 def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> float:
@@ -213,16 +242,18 @@ def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> 
     return max(0.0, over) / max(1.0, used) * answer_s
 
 
-def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+def _price_in_tokens(ask: Ask, replicas: list[Replica], hits: list[int], now: float) -> list[Row]:
     """Seconds of different pools cannot be compared while one of them has none: all in tokens.
 
     These have no place for seconds until a full engine has room: it is left out beside others.
     """
     rows: list[Row] = []
-    replicas = [each for each in replicas if now >= each.busy_until_s] or replicas
-    prompt_tokens, output_tokens = ask.prompt_tokens, ask.output_tokens
-    for replica, hit_tokens in zip(replicas, ask.hits_of(replicas), strict=True):
-        uncached = prompt_tokens - hit_tokens
+    all_full = all(now < each.busy_until_s for each in replicas)
+    for at, replica in enumerate(replicas):
+        if now < replica.busy_until_s and not all_full:
+            continue
+        hit_tokens = hits[at]
+        uncached = ask.prompt_tokens - hit_tokens
         rows.append(
             (
                 float(replica.uncached_tokens + uncached),
@@ -238,7 +269,7 @@ def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]
                 None,
                 None,
                 None,
-                output_tokens,
+                ask.output_tokens,
                 0.0,
                 0.0,
             )

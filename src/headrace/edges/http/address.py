@@ -11,12 +11,13 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Final
 from urllib.parse import urlsplit
 
 from headrace.edges.http.tls import HANDSHAKE_S, ClientTls, system_tls
 
-UNIX = "unix:"
-MAX_ADDRESSES = 10_000
+UNIX: Final = "unix:"
+MAX_ADDRESSES: Final = 10_000
 """Addresses remembered by one book: replicas come and go with new ports."""
 
 

@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
 
 from headrace.edges.http.address import Address, closed_by
+from headrace.edges.http.byte_stream import protocol_of
 from headrace.edges.http.known_heads import KnownHeads, KnownStreamHead
 from headrace.edges.http.ports import AnswerHead
 from headrace.edges.http.sink import AnswerSink
 from headrace.edges.http.tls import reason_of
 from headrace.edges.http.upstream_connection import SHORT_OF, UpstreamConnection
 
-RESEND_S = 1.0
+RESEND_S: Final = 1.0
 """A kept-alive connection that is lost sooner than this was being closed when we took it."""
 
 
@@ -109,7 +111,7 @@ class UpstreamCall:
     async def _open(self) -> None:
         connection = self._pool.connection_to(self._pool, self.address)
         try:
-            await self.address.connect(lambda: connection)
+            await self.address.connect(protocol_of(lambda: connection))
         except asyncio.CancelledError:
             # The connection may have been made in the same turn of the loop. uvloop has closed it
             # then, and never says that it is lost.

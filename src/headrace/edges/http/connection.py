@@ -1,4 +1,4 @@
-"""The client side of the byte path: one `asyncio.Protocol` per client connection.
+"""The client side of the byte path: one `ByteStream` per client connection.
 
 A connection serves one request at a time; pipelined ones wait in a bounded queue. While an
 answer is under way the connection keeps reading, so that a client that leaves is seen at once;
@@ -17,7 +17,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from headrace.edges.http.client_place import client_place
 from headrace.edges.http.cors import is_preflight
@@ -33,24 +33,24 @@ from headrace.edges.http.ports import (
 )
 from headrace.edges.http.request_reader import RequestReader
 
-PIPELINE_DEPTH = 8
+PIPELINE_DEPTH: Final = 8
 """Requests of one connection that may wait behind the one being answered."""
-HANGUP_CHECK_S = 0.5
+HANGUP_CHECK_S: Final = 0.5
 """So often it is looked whether a client has left from whom nothing is read, and whether one takes
 what waits for it."""
-LINGER_S = 5.0
+LINGER_S: Final = 5.0
 """After an error, what the client still sends is thrown away for so long: closing at once would
 reset the connection, and the client might never read the error (RFC 9112 section 9.6)."""
 
-NEARBY = "unix"
+NEARBY: Final = "unix"
 """Stands for the address of whoever comes by a Unix socket."""
 
 _log = logging.getLogger(__name__)
 _JSON = (b"content-type", b"application/json")
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection:
     """One client connection: parses requests, writes answers."""
 
     __slots__ = (
@@ -130,6 +130,10 @@ class ClientConnection(asyncio.Protocol):
                 return
             self.deadline_s = time.monotonic() + self._server.limits.head_s
         reader.feed(data)
+
+    def eof_received(self) -> bool:
+        """The connection is closed, as `asyncio` does it where nobody says otherwise."""
+        return False
 
     def pause_writing(self) -> None:
         self._slow = True
@@ -430,8 +434,11 @@ class ClientConnection(asyncio.Protocol):
         except Exception:  # noqa: BLE001 - whatever went wrong, a client must not wait for ever
             _log.exception("a request could not be handled")
             self.fail(request)
-        # The exchange may have answered within `handle`.
-        self._exchange = exchange if self._current is request else None
+        self._exchange = exchange if self._answers(request) else None
+
+    def _answers(self, request: HttpRequest) -> bool:
+        """Whether this request is being answered: `handle` may have done so, or another began."""
+        return self._current is request
 
     def _rest(self) -> None:
         """Nothing is being answered: the next request may take its time, unless it has begun."""

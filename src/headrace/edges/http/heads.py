@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Final
 
 Header = tuple[bytes, bytes]
 """Name in lower case, value without surrounding white space."""
 
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     (
         b"connection",
         b"keep-alive",
@@ -28,7 +29,7 @@ HOP_BY_HOP = frozenset(
 )
 """RFC 9110 section 7.6.1 and the two that browsers and Java clients add."""
 
-NOT_FORWARDED = HOP_BY_HOP | {
+NOT_FORWARDED: Final = HOP_BY_HOP | {
     b"host",
     b"content-length",
     b"expect",
@@ -60,7 +61,7 @@ NOT_FORWARDED = HOP_BY_HOP | {
 _OF_PROXIES = (b"x-forwarded-", b"x-original-", b"x-envoy-")
 """How other fields begin that proxies send to each other."""
 
-NOT_RETURNED = HOP_BY_HOP | {
+NOT_RETURNED: Final = HOP_BY_HOP | {
     b"content-length",
     b"x-request-id",
     # A gateway behind this one has set them too.
@@ -78,10 +79,10 @@ NOT_RETURNED = HOP_BY_HOP | {
 }
 """Answer fields that are ours to set, or go no further than to us."""
 
-BODILESS = frozenset((204, 304))
+BODILESS: Final = frozenset((204, 304))
 """Statuses whose answer has no body, whatever its head says."""
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-_STATUS_LINES = {
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()
 }
 

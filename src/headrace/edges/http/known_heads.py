@@ -16,21 +16,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from headrace.edges.http.heads import Header
 
-MOST_HEADS = 256
+MOST_HEADS: Final = 256
 """Heads kept by one table; the oldest leaves first. A client that puts an id of its own into every
 head fills it with useless ones, and then all heads are parsed, as if there were no table."""
-MAX_HEAD_BYTES = 4096
+MAX_HEAD_BYTES: Final = 4096
 """Longest head that is kept: one table holds a megabyte at most."""
 
-MOST_DIGITS = 9
+MOST_DIGITS: Final = 9
 """Of a length that is read without the parser."""
 
-_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,%d})\r\n" % MOST_DIGITS)
+_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,%d})\r\n" % MOST_DIGITS)
 
 Known = TypeVar("Known")
 
@@ -136,5 +136,5 @@ def is_chunked(headers: Sequence[Header]) -> bool:
     return codings == [b"chunked"] and _STRANGE.isdisjoint(others)
 
 
-_STRANGE = frozenset((b"content-length", b"expect", b"upgrade", b"trailer"))
-_ODD = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"trailer"))
+_STRANGE: Final = frozenset((b"content-length", b"expect", b"upgrade", b"trailer"))
+_ODD: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"trailer"))

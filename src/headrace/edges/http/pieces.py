@@ -6,7 +6,9 @@ memory that no limit counts, and an engine's connection does not take millions o
 
 from __future__ import annotations
 
-PIECE_BYTES = 16 * 1024
+from typing import Final
+
+PIECE_BYTES: Final = 16 * 1024
 """Pieces shorter than this are joined with their neighbours, but for the first one: most bodies
 are a single short piece, which is not copied.
 """

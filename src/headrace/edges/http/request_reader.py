@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import httptools
 
@@ -26,14 +26,14 @@ from headrace.edges.http.strictness import (
     head_too_large,
 )
 
-BYTES_PER_TURN = 32 * 1024
+BYTES_PER_TURN: Final = 32 * 1024
 """So much is read before others have their turn, and the whole of a body whose length is known. In
 chunks of one byte, or in the shortest requests, that is some milliseconds; a transport hands over
 256 KB at once, and 8 MB if nobody stops it."""
-OFFERS_PER_TURN = 8
+OFFERS_PER_TURN: Final = 8
 """Offers of another protocol that are read before others have their turn: each costs a parser, a
 copy and some of the stack."""
-MOST_OFFERS = 64
+MOST_OFFERS: Final = 64
 """Offers of another protocol in one read. Clients offer one with the first request of a connection,
 or with each; so many at once are no client's."""
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 
+from headrace.edges.http.byte_stream import protocol_of
 from headrace.edges.http.client_place import client_place
 from headrace.edges.http.connection import NEARBY, ClientConnection
 from headrace.edges.http.cors import CorsPolicy
@@ -45,11 +46,11 @@ class HttpServer:
         if host == EVERY_ADDRESS:  # a loop would listen on those of IPv6 alone
             (listening,) = await bound_sockets(host, port, BACKLOG)
             self._listener = await loop.create_server(
-                lambda: ClientConnection(self), sock=listening, backlog=BACKLOG
+                protocol_of(lambda: ClientConnection(self)), sock=listening, backlog=BACKLOG
             )
         else:
             self._listener = await loop.create_server(
-                lambda: ClientConnection(self), host, port, backlog=BACKLOG
+                protocol_of(lambda: ClientConnection(self)), host, port, backlog=BACKLOG
             )
         return int(self._listener.sockets[0].getsockname()[1])
 
@@ -63,14 +64,14 @@ class HttpServer:
             self._listener = self._tls_listener([listening], tls)
             return
         self._listener = await asyncio.get_running_loop().create_unix_server(
-            lambda: ClientConnection(self), sock=listening, backlog=BACKLOG
+            protocol_of(lambda: ClientConnection(self)), sock=listening, backlog=BACKLOG
         )
 
     def _tls_listener(self, sockets: list[socket.socket], tls: ssl.SSLContext) -> TlsListener:
         return TlsListener(
             sockets,
             tls,
-            lambda: ClientConnection(self),
+            protocol_of(lambda: ClientConnection(self)),
             place_of=_place_of,
             admits=self._admits_handshake,
         )

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
@@ -30,18 +30,20 @@ if TYPE_CHECKING:
     from headrace.edges.http.client import UpstreamCall, UpstreamPool
 
 _log = logging.getLogger(__name__)
-_OWN_FAULT = "the gateway failed to handle the answer"
-SHORT_OF = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL))
+_OWN_FAULT: Final = "the gateway failed to handle the answer"
+SHORT_OF: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL)
+)
 """Of a connection that cannot be had because this machine has no room for it."""
-_OWN_ERRNOS = SHORT_OF | {errno.EINVAL, errno.EBADF, errno.EFAULT, errno.EMSGSIZE}
+_OWN_ERRNOS: Final = SHORT_OF | {errno.EINVAL, errno.EBADF, errno.EFAULT, errno.EMSGSIZE}
 """Of one that is lost by what was asked of it here. None of these says anything of the engine."""
 
-MAX_ANSWER_HEAD_BYTES = 256 * 1024
+MAX_ANSWER_HEAD_BYTES: Final = 256 * 1024
 """Status line and headers of an engine's answer; above it the answer is refused as broken."""
-_HEAD_TOO_LARGE = f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes"
+_HEAD_TOO_LARGE: Final = f"the answer's head is over {MAX_ANSWER_HEAD_BYTES} bytes"
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection:
     """One connection to an engine; serves one call at a time."""
 
     __slots__ = (
@@ -241,6 +243,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(f"connection lost: {reason_of(exc)}", ours=ours)
         else:
             self._fail(closed_by(self.address, answered=self.answered))
+
+    def eof_received(self) -> bool:
+        """The connection is closed, as `asyncio` does it where nobody says otherwise."""
+        return False
 
     def pause_writing(self) -> None:
         """The request waits in the transport: bodies are bounded, so nothing else can grow."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import Final
 
 from headrace.core.events import Progress
 from headrace.core.model import Endpoint, Outcome, Usage
@@ -11,7 +12,7 @@ from headrace.gateway.metrics.histogram import ITL_BOUNDS_S, Histogram
 from headrace.gateway.metrics.series import Series
 from headrace.gateway.metrics.tokens import ChunkRatio
 
-_COMPLETED = Outcome.COMPLETED
+_COMPLETED: Final = Outcome.COMPLETED
 
 
 class Meter:
