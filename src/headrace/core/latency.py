@@ -7,7 +7,8 @@ shrunk while little is known of it and halves every minute without samples, beca
 was slow gets less traffic and would otherwise never be seen to be fast again.
 
     shrunk = deviation * evidence / (evidence + SHRINK_SAMPLES)
-    factor = exp(pool + shrunk, less DEAD_BAND towards the pool),  within 0.25 to 4
+    factor = exp(pool + shrunk),  within 0.25 to 4
+    of prefill: shrunk less DEAD_BAND towards the pool
 
 A profile that was learned from a pool's first streams may be far off: engines are slow at first,
 and prompts of one length do not tell what others take. Its factors have a wider range, and where
@@ -36,8 +37,10 @@ SHRINK_SAMPLES: Final = 3.0
 MOST_EVIDENCE: Final = 20.0
 """Cap on a replica's evidence, in samples: bounds how slowly it follows a change."""
 DEAD_BAND: Final = log(1.1)
-"""Replicas closer to their pool than this are taken for equal: of two idle ones, noise must not
-give all the traffic, and with it all the samples, to one."""
+"""Replicas whose prefills are closer to their pool's than this are taken for equal: of two idle
+ones, noise must not give all the traffic, and with it all the samples, to one. Of decoding there is
+none: an answer is a mean over its tokens, and where steps take most of a TPOT target a tenth of
+them decides who is in time."""
 MOST_POOL_EVIDENCE: Final = 100.0
 LARGEST_STEP: Final = log(2.0)
 """A sample further than this from the current estimate counts as this far: one stall in the
@@ -175,11 +178,15 @@ class PhaseDeviation:
         self.deviation += _limited(deviation - self.deviation) * weight / self.evidence
         self.sampled_s = now
 
-    def value(self, now: float) -> float:
-        """The decayed deviation, shrunk by how little is known of it, less the dead band."""
+    def shrunk(self, now: float) -> float:
+        """The decayed deviation, shrunk by how little is known of it."""
         kept = self._kept(now)
         evidence = self.evidence * kept
-        shrunk = self.deviation * kept * evidence / (evidence + SHRINK_SAMPLES)
+        return self.deviation * kept * evidence / (evidence + SHRINK_SAMPLES)
+
+    def value(self, now: float) -> float:
+        """The same, less the dead band."""
+        shrunk = self.shrunk(now)
         if -DEAD_BAND <= shrunk <= DEAD_BAND:
             return 0.0
         return shrunk - DEAD_BAND if shrunk > 0.0 else shrunk + DEAD_BAND
@@ -267,7 +274,7 @@ class ReplicaLatency:
         """Bring the factors up to `now`."""
         pool = self.pool
         self.prefill_factor = exp(pool.bounded(pool.prefill.log_ratio + self._prefill.value(now)))
-        self.decode_factor = exp(pool.bounded(pool.decode.log_ratio + self._decode.value(now)))
+        self.decode_factor = exp(pool.bounded(pool.decode.log_ratio + self._decode.shrunk(now)))
         self.stale_s = now + REFRESH_S
 
     def _observe(

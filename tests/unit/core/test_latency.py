@@ -134,6 +134,20 @@ def test_noise_does_not_make_one_replica_the_favourite():
     assert prefill_factor(a, now) == prefill_factor(b, now)
 
 
+def test_a_replica_that_decodes_a_little_slower_is_told_from_its_pool():
+    """An answer is a mean over many steps, and near a target a twentieth decides."""
+    slow, fast = replicas(2)
+    now = 0.0
+    for _ in range(30):
+        now += 1.0
+        slow.observe_decode(1.05 * 2.0, 2.0, now)
+        fast.observe_decode(0.95 * 2.0, 2.0, now)
+    slow.refresh(now)
+    fast.refresh(now)
+    assert 1.06 < slow.decode_factor / fast.decode_factor < 1.11
+    assert slow.prefill_factor == fast.prefill_factor == 1.0
+
+
 def test_impossible_measurements_teach_nothing():
     (replica,) = replicas(1)
     replica.observe_prefill(0.0, 0.2, 1.0)
