@@ -21,7 +21,7 @@ RATIOS = {
     "sglang": b"sglang:token_usage %s\n",
     "trtllm": b"trtllm_kv_cache_utilization %s\n",
 }
-IMPOSSIBLE = [b"-3", b"-0.5", b"NaN", b"-Inf", b"+Inf"]
+IMPOSSIBLE = [b"-3", b"-0.5", b"NaN", b"-Inf", b"+Inf", b"1e300"]
 
 
 def read(engine: str, text: bytes) -> EngineReading:

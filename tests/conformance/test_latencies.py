@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isfinite
 
 import pytest
 
 from headrace.engines.latencies import Buckets, Latencies
 from headrace.engines.reading import Answers
 from headrace.engines.registry import DIALECTS, dialect
+from headrace.gateway.metrics.external import LatencyTotals
 from tests.conformance.captures import metrics
 
 VLLM = "metrics-under-load-14conc-8seqs"
@@ -93,3 +94,16 @@ def test_nothing_is_told_by_what_is_no_answer(engine: str, answer: tuple[int, by
 def test_a_broken_histogram_is_not_told(rows: list[str]):
     page = "".join(f"vllm:time_to_first_token_seconds{row}\n" for row in rows).encode()
     assert dialect("vllm").latencies({"/metrics": (200, page)}).ttft is None
+
+
+@pytest.mark.parametrize("bound", ["1", "1e300"])
+@pytest.mark.parametrize("number", [0.0, 9e18, 1.7e308])
+def test_numbers_beyond_all_counting_are_survived(bound: str, number: float):
+    """Two models on a page, whose figures add up to no number: the next page is read as well."""
+    totals = LatencyTotals()
+    for figure in (0.0, number):
+        rows = (f'_bucket{{le="{bound}"}}', '_bucket{le="+Inf"}', "_sum")
+        page = "".join(f"vllm:time_to_first_token_seconds{row} {figure}\n" for row in rows)
+        answers: Answers = {"/metrics": (200, (page * 2).encode())}
+        for ttft_s, times in totals.advance(dialect("vllm").latencies(answers).ttft):
+            assert isfinite(ttft_s * times)

@@ -11,7 +11,6 @@ OpenMetrics text is understood as far as it goes: timestamps, exemplars and `# E
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -32,7 +31,8 @@ _GAP = re.compile(r"[ \t]")
 _ODD = re.compile(rb"[_\s]")
 """Python would read 1_000 and a number among blanks of other kinds, the format knows neither."""
 _NO_LINE = re.compile(rb"(?!)")
-_MOST = sys.float_info.max
+MOST = 2.0**63
+"""Nothing is counted beyond: sums of what is below, and products of two, stay finite."""
 _WHOLE = 1.0 + 1e-9
 """Of a share; engines divide, and round."""
 
@@ -74,7 +74,7 @@ class Exposition:
         kept = {name: each for name, each in self.samples.items() if name not in names}
         return Exposition(kept, self.skipped_lines, self.truncated)
 
-    def of(self, names: Sequence[str], *, most: float = _MOST) -> list[Sample]:
+    def of(self, names: Sequence[str], *, most: float = MOST) -> list[Sample]:
         """The samples under the first of `names` that has any that can be true: 0 to `most`.
 
         Nothing that is read here can be below 0. One fact may stand in the answer under its old

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from headrace.engines.exposition import Accept, Exposition, parse
+from headrace.engines.exposition import MOST, Accept, Exposition, parse
 from headrace.engines.reading import Answers
 
 
@@ -74,7 +74,7 @@ def _bound(text: str) -> float | None:
         bound = float(text)
     except ValueError:
         return None
-    return bound if bound > 0 else None
+    return bound if 0 < bound <= MOST or bound == inf else None
 
 
 def _apart(cumulative: Collection[float]) -> tuple[int, ...] | None:
