@@ -41,9 +41,9 @@ _RULES = """\
   value of that age or less takes its place, else the gateway's own estimate from its requests in
   flight; `headrace_engine_gauges_estimated` is 1 then. The series of a replica is never dropped
   while it serves. Of a pool declared `traffic: external` the gateway has no estimate; what its
-  engines told last stands there. KV usage is absent only where the size of the cache, or the usage
-  of an external engine, was never known; `llm_kv_exhaustion_seconds` also while the scrape is
-  stale, since old growth tells nothing.
+  engines told last, or had pushed, stands there. KV usage is absent only where the size of the
+  cache, or the usage of an external engine, was never known; `llm_kv_exhaustion_seconds` also
+  while the scrape is stale, since old growth tells nothing.
 - Tokens of a pool declared `traffic: external` come from its engines' own counters, TTFT and TPOT
   from its engines' histograms (vLLM, SGLang, TensorRT-LLM; TPOT of TGI), each else from
   `POST /telemetry`. A histogram tells in which bucket a request was; where in it, requests between

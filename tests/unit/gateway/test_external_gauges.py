@@ -51,3 +51,26 @@ def test_a_fresh_push_is_newer_than_what_was_told_last(fleet: Fleet):
 
 def test_of_an_engine_that_never_told_nothing_is_known(fleet: Fleet):
     assert gauges(fleet, NOW) == EngineGauges(0, 0, None, True)
+
+
+@pytest.mark.parametrize("told_s", [None, NOW - 60, NOW + 30])
+def test_an_engine_whose_exporter_fell_silent_is_not_taken_for_idle(
+    fleet: Fleet, told_s: float | None
+):
+    replica = fleet.replicas["p-0"]
+    settings = TelemetrySettings(external_pools=frozenset({"p"}))
+    telemetry = Telemetry(settings, lambda: LATER, fleet)
+    telemetry.push(PushedReport("m", queue_depth=40, kv_usage_ratio=0.97), replica, NOW)
+    if told_s is not None:
+        report(replica, told_s, queue_depth=3, running=256, kv_usage_ratio=0.5)
+    expected = {None: (40, 0, 0.97), NOW - 60: (40, 256, 0.97), NOW + 30: (3, 256, 0.5)}[told_s]
+    assert telemetry.gauges_of(replica, LATER) == EngineGauges(*expected, True)
+
+
+def test_a_scrape_that_does_not_tell_all_leaves_what_was_pushed(fleet: Fleet):
+    replica = fleet.replicas["p-0"]
+    settings = TelemetrySettings(external_pools=frozenset({"p"}))
+    telemetry = Telemetry(settings, lambda: LATER, fleet)
+    telemetry.push(PushedReport("m", kv_usage_ratio=0.97), replica, NOW)
+    report(replica, LATER, queue_depth=3, running=256)
+    assert telemetry.gauges_of(replica, LATER) == EngineGauges(3, 256, 0.97, False)

@@ -1,7 +1,7 @@
 """An engine's gauges from the best source: a fresh scrape, else a fresh push, else our own.
 
-Of an external replica we have none of our own: its requests do not pass here. What it told last
-stands in for it, since nothing at all would look like an idle engine.
+Of an external replica we have none of our own: its requests do not pass here. What it told last,
+or had pushed, stands in for it, since nothing at all would look like an idle engine.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def engine_gauges(
         if kv is None and _is_fresh(pushed.kv_pushed_s, now, stale_after_s):
             kv = pushed.kv_usage_ratio
     if external:
-        return _as_told(replica.report, queue, running, kv, estimated=not told)
+        return _as_told(replica, pushed or PushedGauges(), queue, running, kv, estimated=not told)
     places = replica.report.max_sequences
     running_here = replica.in_flight if places is None else min(replica.in_flight, places)
     return EngineGauges(
@@ -77,20 +77,35 @@ def engine_gauges(
 
 
 def _as_told(
-    last: EngineReport,
+    replica: Replica,
+    pushed: PushedGauges,
     queue: float | None,
     running: float | None,
     kv: float | None,
     *,
     estimated: bool,
 ) -> EngineGauges:
-    """What is known now, else what was told last."""
+    """What is known now, else what was told or pushed last."""
+    last, at_s = replica.report, replica.scraped_s
+    if queue is None:
+        queue = _later(last.queue_depth, at_s, pushed.queue_depth, pushed.queue_pushed_s)
+    if kv is None:
+        kv = _later(last.kv_usage_ratio, at_s, pushed.kv_usage_ratio, pushed.kv_pushed_s)
     return EngineGauges(
-        queue_depth=(last.queue_depth or 0.0) if queue is None else queue,
+        queue_depth=queue or 0.0,
         running=(last.running or 0.0) if running is None else running,
-        kv_usage_ratio=last.kv_usage_ratio if kv is None else kv,
+        kv_usage_ratio=kv,
         estimated=estimated,
     )
+
+
+def _later(
+    told: float | None, told_s: float | None, pushed: float, pushed_s: float | None
+) -> float | None:
+    """The one that came later, of those that came."""
+    if pushed_s is not None and (told is None or told_s is None or pushed_s > told_s):
+        return pushed
+    return told
 
 
 def _is_fresh(seen_s: float | None, now: float, stale_after_s: float) -> bool:
