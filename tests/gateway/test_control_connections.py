@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
 import trustme
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -22,6 +23,17 @@ HANG_S = 20
 FEW = 4
 
 
+async def read(request: Request) -> PlainTextResponse:
+    with suppress(ClientDisconnect):
+        await request.body()
+    return PlainTextResponse("read")
+
+
+async def slow(_request: Request) -> PlainTextResponse:
+    await asyncio.sleep(0.5)
+    return PlainTextResponse("at last")
+
+
 @asynccontextmanager
 async def control(*, tls: bool) -> AsyncIterator[tuple[ControlServer, ssl.SSLContext]]:
     """A control plane, and whom its clients trust."""
@@ -30,7 +42,12 @@ async def control(*, tls: bool) -> AsyncIterator[tuple[ControlServer, ssl.SSLCon
         ca, own = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         ca.issue_cert("127.0.0.1").configure_cert(own)
         ca.configure_trust(trusted)
-    app = Starlette(routes=[Route("/health", lambda _: PlainTextResponse("well"))])
+    routes = [
+        Route("/health", lambda _: PlainTextResponse("well")),
+        Route("/body", read, methods=["POST"]),
+        Route("/slow", slow),
+    ]
+    app = Starlette(routes=routes)
     server = await serve_control(app, ControlSettings(port=0), own)
     try:
         yield server, trusted
@@ -82,7 +99,7 @@ async def test_there_are_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch, tl
 async def test_one_that_asks_for_nothing_is_closed_and_others_are_served(
     monkeypatch: pytest.MonkeyPatch, tls: bool
 ):
-    monkeypatch.setattr(control_server, "FIRST_REQUEST_S", 0.1)
+    monkeypatch.setattr(control_server, "REQUEST_S", 0.1)
     async with control(tls=tls) as (server, trusted):
         context = trusted if tls else None
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
@@ -94,3 +111,35 @@ async def test_one_that_asks_for_nothing_is_closed_and_others_are_served(
             # The same connection, longer open than one may be silent.
             assert (await client.get(f"{server.url}/health")).status_code == 200
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "part", [b"GET /h", b"\r\n", b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n123"]
+)
+async def test_a_later_request_that_does_not_come_whole_is_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch, part: bytes
+):
+    monkeypatch.setattr(control_server, "REQUEST_S", 0.1)
+    async with control(tls=False) as (server, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readuntil(b"well")
+        writer.write(part)
+        async with asyncio.timeout(HANG_S):
+            await reader.read()
+        writer.close()
+
+
+async def test_an_answer_may_take_longer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(control_server, "REQUEST_S", 0.1)
+    async with (
+        control(tls=False) as (server, _),
+        httpx.AsyncClient(trust_env=False, timeout=HANG_S) as client,
+    ):
+        assert (await client.get(f"{server.url}/slow")).text == "at last"
+
+
+async def test_who_asks_is_answered_while_there_is_a_place():
+    almost_all = control_server.MOST_CONNECTIONS - 1
+    async with control(tls=False) as (server, trusted), silent(server, almost_all):
+        assert await asked(server, trusted) == 200

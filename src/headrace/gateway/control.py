@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -224,13 +224,16 @@ class _ControlPlane:
 async def _read_body(request: Request) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > MAX_BODY_BYTES:
-            raise HTTPException(
-                413, f"the body is over {MAX_BODY_BYTES} bytes; send fewer reports at a time"
-            )
-        pieces.append(piece)
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > MAX_BODY_BYTES:
+                raise HTTPException(
+                    413, f"the body is over {MAX_BODY_BYTES} bytes; send fewer reports at a time"
+                )
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise HTTPException(400, "the body broke off") from None
     return b"".join(pieces)
 
 

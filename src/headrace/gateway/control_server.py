@@ -1,8 +1,9 @@
 """Runs the control plane's application on the gateway's event loop.
 
-uvicorn limits requests, not connections: whoever connects and says nothing would take a descriptor
-each of those that the data plane needs. So connections are counted here from their first byte on,
-and one that has asked for nothing is closed in the end.
+uvicorn limits requests, not connections, and waits for ever for one that has begun: whoever
+connects and says nothing, or never all of it, would take a descriptor each of those that the data
+plane needs. So connections are counted here from their first byte on, and one whose request does
+not come whole is closed in the end. Each asks one thing at a time: no other limit is needed.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ MOST_HANDSHAKES = 256
 """TLS handshakes at once, beside them."""
 MOST_HANDSHAKES_EACH = 64
 """Of one address."""
-FIRST_REQUEST_S = 30.0
-"""Within this time the head of a connection's first request has to come."""
+REQUEST_S = 30.0
+"""So long a request may take to be read whole: the first one of a connection from its begin on,
+each later one from its first byte."""
 BACKLOG = 512
 
 
@@ -39,6 +41,48 @@ class _Refused(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+class _Connection(HttpToolsProtocol):
+    """One that is closed if a request does not come in time; between two of them uvicorn waits."""
+
+    _reading_since_s: float | None = None
+    _look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._reading_since_s = self.loop.time()
+        self._look_again(REQUEST_S)
+
+    def data_received(self, data: bytes) -> None:
+        if self._reading_since_s is None:
+            self._reading_since_s = self.loop.time()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        if self._reading_since_s is None:  # behind another one in the same read
+            self._reading_since_s = self.loop.time()
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._reading_since_s = None
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._look is not None:
+            self._look.cancel()
+        super().connection_lost(exc)
+
+    def _look_again(self, in_s: float) -> None:
+        self._look = self.loop.call_later(in_s, self._close_late)
+
+    def _close_late(self) -> None:
+        since_s = self._reading_since_s
+        left_s = REQUEST_S if since_s is None else since_s + REQUEST_S - self.loop.time()
+        if left_s > 0.0:
+            self._look_again(left_s)
+        else:
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -77,14 +121,7 @@ class _Server(uvicorn.Server):
         state = self.server_state
         if len(state.connections) >= MOST_CONNECTIONS:
             return _Refused()
-        made = HttpToolsProtocol(self.config, state, self.lifespan.state)
-        asyncio.get_running_loop().call_later(FIRST_REQUEST_S, _close_silent, made)
-        return made
-
-
-def _close_silent(connection: HttpToolsProtocol) -> None:
-    if connection.cycle is None and connection.transport is not None:
-        connection.transport.close()
+        return _Connection(self.config, state, self.lifespan.state)
 
 
 def _place_of(peer: object) -> str:
@@ -135,7 +172,6 @@ async def serve_control(
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=256,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(STOP_S),
     )

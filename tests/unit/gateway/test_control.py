@@ -143,6 +143,24 @@ async def test_a_body_over_the_limit_is_refused(client):
     assert str(MAX_BODY_BYTES) in answer.json()["error"]["message"]
 
 
+async def test_a_sender_that_goes_away_is_no_fault_of_ours(gateway):
+    """Whatever is raised is printed by the server, a page for each such sender."""
+    app = make_control_app(gateway, ControlSettings())
+    fields = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/telemetry", "headers": fields}
+    told = [{"type": "http.request", "body": b"[", "more_body": True}, {"type": "http.disconnect"}]
+    sent = []
+
+    async def receive():
+        return told.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope | {"query_string": b"", "root_path": ""}, receive, send)
+    assert sent[0]["status"] == 400
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("GET", "/telemetry", 405), ("POST", "/metrics", 405)],
