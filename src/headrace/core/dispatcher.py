@@ -183,7 +183,13 @@ class Dispatcher:
         if pool is not None and pool.spec.wait_for_replica_s > 0.0:
             ask = routing.ask_of(request, pool, "")
             self._count(flight, pool, ask.prompt_tokens, 0)
-            held = self._waiting.hold_for_replica(flight, pool, ask.prompt_tokens, now)
+            held = self._waiting.hold_for_replica(
+                flight,
+                pool,
+                ask.prompt_tokens,
+                now,
+                others_ready=self._is_anybody_ready(flight.route, _NONE),
+            )
             if flight.released_s is not None:
                 return held
             return held + self._wakes.by(now + LOOK_S)
@@ -463,11 +469,8 @@ class Dispatcher:
         pool = None if flight.request.replica else self._catalog.first_pool(flight.route)
         if pool is None or pool.spec.wait_for_replica_s <= 0.0:
             return None
-        for model in flight.route:
-            serving = self._catalog.serving(model)
-            others = serving and serving.without(flight.tried)
-            if others is not None and others.replicas[0].state is _READY:
-                return None
+        if self._is_anybody_ready(flight.route, flight.tried):
+            return None
         asked = [replica for replica in self._tried(flight) if replica.state is _READY]
         if asked and failure.status is not None:
             return None
@@ -477,6 +480,16 @@ class Dispatcher:
                 replica.suspect = True
                 effects.append(Probe(replica.name))
         return effects + self._without_replica(flight, now)
+
+    def _is_anybody_ready(self, route: Sequence[str], excluded: Sequence[str]) -> bool:
+        """Whether a replica that is not excluded could be sent a request of this route."""
+        for model in route:
+            serving = self._catalog.serving(model)
+            if serving is not None and excluded:
+                serving = serving.without(excluded)
+            if serving is not None and serving.replicas[0].state is _READY:
+                return True
+        return False
 
     def _tried(self, flight: Flight) -> list[Replica]:
         """The replicas that failed a request, those that are still in the fleet."""
@@ -552,7 +565,8 @@ class Dispatcher:
         effects = self._probe(due, now)
         self._forget_attempts(due, now)
         if self.held:
-            effects += self._waiting.expire(now) + self._release(now)
+            # In this order: whether somebody has waited for too long depends on who is there.
+            effects += self._release(now) + self._waiting.expire(now)
         if self.held:
             due.append(now + LOOK_S)
         return effects + (self._wakes.by(min(due)) if due else [])

@@ -102,6 +102,8 @@ class Queue:
     """
 
     __slots__ = (
+        "_absent_s",
+        "_absent_ttl_s",
         "_ahead",
         "_ahead_s",
         "_bands",
@@ -131,6 +133,8 @@ class Queue:
         self._given_s: dict[int, float] = {}
         """By priority, prefill seconds that went first because they starved, of the priorities that
         have such. Who newly has some begins with the least of the others."""
+        self._absent_s = self._absent_ttl_s = 0.0
+        """When nobody was ready last, and how long all wait then at least."""
         self.tpot_target_s = 0.0
         """The mean of those that come while requests are held here, the latest weighing most."""
         self.is_overdue = False
@@ -308,9 +312,18 @@ class Queue:
                 overdue += now - held.flight.arrived_s > OVERDUE * held.promised_s
         return overdue >= LEAST_OVERDUE
 
+    def nobody_is_ready(self, least_ttl_s: float, now: float) -> None:
+        """There is no replica to wait for but the next one, for which all may wait so long."""
+        self._absent_s, self._absent_ttl_s = now, least_ttl_s
+
     def expired(self, now: float) -> list[Held]:
         """Those that have waited for too long, the oldest first."""
-        return [held for held, _ in self._held.values() if held.expires_s <= now]
+        least_s = self._absent_ttl_s if self._absent_s >= now else 0.0
+        return [
+            held
+            for held, _ in self._held.values()
+            if held.expires_s <= now and held.flight.arrived_s + least_s <= now
+        ]
 
 
 class _Band:

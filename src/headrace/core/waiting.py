@@ -170,16 +170,20 @@ class WaitingRoom:
         return waited_s < PATIENT_SHARE * self.tier(flight.tier).ttl_s
 
     def hold_for_replica(
-        self, flight: Flight, pool: Pool, prompt_tokens: int, now: float
+        self, flight: Flight, pool: Pool, prompt_tokens: int, now: float, *, others_ready: bool
     ) -> list[Effect]:
-        """No replica is ready: hold a request for the pool's next one, or refuse it if too many
-        are held already, as `judge` does. One that is held for this model keeps its place.
+        """No replica is ready, or none for this request (`others_ready`): hold it for the pool's
+        next one, or refuse it if too many are held already, as `judge` does. One that is held for
+        this model keeps its place.
         """
         model, profile = pool.spec.model, pool.latency.profile
-        if self._model_of.get(flight.id) == model:
-            return []
-        prefill_s = 0.0 if profile is None else profile.prefill_s(prompt_tokens)
-        return self._hold(flight, model, prefill_s, now, pool.spec.wait_for_replica_s)
+        wait_s, effects = pool.spec.wait_for_replica_s, list[Effect]()
+        if self._model_of.get(flight.id) != model:
+            prefill_s = 0.0 if profile is None else profile.prefill_s(prompt_tokens)
+            effects = self._hold(flight, model, prefill_s, now, wait_s)
+        if not others_ready and model in self._queues:
+            self._queues[model].nobody_is_ready(wait_s, now)
+        return effects
 
     def model_of(self, request_id: str) -> str:
         """The model that a held request waits for; "" if it is not held."""
@@ -235,7 +239,7 @@ class WaitingRoom:
         return effects
 
     def expire(self, now: float) -> list[Effect]:
-        """Refuse what has waited for too long."""
+        """Refuse what has waited for too long, as of the `release` of now."""
         effects = list[Effect]()
         for model, queue in list(self._queues.items()):
             for held in queue.expired(now):

@@ -11,7 +11,7 @@ from headrace.core.events import Dispatch, Left, Probe, Reject, WakeAt
 from headrace.core.model import ReplicaState
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import PoolSpec
-from headrace.core.waiting import LOOK_S
+from headrace.core.waiting import LOOK_S, LOOKED_AT
 from tests.unit.core.driver import POOL, Driver, only
 
 TO_ZERO = replace(POOL, wait_for_replica_s=300.0)
@@ -255,3 +255,32 @@ def test_where_the_pool_does_not_wait_it_is_given_up_at_once():
     core = driver(POOL)
     core.add("r1")
     assert only(core.fail(lost(core).attempt), Reject).status == 502
+
+
+def test_who_waited_for_room_waits_for_the_next_replica_as_long_as_who_comes_then():
+    core = driver()
+    core.add("r1")
+    ids = [f"r{number:02}" for number in range(12)]
+    sent = [each for name in ids for each in core.arrive(id=name, prompt_tokens=20_000)]
+    attempts = [each.attempt for each in sent if isinstance(each, Dispatch)]
+    assert held(core) > LOOKED_AT
+    core.gone("r1")
+    for attempt in attempts:
+        core.fail(attempt)
+    core.wait(200.0)  # longer than the tier's ttl
+    assert not [each for each in core.wake() if isinstance(each, Reject)]
+    core.wait(101.0)
+    late = [each.reason for each in core.wake() if isinstance(each, Reject)]
+    assert late == ["held_too_long"] * len(ids)
+
+
+def test_while_a_replica_is_there_nobody_waits_longer_than_his_tier_says():
+    core = driver()
+    core.add("r1")
+    for number in range(12):
+        core.arrive(id=f"r{number:02}", prompt_tokens=20_000)
+    waiting = held(core)
+    core.wait(121.0)
+    late = [each for each in core.wake() if isinstance(each, Reject | Dispatch)]
+    assert len(late) == waiting
+    assert {type(each) for each in late[LOOKED_AT:]} == {Reject}
