@@ -39,8 +39,8 @@ class DecodePace:
         attended = replica.context_token_seconds + replica.decoding_context_tokens * since_s
         self._now = mark = (now, replica.paced_s, replica.paced_steps, attended)
         marks = self._marks
-        if marks and mark[2] < marks[-1][2]:  # another replica of this name
-            marks.clear()
+        if marks and (mark[2] < marks[-1][2] or attended < marks[-1][3]):
+            marks.clear()  # another replica of this name
         if not marks or now - marks[-1][0] >= MARK_EVERY_S:
             marks.append(mark)
         while len(marks) > 1 and marks[1][0] <= now - WINDOW_S:

@@ -86,3 +86,17 @@ def test_another_replica_of_the_name_begins_anew():
     other = Stream()
     stream.pace.note(other.replica, stream.driver.now)
     assert stream.pace.step_s is None
+
+
+def test_another_one_of_which_no_step_was_told_either_begins_anew():
+    """Answers may be too short for that; less than nothing would make all figures unbelievable."""
+    stream = Stream()
+    for _ in range(10):
+        stream.driver.wait(10.0)
+        stream.look()
+    other = Driver()
+    other.add("r1")
+    for _ in range(2):
+        stream.driver.wait(1.0)
+        stream.pace.note(other.replica("r1"), stream.driver.now)
+    assert stream.pace.context_tokens == 0.0
