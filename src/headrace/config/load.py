@@ -113,8 +113,9 @@ def _keys(config: Config, folder: Path, findings: list[checks.Finding]) -> KeyRi
         return KeyRing.load(folder / config.api_keys_file)
     except KeyFileError as error:
         told = str(error)
-        if may_be_secret(config.api_keys_file) and config.api_keys_file.startswith(KEY_PREFIX):
-            told = told.replace(config.api_keys_file, "***")
+        file = config.api_keys_file
+        if file.startswith(KEY_PREFIX) and may_be_secret(file, folder):
+            told = told.replace(file, "***")
         findings += [("api_keys_file", line) for line in told.splitlines()]
         return None
 

@@ -11,6 +11,7 @@ from headrace.config.schema import Config
 
 _MAX_SECRET_BYTES = 8192
 _SHORTEST_SECRET = 16
+_LONGEST_SUFFIX = 8
 _PLAIN_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 """What variables are called by custom. Anything else may be the secret itself, put in the wrong
 place, and stays unsaid.
@@ -62,7 +63,7 @@ class SecretReader:
             with (self._folder / file).open("rb") as stream:
                 content = stream.read(_MAX_SECRET_BYTES + 1)
         except OSError as error:
-            named = "names a file" if may_be_secret(file) else f"is {file!r}"
+            named = "names a file" if may_be_secret(file, self._folder) else f"is {file!r}"
             self.findings.append((path, f"{named}, which cannot be read: {error.strerror}"))
             return None
         if len(content) > _MAX_SECRET_BYTES:
@@ -86,9 +87,15 @@ class SecretReader:
         return secret
 
 
-def may_be_secret(file: str) -> bool:
-    """Whether the name of a file that is not there may be the secret itself."""
-    return len(file) >= _SHORTEST_SECRET and not {"/", "."} & {*file}
+def may_be_secret(file: str, folder: Path) -> bool:
+    """Whether the name of a file that is not there may be the secret itself: dots stand in tokens,
+    and slashes in base64, too.
+    """
+    if len(file) < _SHORTEST_SECRET or file.startswith(("/", "./", "../")):
+        return False
+    if "." in file:
+        return len(file.rpartition(".")[2]) > _LONGEST_SUFFIX
+    return "/" not in file or not (folder / file).parent.is_dir()
 
 
 def _shown(variable: str) -> str:

@@ -72,6 +72,8 @@ PROMETHEUS = f"scaling: {{pools: {{main: {{}}}}, history: {{prometheus: 'http://
     [
         (pool(f", api_key_file: {SECRET}"), "names a file, which cannot be read"),
         (pool() + f"control: {{token_file: {SECRET}}}", "names a file, which cannot be read"),
+        (pool(f", api_key_file: e30.eyJzdWIiOiIxIn0.{SECRET}"), "names a file, which cannot"),
+        (pool() + f"control: {{token_file: c2VjcmV0/{SECRET}+k=}}", "names a file, which cannot"),
         (pool() + f"api_keys_file: hr-0123456789ab-{SECRET}", "there is no such file"),
         (pool() + PROMETHEUS, "holds credentials"),
     ],
@@ -80,6 +82,14 @@ def test_what_stands_in_the_place_of_its_file_stays_unsaid(file, text, said):
     with pytest.raises(ConfigError, match=said) as caught:
         load(file(text), {})
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "named", ["/run/secrets/engine-token", "./secrets/engine-token", "secrets/engine-token.txt"]
+)
+def test_what_is_plainly_a_path_is_named(file, named):
+    with pytest.raises(ConfigError, match=f"is '{named}', which cannot be read"):
+        load(file(pool(f", api_key_file: {named}")), {})
 
 
 @pytest.mark.parametrize("value", ["", "two words", "ünï", "line\nbreak"])
