@@ -183,12 +183,9 @@ class Dispatcher:
         if pool is not None and pool.spec.wait_for_replica_s > 0.0:
             ask = routing.ask_of(request, pool, "")
             self._count(flight, pool, ask.prompt_tokens, 0)
+            ready = self._is_anybody_ready(flight.route, _NONE)
             held = self._waiting.hold_for_replica(
-                flight,
-                pool,
-                ask.prompt_tokens,
-                now,
-                others_ready=self._is_anybody_ready(flight.route, _NONE),
+                flight, pool, ask.prompt_tokens, now, others_ready=ready
             )
             if flight.released_s is not None:
                 return held
@@ -469,6 +466,9 @@ class Dispatcher:
         pool = None if flight.request.replica else self._catalog.first_pool(flight.route)
         if pool is None or pool.spec.wait_for_replica_s <= 0.0:
             return None
+        ttl_s = self._waiting.tier(flight.tier).ttl_s
+        if now - flight.arrived_s >= max(pool.spec.wait_for_replica_s, ttl_s):
+            return None  # it would be told that it has waited for room, and not what failed it
         if self._is_anybody_ready(flight.route, flight.tried):
             return None
         asked = [replica for replica in self._tried(flight) if replica.state is _READY]
@@ -485,9 +485,8 @@ class Dispatcher:
         """Whether a replica that is not excluded could be sent a request of this route."""
         for model in route:
             serving = self._catalog.serving(model)
-            if serving is not None and excluded:
-                serving = serving.without(excluded)
-            if serving is not None and serving.replicas[0].state is _READY:
+            left = serving and serving.without(excluded)
+            if left is not None and left.replicas[0].state is _READY:
                 return True
         return False
 

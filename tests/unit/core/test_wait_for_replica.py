@@ -8,7 +8,7 @@ import pytest
 
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.events import Dispatch, Left, Probe, Reject, WakeAt
-from headrace.core.model import ReplicaState
+from headrace.core.model import Outcome, ReplicaState
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import PoolSpec
 from headrace.core.waiting import LOOK_S, LOOKED_AT
@@ -284,3 +284,15 @@ def test_while_a_replica_is_there_nobody_waits_longer_than_his_tier_says():
     late = [each for each in core.wake() if isinstance(each, Reject | Dispatch)]
     assert len(late) == waiting
     assert {type(each) for each in late[LOOKED_AT:]} == {Reject}
+
+
+def test_what_has_taken_longer_than_it_may_wait_is_told_what_failed_it():
+    core = driver()
+    core.add("r1")
+    attempt = core.dispatched(id="a").attempt
+    core.wait(200.0)
+    attempt = only(core.fail(attempt, Outcome.TIMED_OUT), Dispatch).attempt
+    core.wait(200.0)
+    refused = only(core.fail(attempt, Outcome.TIMED_OUT), Reject)
+    assert (refused.status, refused.reason) == (504, "upstream_timeout")
+    assert held(core) == 0
