@@ -11,14 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from time import monotonic
+from typing import Final
 
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.relay import StreamRelay
 
-_WORDS = re.compile(rb'[^"\\\x00-\x1f]+').fullmatch
-_LONGEST = 2048
+_WORDS: Final = re.compile(rb'[^"\\\x00-\x1f]+').fullmatch
+_LONGEST: Final = 2048
 """Bytes of a chunk that may pass; a longer one says many words at once, and there are few."""
-_MOST_TRIES = 8
+_MOST_TRIES: Final = 8
 """Shapes in a row that the next event did not have; such a stream is read to its end."""
 
 
@@ -28,11 +29,11 @@ def _size_lines() -> dict[int, bytes]:
     return {size + len(line) + 2: line for size, line in enumerate(lines, 1)}
 
 
-_SIZE_LINES = _size_lines()
+_SIZE_LINES: Final = _size_lines()
 # A size with one digit more makes the chunk longer by two, so no length has two lines.
 
 
-_NO_END = b"\0"  # no chunk ends so
+_NO_END: Final = b"\0"  # no chunk ends so
 
 
 class Steady:

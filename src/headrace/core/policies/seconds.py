@@ -74,6 +74,10 @@ COPY_TOKENS: Final = 8192
 _After: TypeAlias = tuple[float, float, float, float, float]
 """With the request there: queue, prefill and step time in seconds, the share of time that prefills
 leave to streams, and its own risk to miss its TPOT target."""
+_Scale: TypeAlias = tuple[float, float, float, float, float, float, float]
+"""What is the same for all replicas: the worth of a target in seconds, one over the TTFT and over
+the TPOT target, tokens of a mean answer, for how long prefills are remembered, the weight of a
+second per token, and the share of its prefill that the request is charged."""
 
 
 class Seconds:
@@ -84,79 +88,23 @@ class Seconds:
 
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price each replica in seconds, or in tokens where a pool has no profile yet."""
-        rows: list[Row] = []
-        worth_s = WORTH * ask.ttft_target_s
-        per_ttft, per_tpot = 1.0 / ask.ttft_target_s, 1.0 / ask.tpot_target_s
         mean = replicas[0].pool.output_tokens_mean
-        answer_tokens = mean if mean > 1.0 else 1.0
-        recent_s = replicas[0].pool.recent_s
-        decode_weight = DECODE_WEIGHT * ask.output_tokens
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
-        share = 1.0 / (1.0 + COPY_WEIGHT * copies)
+        scale = (
+            WORTH * ask.ttft_target_s,
+            1.0 / ask.ttft_target_s,
+            1.0 / ask.tpot_target_s,
+            mean if mean > 1.0 else 1.0,
+            replicas[0].pool.recent_s,
+            DECODE_WEIGHT * ask.output_tokens,
+            1.0 / (1.0 + COPY_WEIGHT * copies),
+        )
+        rows: list[Row] = []
         hits = ask.hits_of(replicas)
         for at, replica in enumerate(replicas):
             if replica.latency.pool.profile is None:
                 return _price_in_tokens(ask, replicas, hits, now)
-            (
-                hit_tokens,
-                uncached,
-                backlog,
-                context,
-                capacity,
-                queue_s,
-                slot_wait_s,
-                prefill_s,
-                tpot_s,
-                output_tokens,
-            ) = predict_at(ask, replica, hits[at], now)
-            streams = replica.in_flight
-            answer_s = answer_tokens * tpot_s or 1.0  # a profile may say that steps cost nothing
-            if capacity and streams and context + ask.prompt_tokens > capacity:
-                slot_wait_s += _kv_wait_s(ask, replica, capacity, answer_s)
-            busy = busy_share(replica, now)
-            idle = 1.0 - PREFILL_SHARE * busy
-            idle_after = idle - PREFILL_SHARE * prefill_s / recent_s
-            if idle_after < LEAST_IDLE:
-                idle_after = LEAST_IDLE
-            own = risk(tpot_s * per_tpot / idle_after)
-            missed = 0.0
-            if streams:
-                after = (queue_s, prefill_s, tpot_s, idle_after, own)
-                missed = _missed(ask, replica, idle, after)
-            others_s = worth_s * missed + prefill_s * (
-                share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy))
-                - 1.0
-                + streams / answer_s * (queue_s + 0.5 * prefill_s)
-            )
-            late = risk((queue_s + slot_wait_s + share * prefill_s) * per_ttft)
-            cost_s = (
-                queue_s
-                + slot_wait_s
-                + prefill_s
-                + decode_weight * tpot_s
-                + worth_s * (TTFT_RISK * late + own)
-                + others_s
-            )
-            rows.append(
-                (
-                    cost_s,
-                    streams,
-                    replica.last_attempt,
-                    replica.name,
-                    hit_tokens,
-                    uncached,
-                    backlog,
-                    context,
-                    capacity,
-                    queue_s,
-                    slot_wait_s,
-                    prefill_s,
-                    tpot_s,
-                    output_tokens,
-                    others_s,
-                    missed,
-                )
-            )
+            rows.append(_row(ask, replica, hits[at], scale, now))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -188,6 +136,59 @@ class Seconds:
 
 
 POLICY = Seconds
+
+
+def _row(ask: Ask, replica: Replica, hit_tokens: int, scale: _Scale, now: float) -> Row:
+    """One replica priced in seconds, whose pool has a profile."""
+    worth_s, per_ttft, per_tpot, answer_tokens, recent_s, decode_weight, share = scale
+    seen = predict_at(ask, replica, hit_tokens, now)
+    _, uncached, backlog, context, capacity, queue_s, slot_wait_s, prefill_s, tpot_s, _ = seen
+    streams = replica.in_flight
+    answer_s = answer_tokens * tpot_s or 1.0  # a profile may say that steps cost nothing
+    if capacity and streams and context + ask.prompt_tokens > capacity:
+        slot_wait_s += _kv_wait_s(ask, replica, capacity, answer_s)
+    busy = busy_share(replica, now)
+    idle = 1.0 - PREFILL_SHARE * busy
+    idle_after = idle - PREFILL_SHARE * prefill_s / recent_s
+    if idle_after < LEAST_IDLE:
+        idle_after = LEAST_IDLE
+    own = risk(tpot_s * per_tpot / idle_after)
+    missed = 0.0
+    if streams:
+        after = (queue_s, prefill_s, tpot_s, idle_after, own)
+        missed = _missed(ask, replica, idle, after)
+    others_s = worth_s * missed + prefill_s * (
+        share * (2.0 + LATER_WEIGHT * busy / (1.0 - busy))
+        - 1.0
+        + streams / answer_s * (queue_s + 0.5 * prefill_s)
+    )
+    late = risk((queue_s + slot_wait_s + share * prefill_s) * per_ttft)
+    cost_s = (
+        queue_s
+        + slot_wait_s
+        + prefill_s
+        + decode_weight * tpot_s
+        + worth_s * (TTFT_RISK * late + own)
+        + others_s
+    )
+    return (
+        cost_s,
+        streams,
+        replica.last_attempt,
+        replica.name,
+        hit_tokens,
+        uncached,
+        backlog,
+        context,
+        capacity,
+        queue_s,
+        slot_wait_s,
+        prefill_s,
+        tpot_s,
+        ask.output_tokens,
+        others_s,
+        missed,
+    )
 
 
 def _missed(ask: Ask, replica: Replica, idle: float, after: _After) -> float:
