@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 from collections.abc import Callable, Iterable
@@ -18,6 +19,8 @@ from headrace.engines.dialect import Dialect
 from headrace.engines.latencies import Latencies
 from headrace.engines.reading import Answers, EngineReading
 from headrace.engines.registry import detect
+
+_log = logging.getLogger(__name__)
 
 
 class Fetch(Protocol):
@@ -141,10 +144,17 @@ class Scraper:
         interval_s, jitter = self._settings.interval_s, self._settings.jitter
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(interval_s * jitter * random.random())  # noqa: S311 - spreads scrapes
+        told = False
         while True:
             begun_s = clock()
             async with self._places:
-                await self._scrape(target)
+                try:
+                    await self._scrape(target)
+                except Exception as error:  # noqa: BLE001 - no page may end its own scraping
+                    if not told:  # once: it may well be the same every second
+                        told = True
+                        _log.exception("the metrics of %s could not be read", target.replica)
+                    self._on_failure(target.replica, f"a fault of the gateway: {error!r}")
             spread = 1 + jitter * (2 * random.random() - 1)  # noqa: S311 - spreads scrapes
             await asyncio.sleep(max(begun_s + interval_s * spread - clock(), interval_s * jitter))
 

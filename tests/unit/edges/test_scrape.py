@@ -82,6 +82,24 @@ async def test_readings_keep_coming_and_follow_the_engine():
         assert {replica for replica, _ in log.readings} == {"r"}
 
 
+async def test_a_fault_with_a_reading_does_not_end_the_scraping(caplog, monkeypatch):
+    faults = [ZeroDivisionError("odd page")] * 3
+    on_reading = Log.on_reading
+
+    def odd(log, replica, reading):
+        if faults:
+            raise faults.pop()
+        on_reading(log, replica, reading)
+
+    monkeypatch.setattr(Log, "on_reading", odd)
+    async with ScriptedEngine(Engine().script) as server, scraping() as (scraper, log):
+        scraper.watch(target(server.url))
+        await log.until(lambda: log.readings)
+    assert len(log.failures) == 3
+    assert "ZeroDivisionError('odd page')" in log.failures[0][1]
+    assert caplog.text.count("the metrics of r could not be read") == 1
+
+
 async def test_the_engines_key_is_sent_along():
     async with ScriptedEngine(Engine().script) as server, scraping() as (scraper, log):
         scraper.watch(target(server.url, headers=((b"authorization", b"Bearer k"),)))
