@@ -521,7 +521,7 @@ class Exchange:
         if outcome in _REPLICAS_FAULT:
             self._host.telemetry.attempt_failed(self._replica, detail or outcome.value, now)
         self._host.apply(ended, now)
-        again = self._is_counted  # the core may have dispatched it by now, and it goes on
+        again = self._has_attempt  # the core may have dispatched it by now, and it goes on
         if not again and outcome in _RETRYABLE and self._phase is not _OVER:
             again = bool(self._host.held_for(self.id))
             if again:
@@ -533,7 +533,7 @@ class Exchange:
             self.reject(Reject(self.id, 502, RejectReason.RETRIES_EXHAUSTED, reason))
 
     @property
-    def _is_counted(self) -> bool:
+    def _has_attempt(self) -> bool:
         """Whether an attempt is under way."""
         return self._meter is not None
 

@@ -318,14 +318,20 @@ def test_the_first_does_not_hold_up_those_that_find_room_elsewhere():
     assert driver.dispatcher.held == {"model": 1}
 
 
-def test_no_band_starves_another():
-    """Of priority 1 there come two for every one that is sent."""
+def with_two_bands() -> tuple[Driver, int]:
+    """A replica kept busy by an attempt; nobody is shed, and after ten seconds one starves."""
     plain, gold = Tier(shed_after_factor=0.0), Tier("gold", priority=1, shed_after_factor=0.0)
     driver = fleet("a")
     admission = AdmissionSettings(starved_after_s=10.0, hold_above_missed=0.0)
     settings = DispatcherSettings(tiers=(plain, gold), admission=admission)
     driver.send(ConfigChanged((POOL,), (), settings))
     (attempt,) = occupy(driver, "a")
+    return driver, attempt
+
+
+def test_no_band_starves_another():
+    """Of priority 1 there come two for every one that is sent."""
+    driver, attempt = with_two_bands()
     hold(driver, "x", prompt_tokens=SECOND)
     order = list[str]()
     for second in range(12):
@@ -340,12 +346,7 @@ def test_no_band_starves_another():
 
 def test_no_band_starves_another_that_comes_later():
     """By then many of the overloaded band are starved themselves, and older."""
-    plain, gold = Tier(shed_after_factor=0.0), Tier("gold", priority=1, shed_after_factor=0.0)
-    driver = fleet("a")
-    admission = AdmissionSettings(starved_after_s=10.0, hold_above_missed=0.0)
-    settings = DispatcherSettings(tiers=(plain, gold), admission=admission)
-    driver.send(ConfigChanged((POOL,), (), settings))
-    (attempt,) = occupy(driver, "a")
+    driver, attempt = with_two_bands()
     order = list[str]()
     for second in range(60):
         hold(driver, f"gold {second}", prompt_tokens=SECOND, tier="gold")

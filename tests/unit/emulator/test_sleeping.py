@@ -9,14 +9,13 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.modelled import ModelledTiming
 from headrace.emulator.script import Script, ScriptedTiming
 from headrace.emulator.settings import EngineSettings
 from headrace.emulator.timing import TimingSource
 from headrace.engine_model.profiles import profile
 from headrace.engines.sleep_mode import VLLM, is_sleeping
-from tests.plain_http import NO_TRUST_STORE
+from tests.unit.emulator import asked
 
 HELLO = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 3}
 
@@ -30,16 +29,8 @@ async def serving(
     wake_s: float | None, timing: TimingSource | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     timing = timing or scripted(Script(0.001, 0.0))
-    engine = EmulatedEngine(EngineSettings(wake_s=wake_s), timing)
-    port = await engine.start("127.0.0.1", 0)
-    base = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(
-        base_url=base, timeout=30, trust_env=False, verify=NO_TRUST_STORE
-    ) as client:
-        try:
-            yield client
-        finally:
-            await engine.close()
+    async with asked.serving(EngineSettings(wake_s=wake_s), timing) as (_, client):
+        yield client
 
 
 async def chat(client: httpx.AsyncClient, **body: object) -> httpx.Response:

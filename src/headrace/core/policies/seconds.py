@@ -74,7 +74,7 @@ COPY_TOKENS: Final = 8192
 _After: TypeAlias = tuple[float, float, float, float, float]
 """With the request there: queue, prefill and step time in seconds, the share of time that prefills
 leave to streams, and its own risk to miss its TPOT target."""
-_Scale: TypeAlias = tuple[float, float, float, float, float, float, float]
+_Common: TypeAlias = tuple[float, float, float, float, float, float, float]
 """What is the same for all replicas: the worth of a target in seconds, one over the TTFT and over
 the TPOT target, tokens of a mean answer, for how long prefills are remembered, the weight of a
 second per token, and the share of its prefill that the request is charged."""
@@ -90,7 +90,7 @@ class Seconds:
         """Price each replica in seconds, or in tokens where a pool has no profile yet."""
         mean = replicas[0].pool.output_tokens_mean
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
-        scale = (
+        common = (
             WORTH * ask.ttft_target_s,
             1.0 / ask.ttft_target_s,
             1.0 / ask.tpot_target_s,
@@ -104,7 +104,7 @@ class Seconds:
         for at, replica in enumerate(replicas):
             if replica.latency.pool.profile is None:
                 return _price_in_tokens(ask, replicas, hits, now)
-            rows.append(_row(ask, replica, hits[at], scale, now))
+            rows.append(_row(ask, replica, hits[at], common, now))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -138,9 +138,9 @@ class Seconds:
 POLICY = Seconds
 
 
-def _row(ask: Ask, replica: Replica, hit_tokens: int, scale: _Scale, now: float) -> Row:
+def _row(ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: float) -> Row:
     """One replica priced in seconds, whose pool has a profile."""
-    worth_s, per_ttft, per_tpot, answer_tokens, recent_s, decode_weight, share = scale
+    worth_s, per_ttft, per_tpot, answer_tokens, recent_s, decode_weight, share = common
     seen = predict_at(ask, replica, hit_tokens, now)
     _, uncached, backlog, context, capacity, queue_s, slot_wait_s, prefill_s, tpot_s, _ = seen
     streams = replica.in_flight
