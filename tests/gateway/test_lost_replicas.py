@@ -68,6 +68,20 @@ async def test_they_are_held_and_go_to_the_next_one(stream: bool):
         assert metric(rig, (ended % "unavailable") + ',replica="r0"}') == 0
 
 
+@pytest.mark.parametrize("replicas", [2, 3])
+async def test_who_comes_when_all_have_just_gone_waits_too(replicas: int):
+    async with run_gateway(*[words] * replicas) as rig, ScriptedEngine(words) as other:
+        rig.plane.apply(ConfigChanged((PoolSpec("p", "m", wait_for_replica_s=3600.0),), ()))
+        for engine in rig.engines:
+            assert engine._server is not None
+            engine._server.close()
+        asked = asyncio.create_task(rig.chat())
+        await until(lambda: rig.plane.held == 1)
+        rig.plane.apply(ReplicaChanged("next", "p", other.url, ready=True))
+        answer = await asked
+        assert (answer.status_code, answer.headers["x-headrace-replica"]) == (200, "next")
+
+
 async def test_a_client_that_leaves_then_is_forgotten():
     async with losing(stream=True) as (rig, [asked]):
         asked.cancel()

@@ -17,13 +17,7 @@ from typing import Any, Final
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import (
-    HIT_TOKENS,
-    QUEUE_S,
-    REPLICA,
-    SLOT_WAIT_S,
-    ttft_of,
-)
+from headrace.core.candidates import HIT_TOKENS, QUEUE_S, REPLICA, SLOT_WAIT_S, ttft_of
 from headrace.core.catalog import ALL_FULL, Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
@@ -447,18 +441,19 @@ class Dispatcher:
                 effects = self._dispatch(flight, twice, now)
             if effects is not None:
                 return effects
-        if len(tried) < settings.retry.max_attempts and flight.error_answers < MOST_ERROR_ANSWERS:
+        ends = [each.ended for each in flight.attempts if each.ended is not None]
+        reached = sum(end.reached for end in ends)  # whoever was gone says nothing of the request
+        if reached < settings.retry.max_attempts and flight.error_answers < MOST_ERROR_ANSWERS:
             held = self._hold_again(flight, failure, now)
             if held is not None:
                 return held
-        ends = [each.ended for each in flight.attempts if each.ended is not None]
         wait_s = rejections.soonest_s(ends, settings.busy_s)
         reject = rejections.gave_up(flight.request, failure, tried[-1], why, retry_after_s=wait_s)
         return flight.refuse(reject, now)
 
     def _hold_again(self, flight: Flight, failure: Ended, now: float) -> list[Effect] | None:
         """Hold a request whose replica failed it until there is one, where its pool waits for that;
-        None where it does not, another is there, or the one that failed it speaks for itself.
+        None where it does not, another is left to try, or who failed it speaks for itself.
 
         Whether one that gave no answer is still there nobody knows yet: it is asked, and the
         request goes to it again only once it is well.
@@ -469,7 +464,8 @@ class Dispatcher:
         ttl_s = self._waiting.tier(flight.tier).ttl_s
         if now - flight.arrived_s >= max(pool.spec.wait_for_replica_s, ttl_s):
             return None  # it would be told that it has waited for room, and not what failed it
-        if self._is_anybody_ready(flight.route, flight.tried):
+        tries_left = len(flight.tried) < self._settings.retry.max_attempts
+        if tries_left and self._is_anybody_ready(flight.route, flight.tried):
             return None
         asked = [replica for replica in self._tried(flight) if replica.state is _READY]
         if asked and failure.status is not None:

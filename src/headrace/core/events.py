@@ -58,7 +58,8 @@ class Ended:
     `usage` is the engine's own count if it came; `output_tokens` what was relayed, estimated
     where no usage came. `status` is the engine's HTTP status, None if there was none; `detail`
     says what went wrong, for the client's error and the decision log. `retry_after_s` is what the
-    engine asks to wait, where it does.
+    engine asks to wait, where it does. `reached` is False where there was no connection to send it
+    on: the engine cannot have failed by this request.
     """
 
     attempt: int
@@ -68,6 +69,7 @@ class Ended:
     status: int | None = None
     detail: str = ""
     retry_after_s: float | None = None
+    reached: bool = True
 
     @property
     def counted_output_tokens(self) -> int:

@@ -335,11 +335,12 @@ class Exchange:
 
     def answer_failed(self, reason: str) -> None:
         """The connection could not be made, or broke."""
-        self._upstream_call = None
+        call, self._upstream_call = self._upstream_call, None
         if self._sent:
             self._break_off(Outcome.BROKEN, reason)
         else:
-            self._end(Outcome.UNAVAILABLE, detail=reason)
+            reached = call is None or call.sent
+            self._end(Outcome.UNAVAILABLE, detail=reason, reached=reached)
 
     def answer_cut(self, reason: str) -> None:
         """A fault of ours, or a lack of this machine: the replica is not blamed for it."""
@@ -418,11 +419,13 @@ class Exchange:
 
     def _expire(self, reason: str) -> None:
         """The attempt took too long; as long as the client has seen nothing, another may follow."""
+        call = self._upstream_call
         self._cancel_upstream()
         if self._sent:
             self._break_off(Outcome.BROKEN, reason)
         else:
-            self._end(Outcome.TIMED_OUT, detail=reason)
+            reached = call is None or call.sent
+            self._end(Outcome.TIMED_OUT, detail=reason, reached=reached)
 
     def _give_up(self, status: int, code: str, reason: str) -> None:
         """End the request for a reason that says nothing about its replica."""
@@ -501,6 +504,7 @@ class Exchange:
         status: int | None = None,
         detail: str = "",
         usage: Usage | None = None,
+        reached: bool = True,
     ) -> None:
         """Close the attempt's accounts. The core's effects may dispatch or reject at once."""
         meter, self._meter = self._meter, None
@@ -513,7 +517,7 @@ class Exchange:
             usage = self._believed(usage, meter, outcome)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
         wait_s = None if status is None else self._answer.retry_after_s
-        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail, wait_s)
+        ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail, wait_s, reached)
         if self._attempt_trace is not None:
             first_s = meter.first_s
             ttft_s = None if first_s is None else first_s - self._sent_s

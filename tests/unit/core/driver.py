@@ -138,8 +138,11 @@ class Driver:
         outcome: Outcome = Outcome.UNAVAILABLE,
         status: int | None = None,
         detail: str = "connection refused",
+        *,
+        reached: bool = True,
     ) -> list[Effect]:
-        return self.send(Ended(attempt, outcome, status=status, detail=detail))
+        ended = Ended(attempt, outcome, status=status, detail=detail, reached=reached)
+        return self.send(ended)
 
     def probed(self, name: str, healthy: bool) -> list[Effect]:
         return self.send(Probed(name, healthy))

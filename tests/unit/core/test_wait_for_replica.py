@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.admission import AdmissionSettings, Tier
-from headrace.core.events import Dispatch, Left, Probe, Reject, WakeAt
+from headrace.core.events import Dispatch, Effect, Left, Probe, Reject, WakeAt
 from headrace.core.model import Outcome, ReplicaState
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import PoolSpec
@@ -223,6 +223,19 @@ def test_with_a_sibling_there_nobody_waits():
         attempt = only(core.fail(attempt), Dispatch).attempt
     assert only(core.fail(attempt), Reject).status == 502
     assert held(core) == 0
+
+
+@pytest.mark.parametrize("replicas", [2, 3, 5])
+def test_where_all_are_gone_before_it_is_sent_it_waits_however_many_they_were(replicas: int):
+    """Who was never reached cannot have failed by the request."""
+    core = driver()
+    core.add(*[f"r{number}" for number in range(replicas)])
+    effects: list[Effect] = [core.dispatched(id="a")]
+    while names(effects):
+        effects = core.fail(only(effects, Dispatch).attempt, reached=False)
+    assert not [each for each in effects if isinstance(each, Reject)]
+    assert held(core) == 1
+    assert names(core.add("next")) == ["a"]
 
 
 def test_many_that_lose_their_replica_at_once_are_all_held_whatever_retries_there_were():

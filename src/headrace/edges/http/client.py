@@ -38,6 +38,7 @@ class UpstreamCall:
         "connection",
         "payload",
         "reusable",
+        "sent",
         "sink",
     )
 
@@ -52,6 +53,8 @@ class UpstreamCall:
         self.payload = payload
         self.sink = sink
         self.connection: UpstreamConnection | None = None
+        self.sent = False
+        """Whether there was a connection to send it on, be it lost since."""
         self.reusable = True
         """Set to False when the engine is known to close after this answer."""
 
@@ -62,6 +65,7 @@ class UpstreamCall:
         else:
             self._reused = True
             self.connection = idle
+            self.sent = True
             idle.start(self)
 
     @property
@@ -130,6 +134,7 @@ class UpstreamCall:
             self.sink.answer_failed(closed_by(self.address, answered=False))
             return
         self.connection = connection
+        self.sent = True
         connection.start(self)
 
 
