@@ -25,7 +25,6 @@ import uvloop
 from benchmarks.engines import MODEL, engines, stream
 from benchmarks.processes import HEADRACE, free_port, running, wait_until_served
 
-CHUNK_S = 0.01
 BODY_BYTES = 60_000_000
 SINK_MODEL = "sink"
 ROUNDS = 3

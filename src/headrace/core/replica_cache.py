@@ -42,10 +42,6 @@ class ReplicaCache:
         self.stamp = 0
         self.gone = False
 
-    def is_overfull(self) -> bool:
-        """Whether more is there than there is room for."""
-        return self.resident_blocks + self.private_blocks > self.capacity_blocks
-
 
 class Layer:
     """Idle marks that one release left: each stands for `covered` blocks. A later release has the
