@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import platform
 import sys
 import time
@@ -29,6 +28,7 @@ from headrace.bench.sender import Progress
 from headrace.bench.settings import BenchError, BenchSettings
 from headrace.bench.target import Target
 from headrace.bench.worker import Begin, Ended, Job, Ready, Stop, work
+from headrace.edges.cores import usable_cores
 from headrace.traffic.load import Load
 
 REQUEST_CPU_S = 150e-6
@@ -77,7 +77,7 @@ def workers_for(load: Load, settings: BenchSettings) -> int:
     chunks = load.mean_output_tokens if settings.stream else 1.0
     busy = load.peak_rps * (REQUEST_CPU_S + chunks * CHUNK_CPU_S)
     wanted = max(busy / BUSY_SHARE, load.users / STREAMS_PER_WORKER)
-    return max(1, min(_cores(), ceil(wanted)))
+    return max(1, min(usable_cores(), ceil(wanted)))
 
 
 class _Crew:
@@ -195,13 +195,6 @@ def _processes(target: Target, load: Load, workers: int) -> Iterator[list[Connec
 def _context() -> Any:  # noqa: ANN401 - the stubs give each start method a class of its own
     """A forked process is ready at once; where forking is not safe, a new one is started."""
     return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 def _info(

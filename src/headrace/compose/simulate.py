@@ -19,6 +19,7 @@ from headrace.compose.simulation_input import (
 )
 from headrace.compose.terminal import Terminal, counted
 from headrace.core.quantities import format_duration
+from headrace.edges.cores import usable_cores
 from headrace.simulator.report import report_page
 from headrace.simulator.results import FAILED
 from headrace.simulator.runs import PolicyRun, run_policies
@@ -55,7 +56,7 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
     if options.sweep:
         tried = (text for policy in policies for text in combinations(policy))
         played = list(dict.fromkeys(tried))
-    runs = _play(settings, workload, played, options.jobs or _cores(), terminal)
+    runs = _play(settings, workload, played, options.jobs or usable_cores(), terminal)
     wall_s = time.perf_counter() - began_s
     terminal.status(_outcome(runs, wall_s))
     if options.sweep:
@@ -97,13 +98,6 @@ def _tell_what_is_too_long(
         subject = counted(failed, "request")
         verb = "does" if failed == 1 else "do"
         terminal.status(f"{subject} {verb} not fit in a replica's {room}: refused")
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 def _play(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from headrace.compose.simulate import check_writable
 from headrace.compose.simulation_input import SimulateError
 from headrace.compose.terminal import Terminal, counted
 from headrace.core.quantities import format_duration
+from headrace.edges.cores import usable_cores
 from headrace.simulator.scaling.report import scaling_report
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
 from headrace.simulator.scaling.scores import ScalingRun
@@ -45,7 +45,7 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
     played = scalers
     if options.sweep:
         played = list(dict.fromkeys(text for each in scalers for text in combinations(each)))
-    every = _play(settings, workload, played, options.jobs or _cores(), terminal)
+    every = _play(settings, workload, played, options.jobs or usable_cores(), terminal)
     terminal.status(f"{counted(len(every), 'run')} in {time.perf_counter() - began_s:.1f} s")
     runs = defaults_and_best(scalers, every, settings.goal) if options.sweep else every
     scores = [run.scores for run in runs]
@@ -110,13 +110,6 @@ def _played_as(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
     if workload.requests is None:
         return f"{workload.mode}, ticks of {workload.demand.tick_s:g} s"
     return f"{workload.mode}, dealt out by {settings.policy}"
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 def _parameters(

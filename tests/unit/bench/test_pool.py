@@ -15,7 +15,7 @@ SETTINGS = BenchSettings("http://x")
 
 @pytest.fixture(autouse=True)
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_cores", lambda: 8)
+    monkeypatch.setattr(pool, "usable_cores", lambda: 8)
 
 
 def at(rate: float, lengths: str) -> Load:
