@@ -20,6 +20,7 @@ from headrace.compose.bench_display import BenchDisplay
 from headrace.compose.bench_input import BenchOptions, extras_of, load_of, settings_of
 from headrace.compose.bench_slo import BenchSloError, parse_slos
 from headrace.compose.bench_sweep import check_sweep, run_sweep
+from headrace.compose.result_file import check_writable, writing
 from headrace.compose.terminal import Terminal
 from headrace.traffic.load import Load
 
@@ -34,11 +35,8 @@ def bench(options: BenchOptions, terminal: Terminal) -> int:
         BenchError: a flag or the endpoint cannot be used.
     """
     for path in (options.raw, options.report):
-        # Found out now rather than after a long run.
-        if path is not None and path.is_dir():
-            raise BenchError(f"{path}: cannot write: it is a directory")
-        if path is not None and not path.parent.is_dir():
-            raise BenchError(f"{path}: cannot write: {path.parent} is no directory")
+        if path is not None:
+            check_writable(path, BenchError)
     slos = _slos_of(options)
     settings = settings_of(options)
     if options.sweep:
@@ -123,19 +121,14 @@ def _write_files(options: BenchOptions, run: Run, summary: Summary, terminal: Te
 
 
 def _write_raw(path: Path, run: Run) -> None:
-    try:
-        with path.open("wb") as file:
-            file.write(info_to_json_line(run.info))
-            file.writelines(to_json_line(record) for record in run.records)
-    except OSError as error:
-        raise BenchError(f"{path}: cannot write: {error.strerror}") from None
+    with writing(path, BenchError), path.open("wb") as file:
+        file.write(info_to_json_line(run.info))
+        file.writelines(to_json_line(record) for record in run.records)
 
 
 def _write_report(path: Path, run: Run, summary: Summary) -> None:
     # Imported once there is something to draw: the first request is not to wait for it.
     from headrace.bench.report import report_page  # noqa: PLC0415 - see above
 
-    try:
+    with writing(path, BenchError):
         path.write_text(report_page(run.records, summary), encoding="utf-8")
-    except OSError as error:
-        raise BenchError(f"{path}: cannot write: {error.strerror}") from None

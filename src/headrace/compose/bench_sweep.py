@@ -23,6 +23,7 @@ from headrace.compose.bench_input import (
     proof_s_of,
     refuse_what_would_do_nothing,
 )
+from headrace.compose.result_file import writing
 from headrace.compose.terminal import Terminal
 from headrace.traffic.load import Load
 
@@ -116,7 +117,5 @@ def _write_page(path: Path, result: SweepResult, options: BenchOptions, target: 
 
     traffic = f"{options.arrivals}, {options.lengths} tokens in/out, at many rates"
     page = sweep_page(result, traffic, f"{target.settings.url} ({target.title})")
-    try:
+    with writing(path, BenchError):
         path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise BenchError(f"{path}: cannot write: {error.strerror}") from None

@@ -25,6 +25,7 @@ from headrace.compose.calibration_tables import (
 )
 from headrace.compose.lifecycle import run_loop
 from headrace.compose.machine import machine_of
+from headrace.compose.result_file import writing
 from headrace.compose.terminal import Terminal, counted
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import measured_of, save
@@ -144,10 +145,8 @@ async def _calibrate(options: CalibrateOptions, api_key: str | None, terminal: T
 
 
 def _save(options: CalibrateOptions, profile: MeasuredProfile, terminal: Terminal) -> None:
-    try:
+    with writing(options.output, CalibrationError):
         save(options.output, profile)
-    except OSError as error:
-        raise CalibrationError(f"{options.output}: cannot write: {error.strerror}") from None
     terminal.status(f"wrote {options.output}")
 
 

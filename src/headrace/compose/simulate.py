@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from headrace.compose.result_file import check_writable, writing
 from headrace.compose.scoreboard import scoreboard
 from headrace.compose.simulation_input import (
     SimulateError,
@@ -43,7 +43,7 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
     policies = parse_policies(options.policies)
     for path in (options.timing, options.report):
         if path is not None:
-            check_writable(path)
+            check_writable(path, SimulateError)
     workload = workload_of(options)
     settings = settings_of(options, workload.block_tokens)
     for note in workload.notes:
@@ -74,16 +74,6 @@ def simulate(options: SimulateOptions, terminal: Terminal) -> int:
         parameters = _parameters(options, settings, workload)
         _write(options.report, report_page(runs, settings, parameters))
     return 0
-
-
-def check_writable(path: Path) -> None:
-    """Raise SimulateError where a file cannot be written: now rather than after a long run."""
-    if not path.parent.is_dir():
-        raise SimulateError(f"{path}: cannot write: {path.parent} is no directory")
-    if path.is_dir():
-        raise SimulateError(f"{path}: cannot write: it is a directory")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise SimulateError(f"{path}: cannot write: permission denied")
 
 
 def _tell_what_is_too_long(
@@ -163,7 +153,5 @@ def _parameters(
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(path, SimulateError):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SimulateError(f"{path}: cannot write: {error.strerror}") from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
+from headrace.compose.result_file import check_writable, writing
 from headrace.compose.scaling_input import (
     DEFAULT_LENGTHS,
     ScalingOptions,
@@ -15,7 +15,6 @@ from headrace.compose.scaling_input import (
     scaling_workload,
 )
 from headrace.compose.scaling_scoreboard import scaling_scoreboard, verdict
-from headrace.compose.simulate import check_writable
 from headrace.compose.simulation_input import SimulateError
 from headrace.compose.terminal import Terminal, counted
 from headrace.core.quantities import format_duration
@@ -35,7 +34,7 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
     """
     began_s = time.perf_counter()
     if options.report is not None:
-        check_writable(options.report)
+        check_writable(options.report, SimulateError)
     settings = scaling_settings(options)
     workload = scaling_workload(options, settings)
     scalers = parse_scalers(options.scalers, settings, workload)
@@ -48,26 +47,43 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
     every = _play(settings, workload, played, options.jobs or usable_cores(), terminal)
     terminal.status(f"{counted(len(every), 'run')} in {time.perf_counter() - began_s:.1f} s")
     runs = defaults_and_best(scalers, every, settings.goal) if options.sweep else every
-    scores = [run.scores for run in runs]
-    if options.report is not None:
-        swept = [run.scores for run in every]
-        page = scaling_report(
-            runs, settings, workload, _parameters(options, settings, workload), swept
-        )
-        _write(options.report, page)
+    # First, for a file that cannot be written must not cost the figures; nor may a reader who went
+    # away, as in `| head`, cost the file.
+    try:
+        _tell(options, settings, workload, terminal, runs=runs, every=every)
+    finally:
+        if options.report is not None:
+            parameters = _parameters(options, settings, workload)
+            swept = [run.scores for run in every]
+            page = scaling_report(runs, settings, workload, parameters, swept)
+            with writing(options.report, SimulateError):
+                options.report.write_text(page, encoding="utf-8")
+    return 0
+
+
+def _tell(
+    options: ScalingOptions,
+    settings: ScalingSimulation,
+    workload: ScalingWorkload,
+    terminal: Terminal,
+    *,
+    runs: Sequence[ScalingRun],
+    every: Sequence[ScalingRun],
+) -> None:
+    """`runs` are those to compare, `every` one that was played."""
+    scores, played = [run.scores for run in runs], [run.scores for run in every]
     if options.json:
         document: dict[str, object] = {"runs": [each.document() for each in scores]}
         if options.sweep:
-            document["swept"] = [run.scores.document() for run in every]
+            document["swept"] = [each.document() for each in played]
         document |= {"seed": settings.seed, "mode": workload.mode}
         if workload.requests is not None:
             document["policy"] = settings.policy
         terminal.result(json.dumps(document, indent=2))
     else:
         terminal.page(scaling_scoreboard(scores, settings, workload.demand.end_s))
-        for line in verdict([run.scores for run in every], settings.goal):
+        for line in verdict(played, settings.goal):
             terminal.page(line)
-    return 0
 
 
 def _play(
@@ -134,10 +150,3 @@ def _parameters(
 
 def _lengths(options: ScalingOptions) -> str:
     return "the trace's" if options.trace is not None else options.lengths or DEFAULT_LENGTHS
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SimulateError(f"{path}: cannot write: {error.strerror}") from None

@@ -134,7 +134,7 @@ def test_what_no_replica_can_hold_is_told(run, tmp_path):
 
 
 def test_the_table_is_there_though_a_report_cannot_be_written(run, trace, monkeypatch):
-    monkeypatch.setattr(command, "check_writable", lambda _: None)
+    monkeypatch.setattr(command, "check_writable", lambda *_: None)
     flags = ("--trace", trace, "--policies", "seconds")
     code, out, err = run(*flags, "--report", trace / "x.html")
     assert code == 2

@@ -75,6 +75,14 @@ def test_a_trace_is_played_request_by_request(run, tmp_path):
     assert report.read_text().startswith("<!doctype html>")
 
 
+def test_the_table_is_there_though_a_report_cannot_be_written(run, rates):
+    flags = ("--rates", rates, "--mode", "fluid", "--scalers", "static")
+    code, out, err = run(*flags, "--report", "/dev/full")
+    assert code == 2
+    assert "static" in out
+    assert err.splitlines()[-1] == "headrace: /dev/full: cannot write: No space left on device"
+
+
 @pytest.mark.parametrize(("block_tokens", "told"), [(24, True), (32, False)])
 def test_prefixes_that_engines_cannot_share_are_told_of(run, tmp_path, block_tokens, told):
     file = tmp_path / "blocks.jsonl"
