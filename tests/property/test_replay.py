@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from hashlib import sha256
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -34,9 +30,9 @@ from headrace.core.events import (
 from headrace.core.model import Endpoint, EngineReport, Outcome, Request, Usage
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import Alias, PoolSpec, Target
+from tests.hash_seeds import printed
 from tests.unit.core.driver import PROFILE, chain
 
-ROOT = Path(__file__).parents[2]
 POOLS = (
     PoolSpec("fast", "model", profile=PROFILE),
     PoolSpec("plain", "model", policy="round_robin", profile=PROFILE),
@@ -170,17 +166,4 @@ def fingerprint(seed: int) -> str:
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
 def test_the_seed_of_string_hashes_changes_nothing(hash_seed: str):
     code = "from tests.property.test_replay import fingerprint; print(fingerprint(3))"
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONHASHSEED": hash_seed,
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert ran.stdout.strip() == fingerprint(3)
+    assert printed("-c", code, hash_seed=hash_seed).decode().strip() == fingerprint(3)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.hash_seeds import printed
 from tests.unit.simulator.parts import trace
 
 FLAGS = ("--replicas", "4", "--mismatch", "0.3", "--seed", "5", "--speed", "2", "--json")
@@ -36,16 +34,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def simulated(file: Path, hash_seed: str, *more: str) -> bytes:
-    command = [sys.executable, "-m", "headrace", "simulate", "--trace", str(file), *FLAGS, *more]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        check=False,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
+    command = ("-m", "headrace", "simulate", "--trace", file, *FLAGS)
+    return printed(*command, *more, hash_seed=hash_seed)
 
 
 @pytest.mark.parametrize("index", ["approximate", "exact"])

@@ -1,14 +1,12 @@
 """`headrace simulate scaling`: what it prints, and what it refuses."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from headrace.cli import main
 from tests.commands import runner
+from tests.hash_seeds import printed
 
 HEAD = "start_s,requests_per_s,mean_input_tokens,mean_output_tokens\n"
 FEW = ("--scalers", "headrace,llmd_slo,oracle", "--jobs", "1")
@@ -48,16 +46,10 @@ def test_json_has_a_run_for_each_scaler(run, rates):
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(rates):
-    def played(hash_seed):
-        command = (sys.executable, "-m", "headrace", "simulate", "scaling", "--rates", str(rates))
-        return subprocess.run(
-            (*command, *FEW, "--mode", "fluid", "--json"),
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            check=True,
-        ).stdout
-
-    assert played("1") == played("2")
+    command = ("-m", "headrace", "simulate", "scaling", "--rates", rates)
+    flags = (*FEW, "--mode", "fluid", "--json")
+    once, again = (printed(*command, *flags, hash_seed=seed) for seed in ("1", "2"))
+    assert once == again
 
 
 def test_a_trace_is_played_request_by_request(run, tmp_path):

@@ -1,8 +1,5 @@
 """Generated traffic: rates, reuse, prefixes that extend each other, the same under every seed."""
 
-import os
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from itertools import islice, pairwise, takewhile
 from statistics import mean, pvariance
@@ -18,6 +15,7 @@ from headrace.traffic.shape import rate, summarise
 from headrace.traffic.shared_system_prompts import SharedSystemPrompts, shared_system_prompts
 from headrace.traffic.single_shots import SingleShots, single_shots
 from headrace.traffic.trace import Trace, TraceRequest
+from tests.hash_seeds import printed
 
 EVERY = sorted(KINDS)
 
@@ -74,15 +72,7 @@ def test_the_hash_seed_changes_nothing():
         "from headrace.traffic.generated import KINDS, generate\n"
         "print([generate(k, requests=50, requests_per_s=3.0, seed=4).requests for k in KINDS])"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "77")
-    }
+    outputs = {printed("-c", code, hash_seed=seed) for seed in ("0", "77")}
     assert len(outputs) == 1
 
 

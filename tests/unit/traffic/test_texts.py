@@ -1,8 +1,5 @@
 """Texts: as many tokens as planned, the same for the same blocks, and a replay like its trace."""
 
-import os
-import subprocess
-import sys
 from statistics import mean
 
 import pytest
@@ -12,6 +9,7 @@ from headrace.traffic.load import Load, PlannedRequest
 from headrace.traffic.shape import summarise
 from headrace.traffic.texts import WORD_BYTES, WORDS, Sizing, Texts
 from headrace.traffic.trace import Trace
+from tests.hash_seeds import printed
 from tests.unit.traffic.real_traces import real_trace
 
 TEXTS = Texts(Sizing(), seed=1, block_tokens=512)
@@ -73,15 +71,7 @@ def test_the_hash_seed_changes_nothing():
         "texts = Texts(Sizing(), seed=1, block_tokens=16)\n"
         "print([texts.prompt(PlannedRequest(0, 99, 1, (1, 2, 3)), 5) for _ in range(2)])"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "77")
-    }
+    outputs = {printed("-c", code, hash_seed=seed) for seed in ("0", "77")}
     assert len(outputs) == 1
 
 
