@@ -94,3 +94,13 @@ def test_an_event_that_arrives_whole_is_not_copied():
 )
 def test_payload(event: bytes, payload: bytes):
     assert event_data(event) == payload
+
+
+@given(stream=STREAMS, places=st.lists(st.integers(0, 10_000), max_size=20))
+def test_it_tells_whether_what_came_ends_within_an_event(stream: bytes, places: list[int]):
+    splitter = SseSplitter()
+    came = went = b""
+    for piece in cut(stream, places):
+        came += piece
+        went += b"".join(splitter.feed(piece))
+        assert splitter.is_within_event == (went != came)
