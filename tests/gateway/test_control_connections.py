@@ -18,6 +18,7 @@ from starlette.routing import Route
 from headrace.gateway import control_server
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import ControlServer, serve_control
+from tests.waiting import until
 
 HANG_S = 20
 FEW = 4
@@ -70,9 +71,7 @@ async def silent(server: ControlServer, number: int) -> AsyncIterator[list[async
 async def until_closed(readers: list[asyncio.StreamReader], number: int) -> None:
     """Wait until so many of these have been closed by the server."""
     ends = [asyncio.create_task(reader.read()) for reader in readers]
-    async with asyncio.timeout(HANG_S):
-        while sum(end.done() for end in ends) < number:
-            await asyncio.sleep(0.005)
+    await until(lambda: sum(end.done() for end in ends) >= number)
     await asyncio.sleep(0.05)
     assert sum(end.done() for end in ends) == number
     for end in ends:

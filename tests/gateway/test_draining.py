@@ -4,6 +4,7 @@ import asyncio
 
 from headrace.gateway.settings import Limits
 from tests.gateway.conftest import run_gateway
+from tests.waiting import until
 
 ASK = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
 BODY = b'{"model":"m","messages":[]}'
@@ -17,7 +18,7 @@ async def test_draining_waits_for_a_request_whose_body_is_on_its_way():
     async with run_gateway(plain) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
         writer.write(ASK % len(BODY) + BODY[:9])
-        await asyncio.sleep(0.05)
+        await until(lambda: rig.plane._server.busy)
         draining = asyncio.create_task(rig.plane.drain(20))
         await asyncio.sleep(0.05)
         assert not draining.done()
@@ -31,7 +32,7 @@ async def test_a_request_that_does_not_come_whole_within_the_drain_is_told_so():
     async with run_gateway(plain) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
         writer.write(ASK % 27 + b"{")
-        await asyncio.sleep(0.05)
+        await until(lambda: rig.plane._server.busy)
         assert await rig.plane.drain(0.1) == 1
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -49,9 +50,7 @@ async def test_draining_waits_for_a_client_that_still_reads_its_answer():
     async with run_gateway(script, limits=Limits(client_buffer_bytes=16_000_000)) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port, limit=1024)
         writer.write(ASK % len(BODY) + BODY)
-        async with asyncio.timeout(20):
-            while not any(series.requests for series in rig.telemetry.series):
-                await asyncio.sleep(0.01)
+        await until(lambda: any(series.requests for series in rig.telemetry.series))
         draining = asyncio.create_task(rig.plane.drain(20))
         await asyncio.sleep(0.05)
         assert not draining.done()

@@ -15,6 +15,7 @@ from headrace.gateway.settings import Limits, Timeouts
 from tests.gateway.conftest import run_gateway
 from tests.property.test_upstream_chunks import Sink
 from tests.scripted import chat_chunk, stream_words, usage_chunk
+from tests.waiting import until
 
 
 async def good(received, peer):
@@ -170,9 +171,7 @@ async def test_refused_connections_eject_and_the_probe_brings_back():
         assert trouble.reason.startswith("a request failed: cannot connect")
         assert rig.telemetry.troubles.last("r1") is None
         await engine.__aenter__()
-        async with asyncio.timeout(20):
-            while rig.fleet.replicas["r0"].state is not ReplicaState.READY:
-                await asyncio.sleep(0.05)
+        await until(lambda: rig.fleet.replicas["r0"].state is ReplicaState.READY)
 
 
 async def test_a_probe_asks_for_the_health_of_who_lists_no_models():
@@ -192,9 +191,7 @@ async def test_a_probe_asks_for_the_health_of_who_lists_no_models():
             assert (await rig.chat(stream=True)).status_code == 200
         assert rig.fleet.replicas["r0"].state is ReplicaState.EJECTED
         await engine.__aenter__()
-        async with asyncio.timeout(20):
-            while rig.fleet.replicas["r0"].state is not ReplicaState.READY:
-                await asyncio.sleep(0.05)
+        await until(lambda: rig.fleet.replicas["r0"].state is ReplicaState.READY)
 
 
 async def test_a_client_that_leaves_aborts_the_engine_at_once():
@@ -213,9 +210,7 @@ async def test_a_client_that_leaves_aborts_the_engine_at_once():
             async for _ in answer.aiter_raw():
                 break
             await started.wait()
-        async with asyncio.timeout(10):
-            while not rig.engines[0].clients_gone:
-                await asyncio.sleep(0.01)
+        await until(lambda: rig.engines[0].clients_gone)
         assert rig.plane.in_flight == 0
         replica = rig.fleet.replicas["r0"]
         assert (replica.in_flight, replica.decoding, replica.context_tokens) == (0, 0, 0)
@@ -231,9 +226,7 @@ async def test_a_client_that_leaves_while_waiting_aborts_too():
             await rig.client.post(
                 "/v1/chat/completions", json={"model": "m", "messages": []}, timeout=0.2
             )
-        async with asyncio.timeout(10):
-            while not rig.engines[0].clients_gone:
-                await asyncio.sleep(0.01)
+        await until(lambda: rig.engines[0].clients_gone)
         assert rig.plane.in_flight == 0
 
 
@@ -295,9 +288,7 @@ async def test_a_slow_client_holds_the_engine_back_instead_of_growing_memory():
         # Sockets' own buffers hold some megabytes; the 100 MB of the answer must not be here.
         assert produced < 40_000_000
         writer.close()
-        async with asyncio.timeout(10):
-            while rig.plane.in_flight:
-                await asyncio.sleep(0.01)
+        await until(lambda: not rig.plane.in_flight)
         del reader
 
 
@@ -310,9 +301,7 @@ async def test_too_many_requests_get_429_with_retry_after():
 
     async with run_gateway(waits, limits=Limits(max_in_flight=2)) as rig:
         running = [asyncio.create_task(rig.chat()) for _ in range(2)]
-        async with asyncio.timeout(10):
-            while rig.plane.in_flight < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: rig.plane.in_flight >= 2)
         refused = await rig.chat()
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
@@ -418,17 +407,13 @@ async def test_what_a_departed_replica_still_relays_is_counted():
 
     async with run_gateway(script) as rig:
         running = asyncio.create_task(rig.chat(stream=True))
-        async with asyncio.timeout(20):
-            while not rig.fleet.replicas["r0"].decoding:
-                await asyncio.sleep(0.01)
+        await until(lambda: rig.fleet.replicas["r0"].decoding)
         rig.plane.apply(ReplicaGone("r0"))
         rig.telemetry.forget("r0")
         (series,) = rig.telemetry.series
         assert (await running).text.endswith("[DONE]\n\n")
         assert series.output_tokens.value == 20
-        async with asyncio.timeout(20):
-            while list(rig.telemetry.series):
-                await asyncio.sleep(0.05)
+        await until(lambda: not list(rig.telemetry.series))
 
 
 async def test_a_running_response_can_be_cancelled():
@@ -446,9 +431,7 @@ async def test_a_running_response_can_be_cancelled():
     async with run_gateway(script) as rig:
         body = {"model": "m", "input": "hi", "stream": True}
         running = asyncio.create_task(rig.client.post("/v1/responses", json=body))
-        async with asyncio.timeout(20):
-            while not rig.fleet.replicas["r0"].decoding:
-                await asyncio.sleep(0.01)
+        await until(lambda: rig.fleet.replicas["r0"].decoding)
         answer = await rig.client.post("/v1/responses/resp_1/cancel")
         assert answer.json()["status"] == "cancelled"
         await running

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
 
@@ -18,6 +18,7 @@ from headrace.gateway.settings import Limits, Timeouts
 from tests.gateway.conftest import Rig, run_gateway
 from tests.gateway.holding import HoldingCore
 from tests.scripted import Peer, Received, Script, chat_chunk, stream_words
+from tests.waiting import until
 
 HANG_S = 20
 
@@ -52,12 +53,6 @@ async def holding(
         *scripts, make_core=HoldingCore, limits=limits, timeouts=timeouts
     ) as rig:
         yield rig, cast("HoldingCore", rig.plane.dispatcher)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(HANG_S):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

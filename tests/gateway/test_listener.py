@@ -10,6 +10,7 @@ from headrace.gateway.server import DataPlane, PortTaken
 from headrace.gateway.settings import Limits, Listener, Timeouts
 from tests.gateway.conftest import run_gateway
 from tests.scripted import stream_words
+from tests.waiting import until
 
 
 async def plain(received, peer):
@@ -172,7 +173,7 @@ async def test_idle_connections_are_closed():
 async def test_too_many_connections_get_429():
     async with run_gateway(plain, limits=Limits(max_connections=1)) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
-        await asyncio.sleep(0.05)
+        await until(lambda: rig.plane._server.connections)
         answer = await raw(rig.plane.port, b"")
         assert answer.startswith(b"HTTP/1.1 429")
         assert b"retry-after: 1" in answer
@@ -249,9 +250,7 @@ async def test_a_stream_that_outlives_the_drain_is_told_so():
 
     async with run_gateway(script) as rig:
         running = asyncio.create_task(rig.chat(stream=True))
-        async with asyncio.timeout(10):
-            while not rig.engines[0].received:
-                await asyncio.sleep(0.01)
+        await until(lambda: rig.engines[0].received)
         await asyncio.sleep(0.2)
         assert await rig.plane.drain(0.2) == 1
         answer = await running
@@ -396,9 +395,7 @@ async def test_draining_waits_for_a_large_body_that_is_being_read():
     body = b'{"model":"m","messages":[' + b"1," * 10_000_000 + b"1]}"
     async with run_gateway(plain) as rig:
         asking = asyncio.create_task(rig.client.post("/v1/chat/completions", content=body))
-        async with asyncio.timeout(20):
-            while not rig.plane.in_flight:
-                await asyncio.sleep(0)
+        await until(lambda: rig.plane.in_flight)
         assert await rig.plane.drain(20) == 0
         assert (await asking).status_code == 200
 

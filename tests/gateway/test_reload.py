@@ -9,6 +9,7 @@ import pytest
 from headrace.gateway.keys import KeyRing, new_key
 from tests.gateway.serve_process import HANG_S, HEALTH, LISTEN, Serve, headrace, pool, serving
 from tests.scripted import ScriptedEngine, stream_words
+from tests.waiting import until
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -245,9 +246,7 @@ async def test_the_engines_key_changes(tmp_path):
             assert "changed: secrets" in await serve.reload()
             before = len(engine.received)
             assert await ask(serve) == 200
-            async with asyncio.timeout(HANG_S):  # scrapes change over, too
-                while not any(each.target == "/metrics" for each in engine.received[before:]):
-                    await asyncio.sleep(0.05)
+            await until(lambda: any(each.target == "/metrics" for each in engine.received[before:]))
     after = {each.headers["authorization"] for each in engine.received[before:]}
     assert after == {"Bearer sk-new"}
     assert engine.received[0].headers["authorization"] == "Bearer sk-old"

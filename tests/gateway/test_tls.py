@@ -16,6 +16,7 @@ import trustme
 from tests.certificates import write_certificate
 from tests.gateway.serve_process import HANG_S, Serve, pool, serving
 from tests.scripted import ScriptedEngine, stream_words
+from tests.waiting import until
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 TLS = "tls: {cert_file: cert.pem, key_file: key.pem}"
@@ -269,9 +270,7 @@ async def test_engines_are_asked_by_https_for_everything(tmp_path, ca):
         text = f"pools:\n{pool(upstream, more=', tls: {ca_file: ca.pem}')}"
         async with serving(tmp_path, text) as serve:
             assert await ask(serve) == 200
-            async with asyncio.timeout(HANG_S):
-                while not any(each.target == "/metrics" for each in upstream.received):
-                    await asyncio.sleep(0.05)
+            await until(lambda: any(each.target == "/metrics" for each in upstream.received))
 
 
 @pytest.mark.parametrize(

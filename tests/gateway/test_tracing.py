@@ -18,6 +18,7 @@ from tests.gateway.conftest import Rig, run_gateway
 from tests.gateway.serve_process import HANG_S, LISTEN, headrace
 from tests.otlp_receiver import OtlpReceiver
 from tests.scripted import Script, chat_chunk, stream_words
+from tests.waiting import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
@@ -298,9 +299,7 @@ async def test_a_client_that_leaves_is_an_outcome_and_no_error(receiver):
         body = {"model": "m", "messages": [], "stream": True}
         async with rig.client.stream("POST", "/v1/chat/completions", json=body) as answer:
             await anext(answer.aiter_lines())
-        async with asyncio.timeout(30):
-            while rig.plane.in_flight:
-                await asyncio.sleep(0.01)
+        await until(lambda: not rig.plane.in_flight, hang_s=30)
     (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
     assert client.attributes["headrace.outcome"] == "aborted"
     assert client.attributes["http.response.status_code"] == 200

@@ -12,6 +12,7 @@ import pytest
 from headrace.edges.http.socket_file import SocketFile
 from tests.gateway.serve_process import HANG_S, LISTEN, headrace, pool, serving
 from tests.scripted import ScriptedEngine, stream_words
+from tests.waiting import until
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 ONE = "pools:\n  - {name: p, model: m, replicas: [http://127.0.0.1:9]}\n"
@@ -35,9 +36,7 @@ async def test_from_socket_to_socket(tmp_path):
             answer = await serve.client.post("/v1/chat/completions", json=CHAT)
             assert answer.text.endswith("data: [DONE]\n\n")
             assert answer.headers["x-headrace-replica"] == f"p/unix:{tmp_path}/engine.sock"
-            async with asyncio.timeout(HANG_S):
-                while not any(each.target == "/metrics" for each in engine.received):
-                    await asyncio.sleep(0.05)
+            await until(lambda: any(each.target == "/metrics" for each in engine.received))
             assert engine.received[0].headers["host"] == "localhost"
             serve.signal()
             code, _ = await serve.ended()

@@ -22,6 +22,7 @@ from headrace.edges.fleets.local import (
 from tests.children import spawned_pids
 from tests.live.conftest import HANG_GUARD_S, LlamaReplicas
 from tests.plain_http import NO_TRUST_STORE
+from tests.waiting import until
 
 pytestmark = pytest.mark.live
 
@@ -63,9 +64,7 @@ def is_running(pid: int) -> bool:
 
 
 async def until_gone(*pids: int) -> None:
-    async with asyncio.timeout(HANG_GUARD_S):
-        while any(is_running(pid) for pid in pids):
-            await asyncio.sleep(0.02)
+    await until(lambda: not any(is_running(pid) for pid in pids), hang_s=HANG_GUARD_S)
 
 
 async def test_a_killed_replica_is_noticed_and_comes_back_and_stop_leaves_no_child(own: Fleet):

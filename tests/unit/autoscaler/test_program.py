@@ -27,6 +27,7 @@ from headrace.edges.keda.ports import Published
 from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
+from tests.waiting import until
 
 
 class Source:
@@ -253,9 +254,10 @@ async def test_it_runs_until_it_is_cancelled_while_one_gateway_hangs():
     world.autoscaler._sources = [*world.sources, Hanging()]
     world.autoscaler._settings = GatheringSettings(interval_s=0.01, timeout_s=0.05)
     task = asyncio.create_task(world.autoscaler.run())
-    async with asyncio.timeout(30.0):
-        while world.pool.plan is None or "hangs" not in world.autoscaler.gathering.failures:
-            await asyncio.sleep(0.01)
+    await until(
+        lambda: world.pool.plan is not None and "hangs" in world.autoscaler.gathering.failures,
+        hang_s=30.0,
+    )
     assert world.autoscaler.gathering.failures["hangs"] == "no answer within 0.05 s"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

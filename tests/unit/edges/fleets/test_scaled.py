@@ -31,6 +31,7 @@ from headrace.edges.fleets.sleep_mode import (
 from headrace.engines.sleep_mode import VLLM, is_sleeping
 from tests.children import spawned_pids
 from tests.plain_http import NO_TRUST_STORE
+from tests.waiting import until
 
 HANG_GUARD_S = 60.0
 _SERVER = """
@@ -116,9 +117,7 @@ class Pool:
 
     async def until(self, done: Callable[[], bool]) -> None:
         try:
-            async with asyncio.timeout(HANG_GUARD_S):
-                while not done():
-                    await asyncio.sleep(0.01)
+            await until(done, hang_s=HANG_GUARD_S)
         except TimeoutError:
             raise AssertionError((self.phases(), self.lines)) from None
 
