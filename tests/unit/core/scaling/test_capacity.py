@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.capacity import (
+    LEAST_SHARE,
     attainment,
     load_carried,
     pool_requests_per_s,
@@ -82,6 +83,36 @@ def test_full_is_still_within_the_target_and_a_little_more_is_not():
     one = replica_capacity(H100, TARGET, lengths)
     assert attainment(H100, TARGET, lengths, one.requests_per_s) >= 0.99
     assert attainment(H100, TARGET, lengths, 1.3 * one.requests_per_s) < 0.95
+
+
+def tpot_attainment(answer: int, allowed: float, load: float = 0.5) -> float:
+    """The share in time where the target is so many times the mean step, which is the same for all
+    lengths at the same load."""
+    lengths = sketch_of([(2000, 0, answer)])
+    step_s = H100.latency.per_step_s / (1.0 - load)
+    target = ScalingTarget(1e6, allowed * step_s)
+    return attainment(H100, target, lengths, load / request_work(H100, lengths).work_s)
+
+
+def test_who_answers_at_length_has_prompts_in_between_averaged_out():
+    shares = [tpot_attainment(answer, 1.1) for answer in (20, 100, 400)]
+    assert shares == sorted(shares)
+    assert shares[-1] - shares[0] > 0.2
+
+
+def test_a_laxer_target_is_met_by_more():
+    shares = [tpot_attainment(100, allowed) for allowed in (0.9, 1.0, 1.1, 1.3)]
+    assert shares[0] < shares[1] < shares[2] < shares[3]
+    assert shares[1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("allowed", [1.1, 1.25, 2.0])
+def test_targets_that_chance_alone_breaks_leave_a_part_of_what_the_means_allow(allowed):
+    lengths = sketch_of([(6000, 0, 2)])
+    target = ScalingTarget(1e6, allowed * H100.latency.per_step_s)
+    load = replica_capacity(H100, target, lengths).requests_per_s
+    load *= request_work(H100, lengths).work_s
+    assert load == pytest.approx(LEAST_SHARE * (1.0 - 1.0 / allowed))
 
 
 def test_prompts_too_long_for_their_target_do_not_empty_the_pool():
