@@ -37,7 +37,7 @@ from headrace.engines.registry import dialect
 from headrace.gateway.control import ControlSettings, make_control_app
 from headrace.gateway.control_server import ControlServer, reachable, serve_control
 from headrace.gateway.keys import KeyRing
-from headrace.gateway.scaling_view import ScalingView
+from headrace.gateway.scaling_reporter import ScalingReporter
 from headrace.gateway.server import DataPlane, PortTaken
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
@@ -103,7 +103,7 @@ class Gateway:
         )
         self._gpus = GpuReader(self._on_gpus, self._on_gpu_failure)
         self._control: ControlServer | None = None
-        self._scaling = ScalingView(
+        self._scaling = ScalingReporter(
             self.dispatcher,
             self.telemetry,
             gateway=f"{socket.gethostname()}:{plan.control.port}",

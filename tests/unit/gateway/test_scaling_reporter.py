@@ -10,7 +10,7 @@ import pytest
 from headrace.core.events import ConfigChanged, ReplicaChanged
 from headrace.core.scaling_observation import Phase
 from headrace.core.scaling_report import ScalingReport
-from headrace.gateway.scaling_view import ScalingView
+from headrace.gateway.scaling_reporter import ScalingReporter
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from tests.unit.core.driver import POOL, Driver
 
@@ -26,16 +26,16 @@ class Gateway:
         self.telemetry = Telemetry(
             TelemetrySettings(), lambda: self.core.now, self.core.dispatcher.fleet
         )
-        self.view = ScalingView(
+        self.reporter = ScalingReporter(
             self.core.dispatcher, self.telemetry, gateway="here", epoch_s=EPOCH_S
         )
 
     def add(self, name: str, *, ready: bool = True, draining: bool = False) -> None:
         self.core.add(name, ready=ready, draining=draining)
-        self.view.note()
+        self.reporter.note()
 
     def pool(self):
-        [pool] = self.view.report().pools
+        [pool] = self.reporter.report().pools
         return pool
 
     def replica(self, name: str):
@@ -46,7 +46,7 @@ def test_it_says_the_same_after_a_way_through_json():
     here = Gateway()
     here.add("r1")
     here.core.serve()
-    report = here.view.report()
+    report = here.reporter.report()
     assert msgspec.json.decode(msgspec.json.encode(report), type=ScalingReport) == report
     assert report.reported_at_s == here.core.now + EPOCH_S
 
@@ -117,7 +117,7 @@ def test_a_replica_that_moved_starts_anew():
     here.add("r1")
     here.core.wait(100.0)
     here.core.send(ReplicaChanged("r1", "pool", "http://elsewhere", ready=False))
-    here.view.note()
+    here.reporter.note()
     told = here.replica("r1")
     assert (told.phase, told.ordered_at_s) == (Phase.STARTING, EPOCH_S + here.core.now)
 
@@ -147,4 +147,4 @@ def test_external_pools_are_not_told():
     here = Gateway()
     here.core.send(ConfigChanged((SCALED, replace(SCALED, name="external")), ()))
     here.telemetry.configure(TelemetrySettings(external_pools=frozenset({"external"})))
-    assert [pool.pool for pool in here.view.report().pools] == ["pool"]
+    assert [pool.pool for pool in here.reporter.report().pools] == ["pool"]

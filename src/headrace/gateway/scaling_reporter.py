@@ -70,7 +70,7 @@ def _none_is(_pool: str) -> bool:
     return False
 
 
-class ScalingView:
+class ScalingReporter:
     """Makes the report. `epoch_s` is what turns the monotonic clock into Unix time."""
 
     def __init__(
