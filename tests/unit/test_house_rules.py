@@ -44,6 +44,14 @@ def test_every_module_is_named_after_its_subject():
     assert [path for path in SOURCES if path.stem in MEANINGLESS_NAMES] == []
 
 
+def test_the_map_of_the_core_names_each_of_its_files():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    of_the_core = text.partition("### The core by subject")[2].partition("\n## ")[0]
+    named = re.findall(r"`([a-z_]+)`", of_the_core)
+    files = [path.stem for path in (ROOT / "src" / "headrace" / "core").glob("[!_]*.py")]
+    assert sorted(named) == sorted(files)
+
+
 def test_no_file_names_a_place_on_somebodys_machine():
     folders = ("src", "tools", "tests")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
