@@ -58,6 +58,7 @@ async def test_targets_of_llm_d_go_on_to_the_engine_and_our_tier_does_not():
     async with running() as rig:
         for _ in range(2):
             await rig.client.post(CHAT, headers=GOLD, **WAYS["usual"][1])
+        assert len(rig.engines[0].received) == 2
         for received in rig.engines[0].received:
             assert received.headers["x-llm-d-slo-ttft-ms"] == "500"
             assert received.headers["x-llm-d-slo-tpot-ms"] == "12.5"

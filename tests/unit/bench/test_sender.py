@@ -300,6 +300,7 @@ async def test_completions_and_whole_answers(engine: EmulatedEngine):
     records = await play(
         url_of(engine), load_of(5, lengths="64/8"), endpoint="completions", stream=False
     )
+    assert len(records) == 5
     for record in records:
         assert (record.error, record.output_tokens, record.tokens_exact) == ("", 8, True)
         assert (record.first_token_s, record.chunks) == (None, 0)

@@ -260,6 +260,7 @@ def test_a_rate_that_meets_only_because_the_run_is_short_is_undecided():
 
 def test_a_step_has_a_cell_for_each_head_and_a_line():
     found = sweep(ENGINE.run, SweepSettings(most_runs=6), SLOS)
+    assert found.steps
     for step in found.steps:
         assert len(step_cells(step)) == len(STEP_HEADS)
         assert step.state in step_line(step)

@@ -53,6 +53,7 @@ def test_every_drawing_shows_every_policy(page):
 
 
 def test_nothing_is_drawn_outside_the_picture(page):
+    assert drawings(page)
     for drawing in drawings(page):
         _, _, width, height = map(float, (drawing.get("viewBox") or "").split())
         for curve in drawing.iter("polyline"):
