@@ -16,6 +16,8 @@ from tests.gateway.test_listener import plain, raw
         (b"/v1/load_lora_adapter?#x", b"400"),
         (b"/v1/load_lora_adapter;x", b"400"),
         (b"/v1/load_lora_adapter%0A", b"400"),
+        (b"/v1/x%2F..%2fload_lora_adapter", b"400"),
+        (b"/v1/x%5C..%5cload_lora_adapter", b"400"),
         (b"/v1\\load_lora_adapter", b"400"),
         (b"/v1/chat/completions#x", b"400"),
     ],
