@@ -147,6 +147,21 @@ def test_an_error_beside_content_is_noticed_in_an_event_like_the_one_before():
     assert (reader.error, reader.content_chunks) == (True, 3)
 
 
+@pytest.mark.parametrize(
+    ("event_type", "kind"),
+    [
+        ("response.output_text.delta", ContentKind.TEXT),
+        ("response.reasoning_summary_text.delta", ContentKind.REASONING),
+        ("response.function_call_arguments.delta", ContentKind.TOOL_CALL),
+        ("response.mcp_call_arguments.delta", ContentKind.TOOL_CALL),
+    ],
+)
+def test_what_the_first_delta_of_a_response_holds(event_type: str, kind: ContentKind):
+    reader = dialect("vllm").stream_reader(Endpoint.RESPONSES, injected=False)
+    reader.feed(event({"type": event_type, "delta": "a"}))
+    assert (reader.first_kind, reader.content_chunks) == (kind, 1)
+
+
 def test_an_error_of_a_message_stream():
     reader = dialect("vllm").stream_reader(Endpoint.MESSAGES)
     reader.feed(b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n')

@@ -1,13 +1,19 @@
 """Histograms, windows, ratios and totals, each by itself."""
 
 import random
+from itertools import pairwise
 from math import ceil
 
 import pytest
 
 from headrace.engines.reading import EngineReading
 from headrace.gateway.metrics.external import EngineTotals
-from headrace.gateway.metrics.histogram import TPOT_BOUNDS_S, Histogram
+from headrace.gateway.metrics.histogram import (
+    ITL_BOUNDS_S,
+    TPOT_BOUNDS_S,
+    TTFT_BOUNDS_S,
+    Histogram,
+)
 from headrace.gateway.metrics.series import OVERFLOW, SeriesKey, SeriesTable
 from headrace.gateway.metrics.tokens import ChunkRatio
 from headrace.gateway.metrics.windows import RollingQuantile, RollingRate
@@ -19,6 +25,11 @@ def test_a_value_on_a_bound_belongs_below_it():
         histogram.observe(value)
     assert histogram.counts == [2, 2, 1]
     assert histogram.total == 7.5
+
+
+@pytest.mark.parametrize("bounds", [TTFT_BOUNDS_S, TPOT_BOUNDS_S, ITL_BOUNDS_S])
+def test_buckets_ascend_by_no_more_than_two_and_a_half_times(bounds):
+    assert all(low < high <= 2.5 * low for low, high in pairwise(bounds))
 
 
 def test_tpot_is_told_apart_from_one_millisecond_on():
