@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import msgspec
+import pytest
 
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, ReplicaChanged
@@ -29,15 +30,17 @@ def replica(name: str, pool: str, **facts) -> ReplicaChanged:
     return ReplicaChanged(name, pool, f"http://{name}", ready=True, **facts)
 
 
-def test_the_context_told_is_one_that_every_replica_of_the_model_has():
+@pytest.mark.parametrize("pools", [("first", "second"), ("second", "first")])
+def test_the_context_told_is_one_that_every_replica_of_the_model_has(pools):
+    mixed, even = pools
     fleet = dispatcher(
-        replica("a", "first", max_context_tokens=8192),
-        replica("b", "first", max_context_tokens=4096),
-        replica("c", "second", max_context_tokens=2048),
-        replica("d", "second"),
+        replica("a", mixed, max_context_tokens=8192),
+        replica("b", mixed, max_context_tokens=4096),
+        replica("c", even, max_context_tokens=6144),
+        replica("d", even),
     ).fleet
     told = {entry["id"]: entry.get("max_model_len") for entry in model_list(fleet, STARTED_S)}
-    assert told == {"llama": 2048, "qwen": None}
+    assert told == {"llama": 4096, "qwen": None}
 
 
 def test_an_adapter_tells_its_model_and_an_alias_its_targets():
