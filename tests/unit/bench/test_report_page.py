@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -13,6 +12,7 @@ from headrace.bench.report_sweep import sweep_page
 from headrace.bench.scores import summarise
 from headrace.bench.slo import Slo, Slos
 from headrace.bench.sweep import SweepSettings, sweep
+from tests.pages import drawings, misplaced_tags
 from tests.unit.bench.virtual_engine import Run, VirtualEngine
 
 SLOS = Slos(Slo(ttft_s=1.0, tpot_s=0.05, share=0.95), {"<gold>": Slo(ttft_s=0.5)})
@@ -45,10 +45,6 @@ def either(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue(request.param)
 
 
-def drawings(page: str) -> list[ET.Element]:
-    return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
-
-
 def names(page: str) -> set[str]:
     return {each.get("aria-label") or "" for each in drawings(page)}
 
@@ -60,21 +56,7 @@ def test_it_needs_no_network(either):
 def test_tags_are_closed_and_names_escaped(either):
     assert "&lt;gold&gt;" in either
     assert "<gold>" not in either
-    opened: list[str] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            if tag != "meta":
-                opened.append(tag)
-
-        def handle_startendtag(self, tag, attrs):
-            pass
-
-        def handle_endtag(self, tag):
-            assert opened.pop() == tag
-
-    Reader().feed(either)
-    assert opened == []
+    assert misplaced_tags(either) == []
 
 
 def test_nothing_is_drawn_outside_the_picture(either):

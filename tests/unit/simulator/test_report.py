@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -20,6 +19,7 @@ from headrace.simulator.report import report_page
 from headrace.simulator.results import Results
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun, run_policy
 from headrace.simulator.settings import Slo
+from tests.pages import drawings, misplaced_tags
 from tests.unit.simulator.parts import settings, trace
 from tests.unit.simulator.test_results import ended
 
@@ -34,10 +34,6 @@ def runs() -> list[PolicyRun]:
 @pytest.fixture(scope="module")
 def page(runs: list[PolicyRun]) -> str:
     return report_page(runs, settings(), [("trace", "<odd> & named"), ("replicas", "3")])
-
-
-def drawings(page: str) -> list[ET.Element]:
-    return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
 
 
 def test_it_needs_no_network(page):
@@ -66,21 +62,7 @@ def test_nothing_is_drawn_outside_the_picture(page):
 def test_names_are_escaped_and_tags_closed(page):
     assert "&lt;odd&gt; &amp; named" in page
     assert "<odd>" not in page
-    opened: list[str] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            if tag not in ("meta", "wbr"):
-                opened.append(tag)
-
-        def handle_startendtag(self, tag, attrs):
-            pass
-
-        def handle_endtag(self, tag):
-            assert opened.pop() == tag
-
-    Reader().feed(page)
-    assert opened == []
+    assert misplaced_tags(page) == []
 
 
 def test_light_and_dark(page):

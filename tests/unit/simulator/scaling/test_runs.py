@@ -19,6 +19,7 @@ from headrace.simulator.scaling.sweep import (
 )
 from headrace.traffic.length_spread import LognormalSpread
 from headrace.traffic.rates import arrivals_of
+from tests.pages import misplaced_tags
 from tests.unit.simulator.scaling.parts import ENGINE, demand, demand_of, rates, reading, settings
 
 WORKLOAD = ScalingWorkload("made", demand(40.0, 80.0, 120.0, 60.0, 40.0, cv=1.0, gap_cv=2.0))
@@ -124,6 +125,7 @@ def test_the_page_stands_alone_and_has_a_panel_for_each_scaler():
     parsed = _Page()
     parsed.feed(page)
     assert (parsed.figures, parsed.outside) == (3, [])
+    assert misplaced_tags(page) == []
     assert "&lt;made&gt;" in page
     assert "nan" not in page
     assert 'class="demand"' in page
