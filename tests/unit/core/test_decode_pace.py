@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.core.decode_pace import FEWEST_STEPS, WINDOW_S, DecodePace
+from headrace.core.decode_pace import FEWEST_STEPS, MARK_EVERY_S, WINDOW_S, DecodePace
 from tests.unit.core.driver import Driver
 
 PROMPT_TOKENS = 1000
@@ -78,6 +78,19 @@ def test_what_decodes_counts_for_as_long_as_it_does_though_nothing_is_told():
     stream.driver.wait(30.0)
     stream.look()
     assert stream.pace.context_tokens == pytest.approx(PROMPT_TOKENS)
+
+
+def test_nothing_is_told_before_time_has_passed():
+    stream = Stream()
+    assert stream.pace.context_tokens is None
+    stream.look()
+    assert stream.pace.context_tokens is None
+
+
+def test_what_is_kept_does_not_grow_with_how_often_somebody_looks():
+    stream = Stream()
+    stream.decode(2 * WINDOW_S, 40)
+    assert len(stream.pace._marks) <= WINDOW_S / MARK_EVERY_S + 2
 
 
 def test_another_replica_of_the_name_begins_anew():
