@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.gateway import keys as key_files
 from headrace.gateway.keys import KeyFileError, KeyRing, add_key, new_key
 
 
@@ -36,6 +37,19 @@ def test_all_else_gives_nobody(ring):
     for presented in (b"", b"Bearer ", changed, other_id, key[:-1], key + b"0", b"Basic " + key):
         assert keys.identify(presented) is None
     assert keys.identify(b"x" * 10_000) is None
+
+
+def test_more_keys_than_a_file_may_hold_are_refused_with_the_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(key_files, "MAX_KEYS", 2)
+    file = tmp_path / "keys"
+    for name in ("alice", "bob"):
+        add_key(file, name)
+    assert len(KeyRing.load(file)) == 2
+    with file.open("a") as stream:
+        stream.write(new_key("carol").line + "\n")
+    line = len(file.read_text().splitlines())
+    with pytest.raises(KeyFileError, match=f":{line}: more than 2 keys"):
+        KeyRing.load(file)
 
 
 @given(st.binary(max_size=80))
