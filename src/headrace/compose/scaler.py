@@ -14,13 +14,7 @@ from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.keda import PlansForKeda
 from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
-from headrace.autoscaler.ports import (
-    Actuator,
-    Finder,
-    HistorySource,
-    ReportSource,
-    SourceError,
-)
+from headrace.autoscaler.ports import Actuator, Finder, ReportSource, SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import (
     DEFAULT_KV_CAPACITY_TOKENS,
@@ -206,7 +200,7 @@ class ScalerHost:
         told = ""
         return MinuteLog(keep)
 
-    async def _look_back(self, source: HistorySource, name: str) -> None:
+    async def _look_back(self, source: FileHistory | PrometheusHistory, name: str) -> None:
         """Learn from the demand of the past on a pool of which nothing else was kept, while it is
         scaled already.
         """
