@@ -52,15 +52,6 @@ def test_the_map_of_the_core_names_each_of_its_files():
     assert sorted(named) == sorted(files)
 
 
-def test_each_identifier_of_the_glossary_is_one_of_ours():
-    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
-    columns = (line.rsplit("|", 2)[1] for line in text.splitlines() if line.startswith("| "))
-    named = {name for column in columns for name in re.findall(r"`([\w.]+)`", column)}
-    used = set(re.findall(r"\w+", "\n".join(path.read_text("utf-8") for path in SOURCES)))
-    assert len(named) > 30
-    assert {name for name in named if not used.issuperset(name.split("."))} == set()
-
-
 def test_no_file_names_a_place_on_somebodys_machine():
     folders = ("src", "tools", "tests")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
