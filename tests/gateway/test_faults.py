@@ -328,6 +328,21 @@ async def test_content_and_garbage_in_one_packet_leave_nobody_waiting():
         assert (await rig.chat(stream=True)).status_code == 502
 
 
+async def test_content_that_never_left_is_not_counted():
+    async def script(received, peer):
+        content = b"data: " + msgspec.json.encode(chat_chunk("one")) + b"\n\n"
+        await peer.send(stream_head(content) + b"ZZZ not a chunk\r\n")
+        await peer.reader.read()
+
+    async with run_gateway(script, good) as rig:
+        while not rig.engines[0].received:
+            assert (await rig.chat(stream=True)).headers["x-headrace-replica"] == "r1"
+        counted = {each.key.replica: each for each in rig.telemetry.series}
+        assert counted["r0"].retries == {Outcome.UNAVAILABLE: 1}
+        assert counted["r0"].output_tokens.value == counted["r0"].input_tokens == 0
+        assert counted["r0"].aborted_output_tokens == 0
+
+
 async def test_a_stream_that_only_its_closing_ends_is_not_taken_for_whole():
     async def script(received, peer):
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")

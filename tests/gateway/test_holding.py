@@ -222,6 +222,7 @@ async def test_what_is_still_held_when_the_gateway_stops_gets_503_and_no_engine(
             answer = await waiting
             assert answer.status_code == 503
             assert answer.json()["error"]["code"] == "gateway_stops"
+            assert answer.headers["retry-after"] == "1"
             assert "cut_off" in (await running).text
         assert len(core.left) == 1
         assert len(rig.engines[0].received) == 1

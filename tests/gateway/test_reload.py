@@ -115,6 +115,27 @@ async def test_replicas_that_stay_never_stop_serving(tmp_path):
             assert await serve.metric(RELOADS % "applied") == 4
 
 
+async def test_replicas_that_are_all_replaced_serve_until_others_can(tmp_path):
+    async with (
+        ScriptedEngine(three_words, models=({"id": "m"},)) as one,
+        ScriptedEngine(three_words, models=({"id": "m"},)) as two,
+    ):
+        text = f"pools:\n{pool(one)}"
+        async with serving(tmp_path, text) as serve:
+            statuses: list[int] = []
+
+            async def go_on() -> None:
+                while True:
+                    statuses.append(await ask(serve))
+
+            asking = [asyncio.create_task(go_on()) for _ in range(4)]
+            for url in (two.url, one.url) * 4:
+                await serve.reload(text.replace(one.url, url))
+            for task in asking:
+                task.cancel()
+            assert set(statuses) == {200}
+
+
 async def test_tiers_come_and_go(tmp_path):
     async with ScriptedEngine(three_words, models=({"id": "m"},)) as engine:
         text = f"pools:\n{pool(engine)}"

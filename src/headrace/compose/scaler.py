@@ -89,6 +89,8 @@ class ScalerHost:
         """Pools that are still to learn from the demand of the past."""
         self._task: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._unwritten: dict[str, Any] | None = None
+        """What is to be written next: of states that come while one is written, the last."""
         self._write_problem = ""
 
     async def start(self) -> None:
@@ -249,11 +251,17 @@ class ScalerHost:
         for name, kept in state.items():
             if name in self._past_awaited:  # at a restart it is read again
                 kept[_AWAITS_PAST] = True
+        self._unwritten = state
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write(state), name="store")
+            self._writing = asyncio.create_task(self._write_all(), name="store")
+
+    async def _write_all(self) -> None:
+        """Beside everything else: a disk may take long."""
+        while self._unwritten is not None:
+            state, self._unwritten = self._unwritten, None
+            await self._write(state)
 
     async def _write(self, state: dict[str, Any]) -> None:
-        """Beside everything else: a disk may take long."""
         assert self._state is not None
         try:
             await asyncio.to_thread(self._state.write, state)

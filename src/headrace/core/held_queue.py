@@ -316,9 +316,13 @@ class Queue:
         """There is no replica to wait for but the next one, for which all may wait so long."""
         self._absent_s, self._absent_ttl_s = now, least_ttl_s
 
+    def lacks_replicas(self, now: float) -> bool:
+        """Whether none was ready when those that wait were looked at now."""
+        return self._absent_s >= now
+
     def expired(self, now: float) -> list[Held]:
         """Those that have waited for too long, the oldest first."""
-        least_s = self._absent_ttl_s if self._absent_s >= now else 0.0
+        least_s = self._absent_ttl_s if self.lacks_replicas(now) else 0.0
         return [
             held
             for held, _ in self._held.values()

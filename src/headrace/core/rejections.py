@@ -54,9 +54,13 @@ def queue_full(request: Request, model: str, retry_after_s: float) -> Reject:
     return Reject(request.id, 429, RejectReason.OVERLOADED, message, retry_after_s, model=model)
 
 
-def held_too_long(request: Request, model: str, waited_s: float) -> Reject:
-    """503: no replica had room in time."""
-    message = f"no replica had room for the request within {waited_s:.0f} s (tiers.ttl)"
+def held_too_long(request: Request, model: str, waited_s: float, *, absent: bool) -> Reject:
+    """503: no replica had room in time; `absent` says that none is ready."""
+    if absent:
+        limit = "the pool's wait_for_replica, or tiers.ttl where that is longer"
+        message = f"no replica of model {model!r} was ready within {waited_s:.0f} s ({limit})"
+    else:
+        message = f"no replica had room for the request within {waited_s:.0f} s (tiers.ttl)"
     return Reject(request.id, 503, RejectReason.HELD_TOO_LONG, message, 1.0, model=model)
 
 

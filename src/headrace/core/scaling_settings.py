@@ -103,7 +103,7 @@ class ScalingSettings:
     """Ready to gone, before any was measured."""
     idle_to_zero_s: float = 900.0
     """Without any request for so long, a pool whose `min_replicas` is 0 goes to zero; its last
-    replica stays until then."""
+    replica stays until then. It counts from when rates are 0, half a minute after the last one."""
     stale_s: float = field(default=60.0, metadata={"above": 0})
     """Figures older than this are taken for missing."""
     scale_down_window_s: float = 60.0

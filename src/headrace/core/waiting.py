@@ -246,7 +246,8 @@ class WaitingRoom:
                 flight = held.flight
                 self._remove(flight.id)
                 waited_s = now - flight.arrived_s
-                reject = rejections.held_too_long(flight.request, model, waited_s)
+                absent = queue.lacks_replicas(now)
+                reject = rejections.held_too_long(flight.request, model, waited_s, absent=absent)
                 effects += flight.refuse(reject, now)
         return effects
 

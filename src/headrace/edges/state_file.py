@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 
+MAX_STATE_BYTES = 256 * 1024 * 1024
+"""A longer file is another one; a device named by mistake has no end, and would fill the memory."""
+
 
 class StateFileError(Exception):
     """The file cannot be read or written. The message names it."""
@@ -22,7 +25,14 @@ class StateFile:
     def read(self) -> dict[str, Any]:
         """What was written last; empty if nothing was. Raises StateFileError."""
         try:
-            value = msgspec.json.decode(self.path.read_bytes(), type=dict[str, Any])
+            with self.path.open("rb") as file:
+                kept = file.read(MAX_STATE_BYTES + 1)
+            if len(kept) > MAX_STATE_BYTES:
+                raise StateFileError(
+                    f"{self.path} cannot be used: it is over {MAX_STATE_BYTES} bytes, no state of "
+                    "a scaler; name another file"
+                )
+            value = msgspec.json.decode(kept, type=dict[str, Any])
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:

@@ -409,7 +409,7 @@ class Exchange:
 
     def cut(self, reason: str) -> None:
         """End at once: the gateway stops."""
-        self._give_up(503, "gateway_stops", reason)
+        self._give_up(503, "gateway_stops", reason, retry_after_s=1.0)  # another one is there
 
     def fail(self, attempt: int) -> None:
         """The attempt could not be begun, by a fault of ours."""
@@ -427,7 +427,9 @@ class Exchange:
             reached = call is None or call.sent
             self._end(Outcome.TIMED_OUT, detail=reason, reached=reached)
 
-    def _give_up(self, status: int, code: str, reason: str) -> None:
+    def _give_up(
+        self, status: int, code: str, reason: str, *, retry_after_s: float | None = None
+    ) -> None:
         """End the request for a reason that says nothing about its replica."""
         self._leave(HeldResult.REJECTED)
         self._cancel_upstream()
@@ -435,7 +437,8 @@ class Exchange:
             self._break_off(Outcome.CUT, reason)
         else:
             self._end(Outcome.CUT, detail=reason)
-            self.reject(Reject(self.id, status, code, f"The request was given up: {reason}."))
+            message = f"The request was given up: {reason}."
+            self.reject(Reject(self.id, status, code, message, retry_after_s))
 
     # ------------------------------------------------------------ inside
 
@@ -513,6 +516,8 @@ class Exchange:
         now = self._host.now()
         if self._relay is not None:
             usage = self._relay.usage
+        if not self._sent and meter.chunks and outcome is not Outcome.COMPLETED:
+            meter.nothing_sent()  # the answer broke in the read that brought its first tokens
         if usage is not None:
             usage = self._believed(usage, meter, outcome)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens

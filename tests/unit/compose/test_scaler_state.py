@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,25 @@ async def test_a_state_that_cannot_be_written_is_told_once(tmp_path):
     await scaler.stop()
     [line] = [line for line in heard.lines if "cannot be written" in line]
     assert "No such file or directory" in line
+
+
+async def test_what_is_decided_while_the_disk_is_slow_is_kept_too(tmp_path, monkeypatch):
+    """An order that is kept nowhere is taken back by who starts after a crash."""
+    scaler, _ = host(tmp_path)
+    assert scaler._state is not None
+    may_write, write = threading.Event(), scaler._state.write
+
+    def slow(state: dict[str, Any]) -> None:
+        assert may_write.wait(60.0)
+        write(state)
+
+    monkeypatch.setattr(scaler._state, "write", slow)
+    for number in range(3):
+        scaler._store({"number": number})
+        await asyncio.sleep(0)
+    may_write.set()
+    await scaler._written()
+    assert json.loads((tmp_path / "state").read_bytes()) == {"number": 2}
 
 
 async def test_it_says_once_when_demand_is_not_known_and_when_it_is_again(tmp_path, monkeypatch):

@@ -65,6 +65,16 @@ def test_what_waits_too_long_is_refused_and_no_earlier():
     assert "within 300 s" in refused.message
 
 
+def test_one_that_no_replica_came_for_is_told_so_and_by_which_settings():
+    core = driver()
+    core.arrive(id="a")
+    core.wait(300.5)
+    told = only(core.wake(), Reject).message
+    assert told.startswith("no replica of model 'model' was ready within 300 s")
+    assert "wait_for_replica" in told
+    assert "tiers.ttl" in told
+
+
 def test_a_longer_ttl_of_the_tier_holds_here_too():
     core = driver(ttl_s=900.0)
     core.arrive(id="a")

@@ -59,7 +59,8 @@ class ListedFleet:
     async def change(self, listed: ListedReplicas) -> None:
         """Follow another list from now on, for the same pool and model.
 
-        Replicas on both lists notice nothing; those that are on the new one no more drain.
+        Replicas on both lists notice nothing; those that are on the new one no more drain, when
+        this returns at the latest.
         """
         before, self._listed = self._listed, listed
         self._watches.configure(listed.access, listed.health)
@@ -68,6 +69,7 @@ class ListedFleet:
         if (before.dns, _scheme(before)) != (listed.dns, _scheme(listed)):
             await self._change_dns(listed)
         self._hold(listed.urls)
+        await self._watches.replaced()
 
     async def _change_dns(self, listed: ListedReplicas) -> None:
         old, self._dns = self._dns, self._dns_fleet(listed)

@@ -35,6 +35,10 @@ def nobody(_replica: str, _reason: str) -> None:
     """Nobody keeps what was wrong."""
 
 
+def _nothing() -> None:
+    """Nobody waits for a first check."""
+
+
 @dataclass(frozen=True, slots=True)
 class HealthSettings:
     """How replicas of static and DNS pools are checked."""
@@ -90,9 +94,13 @@ class ReplicaWatch:
         emit: Emit,
         notice: Notice,
         trouble: Trouble = nobody,
+        on_checked: Callable[[], None] = _nothing,
     ) -> None:
         self.access = access
         self.settings = settings
+        self.checked = False
+        """Whether a first check has ended, whatever it found; `on_checked` is called then."""
+        self._on_checked = on_checked
         self._emit = emit
         self._notice = notice
         self._trouble = trouble
@@ -104,12 +112,20 @@ class ReplicaWatch:
         self._up: bool | None = None
         self._unanswered = ""
 
+    @property
+    def ready(self) -> bool:
+        """As it was reported last."""
+        return self._reported.ready
+
     async def run(self) -> None:
         """Report the replica as found, then check it for ever."""
         self._emit(self._reported)
         self._models_due_s = 0.0
         while True:
             await self.check()
+            if not self.checked:
+                self.checked = True
+                self._on_checked()
             spread = 1 + _JITTER * (2 * random.random() - 1)  # noqa: S311 - spreads checks
             await asyncio.sleep(self.settings.interval_s * spread)
 
@@ -249,7 +265,9 @@ class _Watched:
 class Watches:
     """The watches of one pool: every address that some source lists is a replica.
 
-    An address that no source lists any more drains, then leaves; one that comes back stays.
+    An address that no source lists any more drains, then leaves; one that comes back stays. Where
+    all are replaced by others, they drain when the first of those is ready, or all were checked:
+    else nobody could serve what comes meanwhile.
     """
 
     def __init__(
@@ -272,6 +290,9 @@ class Watches:
         """By replica name."""
         self.leaving: dict[str, asyncio.TimerHandle] = {}
         """Names of draining replicas, each with the end of its drain."""
+        self._unreplaced: dict[str, float] = {}
+        """Names of those that are listed no more and do not drain yet, each with its `drain_s`."""
+        self._all_left = asyncio.Event()
 
     def hold(self, source: str, urls: Iterable[str], *, drain_s: float) -> None:
         """`source` lists exactly these URLs from now on."""
@@ -281,8 +302,13 @@ class Watches:
             watched = self._watched.get(name)
             if watched is None or watched.url != url:
                 self._add(name, url)
-        for name in [name for name in self._watched if name not in wanted]:
-            self._leave(name, drain_s)
+        gone = [name for name in self._watched if name not in wanted]
+        self._unreplaced = {name: self._unreplaced.get(name, drain_s) for name in gone}
+        self._let_leave()
+
+    async def replaced(self) -> None:
+        """Return when all drain that no source lists."""
+        await self._all_left.wait()
 
     def count(self, source: str) -> int:
         """How many URLs a source lists."""
@@ -302,6 +328,8 @@ class Watches:
         for timer in self.leaving.values():
             timer.cancel()
         self.leaving.clear()
+        self._unreplaced.clear()
+        self._all_left.set()
         tasks = [watched.task for watched in self._watched.values()]
         self._watched.clear()
         for task in tasks:
@@ -327,8 +355,22 @@ class Watches:
             emit=self._emit,
             notice=self._notice,
             trouble=self._trouble,
+            on_checked=self._let_leave,
         )
         self._watched[name] = _Watched(url, watch, name)
+
+    def _let_leave(self) -> None:
+        """Have those drain that no source lists, unless nobody is there in their place yet."""
+        self._all_left.clear()
+        going = self._unreplaced
+        coming = [each.watch for name, each in self._watched.items() if name not in going]
+        replaced = any(watch.ready for watch in coming) or all(watch.checked for watch in coming)
+        if going and not replaced:
+            return
+        self._unreplaced = {}
+        for name, drain_s in going.items():
+            self._leave(name, drain_s)
+        self._all_left.set()
 
     def _leave(self, name: str, drain_s: float) -> None:
         """The replica finishes what it has and gets nothing new."""

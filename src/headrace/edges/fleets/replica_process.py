@@ -111,7 +111,7 @@ class ReplicaProcess:
                 self._shorten_log()
         if status >= 0:
             return f"exited with status {status}"
-        return f"killed by {signal.Signals(-status).name}"
+        return f"killed by {_signal_name(-status)}"
 
     async def end(self, grace_s: float) -> None:
         """SIGTERM, then SIGKILL for what still runs after `grace_s`; returns when it is gone.
@@ -167,3 +167,11 @@ class ReplicaProcess:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").strip().splitlines()
         return f"{how}: {lines[-1] if lines else 'nothing logged'} (see {self._log_path})"
+
+
+def _signal_name(number: int) -> str:
+    """As in `kill -l`; most of the real-time ones have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -125,6 +125,10 @@ class Meter:
         self.chunks += len(passed)
         passed.clear()
 
+    def nothing_sent(self) -> None:
+        """The content that came never left: its tokens are those of the attempt that follows."""
+        self.chunks = self._usage_tokens = self._usage_chunks = 0
+
     @property
     def latest_s(self) -> float:
         """When content was sent on last."""

@@ -492,6 +492,20 @@ async def test_one_that_hangs_for_too_long_is_started_again(tmp_path: Path, monk
     await pool.fleet.close()
 
 
+async def test_one_that_a_signal_without_a_name_killed_is_started_again(
+    tmp_path: Path, monkeypatch
+):
+    pids = spawned_pids(monkeypatch)
+    pool = Pool(tmp_path)
+    pool.fleet.start(1)
+    await pool.ready("emu-0")
+    number = signal.SIGRTMIN + 1
+    os.kill(pids[0], number)
+    await pool.until(lambda: len(pids) > 1)
+    assert any(f"is down: killed by signal {number}" in line for line in pool.lines)
+    await pool.fleet.close()
+
+
 async def test_the_log_of_one_that_runs_does_not_grow_for_ever(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(replica_process, "LOG_LOOK_S", 0.02)
     talk = "while :; do echo 0123456789; sleep 0.001; done"
