@@ -297,6 +297,7 @@ class PoolScaler:
             burn_rates=self._misses.burn_rates(settings.target.attainment, now),
             kv_growth_per_s=_growth(self._kv_marks),
             steady_replicas=self._ordered_before(len(phases.ordered), now, cold_start_s),
+            number=self._hysteresis.number or 0,
             idle_s=self._idle_s(ready, now),
             ready=ready,
             fresh=phases.fresh,
