@@ -398,6 +398,7 @@ class PoolScaler:
             next_tick_s=view.now + settings.tick_s,
             outlook=view.outlook,
             memory=memory_use(view) if view.ready else None,
+            demand_since_s=self._demand.counted_since_s,
         )
 
 

@@ -58,8 +58,8 @@ def memory_bandwidth(view: ScalingView) -> Signal | None:
     if room < LEAST_ROOM:
         return None
     replicas = ready * (ratio - weights) / room
-    # One that was added for a ratio above the target has lowered it, and has to stay. So it has
-    # while a rolling upgrade has more of them ready than are wanted, which lowers the ratio as well.
+    # One that was added for a ratio above the target has lowered it, and has to stay. It has to
+    # also while a rolling upgrade has more of them ready than are wanted, which lowers it alike.
     if whole_replicas(replicas) < min(ready, view.number or ready):
         return None
     figures = (
