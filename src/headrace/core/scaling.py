@@ -160,6 +160,14 @@ class PoolScaler:
         for minute in minutes_of(samples, self.settings, self.figures):
             self._forecaster.observe(minute, self.horizon_s)
 
+    def expect(self, number: int) -> None:
+        """So many were wanted before this scaler knew anything: they may all be starting, and be in
+        no list. Begin from them.
+        """
+        self._guessed |= self._hysteresis.number is None  # what is there may be more
+        self._hysteresis.number = max(self._hysteresis.number or 0, number)
+        self._granted = max(self._granted, number)
+
     @property
     def number(self) -> int:
         """What was decided last, by an earlier process too; 0 before anything was."""
