@@ -26,7 +26,11 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 REQUESTS = "headrace:requests:rate1m"
 INPUT_TOKENS = "headrace:input_tokens:rate1m"
 OUTPUT_TOKENS = "headrace:output_tokens:rate1m"
+WANTED = "headrace:scaling_wanted_replicas:max"
 """The recording rules in deploy/prometheus."""
+WANTED_BEFORE_S = 3600.0
+"""A number is looked for so far back. What was wanted last its platform wants yet, for nobody else
+tells it another."""
 
 
 class PrometheusHistory:
@@ -45,6 +49,14 @@ class PrometheusHistory:
             found += await self._part(pool, begin_s, end_s)
             begin_s = end_s + STEP_S
         return found
+
+    async def wanted(self, pool: str, now: float) -> int | None:
+        """The replicas that were wanted last before `now`, by any scaler; None if nobody was heard
+        of. Raises SourceError.
+        """
+        query = f"last_over_time({WANTED}{{pool={_quoted(pool)}}}[{WANTED_BEFORE_S:.0f}s])"
+        found = await self._query(query, now, now)
+        return max((round(value) for value in found.values()), default=None)
 
     async def _part(self, pool: str, begin_s: float, end_s: float) -> list[DemandSample]:
         rates = [

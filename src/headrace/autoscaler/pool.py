@@ -64,6 +64,13 @@ class ScaledPool:
         self.need_known = actuator is not None
         """Whether it was ever known that replicas are needed, or that none are. Where others start
         them, those that all start just now are in no list yet, and KEDA would end them at once."""
+        self.awaits_order = False
+        """Whether it is still being asked what was wanted before this scaler came. Less than that
+        must not be published: what is ready now may be the least part of what was ordered."""
+        self._told_before = False
+        """Whether a number of before has come since the last decision."""
+        self._reopened = False
+        """Whether the next number that is published opens orders that were made before."""
         self._untried = False
         """Whether the scaler went on from what was kept and has not decided since."""
         self._figures = scaler.figures
@@ -75,7 +82,19 @@ class ScaledPool:
 
     def go_on(self, scaler: PoolScaler) -> None:
         """Decide by a scaler that has decided before."""
-        self.scaler, self.need_known, self._untried = scaler, True, True
+        self.scaler, self.need_known, self._untried, self._reopened = scaler, True, True, True
+
+    def ordered_before(self, replicas: int | None) -> None:
+        """So many were wanted before this scaler came; None where nobody can tell."""
+        self.awaits_order = False
+        if replicas is not None:
+            self.scaler.expect(replicas)
+            self._told_before = self._reopened = True
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it goes on from what was kept."""
+        return self._untried
 
     @property
     def min_replicas(self) -> int:
@@ -117,6 +136,8 @@ class ScaledPool:
         # Decided later than now: the clock was set back.
         if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
             return True
+        if self._told_before:
+            return True
         seen = self.observation
         waiting = seen is not None and any(each.held_requests > 0.0 for each in seen.gateways)
         return waiting and self.plan.replicas == 0
@@ -128,13 +149,16 @@ class ScaledPool:
         seen = self.observation
         assert seen is not None
         self._read_calendar(now)
+        self._told_before = False
         before, plan = self.plan, self._tick(seen, now)
         self.plan = plan
         self.need_known = self.need_known or plan.active or self._knows_need(seen, now)
         if self.actuator is not None:
             self.actuator.carry_out(plan)
         elif plan.complete:
-            self._orders.want(plan.replicas, seen_by_gateways(seen), now)
+            ordered_s = 0.0 if self._reopened else now
+            self._orders.want(plan.replicas, seen_by_gateways(seen), now, ordered_s=ordered_s)
+            self._reopened = False
         changed = before is None or _decision(before) != _decision(plan)
         if changed:
             self.plans.append(plan)
@@ -170,6 +194,8 @@ class ScaledPool:
         """Whether what is wanted is known, and lately."""
         plan = self.plan
         if plan is None or not plan.complete or not (plan.active or self.need_known):
+            return False
+        if self.awaits_order or self._told_before:
             return False
         return self._is_new(plan, now)
 

@@ -70,7 +70,8 @@ class HistorySettings:
     """Where the demand of the past is read from when the scaler starts. Give one of the two."""
 
     prometheus: str | None = None
-    """Address of a Prometheus that scrapes the gateways, as `http://prometheus:9090`."""
+    """Address of a Prometheus that scrapes gateways and scalers, as `http://prometheus:9090`. It is
+    also asked how many replicas were wanted last, where no state was kept."""
     file: str | None = None
     """A file that the scaler itself keeps: one line a minute, JSON."""
     days: float = field(default=14.0, metadata={"maximum": 366})

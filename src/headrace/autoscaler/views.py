@@ -34,6 +34,7 @@ def _view_pool(pool: ScaledPool) -> View:
         "scaled_by": "KEDA" if pool.actuator is None else "this process",
         "latency_source": pool.scaler.figures.latency.source,
         "replicas": [] if seen is None else msgspec.to_builtins(seen.replicas),
+        "held_requests": 0.0 if seen is None else sum(each.held_requests for each in seen.gateways),
         "plan": msgspec.to_builtins(pool.plan),
         "plans": msgspec.to_builtins(list(pool.plans)),
     }

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 HISTORY_S = 60.0
 """The demand of the past must be read within this time; then it is done without."""
+WANTED_S = 5.0
+"""So long a pool without memory is not told to KEDA while it is asked what was wanted before."""
 _AWAITS_PAST = "awaits_past"
 """Field of a pool's state."""
 
@@ -96,6 +98,10 @@ class ScalerHost:
     async def start(self) -> None:
         """Go on from what was kept, answer KEDA and begin. Raises StartError."""
         self._restored = self._restore()
+        if isinstance(_history_of(self._section, self._folder), PrometheusHistory):
+            for pool in self.autoscaler.scaled.values():
+                # What this process starts it knows itself.
+                pool.awaits_order = pool.actuator is None and not pool.has_memory
         if self._section.keda is not None:
             self._keda = await self._start_keda()
         self._task = asyncio.create_task(self._run(), name="autoscaler")
@@ -175,6 +181,10 @@ class ScalerHost:
         source = _history_of(self._section, self._folder)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.autoscaler.run())
+            if isinstance(source, PrometheusHistory):
+                for pool in self.autoscaler.scaled.values():
+                    if pool.awaits_order:
+                        group.create_task(self._ask_before(source, pool))
             for name in self.autoscaler.scaled:
                 if source is not None and name not in self._restored:
                     self._past_awaited.add(name)
@@ -201,6 +211,22 @@ class ScalerHost:
 
         told = ""
         return MinuteLog(keep)
+
+    async def _ask_before(self, source: PrometheusHistory, pool: ScaledPool) -> None:
+        """Ask how many replicas of a pool of which nothing was kept were wanted before: those that
+        start just now are in no list, and the number of those that are there would take them back.
+        """
+        wanted, unknown = None, "what is ordered and not ready yet is not known"
+        try:
+            async with asyncio.timeout(WANTED_S):
+                wanted = await source.wanted(pool.name, time.time())
+        except (SourceError, TimeoutError) as error:
+            reason = str(error) or f"history: no answer within {WANTED_S:g} s"
+            self._terminal.problem(f"{reason}; of pool {pool.name} {unknown}")
+        if wanted is not None:
+            told = counted(wanted, "replica")
+            self._terminal.status(f"pool {pool.name}: {told} wanted before, by Prometheus")
+        pool.ordered_before(wanted)
 
     async def _look_back(self, source: FileHistory | PrometheusHistory, name: str) -> None:
         """Learn from the demand of the past on a pool of which nothing else was kept, while it is

@@ -77,6 +77,8 @@ def layout(document: Document) -> RenderableType:
     if waited := _waited(document):
         parts.append(_sentence(waited))
     for number, attempt in enumerate(document["attempts"], start=1):
+        if attempt.get("held_s"):  # a gateway of before this was told has none
+            parts += [Text(), _sentence(f"held again for {_seconds(attempt['held_s'])}")]
         parts += [Text(), _sentence(_attempt_line(number, attempt))]
         if attempt["candidates"]:
             parts += [_candidates(attempt), _costs(attempt)]
@@ -84,6 +86,8 @@ def layout(document: Document) -> RenderableType:
         parts.append(_sentence(f"came of it: {_outcome(attempt)}"))
         if attempt["outcome"]:
             parts.append(_measured(attempt))
+    if again := _held_again(document):
+        parts += [Text(), _sentence(again)]
     if document["rejected"]:
         parts += [Text(), _sentence(f"rejected: {document['rejected']}")]
     elif not document["attempts"]:
@@ -120,6 +124,16 @@ def _waited(document: Document) -> str:
         # What is measured below counts from when it was sent.
         held += f", so that its first token came after {_seconds(held_s + ttfts[0])}"
     return held
+
+
+def _held_again(document: Document) -> str:
+    """How long it was held after its last attempt; "" if it was not."""
+    held_s: float | None = document.get("held_again_s", 0.0)
+    if held_s is not None:
+        return f"held again for {_seconds(held_s)}" if held_s else ""
+    last = document["attempts"][-1]
+    ended_s = last["at_s"] + last["duration_s"] - document["arrived_s"]
+    return f"held again at the gateway for {_seconds(document['age_s'] - ended_s)} so far"
 
 
 def _attempt_line(number: int, attempt: Document) -> str:

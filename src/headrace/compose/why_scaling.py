@@ -15,6 +15,7 @@ from rich.text import Text
 from headrace.compose.terminal import counted
 from headrace.compose.why import TIMEOUT_S, WIDTH, WhyError
 from headrace.core.durations import in_words
+from headrace.core.scaling import KNOWS_AFTER_S
 from headrace.edges.http import fetch
 
 Document: TypeAlias = dict[str, Any]
@@ -78,6 +79,8 @@ def _pool(pool: Document, now: float) -> list[RenderableType]:
     parts += [_sentence(f"held: {hold}") for hold in plan["holds"]]
     if plan["outlook"]:
         parts.append(_sentence(_outlook(plan["outlook"])))
+    if measured := _measured(pool, plan, now):
+        parts.append(_sentence(measured))
     parts.append(_sentence(f"seconds from: {pool['latency_source']}"))
     if plan.get("memory"):  # a scaler of before this was told has none
         parts.append(_sentence(_memory(plan["memory"])))
@@ -101,6 +104,32 @@ def _outlook(outlook: Document) -> str:
         f"demand in replicas fully used: {outlook['now']:.2f} now, {outlook['expected']:.2f} "
         f"expected within {in_words(outlook['horizon_s'])}, {outlook['high']:.2f} provided for"
     )
+
+
+def _measured(pool: Document, plan: Document, now: float) -> str:
+    """Since when demand is counted, while that is short; and what is there of it before it can be
+    told in replicas. "" where it is known for long.
+    """
+    since_s = plan.get("demand_since_s")  # a scaler of before this was told has none
+    if since_s is None:
+        return ""
+    ago_s = max(now - since_s, 0.0)
+    since = f"since {time.strftime('%H:%M:%S', time.localtime(since_s))} ({in_words(ago_s)})"
+    if plan["outlook"]:
+        lasts = in_words(KNOWS_AFTER_S)
+        told = f"demand is known {since}; nothing is lowered before it is for {lasts}"
+        return told if ago_s < KNOWS_AFTER_S else ""
+    ready = [each for each in pool["replicas"] if each["phase"] == "ready"]
+    return (
+        f"demand is being measured {since}; it is known after the next look. What there is: "
+        f"{_sum(ready, 'running')} requests running and {_sum(ready, 'queue_depth')} waiting in "
+        f"engines, {pool['held_requests']:.0f} held at gateways"
+    )
+
+
+def _sum(replicas: list[Document], fact: str) -> str:
+    told = [each[fact] for each in replicas if each[fact] is not None]
+    return f"{sum(told):.0f}" if told else "no"
 
 
 def _memory(memory: Document) -> str:

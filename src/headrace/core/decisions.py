@@ -6,12 +6,12 @@ The hot path stores what it already has; words and breakdowns are made only when
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.core.attempts import Attempt
 from headrace.core.candidates import Candidate
 from headrace.core.cost_term import CostTerm
-from headrace.core.flights import Flight
+from headrace.core.flights import LANDED, Flight
 from headrace.core.model import Outcome
 from headrace.core.reasons import reason_for
 
@@ -50,6 +50,7 @@ class ExplainedAttempt:
     `outcome` is the value of an `Outcome`, "expired", or "" while in flight. `ttft_s`, `tpot_s` and
     `duration_s` are measured from the dispatch on; None where there was nothing to measure.
     `input_tokens` and the `cached_tokens` among them are the engine's count, None without one.
+    `held_s` is how long the request was held again before it, after the attempt before had failed.
     """
 
     attempt: int
@@ -72,6 +73,7 @@ class ExplainedAttempt:
     cached_tokens: int | None
     output_tokens: int
     reason: str
+    held_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class Explanation:
     `model` is what the client asked for. `rejected` is the error's message if Headrace answered
     with one. `reason` is the last attempt's reason, or why there was none, in one line.
     `held_s` is how long it waited at the gateway for a replica with room before it was sent for the
-    first time, or refused, or left by its client; None while it still waits. `tier` and the targets
+    first time, or refused, or left by its client; None while it still waits. `held_again_s` is how
+    long it waited after its last attempt, which failed; None while it does. `tier` and the targets
     are what it was promised.
     """
 
@@ -97,6 +100,7 @@ class Explanation:
     tier: str
     ttft_target_s: float
     tpot_target_s: float
+    held_again_s: float | None = 0.0
 
 
 class Decisions:
@@ -132,7 +136,10 @@ class Decisions:
 
 
 def _explain(flight: Flight) -> Explanation:
-    attempts = tuple(_explain_attempt(attempt) for attempt in flight.attempts)
+    attempts = tuple(
+        replace(_explain_attempt(attempt), held_s=_held_between_s(before, attempt))
+        for before, attempt in zip([None, *flight.attempts], flight.attempts, strict=False)
+    )
     first = attempts[0].candidates[0] if attempts else None
     return Explanation(
         request_id=flight.id,
@@ -147,7 +154,22 @@ def _explain(flight: Flight) -> Explanation:
         tier=flight.tier,
         ttft_target_s=flight.ttft_target_s,
         tpot_target_s=flight.tpot_target_s,
+        held_again_s=_held_again_s(flight),
     )
+
+
+def _held_between_s(before: Attempt | None, attempt: Attempt) -> float:
+    """A retry goes out at once, so that what lies between two attempts is a hold."""
+    return 0.0 if before is None or before.ended is None else attempt.began_s - before.ended_s
+
+
+def _held_again_s(flight: Flight) -> float | None:
+    last = flight.attempts[-1] if flight.attempts else None
+    if last is None or last.ended is None:
+        return 0.0
+    if flight.released_s is not None:
+        return flight.released_s - last.ended_s
+    return 0.0 if flight.request is LANDED else None
 
 
 def _held_s(flight: Flight) -> float | None:

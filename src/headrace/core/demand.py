@@ -90,6 +90,7 @@ class DemandMeter:
     """
 
     __slots__ = (
+        "_counted_since_s",
         "_ended",
         "_gateways",
         "_left_s",
@@ -124,6 +125,7 @@ class DemandMeter:
         self._minute_cover_s = 0.0
         self._minute_load_s = 0.0
         self._seen_s: float | None = None
+        self._counted_since_s: float | None = None
         self.capacity: Capacity | None = None
         self.known_since_s: float | None = None
         self.idle_since_s: float | None = None
@@ -146,7 +148,10 @@ class DemandMeter:
     ) -> None:
         """Take an observation made at `now`; `horizon_s` is how long scaling up takes."""
         if self._seen_s is not None and now - self._seen_s > LONGEST_S:
-            self.known_since_s = None  # nobody looked for longer than any rate is taken over
+            # Nobody looked for longer than any rate is taken over.
+            self.known_since_s = self._counted_since_s = None
+        if self._counted_since_s is None and observation.gateways:
+            self._counted_since_s = now
         self._read(observation, settings.stale_s, now)
         self._price(settings, figures, now)
         self._measure(now, horizon_s)
@@ -157,6 +162,11 @@ class DemandMeter:
     def seen_s(self) -> float | None:
         """When it last took an observation; None before the first."""
         return self._seen_s
+
+    @property
+    def counted_since_s(self) -> float | None:
+        """Since when what comes is counted: a rate takes a second look. None before the first."""
+        return self._counted_since_s if self.known_since_s is None else self.known_since_s
 
     @property
     def held_requests(self) -> float:

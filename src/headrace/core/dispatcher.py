@@ -295,6 +295,8 @@ class Dispatcher:
         if attempt is not None and attempt.first_token_s is None:
             self._leave_prefill(attempt, now)
             if attempt.flight.request.streamed:
+                if attempt.replica.suspect:
+                    health.note_heard(attempt.replica)
                 attempt.is_timed = True
                 learning.learn_first_token(attempt, now)
         return []
@@ -470,10 +472,9 @@ class Dispatcher:
         asked = [replica for replica in self._tried(flight) if replica.state is _READY]
         if asked and failure.status is not None:
             return None
-        effects = list[Effect]()
+        ejection, effects = self._settings.ejection, list[Effect]()
         for replica in asked:
-            if not replica.suspect:
-                replica.suspect = True
+            if health.suspect(replica, ejection, now):
                 effects.append(Probe(replica.name))
         return effects + self._without_replica(flight, now)
 
@@ -567,10 +568,12 @@ class Dispatcher:
         return effects + (self._wakes.by(min(due)) if due else [])
 
     def _probe(self, due: list[float], now: float) -> list[Effect]:
-        """Have ejected replicas probed that are due; `due` gets the times of the next probes."""
+        """Have replicas probed that are ejected or suspect and due; `due` gets the times of the
+        next probes.
+        """
         effects = list[Effect]()
         for replica in self.fleet.replicas.values():
-            if replica.state is not ReplicaState.EJECTED or replica.probe_at_s is None:
+            if replica.probe_at_s is None:
                 continue
             if replica.probe_at_s <= now:
                 effects.append(Probe(replica.name))

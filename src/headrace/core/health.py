@@ -6,6 +6,10 @@
 Failures of the connection count (no answer, a reset, a timeout, a broken stream): an engine that
 answers 503 is busy, not gone. And only those of a request's first attempt: one that kills a
 connection may kill the next one as well, and must not take out every replica it is tried on.
+A replica is *suspect* from when a request is held because it failed it (`suspect`): it is asked how
+it is, and again with the back-off while no answer comes. It ends with whatever is heard of it: a
+good probe, an engine's own answer, be it a refusal, or a first token.
+
 Any other answer in place of the one asked for (500, a 401 to our key, a redirection) counts once
 another replica has served the same request: only then was it not the request's fault. A 404 for an
 adapter does not: its own model the replica serves.
@@ -69,11 +73,13 @@ def note_end(
     if ended.outcome is _COMPLETED and replica.state is _READY:
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""
-        replica.suspect = False
+        if replica.suspect:
+            note_heard(replica)
         return False
     if _answered(ended):
         replica.consecutive_failures = 0
         replica.blamed_by = ""
+        note_heard(replica)
         if ended.outcome is Outcome.COMPLETED:
             return note_probe(replica, True, settings, now)
         return False
@@ -121,12 +127,29 @@ def _answers(replica: Replica, caller: str, in_flight: Iterable[Attempt]) -> boo
     )
 
 
+def suspect(replica: Replica, settings: EjectionSettings, now: float) -> bool:
+    """Doubt that a ready replica which gave no answer is still there; whether to probe it now."""
+    if replica.suspect:
+        return False  # it is being asked
+    replica.suspect = True
+    replica.probe_at_s = now + backoff_s(replica, settings)
+    return True
+
+
+def note_heard(replica: Replica) -> None:
+    """It has spoken: it is there. Whether an ejected one may come back is another question."""
+    if replica.suspect:
+        replica.suspect = False
+        if replica.state is not ReplicaState.EJECTED:
+            replica.probe_at_s = None
+
+
 def note_probe(replica: Replica, healthy: bool, settings: EjectionSettings, now: float) -> bool:
     """Take a probe's answer; whether the replica's state or its next probe changed."""
     if healthy:
         replica.consecutive_failures = 0
         replica.blamed_by = ""
-        replica.suspect = False
+        note_heard(replica)
     if replica.state is not ReplicaState.EJECTED:
         if healthy:
             replica.ejections = 0

@@ -160,6 +160,14 @@ class PoolScaler:
         for minute in minutes_of(samples, self.settings, self.figures):
             self._forecaster.observe(minute, self.horizon_s)
 
+    def expect(self, number: int) -> None:
+        """So many were wanted before this scaler knew anything: they may all be starting, and be in
+        no list. Begin from them.
+        """
+        self._guessed |= self._hysteresis.number is None  # what is there may be more
+        self._hysteresis.number = max(self._hysteresis.number or 0, number)
+        self._granted = max(self._granted, number)
+
     @property
     def number(self) -> int:
         """What was decided last, by an earlier process too; 0 before anything was."""
@@ -297,6 +305,7 @@ class PoolScaler:
             burn_rates=self._misses.burn_rates(settings.target.attainment, now),
             kv_growth_per_s=_growth(self._kv_marks),
             steady_replicas=self._ordered_before(len(phases.ordered), now, cold_start_s),
+            number=self._hysteresis.number or 0,
             idle_s=self._idle_s(ready, now),
             ready=ready,
             fresh=phases.fresh,
@@ -397,6 +406,7 @@ class PoolScaler:
             next_tick_s=view.now + settings.tick_s,
             outlook=view.outlook,
             memory=memory_use(view) if view.ready else None,
+            demand_since_s=self._demand.counted_since_s,
         )
 
 

@@ -82,3 +82,6 @@ class ScalePlan:
     outlook: DemandOutlook | None = field(default=None)
     memory: MemoryUse | None = None
     """Of the peak bandwidth of their GPUs' memory; None while nobody is ready."""
+    demand_since_s: float | None = None
+    """Since when demand is counted; None before a gateway has told anything. What it is shows only
+    at a second look: until then `outlook` is None."""

@@ -22,8 +22,9 @@ class ScalingView:
     """Loads are in replicas fully used. `fresh` are ready replicas whose figures can be believed.
 
     `burn_rates` are by window in seconds. `steady_replicas` is how many were
-    ordered one cold start ago, the measure for rises that must be gradual. `fits_s` is for how long
-    ready replicas have had room for demand.
+    ordered one cold start ago, the measure for rises that must be gradual. `number` is what was
+    decided last, 0 before anything was. `fits_s` is for how long ready replicas have had room for
+    demand.
     """
 
     now: float
@@ -40,6 +41,7 @@ class ScalingView:
     burn_rates: dict[float, float] = field(default_factory=dict[float, float])
     kv_growth_per_s: float = 0.0
     steady_replicas: int = 0
+    number: int = 0
     idle_s: float = 0.0
     backlog: Backlog | None = None
     fits_s: float = 0.0

@@ -28,6 +28,8 @@ class Prometheus:
     def __init__(self, values: dict[str, list[list[object]]], status: int = 200) -> None:
         self.values = values
         self.status = status
+        self.always: dict[str, str] = {}
+        """Values that a query has whenever it is asked."""
         self.asked: list[dict[str, list[str]]] = []
         self.url = ""
 
@@ -47,6 +49,7 @@ class Prometheus:
         name = query["query"][0].partition("{")[0]
         begin, end = float(query["start"][0]), float(query["end"][0])
         values = [each for each in self.values.get(name, []) if begin <= float(str(each[0])) <= end]
+        values += [[end, self.always[name]]] if name in self.always else []
         series = [{"metric": {"pool": "p"}, "values": values}] if values else []
         body = {"status": "success", "data": {"resultType": "matrix", "result": series}}
         if self.status != 200:
@@ -74,6 +77,18 @@ async def test_rates_become_totals_of_minutes_and_gaps_stay_gaps():
         DemandSample(minute - 60, 60.0, 30.0, 6_000.0, 3_000.0),
     ]
     assert '{pool="p\\"x"}' in prometheus.asked[0]["query"][0]
+
+
+async def test_what_was_wanted_last_is_asked_for_as_of_a_moment():
+    async with Prometheus({}) as prometheus:
+        source = PrometheusHistory(prometheus.url, 1.0)
+        assert await source.wanted("p", NOW_S) is None
+        query = 'last_over_time(headrace:scaling_wanted_replicas:max{pool="p"}[3600s])'
+        asked = prometheus.asked[-1]
+        assert asked["query"] == [query]
+        assert float(asked["start"][0]) == float(asked["end"][0]) == NOW_S
+        prometheus.values["last_over_time(headrace:scaling_wanted_replicas:max"] = [[NOW_S, "7"]]
+        assert await source.wanted("p", NOW_S) == 7
 
 
 async def test_two_weeks_are_asked_for_in_parts():

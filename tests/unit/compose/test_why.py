@@ -165,3 +165,16 @@ def test_a_request_that_is_still_running_and_one_that_was_refused(shown):
     assert "still running" in shown(replace(WHOLE, attempts=(replace(ATTEMPT, outcome=""),)))
     refused = replace(WHOLE, attempts=(), rejected="no replica is ready")
     assert "rejected: no replica is ready" in shown(refused)
+
+
+def test_a_second_hold_stands_where_it_was(shown):
+    failed = replace(ATTEMPT, outcome="unavailable", at_s=5.25, duration_s=0.5)
+    held = replace(ATTEMPT, attempt=2, at_s=9.75, held_s=4.0)
+    text = shown(replace(WHOLE, attempts=(failed, held)))
+    before, _, after = text.partition("held again for 4.00 s")
+    assert "attempt 1" in before
+    assert "attempt 2" in after
+    waiting = shown(replace(WHOLE, attempts=(failed,), held_again_s=None))
+    assert "held again at the gateway for 2.25 s so far" in waiting  # it came 3 s ago
+    over = shown(replace(WHOLE, attempts=(failed,), held_again_s=2.0, rejected="held too long"))
+    assert over.index("held again for 2.00 s") < over.index("rejected: held too long")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
@@ -65,6 +66,24 @@ def test_it_tells_how_busy_memory_is_or_why_that_is_not_known():
     decided(world)
     text = " ".join(shown(world).split())
     assert "memory bandwidth: 50% of the peak, modelled: streams show steps of 10.0 ms" in text
+
+
+def test_before_demand_is_known_it_says_since_when_it_is_measured_and_what_there_is():
+    busy = replica("r1", running=3.0, queue_depth=2.0)
+    world = World(report(pool_report(busy, held_requests=1.0, started_at_s=999_000.0)))
+    asyncio.run(world.look())
+    at = time.strftime("%H:%M:%S", time.localtime(world.now))
+    world.now += 10.0
+    text = " ".join(shown(world).split())
+    assert f"demand is being measured since {at} (10.0 s)" in text
+    assert "3 requests running and 2 waiting in engines, 1 held at gateways" in text
+    asyncio.run(world.look(5.0))
+    text = " ".join(shown(world).split())
+    assert "demand is known since" in text
+    assert "nothing is lowered before it is for 300 s" in text
+    for _ in range(25):
+        asyncio.run(world.look(15.0))
+    assert "demand is known since" not in " ".join(shown(world).split())
 
 
 def test_a_gateway_that_is_silent_is_named_and_so_is_what_follows():

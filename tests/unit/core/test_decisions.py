@@ -7,7 +7,7 @@ import pytest
 
 from headrace.core.admission import Tier
 from headrace.core.decisions import MOST_CANDIDATES, Decisions, Explanation
-from headrace.core.events import Ended
+from headrace.core.events import Dispatch, Ended, Left
 from headrace.core.flights import Flight
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import PROMPT_BLOCK_BYTES, Endpoint, Outcome, Request, Usage
@@ -296,3 +296,41 @@ def test_a_refused_request_did_not_wait(driver):
     driver.rejected(id="it", model="unknown")
     told = explain(driver, "it")
     assert (told.held_s, told.attempts) == (0.0, ())
+
+
+def test_a_second_hold_is_told_while_it_lasts_and_when_it_is_over():
+    driver = Driver(PoolSpec("pool", "model", profile=PLAIN, wait_for_replica_s=60.0))
+    driver.add("r1")
+    attempt = driver.dispatched(id="a").attempt
+    driver.wait(1.0)
+    [again] = [each for each in driver.fail(attempt) if isinstance(each, Dispatch)]
+    driver.fail(again.attempt)
+    told = explain(driver, "a")
+    assert [each.held_s for each in told.attempts] == [0.0, 0.0]
+    assert told.held_again_s is None
+    driver.gone("r1")
+    driver.wait(7.5)
+    [sent] = [each for each in driver.add("r2") if isinstance(each, Dispatch)]
+    told = explain(driver, "a")
+    assert [each.held_s for each in told.attempts] == [0.0, 0.0, 7.5]
+    assert (told.held_s, told.held_again_s) == (0.0, 0.0)
+    driver.complete(sent.attempt)
+    assert explain(driver, "a").held_again_s == 0.0
+
+
+def test_who_leaves_or_is_refused_in_a_second_hold_was_held_until_then():
+    driver = Driver(PoolSpec("pool", "model", profile=PLAIN, wait_for_replica_s=60.0))
+    driver.add("r1")
+    for name in "ab":
+        attempt = driver.dispatched(id=name).attempt
+        [again] = [each for each in driver.fail(attempt) if isinstance(each, Dispatch)]
+        driver.fail(again.attempt)
+    driver.gone("r1")
+    driver.wait(3.0)
+    driver.send(Left("a"))
+    assert explain(driver, "a").held_again_s == 3.0
+    driver.wait(200.0)
+    driver.wake()
+    told = explain(driver, "b")
+    assert "within 203 s" in told.rejected
+    assert told.held_again_s == 203.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.core.admission import AdmissionSettings, Tier
-from headrace.core.events import Dispatch, Effect, Left, Probe, Reject, WakeAt
+from headrace.core.events import Dispatch, Effect, Ended, Left, Probe, Reject, WakeAt
 from headrace.core.model import Outcome, ReplicaState
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import PoolSpec
@@ -164,6 +164,38 @@ def test_it_goes_to_the_same_one_once_that_is_well_and_is_given_up_if_it_fails_i
     refused = only(core.fail(attempt), Reject)
     assert (refused.status, refused.reason) == (502, "upstream_unavailable")
     assert held(core) == 0
+
+
+def test_a_probe_whose_answer_is_lost_is_repeated():
+    core = driver()
+    core.add("r1")
+    core.fail(lost(core, id="a").attempt)
+    core.wait(0.9)
+    assert not [each for each in core.wake() if isinstance(each, Probe)]
+    core.wait(0.2)
+    assert only(core.wake(), Probe).replica == "r1"
+    assert names(core.probed("r1", healthy=True)) == ["a"]
+    core.wait(60.0)
+    assert not [each for each in core.wake() if isinstance(each, Probe)]
+
+
+def test_the_first_token_of_another_request_tells_that_it_is_there():
+    core = driver()
+    core.add("r1")
+    other = core.dispatched(id="other", prompt_tokens=10)
+    core.fail(lost(core, id="a", prompt_tokens=10).attempt)
+    assert core.replica("r1").suspect
+    assert names(core.first_token(other.attempt)) == ["a"]
+    assert not core.replica("r1").suspect
+
+
+def test_so_does_its_refusal_of_another_request():
+    core = driver()
+    core.add("r1")
+    other = core.dispatched(id="other", prompt_tokens=10)
+    core.fail(lost(core, id="a", prompt_tokens=10).attempt)
+    refusal = Ended(other.attempt, Outcome.REFUSED, None, 0, 400)
+    assert names(core.send(refusal)) == ["a"]
 
 
 def test_one_that_was_restarted_under_its_name_takes_it():

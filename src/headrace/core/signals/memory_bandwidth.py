@@ -58,8 +58,9 @@ def memory_bandwidth(view: ScalingView) -> Signal | None:
     if room < LEAST_ROOM:
         return None
     replicas = ready * (ratio - weights) / room
-    # One that was added for a ratio above the target has lowered it, and has to stay.
-    if whole_replicas(replicas) < ready:
+    # One that was added for a ratio above the target has lowered it, and has to stay. It has to
+    # also while a rolling upgrade has more of them ready than are wanted, which lowers it alike.
+    if whole_replicas(replicas) < min(ready, view.number or ready):
         return None
     figures = (
         ("ratio", use.ratio),

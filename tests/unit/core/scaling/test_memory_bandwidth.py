@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from headrace.core.scaling_observation import Phase, PoolObservation
 from headrace.core.scaling_settings import EngineFigures
 from headrace.core.scaling_view import ScalingView
 from headrace.core.signals.memory_bandwidth import memory_bandwidth, memory_use
@@ -113,6 +114,31 @@ def test_a_plan_tells_it():
     assert memory.ratio == pytest.approx(0.97)
     raised = [each for each in world.plan.signals if each.name == "memory_bandwidth"]
     assert [each.why for each in raised] == ["modelled"]
+
+
+def test_what_was_raised_stays_while_a_rolling_upgrade_has_more_ready_than_are_wanted():
+    def shared(surplus: int):
+        """All KV cache of the pool, shared by what is ready and some that nobody ordered."""
+
+        def spoil(seen: PoolObservation) -> PoolObservation:
+            ready = [each for each in seen.replicas if each.phase is Phase.READY]
+            more = [replace(ready[0], name=f"surplus-{number}") for number in range(surplus)]
+            tokens = 1e6 / (len(ready) + surplus)
+            paced = {"decode_step_s": 0.0165, "decoding_context_tokens": tokens}
+            ready = [replace(each, **paced) for each in (*ready, *more)]
+            return replace(seen, replicas=tuple(ready))
+
+        return spoil
+
+    world = World(lambda now: 90.0, scaler=pool_scaler(SETTINGS, KNOWN), replicas=4)
+    world.spoil = shared(0)
+    world.run(3 * 3600.0)
+    wanted = world.plan.replicas
+    assert "memory_bandwidth" in world.plan.decided_by
+    world.carry_out = lambda plan: None  # the platform replaces one after the other by itself
+    world.spoil = shared(2)
+    world.run(1800.0)
+    assert world.plan.replicas == wanted
 
 
 def test_no_load_makes_a_shipped_profile_look_busier_than_its_shares_of_the_peak():

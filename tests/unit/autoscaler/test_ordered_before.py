@@ -1,0 +1,105 @@
+"""A scaler that begins in the middle of a scale-up: replicas are ordered, and in no list yet."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
+from headrace.compose.scaler import ScalerHost
+from headrace.core.scaling_observation import Phase
+from headrace.core.scaling_report import ScalingReport
+from headrace.forecasting import pool_scaler
+from tests.unit.autoscaler.reports import pool_report, replica, report
+from tests.unit.autoscaler.test_history import Prometheus
+from tests.unit.autoscaler.test_program import Source, World
+from tests.unit.compose.test_scaler_state import Heard
+
+
+async def test_who_begins_without_state_in_a_scale_up_publishes_what_was_wanted_before():
+    """Two are ready, eight start and are in no list."""
+    world = World(report(pool_report(replica("r1"), replica("r2"))))
+    world.pool.awaits_order = True
+    await world.look()
+    assert world.value() is None
+    told = world.keda.published("llama", 0.0)
+    assert told is None or told.value is None
+    world.pool.ordered_before(10)
+    assert world.value() is None  # until it is decided by
+    await world.look(0.5)
+    assert world.value() == 10.0
+    await world.look(15.0)
+    assert world.value() == 10.0
+    seen = world.pool.observation
+    assert seen is not None
+    starting = [each for each in seen.replicas if each.phase is Phase.STARTING]
+    assert [each.ordered_at_s for each in starting] == [0.0] * 8  # nobody knows when
+
+
+async def test_more_that_are_there_count_and_who_can_not_tell_keeps_nobody_waiting():
+    there = report(pool_report(*(replica(f"r{n}") for n in range(5))))
+    world = World(there)
+    world.pool.ordered_before(3)
+    await world.look()
+    assert world.value() == 5.0
+    world = World(there)
+    world.pool.awaits_order = True
+    await world.look()
+    world.pool.ordered_before(None)
+    assert world.value() == 5.0
+
+
+async def test_a_cold_start_that_began_before_a_restart_is_not_measured():
+    def seen(*names: str) -> ScalingReport:
+        return report(pool_report(*(replica(name, ready_at_s=1_000_050.0) for name in names)))
+
+    world = World(seen("r1"), min_replicas=2)
+    again = World(seen("r1"), min_replicas=2)
+    await world.look()
+    again.now = world.now + 40.0
+    scaler = pool_scaler(again.scaler.settings, again.scaler.figures)
+    scaler.restore(world.scaler.state())
+    again.pool.go_on(scaler)
+    await again.look()
+    again.sources[0].told = seen("r1", "r2")
+    await again.look(15.0)
+    assert scaler.state()["cold_starts_s"] == []
+
+
+async def test_the_number_of_before_is_asked_of_prometheus_where_nothing_was_kept(tmp_path):
+    source = Source("gw", report(pool_report(replica("r1"))))
+    async with Prometheus({}) as prometheus:
+        prometheus.always = {"last_over_time(headrace:scaling_wanted_replicas:max": "9"}
+        section = ScalingSection(
+            pools={"llama": PoolScaling()},
+            history=HistorySettings(prometheus=prometheus.url),
+            state_file="state",
+        )
+        host = ScalerHost(section, tmp_path, [source], {}, Heard())
+        pool = host.autoscaler.scaled["llama"]
+        await host.start()
+        async with asyncio.timeout(60.0):
+            while (known := host.autoscaler.value_of("llama", 0.0)) is None:
+                await asyncio.sleep(0.01)
+        assert known[0].replicas == 9
+        await host.stop()
+        again = ScalerHost(section, tmp_path, [source], {}, Heard())
+        await again.start()
+        assert not again.autoscaler.scaled["llama"].awaits_order  # its state tells
+        await again.stop()
+    assert not pool.awaits_order
+
+
+async def test_a_prometheus_that_is_not_there_is_told_and_keeps_nobody_waiting(tmp_path):
+    heard = Heard()
+    section = ScalingSection(
+        pools={"llama": PoolScaling()}, history=HistorySettings(prometheus="http://127.0.0.1:9")
+    )
+    source = Source("gw", report(pool_report(replica("r1"))))
+    host = ScalerHost(section, tmp_path, [source], {}, heard)
+    await host.start()
+    async with asyncio.timeout(60.0):
+        while (known := host.autoscaler.value_of("llama", 0.0)) is None:
+            await asyncio.sleep(0.01)
+    await host.stop()
+    assert known[0].replicas == 2  # warm
+    assert any("what is ordered and not ready yet is not known" in line for line in heard.lines)
