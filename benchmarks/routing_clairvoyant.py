@@ -2,9 +2,10 @@
 
     python -m benchmarks.routing_clairvoyant [--scale 0.5] [--seeds 2] [--log FILE]
 
-The cells are some of the routing grid's, so that its log serves here, too. Each figure is the mean
-over seeds. `bound` is each prompt alone beside one endless cache; what the others see is told in
-`routing_true_state` and `routing_foresight`.
+The cells are some of the routing grid's, so that its log serves here, too; none where many hundred
+requests are held, each of which is tried again on copies of all engines at each event. Each figure
+is the mean over seeds. `bound` is each prompt alone beside one endless cache; what the others see
+is told in `routing_true_state` and `routing_foresight`.
 """
 
 from __future__ import annotations
@@ -28,14 +29,12 @@ CELLS = (
     Cell("agentic", 8, 0.7),
     Cell("single_shots", 8, 0.9),
     Cell("code_completion", 8, 0.9),
-    Cell("azure", 8, 0.7),
     Cell("conversation", 8, 0.7),
     Cell("multi_turn", 8, 0.7),
     Cell("agentic", 8, 0.9),
     Cell("agentic", 2, 0.7),
     Cell("conversation", 8, 0.4),
     Cell("single_shots", 8, 0.7),
-    Cell("azure", 8, 0.9),
 )
 
 
