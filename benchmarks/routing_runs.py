@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from benchmarks.routing_bound import UNLOADED_REFERENCE, unloaded_ttft_s
+from benchmarks.routing_seeing import SEEING, run_seeing
 from benchmarks.routing_workloads import traffic
 from headrace.engine_model.profiles import profile
 from headrace.simulator.results import distribution
@@ -69,7 +70,8 @@ def played(play: Play) -> Outcome:
     )
     if play.policy == UNLOADED_REFERENCE:
         return _bound(settings, trace)
-    run = run_policy(settings, trace, play.policy)
+    run_one = run_seeing if play.policy in SEEING else run_policy
+    run = run_one(settings, trace, play.policy)
     scores = run.scores
     return Outcome(
         round(scores.ttft_s.mean, 6),

@@ -18,7 +18,8 @@ from headrace.simulator.runs import PolicyRun
 
 
 def combinations(policy: str) -> list[str]:
-    """What a sweep tries of a policy, as it is written: first the policy as it stands.
+    """What a sweep tries of a policy, as it is written: first the policy as it stands, then with
+    those parameters that differ from their defaults.
 
     A policy that comes with parameters of its own (`name:parameter=number`) and the pooled
     reference have nothing else to try.
@@ -28,8 +29,9 @@ def combinations(policy: str) -> list[str]:
         sweep, defaults = sweep_of(policy), parameters_of(policy)
         for values in product(*sweep.values()):
             given = dict(zip(sweep, values, strict=True))
-            if any(value != defaults[name] for name, value in given.items()):
-                written = ",".join(f"{name}={value:g}" for name, value in given.items())
+            differing = {name: value for name, value in given.items() if value != defaults[name]}
+            if differing:
+                written = ",".join(f"{name}={value:g}" for name, value in differing.items())
                 tried.append(f"{policy}:{written}")
     return tried
 

@@ -39,6 +39,13 @@ def test_every_combination_can_be_made_and_the_defaults_come_first(policy):
         make_policy(text)
 
 
+def test_what_is_as_by_default_is_not_written():
+    texts = combinations("dynamo_kv")
+    assert "dynamo_kv:overlap_weight=2,prefill_scale=4" in texts
+    assert "dynamo_kv:overlap_weight=4,prefill_scale=16,below_zero=1" in texts
+    assert not any("=0" in text for text in texts)
+
+
 @pytest.mark.parametrize("policy", ["dynamo_kv:overlap_weight=3", "round_robin", POOLED_REFERENCE])
 def test_what_has_nothing_to_try_stands(policy):
     assert combinations(policy) == [policy]

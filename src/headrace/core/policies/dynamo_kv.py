@@ -41,7 +41,11 @@ from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
 
-SWEEP = {"overlap_weight": (1.0, 2.0, 4.0, 8.0), "prefill_scale": (1.0, 4.0, 16.0)}
+SWEEP = {
+    "overlap_weight": (2.0, 4.0, 8.0),
+    "prefill_scale": (4.0, 16.0),
+    "below_zero": (0, 1),
+}
 
 
 class DynamoKv:
