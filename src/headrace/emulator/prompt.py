@@ -226,7 +226,7 @@ def _chat_text(asked: _Body) -> bytes:
         message = (
             "Cannot apply chat template to an empty conversation. Provide at least one message."
         )
-        raise Refused(message, param="body.messages", kind=_BAD)
+        raise Refused(message, param=None, kind=_BAD)
     pieces = [_plain(asked.tools)]
     for message in asked.messages:
         role = message.role.encode()[: MESSAGE_BYTES - 4]
