@@ -355,7 +355,8 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         (*_SERIES, "endpoint"),
         "Completed requests whose engine told no usage, or one that cannot be true; their tokens"
-        " are estimates.",
+        " are estimates. With the endpoint `other`: transcriptions that told none, or seconds of"
+        " audio; they count as no tokens.",
         _usage_missing,
     ),
     Metric(
