@@ -127,7 +127,8 @@ def _queue_depth(telemetry: Telemetry, now: float) -> Iterator[Row]:
     for model_id, count in held.items():
         yield (model_id, "", ""), count
     for replica in _own_replicas(telemetry):
-        yield _replica_labels(replica), telemetry.gauges_of(replica, now).queue_depth
+        if telemetry.was_told(replica).queue_depth:
+            yield _replica_labels(replica), telemetry.gauges_of(replica, now).queue_depth
 
 
 def _held_times(telemetry: Telemetry, _now: float) -> Iterator[Row]:
@@ -140,7 +141,8 @@ def _held_times(telemetry: Telemetry, _now: float) -> Iterator[Row]:
 
 def _running(telemetry: Telemetry, now: float) -> Iterator[Row]:
     for replica in _own_replicas(telemetry):
-        yield _replica_labels(replica), telemetry.gauges_of(replica, now).running
+        if telemetry.was_told(replica).running:
+            yield _replica_labels(replica), telemetry.gauges_of(replica, now).running
 
 
 def _kv_usage(telemetry: Telemetry, now: float) -> Iterator[Row]:
