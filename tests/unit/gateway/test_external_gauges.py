@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -97,7 +99,8 @@ def test_what_was_never_told_is_absent_and_not_nothing(fleet: Fleet):
     settings = TelemetrySettings(external_pools=frozenset({"p"}))
     telemetry = Telemetry(settings, lambda: NOW, fleet)
     assert exported(telemetry, NOW) == {}
-    view = view_fleet(telemetry, NOW)["pools"][0]["replicas"][0]
+    pools: Any = view_fleet(telemetry, NOW)["pools"]
+    view = pools[0]["replicas"][0]
     assert (view["queue_depth"], view["running"]) == (None, None)
     telemetry.push(PushedReport("m", queue_depth=3), replica, NOW)
     assert exported(telemetry, NOW) == {"llm_queue_depth": 3}
