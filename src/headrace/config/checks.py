@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from headrace.config.document import join
 from headrace.config.origins import origin_problem
 from headrace.config.schema import Config, PoolSection
+from headrace.core.admission import LEAST_TARGET_S
 from headrace.core.policies import make_policy
+from headrace.core.quantities import format_duration
 from headrace.core.specs import Alias, Role
 from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.address import UNIX
@@ -256,9 +258,14 @@ def _tiers(config: Config) -> Iterator[Finding]:
             "tiers",
             f"are {len(config.tiers)}, with `default`; at most {MAX_TIERS} can be told apart",
         )
-    for name in config.tiers:
+    for name, tier in config.tiers.items():
         if not _NAME.fullmatch(name):
             yield join("tiers", name), f"is no name for a tier; {_NAME_RULE}"
+        for target, seconds in (("ttft", tier.ttft_s), ("tpot", tier.tpot_s)):
+            if seconds < LEAST_TARGET_S:
+                least = format_duration(LEAST_TARGET_S)
+                problem = f"is {seconds:g} seconds; give a target that can be met, at least {least}"
+                yield join(join("tiers", name), target), problem
 
 
 # ---------------------------------------------------------------- listeners
