@@ -13,7 +13,7 @@ from pathlib import Path
 from headrace.compose.terminal import counted
 from headrace.compose.text_file import opened
 from headrace.config.document import ConfigError
-from headrace.config.profile_file import engine_of
+from headrace.config.profile_file import KvTokensError, engine_of
 from headrace.core.admission import LEAST_TARGET_S
 from headrace.core.policies import POLICIES, make_policy, split_policies
 from headrace.core.quantities import format_duration, parse_duration
@@ -74,6 +74,8 @@ def settings_of(options: SimulateOptions, block_tokens: int) -> SimulationSettin
         engine = engine_of(options.profile, options.kv_tokens)
     except ConfigError as error:
         raise SimulateError(f"--profile {error}") from None
+    except KvTokensError as error:
+        raise SimulateError(str(error)) from None
     except ValueError as error:
         raise SimulateError(f"--profile: {error}") from None
     # A prefix block of the trace is a whole number of the engine's: of 16 tokens where that goes.
