@@ -68,8 +68,8 @@ class Telemetry:
         """Requests held at this gateway by model id, asked for when `/metrics` is read."""
         self.held_times = HeldTimes()
         self.connections: Callable[[], Mapping[str, int]] = dict
-        """Open connections by kind (`client`, `upstream_busy`, `upstream_idle`), asked for when
-        `/metrics` is read."""
+        """Open connections by kind (`client`, `client_handshake`, `upstream_busy`, `upstream_idle`,
+        `control`, `control_handshake`), asked for when `/metrics` is read."""
         self.collectors: list[Collector] = []
         """What programs in the same process export on `/metrics` too."""
         self.series = SeriesTable(settings.max_series)

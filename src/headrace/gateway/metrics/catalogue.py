@@ -376,7 +376,12 @@ METRICS: tuple[Metric, ...] = (
         _tokens_per_chunk,
     ),
     Metric(
-        "headrace_connections", "gauge", ("kind",), "Open connections of the gateway.", _connections
+        "headrace_connections",
+        "gauge",
+        ("kind",),
+        "Open connections of the gateway: of clients, to engines (busy or idle), of the control"
+        " plane; with TLS also those whose handshake is under way.",
+        _connections,
     ),
     Metric("headrace_replicas", "gauge", ("pool", "state"), "Replicas by state.", _replicas),
     Metric(
