@@ -239,10 +239,12 @@ class Exchange:
             if self._relay is None:  # a stream that the request's body did not ask for
                 assert self._meter is not None
                 self._host.telemetry.stream_begun(self._meter)
-                if self._call.http.path in AUDIO:
-                    reader = TranscriptReader()
-                else:
-                    reader = upstream.dialect.stream_reader(self._call.request.endpoint)
+                endpoint = self._call.request.endpoint
+                reader = (
+                    TranscriptReader()
+                    if self._call.http.path in AUDIO
+                    else upstream.dialect.stream_reader(endpoint)
+                )
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
