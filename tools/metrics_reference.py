@@ -41,14 +41,19 @@ _RULES = """\
   value of that age or less takes its place, else the gateway's own estimate from its requests in
   flight; `headrace_engine_gauges_estimated` is 1 then. The series of a replica is never dropped
   while it serves. Of a pool declared `traffic: external` the gateway has no estimate; what its
-  engines told last, or had pushed, stands there. KV usage is absent only where the size of the
+  engines told last, or had pushed, stands there, and what was never told is absent, not 0. KV usage
+  is absent only where the size of the
   cache, or the usage of an external engine, was never known; `llm_kv_exhaustion_seconds` also
   while the scrape is stale, since old growth tells nothing.
 - Tokens of a pool declared `traffic: external` come from its engines' own counters, TTFT and TPOT
   from its engines' histograms (vLLM, SGLang, TensorRT-LLM; TPOT of TGI), each else from
   `POST /telemetry`. A histogram tells in which bucket a request was; where in it, requests between
-  two scrapes are put so that their sum is the engine's. For every other pool pushed tokens and
-  latencies are not used, and the answer to the sender says so.
+  two scrapes are put so that their sum is the engine's. TGI tells how long each request waited,
+  but prefill by the batch: that makes a mean, and no distribution to take a percentile from, so
+  its external pools have a TTFT only where `ttftMs` is pushed, or their requests pass the gateway.
+  The mean is `tgi_request_queue_duration` (sum / count) plus that of
+  `tgi_batch_inference_duration{method="prefill"}`, which is low where large batches are slow. For
+  every other pool pushed tokens and latencies are not used, and the answer to the sender says so.
 
 ## How tokens are counted
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,6 +20,8 @@ from starlette.routing import Route
 from headrace.gateway import control_server
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import ControlServer, serve_control
+from tests.gateway.serve_process import pool, serving
+from tests.scripted import Peer, Received, ScriptedEngine, stream_words
 from tests.waiting import until
 
 HANG_S = 20
@@ -28,6 +32,10 @@ async def read(request: Request) -> PlainTextResponse:
     with suppress(ClientDisconnect):
         await request.body()
     return PlainTextResponse("read")
+
+
+async def three_words(_received: Received, peer: Peer) -> None:
+    await stream_words(peer, 3)
 
 
 async def slow(_request: Request) -> PlainTextResponse:
@@ -92,6 +100,29 @@ async def test_there_are_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch, tl
         assert await asked(server, trusted) == 200
         async with silent(server, 3 * FEW) as readers:
             await until_closed(readers, 2 * FEW)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_open_connections_are_counted_and_handshakes_apart(tls: bool):
+    kind = "control_handshake" if tls else "control"
+    async with control(tls=tls) as (server, _):
+        assert sum(server.count().values()) == 0
+        async with silent(server, FEW):
+            async with asyncio.timeout(HANG_S):
+                while sum(server.count().values()) < FEW:
+                    await asyncio.sleep(0.005)
+            assert server.count()[kind] == FEW
+
+
+async def test_metrics_tell_of_both_listeners(tmp_path: Path):
+    async with (
+        ScriptedEngine(three_words) as engine,
+        serving(tmp_path, f"pools:\n{pool(engine)}") as gateway,
+    ):
+        page = (await gateway.control_client.get("/metrics")).text
+    kinds = re.findall(r'headrace_connections{kind="(\w+)"} (\d+)', page)
+    assert dict(kinds)["control"] == "1"  # by which this was asked
+    assert {"client", "client_handshake", "control_handshake"} < dict(kinds).keys()
 
 
 @pytest.mark.parametrize("tls", [False, True])

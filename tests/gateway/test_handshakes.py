@@ -126,6 +126,17 @@ async def test_a_client_that_never_ends_its_handshake_is_cut_off(tmp_path, ca, m
         writer.close()
 
 
+async def test_handshakes_under_way_are_counted(tmp_path, ca):
+    async with gateway(tmp_path, listen_tls=True) as plane:
+        _, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+        counted = plane.telemetry.connections
+        async with asyncio.timeout(20):
+            while not counted()["client_handshake"]:
+                await asyncio.sleep(0.005)
+        assert counted()["client"] == 0
+        writer.close()
+
+
 async def test_versions_before_1_2_are_not_spoken(tmp_path, ca):
     server = ServerCertificate(ServerTls(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")))
     contexts = [server.context, ClientTls(UpstreamTls()).context]

@@ -68,6 +68,23 @@ def test_an_interrupt_ends_it_quietly(tmp_path):
     assert b"Traceback" not in first + rest
 
 
+def test_an_interrupt_of_a_process_that_has_just_begun_is_quiet_too():
+    """As where the second one is still starting when the first has something to show."""
+    script = """
+import os, signal
+from concurrent.futures.process import BrokenProcessPool
+from headrace.simulator.side_by_side import side_by_side
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    list(side_by_side(lambda name, note: name, ["a", "b"], processes=2, report=lambda *_: None))
+except BrokenProcessPool:
+    print("interrupted")
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
 def read_all(descriptor: int) -> str:
     """What a terminal shows until its last writer is gone."""
     shown = b""

@@ -200,3 +200,31 @@ def test_a_model_that_is_no_gguf(run, config):
     code, _, err = run("up", "--model", config)
     assert code == 2
     assert f"{config} is not a GGUF file" in err
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("check --schema", 0), ("check {}", 0), ("check no-such-file", 2)]
+)
+def test_a_closed_stream_is_as_if_it_led_nowhere(config, arguments: str, code: int, closed: str):
+    command = f"{sys.executable} -m headrace {arguments.format(config)} {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    told = code == 0 and ">&-" not in closed.replace("2>&-", "")
+    assert bool(done.stdout) == told
+    assert bool(done.stderr) == (code == 2 and "2>&-" not in closed)
+
+
+def test_no_file_gets_the_number_of_a_closed_stream():
+    """Else what a library writes to its stderr would be in a client's connection."""
+    script = """
+import os, sys
+from headrace.cli.standard_streams import open_closed_streams
+open_closed_streams()
+raise SystemExit(os.open(os.devnull, os.O_RDONLY))
+"""
+    command = [sys.executable, "-c", script]
+    shell = 'exec "$@" <&- >&- 2>&-'
+    done = subprocess.run(["/bin/sh", "-c", shell, "sh", *command], check=False)
+    assert done.returncode > 2

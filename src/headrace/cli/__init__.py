@@ -22,6 +22,7 @@ from headrace.cli.keys import add_keys
 from headrace.cli.scaler import add_scaler
 from headrace.cli.serve import add_serve
 from headrace.cli.simulate import add_simulate
+from headrace.cli.standard_streams import open_closed_streams
 from headrace.cli.up import add_up
 from headrace.cli.why import add_why
 
@@ -30,6 +31,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    open_closed_streams()
     options = parser().parse_args(arguments)
     try:
         code = options.run(options)

@@ -14,6 +14,7 @@ from pathlib import Path
 from headrace.bench.requests import extra_members
 from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
 from headrace.compose.text_file import opened
+from headrace.core.names import NAME, NAME_RULE
 from headrace.core.quantities import parse_duration
 from headrace.traffic.arrival_plan import ENDLESS_S, Arrivals, Process, parse_process, parse_step
 from headrace.traffic.arrivals import RateSegment
@@ -349,9 +350,11 @@ def _tiers(text: str | None) -> tuple[tuple[str, float], ...]:
             number = float(weight or 1.0)
         except ValueError:
             number = 0.0
-        printable = name.isascii() and name.isprintable() and name
-        if not printable or not 0 < number < inf or name in dict(tiers):
-            raise BenchError(f"--tiers {text}: {part!r} is not a new NAME=WEIGHT, as in gold=1")
+        named = NAME.fullmatch(name) is not None
+        if not named or not 0 < number < inf or name in dict(tiers):
+            problem = f"{part!r} is not a new NAME=WEIGHT, as in gold=1"
+            rule = "" if named else f"; in the name {NAME_RULE}"
+            raise BenchError(f"--tiers {text}: {problem}{rule}")
         tiers.append((name, number))
     return tuple(tiers)
 

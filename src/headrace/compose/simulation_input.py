@@ -13,9 +13,10 @@ from pathlib import Path
 from headrace.compose.terminal import counted
 from headrace.compose.text_file import opened
 from headrace.config.document import ConfigError
-from headrace.config.profile_file import engine_of
+from headrace.config.profile_file import KvTokensError, engine_of
+from headrace.core.admission import LEAST_TARGET_S
 from headrace.core.policies import POLICIES, make_policy, split_policies
-from headrace.core.quantities import parse_duration
+from headrace.core.quantities import format_duration, parse_duration
 from headrace.simulator.runs import POOLED_REFERENCE
 from headrace.simulator.settings import SimulationSettings, Slo
 from headrace.simulator.workloads import FileWorkload, GeneratedWorkload
@@ -73,6 +74,8 @@ def settings_of(options: SimulateOptions, block_tokens: int) -> SimulationSettin
         engine = engine_of(options.profile, options.kv_tokens)
     except ConfigError as error:
         raise SimulateError(f"--profile {error}") from None
+    except KvTokensError as error:
+        raise SimulateError(str(error)) from None
     except ValueError as error:
         raise SimulateError(f"--profile: {error}") from None
     # A prefix block of the trace is a whole number of the engine's: of 16 tokens where that goes.
@@ -143,13 +146,14 @@ def parse_slo(text: str) -> Slo:
         SimulateError: a part is no target.
     """
     known = {each.name.removesuffix("_s"): each.name for each in fields(Slo)}
-    given = _assignments("--slo", text, known)
-    return Slo(
-        **{
-            known[name]: _duration(f"--slo {text}: {name}", value, above_zero=True)
-            for name, value in given.items()
-        }
-    )
+    targets: dict[str, float] = {}
+    for name, value in _assignments("--slo", text, known).items():
+        seconds = _duration(f"--slo {text}: {name}", value, above_zero=True)
+        if seconds < LEAST_TARGET_S:
+            least = format_duration(LEAST_TARGET_S)
+            raise SimulateError(f"--slo {text}: {name} is {value!r}; give at least {least}")
+        targets[known[name]] = seconds
+    return Slo(**targets)
 
 
 def workload_of(options: SimulateOptions) -> FileWorkload | GeneratedWorkload:

@@ -141,7 +141,7 @@ class Gateway:
                 self._control_certificate = ServerCertificate(settings.tls)
             tls = self._control_certificate and self._control_certificate.context
             app = make_control_app(self, settings, self.shown_too)
-            self._control = await serve_control(app, settings, tls)
+            self._control = control = await serve_control(app, settings, tls)
         except TlsError as error:
             raise StartError(f"control.tls.{error.field} {error}") from None
         except OSError as error:
@@ -151,6 +151,8 @@ class Gateway:
                 f"the control plane cannot listen on {where}: {error.strerror or error}; choose "
                 f"another, as in {another}"
             ) from None
+        clients = self.telemetry.connections
+        self.telemetry.connections = lambda: {**clients(), **control.count()}
 
     async def close(self) -> None:
         """Stop everything; requests still running are cut."""

@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 from headrace.config.document import join
 from headrace.config.origins import origin_problem
 from headrace.config.schema import Config, PoolSection
+from headrace.core.admission import LEAST_TARGET_S
+from headrace.core.names import NAME, NAME_RULE
 from headrace.core.policies import make_policy
+from headrace.core.quantities import format_duration
 from headrace.core.specs import Alias, Role
 from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.address import UNIX
@@ -22,8 +25,6 @@ from headrace.gateway.settings import Listener
 Finding = tuple[str, str]
 """Path and message."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_NAME_RULE = "use at most 63 letters, digits or . _ - and begin with a letter or digit"
 MAX_TIERS = 64
 """More are a mistake: each has a series of its own in metrics."""
 _MAX_UNIX_PATH = 103
@@ -69,8 +70,8 @@ def _pools(config: Config) -> Iterator[Finding]:
 
 
 def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
-    if not _NAME.fullmatch(pool.name):
-        yield f"{path}.name", f"is {pool.name!r}; {_NAME_RULE}"
+    if not NAME.fullmatch(pool.name):
+        yield f"{path}.name", f"is {pool.name!r}; {NAME_RULE}"
     if not pool.model:
         yield f"{path}.model", "is empty; name the model as its engines list it in /v1/models"
     if pool.role is not Role.BOTH:
@@ -256,9 +257,14 @@ def _tiers(config: Config) -> Iterator[Finding]:
             "tiers",
             f"are {len(config.tiers)}, with `default`; at most {MAX_TIERS} can be told apart",
         )
-    for name in config.tiers:
-        if not _NAME.fullmatch(name):
-            yield join("tiers", name), f"is no name for a tier; {_NAME_RULE}"
+    for name, tier in config.tiers.items():
+        if not NAME.fullmatch(name):
+            yield join("tiers", name), f"is no name for a tier; {NAME_RULE}"
+        for target, seconds in (("ttft", tier.ttft_s), ("tpot", tier.tpot_s)):
+            if seconds < LEAST_TARGET_S:
+                least = format_duration(LEAST_TARGET_S)
+                problem = f"is {seconds:g} seconds; give a target that can be met, at least {least}"
+                yield join(join("tiers", name), target), problem
 
 
 # ---------------------------------------------------------------- listeners

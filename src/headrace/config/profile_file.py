@@ -117,6 +117,14 @@ def latency_of(text: str, folder: Path = Path()) -> LatencyProfile:
     return _shipped(text).latency
 
 
+_ANY_TOKENS = 10**9
+"""Of a KV cache, until it is known what is wanted."""
+
+
+class KvTokensError(ValueError):
+    """Another size of the KV cache is wanted than there can be."""
+
+
 def engine_of(text: str, kv_capacity_tokens: int | None = None) -> EngineSpec:
     """The engine to model, of a shipped profile or of a file.
 
@@ -125,11 +133,21 @@ def engine_of(text: str, kv_capacity_tokens: int | None = None) -> EngineSpec:
     Raises:
         ConfigError: the file cannot be used.
         ValueError: there is no such profile, or nothing says how large its KV cache is.
+        KvTokensError: `kv_capacity_tokens` is less than a block.
     """
     if is_profile_file(text):
-        return load_measured(Path(text)).engine(kv_capacity_tokens)
-    spec = _shipped(text)
-    return replace(spec, kv_capacity_tokens=kv_capacity_tokens or spec.kv_capacity_tokens)
+        told = kv_capacity_tokens is None
+        spec = load_measured(Path(text)).engine(None if told else _ANY_TOKENS)
+    else:
+        spec = _shipped(text)
+    if kv_capacity_tokens is None:
+        return spec
+    if kv_capacity_tokens < spec.kv_block_tokens:
+        raise KvTokensError(
+            f"--kv-tokens is {kv_capacity_tokens}; give at least one block of the KV cache, "
+            f"{spec.kv_block_tokens} tokens"
+        )
+    return replace(spec, kv_capacity_tokens=kv_capacity_tokens)
 
 
 def _shipped(name: str) -> EngineSpec:

@@ -22,6 +22,7 @@ place in goodput, but a reader. With 0 all wait in an overload for those that ar
 until they are late as well; with 1 nobody is kept from a replica whose streams are all late, nor
 from making the next ones slow."""
 MOST_BUSY: Final = 0.9
+_CERTAIN: Final = 1e17
 ROOM: Final = 1.1
 """A replica is crowded where its TPOT, times this, is over the target: what it settles at is a
 little above what is predicted when each is sent."""
@@ -67,4 +68,5 @@ def risk(share: float) -> float:
     square = share * share
     fourth = square * square
     eighth = fourth * fourth
-    return eighth / (1.0 + eighth)
+    # Above `_CERTAIN` the ratio is 1 to the last digit, until infinity makes it no number.
+    return eighth / (1.0 + eighth) if eighth < _CERTAIN else 1.0

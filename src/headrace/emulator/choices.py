@@ -13,7 +13,8 @@ import msgspec
 
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.heads import Header
-from headrace.emulator.completion import DONE, JSON, Completion, CompletionHost, event, whole
+from headrace.emulator.answer_form import Spent
+from headrace.emulator.completion import JSON, Completion, CompletionHost
 from headrace.emulator.prompt import Ask, StreamOptions
 from headrace.emulator.timing import Generation
 
@@ -100,19 +101,20 @@ class Choices:
         self._open -= 1
         if self._open:
             return
-        identity, usage = self._parts[0].identity, self._usage()
+        form, spent = self._parts[0].form, self._spent()
+        choices = [part.ended(spent) for part in self._parts]
         if not self._ask.stream:
-            choices = [part.choice() for part in self._parts]
-            self._connection.respond(200, [JSON], whole(identity, choices, usage))
+            self._connection.respond(200, [JSON], form.whole(choices, spent))
             return
-        if self._ask.options.include_usage:
-            self._connection.write(event({**identity, "choices": [], "usage": usage}))
-        self._connection.finish(DONE)
+        *before, last = form.ending(choices[0], usage=self._ask.options.include_usage)
+        for each in before:
+            self._connection.write(each)
+        self._connection.finish(last)
 
-    def _usage(self) -> dict[str, object]:
+    def _spent(self) -> Spent:
         """Each prompt once, the tokens of all choices."""
         produced = sum(part.generation.produced for part in self._parts)
-        return self._parts[0].usage(produced, self._parts[self._ask.choices :: self._ask.choices])
+        return self._parts[0].spent(produced, self._parts[self._ask.choices :: self._ask.choices])
 
 
 class Part:

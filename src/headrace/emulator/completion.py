@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
+from headrace.core.model import Endpoint
 from headrace.edges.http.heads import Header
+from headrace.emulator.answer_form import Ended, Form, Spent
 from headrace.emulator.answer_text import WORDS, text_bytes_of, text_of
+from headrace.emulator.chunk_form import ChunkForm
 from headrace.emulator.logprobs import logprobs_of
+from headrace.emulator.message_form import MessageForm
 from headrace.emulator.metrics import EngineMetrics
 from headrace.emulator.prompt import Ask
+from headrace.emulator.response_form import ResponseForm
 from headrace.emulator.timing import Generation
+from headrace.emulator.tool_call_form import ToolCallForm
 
 JSON: Header = (b"content-type", b"application/json")
 _EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
-DONE = b"data: [DONE]\n\n"
-"""Ends a stream."""
-_encode = msgspec.json.Encoder().encode
 
 
 class CompletionHost(Protocol):
@@ -68,9 +69,8 @@ class Completion:
         "_host",
         "_index",
         "_last_s",
-        "_shape",
         "_slow",
-        "identity",
+        "form",
     )
 
     def __init__(
@@ -98,16 +98,7 @@ class Completion:
             submitted_s=now,
             prompt=ask.prompt,
         )
-        kind = "chat.completion" if ask.chat else "text_completion"
-        if ask.chat and ask.stream:
-            kind += ".chunk"
-        self.identity: dict[str, object] = {
-            "id": f"{'chatcmpl' if ask.chat else 'cmpl'}-{answer_id}",
-            "object": kind,
-            "created": created,
-            "model": model,
-        }
-        self._shape = _Shape(self.identity, index, chat=ask.chat) if ask.stream else None
+        self.form = _form_of(ask, answer_id, created, model, index)
         self._first_s = self._last_s = now
         self._slow = False
         self._aborted = False
@@ -134,8 +125,8 @@ class Completion:
         else:
             metrics.next_token(now - self._last_s)
         self._last_s = now
-        if self._shape is not None:
-            self._send_token(self._shape)
+        if self._ask.stream:
+            self._send_token()
         if generation.done:
             ask = self._ask
             metrics.finished(generation, self._first_s, now, most=ask.most_tokens, cut=ask.cut)
@@ -147,10 +138,10 @@ class Completion:
         """See `timing.Answer.abort`."""
         self._aborted = True
         self._host.metrics.aborted()
-        if self._shape is not None:
+        if self._ask.stream:
             if not self._generation.produced:
-                self._connection.start_response(200, [_EVENT_STREAM], length=None)
-            self._write(self._shape.event(b"", self._finish_reason(), None))
+                self._begin()
+            self._write(self.form.event(b"", self._finish_reason(), None))
         self._finish()
 
     # ------------------------------------------------------------ what the client does
@@ -174,25 +165,29 @@ class Completion:
 
     # ------------------------------------------------------------ inside
 
-    def _send_token(self, shape: _Shape) -> None:
-        generation, ask = self._generation, self._ask
+    def _begin(self) -> None:
+        self._connection.start_response(200, [_EVENT_STREAM], length=None)
+        opening = self.form.opening(self.spent(0), usage=self._ask.options.continuous_usage_stats)
+        if opening:
+            self._write(opening)
+
+    def _send_token(self) -> None:
+        generation, ask, form = self._generation, self._ask, self.form
         options = ask.options
         produced = generation.produced
         if produced == 1:
-            self._connection.start_response(200, [_EVENT_STREAM], length=None)
-            if ask.chat:
-                usage = self.usage(0) if options.continuous_usage_stats else None
-                self._write(shape.opening(usage))
+            self._begin()
         word = WORDS[(produced - 1) % len(WORDS)]
         if ask.stop is not None:
             word = word[: max(ask.stop.text_bytes - text_bytes_of(produced - 1), 0)]
-        if options.continuous_usage_stats or generation.done or ask.logprobs is not None:
-            usage = self.usage(produced) if options.continuous_usage_stats else None
-            reason = self._finish_reason() if generation.done else None
-            told = self._logprobs(produced - 1)
-            self._write(shape.event(word, reason, usage, self._stop_reason, told))
-        else:
-            self._write(shape.head + word + shape.tail)
+        alike = form.alike and not options.continuous_usage_stats and ask.logprobs is None
+        if alike and not generation.done:
+            self._write(form.head + word + form.tail)
+            return
+        spent = self.spent(produced) if options.continuous_usage_stats else None
+        reason = self._finish_reason() if generation.done else None
+        told = self._logprobs(produced - 1)
+        self._write(form.event(word, reason, spent, self._stop_reason, told))
 
     @property
     def _stop_reason(self) -> str | None:
@@ -207,34 +202,30 @@ class Completion:
             self._connection.write(event)
 
     def _finish(self) -> None:
-        if self._ask.stream:
-            self._finish_stream()
-        else:
-            usage = self.usage(self._generation.produced)
-            self._connection.respond(200, [JSON], whole(self.identity, [self.choice()], usage))
-
-    def _finish_stream(self) -> None:
+        ended = self.ended(self.spent(self._generation.produced))
+        if not self._ask.stream:
+            self._connection.respond(200, [JSON], self.form.whole([ended], ended.spent))
+            return
         # What a slow client has not taken yet is the transport's from here on.
         self.client_ready()
-        options = self._ask.options
-        if options.include_usage:
-            total = self.usage(self._generation.produced)
-            self._connection.write(event({**self.identity, "choices": [], "usage": total}))
-        self._connection.finish(DONE)
+        *before, last = self.form.ending(ended, usage=self._ask.options.include_usage)
+        for each in before:
+            self._connection.write(each)
+        self._connection.finish(last)
 
-    def choice(self) -> dict[str, object]:
-        """As it stands in a whole answer."""
+    def ended(self, spent: Spent) -> Ended:
+        """The answer, now that it is whole."""
         text, stop = text_of(self._generation.produced), self._ask.stop
         if stop is not None:
             text = text[: stop.text_bytes]
-        choice: dict[str, object] = {"index": self._index}
-        if self._ask.chat:
-            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
-        else:
-            choice["text"] = text
-        choice |= {"logprobs": self._logprobs(0), "finish_reason": self._finish_reason()}
-        choice["stop_reason"] = self._stop_reason
-        return choice
+        return Ended(
+            number=self._index,
+            text=text,
+            logprobs=self._logprobs(0),
+            reason=self._finish_reason(),
+            stop_reason=self._stop_reason,
+            spent=spent,
+        )
 
     def _logprobs(self, since: int) -> dict[str, object] | None:
         """Of the tokens from here on, if they were asked for."""
@@ -246,77 +237,23 @@ class Completion:
     def _finish_reason(self) -> str:
         if self._aborted:
             return "abort"
-        return "length" if self._ask.cut else "stop"
+        if self._ask.cut:
+            return "length"
+        return "tool_calls" if self._ask.tool else "stop"
 
-    def usage(self, produced: int, others: Sequence[Completion] = ()) -> dict[str, object]:
-        """The usage of so many tokens behind this prompt, and those of others."""
+    def spent(self, produced: int, others: Sequence[Completion] = ()) -> Spent:
+        """So many tokens behind this prompt, and those of others."""
         generations = [self._generation, *(other.generation for other in others)]
         prompt_tokens = sum(each.prompt_tokens for each in generations)
-        usage: dict[str, object] = {
-            "prompt_tokens": prompt_tokens,
-            "total_tokens": prompt_tokens + produced,
-            "completion_tokens": produced,
-        }
-        if self._details:
-            cached_tokens = sum(each.cached_tokens for each in generations)
-            usage["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
-        return usage
+        cached_tokens = sum(each.cached_tokens for each in generations)
+        return Spent(prompt_tokens, produced, cached_tokens if self._details else None)
 
 
-class _Shape:
-    """The events of one stream. An ordinary one is `head + word + tail`, made once per stream."""
-
-    __slots__ = ("_chat", "_identity", "_index", "head", "tail")
-
-    def __init__(self, identity: dict[str, object], index: int, *, chat: bool) -> None:
-        self._chat = chat
-        self._index = index
-        self._identity = identity
-        self.head, self.tail = self.event(b"\0", None, None).split(b"\\u0000")
-
-    def opening(self, usage: dict[str, object] | None) -> bytes:
-        """The event that says who speaks, before the first word."""
-        choice = {
-            "index": self._index,
-            "delta": {"role": "assistant", "content": ""},
-            "logprobs": None,
-            "finish_reason": None,
-        }
-        return self._chunk(choice, usage)
-
-    def event(
-        self,
-        word: bytes,
-        reason: str | None,
-        usage: dict[str, object] | None,
-        stop_reason: str | None = None,
-        logprobs: dict[str, object] | None = None,
-    ) -> bytes:
-        """An event with one token."""
-        text = word.decode()
-        choice: dict[str, object] = {"index": self._index}
-        if self._chat:
-            choice["delta"] = {"content": text}
-        else:
-            choice["text"] = text
-        choice |= {"logprobs": logprobs, "finish_reason": reason}
-        if reason is not None or not self._chat:
-            choice["stop_reason"] = stop_reason
-        choice["token_ids"] = None
-        return self._chunk(choice, usage)
-
-    def _chunk(self, choice: dict[str, object], usage: dict[str, object] | None) -> bytes:
-        chunk = {**self._identity, "choices": [choice]}
-        return event(chunk if usage is None else {**chunk, "usage": usage})
-
-
-def whole(
-    identity: dict[str, object], choices: list[dict[str, object]], usage: dict[str, object]
-) -> bytes:
-    """The body of an answer that is not streamed."""
-    return _encode({**identity, "choices": choices, "usage": usage})
-
-
-def event(chunk: dict[str, object]) -> bytes:
-    """An event of a stream."""
-    return b"data: " + _encode(chunk) + b"\n\n"
+def _form_of(ask: Ask, answer_id: str, created: int, model: str, index: int) -> Form:
+    if ask.endpoint is Endpoint.MESSAGES:
+        return MessageForm(answer_id, model)
+    if ask.endpoint is Endpoint.RESPONSES:
+        return ResponseForm(answer_id, created, model, most_tokens=ask.most_tokens)
+    if ask.tool:
+        return ToolCallForm(answer_id, created, model, index, tool=ask.tool, stream=ask.stream)
+    return ChunkForm(answer_id, created, model, index, chat=ask.chat, stream=ask.stream)

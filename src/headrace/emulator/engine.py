@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
@@ -25,7 +27,15 @@ from headrace.emulator.answer_text import text_of
 from headrace.emulator.choices import Choices
 from headrace.emulator.completion import JSON, Completion
 from headrace.emulator.metrics import CONTENT_TYPE, EngineMetrics
-from headrace.emulator.prompt import read_ask, read_prompt, read_tokens, token_ids, token_strs
+from headrace.emulator.other_apis import count_tokens, read_messages, read_response
+from headrace.emulator.prompt import (
+    Ask,
+    read_ask,
+    read_prompt,
+    read_tokens,
+    token_ids,
+    token_strs,
+)
 from headrace.emulator.refusals import Refused
 from headrace.emulator.settings import VLLM_VERSION, EngineSettings
 from headrace.emulator.sleeping import Answer, SleepMode
@@ -176,17 +186,17 @@ class EmulatedEngine:
         if sleep is not None:
             return sleep.handle(request, connection)
         try:
-            if path in (b"/v1/chat/completions", b"/v1/completions"):
-                return self._complete(request, connection, chat=path != b"/v1/completions")
+            if path in _READERS:
+                ask = _READERS[path](request.body, self.settings)
+                return self._complete(ask, request, connection)
             self._answer(path, request, connection)
         except Refused as refused:
             connection.respond(refused.status, [JSON], refused.body())
         return None
 
     def _complete(
-        self, request: HttpRequest, connection: ClientConnection, *, chat: bool
+        self, ask: Ask, request: HttpRequest, connection: ClientConnection
     ) -> Completion | Choices:
-        ask = read_ask(request.body, self.settings, chat=chat)
         self._answers += 1
         given = request.header(b"x-request-id")
         now = time.monotonic()
@@ -223,6 +233,9 @@ class EmulatedEngine:
             _respond_json(connection, {"server_load": len(requests)})
         elif path == b"/tokenize":
             _respond_json(connection, self._tokenized(request.body))
+        elif path == b"/v1/messages/count_tokens":
+            tokens = count_tokens(request.body, self.settings)
+            _respond_json(connection, _counted(tokens))
         elif path == b"/detokenize":
             _respond_json(connection, {"prompt": text_of(read_tokens(request.body))})
         else:
@@ -256,9 +269,20 @@ class EmulatedEngine:
         return {"object": "list", "data": [model]}
 
 
-_POSTED = frozenset((b"/v1/chat/completions", b"/v1/completions", b"/tokenize", b"/detokenize"))
+_READERS: dict[bytes, Callable[[bytes, EngineSettings], Ask]] = {
+    b"/v1/chat/completions": partial(read_ask, chat=True),
+    b"/v1/completions": partial(read_ask, chat=False),
+    b"/v1/messages": read_messages,
+    b"/v1/responses": read_response,
+}
+"""What reads a request for an answer."""
+_POSTED = frozenset((*_READERS, b"/v1/messages/count_tokens", b"/tokenize", b"/detokenize"))
 _READ = frozenset((b"/health", b"/ping", b"/metrics", b"/v1/models", b"/version", b"/load"))
 _ALSO_POSTED = (b"/ping", b"POST")
+
+
+def _counted(tokens: int) -> dict[str, object]:
+    return {"input_tokens": tokens, "context_management": {"original_input_tokens": tokens}}
 
 
 def _respond_json(connection: ClientConnection, value: object) -> None:

@@ -8,13 +8,16 @@ each. So prompts that begin alike have the same tokens there, and an id says wha
 from __future__ import annotations
 
 from array import array
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from headrace.core.model import Endpoint
 from headrace.emulator.answer_text import Stop, stop_of
 from headrace.emulator.refusals import Refused, malformed, missing
 from headrace.emulator.settings import EngineSettings
+from headrace.emulator.tool_choice import tool_called
 
 BYTES_PER_TOKEN = 4
 MESSAGE_BYTES = 16
@@ -29,6 +32,13 @@ MOST_SEQUENCES = 1024
 """Of one request: the choices of all its prompts. vLLM has no such limit."""
 
 
+class _ForModel(Protocol):
+    model: str | None
+
+
+T = TypeVar("T", bound=_ForModel)
+
+
 class StreamOptions(msgspec.Struct):
     """`stream_options` of a request."""
 
@@ -36,12 +46,16 @@ class StreamOptions(msgspec.Struct):
     continuous_usage_stats: bool = False
 
 
-class _Message(msgspec.Struct):
+class Message(msgspec.Struct):
+    """One of a chat."""
+
     role: str
     content: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Body(msgspec.Struct):
+class Body(msgspec.Struct):
+    """What is understood of a request's body, in the words of the completions API."""
+
     model: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -54,16 +68,17 @@ class _Body(msgspec.Struct):
     temperature: float | None = None
     logprobs: bool | int | None = None
     top_logprobs: int | None = None
-    messages: list[_Message] | None = None
+    messages: list[Message] | None = None
     prompt: msgspec.Raw = msgspec.Raw(b"")
     tools: msgspec.Raw = msgspec.Raw(b"")
+    tool_choice: msgspec.Raw = msgspec.Raw(b"")
     return_token_strs: bool | None = False
 
 
 class Ask(msgspec.Struct, frozen=True):
     """What a request wants: tokens in, tokens out, and how they are sent."""
 
-    chat: bool
+    endpoint: Endpoint
     prompt: bytes
     """Its text, `BYTES_PER_TOKEN` each."""
     prompt_tokens: int
@@ -79,15 +94,22 @@ class Ask(msgspec.Struct, frozen=True):
     """What ends the answer, if a stop string does."""
     logprobs: int | None = None
     """Of how many likely tokens each one's log probabilities are told; None: of none at all."""
+    tool: str = ""
+    """The function that is to be called, "" if none must be."""
     others: tuple[Ask, ...] = ()
     """The other prompts of a list, each as if it were asked by itself."""
+
+    @property
+    def chat(self) -> bool:
+        """Whether it is one of the endpoint for chats."""
+        return self.endpoint is Endpoint.CHAT
 
 
 class _Tokens(msgspec.Struct):
     tokens: list[int]
 
 
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(Body).decode
 _decode_tokens = msgspec.json.Decoder(_Tokens).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -95,10 +117,16 @@ _encode = msgspec.json.Encoder().encode
 
 def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     """Understand a completion request. Raises Refused."""
-    asked = _read(body, settings)
+    asked = read_body(_decode, body, settings)
     if (asked.messages is None) if chat else not asked.prompt:
         raise missing(body, "messages" if chat else "prompt")
-    prompts = [_chat_text(asked)] if chat else _prompt_texts(bytes(asked.prompt))
+    return ask_of(asked, settings, Endpoint.CHAT if chat else Endpoint.COMPLETIONS)
+
+
+def ask_of(asked: Body, settings: EngineSettings, endpoint: Endpoint) -> Ask:
+    """What a body that could be read asks for. Raises Refused."""
+    completions = endpoint is Endpoint.COMPLETIONS
+    prompts = _prompt_texts(bytes(asked.prompt)) if completions else [chat_text(asked)]
     choices = 1 if asked.n is None else asked.n
     if not 1 <= choices <= MOST_CHOICES:
         raise _off("n", choices, f"n must be from 1 to {MOST_CHOICES}, got {choices}.")
@@ -111,18 +139,22 @@ def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
     if len(prompts) * choices > MOST_SEQUENCES:
         message = f"the emulated engine takes {MOST_SEQUENCES} choices of all prompts per request"
         raise Refused(message, param="prompt", kind=_BAD)
-    first, *others = [_ask(asked, prompt, choices, settings, chat=chat) for prompt in prompts]
+    first, *others = [_ask(asked, prompt, choices, settings, endpoint) for prompt in prompts]
     return msgspec.structs.replace(first, others=tuple(others)) if others else first
 
 
-def _ask(asked: _Body, prompt: bytes, choices: int, settings: EngineSettings, *, chat: bool) -> Ask:
+def _ask(
+    asked: Body, prompt: bytes, choices: int, settings: EngineSettings, endpoint: Endpoint
+) -> Ask:
     """What is asked of one prompt. Raises Refused."""
-    prompt = _filled(prompt)
+    prompt = filled(prompt)
     prompt_tokens = len(prompt) // BYTES_PER_TOKEN
     most_tokens, output_tokens = _lengths(asked, prompt_tokens, settings)
-    stop = _stop(asked, output_tokens)
+    chat = endpoint is Endpoint.CHAT
+    tool = tool_called(bytes(asked.tools), bytes(asked.tool_choice)) if chat else ""
+    stop = None if tool else _stop(asked, output_tokens)
     return Ask(
-        chat=chat,
+        endpoint=endpoint,
         prompt=prompt,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens if stop is None else stop.tokens,
@@ -133,17 +165,18 @@ def _ask(asked: _Body, prompt: bytes, choices: int, settings: EngineSettings, *,
         choices=choices,
         stop=stop,
         logprobs=_logprobs(asked, chat=chat),
+        tool=tool,
     )
 
 
-def _logprobs(asked: _Body, *, chat: bool) -> int | None:
+def _logprobs(asked: Body, *, chat: bool) -> int | None:
     """A chat says whether and how many, a completion how many."""
     if chat:
         return (asked.top_logprobs or 0) if asked.logprobs else None
     return None if asked.logprobs is None else int(asked.logprobs)
 
 
-def _stop(asked: _Body, output_tokens: int) -> Stop | None:
+def _stop(asked: Body, output_tokens: int) -> Stop | None:
     """The stop string that ends an answer of so many tokens, if one does. Raises Refused."""
     strings = [asked.stop] if isinstance(asked.stop, str) else asked.stop
     if not strings:
@@ -155,16 +188,16 @@ def _stop(asked: _Body, output_tokens: int) -> Stop | None:
 
 def read_prompt(body: bytes, settings: EngineSettings) -> tuple[bytes, bool]:
     """The prompt's text of a `/tokenize` body, and whether it is wanted back. Raises Refused."""
-    asked = _read(body, settings)
+    asked = read_body(_decode, body, settings)
     if asked.messages is not None:
-        texts = [_chat_text(asked)]
+        texts = [chat_text(asked)]
     elif asked.prompt:
         texts = _prompt_texts(bytes(asked.prompt))
     else:
         raise missing(body, "prompt", "messages")
     if len(texts) > 1:
         raise Refused("/tokenize takes one prompt", param="prompt", kind=_BAD)
-    return _filled(texts[0]), bool(asked.return_token_strs)
+    return filled(texts[0]), bool(asked.return_token_strs)
 
 
 def read_tokens(body: bytes) -> int:
@@ -191,9 +224,10 @@ def token_strs(prompt: bytes) -> list[str]:
 _BAD = "BadRequestError"
 
 
-def _read(body: bytes, settings: EngineSettings) -> _Body:
+def read_body(decode: Callable[[bytes], T], body: bytes, settings: EngineSettings) -> T:
+    """Decode a body that is for the model served here. Raises Refused."""
     try:
-        asked = _decode(body)
+        asked = decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(body, error) from None
     if asked.model is not None and asked.model != settings.model:
@@ -216,17 +250,18 @@ def _plain(raw: msgspec.Raw | bytes) -> bytes:
         raise malformed(text, error) from None
 
 
-def _filled(text: bytes) -> bytes:
+def filled(text: bytes) -> bytes:
     """At least one token."""
     return text if len(text) >= BYTES_PER_TOKEN else text.ljust(BYTES_PER_TOKEN)
 
 
-def _chat_text(asked: _Body) -> bytes:
+def chat_text(asked: Body) -> bytes:
+    """A chat's text in template order. Raises Refused."""
     if not asked.messages:
         message = (
             "Cannot apply chat template to an empty conversation. Provide at least one message."
         )
-        raise Refused(message, param="body.messages", kind=_BAD)
+        raise Refused(message, param=None, kind=_BAD)
     pieces = [_plain(asked.tools)]
     for message in asked.messages:
         role = message.role.encode()[: MESSAGE_BYTES - 4]
@@ -268,7 +303,7 @@ def _packed(ids: list[Any]) -> bytes:
         raise Refused(f"prompt: no token id: {error}", param="prompt", kind=_BAD) from None
 
 
-def _lengths(asked: _Body, prompt_tokens: int, settings: EngineSettings) -> tuple[int, int]:
+def _lengths(asked: Body, prompt_tokens: int, settings: EngineSettings) -> tuple[int, int]:
     """(tokens that the answer may have, those that it has). Raises Refused."""
     limit = asked.max_completion_tokens
     limit = asked.max_tokens if limit is None else limit

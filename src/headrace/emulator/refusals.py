@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 import msgspec
 
 _MALFORMED = "Bad Request"
 """What vLLM calls a body that is not of the API's form; other faults are a `BadRequestError`."""
+_WRONG_TYPE = re.compile(r"Expected `(?P<wanted>\w+)[^`]*`, got .* - at `\$\.(?P<field>\w+)`$")
+"""What msgspec says of a field of the wrong type, one of the body's own."""
+_ANY_FORM = ("dict", "dictionary", "")
+_FORMS = {
+    "int": ("int", "integer", "unable to parse string as an integer"),
+    "float": ("float", "number", "unable to parse string as a number"),
+    "bool": ("bool", "boolean", "unable to interpret input"),
+    "str": ("string", "string", ""),
+    "array": ("list", "list", ""),
+}
+"""Of a type as msgspec names it: its name and noun in pydantic, what it says of a text instead."""
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -40,7 +53,7 @@ def malformed(body: bytes, error: Exception) -> Refused:
     try:
         json.loads(body)
     except json.JSONDecodeError as problem:
-        found = {
+        found: dict[str, object] = {
             "type": "json_invalid",
             "loc": f"body.{problem.pos}",
             "msg": "JSON decode error",
@@ -49,7 +62,26 @@ def malformed(body: bytes, error: Exception) -> Refused:
         }
         return _invalid([found], param=found["loc"])
     except (ValueError, RecursionError):
-        pass
+        return Refused(f"1 validation error:\n  {error}", param="body", kind=_MALFORMED)
+    return _wrong_type(body, error)
+
+
+def _wrong_type(body: bytes, error: Exception) -> Refused:
+    """Of JSON in which a field is not what it should be, in pydantic's words."""
+    told = _WRONG_TYPE.match(str(error))
+    given: Any = json.loads(body)
+    if told is not None and isinstance(given, dict) and told["field"] in given:
+        value: object = given[told["field"]]
+        form, noun, unread = _FORMS.get(told["wanted"], _ANY_FORM)
+        parsed = bool(unread) and isinstance(value, str)
+        words = f"Input should be a valid {noun}"
+        found: dict[str, object] = {
+            "type": f"{form}_parsing" if parsed else f"{form}_type",
+            "loc": f"body.{told['field']}",
+            "msg": f"{words}, {unread}" if parsed else words,
+            "input": _shown(value),
+        }
+        return _invalid([found], param=found["loc"])
     return Refused(f"1 validation error:\n  {error}", param="body", kind=_MALFORMED)
 
 

@@ -9,11 +9,16 @@ import msgspec
 from headrace.core.model import Endpoint
 from headrace.engines.reading import ListedModel
 from headrace.engines.usage import BodyReading
-from headrace.engines.wire import CompletionUsage, MessageUsage, ResponseUsage, decode
+from headrace.engines.wire import AnyUsage, CompletionUsage, MessageUsage, ResponseUsage, decode
 
 
 class _CompletionBody(msgspec.Struct):
     usage: CompletionUsage | None = None
+
+
+class _OtherBody(msgspec.Struct):
+    object: str | None = None
+    usage: AnyUsage | None = None
 
 
 class _ResponseBody(msgspec.Struct):
@@ -28,6 +33,7 @@ class _MessageBody(msgspec.Struct):
 _COMPLETION = msgspec.json.Decoder(_CompletionBody)
 _RESPONSE = msgspec.json.Decoder(_ResponseBody)
 _MESSAGE = msgspec.json.Decoder(_MessageBody)
+_ANY = msgspec.json.Decoder(_OtherBody)
 
 
 _OTHER = Endpoint.OTHER
@@ -37,21 +43,29 @@ _DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {
     Endpoint.EMBEDDINGS: _COMPLETION,
     Endpoint.RESPONSES: _RESPONSE,
     Endpoint.MESSAGES: _MESSAGE,
-    _OTHER: _COMPLETION,
 }
 
 
 def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
     """Read the usage, and a response's id, out of a whole 2xx answer. Never raises."""
-    # Rerank, score, pooling tell it as embeddings do. Audio and files are no JSON.
-    if endpoint is _OTHER and not body.startswith(b"{"):
-        return BodyReading()
+    if endpoint is _OTHER:
+        return read_other(body)
     answer: _CompletionBody | _ResponseBody | _MessageBody | None
     answer = decode(_DECODERS[endpoint], body)
     if answer is None:
         return BodyReading()
     usage = answer.usage.read() if answer.usage else None
-    return BodyReading(usage, answer.id if isinstance(answer, _ResponseBody) else None)
+    response_id = answer.id if isinstance(answer, _ResponseBody) else None
+    return BodyReading(usage, response_id)
+
+
+def read_other(body: bytes) -> BodyReading:
+    """Read the usage of an answer, or of an event, of an endpoint that is not known."""
+    answer = decode(_ANY, body) if body.startswith(b"{") else None  # audio and files are no JSON
+    # That of a stored response was counted when the response was made.
+    if answer is None or answer.usage is None or answer.object == "response":
+        return BodyReading()
+    return BodyReading(answer.usage.read())
 
 
 class _ModelMeta(msgspec.Struct):

@@ -73,3 +73,31 @@ class MessageUsage(msgspec.Struct):
         cached = self.cache_read_input_tokens or 0
         created = self.cache_creation_input_tokens or 0
         return Usage((self.input_tokens or 0) + cached + created, self.output_tokens or 0, cached)
+
+
+class AnyUsage(msgspec.Struct):
+    """`usage` of all other endpoints, in whichever words: rerank, images, transcription.
+
+    A transcription may be told in seconds of audio (`{"type": "duration", "seconds": 9}`), which
+    are no tokens.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: TokenDetails | None = None
+    input_tokens_details: TokenDetails | None = None
+
+    def read(self) -> Usage | None:
+        """The same in our words, None where it tells no tokens."""
+        output = self.output_tokens if self.completion_tokens is None else self.completion_tokens
+        read = self.input_tokens if self.prompt_tokens is None else self.prompt_tokens
+        if read is None and self.total_tokens is not None:
+            read = self.total_tokens - (output or 0)
+        if read is None and output is None:
+            return None
+        details = self.prompt_tokens_details or self.input_tokens_details
+        cached = details.cached_tokens if details else None
+        return Usage(read or 0, output or 0, cached or 0)

@@ -94,6 +94,11 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    def count(self) -> dict[str, int]:
+        """Open connections by kind."""
+        handshakes = 0 if self._tls is None else self._tls.handshakes
+        return {"control": len(self.server_state.connections), "control_handshake": handshakes}
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on these sockets, each connection through `_connection`."""
         loop, tls, self.servers = asyncio.get_running_loop(), self.config.ssl, []
@@ -146,6 +151,10 @@ class ControlServer:
     def url(self) -> str:
         """Where it can be reached from this machine."""
         return f"{self.scheme}://{reachable(self.host)}:{self.port}"
+
+    def count(self) -> dict[str, int]:
+        """Open connections by kind, as `Telemetry.connections` wants them."""
+        return self._server.count()
 
     async def stop(self) -> None:
         """Stop listening; running requests get `STOP_S`."""

@@ -12,6 +12,10 @@ _ENDPOINTS = {
     b"/v1/messages": Endpoint.MESSAGES,
 }
 
+AUDIO = frozenset((b"/v1/audio/transcriptions", b"/v1/audio/translations"))
+"""What generates text from sound. Of the usage of its answers some is in tokens, some in seconds,
+and answers of plain text have none."""
+
 STORED_RESPONSE = b"/v1/responses/"
 """What follows is the id of a stored response, and perhaps an action on it."""
 

@@ -24,8 +24,10 @@ from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import AnswerHead
+from headrace.engines.transcripts import TranscriptReader
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
+from headrace.gateway.endpoints import AUDIO
 from headrace.gateway.engine_request import identity_of, payload_of
 from headrace.gateway.exchange_host import ExchangeHost
 from headrace.gateway.metrics.held import HeldResult
@@ -237,7 +239,12 @@ class Exchange:
             if self._relay is None:  # a stream that the request's body did not ask for
                 assert self._meter is not None
                 self._host.telemetry.stream_begun(self._meter)
-                reader = upstream.dialect.stream_reader(self._call.request.endpoint)
+                endpoint = self._call.request.endpoint
+                reader = (
+                    TranscriptReader()
+                    if self._call.http.path in AUDIO
+                    else upstream.dialect.stream_reader(endpoint)
+                )
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
@@ -520,6 +527,8 @@ class Exchange:
             meter.nothing_sent()  # the answer broke in the read that brought its first tokens
         if usage is not None:
             usage = self._believed(usage, meter, outcome)
+        if usage is None:
+            meter.reads_audio = self._call.http.path in AUDIO
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
         wait_s = None if status is None else self._answer.retry_after_s
         ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail, wait_s, reached)

@@ -42,7 +42,7 @@ def _view_pool(pool: Pool, telemetry: Telemetry, now: float) -> View:
 
 
 def _view_replica(replica: Replica, telemetry: Telemetry, now: float) -> View:
-    gauges = telemetry.gauges_of(replica, now)
+    gauges, told = telemetry.gauges_of(replica, now), telemetry.was_told(replica)
     trouble = telemetry.troubles.last(replica.name)
     return {
         "name": replica.name,
@@ -53,8 +53,8 @@ def _view_replica(replica: Replica, telemetry: Telemetry, now: float) -> View:
         "decoding": replica.decoding,
         "backlog_tokens": replica.backlog_tokens,
         "context_tokens": replica.context_tokens,
-        "queue_depth": gauges.queue_depth,
-        "running": gauges.running,
+        "queue_depth": gauges.queue_depth if told.queue_depth else None,
+        "running": gauges.running if told.running else None,
         "kv_usage_ratio": gauges.kv_usage_ratio,
         "kv_capacity_tokens": replica.report.kv_capacity_tokens,
         "gauges_estimated": gauges.estimated,

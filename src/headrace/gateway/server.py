@@ -358,7 +358,11 @@ class DataPlane:
         return exchange
 
     def _count_connections(self) -> dict[str, int]:
-        return {"client": len(self._server.connections), **self.pool.count()}
+        return {
+            "client": len(self._server.connections),
+            "client_handshake": self._server.handshakes,
+            **self.pool.count(),
+        }
 
 
 def _cors(settings: GatewaySettings) -> CorsPolicy | None:

@@ -21,7 +21,13 @@ from headrace.edges.gpu_metrics import BELIEVED_S
 from headrace.engines.latencies import Latencies
 from headrace.engines.reading import EngineReading
 from headrace.gateway.metrics.external import EngineTotals, LatencyTotals, PushedReport
-from headrace.gateway.metrics.gauges import EngineGauges, PushedGauges, engine_gauges
+from headrace.gateway.metrics.gauges import (
+    EngineGauges,
+    PushedGauges,
+    WasTold,
+    engine_gauges,
+    was_told,
+)
 from headrace.gateway.metrics.held import HeldKey, HeldResult, HeldTimes
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.metrics.series import Series, SeriesKey, SeriesTable
@@ -62,8 +68,8 @@ class Telemetry:
         """Requests held at this gateway by model id, asked for when `/metrics` is read."""
         self.held_times = HeldTimes()
         self.connections: Callable[[], Mapping[str, int]] = dict
-        """Open connections by kind (`client`, `upstream_busy`, `upstream_idle`), asked for when
-        `/metrics` is read."""
+        """Open connections by kind (`client`, `client_handshake`, `upstream_busy`, `upstream_idle`,
+        `control`, `control_handshake`), asked for when `/metrics` is read."""
         self.collectors: list[Collector] = []
         """What programs in the same process export on `/metrics` too."""
         self.series = SeriesTable(settings.max_series)
@@ -261,6 +267,11 @@ class Telemetry:
             self.settings.stale_after_s,
             external=self.is_external(replica),
         )
+
+    def was_told(self, replica: Replica) -> WasTold:
+        """Whether a replica's queue and running requests are known at all."""
+        pushed = self._pushed.get(replica.name)
+        return was_told(replica, pushed, external=self.is_external(replica))
 
     def kv_exhaustion_s(self, replica: str, now: float) -> float | None:
         """Seconds until a replica's KV cache is full if it goes on growing as it does, infinite if

@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 LOOK_S = 0.1
@@ -46,7 +47,8 @@ def side_by_side(
         processes, mp_context=context, initializer=_adopt, initargs=(play, over)
     )
     with executor:
-        futures = [executor.submit(_play, place, name) for place, name in enumerate(names)]
+        with _interrupts_later():  # the processes begin with the first that is submitted
+            futures = [executor.submit(_play, place, name) for place, name in enumerate(names)]
         try:
             for future in futures:
                 _watch(future, names, over, report)
@@ -64,6 +66,20 @@ def _watch(
             report(name, over[place])
 
 
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold SIGINT back, here and in the processes and threads that begin meanwhile.
+
+    A process must not get it before `_adopt` has said what it does: until then it is Python's to
+    handle, which is a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _context() -> Any:  # noqa: ANN401 - the stubs give each start method a class of its own
     """Forked processes share the workload; elsewhere it is sent to them."""
     methods = multiprocessing.get_all_start_methods()
@@ -78,6 +94,7 @@ _shared: tuple[Play[Any], Any] | None = None
 def _adopt(play: Play[Any], over: Any) -> None:  # noqa: ANN401 - an Array
     # Ctrl-C reaches all processes of a terminal: who plays has nothing to say about it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
     gc.freeze()  # the workload is shared with the parent; walking through it would copy its pages
     global _shared  # noqa: PLW0603 - a worker process has no other place for what all its runs share
     _shared = (play, over)

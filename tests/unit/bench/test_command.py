@@ -56,6 +56,10 @@ def run(capsys):
         ((NOBODY, "--rate", "1", "--lengths", "64"), "--lengths: '64' is not INPUT/OUTPUT"),
         ((NOBODY, "--rate", "1", "--leave", "2"), "--leave 2: not a share from 0 to 1"),
         ((NOBODY, "--rate", "1", "--leave", "0.1", "--no-stream"), "--leave needs streams"),
+        (
+            (NOBODY, "--rate", "1", "--tiers", "a:7"),
+            "--tiers a:7: 'a:7' is not a new NAME=WEIGHT, as in gold=1; in the name use at most 63",
+        ),
         ((NOBODY, "--rate", "1", "--tiers", "a=x"), "--tiers a=x: 'a=x' is not a new NAME=WEIGHT"),
         ((NOBODY, "--rate", "1", "--shared-prefix", "x"), "--shared-prefix x: not TOKENS[:GROUPS]"),
         ((NOBODY, "--rate", "1", "--timeout", "0"), "--timeout: '0' is not above 0"),

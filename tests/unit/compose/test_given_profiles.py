@@ -48,3 +48,17 @@ def test_kv_tokens_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 def test_kv_tokens_without_a_profile_say_nothing(capsys: pytest.CaptureFixture[str]):
     assert main(["engine", "--kv-tokens", "1000"]) == 2
     assert "--kv-tokens needs an engine that is modelled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("engine",), SIMULATE])
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_kv_cache_of_less_than_a_block_is_refused_under_its_own_name(
+    command: tuple[str, ...], measured: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "x.json"
+    file.write_text(WITHOUT_KV)
+    profile = str(file) if measured else "h100-llama-3.1-8b"
+    assert main([*command, "--profile", profile, "--kv-tokens", "10"]) == 2
+    assert capsys.readouterr().err == (
+        "headrace: --kv-tokens is 10; give at least one block of the KV cache, 16 tokens\n"
+    )

@@ -191,6 +191,7 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
         (("--slo", "ttft=1s,ttft=2s"), "--slo ttft=1s,ttft=2s: ttft is given twice"),
         (("--policies", "dynamo_kv:overlap=4"), "unknown parameter 'overlap'"),
         (("--slo", "ttft=soon"), "--slo ttft=soon: ttft: 'soon' is not a duration"),
+        (("--slo", "ttft=1e-45"), "--slo ttft=1e-45: ttft is '1e-45'; give at least 0.000001s"),
         (("--slo", "ttft=0"), "--slo ttft=0: ttft: '0' is not more than 0"),
         (("--slo", "itl=1s"), "'itl=1s' is not known; give ttft and tpot"),
         (("--scrape-lag", "x"), "--scrape-lag: 'x' is not a duration"),

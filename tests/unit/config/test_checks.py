@@ -186,6 +186,8 @@ class TestTiers:
             ("gold: {ttft: 0}", "tiers.gold.ttft: is 0; must be above 0s"),
             ("gold: {tpot: 0ms}", "tiers.gold.tpot: is '0ms'; must be above 0s"),
             ("gold: {ttl: 0}", "tiers.gold.ttl: is 0; must be above 0s"),
+            ("gold: {ttft: 5e-324}", "tiers.gold.ttft: is 4.94066e-324 seconds; give a target"),
+            ("gold: {tpot: 1e-7}", "tiers.gold.tpot: is 1e-07 seconds; give a target that can"),
             ("gold: {priority: -101}", "tiers.gold.priority: is -101; must be at least -100"),
             ("gold: {priority: 101}", "tiers.gold.priority: is 101; must be at most 100"),
             ("gold: {priority: 1.5}", "tiers.gold.priority: is 1.5; expected a whole number"),

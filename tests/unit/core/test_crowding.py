@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
-from headrace.core.crowding import LATE_HARMLESS, busy_share, crowded
+from headrace.core.crowding import LATE_HARMLESS, busy_share, crowded, risk
 from headrace.core.model import Replica
 from headrace.core.specs import PoolSpec
 from tests.unit.core.driver import PROFILE, Driver
@@ -21,6 +23,11 @@ def replica_with(streams: int, prompt_tokens: int = 1000) -> tuple[Driver, Repli
 
 def count(driver: Driver, replica: Replica, tpot_s: float, target_s: float = 0.05) -> float:
     return crowded(replica, tpot_s=tpot_s, target_s=target_s, context_tokens=1000.0, now=driver.now)
+
+
+@pytest.mark.parametrize("share", [1e2, 1e3, 1e30, 1e40, 1e300, inf])
+def test_what_takes_far_too_long_is_missed_for_sure(share: float):
+    assert risk(share) == pytest.approx(1.0)
 
 
 def test_an_idle_replica_is_not_busy():

@@ -16,7 +16,7 @@ from headrace.emulator.modelled import ModelledTiming
 from headrace.emulator.settings import EngineSettings
 from headrace.engine_model.profiles import profile
 from headrace.engines.registry import dialect
-from tests.conformance.captures import FOLDER
+from tests.conformance.captures import FOLDER, load
 from tests.unit.emulator.asked import (
     ENDLESS,
     HELLO,
@@ -176,10 +176,16 @@ async def test_an_answer_ends_by_itself_unless_told_otherwise():
     assert forced["usage"]["completion_tokens"] == 50
 
 
+def refused_by_vllm(name: str) -> tuple[int, str | None]:
+    """Status and `param` of a captured refusal."""
+    captured = load("vllm", name)
+    return captured.status, json.loads(captured.body)["error"]["param"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
-        ({"messages": []}, 400, "body.messages"),
+        ({"messages": []}, *refused_by_vllm("err-empty-messages")),
         ({**HELLO, "model": "other"}, 404, "model"),
         ({**HELLO, "max_tokens": 0}, 400, "max_tokens"),
         ({**HELLO, "n": 0}, 400, "n"),
@@ -190,11 +196,11 @@ async def test_an_answer_ends_by_itself_unless_told_otherwise():
         ({**HELLO, "min_tokens": -1}, 400, "min_tokens"),
         ({**HELLO, "max_tokens": 5, "max_completion_tokens": 0}, 400, "max_tokens"),
         ({**HELLO, "stream_options": {"include_usage": True}}, 400, "stream_options"),
-        ({**HELLO, "max_tokens": "many"}, 400, "body"),
+        ({**HELLO, "max_tokens": "many"}, *refused_by_vllm("err-wrong-type")),
     ],
 )
 async def test_what_cannot_be_served_is_refused_in_vllms_shape(
-    body: dict[str, object], status: int, param: str
+    body: dict[str, object], status: int, param: str | None
 ):
     async with running(max_context_tokens=64) as (_, client):
         answer = await client.post("/v1/chat/completions", json=body)

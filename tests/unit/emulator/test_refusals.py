@@ -31,6 +31,11 @@ def refusal(body: bytes, *, chat: bool = True) -> dict[str, object]:
             "err-negative-max-tokens",
             json.dumps({**NAMED, "messages": [{"role": "user"}], "max_tokens": -5}).encode(),
         ),
+        ("err-empty-messages", json.dumps({**NAMED, "messages": []}).encode()),
+        (
+            "err-wrong-type",
+            json.dumps({**NAMED, "messages": [{"role": "user"}], "max_tokens": "many"}).encode(),
+        ),
         (
             "err-unknown-model",
             json.dumps({"model": "no-such-model", "messages": [{"role": "user"}]}).encode(),
@@ -52,6 +57,26 @@ def test_a_temperature_below_nothing_is_refused_in_vllms_words():
     }
     warm = json.dumps({**body, "temperature": 0.7, "max_tokens": 1}).encode()
     assert read_ask(warm, SETTINGS, chat=True).output_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        ({"max_tokens": []}, "int_type", "integer"),
+        ({"temperature": "hot"}, "float_parsing", "number, unable to parse string as a number"),
+        ({"stream": "perhaps"}, "bool_parsing", "boolean, unable to interpret input"),
+        ({"model": 5}, "string_type", "string"),
+        ({"messages": "hello"}, "list_type", "list"),
+        ({"stream_options": []}, "dict_type", "dictionary"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named(given: dict[str, object], kind: str, words: str):
+    error = refusal(json.dumps({"messages": [{"role": "user"}], **given}).encode())["error"]
+    [field] = given
+    assert isinstance(error, dict)
+    assert error["param"] == f"body.{field}"
+    assert f"'type': '{kind}'" in error["message"]
+    assert f"'Input should be a valid {words}'" in error["message"]
 
 
 def test_an_empty_conversation_is_refused_in_vllms_words():

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.core.model import Fleet
+from headrace.gateway.fleet_view import view_fleet
+from headrace.gateway.metrics.exporter import render, take_snapshot
 from headrace.gateway.metrics.external import PushedReport
 from headrace.gateway.metrics.gauges import EngineGauges
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
@@ -74,3 +79,35 @@ def test_a_scrape_that_does_not_tell_all_leaves_what_was_pushed(fleet: Fleet):
     telemetry.push(PushedReport("m", kv_usage_ratio=0.97), replica, NOW)
     report(replica, LATER, queue_depth=3, running=256)
     assert telemetry.gauges_of(replica, LATER) == EngineGauges(3, 256, 0.97, False)
+
+
+def exported(telemetry: Telemetry, now: float) -> dict[str, float]:
+    """The gauges of the replica as Prometheus reads them."""
+    page, _ = render(take_snapshot(telemetry, now), "")
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+        if sample.labels.get("replica") == "p-0"
+        and sample.name in {"llm_queue_depth", "llm_requests_running", "llm_kv_cache_usage_ratio"}
+    }
+
+
+def test_what_was_never_told_is_absent_and_not_nothing(fleet: Fleet):
+    """Nor is an engine whose queue nobody knows idle: a sum of queues must not count it as 0."""
+    replica = fleet.replicas["p-0"]
+    settings = TelemetrySettings(external_pools=frozenset({"p"}))
+    telemetry = Telemetry(settings, lambda: NOW, fleet)
+    assert exported(telemetry, NOW) == {}
+    pools: Any = view_fleet(telemetry, NOW)["pools"]
+    view = pools[0]["replicas"][0]
+    assert (view["queue_depth"], view["running"]) == (None, None)
+    telemetry.push(PushedReport("m", queue_depth=3), replica, NOW)
+    assert exported(telemetry, NOW) == {"llm_queue_depth": 3}
+    report(replica, NOW, queue_depth=0, running=0)
+    assert exported(telemetry, LATER) == {"llm_queue_depth": 0, "llm_requests_running": 0}
+
+
+def test_of_replicas_whose_requests_pass_here_nothing_is_absent(fleet: Fleet):
+    telemetry = Telemetry(TelemetrySettings(), lambda: NOW, fleet)
+    assert exported(telemetry, NOW) == {"llm_queue_depth": 0, "llm_requests_running": 0}

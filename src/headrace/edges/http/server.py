@@ -93,6 +93,12 @@ class HttpServer:
             connection.close_when_idle()
 
     @property
+    def handshakes(self) -> int:
+        """TLS handshakes under way; none of them is in `connections` yet."""
+        listener = self._listener
+        return listener.handshakes if isinstance(listener, TlsListener) else 0
+
+    @property
     def busy(self) -> int:
         """Connections on which a request is read or answered, or an answer is still being sent."""
         return sum(connection.is_busy for connection in self.connections)

@@ -127,7 +127,8 @@ def _queue_depth(telemetry: Telemetry, now: float) -> Iterator[Row]:
     for model_id, count in held.items():
         yield (model_id, "", ""), count
     for replica in _own_replicas(telemetry):
-        yield _replica_labels(replica), telemetry.gauges_of(replica, now).queue_depth
+        if telemetry.was_told(replica).queue_depth:
+            yield _replica_labels(replica), telemetry.gauges_of(replica, now).queue_depth
 
 
 def _held_times(telemetry: Telemetry, _now: float) -> Iterator[Row]:
@@ -140,7 +141,8 @@ def _held_times(telemetry: Telemetry, _now: float) -> Iterator[Row]:
 
 def _running(telemetry: Telemetry, now: float) -> Iterator[Row]:
     for replica in _own_replicas(telemetry):
-        yield _replica_labels(replica), telemetry.gauges_of(replica, now).running
+        if telemetry.was_told(replica).running:
+            yield _replica_labels(replica), telemetry.gauges_of(replica, now).running
 
 
 def _kv_usage(telemetry: Telemetry, now: float) -> Iterator[Row]:
@@ -355,7 +357,8 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         (*_SERIES, "endpoint"),
         "Completed requests whose engine told no usage, or one that cannot be true; their tokens"
-        " are estimates.",
+        " are estimates. With the endpoint `other`: transcriptions that told none, or seconds of"
+        " audio; they count as no tokens.",
         _usage_missing,
     ),
     Metric(
@@ -373,7 +376,12 @@ METRICS: tuple[Metric, ...] = (
         _tokens_per_chunk,
     ),
     Metric(
-        "headrace_connections", "gauge", ("kind",), "Open connections of the gateway.", _connections
+        "headrace_connections",
+        "gauge",
+        ("kind",),
+        "Open connections of the gateway: of clients, to engines (busy or idle), of the control"
+        " plane; with TLS also those whose handshake is under way.",
+        _connections,
     ),
     Metric("headrace_replicas", "gauge", ("pool", "state"), "Replicas by state.", _replicas),
     Metric(

@@ -35,6 +35,7 @@ class PushedGauges:
 class EngineGauges(NamedTuple):
     """What is exported for a replica.
 
+    0 of an external replica may stand for nothing at all, see `was_told`.
     `kv_usage_ratio` is None only where the size of the KV cache was never known, or where the
     usage of an external replica was not. `estimated` says that the scrape is stale, missing or
     told none of these, so that the figures are not the engine's own, or not those of now.
@@ -44,6 +45,23 @@ class EngineGauges(NamedTuple):
     running: float
     kv_usage_ratio: float | None
     estimated: bool
+
+
+class WasTold(NamedTuple):
+    """Whether there is anything to export, not 0 for a queue that nobody has ever told."""
+
+    queue_depth: bool
+    running: bool
+
+
+def was_told(replica: Replica, pushed: PushedGauges | None, *, external: bool) -> WasTold:
+    """Of a replica whose requests pass here the gateway knows both by itself."""
+    last = replica.report
+    queue_pushed = pushed is not None and pushed.queue_pushed_s is not None
+    return WasTold(
+        queue_depth=not external or last.queue_depth is not None or queue_pushed,
+        running=not external or last.running is not None,
+    )
 
 
 def engine_gauges(

@@ -42,6 +42,7 @@ class Meter:
         "first_s",
         "input_tokens_estimate",
         "last_s",
+        "reads_audio",
         "streams",
     )
 
@@ -61,6 +62,8 @@ class Meter:
         self.first_s: float | None = None
         self.last_s = received_s
         self.ended = False
+        self.reads_audio = False
+        """Whether the answer is to an endpoint of which the engine may tell seconds, not tokens."""
         self.streams: dict[Meter, None] | None = None
         """The running streams, which it leaves at its end."""
         self._series = series
@@ -209,10 +212,12 @@ class Meter:
         relayed = self._usage_tokens + self._ratio.at_least(self.chunks - self._usage_chunks)
         if usage is None:
             # Once content came the prompt was read whole; before that nobody can tell.
-            whole = outcome is Outcome.COMPLETED and self._endpoint is not Endpoint.OTHER
+            completed = outcome is Outcome.COMPLETED
+            whole = completed and self._endpoint is not Endpoint.OTHER
             input_tokens = self.input_tokens_estimate if self.chunks or whole else 0
             output_tokens = relayed
-            if outcome is Outcome.COMPLETED and self._endpoint is not Endpoint.OTHER:
+            # Of other endpoints that are not known nobody can say that their answers have one.
+            if whole or (completed and self.reads_audio):
                 missing = series.usage_missing
                 missing[self._endpoint] = missing.get(self._endpoint, 0) + 1
         else:
