@@ -10,14 +10,16 @@ from headrace.core.model import Usage
 
 T = TypeVar("T")
 
+UNREADABLE = (msgspec.DecodeError, RecursionError)
+"""What decoding raises where the bytes are no such JSON, or nest too deep to be honest."""
 _NOTHING = frozenset({b"", b"null", b'""', b"[]", b"{}"})
 
 
 def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T | None:
-    """Decode, or `None` where the bytes are no such JSON (or nest too deep to be honest)."""
+    """Decode, or `None` where the bytes are `UNREADABLE`."""
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -73,3 +75,45 @@ class MessageUsage(msgspec.Struct):
         cached = self.cache_read_input_tokens or 0
         created = self.cache_creation_input_tokens or 0
         return Usage((self.input_tokens or 0) + cached + created, self.output_tokens or 0, cached)
+
+
+class CompletionBody(msgspec.Struct):
+    """A whole answer of chat, completions, embeddings and what is like them."""
+
+    usage: CompletionUsage | None = None
+
+
+class ResponseBody(msgspec.Struct):
+    """A whole answer of `/v1/responses`."""
+
+    id: str | None = None
+    usage: ResponseUsage | None = None
+
+
+class MessageBody(msgspec.Struct):
+    """A whole answer of `/v1/messages`."""
+
+    usage: MessageUsage | None = None
+
+
+class ModelMeta(msgspec.Struct):
+    """What llama.cpp adds to a model."""
+
+    n_ctx: int | None = None
+
+
+class Model(msgspec.Struct):
+    """One of the list at `/v1/models`."""
+
+    id: str
+    parent: str | None = None
+    owned_by: str | None = None
+    max_model_len: int | None = None
+    meta: ModelMeta | None = None
+    aliases: list[str] | None = None
+
+
+class ModelList(msgspec.Struct):
+    """The body of `/v1/models`."""
+
+    data: list[Model]
