@@ -98,7 +98,6 @@ MODULES = (
     "edges/http/pieces",
     "edges/http/ports",
     "edges/http/request_reader",
-    "edges/http/server",
     "edges/http/upstream_connection",
     "engines/answers",
     "engines/dialect",

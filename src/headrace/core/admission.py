@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
-DEFAULT_TIER = "default"
+DEFAULT_TIER: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)

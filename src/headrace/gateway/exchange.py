@@ -53,7 +53,11 @@ class Phase(Enum):
     OVER = 4
 
 
-_HELD, _CONNECTING, _WAITING, _RELAYING, _OVER = Phase
+_HELD: Final = Phase.HELD
+_CONNECTING: Final = Phase.CONNECTING
+_WAITING: Final = Phase.WAITING
+_RELAYING: Final = Phase.RELAYING
+_OVER: Final = Phase.OVER
 _COMPLETED: Final = Outcome.COMPLETED
 
 
@@ -225,7 +229,7 @@ class Exchange:
         self._phase = _RELAYING
         self._last_byte_s = self._host.now()
         self._status = head.status
-        notes = head.notes
+        notes: AnswerNotes | None = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
         self._answer = notes
@@ -312,7 +316,7 @@ class Exchange:
 
     def answer_whole(self, head: AnswerHead, body: bytes) -> None:
         """A whole answer came at once."""
-        notes = head.notes
+        notes: AnswerNotes | None = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
         limit = self._read_bytes
