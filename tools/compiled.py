@@ -2,9 +2,10 @@
 
     python -m tools.compiled
 
-The sources are compiled as they are, by mypyc, in a copy; nothing in `src/` changes. It needs a C
-compiler, the headers of this Python, and two minutes. The wheel's version ends in `+compiled`, and
-so does what `headrace --version` says. `SITE` holds the same unpacked, to run tests against:
+The sources are compiled by mypyc in a copy, with nothing changed but the constructors of records
+(`written_out`); nothing in `src/` changes. It needs a C compiler, the headers of this Python, and
+two minutes. The wheel's version ends in `+compiled`, and so does what `headrace --version` says.
+`SITE` holds the same unpacked, to run tests against:
 
     PYTHONPATH=.cache/compiled/site .venv/bin/pytest tests/unit/core
 
@@ -22,7 +23,6 @@ import zipfile
 from pathlib import Path
 
 from tools import bootstrap
-from tools.written_out import written_out
 
 ROOT = bootstrap.ROOT
 FOLDER = ROOT / ".cache" / "compiled"
@@ -39,10 +39,18 @@ include = ["headrace*"]
 [tool.setuptools.package-data]
 "*" = ["*"]
 """
-SETUP = """from mypyc.build import mypycify
+SETUP = """import sys
+from pathlib import Path
+
+from mypyc.build import mypycify
 from setuptools import setup
 
-modules = mypycify({arguments!r}, opt_level="2", debug_level="0")
+sys.path.insert(0, str(Path(__file__).parent))
+from written_out import in_place
+
+paths = {paths!r}
+with in_place(paths):
+    modules = mypycify(["--config-file=mypy.ini", *paths], opt_level="2", debug_level="0")
 for module in modules:
     module.extra_compile_args += {compiler_options!r}
 setup(ext_modules=modules)
@@ -101,7 +109,6 @@ MODULES = (
     "edges/http/upstream_connection",
     "engines/answers",
     "engines/dialect",
-    "engines/usage",
     "gateway/call",
     "gateway/engine_request",
     "gateway/exchange",
@@ -150,18 +157,15 @@ def lay_out(project: Path) -> Path:
     shutil.copytree(ROOT / "src" / "headrace", project / "headrace", ignore=ignored)
     for name in ("README.md", "LICENSE"):
         shutil.copy(ROOT / name, project)
-    for module in (project / "headrace" / f"{name}.py" for name in MODULES):
-        module.write_text(written_out(module.read_text()))
     init = project / "headrace" / "__init__.py"
     init.write_text(_marked(r'^(__version__ = "[^"]+)"', init.read_text()))
     given = (ROOT / "pyproject.toml").read_text()
     described = given[given.index("[project]") : given.index("[dependency-groups]")]
     described = _marked(r'^(version = "[^"]+)"', described)
     (project / "pyproject.toml").write_text(f"{described}{BUILD_SYSTEM}")
-    arguments = ["--config-file=mypy.ini", *(f"headrace/{name}.py" for name in MODULES)]
-    (project / "setup.py").write_text(
-        SETUP.format(arguments=arguments, compiler_options=COMPILER_OPTIONS)
-    )
+    shutil.copy(ROOT / "tools" / "written_out.py", project)
+    paths = [f"headrace/{name}.py" for name in MODULES]
+    (project / "setup.py").write_text(SETUP.format(paths=paths, compiler_options=COMPILER_OPTIONS))
     (project / "mypy.ini").write_text(MYPY)
     return project
 

@@ -2,63 +2,89 @@
 
 A dataclass is given its `__init__` when its module is loaded. The compiler does not see it: it is
 interpreted, and so is whatever calls it. A class that `message` decorates is not compiled at all.
-In the copy that is compiled both get their constructor as text; they stay dataclasses, which are
-compared, shown and looked into as before. Frozen ones, mostly settings, and those with a field that
-is made anew for each object stay as they are.
+For the compiler both have their constructor as text, in place of their docstring, so that each line
+keeps its number in tracebacks. They stay dataclasses, which are compared and shown as before.
+Frozen ones, mostly settings, and those with a field that is made anew for each object are left as
+they are.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _MESSAGE = "message"
 _IMPORT = "from headrace.core.message import message"
 
 
+@contextmanager
+def in_place(paths: Iterable[str]) -> Iterator[None]:
+    """Within, these modules have their constructors written out; behind, they are as before."""
+    before = {Path(path): Path(path).read_bytes() for path in paths}
+    try:
+        for path, source in before.items():
+            path.write_text(written_out(source.decode()))
+        yield
+    finally:
+        for path, source in before.items():
+            path.write_bytes(source)
+
+
 def written_out(source: str) -> str:
-    """The same module with constructors written out."""
-    lines = source.splitlines()
-    for each in reversed(ast.parse(source).body):
+    """The same module with constructors written out, line by line."""
+    lines = source.split("\n")
+    for each in ast.parse(source).body:
         if isinstance(each, ast.ClassDef) and len(each.decorator_list) == 1:
             _write_out(each, lines)
-    return "\n".join(lines).replace(_IMPORT, "from dataclasses import dataclass") + "\n"
+    return "\n".join(lines).replace(_IMPORT, "from dataclasses import dataclass")
 
 
 def _write_out(made: ast.ClassDef, lines: list[str]) -> None:
     """Change the lines of one class, unless it is to stay as it is."""
-    (decorator,) = made.decorator_list
-    if isinstance(decorator, ast.Name) and decorator.id == _MESSAGE:
-        options = ["unsafe_hash=True"]
-    elif isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "dataclass":
-        options = [ast.unparse(each) for each in decorator.keywords]
-    else:
-        return
+    options = _options(made.decorator_list[0])
     fields = [each for each in made.body if isinstance(each, ast.AnnAssign)]
-    is_one_by_one = any(_is_call_of_field(each.value) for each in fields)
-    if "frozen=True" in options or is_one_by_one or _has_constructor(made):
+    docstring = made.body[0]
+    if options is None or "frozen=True" in options or ast.get_docstring(made) is None:
         return
-    end = made.end_lineno
-    assert end is not None
-    lines[end:end] = ["", *_constructor(fields)] if fields else []
-    lines[decorator.lineno - 1] = f"@dataclass({', '.join((*options, 'init=False'))})"
+    if any(map(_is_made_anew, fields)) or any(map(_is_constructor, made.body)):
+        return
+    _replace(lines, made.decorator_list[0], f"@dataclass({', '.join((*options, 'init=False'))})")
+    if fields:
+        _replace(lines, docstring, f"    {_constructor(fields)}")
 
 
-def _is_call_of_field(value: ast.expr | None) -> bool:
-    return isinstance(value, ast.Call) and ast.unparse(value.func) == "field"
+def _options(decorator: ast.expr) -> list[str] | None:
+    """What `dataclass` is told; None where the class is none."""
+    if isinstance(decorator, ast.Name) and decorator.id == _MESSAGE:
+        return ["unsafe_hash=True"]
+    if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "dataclass":
+        return [ast.unparse(each) for each in decorator.keywords]
+    return None
 
 
-def _has_constructor(made: ast.ClassDef) -> bool:
-    return any(isinstance(each, ast.FunctionDef) and each.name == "__init__" for each in made.body)
+def _is_made_anew(field: ast.AnnAssign) -> bool:
+    return isinstance(field.value, ast.Call) and ast.unparse(field.value.func) == "field"
 
 
-def _constructor(fields: list[ast.AnnAssign]) -> list[str]:
-    """Lines of the constructor that takes these fields in this order."""
-    taken: list[str] = []
+def _is_constructor(part: ast.stmt) -> bool:
+    return isinstance(part, ast.FunctionDef) and part.name in {"__init__", "__post_init__"}
+
+
+def _replace(lines: list[str], part: ast.expr | ast.stmt, text: str) -> None:
+    """Put `text` on the first line of this part and nothing on its others."""
+    begin, end = part.lineno - 1, part.end_lineno or part.lineno
+    # Only the sign before a decorator stands on a line of the part besides it.
+    lines[begin:end] = [text, *[""] * (end - begin - 1)]
+
+
+def _constructor(fields: list[ast.AnnAssign]) -> str:
+    """One line: the constructor that takes these fields in this order."""
+    taken = ["self"]
     for each in fields:
         default = "" if each.value is None else f" = {ast.unparse(each.value)}"
         taken.append(f"{ast.unparse(each.target)}: {ast.unparse(each.annotation)}{default}")
     names = [ast.unparse(each.target) for each in fields]
-    return [
-        f"    def __init__(self, {', '.join(taken)}) -> None:",
-        *(f"        self.{name} = {name}" for name in names),
-    ]
+    given = "; ".join(f"self.{name} = {name}" for name in names)
+    return f"def __init__({', '.join(taken)}) -> None: {given}"

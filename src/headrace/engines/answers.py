@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.core.model import Endpoint
+from headrace.core.message import message
+from headrace.core.model import Endpoint, Usage
 from headrace.engines.reading import ListedModel
-from headrace.engines.usage import BodyReading
 from headrace.engines.wire import (
     UNREADABLE,
     CompletionBody,
@@ -32,6 +32,15 @@ _DECODERS: Final[dict[Endpoint, msgspec.json.Decoder[Any]]] = {
     Endpoint.MESSAGES: _MESSAGE,
     _OTHER: _COMPLETION,
 }
+
+
+@message
+class BodyReading:
+    """What a whole, not streamed answer tells."""
+
+    usage: Usage | None = None
+    response_id: str | None = None
+    """The id of a `/v1/responses` answer: it may be stored, and only this replica has it."""
 
 
 def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
