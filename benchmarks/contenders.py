@@ -147,6 +147,11 @@ def _under_system_python() -> Sequence[str]:
     return (str(folder / "bin" / "python"), "-m", "headrace")
 
 
+def _compiled_under_system_python() -> Sequence[str]:
+    """The compiled checkout under the distribution's Python; both have the same minor version."""
+    return (*_compiled()[:2], *_under_system_python())
+
+
 @cache
 def _compiled() -> Sequence[str]:
     """This checkout with its deciding modules compiled, built anew in each run."""
@@ -214,6 +219,9 @@ UNDER_SYSTEM_PYTHON = _serve("headrace, system's Python", _under_system_python, 
 pyenv does by default, is slower. nginx comes from the distribution, too."""
 COMPILED = _serve("headrace, compiled", _compiled, {}, {})
 """What `make compiled` builds; it needs a C compiler."""
+COMPILED_UNDER_SYSTEM_PYTHON = _serve(
+    "headrace, compiled, system's Python", _compiled_under_system_python, {}, {}
+)
 FLOOR = Contender("nginx", "/health", _nginx)
 _VLLM = ("vllm-router",)
 _SGLANG = ("python", "-m", "sglang_router.launch_router")

@@ -27,6 +27,7 @@ from pathlib import Path
 from benchmarks import measures
 from benchmarks.contenders import (
     COMPILED,
+    COMPILED_UNDER_SYSTEM_PYTHON,
     FLOOR,
     GATEWAY,
     ROUTERS,
@@ -93,7 +94,7 @@ def main() -> None:
     results = Results()
     contenders = [
         each
-        for each in (FLOOR, GATEWAY, *_other_python(), *_with_compiler(), *ROUTERS)
+        for each in (FLOOR, *_gateways(), *ROUTERS)
         if not options.only or any(each.name.startswith(name) for name in options.only)
     ]
     if options.own_core:
@@ -122,19 +123,34 @@ def main() -> None:
         print(f"\n{took_s:.0f} s")
 
 
-def _other_python() -> Sequence[Contender]:
-    """The gateway under the system's Python, where that is another and new enough."""
+def _gateways() -> Iterator[Contender]:
+    """The gateway as it comes; under the system's Python, where that is another and new enough; and
+    compiled, where there is a C compiler, under those that the wheel fits.
+    """
+    yield GATEWAY
+    has_compiler = shutil.which("cc") is not None
+    version = _version_of_system_python()
+    is_other = version is not None and version != sys.version.strip()
+    if is_other:
+        yield UNDER_SYSTEM_PYTHON
+    if has_compiler:
+        yield COMPILED
+    if is_other and has_compiler and _minor(version) == _minor(sys.version):
+        yield COMPILED_UNDER_SYSTEM_PYTHON
+
+
+def _version_of_system_python() -> str | None:
+    """What it says of itself; None if there is none, or an old one."""
     try:
         tells = "import sys; print(sys.version_info >= (3, 11) and sys.version)"
         version = subprocess.check_output([SYSTEM_PYTHON, "-c", tells], text=True).strip()
     except OSError:
-        version = "False"
-    return () if version in {"False", sys.version.strip()} else (UNDER_SYSTEM_PYTHON,)
+        return None
+    return None if version == "False" else version
 
 
-def _with_compiler() -> Sequence[Contender]:
-    """The compiled gateway, where there is a C compiler."""
-    return () if shutil.which("cc") is None else (COMPILED,)
+def _minor(version: str | None) -> list[str]:
+    return (version or "").split(".")[:2]
 
 
 def measure_costs(contenders: Sequence[Contender], size: Size, results: Results) -> None:

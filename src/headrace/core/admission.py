@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-DEFAULT_TIER = "default"
+DEFAULT_TIER: Final = "default"
 
 LEAST_TARGET_S: Final = 1e-6
 """A shorter target is a slip of the pen, and predictions divided by it are no numbers."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Final
 
 from headrace.core.attempts import Attempt
 from headrace.core.candidates import Candidate
@@ -15,7 +16,7 @@ from headrace.core.flights import LANDED, Flight
 from headrace.core.model import Outcome
 from headrace.core.reasons import reason_for
 
-MOST_CANDIDATES = 8
+MOST_CANDIDATES: Final = 8
 """Candidates kept per attempt: the cheapest."""
 
 

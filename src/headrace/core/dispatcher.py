@@ -62,7 +62,7 @@ from headrace.core.settings import DispatcherSettings
 from headrace.core.waiting import LOOK_S, WaitingRoom
 from headrace.core.wakes import Wakes
 
-_NONE: tuple[str, ...] = ()
+_NONE: Final[tuple[str, ...]] = ()
 _COMPLETED: Final = Outcome.COMPLETED
 _ABORTED: Final = Outcome.ABORTED
 _EMBEDDINGS: Final = Endpoint.EMBEDDINGS
@@ -104,11 +104,9 @@ class Dispatcher:
         self._silent: list[tuple[float, int]] = []
         self._wakes = Wakes()
         self._handlers: dict[type[Event], Callable[[Any, float], list[Effect]]] = {
-            Arrived: self._arrived,
             Left: self._left,
             FirstToken: self._first_token,
             Progress: self._progress,
-            Ended: self._ended,
             Scraped: self._scraped,
             KvChanged: self._kv_changed,
             ReplicaChanged: self._replica_changed,
@@ -138,7 +136,13 @@ class Dispatcher:
         Raises:
             ValueError: a `ConfigChanged` names an unknown policy.
         """
-        effects = self._handlers[type(event)](event, now)
+        # The two that each request has, without a look into the table.
+        if isinstance(event, Arrived):
+            effects = self._arrived(event, now)
+        elif isinstance(event, Ended):
+            effects = self._ended(event, now)
+        else:
+            effects = self._handlers[type(event)](event, now)
         if self.held and type(event) in _MAKES_ROOM:
             effects = effects + self._release(now)
         return effects

@@ -19,7 +19,7 @@ from headrace.core.model import (
 )
 from headrace.core.prompt_marks import EVERY_BLOCK, blocks_covered, mix_identity
 
-MOST_SCORED = 32
+MOST_SCORED: Final = 32
 """Replicas that are all scored; of more, a shortlist is."""
 BEST_HOLDERS: Final = 8
 MOST_ALIKE: Final = 16

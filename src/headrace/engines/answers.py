@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from headrace.core.model import Endpoint
+from headrace.core.message import message
+from headrace.core.model import Endpoint, Usage
 from headrace.engines.reading import ListedModel
-from headrace.engines.usage import BodyReading
-from headrace.engines.wire import AnyUsage, CompletionUsage, MessageUsage, ResponseUsage, decode
+from headrace.engines.wire import (
+    UNREADABLE,
+    CompletionBody,
+    MessageBody,
+    Model,
+    ModelList,
+    OtherBody,
+    ResponseBody,
+    decode,
+)
 
+_COMPLETION = msgspec.json.Decoder(CompletionBody)
+_RESPONSE = msgspec.json.Decoder(ResponseBody)
+_MESSAGE = msgspec.json.Decoder(MessageBody)
+_ANY = msgspec.json.Decoder(OtherBody)
+_MODELS = msgspec.json.Decoder(ModelList)
 
-class _CompletionBody(msgspec.Struct):
-    usage: CompletionUsage | None = None
-
-
-class _OtherBody(msgspec.Struct):
-    object: str | None = None
-    usage: AnyUsage | None = None
-
-
-class _ResponseBody(msgspec.Struct):
-    id: str | None = None
-    usage: ResponseUsage | None = None
-
-
-class _MessageBody(msgspec.Struct):
-    usage: MessageUsage | None = None
-
-
-_COMPLETION = msgspec.json.Decoder(_CompletionBody)
-_RESPONSE = msgspec.json.Decoder(_ResponseBody)
-_MESSAGE = msgspec.json.Decoder(_MessageBody)
-_ANY = msgspec.json.Decoder(_OtherBody)
-
-
-_OTHER = Endpoint.OTHER
-_DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {
+_OTHER: Final = Endpoint.OTHER
+_DECODERS: Final[dict[Endpoint, msgspec.json.Decoder[Any]]] = {
     Endpoint.CHAT: _COMPLETION,
     Endpoint.COMPLETIONS: _COMPLETION,
     Endpoint.EMBEDDINGS: _COMPLETION,
@@ -46,17 +36,26 @@ _DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {
 }
 
 
+@message
+class BodyReading:
+    """What a whole, not streamed answer tells."""
+
+    usage: Usage | None = None
+    response_id: str | None = None
+    """The id of a `/v1/responses` answer: it may be stored, and only this replica has it."""
+
+
 def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
     """Read the usage, and a response's id, out of a whole 2xx answer. Never raises."""
     if endpoint is _OTHER:
         return read_other(body)
-    answer: _CompletionBody | _ResponseBody | _MessageBody | None
-    answer = decode(_DECODERS[endpoint], body)
-    if answer is None:
+    answer: CompletionBody | ResponseBody | MessageBody
+    try:
+        answer = _DECODERS[endpoint].decode(body)
+    except UNREADABLE:
         return BodyReading()
     usage = answer.usage.read() if answer.usage else None
-    response_id = answer.id if isinstance(answer, _ResponseBody) else None
-    return BodyReading(usage, response_id)
+    return BodyReading(usage, answer.id if isinstance(answer, ResponseBody) else None)
 
 
 def read_other(body: bytes) -> BodyReading:
@@ -68,40 +67,22 @@ def read_other(body: bytes) -> BodyReading:
     return BodyReading(answer.usage.read())
 
 
-class _ModelMeta(msgspec.Struct):
-    n_ctx: int | None = None
-
-
-class _Model(msgspec.Struct):
-    id: str
-    parent: str | None = None
-    owned_by: str | None = None
-    max_model_len: int | None = None
-    meta: _ModelMeta | None = None
-    aliases: list[str] | None = None
-
-
-class _ModelList(msgspec.Struct):
-    data: list[_Model]
-
-
-_MODELS = msgspec.json.Decoder(_ModelList)
-
-
 def list_models(body: bytes) -> list[ListedModel]:
     """Read a `/v1/models` body. Raises `ValueError` if it is not a model list.
 
     `max_model_len` (vLLM) and `meta.n_ctx` (llama.cpp: the context of one slot) both say what one
     request may hold; an engine gives one of them or neither.
     """
-    listed = decode(_MODELS, body)
-    if listed is None:
+    try:
+        listed: ModelList = _MODELS.decode(body)
+    except UNREADABLE:
         start = body[:80].decode(errors="replace")
-        raise ValueError(f"/v1/models: not a list of models: {start!r}; is this an engine?")
+        text = f"/v1/models: not a list of models: {start!r}; is this an engine?"
+        raise ValueError(text) from None
     return [_listed(model) for model in listed.data]
 
 
-def _listed(model: _Model) -> ListedModel:
+def _listed(model: Model) -> ListedModel:
     n_ctx = model.meta.n_ctx if model.meta else None
     return ListedModel(
         id=model.id,

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.core.model import Endpoint
-from headrace.engines.answers import list_models, read_body
+from headrace.engines.answers import BodyReading, list_models, read_body
 from headrace.engines.errors import classify_error
 from headrace.engines.exposition import Accept
 from headrace.engines.latencies import Latencies, read_latencies
 from headrace.engines.reading import Answers, EngineReading, ListedModel, Refusal
 from headrace.engines.sleep_mode import SleepMode
 from headrace.engines.streams import open_reader
-from headrace.engines.usage import BodyReading, StreamReader, UsageRule
+from headrace.engines.usage import StreamReader, UsageRule
 
 _NO_RULE = UsageRule(where="not told")
 

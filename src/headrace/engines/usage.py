@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headrace.core.message import message
 from headrace.core.model import Usage
 
 
@@ -29,15 +28,6 @@ class ContentKind(StrEnum):
     TEXT = "text"
     REASONING = "reasoning"
     TOOL_CALL = "tool_call"
-
-
-@message
-class BodyReading:
-    """What a whole, not streamed answer tells."""
-
-    usage: Usage | None = None
-    response_id: str | None = None
-    """The id of a `/v1/responses` answer: it may be stored, and only this replica has it."""
 
 
 class StreamReader:

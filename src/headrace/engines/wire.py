@@ -10,14 +10,16 @@ from headrace.core.model import Usage
 
 T = TypeVar("T")
 
+UNREADABLE = (msgspec.DecodeError, RecursionError)
+"""What decoding raises where the bytes are no such JSON, or nest too deep to be honest."""
 _NOTHING = frozenset({b"", b"null", b'""', b"[]", b"{}"})
 
 
 def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T | None:
-    """Decode, or `None` where the bytes are no such JSON (or nest too deep to be honest)."""
+    """Decode, or `None` where the bytes are `UNREADABLE`."""
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -101,3 +103,52 @@ class AnyUsage(msgspec.Struct):
         details = self.prompt_tokens_details or self.input_tokens_details
         cached = details.cached_tokens if details else None
         return Usage(read or 0, output or 0, cached or 0)
+
+
+class CompletionBody(msgspec.Struct):
+    """A whole answer of chat, completions, embeddings and what is like them."""
+
+    usage: CompletionUsage | None = None
+
+
+class ResponseBody(msgspec.Struct):
+    """A whole answer of `/v1/responses`."""
+
+    id: str | None = None
+    usage: ResponseUsage | None = None
+
+
+class MessageBody(msgspec.Struct):
+    """A whole answer of `/v1/messages`."""
+
+    usage: MessageUsage | None = None
+
+
+class OtherBody(msgspec.Struct):
+    """A whole answer of an endpoint that is not known, or one event of it."""
+
+    object: str | None = None
+    usage: AnyUsage | None = None
+
+
+class ModelMeta(msgspec.Struct):
+    """What llama.cpp adds to a model."""
+
+    n_ctx: int | None = None
+
+
+class Model(msgspec.Struct):
+    """One of the list at `/v1/models`."""
+
+    id: str
+    parent: str | None = None
+    owned_by: str | None = None
+    max_model_len: int | None = None
+    meta: ModelMeta | None = None
+    aliases: list[str] | None = None
+
+
+class ModelList(msgspec.Struct):
+    """The body of `/v1/models`."""
+
+    data: list[Model]

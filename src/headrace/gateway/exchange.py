@@ -17,7 +17,6 @@ from typing import Final
 
 from headrace.core.events import Dispatch, Ended, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Endpoint, Outcome, Replica, Usage
-from headrace.core.usage_belief import can_be
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import RESEND_S, UpstreamCall
 from headrace.edges.http.connection import ClientConnection
@@ -25,6 +24,7 @@ from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import AnswerHead
 from headrace.engines.transcripts import TranscriptReader
+from headrace.gateway.believed_usage import believed
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
 from headrace.gateway.endpoints import AUDIO
@@ -55,7 +55,11 @@ class Phase(Enum):
     OVER = 4
 
 
-_HELD, _CONNECTING, _WAITING, _RELAYING, _OVER = Phase
+_HELD: Final = Phase.HELD
+_CONNECTING: Final = Phase.CONNECTING
+_WAITING: Final = Phase.WAITING
+_RELAYING: Final = Phase.RELAYING
+_OVER: Final = Phase.OVER
 _COMPLETED: Final = Outcome.COMPLETED
 
 
@@ -227,7 +231,7 @@ class Exchange:
         self._phase = _RELAYING
         self._last_byte_s = self._host.now()
         self._status = head.status
-        notes = head.notes
+        notes: AnswerNotes | None = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
         self._answer = notes
@@ -319,7 +323,7 @@ class Exchange:
 
     def answer_whole(self, head: AnswerHead, body: bytes) -> None:
         """A whole answer came at once."""
-        notes = head.notes
+        notes: AnswerNotes | None = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
         limit = self._read_bytes
@@ -521,14 +525,9 @@ class Exchange:
         if meter is None:
             return
         now = self._host.now()
-        if self._relay is not None:
-            usage = self._relay.usage
-        if not self._sent and meter.chunks and outcome is not Outcome.COMPLETED:
+        if not self._sent and meter.chunks and outcome is not _COMPLETED:
             meter.nothing_sent()  # the answer broke in the read that brought its first tokens
-        if usage is not None:
-            usage = self._believed(usage, meter, outcome)
-        if usage is None:
-            meter.reads_audio = self._call.http.path in AUDIO
+        usage = self._counted(meter, outcome, usage)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
         wait_s = None if status is None else self._answer.retry_after_s
         ended = Ended(self._attempt, outcome, usage, output_tokens, status, detail, wait_s, reached)
@@ -555,21 +554,17 @@ class Exchange:
         """Whether an attempt is under way."""
         return self._meter is not None
 
-    def _believed(self, usage: Usage, meter: Meter, outcome: Outcome) -> Usage | None:
-        """The engine's count, None if it cannot be true: it would be in every sum."""
-        request, cached_tokens = self._call.request, usage.cached_tokens
-        if not 0 <= cached_tokens <= usage.input_tokens:
-            # Some add those of each choice to the prompt of one; the rest is as good as ever.
-            cached_tokens = max(0, min(cached_tokens, usage.input_tokens))
-            usage = Usage(usage.input_tokens, usage.output_tokens, cached_tokens)
-        input_tokens = meter.input_tokens_estimate
-        if request.endpoint is Endpoint.OTHER:  # whose prompts are not read
-            input_tokens = self._settings.limits.max_body_bytes
-        # A stream that broke off may have told its input alone.
-        chunks = meter.chunks if outcome is Outcome.COMPLETED else 0
-        max_tokens = (request.max_output_tokens or 0) * request.sequences
-        believed = can_be(usage, input_tokens=input_tokens, max_tokens=max_tokens, chunks=chunks)
-        return usage if believed else None
+    def _counted(self, meter: Meter, outcome: Outcome, told: Usage | None) -> Usage | None:
+        """What the attempt used: the engine's word, None where it gave none that can be true."""
+        relay = self._relay
+        usage = told if relay is None else relay.usage
+        if usage is not None:
+            request, limits = self._call.request, self._settings.limits
+            whole, most = outcome is _COMPLETED, limits.max_body_bytes
+            usage = believed(usage, request, meter, completed=whole, max_body_bytes=most)
+        if usage is None:
+            meter.reads_audio = self._call.http.path in AUDIO
+        return usage
 
     def _remember(self) -> None:
         """A response that may be stored is found again from its first event on."""

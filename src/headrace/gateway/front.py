@@ -142,7 +142,8 @@ class Front:
 
     def refusal_of(self, head: RequestHead) -> Refusal | None:
         """Strangers are refused before their bodies are taken in."""
-        notes, keys = head.notes, self._host.keys
+        keys = self._host.keys
+        notes: RequestNotes | None = head.notes
         if notes is None or notes.keys is not keys:
             notes = notes_of(head, keys)
         if notes.tenant is None and is_engines(head.path):
@@ -172,7 +173,8 @@ class Front:
 
     def handle(self, request: HttpRequest, connection: ClientConnection) -> InFlight | None:
         """Answer a request, or start its exchange."""
-        notes, keys = request.head.notes, self._host.keys
+        keys = self._host.keys
+        notes: RequestNotes | None = request.head.notes
         if notes is None or notes.keys is not keys:
             notes = notes_of(request.head, keys)
         try:

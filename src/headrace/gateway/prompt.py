@@ -9,6 +9,7 @@ that escape differently only miss a hit.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 import xxhash
@@ -24,7 +25,7 @@ MAX_HASHED_BYTES = 4 * 1024 * 1024
 """Of a longer prompt, what comes after has no identity: some million tokens are enough to tell."""
 
 _EMPTY = msgspec.Raw(b"")
-SEPARATOR = b"\x1e"
+SEPARATOR: Final = b"\x1e"
 _TOKEN_BYTES = 4
 
 _decode_objects = msgspec.json.Decoder(list[Members]).decode

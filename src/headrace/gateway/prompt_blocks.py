@@ -11,6 +11,7 @@ from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS, PROMPT_BLOCK_BYTES
 
 _FINE_BYTES: Final = FINE_BLOCKS * PROMPT_BLOCK_BYTES
 _COARSE_BYTES: Final = COARSE_BLOCKS * PROMPT_BLOCK_BYTES
+_digest: Final = xxhash.xxh3_64_intdigest
 _each_fine: Final = struct.Struct(f"{PROMPT_BLOCK_BYTES}s").iter_unpack
 _each_coarse: Final = struct.Struct(f"{_COARSE_BYTES}s").iter_unpack
 
@@ -20,11 +21,10 @@ def hash_blocks(data: bytes) -> tuple[int, ...]:
 
     They stand for one block each at first and for several later, whole ones only.
     """
-    digest = xxhash.xxh3_64_intdigest
     chain, size = 0, len(data)
     fine = size - size % PROMPT_BLOCK_BYTES if size < _FINE_BYTES else _FINE_BYTES
-    marks = [chain := digest(block, chain) for (block,) in _each_fine(data[:fine])]
+    marks = [chain := _digest(block, chain) for (block,) in _each_fine(data[:fine])]
     if size - fine >= _COARSE_BYTES:
         coarse = size - (size - fine) % _COARSE_BYTES
-        marks += [chain := digest(block, chain) for (block,) in _each_coarse(data[fine:coarse])]
+        marks += [chain := _digest(block, chain) for (block,) in _each_coarse(data[fine:coarse])]
     return tuple(marks)

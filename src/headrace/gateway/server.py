@@ -9,11 +9,10 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
-from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import (
     Arrived,
     Dispatch,
@@ -61,13 +60,35 @@ class PortTaken(Exception):
         self.port = port
 
 
+class Core(Protocol):
+    """Who decides about requests: a `Dispatcher`, or whatever does as one."""
+
+    @property
+    def fleet(self) -> Fleet:
+        """What can be routed to."""
+        ...
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """Requests that wait for a replica with room, by model."""
+        ...
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event and return its effects."""
+        ...
+
+    def held_for(self, request_id: str) -> str:
+        """The model that a held request waits for; "" if it is not held."""
+        ...
+
+
 class DataPlane:
     """The gateway's public listener. One per process, used from its event loop only."""
 
     def __init__(
         self,
         settings: GatewaySettings,
-        dispatcher: Dispatcher,
+        dispatcher: Core,
         telemetry: Telemetry,
         *,
         keys: KeyRing | None = None,

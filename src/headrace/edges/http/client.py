@@ -10,8 +10,8 @@ new one: not a byte of an answer had come, and such a race says nothing about th
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from headrace.edges.http.address import Address, closed_by
@@ -48,7 +48,7 @@ class UpstreamCall:
         self._pool = pool
         self._task: asyncio.Task[None] | None = None
         self._reused = False
-        self.begun_s = time.monotonic()
+        self.begun_s = monotonic()
         self.address = address
         self.payload = payload
         self.sink = sink
@@ -102,7 +102,7 @@ class UpstreamCall:
     def lost(self, reason: str, *, answered: bool) -> None:
         """The connection failed under this call."""
         self.connection = None
-        soon = time.monotonic() - self.begun_s < RESEND_S
+        soon = monotonic() - self.begun_s < RESEND_S
         if self._reused and not answered and soon:
             self._reused = False
             self._connect()
@@ -196,7 +196,7 @@ class UpstreamPool:
         if len(idle) >= self.max_idle:
             transport.abort()
             return
-        connection.idle_since_s = time.monotonic()
+        connection.idle_since_s = monotonic()
         # A call that was paused at its last bytes must not leave the next one deaf.
         transport.resume_reading()
         idle.append(connection)
