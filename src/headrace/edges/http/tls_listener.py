@@ -52,6 +52,11 @@ class TlsListener:
         self._is_open = True
         self._listen()
 
+    @property
+    def handshakes(self) -> int:
+        """How many are under way."""
+        return len(self._tasks)
+
     def close(self) -> None:
         """Accept nobody any more, and give up handshakes that are not over."""
         loop = asyncio.get_running_loop()
