@@ -17,7 +17,6 @@ from headrace.engines.wire import (
     ModelList,
     OtherBody,
     ResponseBody,
-    decode,
 )
 
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
@@ -60,9 +59,14 @@ def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
 
 def read_other(body: bytes) -> BodyReading:
     """Read the usage of an answer, or of an event, of an endpoint that is not known."""
-    answer = decode(_ANY, body) if body.startswith(b"{") else None  # audio and files are no JSON
+    if not body.startswith(b"{"):  # audio and files are no JSON
+        return BodyReading()
+    try:
+        answer: OtherBody = _ANY.decode(body)
+    except UNREADABLE:
+        return BodyReading()
     # That of a stored response was counted when the response was made.
-    if answer is None or answer.usage is None or answer.object == "response":
+    if answer.usage is None or answer.object == "response":
         return BodyReading()
     return BodyReading(answer.usage.read())
 
