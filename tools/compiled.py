@@ -114,6 +114,7 @@ MODULES = (
     "gateway/engine_request",
     "gateway/exchange",
     "gateway/front",
+    "gateway/lost_replicas",
     "gateway/metrics/meter",
     "gateway/metrics/series",
     "gateway/metrics/tokens",

@@ -12,6 +12,7 @@ event loop's thread and nothing here awaits.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import Enum
 from typing import Final
 
@@ -394,11 +395,10 @@ class Exchange:
             if not call.connected and now - self._sent_s > timeouts.connect_s + RESEND_S:
                 self._expire(f"no connection within {timeouts.connect_s:g} s")
                 return
-        late = now - self._sent_s > timeouts.first_byte_s
         if now - self._started_s > timeouts.total_s:
             reason = f"not finished within {timeouts.total_s:g} s"
             self._give_up(504, "upstream_timeout", reason)
-        elif self._phase is _WAITING and late:
+        elif self._phase is _WAITING and now - self._sent_s > timeouts.first_byte_s:
             reason = f"no answer within {timeouts.first_byte_s:g} s"
             if self._call.request.streamed:
                 self._expire(reason)
@@ -410,6 +410,11 @@ class Exchange:
             and now - self._heard_s > timeouts.between_bytes_s
         ):
             self._expire(f"the answer stalled for {timeouts.between_bytes_s:g} s")
+
+    def replica_lost(self, lost: Container[str]) -> None:
+        """Try another replica if this one is lost, as long as the client has seen no byte."""
+        if self._replica in lost and self._has_attempt and not self._sent:
+            self._expire("its health checks fail")
 
     @property
     def _heard_s(self) -> float:

@@ -39,6 +39,7 @@ from headrace.gateway.call import Call
 from headrace.gateway.exchange import Exchange
 from headrace.gateway.front import Front
 from headrace.gateway.keys import KeyRing
+from headrace.gateway.lost_replicas import LostReplicas
 from headrace.gateway.settings import GatewaySettings, Limits, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
@@ -117,6 +118,7 @@ class DataPlane:
         self._held: dict[str, Exchange] = {}
         self._upstreams: dict[str, Upstream] = {}
         self.responses = StoredResponses(limits.stored_responses)
+        self._lost = LostReplicas()
         self.created_s = int(time.time())
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -225,8 +227,11 @@ class DataPlane:
                     self.apply(progress, now)
             except Exception:  # noqa: BLE001 - deadlines are kept whatever became of the counting
                 _log.exception("streams could not be counted")
+            lost = self._lost.look(
+                self.dispatcher.fleet, self.settings.timeouts.replica_down_s, now
+            )
             for exchange in tuple(self._exchanges.values()):
-                self._check(exchange, now)
+                self._check(exchange, lost, now)
             try:
                 self._server.sweep(now)
                 self.pool.sweep(now)
@@ -235,9 +240,11 @@ class DataPlane:
             except Exception:  # noqa: BLE001 - the next turn takes up what is left
                 _log.exception("connections could not be swept")
 
-    def _check(self, exchange: Exchange, now: float) -> None:
+    def _check(self, exchange: Exchange, lost: frozenset[str], now: float) -> None:
         try:
             exchange.check(now)
+            if lost:
+                exchange.replica_lost(lost)
         except Exception:  # noqa: BLE001 - one faulty exchange must not stop the clock of all
             _log.exception("a deadline could not be enforced")
             self._exchanges.pop(exchange.id, None)

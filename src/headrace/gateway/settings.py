@@ -59,6 +59,9 @@ class Timeouts:
     first_byte_s: float = 300.0
     """From the request sent to the first byte of the answer: queueing and prefill of a long
     prompt both lie in here. A non-streamed answer is generated whole before its first byte."""
+    replica_down_s: float = 10.0
+    """From when a replica counts as down (`health.failures`) until requests that it has not begun
+    to answer are tried on another. They wait on while no other of its pool is ready."""
     between_bytes_s: float = 120.0
     """Silence inside an answer."""
     total_s: float = 3600.0
