@@ -58,7 +58,8 @@ def main() -> int:
         played = None if options.mode == "fluid" else requests
         workload = ScalingWorkload("ramp", demand, played)
         # A static fleet of any size is held at the maximum.
-        for scaler in (*SCALERS, f"static:margin={10 * settings.max_replicas}"):
+        static = f"static:margin={10 * settings.max_replicas}"
+        for scaler in options.scalers.split(",") if options.scalers else (*SCALERS, static):
             scores = run_scaler(settings, workload, scaler).scores
             mean = scores.replica_hours * 3600 / demand.end_s
             name = scores.scaler.partition(":margin")[0]
@@ -101,6 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--answer", type=float, default=1000.0)
     parser.add_argument("--minutes", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--published", action="store_true", help="the stages of llm-d's guide")
+    parser.add_argument("--scalers", help="only these, as they come")
     parser.add_argument("--min", type=int, default=1)
     parser.add_argument("--max", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="another draw of the requests")
