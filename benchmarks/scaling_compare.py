@@ -145,7 +145,8 @@ def scaled_to(rates: Rates, settings: ScalingSimulation, replicas: float) -> Rat
     return rates.scaled(replicas / mean_replicas(settings, once))
 
 
-def _baselines(text: str) -> list[str]:
+def baselines_of(text: str) -> list[str]:
+    """The baselines in a list; headrace and the oracle are none."""
     names = [each.strip() for each in text.split(",") if each.strip()]
     unknown = [each for each in names if each not in NAMES or each in {OWN, ORACLE}]
     if unknown:
@@ -163,7 +164,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--days", type=int, default=0, help="so many single days of --rates")
     parser.add_argument("--jitter", action="store_true", help="changes off their full ten minutes")
     baselines = [name for name in NAMES if name not in {OWN, ORACLE}]
-    parser.add_argument("--scalers", type=_baselines, default=baselines, help="of the baselines")
+    parser.add_argument("--scalers", type=baselines_of, default=baselines, help="of the baselines")
     parser.add_argument("--own-targets", default="0.98,0.985,0.9925,0.995,0.9975")
     parser.add_argument("--profile", default="h100-llama-3.1-8b")
     parser.add_argument("--seed", type=int, default=0)

@@ -72,13 +72,14 @@ def main() -> int:
 def _ramps(options: argparse.Namespace) -> Iterator[tuple[str, Rates, LognormalSpread, float]]:
     """What the steps are called, rates, spread of lengths and of gaps."""
     if options.published:
-        yield "published", _published(), LognormalSpread(PUBLISHED_CV), EVEN_CV
+        yield "published", published_ramp(), LognormalSpread(PUBLISHED_CV), EVEN_CV
         return
     for minutes in options.minutes:
         yield f"{minutes} min", _ramp(minutes, options), LognormalSpread(1.0), 1.0
 
 
-def _published() -> Rates:
+def published_ramp() -> Rates:
+    """The stages of the guide, one after another."""
     steps: list[RateStep] = []
     begin_s = 0.0
     for level, span_s in PUBLISHED_STAGES:
