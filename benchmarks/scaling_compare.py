@@ -12,6 +12,8 @@ a file with `--rate-scale`. Per demand:
     cheapest    the cheapest run of any baseline at 99 %, with any of its parameters
     beaten by   runs of baselines with more attainment and fewer replica-hours than headrace
     gap         (cheapest - headrace) / (cheapest - oracle), if headrace as it comes reaches 99 %
+
+`--scalers` plays only some of the baselines, beside headrace and the oracle.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ def compare(
     )
     targets = [each for each in options.own_targets.split(",") if each]
     written = [OWN, *(f"{OWN}:attainment={target}" for target in targets)]
-    written += [each for scaler in NAMES if scaler != OWN for each in combinations(scaler)]
+    written += [ORACLE, *(each for name in options.scalers for each in combinations(name))]
     workload = ScalingWorkload(name, demand)
     runs = run_scalers(settings, workload, written, processes=options.jobs, report=lambda *_: None)
     return [run.scores for run in runs]
@@ -143,6 +145,15 @@ def scaled_to(rates: Rates, settings: ScalingSimulation, replicas: float) -> Rat
     return rates.scaled(replicas / mean_replicas(settings, once))
 
 
+def baselines_of(text: str) -> list[str]:
+    """The baselines in a list; headrace and the oracle are none."""
+    names = [each.strip() for each in text.split(",") if each.strip()]
+    unknown = [each for each in names if each not in NAMES or each in {OWN, ORACLE}]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no baseline {unknown[0]!r}")
+    return names
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", default="", help=f"of {', '.join(SHAPES)}")
@@ -152,6 +163,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate-scale", type=float, default=1.0)
     parser.add_argument("--days", type=int, default=0, help="so many single days of --rates")
     parser.add_argument("--jitter", action="store_true", help="changes off their full ten minutes")
+    baselines = [name for name in NAMES if name not in {OWN, ORACLE}]
+    parser.add_argument("--scalers", type=baselines_of, default=baselines, help="of the baselines")
     parser.add_argument("--own-targets", default="0.98,0.985,0.9925,0.995,0.9975")
     parser.add_argument("--profile", default="h100-llama-3.1-8b")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,16 +1,22 @@
 """What becomes of a wish: the Horizontal Pod Autoscaler, as KEDA sets it up.
 
-At each sync, with n replicas ordered and a wish d (KEDA publishes a metric; the HPA divides):
+At each sync, with n replicas ordered and a wish d (a number that is published as it is, or what
+`hpa_metrics` makes of metrics, which has the tolerance in it):
 
-    |d/n - 1| <= tolerance                                            nothing changes
+    d/n within the tolerance                                          nothing changes
     up:   at most the lowest wish of `up_window_s`, at most what the policies allow
     down: at least the highest wish of `down_window_s`, at least what the policies allow
     a policy (kind, value, period_s) allows, from the number before the changes of that period,
         pods: value more or fewer        percent: value % more or fewer
     of several policies the most permissive holds (selectPolicy: Max)
 
+A window has the wishes after its begin: one that is exactly a window old is out. The number at the
+first sync counts as a wish of that time, so that nothing goes down before a window has passed.
+
 Source: Kubernetes' documentation of `autoscaling/v2` behaviour and its defaults (tolerance 10 %,
-sync 15 s, down window 300 s; up by 100 % or 4 pods per 15 s, down by 100 % per 15 s).
+sync 15 s, down window 300 s; up by 100 % or 4 pods per 15 s, down by 100 % per 15 s), and its
+controller (`pkg/controller/podautoscaler/horizontal.go`). An HPA without any `behavior` goes up to
+twice the number or 4 at most, which is less for fewer than four; that is not played.
 """
 
 from __future__ import annotations
@@ -18,6 +24,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from math import ceil, floor
+
+from headrace.simulator.scaling.hpa_metrics import TOLERANCE, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +53,15 @@ class Policy:
 class Behaviour:
     """An HPA's settings; the defaults are those of Kubernetes."""
 
-    tolerance: float = 0.1
+    tolerance: float = TOLERANCE
     up_window_s: float = 0.0
     down_window_s: float = 300.0
     up: tuple[Policy, ...] = (Policy("percent", 100, 15), Policy("pods", 4, 15))
     down: tuple[Policy, ...] = (Policy("percent", 100, 15),)
 
 
+MEASURED = Behaviour(tolerance=0.0)
+"""For wishes made of metrics, to which the tolerance has been applied."""
 DIRECT = Behaviour(tolerance=0.0, down_window_s=0.0, up=(), down=())
 """The wish is the order: who scales the Deployment by itself, or has its own windows."""
 
@@ -71,12 +81,15 @@ class Actuator:
     def number(self, wish: int, current: int, now: float) -> int:
         """The number to order."""
         behaviour = self._behaviour
-        if current and abs(wish / current - 1.0) <= behaviour.tolerance + 1e-12:
+        if not self._wishes:
+            self._wishes.append((now, current))
+        if current and within(wish / current, behaviour.tolerance):
             wish = current
-        wish = min(max(wish, self._least), self._most)
+        up_s, down_s = now - behaviour.up_window_s, now - behaviour.down_window_s
+        lowest = min((w for at_s, w in self._wishes if at_s > up_s), default=wish)
+        highest = max((w for at_s, w in self._wishes if at_s > down_s), default=wish)
+        lowest, highest = min(lowest, wish), max(highest, wish)
         self._remember(wish, now)
-        lowest = min(w for at_s, w in self._wishes if at_s >= now - behaviour.up_window_s)
-        highest = max(w for at_s, w in self._wishes if at_s >= now - behaviour.down_window_s)
         number = current
         if lowest > current:
             number = lowest

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace.simulator.scaling.actuation import DIRECT
+from headrace.simulator.scaling.actuation import DIRECT, Actuator
 from headrace.simulator.scaling.parameters import RANGES
 from headrace.simulator.scaling.scalers import NAMES, make_scaler, parameters_of, sweep_of
 from headrace.simulator.scaling.scalers.dynamo_planner import DynamoPlanner, forecast
@@ -90,6 +90,7 @@ def test_every_parameter_has_a_range_and_is_playable_at_both_its_ends():
         (1.10, 16, 8, 16),  # half of them start: s * 0.5 is at the threshold
         (2.00, 8, 4, 15),  # 8 + ceil(8 * (2 * 0.5/0.55 - 1)) = 8 + ceil(6.55)
         (0.60, 8, 2, 8),  # enough is on its way: never down above `up`
+        (0.66, 8, 0, 10),  # none is ready: no credit, 8 + ceil(8 * 0.2)
         (0.30, 8, 8, 6),  # 8 - floor(8 * 0.25)
         (0.39, 8, 8, 8),  # 8 - floor(0.2)
     ],
@@ -106,6 +107,17 @@ def test_llmd_slo_takes_the_worse_of_ttft_and_tpot_capped_and_averaged_over_45_s
     scaler.wish(reading(45.0, 8, 8, tpot_p90_s=0.025))
     # The first is 45 s old and gone: (2 + 0.5 + 0.5) / 3 = 1: 8 + ceil(8 * (1/0.55 - 1))
     assert scaler.wish(reading(60.0, 8, 8, tpot_p90_s=0.025)) == 15
+
+
+def test_llmd_slo_waits_as_its_guide_does():
+    # workload-autoscaling/slo-aware: "a 30 s stabilization window" up, "a 180 s window" down.
+    behaviour = make("llmd_slo").behaviour
+    assert (behaviour.up_window_s, behaviour.down_window_s) == (30.0, 180.0)
+    assert [(p.kind, p.value, p.period_s) for p in behaviour.up] == [
+        ("percent", 100, 60),
+        ("pods", 4, 60),
+    ]
+    assert [(p.kind, p.value, p.period_s) for p in behaviour.down] == [("pods", 1, 120)]
 
 
 def test_llmd_token_counts_waiting_prompts_and_kv():
@@ -153,6 +165,27 @@ def test_keda_queue_takes_the_larger_trigger():
     assert scaler.wish(reading(queue_depth=46.0)) == 4  # 46/15
     assert scaler.wish(reading(queue_depth=46.0, output_tokens_per_s=25_001.0)) == 6
     assert scaler.wish(reading()) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "metric", "each"),
+    [
+        ("keda_queue", "output_tokens_per_s", 5000.0),
+        ("keda_queue", "queue_depth", 15.0),
+        ("llmd_token", "kv_usage", 0.8),
+        ("hpa_rps:share=1", "requests_per_s", 0.8 / 0.0405),
+    ],
+)
+def test_an_hpa_looks_at_the_metric_of_all_ordered_before_it_rounds(written, metric, each):
+    def number(load, ordered):
+        scaler = make(written)
+        seen: dict[str, Any] = {metric: load * each}
+        wish = scaler.wish(reading(15.0, 2, ordered, **seen))
+        return Actuator(scaler.behaviour, 1, 99).number(wish, ordered, 15.0), wish
+
+    assert number(5.4, 5) == (5, 5)  # 6 are 20 % more than 5, the metric is 8 % over its target
+    assert number(5.6, 5) == (6, 6)
+    assert number(8.9, 10)[1] == 9  # 9 are within 10 % of 10, the metric is not
 
 
 def test_hpa_rps_divides_by_what_a_load_test_says():

@@ -2,7 +2,7 @@
 
     busy cores of a replica = 1 if anything runs + CPU_PER_REQUEST_S * requests/s
                               + CPU_PER_TOKEN_S * output tokens/s
-    u = busy cores / REQUESTED_CORES,   replicas = ceil(n * u / target)
+    replicas = those that bring busy cores / REQUESTED_CORES to the target, by `hpa_metrics`
 
 An engine's scheduler polls the GPU: one core is busy whether one request runs or two hundred. On
 top of it comes work for requests and streamed tokens, so CPU follows requests/s and knows nothing
@@ -13,9 +13,8 @@ Default target 0.7.
 
 from __future__ import annotations
 
-from math import ceil
-
-from headrace.simulator.scaling.actuation import Behaviour
+from headrace.simulator.scaling.actuation import MEASURED
+from headrace.simulator.scaling.hpa_metrics import by_utilisation
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 
@@ -34,7 +33,7 @@ class HpaCpu:
         *,
         target: float = 0.7,
     ) -> None:
-        self.behaviour = Behaviour()
+        self.behaviour = MEASURED
         self.period_s = settings.sync_s
         self._target = target
 
@@ -43,8 +42,11 @@ class HpaCpu:
         polling = POLLING_CORES * min(reading.running, reading.ready)
         busy = polling + CPU_PER_REQUEST_S * reading.requests_per_s
         busy += CPU_PER_TOKEN_S * reading.output_tokens_per_s
-        return max(ceil(busy / REQUESTED_CORES / self._target - 1e-9), 1)
+        proposed = by_utilisation(
+            busy, REQUESTED_CORES, self._target, ready=reading.ready, ordered=reading.number
+        )
+        return max(proposed, 1)
 
 
 SCALER = HpaCpu
-SWEEP = {"target": (0.15, 0.16, 0.17, 0.18, 0.19, 0.2, 0.22, 0.25, 0.7)}
+SWEEP = {"target": (0.13, 0.14, 0.15, 0.16, 0.17, 0.18, 0.19, 0.2, 0.22, 0.25, 0.7)}

@@ -1,6 +1,6 @@
 """A plain HPA on requests per second and replica.
 
-    replicas = ceil(requests/s / (share * capacity))
+    replicas = requests/s per replica of (share * capacity), by `hpa_metrics`
 
 `capacity` is what a load test of one replica says: the requests/s at which its mean TPOT is at the
 target, at the mean lengths of the whole trace. Default share 0.8. The HPA as it comes; lengths that
@@ -10,10 +10,10 @@ change are not seen. `down_window_s` is its stabilisation window.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
 
-from headrace.simulator.scaling.actuation import Behaviour
+from headrace.simulator.scaling.actuation import MEASURED, Behaviour
 from headrace.simulator.scaling.demand import Demand
+from headrace.simulator.scaling.hpa_metrics import per_replica
 from headrace.simulator.scaling.mix import RequestMix
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
@@ -30,13 +30,13 @@ class HpaRps:
         share: float = 0.8,
         down_window_s: float = 300.0,
     ) -> None:
-        self.behaviour = replace(Behaviour(), down_window_s=down_window_s)
+        self.behaviour: Behaviour = replace(MEASURED, down_window_s=down_window_s)
         self.period_s = settings.sync_s
         self._target = share * load_tested_rate(settings, demand)
 
     def wish(self, reading: Reading) -> int:
         """See the module."""
-        return max(ceil(reading.requests_per_s / self._target - 1e-9), 1)
+        return max(per_replica(reading.requests_per_s, self._target, reading.number), 1)
 
 
 def load_tested_rate(settings: ScalingSimulation, demand: Demand) -> float:

@@ -1,13 +1,14 @@
 """llm-d's SLO-aware law: as many replicas as bring latency to a share of its target.
 
     s = mean over 45 s of min(max(p90 TTFT / TTFT target, p90 TPOT / TPOT target), 2)
-    c = ready / ordered: replicas that start are counted on
+    c = ready / ordered, 1 if none is ready: replicas that start are counted on
     s > up:    n + ceil(n * (s * c / up - 1)), never fewer than n
     s < down:  n - floor(n * (1 - s / down))
-    HPA: up by 100 % or 4 pods a minute, down by one pod in two minutes
+    HPA: up by 100 % or 4 pods a minute, window 30 s; down by one pod in two minutes, window 180 s
 
-Defaults up 0.55, down 0.40. Source: llm-d's autoscaling guide; it claims 95.8 % attainment at 5.93
-replicas on a ramp of 2 to 10 to 1 requests/s.
+The formula's number is published with a target of 1 per replica, so the tolerance is for it.
+Defaults up 0.55, down 0.40. Source: llm-d's guide `workload-autoscaling/slo-aware`; it claims
+95.8 % attainment at 5.93 replicas on a ramp of 2 to 10 to 1 requests/s.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from headrace.simulator.scaling.settings import ScalingSimulation
 WINDOW_S = 45.0
 WORST = 2.0
 BEHAVIOUR = Behaviour(
-    up=(Policy("percent", 100, 60), Policy("pods", 4, 60)), down=(Policy("pods", 1, 120),)
+    up_window_s=30.0,
+    down_window_s=180.0,
+    up=(Policy("percent", 100, 60), Policy("pods", 4, 60)),
+    down=(Policy("pods", 1, 120),),
 )
 
 
@@ -56,7 +60,7 @@ class LlmdSlo:
 def law(s: float, number: int, ready: int, up: float, down: float) -> int:
     """The wish at `s`, with `number` ordered of which `ready` serve."""
     if s > up:
-        c = ready / number if number else 0.0
+        c = ready / number if 0 < ready < number else 1.0
         return max(number + ceil(number * (s * c / up - 1.0) - 1e-9), number, 1)
     if s < down:
         return number - floor(number * (1.0 - s / down) + 1e-9)

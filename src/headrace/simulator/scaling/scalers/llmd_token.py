@@ -2,7 +2,8 @@
 
     V_P      = tokens of a step / TTFT of such a prompt at an idle replica
     seconds  = share * (TTFT target - mean prompt / V_P)              the guide: 60 to 70 % of it
-    replicas = max(ceil(sum of waiting prompt tokens / V_P / seconds), ceil(sum of KV usage / kv))
+    replicas = max(sum of waiting prompt tokens / V_P per replica of `seconds`,
+                   sum of KV usage per replica of kv), by `hpa_metrics`
     HPA: up by one pod in 180 s, down by one in 300 s, window 300 s; KEDA polls every 15 s
 
 Tokens in flight are those without a first token yet. Defaults share 0.65, kv 0.8. Source: llm-d's
@@ -11,13 +12,15 @@ guide on token-aware autoscaling with KEDA, whose example has 1.5 s for `seconds
 
 from __future__ import annotations
 
-from math import ceil
+from dataclasses import replace
 
-from headrace.simulator.scaling.actuation import Behaviour, Policy
+from headrace.simulator.scaling.actuation import MEASURED, Policy
+from headrace.simulator.scaling.hpa_metrics import per_replica
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 
-BEHAVIOUR = Behaviour(
+BEHAVIOUR = replace(
+    MEASURED,
     up_window_s=0.0,
     down_window_s=300.0,
     up=(Policy("pods", 1, 180),),
@@ -49,8 +52,9 @@ class LlmdToken:
         """See the module."""
         own_s = reading.mix.input_tokens / self.prefill_rate
         seconds = max(self._share * (self._ttft_s - own_s), LEAST_SECONDS)
-        by_tokens = ceil(reading.waiting_input_tokens / self.prefill_rate / seconds - 1e-9)
-        return max(by_tokens, ceil(reading.kv_usage / self._kv - 1e-9), 1)
+        waiting_s = reading.waiting_input_tokens / self.prefill_rate
+        by_tokens = per_replica(waiting_s, seconds, reading.number)
+        return max(by_tokens, per_replica(reading.kv_usage, self._kv, reading.number), 1)
 
 
 SCALER = LlmdToken
