@@ -343,6 +343,22 @@ async def test_content_that_never_left_is_not_counted():
         assert counted["r0"].aborted_output_tokens == 0
 
 
+async def test_content_that_left_with_the_engines_error_in_one_packet_is_counted():
+    async def script(received, peer):
+        content = b"data: " + msgspec.json.encode(chat_chunk("one")) + b"\n\n"
+        error = b'data: {"error":{"message":"out of memory","code":500}}\n\n'
+        await peer.send(stream_head(content + error) + b"0\r\n\r\n")
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat(stream=True)
+        assert '"one"' in answer.text
+        assert "out of memory" in answer.text
+        (counted,) = rig.telemetry.series
+        assert counted.requests == {(Endpoint.CHAT, Outcome.BROKEN): 1}
+        assert counted.output_tokens.value == counted.aborted_output_tokens == 1
+        assert counted.input_tokens > 0
+
+
 async def test_a_stream_that_only_its_closing_ends_is_not_taken_for_whole():
     async def script(received, peer):
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")

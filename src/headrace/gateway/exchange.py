@@ -44,6 +44,8 @@ _OURS: Final = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
 _RETRYABLE: Final = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 _REPLICAS_FAULT: Final = _RETRYABLE | {Outcome.BROKEN}
+_ANSWERED: Final = frozenset((Outcome.COMPLETED, Outcome.BROKEN))
+"""The client has what came of the answer, or gets it with the end."""
 
 
 class Phase(Enum):
@@ -530,7 +532,7 @@ class Exchange:
         if meter is None:
             return
         now = self._host.now()
-        if not self._sent and meter.chunks and outcome is not _COMPLETED:
+        if not self._sent and meter.chunks and outcome not in _ANSWERED:
             meter.nothing_sent()  # the answer broke in the read that brought its first tokens
         usage = self._counted(meter, outcome, usage)
         output_tokens = usage.output_tokens if usage is not None else meter.estimated_output_tokens
