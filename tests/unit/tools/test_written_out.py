@@ -2,7 +2,10 @@
 
 import ast
 import inspect
+import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -112,6 +115,42 @@ def test_every_event_has_the_signature_it_had():
         assert [(each.name, each.default) for each in now] == [
             (each.name, each.default) for each in was
         ]
+
+
+@pytest.mark.parametrize("name", compiled.MODULES)
+def test_records_of_each_compiled_module_are_made_and_compared_as_before(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Of a parent's fields, of keywords and of what belongs to the class the text knows nothing."""
+    source = (compiled.ROOT / "src" / "headrace" / f"{name}.py").read_text()
+    before, after = (
+        records_of(f"headrace.{name.replace('/', '.')}_{kind}", text, monkeypatch)
+        for kind, text in (("before", source), ("after", written_out(source)))
+    )
+    assert after == before
+
+
+def records_of(name: str, source: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """How each record of a module is made, and what tells two of them apart."""
+    module = ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(source, name, "exec", dont_inherit=True), vars(module))
+    return {
+        each.__name__: (
+            [
+                (taken.name, taken.kind, shown(taken.default))
+                for taken in inspect.signature(each).parameters.values()
+            ],
+            [(field.name, field.compare, field.repr) for field in fields(each)],
+        )
+        for each in vars(module).values()
+        if isinstance(each, type) and each.__module__ == name and is_dataclass(each)
+    }
+
+
+def shown(default: object) -> str:
+    """A default as text, in which a function made anew is the one it was."""
+    return default.__qualname__ if isinstance(default, FunctionType) else repr(default)
 
 
 def test_the_files_are_as_before_behind_it(tmp_path: Path):
