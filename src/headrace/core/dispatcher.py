@@ -572,9 +572,7 @@ class Dispatcher:
         return effects + (self._wakes.by(min(due)) if due else [])
 
     def _probe(self, due: list[float], now: float) -> list[Effect]:
-        """Have replicas probed that are ejected or suspect and due; `due` gets the times of the
-        next probes.
-        """
+        """Probe who is ejected or suspect and due; `due` gets the times of the next probes."""
         effects = list[Effect]()
         for replica in self.fleet.replicas.values():
             if replica.probe_at_s is None:

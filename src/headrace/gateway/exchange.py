@@ -44,8 +44,7 @@ _OURS: Final = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
 _RETRYABLE: Final = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
 _REPLICAS_FAULT: Final = _RETRYABLE | {Outcome.BROKEN}
-_ANSWERED: Final = frozenset((Outcome.COMPLETED, Outcome.BROKEN))
-"""The client has what came of the answer, or gets it with the end."""
+_ANSWERED: Final = frozenset((Outcome.COMPLETED, Outcome.BROKEN))  # the client gets what came
 
 
 class Phase(Enum):
