@@ -34,7 +34,8 @@ class PoolMetric:
 
 
 def _wanted(pool: ScaledPool, _now: float) -> Rows:
-    if pool.plan is not None:
+    # A guess would be what Prometheus tells the next scaler.
+    if pool.plan is not None and not pool.is_guess:
         yield (), pool.plan.replicas
 
 
@@ -109,7 +110,8 @@ def _wake_s(pool: ScaledPool, _now: float) -> Rows:
 METRICS = (
     PoolMetric(
         "headrace_scaling_wanted_replicas",
-        "Replicas wanted of a pool: ready and starting, not draining.",
+        "Replicas wanted of a pool: ready and starting, not draining. Absent while it is asked "
+        "what was wanted before.",
         _wanted,
     ),
     PoolMetric(

@@ -92,6 +92,11 @@ class ScaledPool:
             self._told_before = self._reopened = True
 
     @property
+    def is_guess(self) -> bool:
+        """Whether the number is of what is there alone, and what was wanted before may be more."""
+        return self.awaits_order or self._told_before
+
+    @property
     def has_memory(self) -> bool:
         """Whether it goes on from what was kept."""
         return self._untried
@@ -195,9 +200,7 @@ class ScaledPool:
         plan = self.plan
         if plan is None or not plan.complete or not (plan.active or self.need_known):
             return False
-        if self.awaits_order or self._told_before:
-            return False
-        return self._is_new(plan, now)
+        return not self.is_guess and self._is_new(plan, now)
 
     def needs_replicas(self, now: float) -> bool:
         """Whether there is something to do for replicas, as a request that waits at one gateway

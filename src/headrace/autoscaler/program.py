@@ -198,7 +198,7 @@ class Autoscaler:
         kept: dict[str, object] = {}
 
         def keep(pool: ScaledPool, _now: float) -> bool:
-            if pool.need_known:
+            if pool.need_known and not pool.is_guess:
                 kept[pool.name] = pool.scaler.state()
             return True
 

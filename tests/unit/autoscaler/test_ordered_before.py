@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from headrace.autoscaler.metrics import ScalingCollector
 from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
 from headrace.compose.scaler import ScalerHost
 from headrace.core.scaling_observation import Phase
@@ -33,6 +34,29 @@ async def test_who_begins_without_state_in_a_scale_up_publishes_what_was_wanted_
     assert seen is not None
     starting = [each for each in seen.replicas if each.phase is Phase.STARTING]
     assert [each.ordered_at_s for each in starting] == [0.0] * 8  # nobody knows when
+
+
+async def test_a_guess_is_neither_kept_nor_told_to_prometheus_as_what_is_wanted():
+    """A scaler that ends before it has its answer would else mislead the next one."""
+    world = World(report(pool_report(replica("r1"), replica("r2"))))
+    world.pool.awaits_order = True
+    await world.look()
+    world.autoscaler.store()
+    assert world.stored[-1] == {}
+    assert wanted_told(world) == []
+    world.pool.ordered_before(10)
+    world.autoscaler.store()
+    assert world.stored[-1] == {}
+    await world.look(0.5)
+    world.autoscaler.store()
+    assert world.stored[-1]["llama"]["granted"] == 10
+    assert wanted_told(world) == [10]
+
+
+def wanted_told(world: World) -> list[float]:
+    families = ScalingCollector(world.autoscaler).collect()
+    [family] = [each for each in families if each.name == "headrace_scaling_wanted_replicas"]
+    return [sample.value for sample in family.samples]
 
 
 async def test_more_that_are_there_count_and_who_can_not_tell_keeps_nobody_waiting():
