@@ -122,7 +122,10 @@ class ReplicaWatch:
         self._emit(self._reported)
         self._models_due_s = 0.0
         while True:
-            await self.check()
+            try:
+                await self.check()
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end all checks
+                self._tell(f"could not be checked: {error!r}")
             if not self.checked:
                 self.checked = True
                 self._on_checked()

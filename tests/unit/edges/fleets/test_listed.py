@@ -1,6 +1,8 @@
 """Readiness of engines that others run, over real HTTP."""
 
+import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -183,6 +185,29 @@ async def test_another_list_drains_who_left_and_leaves_the_others_alone(watch):
         ReplicaChanged(name_of(one), "pool", one.url, ready=True, draining=True),
         ReplicaGone(name_of(one)),
     ]
+
+
+async def test_a_fault_of_ours_ends_neither_the_checks_nor_a_change_of_the_list(watch):
+    """A change waits for the first check of those that replace all."""
+    heard, faults = Heard(), ["a fault"]
+
+    def emit(event):
+        heard.emit(event)
+        if faults and event.ready and event.replica == name_of(two):
+            raise ZeroDivisionError(faults.pop())
+
+    async with Engine() as one, Engine() as two:
+        fleet = await watch(one.url, heard=telling(emit, heard))
+        await heard.until(last_is(ready=True))
+        async with asyncio.timeout(10):
+            await fleet.change(listed(two.url))
+        await heard.until_told(f"replica {name_of(two)}: could not be checked: ZeroDivisionError")
+        two.status = 503
+        await heard.until_told(f"replica {name_of(two)} is down: answers 503")
+
+
+def telling(emit, heard):
+    return SimpleNamespace(emit=emit, notice=heard.notice, trouble=heard.trouble)
 
 
 async def test_an_address_that_moves_to_a_name_notices_nothing(watch):
