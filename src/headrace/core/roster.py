@@ -97,6 +97,8 @@ class Roster:
             replica.state = ReplicaState.STARTING
         elif replica.state is not ReplicaState.EJECTED:
             replica.state = ReplicaState.READY
+        if event.draining or not event.ready:  # who watches it tells what becomes of it
+            replica.suspect, replica.probe_at_s = False, None
         return True
 
     def remove(self, name: str) -> bool:

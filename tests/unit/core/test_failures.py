@@ -322,6 +322,18 @@ def test_a_success_between_two_failures_clears_the_count():
     assert driver.replica("a").state is ReplicaState.READY
 
 
+@pytest.mark.parametrize("draining", [False, True])
+def test_who_is_not_ready_or_drains_is_not_probed_as_well(driver, draining):
+    """Its health checks, or the end of its drain, tell what becomes of it."""
+    driver.now = eject(driver, "b")
+    url = driver.replica("b").url
+    changed = ReplicaChanged("b", POOL.name, url, ready=draining, draining=draining)
+    driver.send(changed)
+    for _ in range(3):
+        driver.wait(60.0)
+        assert not [each for each in driver.wake() if isinstance(each, Probe)]
+
+
 def test_an_ejected_replica_is_probed_back(driver):
     at_s = eject(driver, "b")
     driver.now = at_s

@@ -179,6 +179,17 @@ def test_a_probe_whose_answer_is_lost_is_repeated():
     assert not [each for each in core.wake() if isinstance(each, Probe)]
 
 
+def test_one_that_its_health_checks_find_ill_is_not_probed_as_well():
+    core = driver()
+    core.add("r1")
+    core.fail(lost(core, id="a").attempt)
+    core.add("r1", ready=False)
+    for _ in range(3):
+        core.wait(2.0)
+        assert not [each for each in core.wake() if isinstance(each, Probe)]
+    assert names(core.add("r1")) == ["a"]
+
+
 def test_the_first_token_of_another_request_tells_that_it_is_there():
     core = driver()
     core.add("r1")
