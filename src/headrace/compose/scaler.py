@@ -223,6 +223,8 @@ class ScalerHost:
         except (SourceError, TimeoutError) as error:
             reason = str(error) or f"history: no answer within {WANTED_S:g} s"
             self._terminal.problem(f"{reason}; of pool {pool.name} {unknown}")
+        except Exception as error:  # noqa: BLE001 - nobody's answer must end the scaler
+            self._terminal.problem(f"history: {error!r}; of pool {pool.name} {unknown}")
         if wanted is not None:
             told = counted(wanted, "replica")
             self._terminal.status(f"pool {pool.name}: {told} wanted before, by Prometheus")

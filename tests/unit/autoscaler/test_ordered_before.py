@@ -127,3 +127,29 @@ async def test_a_prometheus_that_is_not_there_is_told_and_keeps_nobody_waiting(t
     await host.stop()
     assert known[0].replicas == 2  # warm
     assert any("what is ordered and not ready yet is not known" in line for line in heard.lines)
+
+
+async def test_an_answer_that_nobody_can_read_ends_neither_the_scaler_nor_the_wait(tmp_path):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        nested = b"[" * 100_000  # deeper than a decoder goes
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(nested), nested))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    section = ScalingSection(
+        pools={"llama": PoolScaling()}, history=HistorySettings(prometheus=url)
+    )
+    source = Source("gw", report(pool_report(replica("r1"))))
+    host = ScalerHost(section, tmp_path, [source], {}, Heard())
+    await host.start()
+    async with server, asyncio.timeout(60.0):
+        while host.autoscaler.value_of("llama", 0.0) is None:
+            await asyncio.sleep(0.01)
+        told = host.autoscaler.gathering.latest("llama")
+        source.told = report(pool_report(replica("r1"), replica("r2")))
+        while host.autoscaler.gathering.latest("llama") == told:
+            await asyncio.sleep(0.01)
+        await host.stop()
