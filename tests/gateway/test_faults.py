@@ -341,6 +341,9 @@ async def test_content_that_never_left_is_not_counted():
         assert counted["r0"].retries == {Outcome.UNAVAILABLE: 1}
         assert counted["r0"].output_tokens.value == counted["r0"].input_tokens == 0
         assert counted["r0"].aborted_output_tokens == 0
+        assert counted["r0"].ttft.count == counted["r0"].ttft.total == 0
+        assert counted["r0"].ttft_recent.quantile(0.5, rig.telemetry.clock()) is None
+        assert counted["r1"].ttft.count == counted["r1"].requests[Endpoint.CHAT, Outcome.COMPLETED]
 
 
 async def test_content_that_left_with_the_engines_error_in_one_packet_is_counted():

@@ -129,8 +129,13 @@ class Meter:
         passed.clear()
 
     def nothing_sent(self) -> None:
-        """The content that came never left: its tokens are those of the attempt that follows."""
+        """The content that came never left: its tokens are those of the attempt that follows, and
+        so is the TTFT. It came in the read that is under way, so nobody has looked since.
+        """
         self.chunks = self._usage_tokens = self._usage_chunks = 0
+        if self.first_s is not None:
+            self._series.observe_ttft(self.first_s - self._received_s, self.first_s, times=-1)
+            self.first_s = None
 
     @property
     def latest_s(self) -> float:

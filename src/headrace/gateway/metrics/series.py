@@ -73,7 +73,7 @@ class Series:
         self.output_rate.add(self.output_tokens.add(tokens), now)
 
     def observe_ttft(self, ttft_s: float, now: float, times: int = 1) -> None:
-        """Take in one request's time to first token, or so many alike."""
+        """Take in one request's time to first token, or so many alike; -1 takes one back."""
         self.ttft.observe(ttft_s, times)
         self.ttft_recent.observe(ttft_s, now, times)
 

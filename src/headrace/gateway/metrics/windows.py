@@ -49,7 +49,10 @@ class RollingQuantile:
             if newest - self.SLOTS < epoch <= newest:
                 for bucket, count in counts.items():
                     merged[bucket] = merged.get(bucket, 0) + count
-        rank = ceil(share * sum(merged.values()))
+        samples = sum(merged.values())
+        if not samples:  # or all were taken back
+            return None
+        rank = ceil(share * samples)
         for bucket in sorted(merged):
             rank -= merged[bucket]
             if rank <= 0:
