@@ -63,6 +63,7 @@ class Size:
     latency_turns: int
     idle_streams: int
     fleet_requests: int
+    fleet_turns: int
 
 
 FULL = Size(
@@ -73,6 +74,7 @@ FULL = Size(
     latency_turns=20,
     idle_streams=2_000,
     fleet_requests=6_000,
+    fleet_turns=3,
 )
 QUICK = Size(
     rounds=1,
@@ -82,6 +84,7 @@ QUICK = Size(
     latency_turns=2,
     idle_streams=500,
     fleet_requests=1_500,
+    fleet_turns=1,
 )
 
 
@@ -110,10 +113,11 @@ def main() -> None:
         except (TimeoutError, LoadError) as error:
             # One that does not hold so many streams is left out here; the others are not.
             print(f"{contender.name}: no memory per stream: {error!r}", file=sys.stderr)
-    for contender in contenders:
-        if contender.name in {GATEWAY.name, COMPILED.name}:
-            for replicas in FLEETS:
-                measure_fleet(contender, replicas, size, results)
+    for _ in range(size.fleet_turns):
+        for contender in contenders:
+            if contender.name in {GATEWAY.name, COMPILED.name}:
+                for replicas in FLEETS:
+                    measure_fleet(contender, replicas, size, results)
     took_s = time.monotonic() - started_s
     figures = results.figures(DIRECT)
     if options.json:
