@@ -12,6 +12,7 @@ horizon goes. Only the mean wait counts; whose TPOT is missed does not.
 # ruff: noqa: SLF001 - it looks where nobody else may
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from benchmarks.routing_truth import Truth
@@ -77,18 +78,11 @@ class _Sketch:
         return other
 
     def prefill_s(self, blocks: Sequence[int], tokens: int) -> float:
-        """What of the prompt is not cached; hits are its first blocks, so they are bisected."""
-        cached, low, high = self.cached, 0, len(blocks)
-        if high and blocks[0] in cached:
-            low = 1
-            while low < high:
-                middle = (low + high + 1) >> 1
-                if blocks[middle - 1] in cached:
-                    low = middle
-                else:
-                    high = middle - 1
+        """What of the prompt is not cached; hits are its first blocks."""
+        cached = self.cached
         most = (tokens - 1) // self.kv_block * self.kv_block
-        hit = min(low * self.block_tokens, most)
+        held = bisect_left(blocks, True, key=lambda block: block not in cached)
+        hit = min(held * self.block_tokens, most)
         return self.latency.prefill_s(tokens - hit, hit) + self.decoding_s
 
     def send(self, blocks: Sequence[int], tokens: int, now: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from benchmarks.routing_foresight import Foreseeing
 from benchmarks.routing_true_state import TrueGreedy, TrueSeconds
@@ -19,14 +19,13 @@ from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import Effect
 from headrace.core.flights import Flight
 from headrace.core.model import PromptBlocks
-from headrace.engine_model import EngineSpec
+from headrace.core.settings import DispatcherSettings
 from headrace.simulator import driver
 from headrace.simulator.driver import Simulation
 from headrace.simulator.engines import engine_specs
 from headrace.simulator.results import scores_of
 from headrace.simulator.runs import PolicyRun, Workload
 from headrace.simulator.settings import SimulationSettings
-from headrace.traffic.trace import TraceRequest
 
 SEEING: dict[str, Callable[[Truth], Policy]] = {
     "true_greedy": TrueGreedy,
@@ -40,13 +39,9 @@ STAND_IN = "seconds"
 class _Dispatcher(Dispatcher):
     """Tells who is routed."""
 
-    def __init__(self, settings: SimulationSettings, blocks: PromptBlocks) -> None:
-        self.truth: Truth | None = None
-        rng = random.Random(f"dispatcher {settings.seed}")
-        super().__init__(driver._dispatcher_settings(settings), rng, blocks)
+    truth: Truth
 
     def _try(self, flight: Flight, now: float) -> list[Effect]:
-        assert self.truth is not None
         self.truth.row = int(flight.request.id[1:])
         return super()._try(flight, now)
 
@@ -54,23 +49,21 @@ class _Dispatcher(Dispatcher):
 class _Simulation(Simulation):
     """A run with one of `SEEING`."""
 
-    def __init__(
-        self,
-        settings: SimulationSettings,
-        policy: str,
-        specs: list[EngineSpec],
-        requests: Iterable[TraceRequest],
-        block_tokens: int,
-    ) -> None:
-        self._requests_known = list(requests)
-        super().__init__(settings, policy, specs, self._requests_known, block_tokens)
+    def __init__(self, settings: SimulationSettings, policy: str, workload: Workload) -> None:
+        self._known = list(workload.requests)
+        tokens = workload.block_tokens
+        super().__init__(settings, policy, engine_specs(settings), self._known, tokens)
+
+    def _make_core(
+        self, settings: DispatcherSettings, rng: random.Random, blocks: PromptBlocks
+    ) -> Dispatcher:
+        return _Dispatcher(settings, rng, blocks)
 
     def _begin(self, policy: str) -> None:
-        kv_events = self._settings.kv_events
-        blocks = PromptBlocks(self._block_tokens, kv_events=kv_events)
-        self._core = core = _Dispatcher(self._settings, blocks)
+        core = self._core
+        assert isinstance(core, _Dispatcher)
         core.truth = truth = Truth(
-            lambda name: self._engines[name].model, self._requests_known, self._block_tokens
+            lambda name: self._engines[name].model, self._known, self._block_tokens
         )
         super()._begin(STAND_IN)
         core._roster.policies[driver.POOL] = SEEING[policy](truth)
@@ -79,8 +72,6 @@ class _Simulation(Simulation):
 def run_seeing(settings: SimulationSettings, workload: Workload, policy: str) -> PolicyRun:
     """Play one of `SEEING` in this process."""
     began_s = time.perf_counter()
-    specs = engine_specs(settings)
-    simulation = _Simulation(settings, policy, specs, workload.requests, workload.block_tokens)
-    results = simulation.run()
+    results = _Simulation(settings, policy, workload).run()
     scores = scores_of(policy, results, settings.slo)
     return PolicyRun(policy, scores, results, time.perf_counter() - began_s)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -93,47 +94,49 @@ async def test_a_replica_taken_off_the_list_drains(tmp_path):
             assert got.endswith(b"data: [DONE]\n\n")
 
 
-async def test_replicas_that_stay_never_stop_serving(tmp_path):
+@asynccontextmanager
+async def served_by_two(tmp_path):
+    """A gateway with a pool of the first of two engines, its file's text, and both."""
     async with (
         ScriptedEngine(three_words, models=({"id": "m"},)) as one,
         ScriptedEngine(three_words, models=({"id": "m"},)) as two,
     ):
         text = f"pools:\n{pool(one)}"
         async with serving(tmp_path, text) as serve:
-            statuses: list[int] = []
+            yield serve, text, one, two
 
-            async def go_on() -> None:
-                while True:
-                    statuses.append(await ask(serve))
 
-            asking = asyncio.create_task(go_on())
+@asynccontextmanager
+async def asking(serve, clients):
+    """Ask again and again meanwhile; what it yields are the answers' statuses."""
+    statuses: list[int] = []
+
+    async def go_on() -> None:
+        while True:
+            statuses.append(await ask(serve))
+
+    tasks = [asyncio.create_task(go_on()) for _ in range(clients)]
+    yield statuses
+    for task in tasks:
+        task.cancel()
+
+
+async def test_replicas_that_stay_never_stop_serving(tmp_path):
+    async with served_by_two(tmp_path) as (serve, text, one, two):
+        async with asking(serve, 1) as statuses:
             for round_trip in range(4):
                 more = f", {two.url}" if round_trip % 2 else ""
                 await serve.reload(text.replace(one.url, one.url + more))
-            asking.cancel()
-            assert set(statuses) == {200}
-            assert await serve.metric(RELOADS % "applied") == 4
+        assert set(statuses) == {200}
+        assert await serve.metric(RELOADS % "applied") == 4
 
 
 async def test_replicas_that_are_all_replaced_serve_until_others_can(tmp_path):
-    async with (
-        ScriptedEngine(three_words, models=({"id": "m"},)) as one,
-        ScriptedEngine(three_words, models=({"id": "m"},)) as two,
-    ):
-        text = f"pools:\n{pool(one)}"
-        async with serving(tmp_path, text) as serve:
-            statuses: list[int] = []
-
-            async def go_on() -> None:
-                while True:
-                    statuses.append(await ask(serve))
-
-            asking = [asyncio.create_task(go_on()) for _ in range(4)]
+    async with served_by_two(tmp_path) as (serve, text, one, two):
+        async with asking(serve, 4) as statuses:
             for url in (two.url, one.url) * 4:
                 await serve.reload(text.replace(one.url, url))
-            for task in asking:
-                task.cancel()
-            assert set(statuses) == {200}
+        assert set(statuses) == {200}
 
 
 async def test_tiers_come_and_go(tmp_path):

@@ -64,12 +64,12 @@ class ScaledPool:
         self.need_known = actuator is not None
         """Whether it was ever known that replicas are needed, or that none are. Where others start
         them, those that all start just now are in no list yet, and KEDA would end them at once."""
-        self.awaits_order = False
+        self.awaits_former_number = False
         """Whether it is still being asked what was wanted before this scaler came. Less than that
         must not be published: what is ready now may be the least part of what was ordered."""
-        self._told_before = False
+        self._former_number_is_new = False
         """Whether a number of before has come since the last decision."""
-        self._reopened = False
+        self._reopens_orders = False
         """Whether the next number that is published opens orders that were made before."""
         self._untried = False
         """Whether the scaler went on from what was kept and has not decided since."""
@@ -82,19 +82,19 @@ class ScaledPool:
 
     def go_on(self, scaler: PoolScaler) -> None:
         """Decide by a scaler that has decided before."""
-        self.scaler, self.need_known, self._untried, self._reopened = scaler, True, True, True
+        self.scaler, self.need_known, self._untried, self._reopens_orders = scaler, True, True, True
 
     def ordered_before(self, replicas: int | None) -> None:
         """So many were wanted before this scaler came; None where nobody can tell."""
-        self.awaits_order = False
+        self.awaits_former_number = False
         if replicas is not None:
             self.scaler.expect(replicas)
-            self._told_before = self._reopened = True
+            self._former_number_is_new = self._reopens_orders = True
 
     @property
     def is_guess(self) -> bool:
         """Whether the number is of what is there alone, and what was wanted before may be more."""
-        return self.awaits_order or self._told_before
+        return self.awaits_former_number or self._former_number_is_new
 
     @property
     def has_memory(self) -> bool:
@@ -141,7 +141,7 @@ class ScaledPool:
         # Decided later than now: the clock was set back.
         if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
             return True
-        if self._told_before:
+        if self._former_number_is_new:
             return True
         seen = self.observation
         waiting = seen is not None and any(each.held_requests > 0.0 for each in seen.gateways)
@@ -154,16 +154,16 @@ class ScaledPool:
         seen = self.observation
         assert seen is not None
         self._read_calendar(now)
-        self._told_before = False
+        self._former_number_is_new = False
         before, plan = self.plan, self._tick(seen, now)
         self.plan = plan
         self.need_known = self.need_known or plan.active or self._knows_need(seen, now)
         if self.actuator is not None:
             self.actuator.carry_out(plan)
         elif plan.complete:
-            ordered_s = 0.0 if self._reopened else now
+            ordered_s = 0.0 if self._reopens_orders else now
             self._orders.want(plan.replicas, seen_by_gateways(seen), now, ordered_s=ordered_s)
-            self._reopened = False
+            self._reopens_orders = False
         changed = before is None or _decision(before) != _decision(plan)
         if changed:
             self.plans.append(plan)

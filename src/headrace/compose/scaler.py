@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 HISTORY_S = 60.0
 """The demand of the past must be read within this time; then it is done without."""
+T = TypeVar("T")
 WANTED_S = 5.0
 """So long a pool without memory is not told to KEDA while it is asked what was wanted before."""
 _AWAITS_PAST = "awaits_past"
@@ -101,7 +102,7 @@ class ScalerHost:
         if isinstance(_history_of(self._section, self._folder), PrometheusHistory):
             for pool in self.autoscaler.scaled.values():
                 # What this process starts it knows itself.
-                pool.awaits_order = pool.actuator is None and not pool.has_memory
+                pool.awaits_former_number = pool.actuator is None and not pool.has_memory
         if self._section.keda is not None:
             self._keda = await self._start_keda()
         self._task = asyncio.create_task(self._run(), name="autoscaler")
@@ -183,7 +184,7 @@ class ScalerHost:
             group.create_task(self.autoscaler.run())
             if isinstance(source, PrometheusHistory):
                 for pool in self.autoscaler.scaled.values():
-                    if pool.awaits_order:
+                    if pool.awaits_former_number:
                         group.create_task(self._ask_before(source, pool))
             for name in self.autoscaler.scaled:
                 if source is not None and name not in self._restored:
@@ -216,16 +217,11 @@ class ScalerHost:
         """Ask how many replicas of a pool of which nothing was kept were wanted before: those that
         start just now are in no list, and the number of those that are there would take them back.
         """
-        wanted, unknown = None, "what is ordered and not ready yet is not known"
-        try:
-            async with asyncio.timeout(WANTED_S):
-                wanted = await source.wanted(pool.name, time.time())
-        except (SourceError, TimeoutError) as error:
-            reason = str(error) or f"history: no answer within {WANTED_S:g} s"
-            self._terminal.problem(f"{reason}; of pool {pool.name} {unknown}")
-        except Exception as error:  # noqa: BLE001 - nobody's answer must end the scaler
-            self._terminal.problem(f"history: {error!r}; of pool {pool.name} {unknown}")
-        if wanted is not None:
+        wanted, problem = await _asked(source.wanted(pool.name, time.time()), WANTED_S)
+        if problem:
+            unknown = "what is ordered and not ready yet is not known"
+            self._terminal.problem(f"{problem}; of pool {pool.name} {unknown}")
+        elif wanted is not None:
             told = counted(wanted, "replica")
             self._terminal.status(f"pool {pool.name}: {told} wanted before, by Prometheus")
         pool.ordered_before(wanted)
@@ -234,17 +230,16 @@ class ScalerHost:
         """Learn from the demand of the past on a pool of which nothing else was kept, while it is
         scaled already.
         """
-        try:
-            async with asyncio.timeout(HISTORY_S):
-                history = await source.read(name, time.time())
+
+        async def learn() -> None:
+            history = await source.read(name, time.time())
             told = counted(len(history), "minute")
             self._terminal.status(f"pool {name}: {told} of history read")
             await self.autoscaler.remember(name, history)
-        except (SourceError, TimeoutError) as error:
-            reason = str(error) or f"history: no answer within {HISTORY_S:g} s"
-            self._terminal.problem(f"{reason}; pool {name} begins without its past")
-        except Exception as error:  # noqa: BLE001 - figures no engine could have had
-            self._terminal.problem(f"history: {error!r}; pool {name} begins without its past")
+
+        _, problem = await _asked(learn(), HISTORY_S)
+        if problem:
+            self._terminal.problem(f"{problem}; pool {name} begins without its past")
         self._past_awaited.discard(name)
 
     def _restore(self) -> frozenset[str]:
@@ -323,6 +318,17 @@ class ScalerHost:
             f"pool {pool.name}: {counted(plan.replicas, 'replica')} wanted{was} "
             f"({plan.decided_by or 'nothing asks for any'})"
         )
+
+
+async def _asked(question: Awaitable[T], limit_s: float) -> tuple[T | None, str]:
+    """What a history answers within so long, or why there is no answer."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await question, ""
+    except (SourceError, TimeoutError) as error:
+        return None, str(error) or f"history: no answer within {limit_s:g} s"
+    except Exception as error:  # noqa: BLE001 - figures that no engine could have had end no scaler
+        return None, f"history: {error!r}"
 
 
 def _history_of(section: ScalingSection, folder: Path) -> FileHistory | PrometheusHistory | None:

@@ -118,7 +118,7 @@ def latency_of(text: str, folder: Path = Path()) -> LatencyProfile:
 
 
 _ANY_TOKENS = 10**9
-"""Of a KV cache, until it is known what is wanted."""
+"""Of a KV cache: more than the block of any engine."""
 
 
 class KvTokensError(ValueError):
@@ -135,13 +135,11 @@ def engine_of(text: str, kv_capacity_tokens: int | None = None) -> EngineSpec:
         ValueError: there is no such profile, or nothing says how large its KV cache is.
         KvTokensError: `kv_capacity_tokens` is less than a block.
     """
-    if is_profile_file(text):
-        told = kv_capacity_tokens is None
-        spec = load_measured(Path(text)).engine(None if told else _ANY_TOKENS)
-    else:
-        spec = _shipped(text)
+    is_file = is_profile_file(text)
     if kv_capacity_tokens is None:
-        return spec
+        return load_measured(Path(text)).engine() if is_file else _shipped(text)
+    # Only an engine tells its block, so one with any cache comes first.
+    spec = load_measured(Path(text)).engine(_ANY_TOKENS) if is_file else _shipped(text)
     if kv_capacity_tokens < spec.kv_block_tokens:
         raise KvTokensError(
             f"--kv-tokens is {kv_capacity_tokens}; give at least one block of the KV cache, "

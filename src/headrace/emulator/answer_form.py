@@ -16,12 +16,36 @@ import msgspec
 encode = msgspec.json.Encoder().encode
 
 
+class Answer(NamedTuple):
+    """Which answer it is, and what of it is the same in each of its pieces."""
+
+    id: str
+    created: int
+    model: str
+    number: int
+    """Of the choice, where there are several."""
+    streamed: bool
+    continuous_usage: bool
+    """Whether each event is to tell the tokens so far."""
+
+
 class Spent(NamedTuple):
     """The tokens of an answer; `cached_tokens` is None where the engine does not tell them."""
 
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int | None
+
+
+class Token(NamedTuple):
+    """A token of a stream; the last one if there is a reason, and `spent` where it is asked for."""
+
+    word: bytes
+    reason: str | None = None
+    spent: Spent | None = None
+    stop_reason: str | None = None
+    """The stop string that ended the answer with it."""
+    logprobs: dict[str, object] | None = None
 
 
 class Ended(NamedTuple):
@@ -35,6 +59,8 @@ class Ended(NamedTuple):
     stop_reason: str | None
     """The stop string that ended it."""
     spent: Spent
+    usage_asked: bool
+    """Whether the end of a stream is to tell them, where an API leaves that to the client."""
 
 
 class Form(Protocol):
@@ -47,23 +73,16 @@ class Form(Protocol):
     head: bytes
     tail: bytes
 
-    def opening(self, spent: Spent, *, usage: bool) -> bytes:
-        """What stands before the first word; `usage` asks for a usage in it."""
+    def opening(self, spent: Spent) -> bytes:
+        """What stands before the first word."""
         ...
 
-    def event(
-        self,
-        word: bytes,
-        reason: str | None,
-        spent: Spent | None,
-        stop_reason: str | None = None,
-        logprobs: dict[str, object] | None = None,
-    ) -> bytes:
-        """An event with one token, which is the last one if there is a reason."""
+    def event(self, token: Token) -> bytes:
+        """An event with one token."""
         ...
 
-    def ending(self, ended: Ended, *, usage: bool) -> list[bytes]:
-        """What follows the last token; `usage` asks for the usage. One piece at least."""
+    def ending(self, ended: Ended) -> list[bytes]:
+        """What follows the last token. One piece at least."""
         ...
 
     def whole(self, choices: Sequence[Ended], spent: Spent) -> bytes:

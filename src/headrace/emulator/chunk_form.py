@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.emulator.answer_form import Ended, Spent, encode
+from headrace.emulator.answer_form import Answer, Ended, Spent, Token, encode
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -12,29 +12,28 @@ _DONE = b"data: [DONE]\n\n"
 class ChunkForm:
     """See `answer_form.Form`."""
 
-    __slots__ = ("_chat", "_identity", "_index", "head", "tail")
+    __slots__ = ("_chat", "_continuous", "_identity", "_index", "head", "tail")
     alike: bool = True
 
-    def __init__(
-        self, answer_id: str, created: int, model: str, index: int, *, chat: bool, stream: bool
-    ) -> None:
+    def __init__(self, answer: Answer, *, chat: bool) -> None:
         self._chat = chat
-        self._index = index
+        self._index = answer.number
+        self._continuous = answer.continuous_usage
         kind = "chat.completion" if chat else "text_completion"
-        if chat and stream:
+        if chat and answer.streamed:
             kind += ".chunk"
         self._identity: dict[str, object] = {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{answer_id}",
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{answer.id}",
             "object": kind,
-            "created": created,
-            "model": model,
+            "created": answer.created,
+            "model": answer.model,
         }
         self.head = self.tail = b""
 
-    def opening(self, spent: Spent, *, usage: bool) -> bytes:
+    def opening(self, spent: Spent) -> bytes:
         """See `Form`: the event of a chat that says who speaks."""
         if self.alike:
-            self.head, self.tail = self.event(b"\0", None, None).split(b"\\u0000")
+            self.head, self.tail = self.event(Token(b"\0")).split(b"\\u0000")
         if not self._chat:
             return b""
         choice = {
@@ -43,27 +42,20 @@ class ChunkForm:
             "logprobs": None,
             "finish_reason": None,
         }
-        return self._chunk(choice, spent if usage else None)
+        return self._chunk(choice, spent if self._continuous else None)
 
-    def event(
-        self,
-        word: bytes,
-        reason: str | None,
-        spent: Spent | None,
-        stop_reason: str | None = None,
-        logprobs: dict[str, object] | None = None,
-    ) -> bytes:
+    def event(self, token: Token) -> bytes:
         """See `Form`."""
-        choice: dict[str, object] = {"index": self._index, **self._piece(word, reason)}
-        choice |= {"logprobs": logprobs, "finish_reason": reason}
-        if reason is not None or not self._chat:
-            choice["stop_reason"] = stop_reason
+        choice: dict[str, object] = {"index": self._index, **self._piece(token)}
+        choice |= {"logprobs": token.logprobs, "finish_reason": token.reason}
+        if token.reason is not None or not self._chat:
+            choice["stop_reason"] = token.stop_reason
         choice["token_ids"] = None
-        return self._chunk(choice, spent)
+        return self._chunk(choice, token.spent)
 
-    def ending(self, ended: Ended, *, usage: bool) -> list[bytes]:
+    def ending(self, ended: Ended) -> list[bytes]:
         """See `Form`."""
-        if not usage:
+        if not ended.usage_asked:
             return [_DONE]
         total = _usage(ended.spent)
         return [_event({**self._identity, "choices": [], "usage": total}), _DONE]
@@ -73,9 +65,9 @@ class ChunkForm:
         listed = [self._choice(each) for each in choices]
         return encode({**self._identity, "choices": listed, "usage": _usage(spent)})
 
-    def _piece(self, word: bytes, reason: str | None) -> dict[str, object]:  # noqa: ARG002 - for others
+    def _piece(self, token: Token) -> dict[str, object]:
         """What a choice holds of an event's token."""
-        text = word.decode()
+        text = token.word.decode()
         return {"delta": {"content": text}} if self._chat else {"text": text}
 
     def _content(self, ended: Ended) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from headrace.core.model import Endpoint
 from headrace.edges.http.heads import Header
-from headrace.emulator.answer_form import Ended, Form, Spent
+from headrace.emulator.answer_form import Answer, Ended, Form, Spent, Token
 from headrace.emulator.answer_text import WORDS, text_bytes_of, text_of
 from headrace.emulator.chunk_form import ChunkForm
 from headrace.emulator.logprobs import logprobs_of
@@ -98,7 +98,9 @@ class Completion:
             submitted_s=now,
             prompt=ask.prompt,
         )
-        self.form = _form_of(ask, answer_id, created, model, index)
+        continuous = ask.options.continuous_usage_stats
+        answer = Answer(answer_id, created, model, index, ask.stream, continuous)
+        self.form = _form_of(ask, answer)
         self._first_s = self._last_s = now
         self._slow = False
         self._aborted = False
@@ -141,7 +143,7 @@ class Completion:
         if self._ask.stream:
             if not self._generation.produced:
                 self._begin()
-            self._write(self.form.event(b"", self._finish_reason(), None))
+            self._write(self.form.event(Token(b"", self._finish_reason())))
         self._finish()
 
     # ------------------------------------------------------------ what the client does
@@ -167,7 +169,7 @@ class Completion:
 
     def _begin(self) -> None:
         self._connection.start_response(200, [_EVENT_STREAM], length=None)
-        opening = self.form.opening(self.spent(0), usage=self._ask.options.continuous_usage_stats)
+        opening = self.form.opening(self.spent(0))
         if opening:
             self._write(opening)
 
@@ -187,7 +189,7 @@ class Completion:
         spent = self.spent(produced) if options.continuous_usage_stats else None
         reason = self._finish_reason() if generation.done else None
         told = self._logprobs(produced - 1)
-        self._write(form.event(word, reason, spent, self._stop_reason, told))
+        self._write(form.event(Token(word, reason, spent, self._stop_reason, told)))
 
     @property
     def _stop_reason(self) -> str | None:
@@ -208,7 +210,7 @@ class Completion:
             return
         # What a slow client has not taken yet is the transport's from here on.
         self.client_ready()
-        *before, last = self.form.ending(ended, usage=self._ask.options.include_usage)
+        *before, last = self.form.ending(ended)
         for each in before:
             self._connection.write(each)
         self._connection.finish(last)
@@ -225,6 +227,7 @@ class Completion:
             reason=self._finish_reason(),
             stop_reason=self._stop_reason,
             spent=spent,
+            usage_asked=self._ask.options.include_usage,
         )
 
     def _logprobs(self, since: int) -> dict[str, object] | None:
@@ -249,11 +252,11 @@ class Completion:
         return Spent(prompt_tokens, produced, cached_tokens if self._details else None)
 
 
-def _form_of(ask: Ask, answer_id: str, created: int, model: str, index: int) -> Form:
+def _form_of(ask: Ask, answer: Answer) -> Form:
     if ask.endpoint is Endpoint.MESSAGES:
-        return MessageForm(answer_id, model)
+        return MessageForm(answer)
     if ask.endpoint is Endpoint.RESPONSES:
-        return ResponseForm(answer_id, created, model, most_tokens=ask.most_tokens)
+        return ResponseForm(answer, most_tokens=ask.most_tokens)
     if ask.tool:
-        return ToolCallForm(answer_id, created, model, index, tool=ask.tool, stream=ask.stream)
-    return ChunkForm(answer_id, created, model, index, chat=ask.chat, stream=ask.stream)
+        return ToolCallForm(answer, tool=ask.tool)
+    return ChunkForm(answer, chat=ask.chat)

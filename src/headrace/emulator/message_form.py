@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.emulator.answer_form import Ended, Spent, encode, named_event
+from headrace.emulator.answer_form import Answer, Ended, Spent, Token, encode, named_event
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens"}
 
@@ -15,39 +15,32 @@ class MessageForm:
     __slots__ = ("_message", "head", "tail")
     alike: bool = True
 
-    def __init__(self, answer_id: str, model: str) -> None:
+    def __init__(self, answer: Answer) -> None:
         self._message: dict[str, object] = {
-            "id": f"chatcmpl-{answer_id}",
+            "id": f"chatcmpl-{answer.id}",
             "type": "message",
             "role": "assistant",
             "content": [],
-            "model": model,
+            "model": answer.model,
             "stop_reason": None,
         }
         self.head = self.tail = b""
 
-    def opening(self, spent: Spent, *, usage: bool) -> bytes:  # noqa: ARG002 - usage is always there
+    def opening(self, spent: Spent) -> bytes:
         """See `Form`."""
-        self.head, self.tail = self.event(b"\0", None, None).split(b"\\u0000")
+        self.head, self.tail = self.event(Token(b"\0")).split(b"\\u0000")
         message = {**self._message, "stop_sequence": None, "usage": _usage(spent)}
         block = {"type": "text", "text": ""}
         return named_event("message_start", message=message) + named_event(
             "content_block_start", content_block=block, index=0
         )
 
-    def event(
-        self,
-        word: bytes,
-        reason: str | None,  # noqa: ARG002 - told in the ending
-        spent: Spent | None,  # noqa: ARG002 - as above
-        stop_reason: str | None = None,  # noqa: ARG002 - as above
-        logprobs: dict[str, object] | None = None,  # noqa: ARG002 - not in this API
-    ) -> bytes:
+    def event(self, token: Token) -> bytes:
         """See `Form`."""
-        delta = {"type": "text_delta", "text": word.decode()}
+        delta = {"type": "text_delta", "text": token.word.decode()}
         return named_event("content_block_delta", delta=delta, index=0)
 
-    def ending(self, ended: Ended, *, usage: bool) -> list[bytes]:  # noqa: ARG002 - as above
+    def ending(self, ended: Ended) -> list[bytes]:
         """See `Form`."""
         delta = {"stop_reason": _reason(ended), "stop_sequence": ended.stop_reason}
         return [

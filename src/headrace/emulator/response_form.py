@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.emulator.answer_form import Ended, Spent, encode, named_event
+from headrace.emulator.answer_form import Answer, Ended, Spent, Token, encode, named_event
 
 _PLACE: dict[str, object] = {"output_index": 0, "content_index": 0}
 
@@ -18,15 +18,15 @@ class ResponseForm:
     __slots__ = ("_item_id", "_numbered", "_response", "head", "tail")
     alike: bool = False
 
-    def __init__(self, answer_id: str, created: int, model: str, *, most_tokens: int) -> None:
-        self._item_id = f"msg_{answer_id}"
+    def __init__(self, answer: Answer, *, most_tokens: int) -> None:
+        self._item_id = f"msg_{answer.id}"
         self._numbered = 0
         self.head = self.tail = b""
         self._response: dict[str, object] = {
-            "id": f"resp_{answer_id}",
-            "created_at": created,
+            "id": f"resp_{answer.id}",
+            "created_at": answer.created,
             "incomplete_details": None,
-            "model": model,
+            "model": answer.model,
             "object": "response",
             "output": [],
             "max_output_tokens": most_tokens,
@@ -34,7 +34,7 @@ class ResponseForm:
             "usage": None,
         }
 
-    def opening(self, spent: Spent, *, usage: bool) -> bytes:  # noqa: ARG002 - usage comes at the end
+    def opening(self, spent: Spent) -> bytes:  # noqa: ARG002 - a port
         """See `Form`."""
         item = {**self._item("", "in_progress"), "content": []}
         return (
@@ -44,18 +44,11 @@ class ResponseForm:
             + self._part("response.content_part.added", part=_part(""))
         )
 
-    def event(
-        self,
-        word: bytes,
-        reason: str | None,  # noqa: ARG002 - told in the ending
-        spent: Spent | None,  # noqa: ARG002 - as above
-        stop_reason: str | None = None,  # noqa: ARG002 - not in this API
-        logprobs: dict[str, object] | None = None,  # noqa: ARG002 - not asked for
-    ) -> bytes:
+    def event(self, token: Token) -> bytes:
         """See `Form`."""
-        return self._part("response.output_text.delta", delta=word.decode(), logprobs=[])
+        return self._part("response.output_text.delta", delta=token.word.decode(), logprobs=[])
 
-    def ending(self, ended: Ended, *, usage: bool) -> list[bytes]:  # noqa: ARG002 - as above
+    def ending(self, ended: Ended) -> list[bytes]:
         """See `Form`."""
         response = self._ended(ended, ended.spent)
         item = self._item(ended.text, "completed")

@@ -6,7 +6,7 @@ words in it, whatever the tool's parameters are. One that `max_tokens` cuts is l
 
 from __future__ import annotations
 
-from headrace.emulator.answer_form import Ended
+from headrace.emulator.answer_form import Answer, Ended, Token
 from headrace.emulator.answer_text import WORDS
 from headrace.emulator.chunk_form import ChunkForm
 
@@ -21,15 +21,14 @@ class ToolCallForm(ChunkForm):
     __slots__ = ("_call_id", "_sent", "_tool")
     alike = False
 
-    def __init__(
-        self, answer_id: str, created: int, model: str, index: int, *, tool: str, stream: bool
-    ) -> None:
-        super().__init__(answer_id, created, model, index, chat=True, stream=stream)
-        self._call_id = f"chatcmpl-tool-{answer_id}-{index}"
+    def __init__(self, answer: Answer, *, tool: str) -> None:
+        super().__init__(answer, chat=True)
+        self._call_id = f"chatcmpl-tool-{answer.id}-{answer.number}"
         self._tool = tool
         self._sent = 0
 
-    def _piece(self, word: bytes, reason: str | None) -> dict[str, object]:
+    def _piece(self, token: Token) -> dict[str, object]:
+        reason = token.reason
         self._sent += 1
         function: dict[str, object] = {}
         if self._sent == 1:
@@ -39,7 +38,7 @@ class ToolCallForm(ChunkForm):
         else:
             call = {"index": 0}
             before = _arguments("", None) if self._sent == 2 else ""
-            arguments = before + word.decode() + (_END if reason == CALLED else "")
+            arguments = before + token.word.decode() + (_END if reason == CALLED else "")
         if arguments:
             function["arguments"] = arguments
         call["function"] = function

@@ -118,7 +118,7 @@ class Simulation:
             for name, spec in zip(replica_names(len(specs)), specs, strict=True)
         }
         self._in_turn: list[_Engine] | None = None  # as they are scraped; made when needed
-        self._core = Dispatcher(
+        self._core = self._make_core(
             _dispatcher_settings(settings),
             random.Random(f"dispatcher {settings.seed}"),  # noqa: S311 - no secrets
             PromptBlocks(block_tokens, kv_events=settings.kv_events),
@@ -144,6 +144,11 @@ class Simulation:
         return results
 
     # ---- beginning
+
+    def _make_core(
+        self, settings: DispatcherSettings, rng: random.Random, blocks: PromptBlocks
+    ) -> Dispatcher:
+        return Dispatcher(settings, rng, blocks)
 
     def _begin(self, policy: str) -> None:
         pool = PoolSpec(POOL, MODEL, policy=policy, profile=self._settings.engine.latency)

@@ -19,7 +19,7 @@ from tests.unit.compose.test_scaler_state import Heard
 async def test_who_begins_without_state_in_a_scale_up_publishes_what_was_wanted_before():
     """Two are ready, eight start and are in no list."""
     world = World(report(pool_report(replica("r1"), replica("r2"))))
-    world.pool.awaits_order = True
+    world.pool.awaits_former_number = True
     await world.look()
     assert world.value() is None
     told = world.keda.published("llama", 0.0)
@@ -39,7 +39,7 @@ async def test_who_begins_without_state_in_a_scale_up_publishes_what_was_wanted_
 async def test_a_guess_is_neither_kept_nor_told_to_prometheus_as_what_is_wanted():
     """A scaler that ends before it has its answer would else mislead the next one."""
     world = World(report(pool_report(replica("r1"), replica("r2"))))
-    world.pool.awaits_order = True
+    world.pool.awaits_former_number = True
     await world.look()
     world.autoscaler.store()
     assert world.stored[-1] == {}
@@ -66,7 +66,7 @@ async def test_more_that_are_there_count_and_who_can_not_tell_keeps_nobody_waiti
     await world.look()
     assert world.value() == 5.0
     world = World(there)
-    world.pool.awaits_order = True
+    world.pool.awaits_former_number = True
     await world.look()
     world.pool.ordered_before(None)
     assert world.value() == 5.0
@@ -108,9 +108,9 @@ async def test_the_number_of_before_is_asked_of_prometheus_where_nothing_was_kep
         await host.stop()
         again = ScalerHost(section, tmp_path, [source], {}, Heard())
         await again.start()
-        assert not again.autoscaler.scaled["llama"].awaits_order  # its state tells
+        assert not again.autoscaler.scaled["llama"].awaits_former_number  # its state tells
         await again.stop()
-    assert not pool.awaits_order
+    assert not pool.awaits_former_number
 
 
 async def test_a_prometheus_that_is_not_there_is_told_and_keeps_nobody_waiting(tmp_path):
