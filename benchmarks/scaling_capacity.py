@@ -1,4 +1,4 @@
-"""What `core/capacity.py` says that n replicas carry, against the event simulator.
+"""What `core/scaling/capacity.py` says that n replicas carry, against the event simulator.
 
     python -m benchmarks.scaling_capacity [--profile NAME] [--replicas 2,8,20]
 
@@ -13,9 +13,9 @@ import math
 import random
 from collections.abc import Iterator
 
-from headrace.core.capacity import pool_requests_per_s
 from headrace.core.length_counter import sketch_of
-from headrace.core.scaling_settings import EngineFigures, ScalingTarget
+from headrace.core.scaling.capacity import pool_requests_per_s
+from headrace.core.scaling.settings import EngineFigures, ScalingTarget
 from headrace.engine_model.profiles import profile
 from headrace.simulator.driver import Simulation
 from headrace.simulator.engines import engine_specs

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from headrace.core.decisions import Explanation
-from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling.report import ScalingReport
 from headrace.gateway.control import ControlSettings, make_control_app
 from headrace.gateway.control_server import ControlServer, serve_control
 from headrace.gateway.telemetry import Telemetry

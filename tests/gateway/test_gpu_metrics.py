@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling.report import ScalingReport
 from headrace.edges.gpu_metrics import GpuMetricsSettings
 from tests.gateway.serve_process import HANG_S, Serve, pool, serving
 from tests.scripted import Peer, Received, ScriptedEngine

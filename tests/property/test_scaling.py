@@ -6,16 +6,16 @@ from dataclasses import replace
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from headrace.core.capacity import (
+from headrace.core.length_counter import merged, sketch_of
+from headrace.core.length_sketch import since
+from headrace.core.scaling.capacity import (
     load_carried,
     pool_requests_per_s,
     replica_capacity,
     replicas_for,
     replicas_for_load,
 )
-from headrace.core.length_counter import merged, sketch_of
-from headrace.core.length_sketch import since
-from headrace.core.scaling_settings import ScalingTarget
+from headrace.core.scaling.settings import ScalingTarget
 from tests.unit.core.scaling.world import FIGURES, SETTINGS, World, each_replica
 
 LENGTHS = st.lists(

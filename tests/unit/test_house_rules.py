@@ -48,7 +48,8 @@ def test_the_map_of_the_core_names_each_of_its_files():
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     of_the_core = text.partition("### The core by subject")[2].partition("\n## ")[0]
     named = re.findall(r"`([a-z_]+)`", of_the_core)
-    files = [path.stem for path in (ROOT / "src" / "headrace" / "core").glob("[!_]*.py")]
+    core = ROOT / "src" / "headrace" / "core"
+    files = [path.stem for folder in (core, core / "scaling") for path in folder.glob("[!_]*.py")]
     assert sorted(named) == sorted(files)
 
 

@@ -2,8 +2,8 @@
 
 A pool's wish is what its last plan would be without a budget: one whose demand rises gets what is
 free, and what only trembles moves nothing from one pool to the other and back. Where there is not
-enough for all, shares go by weight (`core/gpu_budget.py`). What all of them leave is for replicas
-that stand by.
+enough for all, shares go by weight (`core/scaling/gpu_budget.py`). What all of them leave is for
+replicas that stand by.
 
 A pool that may not be lowered, since its demand is not known, keeps what it has: nobody else's wish
 takes it away, not at the first look after a start either.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from headrace.autoscaler.pool import ScaledPool
-from headrace.core.gpu_budget import GpuClaim, share_gpus
+from headrace.core.scaling.gpu_budget import GpuClaim, share_gpus
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from headrace.core.gateway_totals import SKEW_S
-from headrace.core.scaling import WENT_BACK_S
-from headrace.core.scaling_observation import (
+from headrace.core.scaling.decision import WENT_BACK_S
+from headrace.core.scaling.gateway_totals import SKEW_S
+from headrace.core.scaling.observation import (
     GatewayReport,
     Phase,
     PoolObservation,
     ReplicaObservation,
 )
-from headrace.core.scaling_report import PoolReport, ScalingReport
+from headrace.core.scaling.report import PoolReport, ScalingReport
 
 _ORDER = (Phase.DRAINING, Phase.READY, Phase.STARTING, Phase.FAILING, Phase.UNSCHEDULABLE)
 """Where gateways differ, the first of these that any of them sees: whoever drains it means it, and

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from headrace.autoscaler.ports import SourceError
-from headrace.core.demand_history import DemandSample
+from headrace.core.scaling.demand_history import DemandSample
 from headrace.edges.http import fetch
 
 STEP_S = 60.0

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from headrace.autoscaler.pool import ScaledPool
 from headrace.autoscaler.program import Autoscaler
-from headrace.core.scaling_observation import Phase
+from headrace.core.scaling.observation import Phase
 from headrace.edges.keda.ports import DEFAULT_TOLERANCE
 
 Rows = Iterator[tuple[tuple[str, ...], float]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from headrace.core.demand_history import DemandSample
-from headrace.core.scaling_observation import GatewayReport
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.observation import GatewayReport
 
 MINUTE_S = 60.0
 FORGET_S = 600.0

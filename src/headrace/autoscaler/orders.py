@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from headrace.core.scaling_observation import Phase, ReplicaObservation
+from headrace.core.scaling.observation import Phase, ReplicaObservation
 
 GIVEN_UP_S = 1800.0
 """An order that brought nothing for so long is not shown any more, so that it is made anew."""

@@ -10,13 +10,13 @@ from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.ports import Actuator
 from headrace.autoscaler.tolerance import HpaValue, hpa_value
-from headrace.core.demand_history import DemandSample
 from headrace.core.latency import LatencyProfile
-from headrace.core.scaling import KNOWS_AFTER_S, PoolScaler
-from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
-from headrace.core.scaling_plan import ScalePlan
-from headrace.core.scaling_report import PoolReport
-from headrace.core.scaling_settings import ScalingSettings
+from headrace.core.scaling.decision import KNOWS_AFTER_S, PoolScaler
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.observation import Phase, PoolObservation, ReplicaObservation
+from headrace.core.scaling.plan import ScalePlan
+from headrace.core.scaling.report import PoolReport
+from headrace.core.scaling.settings import ScalingSettings
 from headrace.engine_model.profiles import weight_bytes
 from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry, floors

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from headrace.core.demand_history import DemandSample
-from headrace.core.scaling_observation import ReplicaObservation, StandbyWakes
-from headrace.core.scaling_plan import ScalePlan
-from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.observation import ReplicaObservation, StandbyWakes
+from headrace.core.scaling.plan import ScalePlan
+from headrace.core.scaling.report import ScalingReport
 
 
 class SourceError(Exception):

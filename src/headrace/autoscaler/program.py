@@ -17,8 +17,8 @@ from headrace.autoscaler.pool import ScaledPool
 from headrace.autoscaler.ports import Finder, ReportSource, SourceError
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.autoscaler.tolerance import HpaValue
-from headrace.core.demand_history import DemandSample
-from headrace.core.scaling_plan import ScalePlan
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.plan import ScalePlan
 
 _log = logging.getLogger(__name__)
 

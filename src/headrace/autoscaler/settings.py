@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from headrace.core.scaling_settings import ColdStart, ScalingSettings
+from headrace.core.scaling.settings import ColdStart, ScalingSettings
 from headrace.edges.http.tls import UpstreamTls
 from headrace.edges.keda.settings import KedaSettings
 from headrace.forecasting.calendar import CalendarEntry

@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.settings import GatheringSettings
-from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling.report import ScalingReport
 from headrace.edges.http import fetch
 from headrace.edges.http.tls import ClientTls
 

@@ -23,8 +23,8 @@ from headrace.autoscaler.settings import (
 )
 from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
-from headrace.core.demand_history import DemandSample
-from headrace.core.scaling_settings import EngineFigures, ScalingTarget
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.settings import EngineFigures, ScalingTarget
 from headrace.edges.http.tls import TlsError, within
 from headrace.edges.state_file import StateFile, StateFileError
 from headrace.forecasting import pool_scaler

@@ -14,7 +14,7 @@ from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import Gateway
 from headrace.core.latency import LatencyProfile
-from headrace.core.scaling_settings import ScalingTarget
+from headrace.core.scaling.settings import ScalingTarget
 
 TICK_S = 1.0
 COLD_START_S = 3.0

@@ -15,7 +15,7 @@ from rich.text import Text
 from headrace.compose.terminal import counted
 from headrace.compose.why import TIMEOUT_S, WIDTH, WhyError
 from headrace.core.durations import in_words
-from headrace.core.scaling import KNOWS_AFTER_S
+from headrace.core.scaling.decision import KNOWS_AFTER_S
 from headrace.edges.http import fetch
 
 Document: TypeAlias = dict[str, Any]

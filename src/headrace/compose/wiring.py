@@ -16,7 +16,7 @@ from headrace.core.decisions import Explanation
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import ConfigChanged, Event, ReplicaChanged, ReplicaGone, Scraped
 from headrace.core.model import EngineReport, Replica
-from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling.report import ScalingReport
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import Alias, PoolSpec
 from headrace.edges.gpu_metrics import GpuReader

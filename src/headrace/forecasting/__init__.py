@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headrace.core.scaling import PoolScaler
-from headrace.core.scaling_settings import EngineFigures, ScalingSettings
+from headrace.core.scaling.decision import PoolScaler
+from headrace.core.scaling.settings import EngineFigures, ScalingSettings
 from headrace.forecasting.learned_margin import LearnedMargin
 
 

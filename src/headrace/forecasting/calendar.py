@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from headrace.core.scaling_settings import ScheduledFloor
+from headrace.core.scaling.settings import ScheduledFloor
 
 MINUTE_S = 60.0
 MOST_INTERVALS = 1500

@@ -14,8 +14,8 @@ from __future__ import annotations
 from math import ceil, log, sqrt
 from typing import Any, NamedTuple
 
-from headrace.core.demand import MINUTE_S, MinuteLoad
-from headrace.core.scaling_plan import DemandOutlook
+from headrace.core.scaling.demand import MINUTE_S, MinuteLoad
+from headrace.core.scaling.plan import DemandOutlook
 from headrace.forecasting.calibration import Calibration
 from headrace.forecasting.reversion import Reversion
 from headrace.forecasting.season import Season

@@ -26,7 +26,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.core.decisions import Explanation
-from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling.report import ScalingReport
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.tls import ServerTls
 from headrace.gateway.fleet_view import view_fleet

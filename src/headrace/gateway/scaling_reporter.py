@@ -16,8 +16,8 @@ from headrace.core.dispatcher import Dispatcher
 from headrace.core.latency import LatencyProfile, PoolLatency
 from headrace.core.model import Pool, Replica, ReplicaState
 from headrace.core.pool_demand import worst
-from headrace.core.scaling_observation import GatewayReport, Phase, ReplicaObservation
-from headrace.core.scaling_report import PoolReport, ScalingReport
+from headrace.core.scaling.observation import GatewayReport, Phase, ReplicaObservation
+from headrace.core.scaling.report import PoolReport, ScalingReport
 from headrace.gateway.telemetry import Telemetry
 
 

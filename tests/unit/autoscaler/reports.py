@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from headrace.core.latency import LatencyProfile
 from headrace.core.length_counter import sketch_of
-from headrace.core.scaling_observation import GatewayReport, Phase, ReplicaObservation
-from headrace.core.scaling_report import PoolReport, ScalingReport
+from headrace.core.scaling.observation import GatewayReport, Phase, ReplicaObservation
+from headrace.core.scaling.report import PoolReport, ScalingReport
 
 PROFILE = LatencyProfile("test", "profile test", 0.006, 2e-5, 1e-9, 2e-5, 3e-8)
 

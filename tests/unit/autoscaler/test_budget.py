@@ -12,11 +12,11 @@ from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
 from headrace.core.length_counter import sketch_of
-from headrace.core.scaling import KNOWS_AFTER_S
-from headrace.core.scaling_observation import ReplicaObservation
-from headrace.core.scaling_plan import ScalePlan, Signal
-from headrace.core.scaling_report import PoolReport
-from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
+from headrace.core.scaling.decision import KNOWS_AFTER_S
+from headrace.core.scaling.observation import ReplicaObservation
+from headrace.core.scaling.plan import ScalePlan, Signal
+from headrace.core.scaling.report import PoolReport
+from headrace.core.scaling.settings import ColdStart, EngineFigures, ScalingSettings
 from headrace.forecasting import pool_scaler
 from tests.unit.autoscaler.reports import pool_report, replica, report
 from tests.unit.autoscaler.test_program import Source

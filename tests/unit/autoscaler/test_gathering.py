@@ -8,7 +8,7 @@ import pytest
 
 from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.orders import GIVEN_UP_S, Orders
-from headrace.core.scaling_observation import Phase, ReplicaObservation
+from headrace.core.scaling.observation import Phase, ReplicaObservation
 from tests.unit.autoscaler.reports import pool_report, replica, report
 
 

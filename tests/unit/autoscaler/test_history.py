@@ -15,8 +15,8 @@ from headrace.autoscaler import history
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.ports import SourceError
-from headrace.core.demand_history import DemandSample
-from headrace.core.scaling_observation import GatewayReport
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.observation import GatewayReport
 
 DAY_S = 86400.0
 NOW_S = 1_790_000_030.0

@@ -7,8 +7,8 @@ import asyncio
 from headrace.autoscaler.metrics import ScalingCollector
 from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
 from headrace.compose.scaler import ScalerHost
-from headrace.core.scaling_observation import Phase
-from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling.observation import Phase
+from headrace.core.scaling.report import ScalingReport
 from headrace.forecasting import pool_scaler
 from tests.unit.autoscaler.reports import pool_report, replica, report
 from tests.unit.autoscaler.test_history import Prometheus

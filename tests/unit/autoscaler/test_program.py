@@ -18,11 +18,11 @@ from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import SourceError
 from headrace.autoscaler.program import Autoscaler
 from headrace.autoscaler.settings import GatheringSettings
-from headrace.core.demand_history import DemandSample
-from headrace.core.scaling_observation import Phase, ReplicaObservation, StandbyWakes
-from headrace.core.scaling_plan import ScalePlan, Signal
-from headrace.core.scaling_report import ScalingReport
-from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.observation import Phase, ReplicaObservation, StandbyWakes
+from headrace.core.scaling.plan import ScalePlan, Signal
+from headrace.core.scaling.report import ScalingReport
+from headrace.core.scaling.settings import ColdStart, EngineFigures, ScalingSettings
 from headrace.edges.keda.ports import Published
 from headrace.forecasting import pool_scaler
 from headrace.forecasting.calendar import CalendarEntry

@@ -19,7 +19,7 @@ from headrace.autoscaler.app import scaler_routes
 from headrace.autoscaler.views import view_all
 from headrace.cli import main
 from headrace.compose.why_scaling import layout_scaling
-from headrace.core.scaling_plan import Signal
+from headrace.core.scaling.plan import Signal
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import serve_control
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report

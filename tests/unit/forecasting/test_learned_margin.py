@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace.core.demand import MinuteLoad
+from headrace.core.scaling.demand import MinuteLoad
 from headrace.forecasting.calibration import Calibration
 from headrace.forecasting.learned_margin import LearnedMargin
 from headrace.forecasting.reversion import Reversion

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from headrace.core.events import ConfigChanged, ReplicaChanged
-from headrace.core.scaling_observation import Phase
-from headrace.core.scaling_report import ScalingReport
+from headrace.core.scaling.observation import Phase
+from headrace.core.scaling.report import ScalingReport
 from headrace.gateway.scaling_reporter import ScalingReporter
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from tests.unit.core.driver import POOL, Driver

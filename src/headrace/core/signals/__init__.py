@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 from headrace.core.signals.burn_rate import burn_rate
 from headrace.core.signals.forecast import forecast
 from headrace.core.signals.kv_occupancy import kv_occupancy

@@ -10,9 +10,9 @@ So in one cold start it adds half at most, and what it ordered is awaited before
 
 from __future__ import annotations
 
-from headrace.core.misses import PAIRS
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.misses import PAIRS
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 from headrace.core.signals.slo_latency import slo_latency
 
 MOST_RISE = 0.5

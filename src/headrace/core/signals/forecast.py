@@ -5,8 +5,8 @@ replicas = load `outlook.high`, with the margin for chance, less what wakes from
 
 from __future__ import annotations
 
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 
 
 def forecast(view: ScalingView) -> Signal | None:

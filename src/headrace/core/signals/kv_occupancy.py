@@ -8,9 +8,9 @@ exhaustion_s = (1 - mean usage) / growth per second; sooner than a cold start, w
 
 from __future__ import annotations
 
-from headrace.core.capacity import KV_FULL
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.capacity import KV_FULL
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 
 MOST_RISE = 2.0
 """Growth is a guess: at most so many times what is there."""

@@ -16,10 +16,10 @@ asked for whom the load would not use to 70 %.
 
 from __future__ import annotations
 
-from headrace.core.capacity import whole_replicas
-from headrace.core.scaling_observation import ReplicaObservation
-from headrace.core.scaling_plan import MemoryUse, Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.capacity import whole_replicas
+from headrace.core.scaling.observation import ReplicaObservation
+from headrace.core.scaling.plan import MemoryUse, Signal
+from headrace.core.scaling.view import ScalingView
 
 TARGET_RATIO = 0.85
 LEAST_USE = 0.7

@@ -11,10 +11,10 @@ those who are there clear before a replica could start asks for next to nothing.
 
 from __future__ import annotations
 
-from headrace.core.capacity import load_carried
-from headrace.core.scaling_observation import Phase
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.capacity import load_carried
+from headrace.core.scaling.observation import Phase
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 
 STAY_S = 60.0
 

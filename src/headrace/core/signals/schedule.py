@@ -5,8 +5,8 @@ replicas = the most of the floors with begins_s <= now + cold_start_s and ends_s
 
 from __future__ import annotations
 
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 
 
 def schedule(view: ScalingView) -> Signal | None:

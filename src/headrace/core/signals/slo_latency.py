@@ -16,9 +16,9 @@ them would each be as slow, so nothing is wished, and the reason says so.
 
 from __future__ import annotations
 
-from headrace.core.capacity import load_carried
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.capacity import load_carried
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 
 MOST_FACTOR = 1.5
 UNEXPLAINED_S = 120.0

@@ -6,8 +6,8 @@ replicas = load, with the margin for chance               `capacity.replicas_for
 
 from __future__ import annotations
 
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 
 
 def token_throughput(view: ScalingView) -> Signal | None:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from headrace.core.durations import in_words
 from headrace.core.events import ReplicaChanged, ReplicaGone
-from headrace.core.scaling_observation import Phase, ReplicaObservation, StandbyWakes
-from headrace.core.scaling_plan import ScalePlan
+from headrace.core.scaling.observation import Phase, ReplicaObservation, StandbyWakes
+from headrace.core.scaling.plan import ScalePlan
 from headrace.edges.fleets.keep_alive import LocalReplicas
 from headrace.edges.fleets.local import (
     FleetEvent,

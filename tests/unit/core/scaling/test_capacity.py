@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.core.capacity import (
+from headrace.core.length_counter import LengthCounter, cell_key, sketch_of
+from headrace.core.length_sketch import sketch_from
+from headrace.core.scaling.capacity import (
     LEAST_SHARE,
     attainment,
     load_carried,
@@ -13,10 +15,8 @@ from headrace.core.capacity import (
     replicas_for,
     replicas_for_load,
 )
-from headrace.core.length_counter import LengthCounter, cell_key, sketch_of
-from headrace.core.length_sketch import sketch_from
-from headrace.core.request_work import request_work
-from headrace.core.scaling_settings import EngineFigures, ScalingTarget
+from headrace.core.scaling.request_work import request_work
+from headrace.core.scaling.settings import EngineFigures, ScalingTarget
 from headrace.engine_model import EngineModel, Job
 from headrace.engine_model.jobs import Finished
 from headrace.engine_model.profiles import profile

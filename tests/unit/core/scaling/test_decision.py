@@ -4,16 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.core.cold_starts import ColdStarts
-from headrace.core.demand_history import DemandSample
-from headrace.core.drain_choice import drain_order
-from headrace.core.gpu_budget import GpuClaim, share_gpus
-from headrace.core.ratio_groups import RatioGroup
-from headrace.core.scaling import PoolScaler
-from headrace.core.scaling_observation import Phase, ReplicaObservation
-from headrace.core.scaling_settings import ColdStart, ScheduledFloor
+from headrace.core.scaling.cold_starts import ColdStarts
+from headrace.core.scaling.decision import PoolScaler
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.drain_choice import drain_order
+from headrace.core.scaling.gpu_budget import GpuClaim, share_gpus
+from headrace.core.scaling.observation import Phase, ReplicaObservation
+from headrace.core.scaling.ratio_groups import RatioGroup
+from headrace.core.scaling.settings import ColdStart, ScheduledFloor
 from headrace.forecasting import pool_scaler
-from tests.unit.core.scaling.world import FIGURES, SETTINGS, World, each_replica, each_report
+from tests.unit.core.scaling.world import (
+    FIGURES,
+    SETTINGS,
+    World,
+    each_replica,
+    each_report,
+)
 
 
 def test_up_at_once_down_late():

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.core.gateway_totals import GatewayTotals
 from headrace.core.length_counter import LengthCounter
 from headrace.core.length_sketch import LengthSketch
-from headrace.core.scaling_observation import GatewayReport, Phase, PoolObservation
-from headrace.core.scaling_settings import ScalingSettings
+from headrace.core.scaling.gateway_totals import GatewayTotals
+from headrace.core.scaling.observation import GatewayReport, Phase, PoolObservation
+from headrace.core.scaling.settings import ScalingSettings
 from headrace.forecasting import pool_scaler
 from tests.unit.core.scaling.world import (
     FIGURES,

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.core.scaling_observation import Phase, PoolObservation
-from headrace.core.scaling_settings import EngineFigures
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.observation import Phase, PoolObservation
+from headrace.core.scaling.settings import EngineFigures
+from headrace.core.scaling.view import ScalingView
 from headrace.core.signals.memory_bandwidth import memory_bandwidth, memory_use
 from headrace.engine_model.profiles import profile
 from headrace.forecasting import pool_scaler

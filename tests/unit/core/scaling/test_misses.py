@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from headrace.core.misses import LONGEST_S, MissLog
-from headrace.core.scaling_observation import GatewayReport
+from headrace.core.scaling.misses import LONGEST_S, MissLog
+from headrace.core.scaling.observation import GatewayReport
 
 
 def told(name: str, judged: float) -> GatewayReport:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from headrace.core.served_curve import ServedCurve
+from headrace.core.scaling.served_curve import ServedCurve
 
 ALLOWED = 0.01
 

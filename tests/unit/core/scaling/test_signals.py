@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.core.capacity import replica_capacity, replicas_for_load
 from headrace.core.length_counter import sketch_of
-from headrace.core.scaling_backlog import backlog_of
-from headrace.core.scaling_observation import (
+from headrace.core.scaling.backlog import backlog_of
+from headrace.core.scaling.capacity import replica_capacity, replicas_for_load
+from headrace.core.scaling.observation import (
     GatewayReport,
     Phase,
     PoolObservation,
     ReplicaObservation,
 )
-from headrace.core.scaling_plan import DemandOutlook, Signal
-from headrace.core.scaling_settings import ScheduledFloor
-from headrace.core.scaling_view import Phases, ScalingView
+from headrace.core.scaling.plan import DemandOutlook, Signal
+from headrace.core.scaling.settings import ScheduledFloor
+from headrace.core.scaling.view import Phases, ScalingView
 from headrace.core.signals import SIGNALS, opinions
 from headrace.core.signals.burn_rate import burn_rate
 from headrace.core.signals.forecast import forecast

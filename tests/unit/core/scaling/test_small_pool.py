@@ -9,14 +9,14 @@ import pytest
 
 from headrace.core.latency import LatencyProfile
 from headrace.core.length_counter import LengthCounter
-from headrace.core.scaling_observation import (
+from headrace.core.scaling.observation import (
     GatewayReport,
     Phase,
     PoolObservation,
     ReplicaObservation,
 )
-from headrace.core.scaling_plan import ScalePlan
-from headrace.core.scaling_settings import (
+from headrace.core.scaling.plan import ScalePlan
+from headrace.core.scaling.settings import (
     ColdStart,
     EngineFigures,
     ScalingSettings,

@@ -9,15 +9,15 @@ from typing import Any
 
 from headrace.core.latency import LatencyProfile
 from headrace.core.length_counter import LengthCounter
-from headrace.core.scaling import PoolScaler
-from headrace.core.scaling_observation import (
+from headrace.core.scaling.decision import PoolScaler
+from headrace.core.scaling.observation import (
     GatewayReport,
     Phase,
     PoolObservation,
     ReplicaObservation,
 )
-from headrace.core.scaling_plan import ScalePlan
-from headrace.core.scaling_settings import ColdStart, EngineFigures, ScalingSettings
+from headrace.core.scaling.plan import ScalePlan
+from headrace.core.scaling.settings import ColdStart, EngineFigures, ScalingSettings
 from headrace.forecasting import pool_scaler
 
 FIGURES = EngineFigures(

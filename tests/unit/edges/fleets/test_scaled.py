@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
-from headrace.core.scaling_observation import Phase
-from headrace.core.scaling_plan import ScalePlan
+from headrace.core.scaling.observation import Phase
+from headrace.core.scaling.plan import ScalePlan
 from headrace.edges.fleets import local, replica_process
 from headrace.edges.fleets.command import CommandReplicas, CommandSettings
 from headrace.edges.fleets.keep_alive import LocalFleetError

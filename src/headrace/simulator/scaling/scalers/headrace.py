@@ -1,4 +1,4 @@
-"""Headrace's own scaler, the object that runs live: `core.scaling` with its forecast.
+"""Headrace's own scaler, the object that runs live: `core.scaling.decision` with its forecast.
 
 It is told what a gateway and a fleet tell it, no more: totals of requests, tokens and misses, the
 lengths of requests that ended, and each replica's phase, queue and KV usage. It asks for a number
@@ -14,14 +14,14 @@ from math import exp, log
 
 from headrace.core.length_counter import LengthCounter
 from headrace.core.length_sketch import LengthSketch
-from headrace.core.scaling_observation import (
+from headrace.core.scaling.observation import (
     GatewayReport,
     Phase,
     PoolObservation,
     ReplicaObservation,
 )
-from headrace.core.scaling_plan import ScalePlan
-from headrace.core.scaling_settings import EngineFigures, ScalingSettings, ScalingTarget
+from headrace.core.scaling.plan import ScalePlan
+from headrace.core.scaling.settings import EngineFigures, ScalingSettings, ScalingTarget
 from headrace.engine_model.spec import EngineSpec
 from headrace.forecasting import pool_scaler
 from headrace.simulator.scaling.actuation import DIRECT

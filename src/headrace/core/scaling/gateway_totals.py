@@ -16,7 +16,7 @@ from math import exp
 from typing import Any
 
 from headrace.core.length_sketch import LengthSketch, since, sketch_from
-from headrace.core.scaling_observation import GatewayReport
+from headrace.core.scaling.observation import GatewayReport
 
 KEPT_S = 360.0
 """How far back totals are kept: longer than any window a rate is taken over."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from headrace.core.capacity import Capacity, load_carried
 from headrace.core.latency import attended_pairs
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.capacity import Capacity, load_carried
+from headrace.core.scaling.view import ScalingView
 
 SHARE_OF_TTFT = 0.5
 LEAST_SPARE = 0.02

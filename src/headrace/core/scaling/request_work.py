@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from headrace.core.latency import attended_pairs
 from headrace.core.length_sketch import LengthSketch
-from headrace.core.scaling_settings import EngineFigures
+from headrace.core.scaling.settings import EngineFigures
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from math import ceil, exp, sqrt
 from typing import Any
 
-from headrace.core.capacity import Capacity, replica_capacity
-from headrace.core.demand_history import DemandSample
-from headrace.core.gateway_totals import GatewayTotals
 from headrace.core.length_counter import LengthCounter, sketch_of
 from headrace.core.length_sketch import LengthSketch, sketch_from
-from headrace.core.scaling_observation import PoolObservation
-from headrace.core.scaling_settings import EngineFigures, ScalingSettings, ScalingTarget
+from headrace.core.scaling.capacity import Capacity, replica_capacity
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.gateway_totals import GatewayTotals
+from headrace.core.scaling.observation import PoolObservation
+from headrace.core.scaling.settings import EngineFigures, ScalingSettings, ScalingTarget
 
 MINUTE_S = 60.0
 SHORT_S = 30.0

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from headrace.core.scaling_plan import Signal
-from headrace.core.scaling_view import ScalingView
+from headrace.core.scaling.plan import Signal
+from headrace.core.scaling.view import ScalingView
 
 
 def bounds(view: ScalingView, signals: Iterable[Signal]) -> tuple[Signal, Signal]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from math import ceil
 
-from headrace.core.scaling_observation import ReplicaObservation
-from headrace.core.scaling_settings import ColdStart
+from headrace.core.scaling.observation import ReplicaObservation
+from headrace.core.scaling.settings import ColdStart
 
 KEPT = 50
 WORST_SHARE = 0.9

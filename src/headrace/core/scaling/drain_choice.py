@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from headrace.core.scaling_observation import Phase, ReplicaObservation
+from headrace.core.scaling.observation import Phase, ReplicaObservation
 
 _FIRST = (Phase.UNSCHEDULABLE, Phase.STARTING, Phase.FAILING, Phase.READY)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from headrace.core.capacity import Capacity, replicas_for_load
 from headrace.core.length_sketch import LengthSketch
-from headrace.core.scaling_observation import Phase, PoolObservation, ReplicaObservation
-from headrace.core.scaling_plan import DemandOutlook
-from headrace.core.scaling_settings import EngineFigures, ScalingSettings
+from headrace.core.scaling.capacity import Capacity, replicas_for_load
+from headrace.core.scaling.observation import Phase, PoolObservation, ReplicaObservation
+from headrace.core.scaling.plan import DemandOutlook
+from headrace.core.scaling.settings import EngineFigures, ScalingSettings
 
 if TYPE_CHECKING:
-    from headrace.core.scaling_backlog import Backlog
+    from headrace.core.scaling.backlog import Backlog
 
 ORDERED = (Phase.STARTING, Phase.UNSCHEDULABLE, Phase.READY, Phase.FAILING)
 

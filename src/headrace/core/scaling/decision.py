@@ -17,20 +17,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from headrace.core.capacity import load_carried
-from headrace.core.cold_starts import ColdStarts
-from headrace.core.demand import DemandMeter, MinuteLoad, minutes_of
-from headrace.core.demand_history import DemandSample
-from headrace.core.drain_choice import drain_order
-from headrace.core.hysteresis import Hysteresis
-from headrace.core.misses import MissLog
-from headrace.core.scaling_backlog import backlog_of, clear_s
-from headrace.core.scaling_bounds import bounds, in_groups, standby_seats
-from headrace.core.scaling_observation import PoolObservation, ReplicaObservation
-from headrace.core.scaling_plan import DemandOutlook, ScalePlan, Signal
-from headrace.core.scaling_settings import EngineFigures, ScalingSettings
-from headrace.core.scaling_view import Phases, ScalingView
-from headrace.core.served_curve import ServedCurve
+from headrace.core.scaling.backlog import backlog_of, clear_s
+from headrace.core.scaling.bounds import bounds, in_groups, standby_seats
+from headrace.core.scaling.capacity import load_carried
+from headrace.core.scaling.cold_starts import ColdStarts
+from headrace.core.scaling.demand import DemandMeter, MinuteLoad, minutes_of
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.drain_choice import drain_order
+from headrace.core.scaling.hysteresis import Hysteresis
+from headrace.core.scaling.misses import MissLog
+from headrace.core.scaling.observation import PoolObservation, ReplicaObservation
+from headrace.core.scaling.plan import DemandOutlook, ScalePlan, Signal
+from headrace.core.scaling.served_curve import ServedCurve
+from headrace.core.scaling.settings import EngineFigures, ScalingSettings
+from headrace.core.scaling.view import Phases, ScalingView
 from headrace.core.signals import opinions
 from headrace.core.signals.memory_bandwidth import memory_use
 

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from headrace.core.scaling_observation import GatewayReport
+from headrace.core.scaling.observation import GatewayReport
 
 MINUTE_S: Final = 60.0
 LONGEST_S: Final = 6 * 3600.0

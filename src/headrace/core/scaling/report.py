@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace.core.latency import LatencyProfile
-from headrace.core.scaling_observation import GatewayReport, ReplicaObservation
+from headrace.core.scaling.observation import GatewayReport, ReplicaObservation
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ from dataclasses import dataclass
 from math import ceil, erf, exp, inf, sqrt
 
 from headrace.core.length_sketch import LengthSketch
-from headrace.core.request_work import RequestWork, request_work
-from headrace.core.scaling_settings import EngineFigures, ScalingTarget
+from headrace.core.scaling.request_work import RequestWork, request_work
+from headrace.core.scaling.settings import EngineFigures, ScalingTarget
 
 PROMPT_NOISE = 0.3
 BATCH_NOISE = 0.3
