@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# A file at a time per core: what a file's tests share, real replicas above all, is started once.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Tests start well over a hundred Python processes. Each reads what the first one compiled, also
 # where the environment forbids bytecode beside the sources.
@@ -24,7 +26,7 @@ up: env
 	@exec $(BIN)/headrace up $(ARGS)
 
 test: lint tools
-	$(BIN)/pytest -m "not acceptance and not vllm and not soak" $(ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not acceptance and not vllm and not soak" $(ARGS)
 
 lint: dev-env
 	$(BIN)/ruff check .
