@@ -15,6 +15,8 @@ from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSe
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
+from tests.unit.autoscaler.test_history import Prometheus
+from tests.waiting import until
 
 
 class Gateway:
@@ -229,3 +231,31 @@ def test_a_history_that_cannot_be_written_is_told_once(tmp_path):
         demand = pool_report(requests=float(minute)).demand
         log.look("a", [demand], 60.0 * minute)
     assert len([line for line in heard.lines if "cannot be written" in line]) == 1
+
+
+async def test_a_pool_whose_state_fails_at_its_first_decision_asks_for_its_past(tmp_path):
+    """As one without state does: for what was wanted, and for the demand of before."""
+    state = await kept(tmp_path)
+    state["a"]["hysteresis"]["number"] = "7"
+    (tmp_path / "state").write_text(json.dumps(state))
+    query = "last_over_time(headrace:scaling_wanted_replicas:max"
+    async with Prometheus({}) as prometheus:
+        prometheus.always = {query: "9"}
+        again, heard = host(tmp_path, HistorySettings(prometheus=prometheus.url))
+        await again.start()
+        published = []
+
+        def is_known() -> bool:
+            known = again.autoscaler.value_of("a", 0.0)
+            published.append(known and known[0].replicas)
+            return published[-1] == 9
+
+        await until(is_known)
+        await until(lambda: heard.reads() == 1)
+        await again.stop()
+    assert set(published) == {None, 9}  # what is there alone is not told meanwhile
+    assert {asked["query"][0] for asked in prometheus.asked} >= {
+        'headrace:requests:rate1m{pool="a"}',
+        'last_over_time(headrace:scaling_wanted_replicas:max{pool="a"}[3600s])',
+    }
+    assert not any('pool="b"' in asked["query"][0] for asked in prometheus.asked)
