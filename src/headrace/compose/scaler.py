@@ -25,6 +25,7 @@ from headrace.autoscaler.settings import (
 from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
 from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.kept_numbers import impossible
 from headrace.core.scaling.settings import EngineFigures, ScalingTarget
 from headrace.edges.http.tls import TlsError, within
 from headrace.edges.state_file import StateFile, StateFileError
@@ -281,6 +282,12 @@ class ScalerHost:
         """Whether a pool could go on from what was kept of it; if not, nothing of it is used."""
         assert self._state is not None
         scaler = pool_scaler(pool.scaler.settings, pool.scaler.figures)
+        if fault := impossible(kept, time.time()):
+            self._terminal.problem(
+                f"{self._state.path}: what is kept of pool {pool.name} cannot be true: {fault}; "
+                "the pool begins anew"
+            )
+            return False
         try:
             scaler.restore(kept)
             orders = None

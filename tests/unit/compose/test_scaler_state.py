@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,40 @@ async def test_a_pool_whose_state_fails_at_its_first_decision_asks_for_its_past(
         'last_over_time(headrace:scaling_wanted_replicas:max{pool="a"}[3600s])',
     }
     assert not any('pool="b"' in asked["query"][0] for asked in prometheus.asked)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda pool: pool["hysteresis"].update(number=-7), "hysteresis.number is -7, and can"),
+        (lambda pool: pool.update(granted=1e308), "granted is 1e+308, and can only be from 0"),
+        (
+            lambda pool: pool["demand"]["plain"].update(known_since_s=time.time() + 5e6),
+            "a time that is still to come",
+        ),
+    ],
+    ids=["negative", "enormous", "to_come"],
+)
+async def test_a_number_that_cannot_be_is_refused_by_name_and_its_pool_begins_as_without_state(
+    tmp_path, spoil, told
+):
+    state = await kept(tmp_path)
+    spoil(state["a"])
+    state["b"]["hysteresis"]["number"] = state["b"]["granted"] = 17
+    (tmp_path / "state").write_text(json.dumps(state))
+    async with Prometheus({}) as prometheus:
+        prometheus.always = {"last_over_time(headrace:scaling_wanted_replicas:max": "9"}
+        again, heard = host(tmp_path, HistorySettings(prometheus=prometheus.url))
+        await again.start()
+        for name, replicas in (("a", 9), ("b", 17)):
+            await until(lambda name=name: again.autoscaler.value_of(name, 0.0) is not None)
+            known = again.autoscaler.value_of(name, 0.0)
+            assert known is not None
+            assert known[0].replicas == replicas
+        await until(lambda: heard.reads() == 1)
+        await again.stop()
+    [line] = [line for line in heard.lines if "cannot be true" in line]
+    assert line.startswith(f"{tmp_path / 'state'}: what is kept of pool a cannot be true: ")
+    assert told in line
+    assert line.endswith("; the pool begins anew")
+    assert not any("traceback" in line.lower() for line in heard.lines)
