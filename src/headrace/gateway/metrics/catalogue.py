@@ -244,7 +244,7 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         _SERIES,
         "Request received to first non-empty content, reasoning or tool-call delta sent on; "
-        "streamed requests only.",
+        "streamed requests only, and no transcriptions, whose prompts are seconds of audio.",
         _distribution(lambda series: series.ttft),
     ),
     Metric(
@@ -252,7 +252,8 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         _SERIES,
         "(last - first content) / (output tokens - 1) of a completed stream, the tokens as its "
-        "engine counted them; of several choices (n) side by side, those of one.",
+        "engine counted them; of several choices (n) side by side, those of one. Not of "
+        "transcriptions, as in llm_ttft_seconds.",
         _distribution(lambda series: series.tpot),
     ),
     Metric(
