@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -31,6 +30,7 @@ from benchmarks.routing_runs import Conditions, Outcome, Play, Runner
 from benchmarks.routing_table import CellResult, as_document, as_markdown, summary_lines
 from benchmarks.routing_tuning import OURS, baselines, tuned
 from benchmarks.routing_workloads import SEEDS, WORKLOADS
+from headrace.edges.cores import usable_cores
 from headrace.simulator.runs import POOLED_REFERENCE
 
 TUNING_LOAD = 0.9
@@ -210,7 +210,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cells", default="", help="only cells with this in their label")
     parser.add_argument("--seeds", type=int, help=f"default {SEEDS}")
     parser.add_argument("--scale", type=float, help="share of the requests to play")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
     parser.add_argument("--untuned", action="store_true", help="baselines at defaults only")
     parser.add_argument("--log", type=Path, help="where each run is kept; go on from there")
     parser.add_argument("--again", action="append", default=[], help="play this policy anew")

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.scaling_shapes import DAY_S, SHAPES, jittered
+from headrace.edges.cores import usable_cores
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import Demand, tick_for
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
@@ -154,7 +154,7 @@ def baselines_of(text: str) -> list[str]:
     return names
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", default="", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--seeds", type=int, default=1)
@@ -168,9 +168,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--own-targets", default="0.98,0.985,0.9925,0.995,0.9975")
     parser.add_argument("--profile", default="h100-llama-3.1-8b")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
     parser.add_argument("--json", type=Path, help="write all runs there")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,16 @@ class OtlpReceiver:
         found = [span for span in self.spans if span.kind == kind]
         return sorted(found, key=lambda span: span.start_ns)
 
+    def operations(self) -> list[ReceivedSpan]:
+        """The GenAI spans, in the order of their start."""
+        return [
+            span for span in self.of_kind("client") if "gen_ai.operation.name" in span.attributes
+        ]
+
+    def attempts(self) -> list[ReceivedSpan]:
+        """The spans of HTTP requests to engines, in the order of their start."""
+        return [span for span in self.of_kind("client") if "http.request.method" in span.attributes]
+
     def take(self, path: str, body: bytes) -> None:
         self.paths.append(path)
         self.bodies.append(body)

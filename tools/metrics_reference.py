@@ -33,7 +33,9 @@ _RULES = """\
 
 - Tokens and latencies are exported by the gateway that relayed the request. So are held requests,
   with an empty `replica`. Engine gauges (`llm_queue_depth` with a replica, `llm_requests_running`,
-  `llm_kv_cache_usage_ratio`, `llm_kv_exhaustion_seconds`) come from one process: leave
+  `llm_kv_cache_usage_ratio`, `llm_kv_exhaustion_seconds`) and engines' own counters
+  (`llm_preemptions_total`,
+  `llm_prefix_query_tokens_total`, `llm_prefix_hit_tokens_total`) come from one process: leave
   `telemetry.engine_gauges` on in exactly one of several gateways before the same replicas. Then
   sums over all of them are true: `sum(llm_queue_depth{model_id="llama-3-70b"})` and
   `sum(rate(llm_tokens_processed_total{token_type="output"}[1m]))`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -90,6 +91,10 @@ async def test_of_a_stream(last: dict[str, object], expected: tuple[int, int, in
     async with run_gateway(script) as rig:
         await sent(rig, TRANSCRIBE, stream="true")
         assert counted(rig) == expected
+        [series] = rig.telemetry.series
+        # Its prompt is seconds of audio: what it took says nothing of a prompt's tokens.
+        assert sum(series.ttft.counts) == sum(series.tpot.counts) == sum(series.itl.counts) == 0
+        assert series.ttft_recent.quantile(0.95, time.monotonic()) is None
 
 
 def test_a_stored_response_that_is_cancelled_is_not_counted_again():

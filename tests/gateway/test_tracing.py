@@ -80,13 +80,14 @@ async def traced(
         await tracer.close()
 
 
-async def test_a_request_and_its_attempt(receiver):
+async def test_a_request_its_operation_and_its_attempt(receiver):
     async with traced(receiver, three_words) as rig:
         messages = [{"role": "user", "content": PROMPT}]
         answer = await rig.chat(messages=messages, stream=True, max_tokens=9)
         sent = rig.engines[0].received[0]
         port = rig.engines[0].port
-    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    (server,) = receiver.of_kind("server")
+    (operation,), (attempt,) = receiver.operations(), receiver.attempts()
     assert server.name == "POST /v1/chat/completions"
     assert server.parent == ""
     assert server.attributes == {
@@ -98,12 +99,12 @@ async def test_a_request_and_its_attempt(receiver):
         "headrace.request_id": answer.headers["x-headrace-request-id"],
         "headrace.model": "m",
     }
-    assert client.name == "chat m"
-    assert (client.trace, client.parent) == (server.trace, server.id)
-    ttft_s = client.attributes.pop("gen_ai.response.time_to_first_chunk")
+    assert operation.name == "chat m"
+    assert (operation.trace, operation.parent) == (server.trace, server.id)
+    ttft_s = operation.attributes.pop("gen_ai.response.time_to_first_chunk")
     assert isinstance(ttft_s, float)
-    assert 0 < ttft_s <= (client.end_ns - client.start_ns) / 1e9 + 1e-3
-    assert client.attributes == {
+    assert 0 < ttft_s <= (operation.end_ns - operation.start_ns) / 1e9 + 1e-3
+    assert operation.attributes == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "vllm",
         "gen_ai.request.model": "m",
@@ -113,6 +114,13 @@ async def test_a_request_and_its_attempt(receiver):
         "gen_ai.usage.output_tokens": 3,
         "server.address": "127.0.0.1",
         "server.port": port,
+    }
+    assert attempt.name == "POST"
+    assert (attempt.trace, attempt.parent) == (server.trace, operation.id)
+    assert attempt.attributes == {
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "url.full": f"http://127.0.0.1:{port}/v1/chat/completions",
         "http.request.method": "POST",
         "http.response.status_code": 200,
         "headrace.pool": "p",
@@ -120,13 +128,13 @@ async def test_a_request_and_its_attempt(receiver):
         "headrace.attempt": 1,
         "headrace.outcome": "completed",
     }
-    assert not server.is_error
-    assert not client.is_error
-    assert server.start_ns <= client.start_ns < client.end_ns <= server.end_ns
+    assert not any(span.is_error for span in receiver.spans)
+    assert server.start_ns <= operation.start_ns == attempt.start_ns
+    assert attempt.start_ns < attempt.end_ns <= operation.end_ns <= server.end_ns
     assert server.resource["service.name"] == "headrace-test"
     assert receiver.paths == ["/v1/traces"]
     # A trace begins here, and the engine's own spans can hang on the attempt.
-    assert context(sent.headers["traceparent"]) == (client.trace, client.id, True)
+    assert context(sent.headers["traceparent"]) == (attempt.trace, attempt.id, True)
 
 
 async def test_nothing_of_a_prompt_or_an_answer_is_in_a_trace(receiver):
@@ -135,9 +143,9 @@ async def test_nothing_of_a_prompt_or_an_answer_is_in_a_trace(receiver):
         body = {"model": "m", "messages": [{"role": "user", "content": PROMPT}], "user": PROMPT}
         answer = await rig.client.post("/v1/chat/completions?a=secret", json=body, headers=headers)
         assert PROMPT in answer.text
-    (client,) = receiver.of_kind("client")
-    assert client.attributes["gen_ai.usage.cache_read.input_tokens"] == 16
-    assert "gen_ai.response.time_to_first_chunk" not in client.attributes  # it did not stream
+    (operation,) = receiver.operations()
+    assert operation.attributes["gen_ai.usage.cache_read.input_tokens"] == 16
+    assert "gen_ai.response.time_to_first_chunk" not in operation.attributes  # it did not stream
     for body in receiver.bodies:
         assert b"secret" not in body
         assert b"sk-client" not in body
@@ -154,10 +162,12 @@ async def test_the_callers_trace_goes_on(receiver):
         )
         await rig.chat(stream=True)
         sent = rig.engines[0].received[0].headers
-    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    (server,) = receiver.of_kind("server")
+    (operation,), (attempt,) = receiver.operations(), receiver.attempts()
     assert (server.trace, server.parent) == (TRACE, CALLER)
-    assert (client.trace, client.parent) == (TRACE, server.id)
-    assert context(sent["traceparent"]) == (TRACE, client.id, True)
+    assert (operation.trace, operation.parent) == (TRACE, server.id)
+    assert (attempt.trace, attempt.parent) == (TRACE, operation.id)
+    assert context(sent["traceparent"]) == (TRACE, attempt.id, True)
     assert sent["tracestate"] == "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
     assert sent["baggage"] == "user=1"
 
@@ -180,9 +190,9 @@ async def test_a_context_that_is_none_begins_a_new_trace(receiver, bad):
         rig.client.headers.update({"traceparent": bad, "tracestate": "congo=1"})
         await rig.chat(stream=True)
         sent = rig.engines[0].received[0].headers
-    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    (server,), (attempt,) = receiver.of_kind("server"), receiver.attempts()
     assert server.parent == ""
-    assert context(sent["traceparent"]) == (client.trace, client.id, True)
+    assert context(sent["traceparent"]) == (attempt.trace, attempt.id, True)
     assert "tracestate" not in sent
 
 
@@ -207,19 +217,47 @@ async def test_a_share_of_the_requests(receiver):
     assert receiver.spans == []
 
 
-async def test_every_attempt_has_a_span(receiver):
+async def test_every_attempt_has_a_span_under_the_one_of_the_operation(receiver):
     async with traced(receiver, drop_the_connection, three_words) as rig:
         assert (await rig.chat(stream=True)).status_code == 200
         sent = [engine.received[0].headers["traceparent"] for engine in rig.engines]
-    (server,), (failed, served) = receiver.of_kind("server"), receiver.of_kind("client")
-    assert {failed.parent, served.parent} == {server.id}
+        port = rig.engines[1].port
+    (server,), (operation,) = receiver.of_kind("server"), receiver.operations()
+    failed, served = receiver.attempts()
+    assert operation.parent == server.id
+    assert {failed.parent, served.parent} == {operation.id}
     assert [context(parent)[1] for parent in sent] == [failed.id, served.id]
     assert failed.is_error
     assert failed.attributes["error.type"] == failed.attributes["headrace.outcome"] == "unavailable"
-    assert "gen_ai.usage.output_tokens" not in failed.attributes
     assert not served.is_error
     assert served.attributes["http.request.resend_count"] == 1
+    # A caller sees one operation that went well, at the replica that served it.
+    assert not operation.is_error
+    assert "error.type" not in operation.attributes
+    assert operation.attributes["server.port"] == port
+    assert operation.attributes["gen_ai.usage.output_tokens"] == 3
+    assert operation.start_ns == failed.start_ns < served.start_ns
+    waited_ns = operation.attributes["gen_ai.response.time_to_first_chunk"] * 1e9
+    assert waited_ns > served.start_ns - failed.start_ns
     assert not server.is_error
+
+
+async def test_an_operation_that_fell_back_is_of_the_model_that_served_it(receiver):
+    aliases = (Alias("nice", (Target("a"),), fallbacks=("m",)),)
+    scripts, adapters = (drop_the_connection, three_words), (frozenset({"a"}), frozenset[str]())
+    async with traced(receiver, *scripts, aliases=aliases, adapters=adapters) as rig:
+        assert (await rig.chat(model="nice", stream=True)).status_code == 200
+    (operation,) = receiver.operations()
+    assert len(receiver.attempts()) == 2
+    assert (operation.name, operation.attributes["gen_ai.request.model"]) == ("chat m", "m")
+
+
+async def test_a_last_attempt_that_failed_is_the_operations_error(receiver):
+    async with traced(receiver, drop_the_connection) as rig:
+        assert (await rig.chat()).status_code == 502
+    (operation,) = receiver.operations()
+    assert (operation.is_error, operation.attributes["error.type"]) == (True, "unavailable")
+    assert "gen_ai.usage.output_tokens" not in operation.attributes
 
 
 async def test_what_the_engine_refuses_is_the_clients_error(receiver):
@@ -228,8 +266,11 @@ async def test_what_the_engine_refuses_is_the_clients_error(receiver):
 
     async with traced(receiver, refuse) as rig:
         assert (await rig.chat()).status_code == 400
-    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
-    assert (client.is_error, client.attributes["error.type"]) == (True, "400")
+    (server,) = receiver.of_kind("server")
+    clients = receiver.operations() + receiver.attempts()
+    assert [(span.is_error, span.attributes["error.type"]) for span in clients] == [
+        (True, "400")
+    ] * 2
     assert (server.is_error, server.attributes["http.response.status_code"]) == (False, 400)
     assert not any(PROMPT.encode() in body for body in receiver.bodies)
 
@@ -268,8 +309,8 @@ async def test_a_method_that_is_none_of_the_conventions_is_not_in_a_name(receive
 async def test_a_limit_that_no_receiver_could_read_is_left_out(receiver, caplog):
     async with traced(receiver, three_words) as rig:
         assert (await rig.chat(stream=True, max_tokens=2**63)).status_code == 200
-    (client,) = receiver.of_kind("client")
-    assert "gen_ai.request.max_tokens" not in client.attributes
+    (operation,) = receiver.operations()
+    assert "gen_ai.request.max_tokens" not in operation.attributes
     assert not [record for record in caplog.records if "opentelemetry" in record.name]
 
 
@@ -279,19 +320,19 @@ async def test_several_choices_are_told(receiver):
         await rig.chat(n=3)
         body = {"model": "m", "prompt": ["a", "b"], "n": 2}
         await rig.client.post("/v1/completions", json=body)
-    clients = receiver.of_kind("client")
     key = "gen_ai.request.choice.count"
-    assert [client.attributes.get(key) for client in clients] == [None, 3, None]
+    assert [each.attributes.get(key) for each in receiver.operations()] == [None, 3, None]
 
 
 async def test_a_stream_that_breaks_off_is_an_error_despite_its_status(receiver):
     async with traced(receiver, break_off) as rig:
         assert (await rig.chat(stream=True)).status_code == 200
-    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
-    assert (server.is_error, client.is_error) == (True, True)
-    assert server.attributes["error.type"] == client.attributes["error.type"] == "broken"
+    assert len(receiver.spans) == 3
+    assert {span.is_error for span in receiver.spans} == {True}
+    assert {span.attributes["error.type"] for span in receiver.spans} == {"broken"}
+    (server,), (attempt,) = receiver.of_kind("server"), receiver.attempts()
     assert server.attributes["http.response.status_code"] == 200
-    assert client.attributes["http.response.status_code"] == 200
+    assert attempt.attributes["http.response.status_code"] == 200
 
 
 async def test_a_client_that_leaves_is_an_outcome_and_no_error(receiver):
@@ -300,11 +341,13 @@ async def test_a_client_that_leaves_is_an_outcome_and_no_error(receiver):
         async with rig.client.stream("POST", "/v1/chat/completions", json=body) as answer:
             await anext(answer.aiter_lines())
         await until(lambda: not rig.plane.in_flight, hang_s=30)
-    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
-    assert client.attributes["headrace.outcome"] == "aborted"
-    assert client.attributes["http.response.status_code"] == 200
-    assert (server.is_error, client.is_error) == (False, False)
-    assert "error.type" not in {*server.attributes, *client.attributes}
+    (attempt,) = receiver.attempts()
+    assert attempt.attributes["headrace.outcome"] == "aborted"
+    assert attempt.attributes["http.response.status_code"] == 200
+    assert len(receiver.spans) == 3
+    for span in receiver.spans:
+        assert not span.is_error
+        assert "error.type" not in span.attributes
 
 
 async def test_a_time_limit_is_named(receiver):
@@ -317,13 +360,13 @@ async def test_a_time_limit_is_named(receiver):
     assert server.attributes["error.type"] == "upstream_timeout"
 
 
-async def test_an_alias_stands_on_the_request_and_its_target_on_the_attempt(receiver):
+async def test_an_alias_stands_on_the_request_and_its_target_on_the_operation(receiver):
     aliases = (Alias("nice", (Target("m"),)),)
     async with traced(receiver, three_words, aliases=aliases) as rig:
         await rig.chat(model="nice", stream=True)
-    (server,), (client,) = receiver.of_kind("server"), receiver.of_kind("client")
+    (server,), (operation,) = receiver.of_kind("server"), receiver.operations()
     assert server.attributes["headrace.model"] == "nice"
-    assert (client.name, client.attributes["gen_ai.request.model"]) == ("chat m", "m")
+    assert (operation.name, operation.attributes["gen_ai.request.model"]) == ("chat m", "m")
 
 
 async def test_what_is_no_inference_is_a_plain_http_call(receiver):

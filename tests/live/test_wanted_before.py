@@ -32,3 +32,7 @@ async def test_the_last_number_of_a_scaler_that_is_gone_is_known(prometheus_bina
         history = PrometheusHistory(str(prometheus.client.base_url), 1.0)
         assert await history.wanted("llama", time.time()) == 9
         assert await history.wanted("other", time.time()) is None
+        steps = await history.wanted_steps("llama", time.time())
+        assert {wanted for _, wanted in steps} == {9}
+        assert time.time() - 60.0 < steps[0][0] <= steps[-1][0] <= time.time()
+        assert await history.wanted_steps("other", time.time()) == []

@@ -12,10 +12,10 @@ from headrace.core.scaling.capacity import (
     load_carried,
     pool_requests_per_s,
     replica_capacity,
-    replicas_for,
     replicas_for_load,
 )
 from headrace.core.scaling.settings import ScalingTarget
+from tests.unit.core.scaling.sizing import replicas_for
 from tests.unit.core.scaling.world import FIGURES, SETTINGS, World, each_replica
 
 LENGTHS = st.lists(

@@ -142,7 +142,7 @@ def _merged(one: ReplicaObservation, other: ReplicaObservation) -> ReplicaObserv
     return replace(
         fresh,
         phase=min(one.phase, other.phase, key=_ORDER.index),
-        ordered_at_s=min(one.ordered_at_s, other.ordered_at_s),
+        ordered_at_s=_ordered_s(one, other),
         ready_at_s=min(ready, default=None),
         idle_since_s=max(one.idle_since_s or 0.0, other.idle_since_s or 0.0) if both_idle else None,
         waiting_prefill_tokens=(one.waiting_prefill_tokens or 0.0)
@@ -151,6 +151,12 @@ def _merged(one: ReplicaObservation, other: ReplicaObservation) -> ReplicaObserv
         decode_step_s=_step_s(one, other),
         decoding_context_tokens=_tokens(one) + _tokens(other),
     )
+
+
+def _ordered_s(one: ReplicaObservation, other: ReplicaObservation) -> float:
+    """The earlier time of those that are known: at 0 nobody knows when."""
+    known = [each.ordered_at_s for each in (one, other) if each.ordered_at_s > 0.0]
+    return min(known, default=0.0)
 
 
 def _step_s(one: ReplicaObservation, other: ReplicaObservation) -> float | None:

@@ -28,6 +28,8 @@ INPUT_TOKENS = "headrace:input_tokens:rate1m"
 OUTPUT_TOKENS = "headrace:output_tokens:rate1m"
 WANTED = "headrace:scaling_wanted_replicas:max"
 """The recording rules in deploy/prometheus."""
+WANTED_STEP_S = 15.0
+"""When a number was reached is known to so much: a rule is evaluated no more often."""
 WANTED_BEFORE_S = 3600.0
 """A number is looked for so far back. What was wanted last its platform wants yet, for nobody else
 tells it another."""
@@ -54,9 +56,15 @@ class PrometheusHistory:
         """The replicas that were wanted last before `now`, by any scaler; None if nobody was heard
         of. Raises SourceError.
         """
-        query = f"last_over_time({WANTED}{{pool={_quoted(pool)}}}[{WANTED_BEFORE_S:.0f}s])"
-        found = await self._query(query, now, now)
+        found = await self._query(_wanted(pool), now, now)
         return max((round(value) for value in found.values()), default=None)
+
+    async def wanted_steps(self, pool: str, now: float) -> Sequence[tuple[float, int]]:
+        """The numbers that were wanted until `now`, each with its time, oldest first. Raises
+        SourceError.
+        """
+        found = await self._query(_wanted(pool), now - WANTED_BEFORE_S, now, WANTED_STEP_S)
+        return [(at_s, round(value)) for at_s, value in sorted(found.items())]
 
     async def _part(self, pool: str, begin_s: float, end_s: float) -> list[DemandSample]:
         rates = [
@@ -77,8 +85,10 @@ class PrometheusHistory:
             if rate == 0.0 or (at_s in inputs and at_s in outputs)
         ]
 
-    async def _query(self, query: str, begin_s: float, end_s: float) -> dict[float, float]:
-        asked = {"query": query, "start": begin_s, "end": end_s, "step": f"{STEP_S:g}s"}
+    async def _query(
+        self, query: str, begin_s: float, end_s: float, step_s: float = STEP_S
+    ) -> dict[float, float]:
+        asked = {"query": query, "start": begin_s, "end": end_s, "step": f"{step_s:g}s"}
         url = f"{self._url}/api/v1/query_range?{urlencode(asked)}"
         try:
             answer = await fetch.get(url, timeout_s=TIMEOUT_S)
@@ -94,6 +104,10 @@ class PrometheusHistory:
             raise SourceError(
                 f"history: {self._url} answers query_range with something else: {error!r}"
             ) from None
+
+
+def _wanted(pool: str) -> str:
+    return f"last_over_time({WANTED}{{pool={_quoted(pool)}}}[{WANTED_BEFORE_S:.0f}s])"
 
 
 def _error_of(body: bytes) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.orders import Orders
@@ -69,8 +70,12 @@ class ScaledPool:
         must not be published: what is ready now may be the least part of what was ordered."""
         self._former_number_is_new = False
         """Whether a number of before has come since the last decision."""
-        self._reopens_orders = False
-        """Whether the next number that is published opens orders that were made before."""
+        self.on_anew: Callable[[ScaledPool], None] | None = None
+        """Called where the pool begins anew, since no decision could be made from what was kept."""
+        self._former = 0
+        """As many were ordered before this scaler came; 0 once those that miss are open orders."""
+        self._former_steps: Sequence[tuple[float, int]] = ()
+        """How many were wanted at which times before, as far as that is known; oldest first."""
         self._untried = False
         """Whether the scaler went on from what was kept and has not decided since."""
         self._figures = scaler.figures
@@ -80,16 +85,28 @@ class ScaledPool:
         self._calendar = calendar
         self._calendar_read_s: float | None = None
 
-    def go_on(self, scaler: PoolScaler) -> None:
-        """Decide by a scaler that has decided before."""
-        self.scaler, self.need_known, self._untried, self._reopens_orders = scaler, True, True, True
+    def go_on(self, scaler: PoolScaler, orders: Orders | None = None) -> None:
+        """Decide by a scaler that has decided before; `orders` were open then, where they were
+        kept.
+        """
+        self.scaler, self.need_known, self._untried = scaler, True, True
+        self._former = scaler.number
+        if orders is not None:
+            self._orders = orders
 
-    def ordered_before(self, replicas: int | None) -> None:
-        """So many were wanted before this scaler came; None where nobody can tell."""
+    def state(self) -> dict[str, Any]:
+        """What a restart needs, as JSON can hold it."""
+        return {**self.scaler.state(), "orders": self._orders.state()}
+
+    def ordered_before(self, replicas: int | None, steps: Sequence[tuple[float, int]] = ()) -> None:
+        """So many were wanted before this scaler came; None where nobody can tell. `steps` are the
+        numbers of the time before that, oldest first.
+        """
         self.awaits_former_number = False
         if replicas is not None:
             self.scaler.expect(replicas)
-            self._former_number_is_new = self._reopens_orders = True
+            self._former, self._former_steps = replicas, steps
+            self._former_number_is_new = True
 
     @property
     def is_guess(self) -> bool:
@@ -161,9 +178,13 @@ class ScaledPool:
         if self.actuator is not None:
             self.actuator.carry_out(plan)
         elif plan.complete:
-            ordered_s = 0.0 if self._reopens_orders else now
-            self._orders.want(plan.replicas, seen_by_gateways(seen), now, ordered_s=ordered_s)
-            self._reopens_orders = False
+            former, steps = self._former, self._former_steps
+
+            def former_s(place: int) -> float | None:
+                return reached_s(steps, place) if place <= former else None
+
+            self._orders.want(plan.replicas, seen_by_gateways(seen), now, former_s=former_s)
+            self._former, self._former_steps = 0, ()
         changed = before is None or _decision(before) != _decision(plan)
         if changed:
             self.plans.append(plan)
@@ -182,6 +203,9 @@ class ScaledPool:
                 raise
             self.scaler = pool_scaler(self.scaler.settings, self.scaler.figures)
             self.need_known = self.actuator is not None
+            self._orders, self._former = Orders(), 0
+            if self.on_anew is not None:
+                self.on_anew(self)
             raise ValueError("what was kept is no state; the pool begins anew") from error
 
     def published(self, tolerance: float, now: float) -> tuple[ScalePlan, HpaValue] | None:
@@ -279,6 +303,16 @@ class ScaledPool:
             return  # a measured one, or one that was learned
         cold_start = replace(settings.cold_start, weight_bytes=weights)
         self.scaler.settings = replace(settings, cold_start=cold_start)
+
+
+def reached_s(steps: Sequence[tuple[float, int]], number: int) -> float:
+    """Since when at least so many were wanted until the end without a break; 0 if they were not."""
+    since_s = 0.0
+    for at_s, wanted in reversed(steps):
+        if wanted < number:
+            break
+        since_s = at_s
+    return since_s
 
 
 def seen_by_gateways(seen: PoolObservation) -> int:

@@ -199,7 +199,7 @@ class Autoscaler:
 
         def keep(pool: ScaledPool, _now: float) -> bool:
             if pool.need_known and not pool.is_guess:
-                kept[pool.name] = pool.scaler.state()
+                kept[pool.name] = pool.state()
             return True
 
         failing = "what pool %s has learned could not be kept"

@@ -13,6 +13,7 @@ from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.keda import PlansForKeda
 from headrace.autoscaler.minutes import MinuteLog
+from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import Actuator, Finder, ReportSource, SourceError
 from headrace.autoscaler.program import Autoscaler
@@ -24,6 +25,7 @@ from headrace.autoscaler.settings import (
 from headrace.compose.terminal import Terminal, counted
 from headrace.compose.wiring import StartError
 from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.kept_numbers import impossible
 from headrace.core.scaling.settings import EngineFigures, ScalingTarget
 from headrace.edges.http.tls import TlsError, within
 from headrace.edges.state_file import StateFile, StateFileError
@@ -91,6 +93,7 @@ class ScalerHost:
         self._past_awaited = set[str]()
         """Pools that are still to learn from the demand of the past."""
         self._task: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: dict[str, Any] | None = None
         """What is to be written next: of states that come while one is written, the last."""
@@ -99,10 +102,10 @@ class ScalerHost:
     async def start(self) -> None:
         """Go on from what was kept, answer KEDA and begin. Raises StartError."""
         self._restored = self._restore()
-        if isinstance(_history_of(self._section, self._folder), PrometheusHistory):
-            for pool in self.autoscaler.scaled.values():
-                # What this process starts it knows itself.
-                pool.awaits_former_number = pool.actuator is None and not pool.has_memory
+        source = _history_of(self._section, self._folder)
+        for pool in self.autoscaler.scaled.values():
+            pool.awaits_former_number = _can_tell(source, pool) and not pool.has_memory
+            pool.on_anew = self._begins_anew
         if self._section.keda is not None:
             self._keda = await self._start_keda()
         self._task = asyncio.create_task(self._run(), name="autoscaler")
@@ -181,15 +184,31 @@ class ScalerHost:
     async def _run(self) -> None:
         source = _history_of(self._section, self._folder)
         async with asyncio.TaskGroup() as group:
+            self._group = group
             group.create_task(self.autoscaler.run())
-            if isinstance(source, PrometheusHistory):
-                for pool in self.autoscaler.scaled.values():
-                    if pool.awaits_former_number:
-                        group.create_task(self._ask_before(source, pool))
-            for name in self.autoscaler.scaled:
-                if source is not None and name not in self._restored:
-                    self._past_awaited.add(name)
-                    group.create_task(self._look_back(source, name))
+            for pool in self.autoscaler.scaled.values():
+                self._ask_history(source, pool, group)
+
+    def _ask_history(
+        self,
+        source: FileHistory | PrometheusHistory | None,
+        pool: ScaledPool,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        """Ask for what a pool does not know of its past."""
+        if isinstance(source, PrometheusHistory) and pool.awaits_former_number:
+            group.create_task(self._ask_before(source, pool))
+        if source is not None and pool.name not in self._restored:
+            self._past_awaited.add(pool.name)
+            group.create_task(self._look_back(source, pool.name))
+
+    def _begins_anew(self, pool: ScaledPool) -> None:
+        """What was kept of a pool was no state: it is as one of which nothing was kept."""
+        self._restored -= {pool.name}
+        source = _history_of(self._section, self._folder)
+        if self._group is not None:
+            pool.awaits_former_number = _can_tell(source, pool)
+            self._ask_history(source, pool, self._group)
 
     # ------------------------------------------------------------ what is kept
 
@@ -217,14 +236,18 @@ class ScalerHost:
         """Ask how many replicas of a pool of which nothing was kept were wanted before: those that
         start just now are in no list, and the number of those that are there would take them back.
         """
-        wanted, problem = await _asked(source.wanted(pool.name, time.time()), WANTED_S)
+        now = time.time()
+        wanted, problem = await _asked(source.wanted(pool.name, now), WANTED_S)
+        steps: Sequence[tuple[float, int]] | None = None
         if problem:
             unknown = "what is ordered and not ready yet is not known"
             self._terminal.problem(f"{problem}; of pool {pool.name} {unknown}")
         elif wanted is not None:
             told = counted(wanted, "replica")
             self._terminal.status(f"pool {pool.name}: {told} wanted before, by Prometheus")
-        pool.ordered_before(wanted)
+            # Who cannot tell when that was has told enough.
+            steps, _ = await _asked(source.wanted_steps(pool.name, now), WANTED_S)
+        pool.ordered_before(wanted, steps or ())
 
     async def _look_back(self, source: FileHistory | PrometheusHistory, name: str) -> None:
         """Learn from the demand of the past on a pool of which nothing else was kept, while it is
@@ -259,15 +282,25 @@ class ScalerHost:
         """Whether a pool could go on from what was kept of it; if not, nothing of it is used."""
         assert self._state is not None
         scaler = pool_scaler(pool.scaler.settings, pool.scaler.figures)
+        if fault := impossible(kept, time.time()):
+            self._terminal.problem(
+                f"{self._state.path}: what is kept of pool {pool.name} cannot be true: {fault}; "
+                "the pool begins anew"
+            )
+            return False
         try:
             scaler.restore(kept)
+            orders = None
+            if "orders" in kept:  # a file of before they were kept has none
+                orders = Orders()
+                orders.restore(kept["orders"])
         except Exception as error:  # noqa: BLE001 - whatever another version or a torn file holds
             self._terminal.problem(
                 f"{self._state.path}: what is kept of pool {pool.name} is of another version "
                 f"({error!r}); the pool begins anew"
             )
             return False
-        pool.go_on(scaler)
+        pool.go_on(scaler, orders)
         return True
 
     def _store(self, state: dict[str, Any]) -> None:
@@ -339,6 +372,11 @@ def _history_of(section: ScalingSection, folder: Path) -> FileHistory | Promethe
         return FileHistory(folder / history.file, history.days)
     assert history.prometheus is not None
     return PrometheusHistory(history.prometheus, history.days)
+
+
+def _can_tell(source: FileHistory | PrometheusHistory | None, pool: ScaledPool) -> bool:
+    """Whether a history knows more of what is ordered: what this process starts it knows itself."""
+    return isinstance(source, PrometheusHistory) and pool.actuator is None
 
 
 def _budget_of(section: ScalingSection) -> GpuBudget | None:

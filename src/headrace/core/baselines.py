@@ -13,6 +13,7 @@ from __future__ import annotations
 from heapq import nsmallest
 
 from headrace.core.candidates import ENOUGH, Ask, Candidate, Row, rows_at
+from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
 
@@ -20,6 +21,16 @@ RULED_OUT = 1e8
 """More than any load or score, in whatever unit, and small enough to leave these 7 digits."""
 DRAWN = 1e-9
 """Less than any difference that a rule would make."""
+
+
+class Unmoved:
+    """For rules without a memory: neither their picks nor who leaves change what they do."""
+
+    def chosen(self, replica: str) -> None:
+        """Nothing to remember."""
+
+    def left(self, replica: str) -> None:
+        """Nothing to forget."""
 
 
 def hit_tokens_of(ask: Ask, replicas: list[Replica]) -> list[int]:
@@ -46,6 +57,14 @@ def matched_share(hit_tokens: int, prompt_tokens: int, block_tokens: int) -> flo
 def ruled_out(candidate: Candidate) -> float:
     """What of a candidate's cost says that the rule does not consider it; 0 if it does."""
     return RULED_OUT if candidate.cost >= RULED_OUT / 2 else 0.0
+
+
+def load_and_rule(
+    candidate: Candidate, load: str, unit: str, rule: str
+) -> tuple[CostTerm, CostTerm]:
+    """The terms of a cost that is a load and, of those that the rule does not consider, more."""
+    excluded = ruled_out(candidate)
+    return CostTerm(load, candidate.cost - excluded, unit), CostTerm(rule, excluded, unit)
 
 
 def draw(costs: list[float], ties: Ties) -> None:

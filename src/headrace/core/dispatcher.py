@@ -507,9 +507,8 @@ class Dispatcher:
 
     def _probed(self, event: Probed, now: float) -> list[Effect]:
         replica = self.fleet.replicas.get(event.replica)
-        if replica is None or not health.note_probe(
-            replica, event.healthy, self._settings.ejection, now
-        ):
+        ejection = self._settings.ejection
+        if replica is None or not health.note_probe(replica, event.healthy, ejection, now):
             return []
         return self._state_changed(replica)
 
@@ -522,8 +521,9 @@ class Dispatcher:
     def _config_changed(self, event: ConfigChanged, _now: float) -> list[Effect]:
         if event.settings is not None:
             self._tune(event.settings)
-        self._roster.configure(event.pools, event.aliases)
+        renamed = self._roster.configure(event.pools, event.aliases)
         self._catalog.changed()
+        self._waiting.reroute(renamed, self._catalog, self._rng)
         return []
 
     def _tune(self, settings: DispatcherSettings) -> None:

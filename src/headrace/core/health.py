@@ -42,7 +42,13 @@ long a broken pool has its requests tried in vain."""
 
 @dataclass(frozen=True, slots=True)
 class EjectionSettings:
-    """When a failing replica is taken out, and for how long."""
+    """When a failing replica is taken out, and for how long.
+
+    One that served before and is back soon waits for its probe no longer than it was away, and
+    `backoff` more; one that was away for `health.failures` checks and answers one again is used at
+    once. Only one that is taken out time and again, and serves no request in between, waits up to
+    `max_backoff`, even if it was restarted meanwhile: an answered check does not tell them apart.
+    """
 
     failures: int = 2
     """Connection-level failures in a row."""

@@ -20,7 +20,6 @@ from headrace.core.late_waits import SPAN_S, LateWaits
 
 if TYPE_CHECKING:
     from headrace.core.flights import Flight
-    from headrace.core.model import Request
 
 _ROUNDING_S: Final = 1e-9
 OVERTAKEN: Final = 2.0
@@ -146,9 +145,9 @@ class Queue:
     def __len__(self) -> int:
         return len(self._held)
 
-    def requests(self) -> list[Request]:
+    def flights(self) -> list[Flight]:
         """What waits here, the oldest first."""
-        return [held.flight.request for held, _ in self._held.values()]
+        return [held.flight for held, _ in self._held.values()]
 
     def add(self, held: Held) -> None:
         """Take in a request."""

@@ -43,8 +43,8 @@ class Roster:
         """For pools that come from now on."""
         self._free_indices: list[int] = []  # a heap of those that were in use
 
-    def configure(self, pools: tuple[PoolSpec, ...], aliases: tuple[Alias, ...]) -> None:
-        """Make the pools and aliases these.
+    def configure(self, pools: tuple[PoolSpec, ...], aliases: tuple[Alias, ...]) -> frozenset[str]:
+        """Make the pools and aliases these; the names of the aliases that are other ones by that.
 
         A pool keeps its replicas while its name, model and role stay, and what it has learned while
         its profile stays, too.
@@ -67,8 +67,10 @@ class Roster:
             self.fleet.pools[spec.name] = self._pool(spec, old)
         for gone in before.values():
             self._dissolve(gone)
+        known, new = dict(self.fleet.aliases), {alias.name: alias for alias in aliases}
         self.fleet.aliases.clear()
-        self.fleet.aliases.update((alias.name, alias) for alias in aliases)
+        self.fleet.aliases.update(new)
+        return frozenset(name for name in known | new if known.get(name) != new.get(name))
 
     def change(self, event: ReplicaChanged) -> bool:
         """Take a replica in, or note what changed about it; whether there is such a pool.

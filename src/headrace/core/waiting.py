@@ -14,8 +14,8 @@ is tried again is not said here: it is sent by the same way as one that has just
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
 from headrace.core import rejections
 from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
@@ -34,7 +34,10 @@ from headrace.core.crowding import crowded
 from headrace.core.events import Effect
 from headrace.core.flights import Flight
 from headrace.core.held_queue import Held, Queue
-from headrace.core.model import Pool, Replica, Request
+from headrace.core.model import Pool, Replica, Request, Rng
+
+if TYPE_CHECKING:
+    from headrace.core.catalog import Catalog
 
 PATIENCE_S: Final = 2.5
 """What a request waits at most for each target of others that it would have missed, beyond those
@@ -80,6 +83,15 @@ class WaitingRoom:
     def tier(self, name: str) -> Tier:
         """The tier of this name, or else the default one."""
         return self._tiers.get(name) or self._tiers[DEFAULT_TIER]
+
+    def reroute(self, names: Collection[str], catalog: Catalog, rng: Rng) -> None:
+        """These aliases are other ones by now: what was asked for by them is sent as by the new
+        ones. Who asked for a name that is gone was let in when it was not, and keeps his way.
+        """
+        for queue in self._queues.values() if names else ():
+            for flight in queue.flights():
+                if flight.model in names:
+                    flight.route = catalog.resolve(flight.request, rng) or flight.route
 
     def judge(
         self,
@@ -192,7 +204,7 @@ class WaitingRoom:
     def requests(self, model: str) -> list[Request]:
         """What waits for a model now."""
         queue = self._queues.get(model)
-        return [] if queue is None else queue.requests()
+        return [] if queue is None else [flight.request for flight in queue.flights()]
 
     def _shed(
         self,

@@ -1,12 +1,13 @@
 """Traces of requests by OpenTelemetry, sent over OTLP/HTTP. Needs the extra `otel`.
 
-    POST /v1/chat/completions     SERVER: the request, retries included
-    ├── chat smollm2              CLIENT: one attempt
-    └── chat smollm2              CLIENT: another
+    POST /v1/chat/completions     SERVER: the request, time held at the gateway included
+    └── chat smollm2              CLIENT: the operation, from its first dispatch, retries included
+        ├── POST                  CLIENT: one attempt
+        └── POST                  CLIENT: another
 
-Names and attributes follow the semantic conventions for HTTP servers and for GenAI inference
-clients. Usage stands on attempts alone, so that sums over spans count each token once. No span
-holds anything of a prompt, an answer or a key. A client that goes away is an outcome, not an error.
+Names and attributes follow the semantic conventions for HTTP and for GenAI inference clients. Usage
+stands on operations alone, so that sums over spans count each token once. No span holds anything of
+a prompt, an answer or a key. A client that goes away is an outcome, not an error.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from headrace.core.events import Dispatch, Ended
 from headrace.core.model import Endpoint, Outcome, Request
 from headrace.edges.http.address import Address
 from headrace.edges.http.heads import Header
-from headrace.edges.http.ports import HttpRequest
+from headrace.edges.http.ports import HttpRequest, RequestHead
 
 MAX_WAITING_SPANS = 4096
 """Spans that wait to be sent; what comes on top while the receiver is down or slow is dropped."""
@@ -55,7 +56,7 @@ _OPERATIONS = {
     Endpoint.COMPLETIONS: "text_completion",
     Endpoint.EMBEDDINGS: "embeddings",
 }
-"""`gen_ai.operation.name`; what is not here is traced as a plain HTTP call."""
+"""`gen_ai.operation.name`; what is not here has no operation, only plain HTTP calls."""
 
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -125,13 +126,9 @@ class OtelTracer:
 
     def begin(self, http: HttpRequest, request: Request | None = None) -> OtelRequest:
         """Open the span of a request, as a child of what the caller says in `traceparent`."""
-        method = name = http.method.decode("latin-1")
         path = http.path.decode("latin-1")
-        attributes = {"url.path": path, "url.scheme": self._scheme}
-        if method not in _METHODS:
-            attributes["http.request.method_original"] = method
-            method, name = "_OTHER", "HTTP"
-        attributes["http.request.method"] = method
+        attributes: dict[str, str | int | bool] = {"url.path": path, "url.scheme": self._scheme}
+        method = name = _name_method(http.head, attributes)
         if request is not None:
             attributes["headrace.request_id"] = request.id
             attributes["headrace.model"] = request.model
@@ -146,7 +143,7 @@ class OtelTracer:
             attributes,
             start_time=_wall_ns(http.received_s),
         )
-        return OtelRequest(self._spans, span, method, request)
+        return OtelRequest(self._spans, span, http.head, request)
 
     async def close(self) -> None:
         """Send what is left; after `CLOSE_S` give up what could not be sent."""
@@ -160,23 +157,33 @@ class OtelTracer:
 class OtelRequest:
     """The server span of a request."""
 
-    __slots__ = ("_context", "_method", "_request", "_span", "_spans", "_tried")
+    __slots__ = ("_context", "_head", "_operation", "_request", "_span", "_spans", "_tried")
 
-    def __init__(self, spans: SpanMaker, span: Span, method: str, request: Request | None) -> None:
+    def __init__(
+        self, spans: SpanMaker, span: Span, head: RequestHead, request: Request | None
+    ) -> None:
         self._spans = spans
-        self._method = method
+        self._head = head
         self._span = span
         self._context = set_span_in_context(span, Context())
         self._request = request
+        self._operation: _Operation | None = None
         self._tried = 0
 
     def attempt(
         self, dispatch: Dispatch, engine: str, address: Address, sent_s: float
     ) -> OtelAttempt:
-        """Open the span of an attempt."""
+        """Open the span of an attempt, and with the first one that of its operation."""
+        if not self._span.is_recording():
+            # Of a trace that is not sampled the engine gets an id, and nothing else is wanted.
+            span = self._spans.start_span("attempt", self._context, SpanKind.CLIENT)
+            return OtelAttempt(span, None, sent_s)
+        start_ns = _wall_ns(sent_s)
+        operation = self._operation_of(dispatch, engine, address, sent_s, start_ns)
+        head = self._head
         attributes: dict[str, str | int | bool] = {
             "server.address": address.host,
-            "http.request.method": self._method,
+            "url.full": _url(address, head.path.decode("latin-1")),
             "headrace.attempt": dispatch.attempt,
             "headrace.pool": dispatch.pool,
             "headrace.replica": dispatch.replica,
@@ -186,28 +193,54 @@ class OtelRequest:
         if self._tried:
             attributes["http.request.resend_count"] = self._tried
         self._tried += 1
-        request = self._request
-        operation = _OPERATIONS.get(request.endpoint) if request is not None else None
-        name = self._method
-        if request is not None and operation is not None:
-            name = f"{operation} {dispatch.model}"
-            attributes["gen_ai.operation.name"] = operation
-            attributes["gen_ai.provider.name"] = engine
-            attributes["gen_ai.request.model"] = dispatch.model
-            if request.streamed:
-                attributes["gen_ai.request.stream"] = True
-            if request.sequences > 1 and request.endpoint is Endpoint.CHAT:
-                # Of completions these are choices times prompts.
-                attributes["gen_ai.request.choice.count"] = request.sequences
-            if request.max_output_tokens is not None and request.max_output_tokens <= MAX_INT:
-                attributes["gen_ai.request.max_tokens"] = request.max_output_tokens
+        context = self._context if operation is None else operation.context
         span = self._spans.start_span(
-            name, self._context, SpanKind.CLIENT, attributes, start_time=_wall_ns(sent_s)
+            _name_method(head, attributes),
+            context,
+            SpanKind.CLIENT,
+            attributes,
+            start_time=start_ns,
         )
-        return OtelAttempt(span)
+        return OtelAttempt(span, operation, sent_s)
+
+    def _operation_of(
+        self, dispatch: Dispatch, engine: str, address: Address, sent_s: float, start_ns: int
+    ) -> _Operation | None:
+        """The operation that an attempt belongs to; None for what is no inference."""
+        request = self._request
+        name = _OPERATIONS.get(request.endpoint) if request is not None else None
+        if request is None or name is None:
+            return None
+        attributes: dict[str, str | int | bool] = {
+            "gen_ai.operation.name": name,
+            "gen_ai.provider.name": engine,
+            "gen_ai.request.model": dispatch.model,
+            "server.address": address.host,
+        }
+        if address.port:
+            attributes["server.port"] = address.port
+        title = f"{name} {dispatch.model}"
+        operation = self._operation
+        if operation is not None:
+            operation.goes_to(title, attributes)
+            return operation
+        if request.streamed:
+            attributes["gen_ai.request.stream"] = True
+        if request.sequences > 1 and request.endpoint is Endpoint.CHAT:
+            # Of completions these are choices times prompts.
+            attributes["gen_ai.request.choice.count"] = request.sequences
+        if request.max_output_tokens is not None and request.max_output_tokens <= MAX_INT:
+            attributes["gen_ai.request.max_tokens"] = request.max_output_tokens
+        span = self._spans.start_span(
+            title, self._context, SpanKind.CLIENT, attributes, start_time=start_ns
+        )
+        self._operation = operation = _Operation(span, sent_s)
+        return operation
 
     def end(self, status: int | None, error: str = "") -> None:
-        """Close the span. A 4xx is the client's error, not the server's."""
+        """Close the span and its operation's. A 4xx is the client's error, not the server's."""
+        if self._operation is not None:
+            self._operation.end(left=status is None)
         span, attributes = self._span, dict[str, str | int]()
         if status is not None:
             attributes["http.response.status_code"] = status
@@ -218,13 +251,56 @@ class OtelRequest:
         span.end()
 
 
+class _Operation:
+    """The GenAI span of a request: one, over all its attempts."""
+
+    __slots__ = ("_ended", "_span", "_started_s", "_ttft_s", "context")
+
+    def __init__(self, span: Span, started_s: float) -> None:
+        self._span = span
+        self._started_s = started_s
+        self.context = set_span_in_context(span, Context())
+        self._ended: Ended | None = None
+        self._ttft_s: float | None = None
+
+    def goes_to(self, title: str, attributes: dict[str, str | int | bool]) -> None:
+        """Another attempt follows, perhaps of another model and at another engine."""
+        self._span.update_name(title)
+        self._span.set_attributes(attributes)
+
+    def attempt_ended(self, ended: Ended, sent_s: float, ttft_s: float | None) -> None:
+        """What came of the latest attempt."""
+        self._ended = ended
+        self._ttft_s = None if ttft_s is None else sent_s - self._started_s + ttft_s
+
+    def end(self, *, left: bool) -> None:
+        """Close the span with what came of the last attempt; `left` is the client's leaving."""
+        span, ended = self._span, self._ended
+        if ended is not None:
+            attributes: dict[str, str | int | float] = {}
+            usage = ended.usage
+            if self._ttft_s is not None:
+                attributes["gen_ai.response.time_to_first_chunk"] = self._ttft_s
+            if usage is not None:
+                attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
+                attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
+                if usage.cached_tokens:
+                    attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
+            if not left:
+                _mark_error(span, ended, attributes)
+            span.set_attributes(attributes)
+        span.end()
+
+
 class OtelAttempt:
     """The client span of an attempt."""
 
-    __slots__ = ("_span",)
+    __slots__ = ("_operation", "_sent_s", "_span")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, operation: _Operation | None, sent_s: float) -> None:
         self._span = span
+        self._operation = operation
+        self._sent_s = sent_s
 
     def continued(self, headers: list[Header]) -> list[Header]:
         """The fields with this span in `traceparent`, also where it is not sampled."""
@@ -237,23 +313,42 @@ class OtelAttempt:
 
     def end(self, ended: Ended, status: int, ttft_s: float | None) -> None:
         """Close the span with what came of the attempt."""
-        span, usage = self._span, ended.usage
+        span = self._span
+        if not span.is_recording():
+            return
         attributes: dict[str, str | int | float] = {"headrace.outcome": ended.outcome.value}
         if status:
             attributes["http.response.status_code"] = status
-        if ttft_s is not None:
-            attributes["gen_ai.response.time_to_first_chunk"] = ttft_s
-        if usage is not None:
-            attributes["gen_ai.usage.input_tokens"] = usage.input_tokens
-            attributes["gen_ai.usage.output_tokens"] = usage.output_tokens
-            if usage.cached_tokens:
-                attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
-        if ended.outcome not in (Outcome.COMPLETED, Outcome.ABORTED):
-            code = ended.outcome.value if ended.status is None else str(ended.status)
-            attributes["error.type"] = code
-            span.set_status(Status(StatusCode.ERROR, ended.detail or None))
+        _mark_error(span, ended, attributes)
         span.set_attributes(attributes)
         span.end()
+        if self._operation is not None:
+            self._operation.attempt_ended(ended, self._sent_s, ttft_s)
+
+
+def _name_method(head: RequestHead, attributes: dict[str, str | int | bool]) -> str:
+    """Set the attributes of the method; what a span of it is called without a route."""
+    method = head.method.decode("latin-1")
+    if method in _METHODS:
+        attributes["http.request.method"] = method
+        return method
+    attributes["http.request.method_original"] = method
+    attributes["http.request.method"] = "_OTHER"
+    return "HTTP"
+
+
+def _mark_error(span: Span, ended: Ended, attributes: dict[str, str | int | float]) -> None:
+    """Say that an attempt, or the operation that it was the last of, went wrong, if it did."""
+    if ended.outcome not in (Outcome.COMPLETED, Outcome.ABORTED):
+        code = ended.outcome.value if ended.status is None else str(ended.status)
+        attributes["error.type"] = code
+        span.set_status(Status(StatusCode.ERROR, ended.detail or None))
+
+
+def _url(address: Address, path: str) -> str:
+    """`url.full` without the query, which may hold a key, and without what stands before an `@`."""
+    place = address.host_header.rpartition(b"@")[2] + address.base
+    return f"{'http' if address.tls is None else 'https'}://{place.decode('latin-1')}{path}"
 
 
 def _wall_ns(monotonic_s: float) -> int:

@@ -191,7 +191,8 @@ class EmulatedEngine:
                 return self._complete(ask, request, connection)
             self._answer(path, request, connection)
         except Refused as refused:
-            connection.respond(refused.status, [JSON], refused.body())
+            body = refused.message_body() if path in _ANTHROPIC else refused.body()
+            connection.respond(refused.status, [JSON], body)
         return None
 
     def _complete(
@@ -276,7 +277,8 @@ _READERS: dict[bytes, Callable[[bytes, EngineSettings], Ask]] = {
     b"/v1/responses": read_response,
 }
 """What reads a request for an answer."""
-_POSTED = frozenset((*_READERS, b"/v1/messages/count_tokens", b"/tokenize", b"/detokenize"))
+_ANTHROPIC = frozenset((b"/v1/messages", b"/v1/messages/count_tokens"))
+_POSTED = frozenset((*_READERS, *_ANTHROPIC, b"/tokenize", b"/detokenize"))
 _READ = frozenset((b"/health", b"/ping", b"/metrics", b"/v1/models", b"/version", b"/load"))
 _ALSO_POSTED = (b"/ping", b"POST")
 

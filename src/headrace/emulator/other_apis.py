@@ -15,7 +15,7 @@ from headrace.emulator.prompt import (
     filled,
     read_body,
 )
-from headrace.emulator.refusals import missing
+from headrace.emulator.refusals import missing, not_positive
 from headrace.emulator.settings import EngineSettings
 
 _NOTHING = msgspec.Raw(b"")
@@ -62,6 +62,8 @@ def read_messages(body: bytes, settings: EngineSettings) -> Ask:
     asked = read_body(_decode_messages, body, settings)
     if asked.max_tokens is None:
         raise missing(body, "max_tokens")
+    if asked.max_tokens < 1:
+        raise not_positive("max_tokens", asked.max_tokens)
     return ask_of(_as_chat(asked, body), settings, Endpoint.MESSAGES)
 
 

@@ -44,6 +44,15 @@ class Refused(Exception):
         }
         return msgspec.json.encode({"error": error})
 
+    def message_body(self) -> bytes:
+        """The same on Anthropic's paths, where vLLM says what it has understood and refuses in that
+        API's shape, by the names of its own; what is not of the API's form it refuses before.
+        """
+        if self.kind == _MALFORMED:
+            return self.body()
+        error = {"type": self.kind, "message": self.message}
+        return msgspec.json.encode({"type": "error", "error": error})
+
 
 def malformed(body: bytes, error: Exception) -> Refused:
     """Of a body that could not be read, with this error.
@@ -93,6 +102,19 @@ def missing(body: bytes, *fields: str) -> Refused:
         for field in fields
     ]
     return _invalid(found, param=f"body.{fields[0]}")
+
+
+def not_positive(field: str, value: int) -> Refused:
+    """Of a number of Anthropic's API that must be above 0."""
+    words = f"{field} must be positive"
+    found: dict[str, object] = {
+        "type": "value_error",
+        "loc": f"body.{field}",
+        "msg": f"Value error, {words}",
+        "input": _shown(value),
+        "ctx": {"error": ValueError(words)},
+    }
+    return _invalid([found], param=found["loc"])
 
 
 def _invalid(found: list[dict[str, object]], *, param: object) -> Refused:

@@ -61,6 +61,16 @@ class EngineReading:
     skipped_lines: int = 0
     """Lines about wanted metrics that could not be read; more than 0 means a dialect to look at."""
 
+    @property
+    def prefix_tokens_total(self) -> tuple[float, float] | None:
+        """Tokens looked for in the prefix cache and tokens found there; of an engine that does not
+        count what it looks up, its prompts and what of them was cached. None where it tells less.
+        """
+        looked_up, found = self.prefix_queries_tokens_total, self.prefix_hits_tokens_total
+        if looked_up is None or found is None:
+            looked_up, found = self.input_tokens_total, self.cached_input_tokens_total
+        return None if looked_up is None or found is None else (looked_up, found)
+
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:

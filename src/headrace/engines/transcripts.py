@@ -1,4 +1,9 @@
-"""Streams of `/v1/audio/transcriptions` and `translations`, of OpenAI and of vLLM."""
+"""Streams of `/v1/audio/transcriptions` and `translations`, of OpenAI and of vLLM.
+
+Their text is no content that is measured: TTFT and TPOT of a pool are what its latency model learns
+from and its targets are judged by, as seconds of a prompt's tokens, and here the prompt is seconds
+of audio whose length nobody has read.
+"""
 
 from __future__ import annotations
 

@@ -82,6 +82,8 @@ class Telemetry:
         self.certificate_reloads = dict.fromkeys(("applied", "refused"), 0)
         self._leaving: set[str] = set()
         self._streams: dict[Meter, None] = {}
+        self.readings: dict[str, EngineReading] = {}
+        """What each engine told last."""
         self._totals: dict[str, EngineTotals] = {}
         self._ttft_totals: dict[str, LatencyTotals] = {}
         self._tpot_totals: dict[str, LatencyTotals] = {}
@@ -174,6 +176,7 @@ class Telemetry:
         known = self.fleet.replicas.get(replica)
         if known is None:
             return
+        self.readings[replica] = reading
         if reading.kv_usage_ratio is not None:
             samples = self._kv_usage.setdefault(replica, deque(maxlen=kv_growth.WINDOW))
             samples.append(kv_growth.KvSample(now, reading.kv_usage_ratio))
@@ -298,6 +301,7 @@ class Telemetry:
         self._leaving.add(replica)
         for by_replica in (
             self.scrape_failures,
+            self.readings,
             self._totals,
             self._ttft_totals,
             self._tpot_totals,

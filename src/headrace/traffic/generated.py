@@ -1,4 +1,4 @@
-"""Generated traffic as traces: by name with default shapes, cut to a number of requests, mixed."""
+"""Generated traffic: kinds by name in default shapes, cut to a number of requests, mixed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ from headrace.traffic.multi_turn import MultiTurn, multi_turn
 from headrace.traffic.shared_system_prompts import SharedSystemPrompts, shared_system_prompts
 from headrace.traffic.single_shots import SingleShots, single_shots
 from headrace.traffic.trace import Trace, TraceRequest
-
-
-def generate(kind: str, *, requests: int, requests_per_s: float, seed: int) -> Trace:
-    """So many requests of a kind (see `KINDS`) in its default shape, at a mean rate.
-
-    Raises:
-        ValueError: the kind is not known, or a number is not above 0.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"unknown traffic {kind!r}; known are {', '.join(KINDS)}")
-    block_tokens, stream = KINDS[kind]
-    return taken(kind, block_tokens, stream(requests_per_s, seed), requests)
 
 
 def taken(name: str, block_tokens: int, stream: Iterator[TraceRequest], requests: int) -> Trace:

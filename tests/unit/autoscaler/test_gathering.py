@@ -161,3 +161,12 @@ def test_times_of_a_gateway_whose_clock_is_off_are_told_by_ours():
     gathering.take("a", replace(told, reported_at_s=5600.0), 5601.0)
     [seen] = gathering.observation("llama", 5601.0).replicas
     assert (seen.ready_at_s, seen.idle_since_s) == (5000.0, 5400.0)
+
+
+def test_of_an_order_whose_time_one_gateway_does_not_know_the_others_time_counts():
+    """It has been ready for one of them, and is starting for the other."""
+    failing = replica("r", Phase.FAILING, ordered_at_s=0.0)
+    starting = replica("r", Phase.STARTING, ordered_at_s=50.0)
+    seen = told(report(pool_report(failing)), report(pool_report(starting)))
+    [together] = seen.observation("llama", 100.0).replicas
+    assert (together.phase, together.ordered_at_s) == (Phase.STARTING, 50.0)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 
 from headrace.autoscaler.metrics import ScalingCollector
+from headrace.autoscaler.orders import Orders
+from headrace.autoscaler.pool import reached_s
 from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
 from headrace.compose.scaler import ScalerHost
 from headrace.core.scaling.observation import Phase
@@ -14,6 +18,7 @@ from tests.unit.autoscaler.reports import pool_report, replica, report
 from tests.unit.autoscaler.test_history import Prometheus
 from tests.unit.autoscaler.test_program import Source, World
 from tests.unit.compose.test_scaler_state import Heard
+from tests.waiting import until
 
 
 async def test_who_begins_without_state_in_a_scale_up_publishes_what_was_wanted_before():
@@ -153,3 +158,90 @@ async def test_an_answer_that_nobody_can_read_ends_neither_the_scaler_nor_the_wa
         while host.autoscaler.gathering.latest("llama") == told:
             await asyncio.sleep(0.01)
         await host.stop()
+
+
+async def test_orders_that_prometheus_tells_of_are_as_old_as_it_tells(tmp_path):
+    """Two are ready; four were ordered, then four more."""
+    now = time.time()
+    before = [[now - 90.0, "6"], [now - 75.0, "6"], [now - 30.0, "10"]]
+    query = "last_over_time(headrace:scaling_wanted_replicas:max"
+    source = Source("gw", report(pool_report(replica("r1"), replica("r2"))))
+    async with Prometheus({query: [[now - 105.0, "2"], *before]}) as prometheus:
+        prometheus.always = {query: "10"}
+        section = ScalingSection(
+            pools={"llama": PoolScaling()}, history=HistorySettings(prometheus=prometheus.url)
+        )
+        host = ScalerHost(section, tmp_path, [source], {}, Heard())
+        await host.start()
+        await until(lambda: host.autoscaler.value_of("llama", 0.0) is not None)
+        pool = host.autoscaler.scaled["llama"]
+        pool.look(host.autoscaler.gathering, time.time())
+        seen = pool.observation
+        await host.stop()
+    assert seen is not None
+    starting = [each.ordered_at_s for each in seen.replicas if each.phase is Phase.STARTING]
+    assert starting == [now - 90.0] * 4 + [now - 30.0] * 4
+
+
+async def test_no_cold_start_is_measured_from_what_prometheus_tells():
+    """What misses may be one that broke down within an hour of the same number."""
+    world = World(report(pool_report(replica("r1"))))
+    world.pool.ordered_before(2, [(world.now - 3600.0, 2), (world.now, 2)])
+    await world.look()
+    await world.look(1.0)
+    seen = world.pool.observation
+    assert seen is not None
+    assert [each.ordered_at_s for each in seen.replicas][1:] == [1_000_000.0 - 3600.0]
+    world.sources[0].told = report(
+        pool_report(*(replica(name, ready_at_s=-5.0) for name in ("r1", "r2")))
+    )
+    await world.look(15.0)
+    assert world.scaler.state()["cold_starts_s"] == []
+
+
+def test_a_number_that_was_lower_in_between_was_ordered_anew():
+    steps = [(10.0, 9), (20.0, 4), (30.0, 8), (40.0, 9)]
+    assert [reached_s(steps, number) for number in (4, 8, 9, 10)] == [10.0, 30.0, 40.0, 0.0]
+    assert reached_s([], 1) == 0.0
+
+
+async def test_orders_outlive_a_restart_with_their_times():
+    world = World(report(pool_report(replica("r1"))), min_replicas=3)
+    await world.look()
+    world.autoscaler.store()
+    kept = json.loads(json.dumps(world.stored[-1]["llama"]))
+    scaler, orders = pool_scaler(world.scaler.settings, world.scaler.figures), Orders()
+    scaler.restore(kept)
+    orders.restore(kept["orders"])
+    again = World(report(pool_report(replica("r1"), replica("new"))), min_replicas=3)
+    again.pool.go_on(scaler, orders)
+    again.now = world.now + 40.0
+    await again.look()
+    await again.look(1.0)
+    seen = again.pool.observation
+    assert seen is not None
+    told = {each.phase: each.ordered_at_s for each in seen.replicas if each.name != "r1"}
+    # Who came between two processes was ready nobody knows how long ago: it is no cold start.
+    assert told == {Phase.READY: 0.0, Phase.STARTING: world.now}
+    # And who comes now is one, since its order is known.
+    more = ("r1", "new", "newer")
+    # By the gateway's clock, at which it is 0 when it tells.
+    replicas = (replica(name, ready_at_s=-5.0) for name in more)
+    again.sources[0].told = report(pool_report(*replicas))
+    await again.look(15.0)
+    assert scaler.state()["cold_starts_s"] == [again.now - 5.0 - world.now]
+
+
+async def test_a_state_without_orders_reopens_them_without_a_time():
+    world = World(report(pool_report(replica("r1"))), min_replicas=3)
+    await world.look()
+    again = World(report(pool_report(replica("r1"))), min_replicas=5)
+    scaler = pool_scaler(again.scaler.settings, again.scaler.figures)
+    scaler.restore(world.scaler.state())
+    again.pool.go_on(scaler)
+    await again.look()
+    await again.look(1.0)
+    seen = again.pool.observation
+    assert seen is not None
+    starting = [each.ordered_at_s for each in seen.replicas if each.phase is Phase.STARTING]
+    assert starting == [0.0, 0.0, again.now - 1.0, again.now - 1.0]  # what is new is of now

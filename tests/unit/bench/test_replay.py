@@ -12,9 +12,9 @@ from headrace.compose.engine import Modelled
 from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.modelled import ModelledTiming
 from headrace.engine_model.profiles import profile
-from headrace.traffic.generated import generate
 from headrace.traffic.load import Load
 from headrace.traffic.shape import sped_up
+from tests.generated_traffic import generate
 
 REQUESTS = 30
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSe
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
+from tests.unit.autoscaler.test_history import Prometheus
+from tests.waiting import until
 
 
 class Gateway:
@@ -229,3 +232,68 @@ def test_a_history_that_cannot_be_written_is_told_once(tmp_path):
         demand = pool_report(requests=float(minute)).demand
         log.look("a", [demand], 60.0 * minute)
     assert len([line for line in heard.lines if "cannot be written" in line]) == 1
+
+
+async def test_a_pool_whose_state_fails_at_its_first_decision_asks_for_its_past(tmp_path):
+    """As one without state does: for what was wanted, and for the demand of before."""
+    state = await kept(tmp_path)
+    state["a"]["hysteresis"]["number"] = "7"
+    (tmp_path / "state").write_text(json.dumps(state))
+    query = "last_over_time(headrace:scaling_wanted_replicas:max"
+    async with Prometheus({}) as prometheus:
+        prometheus.always = {query: "9"}
+        again, heard = host(tmp_path, HistorySettings(prometheus=prometheus.url))
+        await again.start()
+        published = []
+
+        def is_known() -> bool:
+            known = again.autoscaler.value_of("a", 0.0)
+            published.append(known and known[0].replicas)
+            return published[-1] == 9
+
+        await until(is_known)
+        await until(lambda: heard.reads() == 1)
+        await again.stop()
+    assert set(published) == {None, 9}  # what is there alone is not told meanwhile
+    assert {asked["query"][0] for asked in prometheus.asked} >= {
+        'headrace:requests:rate1m{pool="a"}',
+        'last_over_time(headrace:scaling_wanted_replicas:max{pool="a"}[3600s])',
+    }
+    assert not any('pool="b"' in asked["query"][0] for asked in prometheus.asked)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda pool: pool["hysteresis"].update(number=-7), "hysteresis.number is -7, and can"),
+        (lambda pool: pool.update(granted=1e308), "granted is 1e+308, and can only be from 0"),
+        (
+            lambda pool: pool["demand"]["plain"].update(known_since_s=time.time() + 5e6),
+            "a time that is still to come",
+        ),
+    ],
+    ids=["negative", "enormous", "to_come"],
+)
+async def test_a_number_that_cannot_be_is_refused_by_name_and_its_pool_begins_as_without_state(
+    tmp_path, spoil, told
+):
+    state = await kept(tmp_path)
+    spoil(state["a"])
+    state["b"]["hysteresis"]["number"] = state["b"]["granted"] = 17
+    (tmp_path / "state").write_text(json.dumps(state))
+    async with Prometheus({}) as prometheus:
+        prometheus.always = {"last_over_time(headrace:scaling_wanted_replicas:max": "9"}
+        again, heard = host(tmp_path, HistorySettings(prometheus=prometheus.url))
+        await again.start()
+        for name, replicas in (("a", 9), ("b", 17)):
+            await until(lambda name=name: again.autoscaler.value_of(name, 0.0) is not None)
+            known = again.autoscaler.value_of(name, 0.0)
+            assert known is not None
+            assert known[0].replicas == replicas
+        await until(lambda: heard.reads() == 1)
+        await again.stop()
+    [line] = [line for line in heard.lines if "cannot be true" in line]
+    assert line.startswith(f"{tmp_path / 'state'}: what is kept of pool a cannot be true: ")
+    assert told in line
+    assert line.endswith("; the pool begins anew")
+    assert not any("traceback" in line.lower() for line in heard.lines)

@@ -708,6 +708,37 @@ def test_when_its_route_changes_it_waits_there_and_is_sent_once():
     assert driver.dispatcher.held == {}
 
 
+def aliased(*targets: str) -> Alias:
+    return Alias("chat", tuple(Target(target) for target in targets))
+
+
+def test_a_reload_to_another_target_sends_what_is_held_there():
+    driver = fleet("a", pools=(POOL, OTHER), aliases=(aliased("model"),))
+    driver.add("o", pool="other-pool")
+    occupy(driver, "a")
+    hold(driver, "x", "chat")
+    hold(driver, "y")  # which named its model
+    effects = driver.send(ConfigChanged((POOL, OTHER), (aliased("other"),)))
+    assert [each.model for each in effects if isinstance(each, Dispatch)] == ["other"]
+    assert sent(effects) == ["x"]
+    assert driver.dispatcher.held == {"model": 1}
+
+
+def test_a_reload_that_leaves_an_alias_as_it_is_or_takes_it_away_leaves_what_is_held_its_way():
+    driver = fleet("a", pools=(POOL, OTHER), aliases=(aliased("model", "other"),))
+    driver.add("o", pool="other-pool")
+    on_a, _ = occupy(driver, "a", "o")
+    for request in "wxyz":
+        hold(driver, request, "chat")
+    held = dict(driver.dispatcher.held)
+    assert len(held) == 2  # each by its own draw
+    new = Alias("new", (Target("model"),))
+    for aliases in ((aliased("model", "other"), new), (new,)):
+        assert sent(driver.send(ConfigChanged((POOL, OTHER), aliases))) == []
+        assert driver.dispatcher.held == held
+    assert len(sent(driver.complete(on_a))) == held["model"]
+
+
 def test_a_reload_may_take_its_tier_away():
     driver = fleet("a", tier=Tier("gold", ttft_s=1.0, ttl_s=5.0))
     (attempt,) = occupy(driver, "a", prompt_tokens=9 * SECOND)

@@ -137,7 +137,6 @@ async def test_a_stop_sequence_ends_a_message():
     [
         ("/v1/messages", HELLO, "body.max_tokens"),
         ("/v1/messages", {"max_tokens": 5}, "body.messages"),
-        ("/v1/messages", {"max_tokens": 5, "messages": []}, None),
         ("/v1/messages/count_tokens", {}, "body.messages"),
         ("/v1/responses", {}, "body.input"),
         ("/v1/responses", {"input": 5}, "body.input"),
@@ -149,6 +148,52 @@ async def test_what_is_missing_is_named(path: str, body: dict[str, object], para
         answer = await client.post(path, json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize(
+    ("asked", "captured"),
+    [({"model": "no-such-model"}, "err-unknown-model"), ({"messages": []}, "err-empty-messages")],
+)
+async def test_what_is_understood_and_refused_has_the_shape_of_anthropics_api(
+    path: str, asked: dict[str, object], captured: str
+):
+    """By vLLM 0.32's own names for it, which are not Anthropic's, and with its status."""
+    async with running(model="smollm2-135m-instruct") as (_, client):
+        answer = await client.post(path, json={**MESSAGES, **asked})
+    real = load("vllm", captured)
+    told = json.loads(real.body)["error"]
+    assert answer.status_code == real.status
+    assert answer.json() == {
+        "type": "error",
+        "error": {"type": told["type"], "message": told["message"]},
+    }
+
+
+async def test_a_message_without_room_is_refused_in_that_shape_too():
+    async with running() as (_, client):
+        answer = await client.post("/v1/messages", json={**HELLO, "max_tokens": 10**6})
+        chatted = await chat(client, max_tokens=10**6)
+    error = chatted.json()["error"]
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {"type": "BadRequestError", "message": error["message"]}
+
+
+async def test_a_body_that_is_not_of_the_apis_form_is_refused_in_the_shape_of_all_others():
+    """vLLM 0.32 looks at it before it knows whose API it is."""
+    async with running() as (_, client):
+        answer = await client.post("/v1/messages", json={**HELLO, "max_tokens": -5})
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": {
+            "message": "1 validation error:\n  {'type': 'value_error', 'loc': 'body.max_tokens', "
+            "'msg': 'Value error, max_tokens must be positive', 'input': '-5', "
+            "'ctx': {'error': ValueError('max_tokens must be positive')}}",
+            "type": "Bad Request",
+            "param": "body.max_tokens",
+            "code": 400,
+        }
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import pytest
 
 from headrace.traffic.agentic import Agentic, agentic
 from headrace.traffic.code_completion import CodeCompletion, code_completion
-from headrace.traffic.generated import KINDS, generate, mixed, taken
+from headrace.traffic.generated import KINDS, mixed, taken
 from headrace.traffic.lengths import FixedTokens, GeometricCounts
 from headrace.traffic.multi_turn import MultiTurn, multi_turn
 from headrace.traffic.shape import rate, summarise
 from headrace.traffic.shared_system_prompts import SharedSystemPrompts, shared_system_prompts
 from headrace.traffic.single_shots import SingleShots, single_shots
 from headrace.traffic.trace import Trace, TraceRequest
+from tests.generated_traffic import generate
 from tests.hash_seeds import printed
 
 EVERY = sorted(KINDS)
@@ -69,7 +70,7 @@ def test_a_seed_gives_one_trace(kind: str):
 
 def test_the_hash_seed_changes_nothing():
     code = (
-        "from headrace.traffic.generated import KINDS, generate\n"
+        "from tests.generated_traffic import KINDS, generate\n"
         "print([generate(k, requests=50, requests_per_s=3.0, seed=4).requests for k in KINDS])"
     )
     outputs = {printed("-c", code, hash_seed=seed) for seed in ("0", "77")}

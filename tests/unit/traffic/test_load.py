@@ -10,9 +10,9 @@ from statistics import mean, pstdev
 import pytest
 
 from headrace.traffic.arrival_plan import Arrivals, parse_process, parse_step
-from headrace.traffic.generated import generate
 from headrace.traffic.length_classes import parse_lengths
 from headrace.traffic.load import Extras, Load, PlannedRequest, SharedPrefix
+from tests.generated_traffic import generate
 
 LENGTHS = parse_lengths("64/16")
 MIX = parse_lengths("short:64/128:9,long:32000/4000:1")

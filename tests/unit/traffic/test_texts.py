@@ -4,11 +4,11 @@ from statistics import mean
 
 import pytest
 
-from headrace.traffic.generated import generate
 from headrace.traffic.load import Load, PlannedRequest
 from headrace.traffic.shape import summarise
 from headrace.traffic.texts import WORD_BYTES, WORDS, Sizing, Texts
 from headrace.traffic.trace import Trace
+from tests.generated_traffic import generate
 from tests.hash_seeds import printed
 from tests.unit.traffic.real_traces import real_trace
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from headrace.core.baselines import RULED_OUT, cheapest_rows, draw, ruled_out
+from headrace.core.baselines import RULED_OUT, Unmoved, cheapest_rows, draw, load_and_rule
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
@@ -36,7 +36,7 @@ from headrace.core.ties import Ties
 SWEEP = {"imbalance": (8, 16, 32), "sigmas": (1.0, 2.0, 4.0)}
 
 
-class AibrixPrefixCache:
+class AibrixPrefixCache(Unmoved):
     """Prices by requests in flight; remembers only how often it drew."""
 
     scope = Scope.ALL
@@ -59,19 +59,9 @@ class AibrixPrefixCache:
         draw(costs, self._ties)
         return cheapest_rows(ask, replicas, costs, now)
 
-    def chosen(self, replica: str) -> None:
-        """Nothing to remember."""
-
-    def left(self, replica: str) -> None:
-        """Nothing to forget."""
-
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The load, and what is added to all but the matches that were taken."""
-        excluded = ruled_out(candidate)
-        return (
-            CostTerm("in flight", candidate.cost - excluded, "requests"),
-            CostTerm("not the match taken", excluded, "requests"),
-        )
+        return load_and_rule(candidate, "in flight", "requests", "not the match taken")
 
     def _taken(self, ask: Ask, replicas: list[Replica], loads: list[float]) -> int:
         """Bit mask of the longest match that is not too busy; 0 if all matches are."""

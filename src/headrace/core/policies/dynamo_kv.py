@@ -35,7 +35,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from math import exp, inf
 
-from headrace.core.baselines import RULED_OUT, cheapest_rows, hit_tokens_of
+from headrace.core.baselines import RULED_OUT, Unmoved, cheapest_rows, hit_tokens_of
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
@@ -48,7 +48,7 @@ SWEEP = {
 }
 
 
-class DynamoKv:
+class DynamoKv(Unmoved):
     """Prices in blocks; remembers only how often it drew."""
 
     scope = Scope.ALL
@@ -86,12 +86,6 @@ class DynamoKv:
         if self._temperature:
             costs[_sampled(costs, self._temperature, self._ties.ratio())] -= RULED_OUT
         return cheapest_rows(ask, replicas, costs, now)
-
-    def chosen(self, replica: str) -> None:
-        """Nothing to remember."""
-
-    def left(self, replica: str) -> None:
-        """Nothing to forget."""
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """Blocks to prefill and to hold, and what puts the drawn one first."""

@@ -19,7 +19,7 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import cheapest_rows, hit_tokens_of
+from headrace.core.baselines import Unmoved, cheapest_rows, hit_tokens_of
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
@@ -28,7 +28,7 @@ from headrace.core.policies.dynamo_kv import held_blocks
 SWEEP = {"overlap_weight": (1.0, 2.0, 4.0)}
 
 
-class DynamoLmetric:
+class DynamoLmetric(Unmoved):
     """Prices by the product; stateless."""
 
     scope = Scope.ALL
@@ -59,12 +59,6 @@ class DynamoLmetric:
             )
         ]
         return cheapest_rows(ask, replicas, costs, now)
-
-    def chosen(self, replica: str) -> None:
-        """Nothing to remember."""
-
-    def left(self, replica: str) -> None:
-        """Nothing to forget."""
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The product; its factors have no sum."""

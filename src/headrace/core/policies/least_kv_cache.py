@@ -16,14 +16,14 @@ engines do not report either.
 
 from __future__ import annotations
 
-from headrace.core.baselines import RULED_OUT, cheapest_rows, draw, ruled_out
+from headrace.core.baselines import RULED_OUT, Unmoved, cheapest_rows, draw, load_and_rule
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
 
 
-class LeastKvCache:
+class LeastKvCache(Unmoved):
     """Prices by the usage that was scraped last; remembers only how often it drew."""
 
     scope = Scope.ALL
@@ -40,19 +40,9 @@ class LeastKvCache:
         draw(costs, self._ties)
         return cheapest_rows(ask, replicas, costs, now)
 
-    def chosen(self, replica: str) -> None:
-        """Nothing to remember."""
-
-    def left(self, replica: str) -> None:
-        """Nothing to forget."""
-
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The usage, and what is added where it is not known."""
-        excluded = ruled_out(candidate)
-        return (
-            CostTerm("KV cache usage", candidate.cost - excluded, "ratio"),
-            CostTerm("nothing reported", excluded, "ratio"),
-        )
+        return load_and_rule(candidate, "KV cache usage", "ratio", "nothing reported")
 
 
 POLICY = LeastKvCache

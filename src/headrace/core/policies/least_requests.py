@@ -11,12 +11,13 @@ As there: the rule. Different here: equals are taken in turns, where most draw.
 
 from __future__ import annotations
 
+from headrace.core.baselines import Unmoved
 from headrace.core.candidates import Ask, Candidate, Row, Scope, fewest_in_flight, rows_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 
-class LeastRequests:
+class LeastRequests(Unmoved):
     """Prices by the requests in flight; stateless."""
 
     scope = Scope.ALL
@@ -26,12 +27,6 @@ class LeastRequests:
         """Price those with the fewest requests in flight, by these."""
         fewest = fewest_in_flight(replicas)
         return rows_at(ask, fewest, [float(replica.in_flight) for replica in fewest], now)
-
-    def chosen(self, replica: str) -> None:
-        """Nothing to remember."""
-
-    def left(self, replica: str) -> None:
-        """Nothing to forget."""
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The requests in flight."""

@@ -41,6 +41,7 @@ from collections.abc import Callable
 
 from headrace.core.baselines import (
     RULED_OUT,
+    Unmoved,
     cheapest_rows,
     draw,
     hit_tokens_of,
@@ -58,7 +59,7 @@ DEFAULT_PEAK_TOKENS_PER_S = 15_928.0
 CALIBRATION_TOKENS = 8192
 
 
-class LlmdPrefixAffinity:
+class LlmdPrefixAffinity(Unmoved):
     """Prices by scores, negated, with all but the kept ruled out."""
 
     scope = Scope.ALL
@@ -100,12 +101,6 @@ class LlmdPrefixAffinity:
             costs[position] += RULED_OUT
         draw(costs, self._ties)
         return cheapest_rows(ask, replicas, costs, now)
-
-    def chosen(self, replica: str) -> None:
-        """Nothing to remember."""
-
-    def left(self, replica: str) -> None:
-        """Nothing to forget."""
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The token load, what the scrape of that moment added, and the filter."""

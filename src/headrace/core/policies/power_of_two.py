@@ -13,12 +13,13 @@ As there: two different replicas at random, the same chance for each pair.
 
 from __future__ import annotations
 
+from headrace.core.baselines import Unmoved
 from headrace.core.candidates import Ask, Candidate, Row, Scope, rows_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 
-class PowerOfTwo:
+class PowerOfTwo(Unmoved):
     """Prices the two that it is shown by their requests in flight; stateless."""
 
     scope = Scope.PAIR
@@ -27,12 +28,6 @@ class PowerOfTwo:
     def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
         """Price both by their requests in flight."""
         return rows_at(ask, replicas, [float(replica.in_flight) for replica in replicas], now)
-
-    def chosen(self, replica: str) -> None:
-        """Nothing to remember."""
-
-    def left(self, replica: str) -> None:
-        """Nothing to forget."""
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The requests in flight."""

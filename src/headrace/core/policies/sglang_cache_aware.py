@@ -27,7 +27,7 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import RULED_OUT, cheapest_rows, ruled_out
+from headrace.core.baselines import RULED_OUT, Unmoved, cheapest_rows, load_and_rule
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
@@ -35,7 +35,7 @@ from headrace.core.model import Replica
 SWEEP = {"cache_threshold": (0.1, 0.3, 0.5), "balance_abs": (8, 16, 32, 64)}
 
 
-class SglangCacheAware:
+class SglangCacheAware(Unmoved):
     """Prices by requests in flight; stateless."""
 
     scope = Scope.ALL
@@ -59,19 +59,9 @@ class SglangCacheAware:
                     costs[position] += RULED_OUT
         return cheapest_rows(ask, replicas, costs, now)
 
-    def chosen(self, replica: str) -> None:
-        """Nothing to remember."""
-
-    def left(self, replica: str) -> None:
-        """Nothing to forget."""
-
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The load, and what is added to all but the best match."""
-        excluded = ruled_out(candidate)
-        return (
-            CostTerm("in flight", candidate.cost - excluded, "requests"),
-            CostTerm("not the longest match", excluded, "requests"),
-        )
+        return load_and_rule(candidate, "in flight", "requests", "not the longest match")
 
     def _holders(self, ask: Ask) -> int:
         """Bit mask of those that hold the longest match; 0 if it is too short to count."""

@@ -124,22 +124,6 @@ def pool_requests_per_s(
     return load_carried(one, replicas) * one.requests_per_s
 
 
-def replicas_for(
-    figures: EngineFigures,
-    target: ScalingTarget,
-    lengths: LengthSketch,
-    requests_per_s: float,
-) -> float:
-    """Replicas, in parts, that carry so many requests/s with the target's attainment.
-
-    Inverse of `pool_requests_per_s`. 0 where nothing arrives or no lengths are known.
-    """
-    if requests_per_s <= 0.0 or not lengths.cells:
-        return 0.0
-    one = replica_capacity(figures, target, lengths)
-    return replicas_for_load(one, requests_per_s / one.requests_per_s)
-
-
 def load_carried(one: Capacity, replicas: float) -> float:
     """The load, in replicas fully used, that so many replicas carry: square-root staffing."""
     if replicas <= 0.0:

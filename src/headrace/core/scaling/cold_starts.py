@@ -13,6 +13,8 @@ from headrace.core.scaling.settings import ColdStart
 
 KEPT = 50
 WORST_SHARE = 0.9
+LONGEST_S = 86_400.0
+"""What takes longer was no start: nobody looks a day ahead for one."""
 TRUSTED = 3
 """From so many on, what was measured stands alone."""
 
@@ -35,7 +37,7 @@ class ColdStarts:
             self._known.add(replica.name)
             took_s = replica.ready_at_s - replica.ordered_at_s
             # Ordered at 0: nobody knows when. Not after it was ready: two clocks.
-            if replica.ordered_at_s > 0.0 and took_s > 0.0:
+            if replica.ordered_at_s > 0.0 and 0.0 < took_s <= LONGEST_S:
                 self._measured_s.append(took_s)
         self._known &= here
 

@@ -15,6 +15,7 @@ from headrace.gateway.metrics.histogram import Histogram
 from headrace.gateway.metrics.series import Series
 
 if TYPE_CHECKING:
+    from headrace.engines.reading import EngineReading
     from headrace.gateway.telemetry import Telemetry
 
 
@@ -159,6 +160,29 @@ def _kv_exhaustion(telemetry: Telemetry, now: float) -> Iterator[Row]:
             yield _replica_labels(replica), exhaustion_s
 
 
+def _preemptions(telemetry: Telemetry, _now: float) -> Iterator[Row]:
+    for replica, reading in _told(telemetry):
+        if reading.preemptions_total is not None:
+            yield _replica_labels(replica), reading.preemptions_total
+
+
+def _prefix_tokens(place: int) -> Read:
+    def read(telemetry: Telemetry, _now: float) -> Iterator[Row]:
+        for replica, reading in _told(telemetry):
+            totals = reading.prefix_tokens_total
+            if totals is not None:
+                yield _replica_labels(replica), totals[place]
+
+    return read
+
+
+def _told(telemetry: Telemetry) -> Iterator[tuple[Replica, EngineReading]]:
+    for replica in _own_replicas(telemetry):
+        reading = telemetry.readings.get(replica.name)
+        if reading is not None:
+            yield replica, reading
+
+
 def _estimated(telemetry: Telemetry, now: float) -> Iterator[Row]:
     for replica in _own_replicas(telemetry):
         estimated = telemetry.gauges_of(replica, now).estimated
@@ -220,7 +244,7 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         _SERIES,
         "Request received to first non-empty content, reasoning or tool-call delta sent on; "
-        "streamed requests only.",
+        "streamed requests only, and no transcriptions, whose prompts are seconds of audio.",
         _distribution(lambda series: series.ttft),
     ),
     Metric(
@@ -228,7 +252,8 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         _SERIES,
         "(last - first content) / (output tokens - 1) of a completed stream, the tokens as its "
-        "engine counted them; of several choices (n) side by side, those of one.",
+        "engine counted them; of several choices (n) side by side, those of one. Not of "
+        "transcriptions, as in llm_ttft_seconds.",
         _distribution(lambda series: series.tpot),
     ),
     Metric(
@@ -299,6 +324,30 @@ METRICS: tuple[Metric, ...] = (
         _SERIES,
         "Input tokens that the engine took from its prefix cache, where it tells.",
         _per_series(lambda series: series.cached_tokens),
+    ),
+    Metric(
+        "llm_prefix_query_tokens_total",
+        "counter",
+        _SERIES,
+        "Prompt tokens that the engine looked for in its prefix cache, as it counts them, whoever "
+        "sent them; it begins at 0 with the engine. Absent where it tells none.",
+        _prefix_tokens(0),
+    ),
+    Metric(
+        "llm_prefix_hit_tokens_total",
+        "counter",
+        _SERIES,
+        "Those of them that it found there: the rate of this over that of "
+        "llm_prefix_query_tokens_total is its hit rate.",
+        _prefix_tokens(1),
+    ),
+    Metric(
+        "llm_preemptions_total",
+        "counter",
+        _SERIES,
+        "Running requests that the engine threw back into its queue for want of KV cache, since it "
+        "started. Absent where it tells none.",
+        _preemptions,
     ),
     Metric(
         "headrace_requests_total",

@@ -37,6 +37,7 @@ RANGES = {
     "queue": Range(0.001, 100_000.0),
     "share": Range(0.001, 10.0),
     "sla": Range(0.001, 1_000.0),
+    "strict": Range(0.0, 1.0),
     "target": Range(0.001, 10.0),
     "tokens": Range(0.001, 100_000.0),
     "up": Range(0.001, 1_000.0),

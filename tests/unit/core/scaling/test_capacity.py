@@ -12,7 +12,6 @@ from headrace.core.scaling.capacity import (
     load_carried,
     pool_requests_per_s,
     replica_capacity,
-    replicas_for,
     replicas_for_load,
 )
 from headrace.core.scaling.request_work import request_work
@@ -20,6 +19,7 @@ from headrace.core.scaling.settings import EngineFigures, ScalingTarget
 from headrace.engine_model import EngineModel, Job
 from headrace.engine_model.jobs import Finished
 from headrace.engine_model.profiles import profile
+from tests.unit.core.scaling.sizing import replicas_for
 
 TARGET = ScalingTarget(2.0, 0.05)
 

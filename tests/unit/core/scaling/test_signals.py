@@ -130,6 +130,23 @@ def test_what_is_on_its_way_is_not_ordered_again():
     assert less == pytest.approx(16 * 120.0 / 240.0, abs=0.3)
 
 
+def test_one_that_starts_nobody_knows_since_when_is_half_there_and_not_as_good_as_ready():
+    waiting = {"waiting_prefill_tokens": 100_000.0}
+    alone = view_of(load=12.0, replica=waiting)
+
+    def wanted(ordered_at_s: float) -> float:
+        coming = tuple(
+            ReplicaObservation(f"n{number}", Phase.STARTING, ordered_at_s=ordered_at_s)
+            for number in range(4)
+        )
+        there = view_of(load=12.0, replica=waiting, ordered=alone.ordered + coming)
+        return told(queued_prefill(there)).replicas
+
+    ordered_now, nearly_ready = wanted(alone.now), wanted(alone.now - alone.cold_start_s)
+    assert wanted(0.0) == pytest.approx((ordered_now + nearly_ready) / 2.0)
+    assert ordered_now > nearly_ready + 2.0
+
+
 def test_nobody_is_sent_away_before_the_backlog_is_gone():
     ten = (0.3,) * 10
     for tokens, stay in ((2_000_000.0, 10.0), (0.0, 0.0)):

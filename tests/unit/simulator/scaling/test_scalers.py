@@ -152,6 +152,33 @@ def test_dynamo_planner_adds_and_takes_one_by_latency():
     assert scaler.wish(reading(25.0, 4, 4, tpot_mean_s=0.02, kv_usage=2.8)) == 4  # KV would not fit
 
 
+def test_a_strict_dynamo_planner_orders_nothing_while_what_it_ordered_starts():
+    strict, kinder = make("dynamo_planner:strict=1"), make("dynamo_planner")
+    busy: dict[str, Any] = {"requests_per_s": 100.0, "tpot_mean_s": 0.03}
+    for step in range(36):
+        for scaler in (strict, kinder):
+            scaler.wish(reading(5.0 * (step + 1), 2, 2, **busy))
+    # The floor is 6 by now. (See above.)
+    assert kinder.wish(reading(185.0, 2, 3, **busy)) == 6
+    assert strict.wish(reading(185.0, 2, 3, **busy)) == 3
+    assert strict.wish(reading(190.0, 3, 3, **busy)) == 6
+
+
+def test_a_strict_dynamo_planner_takes_only_what_grows_with_load_times_more():
+    scaler = make("dynamo_planner:strict=1")
+    # 0.01 + (ITL - 0.01) * 4/3 < 0.8 * 0.05: below 0.0325
+    for tpot_s, wanted in ((0.0324, 3), (0.0326, 4), (0.06, 5)):
+        assert scaler.wish(reading(5.0, 4, 4, ttft_p90_s=0.1, tpot_mean_s=tpot_s)) == wanted
+    # At an ITL of 0.025 then 0.03: own = 0.035 + 0.02; (TTFT - own) * 4/3 < 0.8 * (2 - own)
+    own_s = 0.035 + 0.02
+    most_s = own_s + 0.8 * (2.0 - own_s) * 3 / 4
+    for ttft_s, wanted in ((most_s - 1e-3, 3), (most_s + 1e-3, 4), (2.1, 5)):
+        assert scaler.wish(reading(5.0, 4, 4, ttft_p90_s=ttft_s, tpot_mean_s=0.025)) == wanted
+    for kv_usage, wanted in ((2.99, 3), (3.0, 4)):
+        assert scaler.wish(reading(5.0, 4, 4, tpot_mean_s=0.02, kv_usage=kv_usage)) == wanted
+    assert scaler.wish(reading(5.0, 1, 1, tpot_mean_s=0.011)) == 1
+
+
 def test_dynamo_forecast_follows_a_trend():
     assert forecast([5.0]) == 5.0
     # Changes are all 2: phi = 1, cut to 0.95: 12 + 1.9

@@ -11,8 +11,16 @@ when all that was ordered is ready:
     TTFT and ITL as estimated with one engine fewer, * n/(n-1), < 0.8 SLA,
     and the KV caches fit                                                     -1, not below floor
 
-Default `sla` 1: a factor on both targets that the planner is given. It patches replicas itself: no
-HPA. Source: Dynamo's planner documents (throughput- and load-based scaling).
+With `strict` 1 it is held to its source where the above is simpler: while anything that was ordered
+starts, nothing is, a floor that has risen neither; and fewer engines lengthen only what grows with
+their load, a prompt's wait and a step beyond its fixed part:
+
+    (TTFT - own) * n/(n-1) < 0.8 (SLA - own)       own: a prompt that waits for nobody, at that ITL
+    step + (ITL - step) * n/(n-1) < 0.8 SLA        step: of an empty batch
+
+Defaults: `sla` 1, a factor on both targets that the planner is given; `strict` 0. It patches
+replicas itself: no HPA. Source: Dynamo's planner documents (throughput- and load-based scaling);
+of `strict`, its `components/src/dynamo/planner/core/load_scaling.py`.
 """
 
 from __future__ import annotations
@@ -43,11 +51,13 @@ class DynamoPlanner:
         demand: Demand,
         *,
         sla: float = 1.0,
+        strict: float = 0.0,
     ) -> None:
         self.behaviour = DIRECT
         self.period_s = max(LOAD_S, demand.tick_s)
         self._engine = settings.engine
         self._ttft_s, self._tpot_s = settings.slo.ttft_s * sla, settings.slo.tpot_s * sla
+        self._strict = bool(strict)
         self._means: deque[float] = deque(maxlen=KEPT_INTERVALS)
         self._interval: list[float] = []
         self._begin_s = 0.0
@@ -61,6 +71,8 @@ class DynamoPlanner:
             self._interval, self._begin_s = [], reading.now
             capacity = self.engine_rate(reading.mix)
             self._floor = max(ceil(forecast(list(self._means)) / capacity - 1e-9), 1)
+        if self._strict and reading.ready != reading.number:
+            return reading.number
         number = max(reading.number, self._floor)
         if number == reading.number and reading.ready == reading.number:
             number += self._by_load(reading)
@@ -84,9 +96,24 @@ class DynamoPlanner:
         if number <= max(self._floor, 1):
             return 0
         more = number / (number - 1)
+        if self._strict:
+            return -1 if self._fits_fewer(reading, more) else 0
         fits = reading.kv_usage / (number - 1) < FULL_KV
         spare = ttft_s * more < SPARE * self._ttft_s and tpot_s * more < SPARE * self._tpot_s
         return -1 if spare and fits else 0
+
+    def _fits_fewer(self, reading: Reading, more: float) -> bool:
+        """Whether one engine fewer would do, each of the others with so many times its load."""
+        latency = self._engine.latency
+        step_s = latency.per_step_s
+        tpot_s = step_s + max(reading.tpot_mean_s - step_s, 0.0) * more
+        own_s = latency.prefill_s(reading.mix.input_tokens) + tpot_s - step_s
+        queued_s = max(reading.ttft_p90_s - own_s, 0.0) * more
+        return (
+            reading.kv_usage / (reading.number - 1) < 1.0
+            and tpot_s < SPARE * self._tpot_s
+            and queued_s < SPARE * (self._ttft_s - own_s)
+        )
 
 
 def forecast(means: list[float]) -> float:
@@ -101,4 +128,7 @@ def forecast(means: list[float]) -> float:
 
 
 SCALER = DynamoPlanner
-SWEEP = {"sla": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 1.0)}
+SWEEP = {
+    "sla": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 1.0),
+    "strict": (0.0, 1.0),
+}
