@@ -67,7 +67,7 @@ def layout_scaling(document: Document) -> RenderableType:
 def _pool(pool: Document, now: float) -> list[RenderableType]:
     parts: list[RenderableType] = [
         Text(f"pool {pool['name']}", style="bold"),
-        _sentence(f"there are {_there(pool)}; scaled by {pool['scaled_by']}"),
+        _sentence(f"there {_there(pool)}; scaled by {pool['scaled_by']}"),
     ]
     plan = pool["plan"]
     if plan is None:
@@ -95,8 +95,9 @@ def _there(pool: Document) -> str:
     counts = dict.fromkeys(_PHASES, 0)
     for replica in pool["replicas"]:
         counts[replica["phase"]] += 1
-    told = [f"{count} {phase}" for phase, count in counts.items() if count]
-    return ", ".join(told) or "no replicas"
+    told = [f"{count} {phase}" for phase, count in counts.items() if count] or ["no replicas"]
+    verb = "is" if told[0].startswith("1 ") else "are"
+    return f"{verb} {', '.join(told)}"
 
 
 def _outlook(outlook: Document) -> str:

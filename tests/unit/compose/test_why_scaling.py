@@ -53,6 +53,12 @@ def test_it_tells_what_is_there_what_is_wanted_and_why():
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_one_replica_is_told_as_one():
+    world = World(report(pool_report(replica("r1"))), min_replicas=1)
+    decided(world)
+    assert "there is 1 ready; scaled by KEDA" in shown(world)
+
+
 def test_it_tells_how_busy_memory_is_or_why_that_is_not_known():
     told = pool_report(replica("r1", decode_step_s=0.01, decoding_context_tokens=1e5))
     world = World(report(told))

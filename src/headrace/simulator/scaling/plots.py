@@ -8,7 +8,7 @@ least that was ready and all misses are shown, so that no gap is hidden.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 from typing import TypeAlias
@@ -106,7 +106,7 @@ def scatter(runs: Sequence[ScalingScores], goal: float) -> str:
     x = svg.logarithmic(min(hours), max(*hours, min(hours) * 1.01), frame.x_from, frame.x_to)
     worst = max(1.0 - min(run.attainment for run in runs), 0.02)
     y = svg.logarithmic(LEAST_RATE, min(worst, 1.0), frame.y_to, frame.y_from)
-    parts = svg.x_axis(frame, x, "replica-hours, fewer is cheaper", _plain)
+    parts = svg.x_axis(frame, x, "replica-hours, fewer is cheaper", _held_at_ends(x, runs))
     parts += svg.y_axis(
         frame, y, lambda missed: f"{'≤ ' if missed <= LEAST_RATE else ''}{missed * 100:g} %"
     )
@@ -229,6 +229,17 @@ def _pieces(times: Sequence[float], values: Sequence[float], y: Scale) -> list[l
         else:
             pieces[-1].append((time, y.place(value)))
     return [piece for piece in pieces if len(piece) > 1]
+
+
+def _held_at_ends(x: Scale, runs: Sequence[ScalingScores]) -> Callable[[float], str]:
+    """Values of the axis; an end at which a run from beyond it stands says so."""
+    hours = [run.replica_hours for run in runs]
+
+    def written(tick: float) -> str:
+        beyond = "≤ " if min(hours) < tick <= x.low else "≥ " if max(hours) > tick >= x.high else ""
+        return beyond + _plain(tick)
+
+    return written
 
 
 def _plain(value: float) -> str:

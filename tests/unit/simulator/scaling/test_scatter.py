@@ -51,3 +51,14 @@ def test_each_name_can_be_read(spread: float, attainment: float):
     assert all(
         box[0] >= 0 and box[2] <= 720 and box[1] >= 0 and box[3] < 338 for box in names.values()
     )
+
+
+def hours_shown(*runs: ScalingScores) -> list[str]:
+    return re.findall(r'class="tick" text-anchor="middle">([^<]+)<', plots.scatter(runs, goal=0.99))
+
+
+def test_an_end_of_the_axis_says_that_a_run_lies_beyond_it():
+    fair = (scores("headrace", 0.99, 100.0), scores("static", 0.9, 200.0))
+    assert hours_shown(*fair) == ["100", "200"]
+    assert hours_shown(*fair, scores("hpa_cpu", 0.0, 7.0)) == ["≤ 100", "200"]
+    assert hours_shown(*fair, scores("keda_queue", 0.2, 9000.0)) == ["100", "≥ 200"]
