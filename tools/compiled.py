@@ -40,6 +40,8 @@ BUILT = FOLDER / "built"
 DIST = ROOT / "dist"
 VENV = ROOT / ".venv-compiled"
 STAMP = VENV / ".headrace-environment"
+ONLY_SHOWN = ("README.md", "LICENSE")
+"""What else is in the wheel, for package indexes."""
 CANNOT_BUILD = 2
 """Exit code where this machine lacks what a build needs."""
 
@@ -159,9 +161,11 @@ def main() -> None:
         return
     started = time.monotonic()
     wheel = build()
-    if not is_installed(wheel):
-        bootstrap.say(f"installing it into {VENV.name}, with what uv.lock names")
-        install(wheel)
+    if is_installed(wheel):
+        bootstrap.say(f"{VENV.name}/bin/headrace is built from these sources already")
+        return
+    bootstrap.say(f"installing it into {VENV.name}, with what uv.lock names")
+    install(wheel)
     took = time.monotonic() - started
     bootstrap.say(
         f"{VENV.name}/bin/headrace is ready after {took:.0f} s; restart gateways that run from it"
@@ -173,16 +177,15 @@ def build() -> Path:
 
     Exits with one line where this machine cannot, and with what the compiler said where it fails.
     """
-    asked = fingerprint()
-    built_from, _, name = BUILT.read_text().partition(" ") if BUILT.is_file() else ("", "", "")
-    wheel = DIST / name
-    if built_from == asked and wheel.is_file() and SITE.is_dir():
-        return wheel
+    project = lay_out(FOLDER / "project")
+    asked = fingerprint(project)
+    if (there := _built(asked)) is not None:
+        return there
     if (what := c_compiler.missing()) is not None:
         bootstrap.say(f"cannot compile: {what}. Nothing was changed.")
         sys.exit(CANNOT_BUILD)
     bootstrap.say("compiling; this takes two minutes on an idle machine")
-    wheel = _wheel_of(lay_out(FOLDER / "project"))
+    wheel = _wheel_of(project)
     BUILT.unlink(missing_ok=True)
     shutil.rmtree(SITE, ignore_errors=True)
     with zipfile.ZipFile(wheel) as archive:
@@ -190,6 +193,17 @@ def build() -> Path:
     BUILT.write_text(f"{asked} {wheel.name}")
     bootstrap.say(f"{wheel.relative_to(ROOT)} is built")
     return wheel
+
+
+def is_built() -> bool:
+    """Whether `build` would find what it makes."""
+    return _built(fingerprint(lay_out(FOLDER / "project"))) is not None
+
+
+def _built(asked: str) -> Path | None:
+    built_from, _, name = BUILT.read_text().partition(" ") if BUILT.is_file() else ("", "", "")
+    wheel = DIST / name
+    return wheel if built_from == asked and wheel.is_file() and SITE.is_dir() else None
 
 
 def _wheel_of(project: Path) -> Path:
@@ -226,8 +240,7 @@ def check() -> None:
     """
     project = lay_out(FOLDER / "checked")
     passed = FOLDER / "passed"
-    files = (path for path in sorted(project.rglob("*")) if path.is_file())
-    asked = _digest(*(part for path in files for part in (str(path).encode(), path.read_bytes())))
+    asked = fingerprint(project)
     if passed.is_file() and passed.read_text() == asked:
         return
     code, said = translated(project)
@@ -255,12 +268,15 @@ def translated(project: Path) -> tuple[int, str]:
     return run.returncode, "".join(f"{line}\n" for line in said)
 
 
-def fingerprint() -> str:
-    """Changes whenever a build would give something else."""
-    tools = [(ROOT / "tools" / name).read_bytes() for name in ("compiled.py", "written_out.py")]
-    flags = [os.environ.get(name, "").encode() for name in ("CC", "CFLAGS", "LDFLAGS")]
-    sources = source_digest(ROOT / "src" / "headrace").encode()
-    return _digest(bootstrap.fingerprint().encode(), sources, *tools, *flags)
+def fingerprint(project: Path) -> str:
+    """Changes whenever a build of what is laid out there would run otherwise."""
+    python = (os.path.realpath(sys.executable), sys.version)
+    flags = (os.environ.get(name, "") for name in ("CC", "CFLAGS", "LDFLAGS"))
+    parts = [part.encode() for part in (*python, *flags)]
+    for path in sorted(project.rglob("*")):
+        if path.is_file() and path.name not in ONLY_SHOWN:
+            parts += [path.relative_to(project).as_posix().encode(), path.read_bytes()]
+    return _digest(*parts)
 
 
 def source_digest(package: Path) -> str:
@@ -283,7 +299,7 @@ def lay_out(project: Path) -> Path:
     shutil.rmtree(project, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.so")
     shutil.copytree(ROOT / "src" / "headrace", project / "headrace", ignore=ignored)
-    for name in ("README.md", "LICENSE"):
+    for name in ONLY_SHOWN:
         shutil.copy(ROOT / name, project)
     init = project / "headrace" / "__init__.py"
     said = _marked(r'^(__version__ = "[^"]+)"', init.read_text())

@@ -125,18 +125,35 @@ def test_one_command_builds_and_installs_and_the_next_does_nothing(machine: Path
     assert (compiled.SITE / "headrace" / "__init__.py").exists()
     compiled.main()
     assert done(machine) == []
+    assert "is built from these sources already" in capsys.readouterr().err
     assert list((machine / ".venv").iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["src/headrace/core/dispatcher.py", "tools/compiled.py", "tools/written_out.py", "uv.lock"],
+    ("name", "first"),
+    [
+        ("src/headrace/core/dispatcher.py", ["built"]),
+        ("tools/written_out.py", ["built"]),
+        ("uv.lock", ["installed"]),
+        ("README.md", []),
+    ],
 )
-def test_an_edit_has_it_built_again(machine: Path, name: str):
+def test_an_edit_has_made_again_what_depends_on_it(machine: Path, name: str, first: list[str]):
     compiled.main()
     done(machine)
     with (machine / name).open("a") as file:
         file.write("# changed\n")
+    compiled.main()
+    assert done(machine)[:1] == first
+
+
+def test_so_have_other_options(machine: Path, monkeypatch):
+    compiled.main()
+    done(machine)
+    monkeypatch.setattr(compiled, "COMPILER_OPTIONS", ["-O1"])
+    compiled.main()
+    assert done(machine)[:1] == ["built"]
+    monkeypatch.setenv("CFLAGS", "-march=native")
     compiled.main()
     assert done(machine)[:1] == ["built"]
 
@@ -186,8 +203,10 @@ def test_a_machine_that_cannot_build_leaves_everything_as_it_was(machine, monkey
 
 
 def everything(folder: Path) -> dict[str, bytes]:
+    """All files, without the copy that a build begins with."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    return {str(path): path.read_bytes() for path in files}
+    copy = compiled.FOLDER / "project"
+    return {str(path): path.read_bytes() for path in files if copy not in path.parents}
 
 
 def test_without_a_compiler_what_is_built_already_is_used(machine: Path, monkeypatch):
