@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.property.test_byte_path_shortcuts import CONVERSATIONS
 from tests.real_tools import unavailable
 from tools import bootstrap, c_compiler, compiled
 
@@ -56,6 +57,26 @@ def test_every_module_named_is_compiled(environment: dict[str, str]):
 
 def test_it_decides_the_same(environment: dict[str, str]):
     assert headrace(*SIMULATION, env=environment) == headrace(*SIMULATION)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_its_shortcuts_change_nothing(environment: dict[str, str], seed: int):
+    """Whoever goes the long way, interpreted, sends and counts the same."""
+    code = (
+        "import sys; from tests.property import test_byte_path_shortcuts as test; "
+        f"test.tell({seed}, shortcuts=sys.argv[1] == 'with')"
+    )
+    *ours, passed = told_by(code, "with", env=environment)
+    *theirs, passed_theirs = told_by(code, "without", env=None)
+    assert ours == theirs
+    assert len(ours) == CONVERSATIONS // 3
+    assert int(passed) > CONVERSATIONS // 3
+    assert int(passed_theirs) == 0
+
+
+def told_by(code: str, *arguments: str, env: dict[str, str] | None) -> list[str]:
+    command = (sys.executable, "-c", code, *arguments)
+    return subprocess.check_output(command, env=env, cwd=compiled.ROOT, text=True).split()
 
 
 def test_it_passes_the_tests_of_what_it_is_made_of(environment: dict[str, str]):

@@ -44,6 +44,36 @@ def _for_type_checkers(tree: ast.Module) -> Iterator[str]:
                     yield from (alias.asname or alias.name for alias in each.names)
 
 
+def test_no_interpreted_class_derives_from_a_compiled_one():
+    """Python refuses such a class when its module is loaded; the compiler does not see it."""
+    found = [
+        f"{path.relative_to(SOURCES)}: {derived}"
+        for path in sorted(SOURCES.rglob("*.py"))
+        if str(path.relative_to(SOURCES).with_suffix("")) not in compiled.MODULES
+        for derived in _derived_from_compiled(ast.parse(path.read_text()))
+    ]
+    assert found == []
+
+
+def _derived_from_compiled(tree: ast.Module) -> Iterator[str]:
+    imported = {
+        alias.asname or alias.name
+        for each in ast.walk(tree)
+        if isinstance(each, ast.ImportFrom) and each.module in NAMES
+        for alias in each.names
+    }
+    for each in ast.walk(tree):
+        if isinstance(each, ast.ClassDef):
+            bases = {ast.unparse(base).partition("[")[0] for base in each.bases}
+            if bases & imported:
+                yield each.name
+
+
+def test_a_class_that_derives_from_a_compiled_one_is_found():
+    source = "from headrace.core.dispatcher import Dispatcher\nclass Mine(Dispatcher): ...\n"
+    assert list(_derived_from_compiled(ast.parse(source))) == ["Mine"]
+
+
 def test_the_copy_says_that_it_is_compiled(tmp_path: Path):
     project = compiled.lay_out(tmp_path / "project")
     marked = f"{headrace.__version__.partition('+')[0]}+compiled"
