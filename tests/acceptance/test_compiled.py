@@ -26,7 +26,13 @@ SIMULATION = (
     "--json",
 )
 WHAT = ("-m", "not interpreted")
-TESTS = ("tests/unit/core", "tests/unit/config", "tests/unit/gateway", "tests/gateway")
+TESTS = (
+    "tests/property",
+    "tests/unit/core",
+    "tests/unit/config",
+    "tests/unit/gateway",
+    "tests/gateway",
+)
 
 
 @pytest.fixture(scope="module")
