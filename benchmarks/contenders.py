@@ -20,7 +20,7 @@ from benchmarks.processes import HEADRACE, ROOT, Running, free_port, running, wa
 from headrace.core.admission import AdmissionSettings
 from headrace.core.latency import LatencyProfile
 from headrace.simulator.settings import Slo
-from tools import bootstrap, compiled, debian_tools
+from tools import bootstrap, c_compiler, compiled, debian_tools
 
 PEERS = ROOT / ".cache" / "peers"
 SGLANG_ROUTER = "sglang-router==0.3.2"
@@ -152,12 +152,16 @@ def _compiled_under_system_python() -> Sequence[str]:
     return (*_compiled()[:2], *_under_system_python())
 
 
-@cache
 def _compiled() -> Sequence[str]:
-    """This checkout with its deciding modules compiled, built anew in each run."""
-    bootstrap.say("compiling headrace; this takes two minutes")
-    subprocess.run([sys.executable, "-m", "tools.compiled"], check=True, capture_output=True)
+    """This checkout with its deciding modules compiled, built if need be."""
+    compiled.build()
     return ("env", f"PYTHONPATH={compiled.SITE}", *HEADRACE)
+
+
+@cache
+def why_not_compiled() -> str | None:
+    """What keeps the compiled build from being run here; None where it can be."""
+    return None if compiled.is_built() else c_compiler.missing()
 
 
 def gateway_of_modelled(
@@ -213,14 +217,15 @@ def _environment(name: str, python: str, *requirements: str) -> Path:
     return folder
 
 
-GATEWAY = gateway()
-UNDER_SYSTEM_PYTHON = _serve("headrace, system's Python", _under_system_python, {}, {})
+GATEWAY = _serve("headrace", _compiled, {}, {})
+"""What real traffic runs on: what `make compiled` builds. It needs a C compiler."""
+INTERPRETED = _serve("headrace, interpreted", lambda: HEADRACE, {}, {})
+"""What `make up` and `make env` install."""
+UNDER_SYSTEM_PYTHON = _serve("headrace, system's Python", _compiled_under_system_python, {}, {})
 """A distribution builds its Python with profile-guided optimisation; one that was built at home, as
 pyenv does by default, is slower. nginx comes from the distribution, too."""
-COMPILED = _serve("headrace, compiled", _compiled, {}, {})
-"""What `make compiled` builds; it needs a C compiler."""
-COMPILED_UNDER_SYSTEM_PYTHON = _serve(
-    "headrace, compiled, system's Python", _compiled_under_system_python, {}, {}
+INTERPRETED_UNDER_SYSTEM_PYTHON = _serve(
+    "headrace, interpreted, system's Python", _under_system_python, {}, {}
 )
 FLOOR = Contender("nginx", "/health", _nginx)
 _VLLM = ("vllm-router",)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -26,10 +26,10 @@ from pathlib import Path
 
 from benchmarks import measures
 from benchmarks.contenders import (
-    COMPILED,
-    COMPILED_UNDER_SYSTEM_PYTHON,
     FLOOR,
     GATEWAY,
+    INTERPRETED,
+    INTERPRETED_UNDER_SYSTEM_PYTHON,
     ROUTERS,
     SYSTEM_PYTHON,
     UNDER_SYSTEM_PYTHON,
@@ -37,6 +37,7 @@ from benchmarks.contenders import (
     Proxy,
     on_core,
     proxy,
+    why_not_compiled,
 )
 from benchmarks.engines import engines, prompts
 from benchmarks.load import LoadError
@@ -50,6 +51,7 @@ DIRECT = "direct"
 _AT_ONCE = "ttft=0ms,itl=10ms"
 _SILENT = "ttft=0ms,itl=1h"
 _OPEN_FILES = 16_384
+COMPILED = (GATEWAY, UNDER_SYSTEM_PYTHON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,7 @@ def main() -> None:
     started_s = time.monotonic()
     size = QUICK if options.quick else FULL
     results = Results()
-    contenders = [
-        each
-        for each in (FLOOR, *_gateways(), *ROUTERS)
-        if not options.only or any(each.name.startswith(name) for name in options.only)
-    ]
+    contenders = chosen((FLOOR, *_gateways(), *ROUTERS), options.only, results)
     if options.own_core:
         *others, core = sorted(os.sched_getaffinity(0))
         if not others:
@@ -115,32 +113,47 @@ def main() -> None:
             print(f"{contender.name}: no memory per stream: {error!r}", file=sys.stderr)
     for _ in range(size.fleet_turns):
         for contender in contenders:
-            if contender.name in {GATEWAY.name, COMPILED.name}:
+            if contender.name in {GATEWAY.name, INTERPRETED.name}:
                 for replicas in FLEETS:
                     measure_fleet(contender, replicas, size, results)
     took_s = time.monotonic() - started_s
     figures = results.figures(DIRECT)
     if options.json:
-        print(json.dumps({"took_s": round(took_s), "figures": figures}, indent=2))
+        told = {"took_s": round(took_s), "figures": figures, "left_out": results.left_out}
+        print(json.dumps(told, indent=2))
     else:
-        print(as_table(figures, floor=FLOOR.name, direct=DIRECT))
+        print(as_table(figures, results.left_out, floor=FLOOR.name, direct=DIRECT))
         print(f"\n{took_s:.0f} s")
 
 
 def _gateways() -> Iterator[Contender]:
-    """The gateway as it comes; under the system's Python, where that is another and new enough; and
-    compiled, where there is a C compiler, under those that the wheel fits.
+    """The gateway compiled and interpreted; and both under the system's Python, where that is
+    another and new enough, and for the compiled one of the version that the build fits.
     """
-    yield GATEWAY
-    has_compiler = shutil.which("cc") is not None
     version = _version_of_system_python()
     is_other = version is not None and version != sys.version.strip()
-    if is_other:
+    yield GATEWAY
+    if is_other and _minor(version) == _minor(sys.version):
         yield UNDER_SYSTEM_PYTHON
-    if has_compiler:
-        yield COMPILED
-    if is_other and has_compiler and _minor(version) == _minor(sys.version):
-        yield COMPILED_UNDER_SYSTEM_PYTHON
+    yield INTERPRETED
+    if is_other:
+        yield INTERPRETED_UNDER_SYSTEM_PYTHON
+
+
+def chosen(
+    contenders: Sequence[Contender], only: Sequence[str], results: Results
+) -> list[Contender]:
+    """Those whose names begin so, all without such names. Where the compiled ones cannot be built,
+    the results say why.
+    """
+    wanted = [
+        each for each in contenders if not only or any(each.name.startswith(name) for name in only)
+    ]
+    compiled = [each for each in wanted if each in COMPILED]
+    if compiled and (reason := why_not_compiled()) is not None:
+        results.left_out |= {each.name: f"cannot be built: {reason}" for each in compiled}
+        wanted = [each for each in wanted if each not in compiled]
+    return wanted
 
 
 def _version_of_system_python() -> str | None:
@@ -237,6 +250,10 @@ def _raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _names(text: str) -> list[str]:
+    return re.split(r",(?! )", text)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -251,9 +268,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--only",
-        type=lambda text: text.split(","),
+        type=_names,
         default=[],
-        help="contenders whose names begin so",
+        help="contenders whose names begin so; a comma inside a name has a blank behind it, as\n"
+        "in 'headrace, interpreted'",
     )
     return parser.parse_args()
 

@@ -23,6 +23,8 @@ class Results:
 
     def __init__(self) -> None:
         self._values: dict[str, dict[str, list[float]]] = {}
+        self.left_out: dict[str, str] = {}
+        """Why a contender has no figures, by its name."""
 
     def add(self, name: str, figure: str, value: float) -> None:
         """Note one value."""
@@ -46,8 +48,10 @@ class Results:
         return shown
 
 
-def as_table(figures: dict[str, dict[str, float]], *, floor: str, direct: str) -> str:
-    """Lay the figures out; in brackets how many times the floor's."""
+def as_table(
+    figures: dict[str, dict[str, float]], left_out: dict[str, str], *, floor: str, direct: str
+) -> str:
+    """Lay the figures out; in brackets how many times the floor's. Behind them, who has none."""
     base = figures.get(floor, {})
     rows = [["", *(title for title, _ in _COLUMNS)]]
     for name, by in figures.items():
@@ -58,6 +62,7 @@ def as_table(figures: dict[str, dict[str, float]], *, floor: str, direct: str) -
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
+    lines += [f"{name.rjust(widths[0])}  {reason}" for name, reason in left_out.items()]
     return "\n".join(lines)
 
 

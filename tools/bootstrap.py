@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,12 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="also install what `make test` needs")
     dev: bool = parser.parse_args().dev
-    if sys.version_info < OLDEST_PYTHON:
-        found = platform.python_version()
-        sys.exit(
-            f"headrace: Python 3.11 or newer is needed, and {sys.executable} is {found}. "
-            "Install one and name it, as in `make PYTHON=python3.12 up`."
-        )
+    refuse_old_python()
     if is_current(dev=dev):
         return
     started = time.monotonic()
@@ -74,6 +71,16 @@ def main() -> None:
     install(uv, dev=dev)
     STAMP.write_text(f"{fingerprint()} {'dev' if dev or has_dev() else 'run'}\n")
     say(f".venv is ready after {time.monotonic() - started:.0f} s")
+
+
+def refuse_old_python() -> None:
+    """Exit with a message where this interpreter is older than what Headrace is written for."""
+    if sys.version_info < OLDEST_PYTHON:
+        found = platform.python_version()
+        sys.exit(
+            f"headrace: Python 3.11 or newer is needed, and {sys.executable} is {found}. "
+            "Install one and name it, as in `make PYTHON=python3.12 up`."
+        )
 
 
 def say(message: str) -> None:
@@ -150,11 +157,37 @@ def install(uv: str, *, dev: bool) -> None:
     """Bring `.venv` to the state of uv.lock."""
     what = ["--extra", "local"] + (["--group", "dev"] if dev else ["--no-default-groups"])
     mirror = index_setting()
-    try:
+    with shown_if_it_fails():
         if mirror is None:
             run(uv, "sync", "--locked", "--inexact", "--python", sys.executable, *what)
         else:
-            install_from_mirror(uv, mirror, what)
+            install_from_mirror(uv, mirror, what, VENV, "-e", str(ROOT))
+
+
+def install_wheel(uv: str, wheel: Path, environment: Path) -> None:
+    """Bring an environment for use alone to the state of uv.lock, with all extras and this wheel
+    in place of the sources.
+    """
+    what = ["--all-extras", "--no-default-groups"]
+    if os.path.realpath(environment / "bin" / "python") != os.path.realpath(sys.executable):
+        shutil.rmtree(environment, ignore_errors=True)  # made for another Python
+    mirror = index_setting()
+    with shown_if_it_fails():
+        if mirror is None:
+            sync = ("sync", "--locked", "--inexact", "--no-install-project")
+            run(uv, *sync, "--python", sys.executable, *what, environment=environment)
+            python = str(environment / "bin" / "python")
+            to_reinstall = ("--no-deps", "--reinstall", "--python", python)
+            run(uv, "pip", "install", *to_reinstall, str(wheel))
+        else:
+            install_from_mirror(uv, mirror, what, environment, "--reinstall", str(wheel))
+
+
+@contextmanager
+def shown_if_it_fails() -> Iterator[None]:
+    """Exit with what uv printed where it fails."""
+    try:
+        yield
     except subprocess.CalledProcessError as error:
         sys.stderr.write(error.stdout)
         sys.exit(
@@ -169,26 +202,32 @@ def index_setting() -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
-def install_from_mirror(uv: str, mirror: str, what: list[str]) -> None:
-    """The same versions and hashes from another index: uv.lock itself names PyPI's addresses."""
+def install_from_mirror(
+    uv: str, mirror: str, what: list[str], environment: Path, *project: str
+) -> None:
+    """The same versions and hashes from another index: uv.lock itself names PyPI's addresses.
+
+    `project` is what uv is told to install Headrace itself from.
+    """
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder) / "requirements.txt"
         run(uv, "export", "--frozen", "--no-emit-project", "-o", str(pins), *what)
-        if not (VENV / "bin" / "python").exists():
-            run(uv, "venv", "--python", sys.executable, str(VENV))
-        to_venv = ("--python", str(VENV / "bin" / "python"), "--default-index", mirror)
+        python = environment / "bin" / "python"
+        if not python.exists():
+            run(uv, "venv", "--python", sys.executable, str(environment))
+        to_venv = ("--python", str(python), "--default-index", mirror)
         run(uv, "pip", "install", "--require-hashes", "-r", str(pins), *to_venv)
-        run(uv, "pip", "install", "--no-deps", "-e", str(ROOT), *to_venv)
+        run(uv, "pip", "install", "--no-deps", *project, *to_venv)
 
 
-def run(*command: str) -> None:
+def run(*command: str, environment: Path | None = None) -> None:
     """Run uv in the project, without Python downloads and with the system's certificates.
 
-    What it prints is kept for the case that it fails.
+    What it prints is kept for the case that it fails. `environment` is `.venv` unless said.
     """
     env = {
         **os.environ,
-        "UV_PROJECT_ENVIRONMENT": str(VENV),
+        "UV_PROJECT_ENVIRONMENT": str(environment or VENV),
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_SYSTEM_CERTS": "true",
     }

@@ -1,11 +1,15 @@
-"""Builds Headrace with its deciding modules compiled: a wheel in `dist/` for this interpreter.
+"""Builds Headrace with its deciding modules compiled, and an environment that runs it.
 
-    python -m tools.compiled
+    python -m tools.compiled            # what `make compiled` does
+    python -m tools.compiled --check    # only whether the modules can be compiled: no C compiler
 
 The sources are compiled by mypyc in a copy, with nothing changed but the constructors of records
 (`written_out`); nothing in `src/` changes. It needs a C compiler, the headers of this Python, and
-two minutes. The wheel's version ends in `+compiled`, and so does what `headrace --version` says.
-`SITE` holds the same unpacked, to run tests against:
+two minutes. The wheel lies in `dist/`; its version ends in `+compiled`, and so does what
+`headrace --version` says. `.venv-compiled` has it installed for use, with what uv.lock names;
+`.venv` stays as it is, since tests and edits need the sources themselves. Each command that runs
+from there says so when the sources have changed since (`headrace.edges.build`).
+`SITE` holds the wheel unpacked, to run tests against:
 
     PYTHONPATH=.cache/compiled/site .venv/bin/pytest tests/unit/core
 
@@ -15,19 +19,31 @@ that msgspec decodes, does not: compiled classes do not keep the types of their 
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
-from tools import bootstrap
+from tools import bootstrap, c_compiler
 
 ROOT = bootstrap.ROOT
 FOLDER = ROOT / ".cache" / "compiled"
 SITE = FOLDER / "site"
+BUILT = FOLDER / "built"
+"""What the wheel in `dist/` was built from, and its name."""
 DIST = ROOT / "dist"
+VENV = ROOT / ".venv-compiled"
+STAMP = VENV / ".headrace-environment"
+ONLY_SHOWN = ("README.md", "LICENSE")
+"""What else is in the wheel, for package indexes."""
+CANNOT_BUILD = 2
+"""Exit code where this machine lacks what a build needs."""
 
 BUILD_SYSTEM = """[build-system]
 requires = ["mypy==2.4.1", "setuptools==80.9.0"]
@@ -55,8 +71,10 @@ for module in modules:
     module.extra_compile_args += {compiler_options!r}
 setup(ext_modules=modules)
 """
-# What else is imported is checked by pyright, and not all of it is there in an isolated build.
+# What else is imported is checked by pyright. No other package is looked into: an isolated build
+# has none, and `--check` is to find what that build would.
 MYPY = """[mypy]
+no_site_packages = True
 ignore_missing_imports = True
 follow_imports = silent
 warn_unreachable = True
@@ -132,22 +150,146 @@ MODULES = (
 
 
 def main() -> None:
-    """Build the wheel and unpack it; exit with the compiler's words where that fails."""
+    """Build and install; exit with one line where this machine cannot."""
+    parser = argparse.ArgumentParser(description="Builds Headrace with compiled modules.")
+    parser.add_argument("--check", action="store_true", help="only whether it can be built")
+    bootstrap.refuse_old_python()
+    if parser.parse_args().check:
+        check()
+        return
+    started = time.monotonic()
+    wheel = build()
+    if is_installed(wheel):
+        bootstrap.say(f"{VENV.name}/bin/headrace is built from these sources already")
+        return
+    bootstrap.say(f"installing it into {VENV.name}, with what uv.lock names")
+    install(wheel)
+    took = time.monotonic() - started
+    bootstrap.say(
+        f"{VENV.name}/bin/headrace is ready after {took:.0f} s; restart gateways that run from it"
+    )
+
+
+def build() -> Path:
+    """The wheel of these sources for this Python, built unless it is there already.
+
+    Exits with one line where this machine cannot, and with what the compiler said where it fails.
+    """
     project = lay_out(FOLDER / "project")
+    asked = fingerprint(project)
+    if (there := _built(asked)) is not None:
+        return there
+    if (what := c_compiler.missing()) is not None:
+        bootstrap.say(f"cannot compile: {what}. Nothing was changed.")
+        sys.exit(CANNOT_BUILD)
+    bootstrap.say("compiling; this takes two minutes on an idle machine")
+    wheel = _wheel_of(project)
+    BUILT.unlink(missing_ok=True)
+    shutil.rmtree(SITE, ignore_errors=True)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(SITE)
+    BUILT.write_text(f"{asked} {wheel.name}")
+    bootstrap.say(f"{wheel.relative_to(ROOT)} is built")
+    return wheel
+
+
+def is_built() -> bool:
+    """Whether `build` would find what it makes."""
+    return _built(fingerprint(lay_out(FOLDER / "project"))) is not None
+
+
+def _built(asked: str) -> Path | None:
+    built_from, _, name = BUILT.read_text().partition(" ") if BUILT.is_file() else ("", "", "")
+    wheel = DIST / name
+    return wheel if built_from == asked and wheel.is_file() and SITE.is_dir() else None
+
+
+def _wheel_of(project: Path) -> Path:
     uv = bootstrap.find_uv()
     mirror = bootstrap.index_setting()
     index = [] if mirror is None else ["--default-index", mirror]
     command = (uv, "build", "--wheel", "--python", sys.executable, *index, "--out-dir", str(DIST))
-    print("compiling; this takes two minutes on an idle machine", flush=True)
     try:
         bootstrap.run(*command, str(project))
     except subprocess.CalledProcessError as error:
         sys.exit(f"{error.stdout}\nheadrace: the compiled wheel could not be built, see above")
-    wheel = max(DIST.glob("headrace-*+compiled-*.whl"), key=lambda each: each.stat().st_mtime)
-    shutil.rmtree(SITE, ignore_errors=True)
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(SITE)
-    print(wheel.relative_to(ROOT))
+    return max(DIST.glob("headrace-*+compiled-*.whl"), key=lambda each: each.stat().st_mtime)
+
+
+def install(wheel: Path) -> None:
+    """Make `.venv-compiled` run this wheel."""
+    STAMP.unlink(missing_ok=True)
+    bootstrap.install_wheel(bootstrap.find_uv(), wheel, VENV)
+    STAMP.write_text(_digest(wheel.read_bytes(), bootstrap.fingerprint().encode()))
+
+
+def is_installed(wheel: Path) -> bool:
+    """Whether `.venv-compiled` was made from this wheel and these pins."""
+    if not STAMP.is_file() or not (VENV / "bin" / "headrace").exists():
+        return False
+    made_from = _digest(wheel.read_bytes(), bootstrap.fingerprint().encode())
+    return STAMP.read_text() == made_from
+
+
+def check() -> None:
+    """Translate the modules to C as the build does, and exit with what is wrong where it fails.
+
+    What has passed once is not looked at again.
+    """
+    project = lay_out(FOLDER / "checked")
+    passed = FOLDER / "passed"
+    asked = fingerprint(project)
+    if passed.is_file() and passed.read_text() == asked:
+        return
+    code, said = translated(project)
+    if code != 0:
+        sys.exit(
+            f"{said}headrace: `make compiled` would fail as it says above "
+            "(docs/how-to/compiled.md has what compiled modules ask for)"
+        )
+    passed.write_text(asked)
+
+
+def translated(project: Path) -> tuple[int, str]:
+    """Run what the build runs before the C compiler; the exit code and what is wrong."""
+    # Asked for its name alone, setuptools compiles nothing; the modules are translated before that.
+    command = (sys.executable, "setup.py", "--quiet", "--name")
+    run = subprocess.run(
+        command,
+        cwd=project,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said = (line for line in run.stdout.splitlines() if ": warning: " not in line)
+    return run.returncode, "".join(f"{line}\n" for line in said)
+
+
+def fingerprint(project: Path) -> str:
+    """Changes whenever a build of what is laid out there would run otherwise."""
+    python = (os.path.realpath(sys.executable), sys.version)
+    flags = (os.environ.get(name, "") for name in ("CC", "CFLAGS", "LDFLAGS"))
+    parts = [part.encode() for part in (*python, *flags)]
+    for path in sorted(project.rglob("*")):
+        if path.is_file() and path.name not in ONLY_SHOWN:
+            parts += [path.relative_to(project).as_posix().encode(), path.read_bytes()]
+    return _digest(*parts)
+
+
+def source_digest(package: Path) -> str:
+    """What a compiled build carries to tell whether the sources beside it are still its own."""
+    sys.path.insert(0, str(ROOT / "src"))
+    from headrace.edges.build import digest_of  # noqa: PLC0415 - found once its folder is named
+
+    return digest_of(package)
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}\0".encode() + part)
+    return digest.hexdigest()
 
 
 def lay_out(project: Path) -> Path:
@@ -155,10 +297,13 @@ def lay_out(project: Path) -> Path:
     shutil.rmtree(project, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.so")
     shutil.copytree(ROOT / "src" / "headrace", project / "headrace", ignore=ignored)
-    for name in ("README.md", "LICENSE"):
+    for name in ONLY_SHOWN:
         shutil.copy(ROOT / name, project)
     init = project / "headrace" / "__init__.py"
-    init.write_text(_marked(r'^(__version__ = "[^"]+)"', init.read_text()))
+    said = _marked(r'^(__version__ = "[^"]+)"', init.read_text())
+    unsaid, carried = "compiled_from: str | None = ", source_digest(project / "headrace")
+    assert f"{unsaid}None\n" in said
+    init.write_text(said.replace(f"{unsaid}None", f'{unsaid}"{carried}"'))
     given = (ROOT / "pyproject.toml").read_text()
     described = given[given.index("[project]") : given.index("[dependency-groups]")]
     described = _marked(r'^(version = "[^"]+)"', described)

@@ -9,6 +9,7 @@ import socket
 
 import pytest
 
+from headrace.edges.build import is_compiled
 from headrace.gateway.keys import add_key
 from tests.gateway.serve_process import HANG_S, Serve, headrace, pool, serving
 from tests.otlp_receiver import OtlpReceiver
@@ -204,6 +205,7 @@ async def test_the_start_says_where_it_listens_and_who_is_down(tmp_path):
     assert process.stderr is not None
     async with asyncio.timeout(HANG_S):
         gateway, control, *names = [(await process.stdout.readline()).decode() for _ in range(4)]
+        build = (await process.stdout.readline()).decode()
         told = [(await process.stderr.readline()).decode() for _ in range(2)]
         process.send_signal(signal.SIGTERM)
         await process.communicate()
@@ -211,6 +213,9 @@ async def test_the_start_says_where_it_listens_and_who_is_down(tmp_path):
     assert "(on 0.0.0.0, every address of this machine)" in gateway
     assert "every address" not in control
     assert names == ["models         m, n\n", "aliases        chat -> m, else n\n"]
+    what, _, remedy = build.removeprefix("build          ").partition("  ")
+    assert what.strip() == ("compiled" if is_compiled() else "interpreted")
+    assert ("make compiled" in remedy) is not is_compiled()
     assert {line.partition(" is down: ")[0] for line in told} == {
         "replica p/127.0.0.1:9",
         "replica q/127.0.0.1:10",

@@ -25,6 +25,7 @@ from headrace.cli.simulate import add_simulate
 from headrace.cli.standard_streams import open_closed_streams
 from headrace.cli.up import add_up
 from headrace.cli.why import add_why
+from headrace.edges.build import changed_sources
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     open_closed_streams()
     options = parser().parse_args(arguments)
+    _tell_if_outdated()
     try:
         code = options.run(options)
         sys.stdout.flush()
@@ -51,6 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code
+
+
+def _tell_if_outdated() -> None:
+    """A compiled build does not follow its sources: nobody is to take it for them."""
+    if (changed := changed_sources()) is not None:
+        sys.stderr.write(
+            f"headrace: warning: {changed} has changed since this was compiled from it: what runs "
+            "is the old code; `make compiled` builds it again\n"
+        )
 
 
 def parser() -> Parser:

@@ -18,8 +18,10 @@ from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal, counted, cut_off
 from headrace.compose.wiring import Gateway, StartError, nobody
 from headrace.config import Loaded
+from headrace.edges.build import is_compiled
 from headrace.edges.http.tls import TlsError
 
+_INTERPRETED = "interpreted  (`make compiled`: half the CPU per request, docs/how-to/compiled.md)"
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - named, not bound
 
 
@@ -139,6 +141,7 @@ def _announce(gateway: Gateway, loaded: Loaded, terminal: Terminal) -> None:
         targets = " or ".join(target.model for target in alias.targets)
         chain = ", else ".join((targets, *alias.fallbacks))
         terminal.result(f"{'' if number else 'aliases':<15}{name} -> {chain}")
+    terminal.result(f"build          {'compiled' if is_compiled() else _INTERPRETED}")
 
 
 def _everywhere(host: str) -> str:

@@ -76,3 +76,42 @@ def test_one_that_fails_shows_what_uv_said(project: Path, monkeypatch, capfd):
     with pytest.raises(SystemExit, match="uv sync failed as it says above"):
         bootstrap.install(fake_uv(project, 2), dev=False)
     assert "+ package==1.0" in capfd.readouterr().err
+
+
+def recording_uv(folder: Path) -> Path:
+    """A uv that makes an environment where it is told, and writes down how it was called."""
+    uv = folder / "uv"
+    uv.write_text(
+        '#!/bin/sh\necho "$UV_PROJECT_ENVIRONMENT $*" >> "$(dirname "$0")/calls"\n'
+        f'[ "$1" = pip ] || {{ mkdir -p {folder}/new/bin; touch {folder}/new/bin/python; }}\n'
+    )
+    uv.chmod(0o755)
+    return uv
+
+
+@pytest.mark.parametrize("mirror", [None, "https://mirror.example/simple"])
+def test_a_wheel_goes_with_all_extras_into_an_environment_of_its_own(
+    project: Path, monkeypatch, mirror: str | None
+):
+    monkeypatch.setattr(bootstrap, "index_setting", lambda: mirror)
+    before = (project / ".venv" / "stamp").read_text()
+    bootstrap.install_wheel(str(recording_uv(project)), project / "a.whl", project / "new")
+    calls = (project / "calls").read_text().splitlines()
+    *_, last = calls
+    assert "--all-extras --no-default-groups" in calls[0]
+    assert f"{project}/a.whl" in last
+    assert "--no-deps --reinstall" in last
+    assert f"--python {project}/new/bin/python" in last
+    assert not any(f"--python {project}/.venv" in call or " -e " in call for call in calls)
+    assert all(call.startswith(f"{project}/new ") for call in calls if " sync " in call)
+    assert (project / ".venv" / "stamp").read_text() == before
+
+
+def test_an_environment_of_another_python_is_made_anew(project: Path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "index_setting", lambda: None)
+    left = project / "new" / "lib" / "left"
+    for path in (left, project / "new" / "bin" / "python"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    bootstrap.install_wheel(str(recording_uv(project)), project / "a.whl", project / "new")
+    assert not left.exists()
