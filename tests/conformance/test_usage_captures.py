@@ -201,6 +201,51 @@ def test_usage_of_a_body(name: str, usage: Usage):
     assert dialect(capture.dialect).read_body(capture.endpoint, capture.body).usage == usage
 
 
+@pytest.mark.parametrize("name", ["chat-n2-nonstream", "completion-list-nonstream"])
+def test_two_choices_of_three_tokens_of_which_one_is_told(name: str):
+    capture = load("llamacpp", name)
+    reading = dialect("llamacpp").read_body(capture.endpoint, capture.body)
+    assert reading.usage is not None
+    assert reading.spent is not None
+    assert (reading.usage.output_tokens, reading.spent.output_tokens) == (3, 6)
+    assert reading.spent.input_tokens == reading.usage.input_tokens
+    assert reading.spent.cached_tokens == reading.usage.cached_tokens
+
+
+def whole(*choices: tuple[str, str]) -> bytes:
+    told = [{"finish_reason": why, "message": {"content": text}} for why, text in choices]
+    return msgspec.json.encode({"choices": told, "usage": {"completion_tokens": 10}})
+
+
+@pytest.mark.parametrize(
+    ("choices", "output_tokens"),
+    [
+        ([("length", "a" * 40), ("length", "a" * 20)], 20),
+        ([("length", "a" * 40), ("stop", "a" * 20)], 15),
+        ([("stop", "a" * 40), ("stop", "a" * 80), ("stop", "")], 30),
+        ([("stop", ""), ("stop", "a" * 80)], 20),
+        ([("stop", "a" * 40)], 10),
+        ([], 10),
+    ],
+    ids=["both cut", "one ends", "longer and empty", "nothing to go by", "one", "none"],
+)
+def test_the_output_of_further_choices_is_reckoned_where_it_is_not_told(choices, output_tokens):
+    body = whole(*choices)
+    read = dialect("llamacpp").read_body(Endpoint.CHAT, body).spent
+    assert read is not None
+    assert read.output_tokens == output_tokens
+    all_are_told = dialect("vllm").read_body(Endpoint.CHAT, body).spent
+    assert all_are_told is not None
+    assert all_are_told.output_tokens == 10
+
+
+@pytest.mark.parametrize("choices", [b"7", b'[{"text":[]},{}]', b"[[" * 3000])
+def test_choices_that_cannot_be_read_leave_the_usage_as_it_is_told(choices):
+    body = b'{"usage":{"completion_tokens":3},"choices":%b}' % choices
+    read = dialect("llamacpp").read_body(Endpoint.CHAT, body).spent
+    assert read is None or read.output_tokens == 3
+
+
 @pytest.mark.parametrize("engine", ["vllm", "llamacpp"])
 def test_only_a_response_has_an_id_to_remember(engine: str):
     response = load(engine, "responses-nonstream")

@@ -1,5 +1,7 @@
 """An engine's count that cannot be true is in no sum; the client still gets it as it came."""
 
+import json
+
 import pytest
 
 from tests.gateway.conftest import run_gateway
@@ -94,3 +96,27 @@ async def test_what_is_wrong_is_not_learned():
         before = pool.bytes_per_token, pool.output_tokens_mean
         await rig.chat()
         assert (pool.bytes_per_token, pool.output_tokens_mean) == before
+
+
+@pytest.mark.parametrize("pieces", [False, True], ids=["in one piece", "in chunks"])
+@pytest.mark.parametrize(("engine", "counted"), [("llamacpp", 10), ("vllm", 5)])
+async def test_of_a_whole_answer_that_tells_its_first_choice_alone(engine, counted, pieces):
+    choices = [{"index": at, "finish_reason": "length", "message": ANSWER} for at in (0, 1)]
+    told = {"choices": choices, "usage": usage_of(7, 5)}
+
+    async def script(_received, peer):
+        if not pieces:
+            await peer.json(told)
+            return
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+        await peer.send(head + b"transfer-encoding: chunked\r\n\r\n")
+        body = json.dumps(told).encode()
+        await peer.chunk(body[:20])
+        await peer.chunk(body[20:])
+        await peer.send(b"0\r\n\r\n")
+
+    async with run_gateway(script, engine=engine) as rig:
+        answer = await rig.chat(n=2)
+        assert answer.json() == told
+        series = the_series(rig)
+        assert (series.input_tokens, series.output_tokens.value) == (7, counted)

@@ -9,6 +9,9 @@ from headrace.edges.http.heads import find
 
 _IS_IT_ONE = "is it the URL of an OpenAI-compatible server?"
 _BY_WORDS = (
+    ("certificate has expired", "it must be renewed there"),
+    ("certificate is not yet valid", "it must be renewed there, if this machine's clock is right"),
+    ("mismatch, certificate is not valid", "write a host that it is for"),
     (
         "certificate is not accepted",
         "name the file of the CA that signed it in the variable SSL_CERT_FILE",

@@ -431,7 +431,11 @@ class Session:
         """Raise CalibrationError if the engine has worked for others meanwhile."""
         after = (await self._replica.reading()).output_tokens_total
         if tokens_before is None or after is None:
-            self._notes.append("the engine has no metrics: whether it was idle is not known")
+            lacks = "has no metrics" if tokens_before is None else "does not tell any more"
+            self._notes.append(f"the engine {lacks}: whether it was idle is not known")
+            return
+        if after < tokens_before:
+            self._notes.append("the engine was started anew: whether it was idle is not known")
             return
         ours = self._laboratory.output_tokens - ours_before
         others = after - tokens_before - ours

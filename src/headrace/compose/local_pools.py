@@ -16,11 +16,13 @@ from headrace.engines.registry import dialect
 
 _FIXED = ("start", "model", "role", "engine", "traffic")
 """Fields of a pool that make what its replicas are, so that a change of them needs a restart."""
+_KEYS = ("api_key_file", "api_key_env")
+"""Fields that change together with them, as they stand in the command too."""
 
 
 def left_as_started(started: Loaded, after: Loaded) -> tuple[Loaded, list[str]]:
-    """`after` with the pools that this process started as they were, since their replicas run on
-    and nobody would start others; what of the changes needs a restart, by name.
+    """`after` with what makes the replicas of pools that this process started as it was, since
+    they run on and nobody would start others; what of the changes needs a restart, by name.
     """
     ours = {pool.name: pool for pool in started.config.pools if pool.start is not None}
     pools: list[PoolSection] = []
@@ -35,7 +37,8 @@ def left_as_started(started: Loaded, after: Loaded) -> tuple[Loaded, list[str]]:
         waiting |= dict.fromkeys(f"pools[].{name}" for name in changed)
         if own is not None and changed:
             kept.append(own.name)
-            pools.append(own)
+            # Without `start` it is of other engines, which have other settings.
+            pools.append(own if pool.start is None else _with_replicas_of(own, pool))
         else:
             pools.append(pool)
     if ours:
@@ -51,6 +54,11 @@ def left_as_started(started: Loaded, after: Loaded) -> tuple[Loaded, list[str]]:
         secrets=replace(after.secrets, upstream=upstream),
     )
     return left, list(waiting)
+
+
+def _with_replicas_of(own: PoolSection, pool: PoolSection) -> PoolSection:
+    """`pool` with what the replicas that run were started with, their key among it."""
+    return replace(pool, **{name: getattr(own, name) for name in (*_FIXED, *_KEYS)})
 
 
 def in_flight_of(gateway: Gateway) -> Callable[[str], int]:

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from headrace.compose.wiring import GatewayPlan
 from headrace.config import Loaded, PoolSection
 from headrace.core.specs import PoolSpec
+from headrace.edges.http.certificate_files import told_of
 from headrace.edges.http.tls import ClientTls, ServerTls, within
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
@@ -58,7 +59,9 @@ def _access(pool: PoolSection, loaded: Loaded) -> UpstreamAccess:
     if settings.server_name is None and pool.dns is not None:
         # Its engines are reached by their addresses, but certificates are for the name.
         settings = replace(settings, server_name=pool.dns.name)
-    return UpstreamAccess(pool.engine, key, ClientTls(settings), pool.gpu_metrics)
+    with told_of(f"pool {pool.name}: tls"):
+        tls = ClientTls(settings)
+    return UpstreamAccess(pool.engine, key, tls, pool.gpu_metrics)
 
 
 def _server_tls(tls: ServerTls | None, loaded: Loaded) -> ServerTls | None:

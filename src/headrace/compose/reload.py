@@ -62,10 +62,13 @@ class Reloader:
             try:
                 loaded, plan, waiting = await asyncio.to_thread(self._prepare)
                 await self._apply(loaded, plan, waiting)
-            except (ConfigError, TlsError) as error:
+            except ConfigError as error:
                 self._refuse(str(error))
-                return False
-            return True
+            except TlsError as error:
+                self._refuse(f"{error.field}: {error}; the old ones stay in use")
+            else:
+                return True
+            return False
 
     def _prepare(self) -> tuple[Loaded, GatewayPlan, list[str]]:
         """What to take up, and what of the file needs a restart."""
@@ -86,6 +89,7 @@ class Reloader:
 
     async def _apply(self, loaded: Loaded, plan: GatewayPlan, left: list[str]) -> None:
         gateway, before = self._gateway, self.loaded
+        files = {name: each.files for name, each in gateway.certificates()}
         waiting = gateway.replace_certificates(plan) + self._scale(loaded) + left
         await self._fleets.drop(gateway.dissolved_by(plan))
         gateway.reconfigure(plan)
@@ -98,7 +102,12 @@ class Reloader:
         if most != before.config.limits.max_connections:
             raise_soft_limit(most, self._terminal.status, nobody)
         gateway.telemetry.config_reloads["partial" if waiting else "applied"] += 1
-        tell_applied(before, loaded, waiting, self._terminal)
+        renewed = any(
+            name in files and each.files.differ_from(files[name])
+            for name, each in gateway.certificates()
+        )
+        changed = [*changed_sections(before, loaded), *(["certificates"] if renewed else [])]
+        tell_applied(loaded, changed, waiting, self._terminal)
 
     def _scale(self, after: Loaded) -> list[str]:
         """Scale by the new settings; what of them needs a restart."""
@@ -158,17 +167,17 @@ def tell_refused(problems: str, terminal: Terminal) -> None:
     terminal.status("the configuration stays as it was")
 
 
-def tell_applied(before: Loaded, after: Loaded, waiting: list[str], terminal: Terminal) -> None:
-    """Say what was taken up, and what of it waits for a restart."""
+def tell_applied(after: Loaded, changed: list[str], waiting: list[str], terminal: Terminal) -> None:
+    """Say what was taken up, by the names of sections, and what of it waits for a restart."""
     for warning in after.warnings:
         terminal.status(f"warning: {warning}")
-    changed = ", ".join(_changed(before, after)) or "nothing"
+    told = ", ".join(changed) or "nothing"
     restart = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
-    terminal.status(f"reloaded {after.source}; changed: {changed}{restart}")
+    terminal.status(f"reloaded {after.source}; changed: {told}{restart}")
 
 
-def _changed(before: Loaded, after: Loaded) -> list[str]:
-    """What is different, by the names of the file's sections."""
+def changed_sections(before: Loaded, after: Loaded) -> list[str]:
+    """What is different in the files, by the names of sections."""
     names = [
         each.name.removesuffix("_s")
         for each in fields(Config)

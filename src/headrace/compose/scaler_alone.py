@@ -11,7 +11,7 @@ from headrace.autoscaler.app import make_scaler_app
 from headrace.autoscaler.names import NamedGateways
 from headrace.autoscaler.settings import ScalingSection
 from headrace.compose.lifecycle import StopSignals, hangups, run_loop
-from headrace.compose.reload import reload_when, tell_applied, tell_refused
+from headrace.compose.reload import changed_sections, reload_when, tell_applied, tell_refused
 from headrace.compose.scaler import ScalerHost
 from headrace.compose.terminal import Terminal
 from headrace.compose.wiring import StartError
@@ -119,7 +119,8 @@ class ScalerReloader:
 
     def _apply(self, loaded: Loaded, section: ScalingSection) -> None:
         before, self.loaded = self.loaded, loaded
-        tell_applied(before, loaded, self._host.take_up(section), self._terminal)
+        waiting = self._host.take_up(section)
+        tell_applied(loaded, changed_sections(before, loaded), waiting, self._terminal)
 
 
 def _gateways(section: ScalingSection, folder: Path) -> NamedGateways:

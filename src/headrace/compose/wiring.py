@@ -21,12 +21,12 @@ from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import Alias, PoolSpec
 from headrace.edges.gpu_metrics import GpuReader
 from headrace.edges.http.address import UNIX
+from headrace.edges.http.certificate_files import told_of
 from headrace.edges.http.heads import Header
 from headrace.edges.http.tls import (
     Certificates,
     ClientTls,
     ServerCertificate,
-    ServerTls,
     TlsError,
 )
 from headrace.edges.scrape import Scraper, ScrapeSettings, ScrapeTarget
@@ -221,8 +221,8 @@ class Gateway:
         """
         started = self._started
         listen, control, after = started.gateway.listen, started.control, plan.gateway.listen
-        _replace(self.plane.certificate, after.tls)
-        _replace(self._control_certificate, plan.control.tls)
+        for use in self._prepared_certificates(plan):  # all of them are good
+            use()
         # With a Unix socket neither of them means anything.
         port = {} if after.unix else {"listen.port": (listen.port, after.port)}
         host = {} if after.unix else {"listen.host": (listen.host, after.host)}
@@ -237,6 +237,24 @@ class Gateway:
             "tracing": (started.tracing, plan.tracing),
         }
         return [name for name, (now, wanted) in places.items() if now != wanted]
+
+    def _prepared_certificates(self, plan: GatewayPlan) -> list[Callable[[], None]]:
+        """What uses the listeners' certificates. Raises TlsError for those of a pool, too."""
+        listeners = (
+            ("listen.tls", self.plane.certificate, plan.gateway.listen.tls),
+            ("control.tls", self._control_certificate, plan.control.tls),
+        )
+        uses: list[Callable[[], None]] = []
+        for section, certificate, settings in listeners:
+            if certificate is not None and settings is not None:
+                with told_of(section):
+                    uses.append(certificate.prepared(settings))
+        for name, access in plan.gateway.upstreams.items():
+            before = self._access(name).tls
+            if access.tls is not None and before is not None:
+                with told_of(f"pool {name}: tls"):
+                    access.tls.files.may_replace(before.files)
+        return uses
 
     def certificates(self) -> list[tuple[str, Certificates]]:
         """All certificates in use, each with what they are for."""
@@ -400,8 +418,3 @@ def _identity(spec: PoolSpec, plan: GatewayPlan) -> tuple[object, ...]:
     access = plan.gateway.upstreams.get(spec.name, UpstreamAccess())
     external = spec.name in plan.telemetry.external_pools
     return spec.name, spec.model, spec.role, access.engine, external
-
-
-def _replace(certificate: ServerCertificate | None, settings: ServerTls | None) -> None:
-    if certificate is not None and settings is not None:
-        certificate.replace(settings)

@@ -16,7 +16,7 @@ from headrace.config.scaling_checks import scaling_exposure, scaling_findings, s
 from headrace.config.schema import Config, PoolSection
 from headrace.config.secret_values import SecretReader, Secrets, may_be_secret
 from headrace.config.shapes import section_of
-from headrace.config.tls_files import check_certificates
+from headrace.config.tls_files import certificate_warnings, check_certificates
 from headrace.core.admission import DEFAULT_TIER, Tier
 from headrace.gateway.keys import KEY_PREFIX, KeyFileError, KeyRing
 
@@ -78,7 +78,11 @@ def load(
     ]
     if problems:
         raise ConfigError(str(path), problems)
-    told = (*checks.warnings(config), *scaling_warnings(config))
+    told = (
+        *checks.warnings(config),
+        *scaling_warnings(config),
+        *certificate_warnings(config, path.parent),
+    )
     warnings = (*(keys.warnings if keys else ()), *told)
     return Loaded(str(path), config, secrets, keys, warnings, insecure)
 

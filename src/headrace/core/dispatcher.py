@@ -566,7 +566,7 @@ class Dispatcher:
         self._forget_attempts(due, now)
         if self.held:
             # In this order: whether somebody has waited for too long depends on who is there.
-            effects += self._release(now) + self._waiting.expire(now)
+            effects += self._release(now) + self._waiting.expire(now, self._settings.retry_after_s)
         if self.held:
             due.append(now + LOOK_S)
         return effects + (self._wakes.by(min(due)) if due else [])

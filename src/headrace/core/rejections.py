@@ -54,14 +54,17 @@ def queue_full(request: Request, model: str, retry_after_s: float) -> Reject:
     return Reject(request.id, 429, RejectReason.OVERLOADED, message, retry_after_s, model=model)
 
 
-def held_too_long(request: Request, model: str, waited_s: float, *, absent: bool) -> Reject:
+def held_too_long(
+    request: Request, model: str, waited_s: float, *, absent: bool, retry_after_s: float
+) -> Reject:
     """503: no replica had room in time; `absent` says that none is ready."""
     if absent:
         limit = "the pool's wait_for_replica, or tiers.ttl where that is longer"
         message = f"no replica of model {model!r} was ready within {waited_s:.0f} s ({limit})"
     else:
         message = f"no replica had room for the request within {waited_s:.0f} s (tiers.ttl)"
-    return Reject(request.id, 503, RejectReason.HELD_TOO_LONG, message, 1.0, model=model)
+    retry_after_s = min(max(1.0, retry_after_s), MOST_RETRY_AFTER_S)
+    return Reject(request.id, 503, RejectReason.HELD_TOO_LONG, message, retry_after_s, model=model)
 
 
 def gave_up(

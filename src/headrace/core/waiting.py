@@ -250,8 +250,12 @@ class WaitingRoom:
                     effects += held.flight.refuse(reject, now)
         return effects
 
-    def expire(self, now: float) -> list[Effect]:
-        """Refuse what has waited for too long, as of the `release` of now."""
+    def expire(self, now: float, absent_s: float) -> list[Effect]:
+        """Refuse what has waited for too long, as of the `release` of now.
+
+        Who waited for room may come again after his promised TTFT, as one who is refused at once;
+        who waited for a replica after `absent_s`.
+        """
         effects = list[Effect]()
         for model, queue in list(self._queues.items()):
             for held in queue.expired(now):
@@ -259,7 +263,10 @@ class WaitingRoom:
                 self._remove(flight.id)
                 waited_s = now - flight.arrived_s
                 absent = queue.lacks_replicas(now)
-                reject = rejections.held_too_long(flight.request, model, waited_s, absent=absent)
+                again_s = absent_s if absent else self.tier(flight.tier).ttft_s
+                reject = rejections.held_too_long(
+                    flight.request, model, waited_s, absent=absent, retry_after_s=again_s
+                )
                 effects += flight.refuse(reject, now)
         return effects
 

@@ -11,18 +11,21 @@ from headrace.core.model import Endpoint, Usage
 from headrace.engines.reading import ListedModel
 from headrace.engines.wire import (
     UNREADABLE,
+    ChoicesBody,
     CompletionBody,
     MessageBody,
     Model,
     ModelList,
     OtherBody,
     ResponseBody,
+    decode,
 )
 
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
 _RESPONSE = msgspec.json.Decoder(ResponseBody)
 _MESSAGE = msgspec.json.Decoder(MessageBody)
 _ANY = msgspec.json.Decoder(OtherBody)
+_CHOICES = msgspec.json.Decoder(ChoicesBody)
 _MODELS = msgspec.json.Decoder(ModelList)
 
 _OTHER: Final = Endpoint.OTHER
@@ -42,10 +45,26 @@ class BodyReading:
     usage: Usage | None = None
     response_id: str | None = None
     """The id of a `/v1/responses` answer: it may be stored, and only this replica has it."""
+    untold_output_tokens: int = 0
+    """Of further choices, which its engine does not tell; reckoned."""
+
+    @property
+    def spent(self) -> Usage | None:
+        """`usage` with the output of all choices."""
+        usage, untold = self.usage, self.untold_output_tokens
+        if usage is None or not untold:
+            return usage
+        return Usage(usage.input_tokens, usage.output_tokens + untold, usage.cached_tokens)
 
 
-def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
-    """Read the usage, and a response's id, out of a whole 2xx answer. Never raises."""
+def read_body(
+    endpoint: Endpoint, body: bytes, *, usage_of_first_choice: bool = False
+) -> BodyReading:
+    """Read the usage, and a response's id, out of a whole 2xx answer. Never raises.
+
+    `usage_of_first_choice` says that its engine tells no more than that: the output of the others
+    is reckoned then.
+    """
     if endpoint is _OTHER:
         return read_other(body)
     answer: CompletionBody | ResponseBody | MessageBody
@@ -54,7 +73,24 @@ def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
     except UNREADABLE:
         return BodyReading()
     usage = answer.usage.read() if answer.usage else None
-    return BodyReading(usage, answer.id if isinstance(answer, ResponseBody) else None)
+    others = _of_other_choices(usage, body) if usage and usage_of_first_choice else 0
+    return BodyReading(usage, answer.id if isinstance(answer, ResponseBody) else None, others)
+
+
+def _of_other_choices(usage: Usage, body: bytes) -> int:
+    """Output tokens of all choices but the first, whose `usage` is told: those that reached the
+    same limit have as many, others as their length says.
+    """
+    whole = decode(_CHOICES, body)
+    if whole is None or len(whole.choices) < 2:
+        return 0
+    first, *others = whole.choices
+    tokens, size = 0, first.size()
+    for each in others:
+        limited = first.finish_reason == each.finish_reason == "length"
+        share = 1.0 if limited or not size else each.size() / size
+        tokens += round(usage.output_tokens * share)
+    return tokens
 
 
 def read_other(body: bytes) -> BodyReading:

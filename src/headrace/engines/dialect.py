@@ -93,7 +93,8 @@ class Dialect:
 
     def read_body(self, endpoint: Endpoint, body: bytes) -> BodyReading:
         """Read usage and response id from a whole 2xx answer. Never raises."""
-        return read_body(endpoint, body)
+        of_first = self.usage_rule(endpoint).whole_of_first_choice
+        return read_body(endpoint, body, usage_of_first_choice=of_first)
 
     def classify_error(self, status: int, body: bytes) -> Refusal:
         """Say whose fault an answer with status >= 300 is. `body` may be cut short."""

@@ -105,16 +105,20 @@ DIALECT = Dialect(
     },
     usage_rules={
         Endpoint.CHAT: UsageRule(
-            where="a chunk per choice, whose `choices` is empty",
+            where="a chunk per choice, whose `choices` is empty; a whole answer tells that of its "
+            "first choice, and the output of others is reckoned by their length",
             inject_usage=True,
             usage_per_choice=True,
+            whole_of_first_choice=True,
         ),
         # It comes unasked as well. Asking makes the gateway take it out again for clients
         # that did not want it, as the API has it.
         Endpoint.COMPLETIONS: UsageRule(
-            where="the last chunk of each choice, beside its `finish_reason`",
+            where="the last chunk of each choice, beside its `finish_reason`; of a whole answer as "
+            "for chats, the input of further prompts is not told",
             inject_usage=True,
             usage_per_choice=True,
+            whole_of_first_choice=True,
         ),
         Endpoint.EMBEDDINGS: UsageRule(where="the body"),
         Endpoint.RESPONSES: UsageRule(where="`response.completed`"),

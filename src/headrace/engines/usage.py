@@ -20,6 +20,8 @@ class UsageRule:
     usage_per_choice: bool = False
     """Each choice, or each prompt of several, ends with a usage of its own, to be added. False:
     one usage covers them all."""
+    whole_of_first_choice: bool = False
+    """The usage of a *whole* answer is of its first choice alone, however many it holds."""
 
 
 class ContentKind(StrEnum):

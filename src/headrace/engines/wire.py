@@ -111,6 +111,34 @@ class CompletionBody(msgspec.Struct):
     usage: CompletionUsage | None = None
 
 
+class WholeMessage(msgspec.Struct):
+    """What a choice of a whole chat says."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
+
+
+class WholeChoice(msgspec.Struct):
+    """One of a whole answer of chat or completions."""
+
+    finish_reason: str | None = None
+    text: str | None = None
+    message: WholeMessage | None = None
+
+    def size(self) -> int:
+        """How long it is, in what its tokens are about as long as those of the other choices."""
+        said = self.message or WholeMessage()
+        words = len(self.text or "") + len(said.content or "") + len(said.reasoning_content or "")
+        return words + (len(bytes(said.tool_calls)) if present(said.tool_calls) else 0)
+
+
+class ChoicesBody(msgspec.Struct):
+    """A whole answer with its choices."""
+
+    choices: tuple[WholeChoice, ...] = ()
+
+
 class ResponseBody(msgspec.Struct):
     """A whole answer of `/v1/responses`."""
 

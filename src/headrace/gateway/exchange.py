@@ -342,7 +342,7 @@ class Exchange:
         reading = upstream.dialect.read_body(self._call.request.endpoint, body)
         if reading.response_id:
             self._host.responses.remember(reading.response_id, self._replica, self._model)
-        self._end(_COMPLETED, status=head.status, usage=reading.usage)
+        self._end(_COMPLETED, status=head.status, usage=reading.spent)
         self._over(head.status)
         self._connection.respond_rendered(head.status, notes.fields + self._identity(), body)
 

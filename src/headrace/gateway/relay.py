@@ -143,7 +143,7 @@ class BodyRelay:
         """Read usage and id."""
         if self._bytes <= self._limit:
             reading = self._dialect.read_body(self._endpoint, b"".join(self._pieces))
-            self.usage, self.response_id = reading.usage, reading.response_id
+            self.usage, self.response_id = reading.spent, reading.response_id
         return b""
 
 

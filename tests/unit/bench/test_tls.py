@@ -4,6 +4,7 @@ import asyncio
 import gc
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,31 @@ async def test_a_certificate_that_the_system_trusts(folder: Path, monkeypatch: p
         async with asyncio.timeout(30):
             await sender.run(0.0)
     assert [record.error for record in sender.records] == [""] * 3
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # as below
+@pytest.mark.parametrize(
+    ("names", "years", "said"),
+    [
+        (("localhost",), (2020, 2021), "has expired; it must be renewed there"),
+        (("localhost",), (2090, 2091), "not yet valid; it must be renewed there, if .* clock"),
+        (("elsewhere",), (2020, 2091), "not valid for 'localhost'.*; write a host that it is for"),
+    ],
+)
+async def test_the_remedy_is_for_what_is_wrong_with_a_certificate_of_a_trusted_ca(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, ...],
+    years: tuple[int, int],
+    said: str,
+):
+    begins, ends = (datetime(year, 1, 1, tzinfo=UTC) for year in years)
+    write_certificate(trustme.CA(), folder, *names, begins=begins, ends=ends)
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    async with served(folder) as engine:
+        with pytest.raises(BenchError, match=said):
+            await asyncio.to_thread(reach, BenchSettings(f"https://localhost:{engine.port}"))
+    gc.collect()
 
 
 # asyncio's server (3.11) leaves the socket of a failed handshake to the collector.

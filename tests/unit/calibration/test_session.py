@@ -9,7 +9,7 @@ import pytest
 
 from headrace.calibration import session as calibrating
 from headrace.calibration.comparison import Comparison, compare
-from headrace.calibration.replica import CalibrationError
+from headrace.calibration.replica import CalibrationError, Replica
 from headrace.calibration.session import ROUNDS, Measured, Session, Settings
 from headrace.calibration.stream import StreamError, TimedAnswer
 from headrace.core.latency import LatencyProfile
@@ -20,6 +20,7 @@ from headrace.engine_model.calibration import Fit, fit
 from headrace.engine_model.calibration_table import PrefillPoint
 from headrace.engine_model.measured import MeasuredProfile
 from headrace.engine_model.profiles import profile
+from headrace.engines.reading import EngineReading
 from tests.unit.calibration.virtual_engine import VirtualEngine, replica_of
 
 OVERHEAD_S = 0.0012
@@ -406,6 +407,32 @@ async def test_an_engine_that_stops_within_the_rounds_ends_it_after_two_budgets(
             CalibrationError, match=r"slow or stopped: round 1 .* not over after 2 s"
         ):
             await session.calibrate()
+
+
+@pytest.mark.parametrize(
+    ("told", "note"),
+    [
+        ([None], "has no metrics"),
+        ([5.0, None], "does not tell any more"),
+        ([1e9, 5.0], "was started anew"),
+    ],
+    ids=["never", "gone at the end", "from the beginning"],
+)
+async def test_where_nobody_tells_whether_it_was_idle_the_note_says_why(
+    monkeypatch: pytest.MonkeyPatch, told: list[float | None], note: str
+):
+    readings = list(told)
+
+    async def reading(_replica: Replica) -> EngineReading:
+        return EngineReading(output_tokens_total=readings.pop(0) if len(readings) > 1 else told[-1])
+
+    monkeypatch.setattr(Replica, "reading", reading)
+    monkeypatch.setattr(Replica, "check_idle", reading)
+    engine = VirtualEngine(HIDDEN["h100"], overhead_s=OVERHEAD_S, tick_s=TICK_S)
+    replica = replica_of(HIDDEN["h100"], max_context_tokens=32_768, tells_sequences=True)
+    session = Session(replica, engine, Settings(budget_s=90.0), lambda *_: None)
+    notes = (await session.calibrate()).notes
+    assert f"the engine {note}: whether it was idle is not known" in notes
 
 
 class Fails(VirtualEngine):

@@ -608,6 +608,16 @@ def test_who_was_held_for_its_time_to_live_gets_503():
     assert sent(driver.first_token(attempt)) == []
 
 
+@pytest.mark.parametrize(("ttft_s", "told_s"), [(0.5, 1.0), (7.0, 7.0), (600.0, 60.0)])
+def test_who_was_held_too_long_comes_again_as_who_is_refused_for_a_full_queue(ttft_s, told_s):
+    driver = fleet("a", tier=Tier(ttft_s=ttft_s, ttl_s=3.0), admission=AdmissionSettings(1))
+    occupy(driver, "a", prompt_tokens=9 * SECOND)
+    hold(driver, "x")
+    assert driver.rejected().retry_after_s == told_s
+    driver.wait(3.0)
+    assert only(driver.wake(), Reject).retry_after_s == told_s
+
+
 def test_who_left_is_forgotten(driver):
     (attempt,) = occupy(driver, "a")
     hold(driver, "x")

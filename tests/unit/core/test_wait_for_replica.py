@@ -65,6 +65,14 @@ def test_what_waits_too_long_is_refused_and_no_earlier():
     assert "within 300 s" in refused.message
 
 
+def test_who_waited_in_vain_comes_again_as_who_was_not_held():
+    core = driver()
+    core.arrive(id="a")
+    core.wait(301.0)
+    told_s = only(core.wake(), Reject).retry_after_s
+    assert told_s == DispatcherSettings().retry_after_s == driver(POOL).rejected().retry_after_s
+
+
 def test_one_that_no_replica_came_for_is_told_so_and_by_which_settings():
     core = driver()
     core.arrive(id="a")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from headrace.edges.http.certificate_files import CertificateFiles, CertificateWatch, TlsError
 
 if TYPE_CHECKING:
     from headrace.edges.http.address import AddressBook
@@ -20,17 +22,6 @@ HANDSHAKE_S = 10.0
 """A handshake that takes longer is given up, on both sides."""
 
 _ALPN = ["http/1.1"]
-
-
-class TlsError(Exception):
-    """Certificates that cannot be used; the message names the file and the remedy.
-
-    `field` is the setting that names the file.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +66,17 @@ def within(folder: Path, settings: Settings) -> Settings:
 class Certificates(Protocol):
     """Certificates in use, whichever side they are for."""
 
+    @property
+    def files(self) -> CertificateFiles:
+        """Where they were read from."""
+        ...
+
     def renew(self) -> bool:
         """Read the files again if they changed; whether they did.
 
         Raises TlsError for files that cannot be used, once for each change: what was in use
-        stays in use.
+        stays in use. It also does in place of a certificate that does not hold now, unless its own
+        does not either; one that holds from a later time on is taken up then.
         """
         ...
 
@@ -90,34 +87,45 @@ class ServerCertificate:
     def __init__(self, settings: ServerTls) -> None:
         """Raises TlsError."""
         self.settings = settings
-        self._stamp = _stamp(settings)
+        self._watch = CertificateWatch(_files_of(settings))
         self._client_cas = _client_cas(settings)
         self._since_s = 0.0
         """When those CAs changed last, by the wall clock."""
         self.context = self._newest = _server_context(settings)
         self.context.sni_callback = self._choose
 
+    @property
+    def files(self) -> CertificateFiles:
+        """See `Certificates`."""
+        return self._watch.in_use
+
     def renew(self) -> bool:
         """See `Certificates`."""
-        stamp = _stamp(self.settings)
-        if stamp == self._stamp:
+        files = self._watch.look()
+        if files is None:
             return False
-        self._stamp = stamp
         client_cas = _client_cas(self.settings)
-        self._newest = _server_context(self.settings)
+        context = _server_context(self.settings)
+        files.may_replace(self.files)
+        self._newest, self._watch.in_use = context, files
         self._let_in_by(client_cas)
         return True
 
-    def replace(self, settings: ServerTls) -> None:
-        """Use other files from now on. Raises TlsError, and then nothing changes."""
-        stamp, client_cas = _stamp(settings), _client_cas(settings)
+    def prepared(self, settings: ServerTls) -> Callable[[], None]:
+        """What uses other files from its call on. Raises TlsError."""
+        watch, client_cas = CertificateWatch(_files_of(settings)), _client_cas(settings)
         context = _server_context(settings)
-        self.settings, self._stamp, self._newest = settings, stamp, context
-        self._let_in_by(client_cas)
-        # Whether a certificate is asked of clients is decided before the choice of a context.
-        self.context.verify_mode = context.verify_mode
-        self.context.options = context.options
-        self.context.num_tickets = context.num_tickets
+        watch.in_use.may_replace(self.files)
+
+        def use() -> None:
+            self.settings, self._watch, self._newest = settings, watch, context
+            self._let_in_by(client_cas)
+            # Whether a certificate is asked of clients is decided before the choice of a context.
+            self.context.verify_mode = context.verify_mode
+            self.context.options = context.options
+            self.context.num_tickets = context.num_tickets
+
+        return use
 
     def _let_in_by(self, client_cas: bytes) -> None:
         # A certificate of ours may be renewed every day: no client has to begin anew for that.
@@ -147,16 +155,22 @@ class ClientTls:
         self.server_name = settings.server_name
         self.book: AddressBook | None = None
         """The addresses that our own requests reach with it; kept here to end together with it."""
-        self._stamp = _stamp(settings)
+        self._watch = CertificateWatch(_files_of(settings))
         self.context = _client_context(settings)
+
+    @property
+    def files(self) -> CertificateFiles:
+        """See `Certificates`."""
+        return self._watch.in_use
 
     def renew(self) -> bool:
         """See `Certificates`."""
-        stamp = _stamp(self.settings)
-        if stamp == self._stamp:
+        files = self._watch.look()
+        if files is None:
             return False
-        self._stamp = stamp
-        self.context = _client_context(self.settings)
+        context = _client_context(self.settings)
+        files.may_replace(self.files)
+        self.context, self._watch.in_use = context, files
         return True
 
 
@@ -259,9 +273,9 @@ def _files(settings: ServerTls | UpstreamTls) -> Iterable[tuple[str, str]]:
     return [(name, file) for name, file in named if name.endswith("_file") and file is not None]
 
 
-def _stamp(settings: ServerTls | UpstreamTls) -> tuple[object, ...]:
-    """What is different after any of the files was written or replaced, links followed."""
-    return tuple(_state(file) for _, file in _files(settings))
+def _files_of(settings: ServerTls | UpstreamTls) -> CertificateFiles:
+    """All that `settings` name."""
+    return CertificateFiles(settings.cert_file, tuple(file for _, file in _files(settings)))
 
 
 def _client_cas(settings: ServerTls) -> bytes:
@@ -273,11 +287,3 @@ def _client_cas(settings: ServerTls) -> bytes:
         return b"" if file is None else Path(file).read_bytes()
     except OSError:
         return b""  # making the context says so
-
-
-def _state(file: str) -> tuple[int, int, int] | None:
-    try:
-        state = Path(file).stat()
-    except OSError:
-        return None
-    return state.st_ino, state.st_mtime_ns, state.st_size
