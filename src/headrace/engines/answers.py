@@ -12,6 +12,7 @@ from headrace.engines.reading import ListedModel
 from headrace.engines.wire import (
     UNREADABLE,
     CompletionBody,
+    CompletionUsage,
     MessageBody,
     Model,
     ModelList,
@@ -26,10 +27,9 @@ _ANY = msgspec.json.Decoder(OtherBody)
 _MODELS = msgspec.json.Decoder(ModelList)
 
 _OTHER: Final = Endpoint.OTHER
+_decode_completion: Final = _COMPLETION.decode
+_COMPLETIONS: Final = frozenset((Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS))
 _DECODERS: Final[dict[Endpoint, msgspec.json.Decoder[Any]]] = {
-    Endpoint.CHAT: _COMPLETION,
-    Endpoint.COMPLETIONS: _COMPLETION,
-    Endpoint.EMBEDDINGS: _COMPLETION,
     Endpoint.RESPONSES: _RESPONSE,
     Endpoint.MESSAGES: _MESSAGE,
 }
@@ -48,13 +48,23 @@ def read_body(endpoint: Endpoint, body: bytes) -> BodyReading:
     """Read the usage, and a response's id, out of a whole 2xx answer. Never raises."""
     if endpoint is _OTHER:
         return read_other(body)
-    answer: CompletionBody | ResponseBody | MessageBody
+    answer: ResponseBody | MessageBody
     try:
+        if endpoint in _COMPLETIONS:
+            told = _decode_completion(body).usage
+            return BodyReading(None if told is None else completion_usage(told))
         answer = _DECODERS[endpoint].decode(body)
     except UNREADABLE:
         return BodyReading()
     usage = answer.usage.read() if answer.usage else None
     return BodyReading(usage, answer.id if isinstance(answer, ResponseBody) else None)
+
+
+def completion_usage(told: CompletionUsage) -> Usage:
+    """The same in our words. Most answers bring one, so this is in a module that is compiled."""
+    details = told.prompt_tokens_details
+    cached = None if details is None else details.cached_tokens
+    return Usage(told.prompt_tokens or 0, told.completion_tokens or 0, cached or 0)
 
 
 def read_other(body: bytes) -> BodyReading:

@@ -21,12 +21,24 @@ MOST_CHOICES: Final = 16_384
 """vLLM's limit. Who asks for more is refused by the engine."""
 
 
-_UNSET: Final = msgspec.UNSET
+UNSET: Final = msgspec.UNSET
+"""As a constant: to read it off its module takes as long as a call."""
 
 
 def choices_of(n: int | None) -> int:
     """How many answers a prompt gets by `n`; 1 where it means nothing."""
     return n if n is not None and 0 < n <= MOST_CHOICES else 1
+
+
+def max_output_of(chat: ChatBody) -> int | None:
+    """The first limit of the answer's length that means anything, in tokens."""
+    limit = chat.max_completion_tokens or chat.max_tokens
+    if limit is not None and limit > 0:
+        return limit
+    for other in (chat.max_tokens, chat.max_output_tokens):
+        if other is not None and other > 0:
+            return other
+    return None
 
 
 def read_usual_chat(body: bytes) -> tuple[ChatBody, int, tuple[int, ...]] | None:
@@ -38,10 +50,10 @@ def read_usual_chat(body: bytes) -> tuple[ChatBody, int, tuple[int, ...]] | None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if (
-        chat.tools is not _UNSET
-        or chat.functions is not _UNSET
-        or chat.cache_salt is not _UNSET
-        or chat.documents is not _UNSET
+        chat.tools is not UNSET
+        or chat.functions is not UNSET
+        or chat.cache_salt is not UNSET
+        or chat.documents is not UNSET
     ):
         return None
     pieces: list[bytes] = []

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
 from headrace.edges.http.heads import Header, field_of, find, render
 from headrace.edges.http.known_heads import MAX_HEAD_BYTES, is_plain, without_length
 from headrace.edges.http.pieces import Pieces
-from headrace.edges.http.ports import ConnectionHost, HttpRequest, Refusal, RequestHead
+from headrace.edges.http.ports import HttpRequest, Refusal, RequestHead
 from headrace.edges.http.strictness import (
     MAX_FRAMING_RATIO,
     body_too_large,
@@ -25,6 +25,9 @@ from headrace.edges.http.strictness import (
     framing_too_large,
     head_too_large,
 )
+
+if TYPE_CHECKING:
+    from headrace.edges.http.server import HttpServer
 
 BYTES_PER_TURN: Final = 32 * 1024
 """So much is read before others have their turn, and the whole of a body whose length is known. In
@@ -93,7 +96,7 @@ class RequestReader:
         "headers",
     )
 
-    def __init__(self, taker: RequestTaker, server: ConnectionHost) -> None:
+    def __init__(self, taker: RequestTaker, server: HttpServer) -> None:
         self._taker = taker
         self._server = server
         self._parser = httptools.HttpRequestParser(self)

@@ -227,7 +227,10 @@ class UpstreamConnection:
             self._pool.release(self)
         else:
             self._drop()
-        _say_last(sink, sink.answer_whole, head, body)
+        try:
+            sink.answer_whole(head, body)
+        except Exception:  # noqa: BLE001 - a fault of ours here is the end of this answer alone
+            _cut_by_own_fault(sink)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None:
@@ -339,8 +342,12 @@ class UpstreamConnection:
             self._pool.release(self)
         else:
             self._drop()
-        if sink is not None:
-            _say_last(sink, sink.answer_complete, framed)
+        if sink is None:
+            return
+        try:
+            sink.answer_complete(framed)
+        except Exception:  # noqa: BLE001 - a fault of ours here is the end of this answer alone
+            _cut_by_own_fault(sink)
 
     def _fail(self, reason: str, *, ours: bool = False) -> None:
         call = self.call
@@ -380,10 +387,7 @@ def _fault_of(status: int, headers: list[Header]) -> str:
     return ""
 
 
-def _say_last(sink: AnswerSink, say: Callable[..., None], *what: object) -> None:
-    """Tell a sink the end of its answer, when its connection may serve another call already."""
-    try:
-        say(*what)
-    except Exception:  # noqa: BLE001 - a fault of ours here is the end of this answer alone
-        _log.exception("an answer could not be handled")
-        sink.answer_cut(_OWN_FAULT)
+def _cut_by_own_fault(sink: AnswerSink) -> None:
+    """A sink failed at the end of its answer; its connection may serve another call already."""
+    _log.exception("an answer could not be handled")
+    sink.answer_cut(_OWN_FAULT)
