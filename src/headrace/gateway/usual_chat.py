@@ -6,7 +6,7 @@ What is not usual (tools, media, members that only some engines know) is left to
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -14,7 +14,9 @@ from headrace.gateway.chat_body import ChatBody, decode_chat
 from headrace.gateway.prompt import SEPARATOR
 from headrace.gateway.prompt_blocks import hash_blocks
 
-_LIST: Final = b"["
+_LIST: Final = ord("[")
+_SEPARATOR: Final = SEPARATOR
+_decode: Final = decode_chat
 
 
 MOST_CHOICES: Final = 16_384
@@ -46,7 +48,7 @@ def read_usual_chat(body: bytes) -> tuple[ChatBody, int, tuple[int, ...]] | None
     try:
         if not body.isascii():
             body.decode()  # names that are not looked for are not checked otherwise
-        chat = decode_chat(body)
+        chat = _decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if (
@@ -56,11 +58,11 @@ def read_usual_chat(body: bytes) -> tuple[ChatBody, int, tuple[int, ...]] | None
         or chat.documents is not UNSET
     ):
         return None
-    pieces: list[bytes] = []
+    pieces: list[Any] = []  # what can be joined without being copied before
     for turn in chat.messages:
         content = bytes(turn.content)
-        if content.startswith(_LIST):
+        if content[0] == _LIST:
             return None
-        pieces += (bytes(turn.role), content, SEPARATOR)
+        pieces += (turn.role, content, _SEPARATOR)
     text = b"".join(pieces)
     return chat, len(text), hash_blocks(text)

@@ -32,6 +32,7 @@ from headrace.edges.http.heads import (
     render_fields,
     status_line,
 )
+from headrace.edges.http.pieces import NO_PIECES
 from headrace.edges.http.ports import (
     Exchange,
     HttpRequest,
@@ -234,7 +235,7 @@ class ClientConnection:
         request = self._current
         if request is not None and request.body_bytes:
             size, request.body_bytes = request.body_bytes, 0
-            request.pieces = []
+            request.pieces = NO_PIECES
             self._held_bytes -= size
             self._server.buffered_bytes -= size
 

@@ -40,6 +40,8 @@ MOST_OFFERS: Final = 64
 """Offers of another protocol in one read. Clients offer one with the first request of a connection,
 or with each; so many at once are no client's."""
 
+_NO_HEADERS: Final[list[Header]] = []
+"""Of a request that has not begun. One for all: most connections that are open wait for one."""
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +110,7 @@ class RequestReader:
 
     def _reset(self) -> None:
         self._target = b""
-        self.headers: list[Header] = []
+        self.headers = _NO_HEADERS
         """Of the request that has begun."""
         self._head: RequestHead | None = None
         self._body_bytes = 0
@@ -234,6 +236,7 @@ class RequestReader:
     # ------------------------------------------------------------ parser callbacks
 
     def on_message_begin(self) -> None:
+        self.headers = []
         if not self._head_bytes:
             # It begins behind another one in a read: what comes next does not begin a message.
             self._head_bytes = 1

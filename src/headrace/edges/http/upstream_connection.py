@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from headrace.edges.http.client import UpstreamCall, UpstreamPool
 
 _log = logging.getLogger(__name__)
+_NOTHING: Final[list[bytes]] = []
+"""Of a payload that was sent. One for all, like the other empty lists here: each stream that is
+open would hold several, of 64 bytes."""
+_NO_HEADERS: Final[list[Header]] = []
 _OWN_FAULT: Final = "the gateway failed to handle the answer"
 SHORT_OF: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL)
@@ -65,6 +69,7 @@ class UpstreamConnection:
         "call",
         "complete",
         "idle_since_s",
+        "paused",
         "sink",
         "transport",
     )
@@ -77,11 +82,13 @@ class UpstreamConnection:
         self.call: UpstreamCall | None = None
         self.sink: AnswerSink | None = None
         self.idle_since_s = 0.0
+        self.paused = False
+        """Whether its reading was stopped since it was last free."""
         self._begin()
 
     def _begin(self) -> None:
         self._used = False  # whether anything below has changed
-        self._headers: list[Header] = []
+        self._headers = _NO_HEADERS  # until the first one comes
         self._status = 0
         self._head_bytes = 0
         self._first_read = b""
@@ -186,7 +193,7 @@ class UpstreamConnection:
         self._status = head.status
         self._unparsed = known
         self._between_chunks = True
-        call.payload = []
+        call.payload = _NOTHING
         rest = data[len(known) :]
         if self._hand_over([], head) and rest and not self._take_chunks(rest):
             self._parse(rest)
@@ -265,6 +272,8 @@ class UpstreamConnection:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._status == 0 and not self.complete:
+            if not self._headers:
+                self._headers = []
             self._headers.append(field_of(name, value))
 
     def on_headers_complete(self) -> None:
@@ -276,7 +285,7 @@ class UpstreamConnection:
             self._fail(fault)
             return
         if status < 200:
-            self._headers = []
+            self._headers = _NO_HEADERS
             self._first_read = b""  # begins with another head than the answer's
             return
         most = MAX_ANSWER_HEAD_BYTES  # what was read so far may be body for the most part
@@ -292,7 +301,7 @@ class UpstreamConnection:
             framed = True
         self._framed = framed
         if self.call is not None:
-            self.call.payload = []  # not sent again, and a stream may go on for an hour
+            self.call.payload = _NOTHING  # not sent again, and a stream may go on for an hour
         head = AnswerHead(status, self._headers)
         if self._first_read:
             self._keep_known(head)
