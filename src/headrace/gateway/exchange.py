@@ -159,9 +159,7 @@ class Exchange:
         if self._held_since_s is not None:
             self._release(HeldResult.DISPATCHED, effect.model)
         host, call = self._host, self._call
-        request = call.request
-        now = host.now()
-        upstream = host.upstream(effect.pool)
+        request, now, upstream = call.request, host.now(), host.upstream(effect.pool)
         streamed, endpoint = request.streamed, request.endpoint
         ask_usage = streamed and upstream.dialect.usage_rule(endpoint).inject_usage
         body, injected = call.body_for(effect.model, ask_usage=ask_usage)

@@ -35,6 +35,16 @@ def test_a_call_that_was_paused_at_its_last_bytes_leaves_no_deaf_connection():
     assert pool.take_idle(connection.address, 0.0) is connection
 
 
+def test_a_known_head_needs_no_parser():
+    pool = UpstreamPool(max_idle=2, idle_s=1e12)
+    first, second = begin(Sink(), pool), begin(Sink(), pool)
+    first.data_received(ANSWER % 2 + b"ok")
+    assert first._parser is not None
+    second.data_received(ANSWER % 3 + b"not")
+    assert second._parser is None
+    assert pool.take_idle(second.address, 0.0) is second
+
+
 def test_a_known_head_is_found_with_any_length_that_is_true():
     heads: KnownHeads[str] = KnownHeads()
     heads.keep(ANSWER % 2 + b"ok", "known")

@@ -77,7 +77,9 @@ class UpstreamConnection:
     def __init__(self, pool: UpstreamPool, address: Address) -> None:
         self._pool = pool
         self.address = address
-        self._parser = httptools.HttpResponseParser(self)
+        # Made when it is needed, like that of clients: most answers are known without one, and
+        # with its hold on each of the methods here it takes a kilobyte.
+        self._parser: httptools.HttpResponseParser | None = None
         self.transport: asyncio.Transport | None = None
         self.call: UpstreamCall | None = None
         self.sink: AnswerSink | None = None
@@ -164,8 +166,11 @@ class UpstreamConnection:
         if self._status == 0:
             self._head_bytes += len(data)
         unparsed, self._unparsed = self._unparsed, b""
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
         try:
-            self._parser.feed_data(unparsed + data if unparsed else data)
+            parser.feed_data(unparsed + data if unparsed else data)
         except httptools.HttpParserUpgrade:
             pass  # behind a 101, which was refused, or came behind a whole answer
         except httptools.HttpParserCallbackError:
@@ -279,6 +284,7 @@ class UpstreamConnection:
     def on_headers_complete(self) -> None:
         if self._status:  # of a surplus answer, or known before
             return
+        assert self._parser is not None
         status = self._parser.get_status_code()
         fault = _fault_of(status, self._headers)
         if fault:
@@ -311,6 +317,7 @@ class UpstreamConnection:
     def _keep_known(self, head: AnswerHead) -> None:
         """Remember a plain head of an answer that leaves its connection open."""
         first_read, self._first_read = self._first_read, b""
+        assert self._parser is not None
         if (
             head.status != 200
             or self._parser.get_http_version() != "1.1"
@@ -337,6 +344,7 @@ class UpstreamConnection:
         self._between_chunks = False
         # Interim answers are messages too, for the parser.
         self.complete = self._status != 0
+        assert self._parser is not None
         # The parser answers this rightly only in here.
         self._keep_alive = self._parser.should_keep_alive()
 
