@@ -33,6 +33,7 @@ from headrace.gateway import steady
 from headrace.gateway.call import Origin, read_call
 from headrace.gateway.exchange import Exchange
 from headrace.gateway.notes import notes_of
+from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Timeouts, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
@@ -124,7 +125,8 @@ class Side:
         notes_of(request.head, None)
         self.requests += 1
         name, request.received_s = f"r{self.requests}", self.now_s
-        self.exchange = Exchange(self, connection, read_call(request, Origin(name)))
+        host, call = cast("DataPlane", self), read_call(request, Origin(name))
+        self.exchange = Exchange(host, connection, call)
         self.exchange.dispatch(Dispatch(name, self.requests, "p", "p-0", "m", 7), REPLICA)
         return self.exchange
 

@@ -9,9 +9,8 @@ zero when everything has ended.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import exp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headrace.core.candidates import STEPS_MET, Ask, Policy, Row
 from headrace.core.latency import Work
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 
 
 _NO_WORK: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
+_MOST_TARGETS: Final = 1024
+_TWO_DIGITS: Final[dict[float, float]] = {}
+"""What was made of targets: few differ, and to write one out takes a microsecond."""
 _AT_START = (0, 0, 0.0, 0.0, 0.0)
 
 
@@ -109,7 +111,8 @@ class Attempt:
         self.prompt_tokens = ask.prompt_tokens
         self.attended_tokens = ask.attended_tokens
         self.tokens_per_block = ask.tokens_per_block
-        self.tpot_target_s = two_digits(ask.tpot_target_s)
+        counted_s = _TWO_DIGITS.get(ask.tpot_target_s)
+        self.tpot_target_s = two_digits(ask.tpot_target_s) if counted_s is None else counted_s
         self.hit_tokens = hit_tokens
         self.uncached_tokens = ask.prompt_tokens - hit_tokens
         self.pairs = self.uncached_tokens * (hit_tokens + self.uncached_tokens / 2)
@@ -261,12 +264,14 @@ def end(attempt: Attempt, now: float) -> None:
     replica.context_tokens -= attempt.prompt_tokens + attempt.output_tokens
 
 
-@lru_cache(maxsize=1024)
 def two_digits(target_s: float) -> float:
     """A target as it is counted: clients choose their own, and those of a replica are looked at one
     by one.
     """
-    return float(f"{target_s:.2g}")
+    if len(_TWO_DIGITS) >= _MOST_TARGETS:
+        _TWO_DIGITS.clear()
+    counted_s = _TWO_DIGITS[target_s] = float(f"{target_s:.2g}")
+    return counted_s
 
 
 def _is_late(attempt: Attempt, first_token_s: float) -> bool:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from headrace.core import replica_cache
 from headrace.core.prefix_index import PrefixIndex
+from headrace.core.prompt_marks import Mark
 from headrace.core.replica_cache import Lease, ReplicaCache
 
 
@@ -22,8 +23,8 @@ class KvEventIndex:
     __slots__ = ("_caches", "_held", "_holders")
 
     def __init__(self) -> None:
-        self._holders: dict[int, int] = {}
-        self._held: dict[int, dict[int, None]] = {}
+        self._holders: dict[Mark, int] = {}
+        self._held: dict[int, dict[Mark, None]] = {}
         self._caches: dict[int, ReplicaCache] = {}
 
     def add_replica(self, index: int, capacity_blocks: float) -> None:
@@ -43,7 +44,7 @@ class KvEventIndex:
         """The engine tells itself what it evicts."""
         self._caches[index].capacity_blocks = capacity_blocks
 
-    def changed(self, index: int, stored: tuple[int, ...], removed: tuple[int, ...]) -> None:
+    def changed(self, index: int, stored: tuple[Mark, ...], removed: tuple[Mark, ...]) -> None:
         """A replica holds the blocks `stored` now and those `removed` no longer."""
         holders, held, bit = self._holders, self._held[index], 1 << index
         pinned = self._caches[index].pinned
@@ -54,7 +55,7 @@ class KvEventIndex:
             held[block] = None
             holders[block] = holders.get(block, 0) | bit
 
-    def lookup(self, marks: tuple[int, ...], replicas: int) -> list[tuple[int, int]]:
+    def lookup(self, marks: tuple[Mark, ...], replicas: int) -> list[tuple[int, int]]:
         """How much of a prompt each replica holds without a gap, as `PrefixIndex.lookup` tells."""
         found: list[tuple[int, int]] = []
         holders_of = self._holders.get
@@ -76,15 +77,15 @@ class KvEventIndex:
         """Blocks that running requests use on a replica, counted once for each beyond the first."""
         return self._caches[index].shared_blocks
 
-    def marks_in_use(self, index: int, marks: tuple[int, ...]) -> int:
+    def marks_in_use(self, index: int, marks: tuple[Mark, ...]) -> int:
         """Marks of a prompt, from its beginning, that running requests use on a replica."""
         return replica_cache.marks_in_use(self._caches[index], marks)
 
-    def users(self, index: int, mark: int) -> int:
+    def users(self, index: int, mark: Mark) -> int:
         """Running requests that hold a mark on a replica."""
         return replica_cache.users(self._caches[index], mark)
 
-    def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:
+    def lease(self, index: int, marks: tuple[Mark, ...], hit_marks: int) -> Lease:
         """A prompt goes to a replica: what of it is not there yet will be."""
         cache = self._caches[index]
         used, shared = replica_cache.marks_in_use(cache, marks), cache.shared
@@ -123,7 +124,7 @@ class KvEventIndex:
     def confirm(self, lease: Lease) -> None:
         """See `forget_older_than`."""
 
-    def _drop(self, index: int, blocks: Iterable[int]) -> None:
+    def _drop(self, index: int, blocks: Iterable[Mark]) -> None:
         holders, others = self._holders, ~(1 << index)
         for block in blocks:
             left = holders.get(block, 0) & others

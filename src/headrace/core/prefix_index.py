@@ -27,7 +27,7 @@ from typing import Final
 
 from headrace.core import replica_cache
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
-from headrace.core.prompt_marks import blocks_covered
+from headrace.core.prompt_marks import Mark, blocks_covered
 from headrace.core.replica_cache import Layer, Lease, ReplicaCache
 
 DEFAULT_KV_CAPACITY_TOKENS: Final = 131_072
@@ -52,7 +52,7 @@ class PrefixIndex:
 
     def __init__(self, fine_blocks: int = FINE_BLOCKS) -> None:
         self._fine_blocks = fine_blocks
-        self._holders: dict[int, int] = {}
+        self._holders: dict[Mark, int] = {}
         self._caches: dict[int, ReplicaCache] = {}
 
     def add_replica(self, index: int, capacity_blocks: float) -> None:
@@ -77,7 +77,7 @@ class PrefixIndex:
         cache.capacity_blocks = cache.told_blocks * cache.share
         self._evict(cache)
 
-    def lookup(self, marks: tuple[int, ...], replicas: int) -> list[tuple[int, int]]:
+    def lookup(self, marks: tuple[Mark, ...], replicas: int) -> list[tuple[int, int]]:
         """How much of a prompt each replica holds.
 
         Args:
@@ -112,15 +112,15 @@ class PrefixIndex:
         """Blocks that running requests use on a replica, counted once for each beyond the first."""
         return self._caches[index].shared_blocks
 
-    def marks_in_use(self, index: int, marks: tuple[int, ...]) -> int:
+    def marks_in_use(self, index: int, marks: tuple[Mark, ...]) -> int:
         """Marks of a prompt, from its beginning, that running requests use on a replica."""
         return replica_cache.marks_in_use(self._caches[index], marks)
 
-    def users(self, index: int, mark: int) -> int:
+    def users(self, index: int, mark: Mark) -> int:
         """Running requests that hold a mark on a replica."""
         return replica_cache.users(self._caches[index], mark)
 
-    def lease(self, index: int, marks: tuple[int, ...], hit_marks: int) -> Lease:
+    def lease(self, index: int, marks: tuple[Mark, ...], hit_marks: int) -> Lease:
         """Pin a prompt on the replica it is sent to; `hit_marks` of it are present there.
 
         Nothing is evicted yet: the engine still has everything while the prompt waits.
@@ -206,7 +206,7 @@ class PrefixIndex:
         cache, stamp = lease.cache, lease.hit_stamp
         if cache.gone or stamp is None:
             return 0
-        forgotten: list[int] = []
+        forgotten: list[Mark] = []
         for mark, layer in cache.idle.items():
             if layer.stamp >= stamp:
                 break
@@ -230,7 +230,7 @@ class PrefixIndex:
     def _evict(self, cache: ReplicaCache) -> None:
         """Least recently used idle marks leave until the rest fits, or none is idle."""
         idle = cache.idle
-        evicted: list[int] = []
+        evicted: list[Mark] = []
         resident, room = cache.resident_blocks, cache.capacity_blocks - cache.private_blocks
         while resident > room and idle:
             mark, layer = idle.popitem(last=False)
@@ -239,7 +239,7 @@ class PrefixIndex:
         cache.resident_blocks = resident
         self._drop(cache, evicted)
 
-    def _drop(self, cache: ReplicaCache, marks: Iterable[int]) -> None:
+    def _drop(self, cache: ReplicaCache, marks: Iterable[Mark]) -> None:
         """A replica holds these marks no more."""
         holders, others = self._holders, ~cache.bit
         for mark in marks:
@@ -250,12 +250,12 @@ class PrefixIndex:
             elif held_by:
                 del holders[mark]
 
-    def changed(self, index: int, stored: tuple[int, ...], removed: tuple[int, ...]) -> None:
+    def changed(self, index: int, stored: tuple[Mark, ...], removed: tuple[Mark, ...]) -> None:
         """What an engine tells of its cache is not for this index: see `KvEventIndex`."""
 
 
 def _lay_idle(
-    cache: ReplicaCache, marks: tuple[int, ...], first: int, end: int, fine_blocks: int
+    cache: ReplicaCache, marks: tuple[Mark, ...], first: int, end: int, fine_blocks: int
 ) -> None:
     """Marks `first` to `end` of a chain are used by nobody any more; the deepest leaves first."""
     cache.stamp += 1

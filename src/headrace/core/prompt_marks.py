@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Hashable
+from typing import Final, TypeAlias
 
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
+
+Mark: TypeAlias = Hashable
+"""A hash of 64 bits, for those who only look it up: of an `int` compiled code makes another object
+with each look, and objects that are the same are found soonest."""
 
 EVERY_BLOCK: Final = 1 << 60
 """As `fine_blocks`: more blocks than any prompt has."""

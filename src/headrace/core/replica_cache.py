@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from headrace.core.prompt_marks import Mark
+
 
 class ReplicaCache:
     """The marks of one replica and the room, in blocks, that they and running requests take."""
@@ -31,11 +33,11 @@ class ReplicaCache:
         self.told_blocks = capacity_blocks
         self.share = 1.0  # of what was told, as answers have shown
         self.capacity_blocks = capacity_blocks
-        self.pinned: set[int] = set()
-        self.shared: dict[int, int] = {}  # mark -> running requests that use it, beyond the first
+        self.pinned: set[Mark] = set()
+        self.shared: dict[Mark, int] = {}  # mark -> running requests that use it, beyond the first
         self.shared_blocks = 0  # these uses, in blocks
-        self.arriving: set[int] = set()
-        self.idle: OrderedDict[int, Layer] = OrderedDict()  # oldest first
+        self.arriving: set[Mark] = set()
+        self.idle: OrderedDict[Mark, Layer] = OrderedDict()  # oldest first
         self.leases = 0
         self.resident_blocks = 0  # idle, or pinned and not arriving
         self.private_blocks = 0.0
@@ -64,7 +66,7 @@ class Lease:
 
     __slots__ = ("arrived", "cache", "hit_stamp", "marks", "private_blocks")
 
-    def __init__(self, cache: ReplicaCache, marks: tuple[int, ...], hit_stamp: int | None) -> None:
+    def __init__(self, cache: ReplicaCache, marks: tuple[Mark, ...], hit_stamp: int | None) -> None:
         self.cache = cache
         self.marks = marks
         self.hit_stamp = hit_stamp
@@ -82,12 +84,12 @@ RELEASED: Final = _released()
 """The lease of a request that has none any more."""
 
 
-def users(cache: ReplicaCache, mark: int) -> int:
+def users(cache: ReplicaCache, mark: Mark) -> int:
     """Running requests that hold a mark."""
     return 1 + cache.shared.get(mark, 0) if mark in cache.pinned else 0
 
 
-def marks_in_use(cache: ReplicaCache, marks: tuple[int, ...]) -> int:
+def marks_in_use(cache: ReplicaCache, marks: tuple[Mark, ...]) -> int:
     """What is pinned of a chain is its beginning."""
     pinned = cache.pinned
     if not marks or marks[0] not in pinned:
@@ -102,7 +104,7 @@ def marks_in_use(cache: ReplicaCache, marks: tuple[int, ...]) -> int:
     return low
 
 
-def unshare(shared: dict[int, int], marks: tuple[int, ...]) -> int:
+def unshare(shared: dict[Mark, int], marks: tuple[Mark, ...]) -> int:
     """End one request's use of the marks that others use as well; how many these are.
 
     What is shared of a chain is its beginning.

@@ -13,6 +13,7 @@ from headrace.engines.wire import (
     UNREADABLE,
     ChoicesBody,
     CompletionBody,
+    CompletionUsage,
     MessageBody,
     Model,
     ModelList,
@@ -29,10 +30,9 @@ _CHOICES = msgspec.json.Decoder(ChoicesBody)
 _MODELS = msgspec.json.Decoder(ModelList)
 
 _OTHER: Final = Endpoint.OTHER
+_decode_completion: Final = _COMPLETION.decode
+_COMPLETIONS: Final = frozenset((Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS))
 _DECODERS: Final[dict[Endpoint, msgspec.json.Decoder[Any]]] = {
-    Endpoint.CHAT: _COMPLETION,
-    Endpoint.COMPLETIONS: _COMPLETION,
-    Endpoint.EMBEDDINGS: _COMPLETION,
     Endpoint.RESPONSES: _RESPONSE,
     Endpoint.MESSAGES: _MESSAGE,
 }
@@ -67,8 +67,11 @@ def read_body(
     """
     if endpoint is _OTHER:
         return read_other(body)
-    answer: CompletionBody | ResponseBody | MessageBody
+    answer: ResponseBody | MessageBody
     try:
+        if endpoint in _COMPLETIONS:
+            told = _decode_completion(body).usage
+            return BodyReading(None if told is None else completion_usage(told))
         answer = _DECODERS[endpoint].decode(body)
     except UNREADABLE:
         return BodyReading()
@@ -91,6 +94,13 @@ def _of_other_choices(usage: Usage, body: bytes) -> int:
         share = 1.0 if limited or not size else each.size() / size
         tokens += round(usage.output_tokens * share)
     return tokens
+
+
+def completion_usage(told: CompletionUsage) -> Usage:
+    """The same in our words. Most answers bring one, so this is in a module that is compiled."""
+    details = told.prompt_tokens_details
+    cached = None if details is None else details.cached_tokens
+    return Usage(told.prompt_tokens or 0, told.completion_tokens or 0, cached or 0)
 
 
 def read_other(body: bytes) -> BodyReading:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import msgspec
 
 from headrace.core.model import Usage
+from headrace.engines.answers import completion_usage
 from headrace.engines.spans import without_member
 from headrace.engines.sse import event_data
 from headrace.engines.usage import ContentKind, StreamReader
@@ -128,7 +129,7 @@ class ChunkReader(StreamReader):
         choices = chunk.choices or ()
         self._note_content(choices, event)
         if chunk.usage is not None:
-            self._note_usage(chunk.usage.read(), choices)
+            self._note_usage(completion_usage(chunk.usage), choices)
         if not self._injected or event.find(_USAGE) < 0:
             return event
         if chunk.usage is not None and not choices:

@@ -41,12 +41,6 @@ class CompletionUsage(msgspec.Struct):
     completion_tokens: int | None = None
     prompt_tokens_details: TokenDetails | None = None
 
-    def read(self) -> Usage:
-        """The same in our words."""
-        details = self.prompt_tokens_details
-        cached = details.cached_tokens if details else None
-        return Usage(self.prompt_tokens or 0, self.completion_tokens or 0, cached or 0)
-
 
 class ResponseUsage(msgspec.Struct):
     """`usage` of `/v1/responses`. `input_tokens` includes the cached ones."""

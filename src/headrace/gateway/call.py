@@ -32,7 +32,7 @@ from headrace.gateway.large_body import (
 )
 from headrace.gateway.notes import RequestNotes
 from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
-from headrace.gateway.usual_chat import choices_of, read_usual_chat
+from headrace.gateway.usual_chat import UNSET, choices_of, max_output_of, read_usual_chat
 
 MAX_MODEL_CHARS: Final = 512
 """Longest model name that is looked up."""
@@ -199,7 +199,7 @@ def read_usual_call(
         return None
     chat, text_bytes, blocks = read
     options = chat.stream_options
-    if options is not msgspec.UNSET and bytes(options)[:1] not in _OBJECT_OR_NULL:
+    if options is not UNSET and bytes(options)[:1] not in _OBJECT_OR_NULL:
         return None
     if not 0 < len(chat.model) <= MAX_MODEL_CHARS:
         return None
@@ -213,7 +213,7 @@ def read_usual_call(
         None,
         0,
         blocks,
-        chat.max_output(),
+        max_output_of(chat),
         "",
         tenant,
         promise.tier,

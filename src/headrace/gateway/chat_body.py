@@ -30,16 +30,6 @@ class ChatBody(msgspec.Struct):
     functions: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     documents: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
-    def max_output(self) -> int | None:
-        """The first limit of the answer's length that means anything, in tokens."""
-        limit = self.max_completion_tokens or self.max_tokens
-        if limit is not None and limit > 0:
-            return limit
-        for other in (self.max_tokens, self.max_output_tokens):
-            if other is not None and other > 0:
-                return other
-        return None
-
 
 decode_chat = msgspec.json.Decoder(ChatBody).decode
 """Raises `msgspec.DecodeError` for a body that is of another shape."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.core.model import Request
 from headrace.edges.http.address import Address
-from headrace.edges.http.heads import render_fields
+from headrace.edges.http.heads import length_line, render_fields
 from headrace.gateway.call import Call
 from headrace.gateway.notes import RequestNotes
 from headrace.gateway.tracing import AttemptTrace
@@ -24,7 +24,6 @@ def payload_of(
     head = call.http.head
     # The id is unique per attempt: engines use it as the id of the request.
     id_line = f"\r\nx-request-id: {call.request.id}-{attempt}\r\n".encode()
-    own = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
     notes: RequestNotes = head.notes
     if trace is None:
         begin = notes.forwarded
@@ -35,8 +34,10 @@ def payload_of(
         begin = begin.replace(b" ", b" " + address.base, 1)
     if len(body) == 1:
         # One piece is joined to its head, for one system call; many are large, not copied.
-        length = b"content-length: %d\r\n\r\n" % len(body[0])
-        return [b"".join((begin, own, length, body[0]))]
+        whole = body[0]
+        own_fields = (b"host: ", address.host_header, id_line, upstream.fields)
+        return [b"".join((begin, *own_fields, length_line(len(whole)), whole))]
+    own = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
     if body or head.method == b"POST":
         own += b"content-length: %d\r\n" % sum(map(len, body))
     return [b"%b%b\r\n" % (begin, own), *body]
@@ -45,7 +46,10 @@ def payload_of(
 def identity_of(request: Request, replica: str) -> bytes:
     """The answer's fields, rendered, that name the request and who answered it."""
     own = request.id
-    fields = f"x-request-id: {request.client_id or own}\r\nx-headrace-request-id: {own}\r\n"
-    if replica:
-        fields += f"x-headrace-replica: {replica}\r\n"
-    return fields.encode()
+    theirs = request.client_id or own
+    if not replica:
+        return f"x-request-id: {theirs}\r\nx-headrace-request-id: {own}\r\n".encode()
+    return (
+        f"x-request-id: {theirs}\r\nx-headrace-request-id: {own}\r\n"
+        f"x-headrace-replica: {replica}\r\n"
+    ).encode()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headrace.core.events import Dispatch, Ended, FirstToken, Left, Reject, RejectReason
 from headrace.core.model import Endpoint, Outcome, Replica, Usage
@@ -30,7 +30,6 @@ from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
 from headrace.gateway.endpoints import AUDIO
 from headrace.gateway.engine_request import identity_of, payload_of
-from headrace.gateway.exchange_host import ExchangeHost
 from headrace.gateway.metrics.held import HeldResult
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.notes import AnswerNotes
@@ -38,6 +37,9 @@ from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
 from headrace.gateway.steady import Steady
 from headrace.gateway.tracing import AttemptTrace
 from headrace.gateway.upstream import Upstream
+
+if TYPE_CHECKING:
+    from headrace.gateway.server import DataPlane
 
 JSON: Header = (b"content-type", b"application/json")
 _OURS: Final = AnswerNotes(AnswerHead(0, [JSON]))
@@ -98,7 +100,7 @@ class Exchange:
         "id",
     )
 
-    def __init__(self, host: ExchangeHost, connection: ClientConnection, call: Call) -> None:
+    def __init__(self, host: DataPlane, connection: ClientConnection, call: Call) -> None:
         self._host = host
         self._settings = host.settings  # a reload must not shorten what is under way
         self._connection = connection
@@ -157,9 +159,7 @@ class Exchange:
         if self._held_since_s is not None:
             self._release(HeldResult.DISPATCHED, effect.model)
         host, call = self._host, self._call
-        request = call.request
-        now = host.now()
-        upstream = host.upstream(effect.pool)
+        request, now, upstream = call.request, host.now(), host.upstream(effect.pool)
         streamed, endpoint = request.streamed, request.endpoint
         ask_usage = streamed and upstream.dialect.usage_rule(endpoint).inject_usage
         body, injected = call.body_for(effect.model, ask_usage=ask_usage)

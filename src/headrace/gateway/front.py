@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from headrace.core.model import Endpoint, Fleet
+from headrace.core.model import Endpoint
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header
@@ -18,7 +17,6 @@ from headrace.edges.http.ports import HttpRequest, Refusal, RequestHead
 from headrace.gateway.call import (
     LARGE_BODY_BYTES,
     BadRequest,
-    Call,
     Origin,
     check_encoding,
     is_large,
@@ -35,68 +33,18 @@ from headrace.gateway.endpoints import (
     stored_response_id,
 )
 from headrace.gateway.exchange import JSON
-from headrace.gateway.keys import KeyRing
 from headrace.gateway.models import render_model, render_models
 from headrace.gateway.notes import RequestNotes, client_id, notes_of
 from headrace.gateway.promise import TIER
-from headrace.gateway.settings import Limits
-from headrace.gateway.stored import StoredResponses
-from headrace.gateway.telemetry import Telemetry
-from headrace.gateway.tracing import Tracer
+
+if TYPE_CHECKING:
+    from headrace.gateway.server import DataPlane
 
 _log = logging.getLogger(__name__)
 _STATES: Final = frozenset((b"/health", b"/ready"))
 _POST: Final = frozenset((b"POST",))
 _OTHERS: Final = b", ".join(sorted(UNVERSIONED)).decode()
 _UPSTREAM_METHODS: Final = frozenset((b"GET", b"POST", b"DELETE", b"PUT", b"PATCH"))
-
-
-class FrontHost(Protocol):
-    """What the front needs of the data plane."""
-
-    telemetry: Telemetry
-    tracer: Tracer | None
-    keys: KeyRing | None
-    responses: StoredResponses
-    draining: bool
-    created_s: int
-
-    @property
-    def limits(self) -> Limits:
-        """The limits in force."""
-        ...
-
-    @property
-    def fleet(self) -> Fleet:
-        """What can be asked for."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether some replica can serve."""
-        ...
-
-    @property
-    def full(self) -> bool:
-        """Whether as many requests are being served as may be; those held do not count."""
-        ...
-
-    @property
-    def tiers(self) -> tuple[str, ...]:
-        """The tiers that a request may choose."""
-        ...
-
-    def begin(self, call: Call, connection: ClientConnection) -> InFlight:
-        """Let the core decide about a request."""
-        ...
-
-    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run a task that ends with the data plane."""
-        ...
-
-    def settle(self) -> None:
-        """Note whether anything is still being served."""
-        ...
 
 
 class Reading:
@@ -129,7 +77,7 @@ class Reading:
 class Front:
     """The handler behind the data plane's listener."""
 
-    def __init__(self, host: FrontHost) -> None:
+    def __init__(self, host: DataPlane) -> None:
         self._host = host
         self._id_prefix = f"hr-{secrets.token_hex(4)}-"
         self._requests = 0
@@ -343,7 +291,7 @@ class Front:
 
     def _new_id(self) -> str:
         self._requests += 1
-        return f"{self._id_prefix}{self._requests:x}"
+        return self._id_prefix + hex(self._requests)[2:]  # noqa: FURB116 - a format is slow
 
     def _refuse(
         self, request: HttpRequest, connection: ClientConnection, error: BadRequest

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import xxhash
 
@@ -11,7 +12,8 @@ from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS, PROMPT_BLOCK_BYTES
 
 _FINE_BYTES: Final = FINE_BLOCKS * PROMPT_BLOCK_BYTES
 _COARSE_BYTES: Final = COARSE_BLOCKS * PROMPT_BLOCK_BYTES
-_digest: Final = xxhash.xxh3_64_intdigest
+_digest: Final[Callable[[bytes, Any], Any]] = xxhash.xxh3_64_intdigest
+"""Hashes are `Any` here: a compiled `int` would be made anew for each use."""
 _each_fine: Final = struct.Struct(f"{PROMPT_BLOCK_BYTES}s").iter_unpack
 _each_coarse: Final = struct.Struct(f"{_COARSE_BYTES}s").iter_unpack
 
@@ -21,7 +23,8 @@ def hash_blocks(data: bytes) -> tuple[int, ...]:
 
     They stand for one block each at first and for several later, whole ones only.
     """
-    chain, size = 0, len(data)
+    size = len(data)
+    chain: Any = 0
     fine = size - size % PROMPT_BLOCK_BYTES if size < _FINE_BYTES else _FINE_BYTES
     marks = [chain := _digest(block, chain) for (block,) in _each_fine(data[:fine])]
     if size - fine >= _COARSE_BYTES:

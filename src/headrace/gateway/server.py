@@ -106,6 +106,7 @@ class DataPlane:
         self.tracer = tracer
         self._on_probe = on_probe
         limits, timeouts = settings.limits, settings.timeouts
+        self._most_in_flight = limits.max_in_flight  # looked at with each request
         self.pool = UpstreamPool(
             max_idle=limits.idle_connections_per_replica, idle_s=timeouts.upstream_idle_s
         )
@@ -150,6 +151,7 @@ class DataPlane:
         """Use other settings for what comes from now on; where it listens stays as it is."""
         self.settings = replace(settings, listen=self.settings.listen)
         self.keys = keys
+        self._most_in_flight = settings.limits.max_in_flight
         self.pool.max_idle = settings.limits.idle_connections_per_replica
         self.pool.idle_s = settings.timeouts.upstream_idle_s
         self._server.limits = _connection_limits(settings)
@@ -178,7 +180,7 @@ class DataPlane:
     def full(self) -> bool:
         """Whether as many requests are being served as may be; those held do not count."""
         served = len(self._exchanges) - len(self._held) + self._front.reading
-        return served >= self.settings.limits.max_in_flight
+        return served >= self._most_in_flight
 
     @property
     def held(self) -> int:

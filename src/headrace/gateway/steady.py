@@ -39,12 +39,12 @@ _NO_END: Final = b"\0"  # no chunk ends so
 class Steady:
     """Passes the ordinary chunks of one stream on, and counts them."""
 
-    __slots__ = ("_begin", "_end", "_end_bytes", "_relay", "_seen", "_tries", "_write")
+    __slots__ = ("_begin", "_end", "_end_bytes", "_relay", "_times", "_tries", "_write")
 
     def __init__(self, relay: StreamRelay, meter: Meter, write: Callable[[bytes], None]) -> None:
         self._relay = relay
         self._write = write
-        self._seen = meter.passed().append
+        self._times = meter.passed()
         self._begin = b""
         self._end = _NO_END
         self._end_bytes = 0
@@ -57,16 +57,19 @@ class Steady:
         """
         size = len(chunk)
         line = _SIZE_LINES.get(size)
+        if line is None:
+            return False
+        start, begin, end = len(line), self._begin, size - self._end_bytes
+        words = start + len(begin)
         if (
-            line is None
-            or not chunk.endswith(self._end)
-            or not chunk.startswith(line)
-            or not chunk.startswith(self._begin, len(line))
-            or _WORDS(chunk, len(line) + len(self._begin), size - self._end_bytes) is None
+            chunk[end:] != self._end
+            or chunk[:start] != line
+            or chunk[start:words] != begin
+            or _WORDS(chunk, words, end) is None
         ):
             return False
         self._tries = 0
-        self._seen(monotonic())
+        self._times.append(monotonic())
         self._write(chunk)
         return True
 
@@ -77,7 +80,7 @@ class Steady:
         """
         if not self._relay.passes(chunk, start):
             return False
-        self._seen(monotonic())
+        self._times.append(monotonic())
         self._write(chunk)
         self._expect(chunk, start)
         return True

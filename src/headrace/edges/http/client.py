@@ -87,6 +87,7 @@ class UpstreamCall:
     def pause(self) -> None:
         """Stop reading the answer: TCP passes the back-pressure on to the engine."""
         if self.connection is not None and self.connection.transport is not None:
+            self.connection.paused = True
             self.connection.transport.pause_reading()
 
     def resume(self) -> None:
@@ -197,8 +198,11 @@ class UpstreamPool:
             transport.abort()
             return
         connection.idle_since_s = monotonic()
-        # A call that was paused at its last bytes must not leave the next one deaf.
-        transport.resume_reading()
+        if (
+            connection.paused
+        ):  # a call that was, at its last bytes, must not leave the next one deaf
+            connection.paused = False
+            transport.resume_reading()
         idle.append(connection)
 
     def opened(self) -> None:

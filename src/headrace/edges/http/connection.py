@@ -17,21 +17,32 @@ import logging
 import math
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from headrace.edges.http.client_place import client_place
 from headrace.edges.http.cors import is_preflight
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.hangup import has_left, unsent_bytes
-from headrace.edges.http.heads import BODILESS, Header, find, render, render_fields, status_line
+from headrace.edges.http.heads import (
+    BODILESS,
+    Header,
+    find,
+    length_line,
+    render,
+    render_fields,
+    status_line,
+)
+from headrace.edges.http.pieces import NO_PIECES
 from headrace.edges.http.ports import (
-    ConnectionHost,
     Exchange,
     HttpRequest,
     Refusal,
     RequestHead,
 )
 from headrace.edges.http.request_reader import RequestReader
+
+if TYPE_CHECKING:
+    from headrace.edges.http.server import HttpServer
 
 PIPELINE_DEPTH: Final = 8
 """Requests of one connection that may wait behind the one being answered."""
@@ -74,7 +85,7 @@ class ClientConnection:
         "deadline_s",
     )
 
-    def __init__(self, server: ConnectionHost) -> None:
+    def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._reader = RequestReader(self, server)
         self._transport: asyncio.Transport | None = None
@@ -224,7 +235,7 @@ class ClientConnection:
         request = self._current
         if request is not None and request.body_bytes:
             size, request.body_bytes = request.body_bytes, 0
-            request.pieces = []
+            request.pieces = NO_PIECES
             self._held_bytes -= size
             self._server.buffered_bytes -= size
 
@@ -328,7 +339,7 @@ class ClientConnection:
         plain = lasts and head.method == b"POST" and status == 200
         if plain and server.cors is None and transport is not None and not server.closing:
             # As `start_rendered` would have it; most answers are of this kind.
-            length = b"content-length: %d\r\n\r\n" % len(body)
+            length = length_line(len(body))
             transport.write(b"".join((status_line(status), fields, length, body)))
             self._conclude()
             return

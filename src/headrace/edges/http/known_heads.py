@@ -29,6 +29,10 @@ MAX_HEAD_BYTES: Final = 4096
 MOST_DIGITS: Final = 9
 """Of a length that is read without the parser."""
 
+_KEPT_DIGITS: Final = 4
+"""Of a length whose number is kept: there are eleven thousand of them, a megabyte at most."""
+_NUMBERS: Final[dict[bytes, int]] = {}
+
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,%d})\r\n" % MOST_DIGITS)
 
@@ -38,10 +42,11 @@ Known = TypeVar("Known")
 class KnownHeads(Generic[Known]):
     """What was made of each head, by its bytes."""
 
-    __slots__ = ("_known", "_latest")
+    __slots__ = ("_digits", "_known", "_latest")
 
     def __init__(self) -> None:
         self._known: dict[bytes, Known] = {}
+        self._digits = 0  # so many had the length before, and the next one most likely has
         # The head found last, before and after its digits, and what is known of it.
         self._latest: tuple[bytes, bytes, Known] | None = None
 
@@ -53,16 +58,19 @@ class KnownHeads(Generic[Known]):
 
         None unless `data` is exactly one message with a known head.
         """
-        if self._latest is not None:
-            before, after, known = self._latest
-            if data.startswith(before):
-                start = len(before)
-                end = data.find(b"\r", start, start + MOST_DIGITS + 1)
-                if data.startswith(after, end):
-                    body, digits = end + len(after), data[start:end]
-                    if digits.isdigit() and len(data) - body == int(digits):
-                        return known, body
-                    return None
+        latest = self._latest
+        if latest is not None:
+            before, after, known = latest
+            start = len(before)
+            if data[:start] == before:
+                end = start + self._digits
+                body = end + len(after)
+                if data[end:body] != after:
+                    end = data.find(b"\r", start, start + MOST_DIGITS + 1)
+                    body = end + len(after)
+                if end > start and data[end:body] == after:
+                    self._digits = end - start
+                    return (known, body) if len(data) - body == _number(data[start:end]) else None
         return self._search(data)
 
     def _search(self, data: bytes) -> tuple[Known, int] | None:
@@ -116,6 +124,18 @@ class KnownStreamHead(Generic[Known]):
         # As many lines as the parser saw, and the blank one: it ended where we think it did.
         if end > 0 and data.count(b"\n", 0, end) == headers:
             self._head, self._known = data[: end + 4], known
+
+
+def _number(digits: bytes) -> int:
+    """The number; -1 for what is none. Lengths come again: to look one up is cheaper."""
+    known = _NUMBERS.get(digits)
+    if known is None:
+        if not digits.isdigit():
+            return -1
+        known = int(digits)
+        if len(digits) <= _KEPT_DIGITS:
+            _NUMBERS[digits] = known
+    return known
 
 
 def without_length(headers: Sequence[Header]) -> list[Header]:

@@ -14,13 +14,17 @@ are a single short piece, which is not copied.
 """
 
 
+NO_PIECES: Final[list[bytes]] = []
+"""Of a body that has not begun, or is gone. One for all: connections outnumber bodies."""
+
+
 class Pieces:
     """The pieces of one body after another: `add` each, `take` the whole, `clear`."""
 
     __slots__ = ("_tail", "_whole")
 
     def __init__(self) -> None:
-        self._whole: list[bytes] = []
+        self._whole = NO_PIECES
         self._tail: bytearray | None = None
 
     def add(self, piece: bytes) -> None:
@@ -28,7 +32,10 @@ class Pieces:
         if len(piece) >= PIECE_BYTES or not self._whole:
             if self._tail is not None:
                 self._seal(self._tail)
-            self._whole.append(piece)
+            if self._whole:
+                self._whole.append(piece)
+            else:
+                self._whole = [piece]
             return
         tail = self._tail
         if tail is None:
@@ -41,12 +48,12 @@ class Pieces:
         """Return the pieces of the body that is whole; the next one begins."""
         if self._tail is not None:
             self._seal(self._tail)
-        whole, self._whole = self._whole, []
+        whole, self._whole = self._whole, NO_PIECES
         return whole
 
     def clear(self) -> None:
         """Let go of what has come."""
-        self._whole, self._tail = [], None
+        self._whole, self._tail = NO_PIECES, None
 
     def _seal(self, tail: bytearray) -> None:
         self._whole.append(bytes(tail))

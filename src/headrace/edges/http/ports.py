@@ -9,8 +9,6 @@ from headrace.edges.http.heads import Header, find
 
 if TYPE_CHECKING:
     from headrace.edges.http.connection import ClientConnection
-    from headrace.edges.http.cors import CorsPolicy
-    from headrace.edges.http.known_heads import KnownHeads
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,24 +147,4 @@ class Handler(Protocol):
 
     def handle(self, request: HttpRequest, connection: ClientConnection) -> Exchange | None:
         """Answer now and return None, or return the exchange that will."""
-        ...
-
-
-class ConnectionHost(Protocol):
-    """What a connection needs of its server."""
-
-    handler: Handler
-    limits: ConnectionLimits
-    cors: CorsPolicy | None
-    closing: bool
-    known_heads: KnownHeads[RequestHead]
-    buffered_bytes: int
-    """Bodies of all connections that are held in memory."""
-
-    def admit(self, connection: ClientConnection, client: str) -> str | None:
-        """Count a new connection; return why it is refused, or None."""
-        ...
-
-    def forget(self, connection: ClientConnection, client: str) -> None:
-        """A connection is gone."""
         ...

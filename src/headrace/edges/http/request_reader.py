@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
 from headrace.edges.http.heads import Header, field_of, find, render
 from headrace.edges.http.known_heads import MAX_HEAD_BYTES, is_plain, without_length
 from headrace.edges.http.pieces import Pieces
-from headrace.edges.http.ports import ConnectionHost, HttpRequest, Refusal, RequestHead
+from headrace.edges.http.ports import HttpRequest, Refusal, RequestHead
 from headrace.edges.http.strictness import (
     MAX_FRAMING_RATIO,
     body_too_large,
@@ -25,6 +25,9 @@ from headrace.edges.http.strictness import (
     framing_too_large,
     head_too_large,
 )
+
+if TYPE_CHECKING:
+    from headrace.edges.http.server import HttpServer
 
 BYTES_PER_TURN: Final = 32 * 1024
 """So much is read before others have their turn, and the whole of a body whose length is known. In
@@ -37,6 +40,8 @@ MOST_OFFERS: Final = 64
 """Offers of another protocol in one read. Clients offer one with the first request of a connection,
 or with each; so many at once are no client's."""
 
+_NO_HEADERS: Final[list[Header]] = []
+"""Of a request that has not begun. One for all: most connections that are open wait for one."""
 _log = logging.getLogger(__name__)
 
 
@@ -93,10 +98,11 @@ class RequestReader:
         "headers",
     )
 
-    def __init__(self, taker: RequestTaker, server: ConnectionHost) -> None:
+    def __init__(self, taker: RequestTaker, server: HttpServer) -> None:
         self._taker = taker
         self._server = server
-        self._parser = httptools.HttpRequestParser(self)
+        # Made when it is needed: most requests have a known head, which needs none.
+        self._parser: httptools.HttpRequestParser | None = None
         self._body = Pieces()
         self._unread = b""
         self._offers = 0  # of another protocol, taken out of the present read
@@ -105,7 +111,7 @@ class RequestReader:
 
     def _reset(self) -> None:
         self._target = b""
-        self.headers: list[Header] = []
+        self.headers = _NO_HEADERS
         """Of the request that has begun."""
         self._head: RequestHead | None = None
         self._body_bytes = 0
@@ -200,10 +206,13 @@ class RequestReader:
             self._head_bytes += len(data)
         else:
             self._body_reads_bytes += len(data)
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            self._ignore_upgrade(parser, data[upgrade.args[0] :])
             return
         except httptools.HttpParserCallbackError:
             _log.exception("a request could not be read")
@@ -231,6 +240,7 @@ class RequestReader:
     # ------------------------------------------------------------ parser callbacks
 
     def on_message_begin(self) -> None:
+        self.headers = []
         if not self._head_bytes:
             # It begins behind another one in a read: what comes next does not begin a message.
             self._head_bytes = 1
@@ -252,6 +262,7 @@ class RequestReader:
         self._in_head = False
         self._head_bytes = 1  # a request is being read; trailers count from here
         parser, target = self._parser, self._target
+        assert parser is not None
         version = parser.get_http_version()
         path = target.partition(b"?")[0]
         head = self._head = RequestHead(
@@ -289,6 +300,7 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         parser = self._parser
+        assert parser is not None
         if self._taker.close_after or parser.should_upgrade():
             return
         head = self._head
@@ -309,14 +321,14 @@ class RequestReader:
             known = replace(head, headers=without_length(head.headers), notes=None)
             self._server.known_heads.keep(self._first_read, known)
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _ignore_upgrade(self, parser: httptools.HttpRequestParser, rest: bytes) -> None:
         """Read a request that offers another protocol as if it did not.
 
         A server may (RFC 9110 section 7.8); Java's client offers h2c with every first request. The
         parser takes what follows for the other protocol, so it is given the head anew. Without
         Upgrade there is no offer, and Connection still says which other fields go no further.
         """
-        method, headers = self._parser.get_method(), self.headers
+        method, headers = parser.get_method(), self.headers
         if self._taker.close_after:
             return
         if method == b"CONNECT":
@@ -328,9 +340,9 @@ class RequestReader:
             self._taker.refuse(Refusal(400, message, "bad_http"))
             return
         kept = [field for field in headers if field[0] != b"upgrade"]
-        version = self._parser.get_http_version().encode()
+        version = parser.get_http_version().encode()
         head = render(b"%b %b HTTP/%b\r\n" % (method, self._target, version), kept)
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = None
         self._body.clear()
         self._reset()
         self._offers += 1

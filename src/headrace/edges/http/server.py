@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from typing import Any
 
 from headrace.edges.http.byte_stream import protocol_of
 from headrace.edges.http.client_place import client_place
@@ -52,7 +53,8 @@ class HttpServer:
             self._listener = await loop.create_server(
                 protocol_of(lambda: ClientConnection(self)), host, port, backlog=BACKLOG
             )
-        return int(self._listener.sockets[0].getsockname()[1])
+        listener: Any = self._listener  # uvloop has a list of sockets where asyncio has a tuple
+        return int(listener.sockets[0].getsockname()[1])
 
     async def start_unix(self, path: str, tls: ssl.SSLContext | None = None) -> None:
         """Listen on a Unix socket. Raises `OSError` when it cannot be had."""

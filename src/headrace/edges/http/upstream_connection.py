@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from headrace.edges.http.client import UpstreamCall, UpstreamPool
 
 _log = logging.getLogger(__name__)
+_NOTHING: Final[list[bytes]] = []
+"""Of a payload that was sent. One for all, like the other empty lists here: each stream that is
+open would hold several, of 64 bytes."""
+_NO_HEADERS: Final[list[Header]] = []
 _OWN_FAULT: Final = "the gateway failed to handle the answer"
 SHORT_OF: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL)
@@ -65,6 +69,7 @@ class UpstreamConnection:
         "call",
         "complete",
         "idle_since_s",
+        "paused",
         "sink",
         "transport",
     )
@@ -72,16 +77,20 @@ class UpstreamConnection:
     def __init__(self, pool: UpstreamPool, address: Address) -> None:
         self._pool = pool
         self.address = address
-        self._parser = httptools.HttpResponseParser(self)
+        # Made when it is needed, like that of clients: most answers are known without one, and
+        # with its hold on each of the methods here it takes a kilobyte.
+        self._parser: httptools.HttpResponseParser | None = None
         self.transport: asyncio.Transport | None = None
         self.call: UpstreamCall | None = None
         self.sink: AnswerSink | None = None
         self.idle_since_s = 0.0
+        self.paused = False
+        """Whether its reading was stopped since it was last free."""
         self._begin()
 
     def _begin(self) -> None:
         self._used = False  # whether anything below has changed
-        self._headers: list[Header] = []
+        self._headers = _NO_HEADERS  # until the first one comes
         self._status = 0
         self._head_bytes = 0
         self._first_read = b""
@@ -157,8 +166,11 @@ class UpstreamConnection:
         if self._status == 0:
             self._head_bytes += len(data)
         unparsed, self._unparsed = self._unparsed, b""
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
         try:
-            self._parser.feed_data(unparsed + data if unparsed else data)
+            parser.feed_data(unparsed + data if unparsed else data)
         except httptools.HttpParserUpgrade:
             pass  # behind a 101, which was refused, or came behind a whole answer
         except httptools.HttpParserCallbackError:
@@ -186,7 +198,7 @@ class UpstreamConnection:
         self._status = head.status
         self._unparsed = known
         self._between_chunks = True
-        call.payload = []
+        call.payload = _NOTHING
         rest = data[len(known) :]
         if self._hand_over([], head) and rest and not self._take_chunks(rest):
             self._parse(rest)
@@ -227,7 +239,10 @@ class UpstreamConnection:
             self._pool.release(self)
         else:
             self._drop()
-        _say_last(sink, sink.answer_whole, head, body)
+        try:
+            sink.answer_whole(head, body)
+        except Exception:  # noqa: BLE001 - a fault of ours here is the end of this answer alone
+            _cut_by_own_fault(sink)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None:
@@ -262,18 +277,21 @@ class UpstreamConnection:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._status == 0 and not self.complete:
+            if not self._headers:
+                self._headers = []
             self._headers.append(field_of(name, value))
 
     def on_headers_complete(self) -> None:
         if self._status:  # of a surplus answer, or known before
             return
+        assert self._parser is not None
         status = self._parser.get_status_code()
         fault = _fault_of(status, self._headers)
         if fault:
             self._fail(fault)
             return
         if status < 200:
-            self._headers = []
+            self._headers = _NO_HEADERS
             self._first_read = b""  # begins with another head than the answer's
             return
         most = MAX_ANSWER_HEAD_BYTES  # what was read so far may be body for the most part
@@ -289,7 +307,7 @@ class UpstreamConnection:
             framed = True
         self._framed = framed
         if self.call is not None:
-            self.call.payload = []  # not sent again, and a stream may go on for an hour
+            self.call.payload = _NOTHING  # not sent again, and a stream may go on for an hour
         head = AnswerHead(status, self._headers)
         if self._first_read:
             self._keep_known(head)
@@ -299,6 +317,7 @@ class UpstreamConnection:
     def _keep_known(self, head: AnswerHead) -> None:
         """Remember a plain head of an answer that leaves its connection open."""
         first_read, self._first_read = self._first_read, b""
+        assert self._parser is not None
         if (
             head.status != 200
             or self._parser.get_http_version() != "1.1"
@@ -325,6 +344,7 @@ class UpstreamConnection:
         self._between_chunks = False
         # Interim answers are messages too, for the parser.
         self.complete = self._status != 0
+        assert self._parser is not None
         # The parser answers this rightly only in here.
         self._keep_alive = self._parser.should_keep_alive()
 
@@ -339,8 +359,12 @@ class UpstreamConnection:
             self._pool.release(self)
         else:
             self._drop()
-        if sink is not None:
-            _say_last(sink, sink.answer_complete, framed)
+        if sink is None:
+            return
+        try:
+            sink.answer_complete(framed)
+        except Exception:  # noqa: BLE001 - a fault of ours here is the end of this answer alone
+            _cut_by_own_fault(sink)
 
     def _fail(self, reason: str, *, ours: bool = False) -> None:
         call = self.call
@@ -380,10 +404,7 @@ def _fault_of(status: int, headers: list[Header]) -> str:
     return ""
 
 
-def _say_last(sink: AnswerSink, say: Callable[..., None], *what: object) -> None:
-    """Tell a sink the end of its answer, when its connection may serve another call already."""
-    try:
-        say(*what)
-    except Exception:  # noqa: BLE001 - a fault of ours here is the end of this answer alone
-        _log.exception("an answer could not be handled")
-        sink.answer_cut(_OWN_FAULT)
+def _cut_by_own_fault(sink: AnswerSink) -> None:
+    """A sink failed at the end of its answer; its connection may serve another call already."""
+    _log.exception("an answer could not be handled")
+    sink.answer_cut(_OWN_FAULT)
