@@ -16,6 +16,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
