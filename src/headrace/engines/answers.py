@@ -19,7 +19,6 @@ from headrace.engines.wire import (
     ModelList,
     OtherBody,
     ResponseBody,
-    decode,
 )
 
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
@@ -84,8 +83,11 @@ def _of_other_choices(usage: Usage, body: bytes) -> int:
     """Output tokens of all choices but the first, whose `usage` is told: those that reached the
     same limit have as many, others as their length says.
     """
-    whole = decode(_CHOICES, body)
-    if whole is None or len(whole.choices) < 2:
+    try:
+        whole: ChoicesBody = _CHOICES.decode(body)
+    except UNREADABLE:
+        return 0
+    if len(whole.choices) < 2:
         return 0
     first, *others = whole.choices
     tokens, size = 0, first.size()
