@@ -67,16 +67,20 @@ def read_body(
     if endpoint is _OTHER:
         return read_other(body)
     answer: ResponseBody | MessageBody
+    usage: Usage | None
     try:
         if endpoint in _COMPLETIONS:
             told = _decode_completion(body).usage
-            return BodyReading(None if told is None else completion_usage(told))
+            if told is None:
+                return BodyReading()
+            usage = completion_usage(told)
+            others = _of_other_choices(usage, body) if usage_of_first_choice else 0
+            return BodyReading(usage, None, others)
         answer = _DECODERS[endpoint].decode(body)
     except UNREADABLE:
         return BodyReading()
     usage = answer.usage.read() if answer.usage else None
-    others = _of_other_choices(usage, body) if usage and usage_of_first_choice else 0
-    return BodyReading(usage, answer.id if isinstance(answer, ResponseBody) else None, others)
+    return BodyReading(usage, answer.id if isinstance(answer, ResponseBody) else None)
 
 
 def _of_other_choices(usage: Usage, body: bytes) -> int:
