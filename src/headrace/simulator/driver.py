@@ -355,5 +355,4 @@ def _report(model: EngineModel) -> EngineReport:
         running=model.running,
         kv_usage_ratio=model.kv_usage_ratio,
         kv_capacity_tokens=spec.kv_capacity_tokens,
-        max_sequences=spec.max_sequences,
     )

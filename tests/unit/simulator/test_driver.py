@@ -126,7 +126,7 @@ class TestScrapes:
         play(requests(0.0))
         report = of(heard, Scraped)[0][0].report
         assert report.kv_capacity_tokens == ENGINE.kv_capacity_tokens
-        assert report.max_sequences == ENGINE.max_sequences
+        assert report.max_sequences is None  # vLLM, whose part the engine plays, does not tell it
         assert (report.queue_depth, report.running, report.kv_usage_ratio) == (0, 0, 0.0)
 
 
