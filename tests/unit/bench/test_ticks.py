@@ -69,6 +69,7 @@ async def turns_until(condition) -> None:
         await asyncio.sleep(JUDGED_EACH_S)
 
 
+@pytest.mark.interpreted
 def test_few_arrivals_are_noted_as_they_come():
     async def work() -> None:
         watched = Watched(0)
@@ -79,6 +80,7 @@ def test_few_arrivals_are_noted_as_they_come():
     on_uvloop(work)
 
 
+@pytest.mark.interpreted
 def test_many_gather_and_the_alarm_rings_in_time_before_within_and_after():
     async def work() -> None:
         watched = Watched(0)
@@ -96,6 +98,7 @@ def test_many_gather_and_the_alarm_rings_in_time_before_within_and_after():
     on_uvloop(work)
 
 
+@pytest.mark.interpreted
 def test_a_set_alarm_outlives_the_end_of_ticks():
     async def work() -> None:
         watched = Watched(MUCH)
@@ -109,6 +112,7 @@ def test_a_set_alarm_outlives_the_end_of_ticks():
     on_uvloop(work)
 
 
+@pytest.mark.interpreted
 def test_bursts_gather_by_themselves(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ticks, "BURSTS_S", 1e9)
     monkeypatch.setattr(ticks, "WATCHED_TICKS", 10)
@@ -126,6 +130,7 @@ def test_bursts_gather_by_themselves(monkeypatch: pytest.MonkeyPatch):
     on_uvloop(work)
 
 
+@pytest.mark.interpreted
 def test_what_takes_several_turns_has_none():
     async def work() -> None:
         watched = Watched(MUCH)
