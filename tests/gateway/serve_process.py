@@ -57,6 +57,16 @@ class Serve:
                 if words in line:
                     return line.rstrip()
 
+    async def prints(self, name: str) -> str:
+        """Wait for a line on stdout that begins so."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(HANG_S):
+            while True:
+                line = (await self.process.stdout.readline()).decode()
+                assert line, f"no line of stdout began with {name!r}"
+                if line.startswith(name):
+                    return line.rstrip()
+
     async def reload(self, text: str | None = None, *, listen: str = LISTEN) -> str:
         """Change the file, or not, and have it read again; what was said when it was done."""
         if text is not None:

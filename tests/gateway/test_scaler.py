@@ -212,9 +212,7 @@ scaling:
   pools: {{p: {{min_replicas: 0, warm_replicas: 0, max_replicas: 2, tick: 200ms}}}}
 """
     async with serving(tmp_path, text) as gateway:
-        assert gateway.process.stdout is not None
-        lines = [(await gateway.process.stdout.readline()).decode() for _ in range(2)]
-        keda = next(line.split()[1] for line in lines if line.startswith("KEDA"))
+        keda = (await gateway.prints("KEDA")).split()[1]
         async with KedaClient(keda) as client, asyncio.timeout(HANG_S):
             pushes = client.pushes(reference())
             assert await anext(pushes) is False  # nothing is asked, nothing is there

@@ -71,7 +71,8 @@ async def test_traces_are_sent_before_it_ends(tmp_path):
                 serve.signal()
                 code, _ = await serve.ended()
         assert code == 0
-        assert [span.name for span in receiver.of_kind("client")] == ["chat m"]
+        assert [span.name for span in receiver.operations()] == ["chat m"]
+        assert [span.name for span in receiver.attempts()] == ["POST"]
         (server,) = receiver.of_kind("server")
         assert server.resource["service.name"] == "edge"
 

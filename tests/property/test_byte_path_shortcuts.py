@@ -2,7 +2,8 @@
 
 Streams and whole answers of all kinds, damaged and cut anywhere, one after another on connections
 that are kept alive: the client gets the same bytes, and the core and the metrics the same figures,
-whether chunks pass by comparison and heads are known, or everything goes the long way.
+whether chunks pass by comparison and heads are known, or everything goes the long way. A real data
+plane serves them; nothing stands in but the core, the wires and the clock.
 
 Shortcuts are counted and taken away by replacing methods, which a compiled build does not let
 happen. It is held against the interpreted long way, in another process (`tell`, called by
@@ -13,34 +14,26 @@ import asyncio
 import hashlib
 import random
 import re
-from dataclasses import replace
+import time
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from headrace.core.dispatcher import Dispatcher
-from headrace.core.events import ConfigChanged, Dispatch, ReplicaChanged
+from headrace.core.events import Arrived, ConfigChanged, Dispatch, Effect, Event, ReplicaChanged
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import PoolSpec
-from headrace.edges.http import upstream_connection
-from headrace.edges.http.client import UpstreamPool
+from headrace.edges.http import client, connection, upstream_connection
 from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.known_heads import KnownHeads, KnownStreamHead
-from headrace.edges.http.server import HttpServer
 from headrace.edges.http.upstream_connection import UpstreamConnection
 from headrace.gateway import steady
-from headrace.gateway.call import Origin, read_call
 from headrace.gateway.exchange import Exchange
-from headrace.gateway.notes import notes_of
 from headrace.gateway.server import DataPlane
-from headrace.gateway.settings import GatewaySettings, Timeouts, UpstreamAccess
-from headrace.gateway.stored import StoredResponses
+from headrace.gateway.settings import GatewaySettings, Limits, Timeouts, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
-from headrace.gateway.tracing import Tracer
-from headrace.gateway.upstream import Upstream
-from tests.property.test_http_requests import LIMITS, Wire
+from tests.property.test_http_requests import Wire
 
 CONVERSATIONS = 300
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
@@ -51,14 +44,14 @@ def _plain_line(line):
     return b"\r\n%b\r\n" % line[1].lower()
 
 
-def made_replica():
+def made_fleet():
     core = Dispatcher(DispatcherSettings(), random.Random(1))
     core.handle(ConfigChanged((PoolSpec("p", "m"),), ()), 0.0)
     core.handle(ReplicaChanged("p-0", "p", "http://127.0.0.1:1", ready=True), 0.0)
-    return core.fleet.replicas["p-0"]
+    return core.fleet
 
 
-REPLICA = made_replica()
+FLEET = made_fleet()
 
 
 class RefusingLoop:
@@ -73,83 +66,66 @@ class RefusingLoop:
         return SimpleNamespace(cancel=lambda: None)
 
 
+class LoggingCore:
+    """Sends every request to the one replica, and keeps what it is told."""
+
+    def __init__(self, log) -> None:
+        self.fleet = FLEET
+        self.held: dict[str, int] = {}
+        self._log = log
+        self._attempts = 0
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        self._log.append(repr(event))
+        if not isinstance(event, Arrived):
+            return []
+        self._attempts += 1
+        return [Dispatch(event.request.id, self._attempts, "p", "p-0", "m", 7)]
+
+    def held_for(self, request_id):
+        return ""
+
+
 class Side:
     """A gateway with one client connection and one engine connection, kept alive where they may."""
 
     def __init__(self, engine) -> None:
         self.now_s = 1000.0
-        self.settings = GatewaySettings(timeouts=Timeouts(between_bytes_s=2.5))
-        self.telemetry = Telemetry(TelemetrySettings(), self.now)
-        self.tracer: Tracer | None = None
-        self.pool = UpstreamPool(max_idle=5, idle_s=1e12)
-        self.responses = StoredResponses(10)
-        self.requests = 0
         self.log = []
-        self._upstream = Upstream(UpstreamAccess(engine=engine))
-        self._address = self._upstream.address(REPLICA.url)
-        self._server = HttpServer(self, replace(LIMITS, max_connections_per_client=1))
+        settings = GatewaySettings(
+            limits=Limits(max_connections_per_client=1, idle_connections_per_replica=5),
+            timeouts=Timeouts(between_bytes_s=2.5, upstream_idle_s=1e12),
+            upstreams={"p": UpstreamAccess(engine=engine)},
+        )
+        self.telemetry = Telemetry(TelemetrySettings(), self.now)
+        self.plane = DataPlane(settings, LoggingCore(self.log), self.telemetry)
+        self.plane.now = self.now
+        self.plane._front._id_prefix = "r"  # else a random one, and another on each side
+        self._address = self.plane.upstream("p").address(FLEET.replicas["p-0"].url)
         self._connect()
 
     def now(self):
         return self.now_s
 
-    # ------------------------------------------------------------ what an exchange needs
-
-    def apply(self, event, now=None):
-        self.log.append(repr(event))
-
-    def upstream(self, pool):
-        return self._upstream
-
-    def held_for(self, request_id):
-        return ""
-
-    def hold(self, exchange: Exchange) -> None: ...
-
-    def released(self, exchange):
-        pass
-
-    over = released
-
-    # ------------------------------------------------------------ what a connection needs
-
-    def refusal_of(self, head):
-        notes_of(head, None)
-
-    def refusal_without_body(self, head):
-        return None
-
-    def refused(self, refusal, headers):
-        return []
-
-    def handle(self, request, connection):
-        notes_of(request.head, None)
-        self.requests += 1
-        name, request.received_s = f"r{self.requests}", self.now_s
-        host, call = cast("DataPlane", self), read_call(request, Origin(name))
-        self.exchange = Exchange(host, connection, call)
-        self.exchange.dispatch(Dispatch(name, self.requests, "p", "p-0", "m", 7), REPLICA)
-        return self.exchange
-
-    # ------------------------------------------------------------ what happens to it
-
     def play(self, request, steps):
         if self._wire.closed or self._client._current is not None:
             self._hang_up()
             self._connect()
-        if not self.pool._idle.get(self._address):
-            connection = UpstreamConnection(self.pool, self._address)
-            connection.connection_made(Wire())
-            self.pool.release(connection)
+        pool = self.plane.pool
+        if not pool._idle.get(self._address):
+            idle = UpstreamConnection(pool, self._address)
+            idle.connection_made(Wire())
+            pool.release(idle)
         self._client.data_received(request)
-        call = self.exchange._upstream_call
+        (self._exchange,) = self.plane._exchanges.values()
+        call = self._exchange._upstream_call
         assert call is not None
         assert call.connection is not None
         self._engine = call.connection
         for span_s, step in steps:
             self.now_s += span_s
             self._take(step)
-        self.log.append((self._client._current is None, self._wire.closed, self.pool.count()))
+        self.log.append((self._client._current is None, self._wire.closed, pool.count()))
 
     def _take(self, step):
         engine, there = self._engine, self._client._transport is not None
@@ -158,10 +134,11 @@ class Side:
         elif step == "engine gone":
             engine.connection_lost(None)
         elif step == "tick":
-            self.telemetry.tick(self.now_s)
+            for progress in self.telemetry.tick(self.now_s):
+                self.plane.apply(progress, self.now_s)
             self.log += [series.output_tokens.value for series in self.telemetry.series]
         elif step == "check":
-            self.exchange.check(self.now_s)
+            self._exchange.check(self.now_s)
         elif step == "client slow" and there and not self._client._slow:
             self._client.pause_writing()
         elif step == "client ready" and there and self._client._slow:
@@ -173,7 +150,7 @@ class Side:
             engine.connection_lost(None)
 
     def _connect(self):
-        self._wire, self._client = Wire(), ClientConnection(self._server)
+        self._wire, self._client = Wire(), ClientConnection(self.plane._server)
         self._client.connection_made(self._wire)
 
     def _hang_up(self):
@@ -195,7 +172,7 @@ class Side:
             )
             for series in self.telemetry.series
         ]
-        return self.log, figures, self._server.buffered_bytes
+        return self.log, figures, self.plane._server.buffered_bytes
 
 
 # ---------------------------------------------------------------- what is sent
@@ -329,6 +306,8 @@ def conversations(seed):
 def outcome(engine, played, patch, clock=lambda side: side.now):
     """What comes of a conversation; `clock` makes the one that times the chunks that pass."""
     side = Side(engine)
+    for module in (time, client, connection):
+        patch.setattr(module, "monotonic", side.now)
     patch.setattr(steady, "monotonic", clock(side))
     patch.setattr(asyncio, "get_running_loop", RefusingLoop)
     for request, steps in played:
