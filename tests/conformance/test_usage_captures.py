@@ -246,6 +246,21 @@ def test_choices_that_cannot_be_read_leave_the_usage_as_it_is_told(choices):
     assert read is None or read.output_tokens == 3
 
 
+def test_words_that_are_no_utf8_leave_the_usage_as_it_is_told():
+    body = whole(("stop", "words"), ("stop", "more")).replace(b"words", b"wor\xff")
+    read = dialect("llamacpp").read_body(Endpoint.CHAT, body).spent
+    assert read is not None
+    assert read.output_tokens == 10
+    assert dialect("llamacpp").read_body(Endpoint.RESPONSES, b'{"id":"\xff"}').usage is None
+
+
+def test_a_count_that_no_float_can_hold_is_read_as_it_is():
+    body = whole(("stop", "word"), ("stop", "more words")).replace(b"10}", b"1%b}" % (b"0" * 400))
+    read = dialect("llamacpp").read_body(Endpoint.CHAT, body).spent
+    assert read is not None
+    assert read.output_tokens > 10**400
+
+
 @pytest.mark.parametrize("engine", ["vllm", "llamacpp"])
 def test_only_a_response_has_an_id_to_remember(engine: str):
     response = load(engine, "responses-nonstream")

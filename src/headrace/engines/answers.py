@@ -94,11 +94,11 @@ def _of_other_choices(usage: Usage, body: bytes) -> int:
     if len(whole.choices) < 2:
         return 0
     first, *others = whole.choices
-    tokens, size = 0, first.size()
+    told, tokens, size = usage.output_tokens, 0, first.size()
     for each in others:
         limited = first.finish_reason == each.finish_reason == "length"
-        share = 1.0 if limited or not size else each.size() / size
-        tokens += round(usage.output_tokens * share)
+        # Rounded as whole numbers, for an engine may tell one that no float can hold.
+        tokens += told if limited or not size else (2 * told * each.size() + size) // (2 * size)
     return tokens
 
 

@@ -10,8 +10,9 @@ from headrace.core.model import Usage
 
 T = TypeVar("T")
 
-UNREADABLE = (msgspec.DecodeError, RecursionError)
-"""What decoding raises where the bytes are no such JSON, or nest too deep to be honest."""
+UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What decoding raises where the bytes are no such JSON, nest too deep to be honest, or have words
+that are no UTF-8 in a member that is looked at."""
 _NOTHING = frozenset({b"", b"null", b'""', b"[]", b"{}"})
 
 

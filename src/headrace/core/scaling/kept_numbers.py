@@ -21,8 +21,8 @@ AHEAD_S: Final = 300.0
 """Two clocks, or one that was set back a little."""
 CLEAR_S: Final = 86_400.0
 """A backlog is reckoned to be gone within a cold start."""
-MOST: Final = 1e15
-"""Of anything: tokens of a thousand GPUs in a year are fewer."""
+MOST: Final = 1e18
+"""Of anything: prompt tokens of ten thousand GPUs in ten years, most of them cached, are fewer."""
 MOST_REPLICAS: Final = 1e6
 
 
@@ -88,7 +88,7 @@ _RANGES: Final = {
     "demand.lengths.*.*": _SUM,
     "demand.ended.*.*.*": _SUM,
     "forecast.margin": _Range(0.0, MOST_REPLICAS),
-    "forecast.demand": _REPLICAS,
+    "forecast.demand": _SUM,  # of weeks of minutes
     "forecast.highest": _REPLICAS,
     "forecast.minutes": _SUM,
     "forecast.signs.counts.*": _SUM,

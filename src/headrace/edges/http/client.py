@@ -198,9 +198,8 @@ class UpstreamPool:
             transport.abort()
             return
         connection.idle_since_s = monotonic()
-        if (
-            connection.paused
-        ):  # a call that was, at its last bytes, must not leave the next one deaf
+        if connection.paused:
+            # A call that was, at its last bytes, must not leave the next one deaf.
             connection.paused = False
             transport.resume_reading()
         idle.append(connection)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from headrace.core.scaling.demand import MinuteLoad
 from headrace.core.scaling.kept_numbers import AHEAD_S, impossible
+from headrace.forecasting.learned_margin import LearnedMargin
 from tests.unit.core.scaling.world import World, each_replica
 
 DAY_S = 86_400.0
@@ -46,6 +48,18 @@ def test_what_a_scaler_keeps_is_believed_whenever_it_is_kept(seed: int):
         assert impossible(state_of(world), world.now) == ""
     assert impossible(state_of(world), world.now - DAY_S) == ""  # the clock was set back
     assert impossible(state_of(world), world.now + DAY_S) == ""
+
+
+def test_what_large_fleets_have_summed_up_is_believed():
+    forecast, load, minutes = LearnedMargin(), 400.0, 2 * 1440
+    for minute in range(minutes):
+        forecast.observe(MinuteLoad(60.0 * minute, load), 240.0)
+    state = json.loads(json.dumps({"forecast": forecast.state()}))
+    assert state["forecast"]["demand"] > 1e6  # and ten times that in weeks
+    assert impossible(state, 60.0 * minutes) == ""
+    tokens = 1000 * 100_000.0 * 365 * DAY_S  # of each of its engines, cached for the most part
+    last = {"requests": 1e12, "input_tokens": tokens}
+    assert impossible({"demand": {"gateways": {"g": {"last": last}}}}, 365 * DAY_S) == ""
 
 
 @pytest.mark.parametrize("wrong", [1e308, -1e308, float("nan"), float("inf")])
