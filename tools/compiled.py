@@ -297,7 +297,7 @@ def _digest(*parts: bytes) -> str:
 def lay_out(project: Path) -> Path:
     """Make a folder from which setuptools builds the wheel."""
     shutil.rmtree(project, ignore_errors=True)
-    ignored = shutil.ignore_patterns("__pycache__", "*.so")
+    ignored = shutil.ignore_patterns("__pycache__", "*.so", ".#*")  # an editor's locks lead nowhere
     shutil.copytree(ROOT / "src" / "headrace", project / "headrace", ignore=ignored)
     for name in ONLY_SHOWN:
         shutil.copy(ROOT / name, project)

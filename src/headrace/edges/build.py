@@ -29,11 +29,16 @@ def is_compiled() -> bool:
 
 
 def changed_sources() -> Path | None:
-    """The sources beside the environment that runs, if this was compiled from others."""
+    """The sources beside the environment that runs, if this was compiled from others. Those that
+    may not be read, or are just being replaced, are no reason for a command not to run.
+    """
     if headrace.compiled_from is None:
         return None
     sources = Path(sys.prefix).parent / "src" / "headrace"
-    if not sources.is_dir() or digest_of(sources) == headrace.compiled_from:
+    try:
+        if not sources.is_dir() or digest_of(sources) == headrace.compiled_from:
+            return None
+    except OSError:
         return None
     return sources
 
@@ -42,7 +47,8 @@ def digest_of(package: Path) -> str:
     """Changes whenever one of the files does that a running Headrace reads."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
-        if path.suffix in _READ_BY_A_RUN:
+        # An editor's lock is a link to nowhere (`.#model.py`).
+        if path.suffix in _READ_BY_A_RUN and path.is_file():
             content = path.read_bytes()
             name = path.relative_to(package).as_posix()
             digest.update(f"{name}\0{len(content)}\0".encode() + content)

@@ -59,6 +59,19 @@ def test_what_no_run_reads_is_not_looked_at(sources: Path):
     assert build.changed_sources() is None
 
 
+def test_the_lock_of_an_editor_is_no_source(sources: Path):
+    (sources / "core" / ".#model.py").symlink_to("somebody@somewhere.1234")
+    assert build.changed_sources() is None
+
+
+def test_sources_that_cannot_be_read_end_no_command(sources: Path, monkeypatch):
+    def refuse(_path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert build.changed_sources() is None
+
+
 def test_without_sources_beside_it_there_is_nothing_to_compare(sources: Path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", "/usr/local")
     assert build.changed_sources() is None
