@@ -8,9 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+import trustme
 import uvloop
 
 from headrace.core.dispatcher import Dispatcher
@@ -22,6 +25,7 @@ from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Limits, Listener, Timeouts, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
 from headrace.gateway.tracing import Tracer
+from tests.certificates import write_certificate
 from tests.plain_http import NO_TRUST_STORE
 from tests.scripted import Script, ScriptedEngine
 
@@ -92,3 +96,11 @@ async def run_gateway(
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The gateway runs on uvloop, whose transports behave a little differently from asyncio's."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> trustme.CA:
+    """Signed the certificate beside the configuration."""
+    ca = trustme.CA()
+    write_certificate(ca, tmp_path, "127.0.0.1")
+    return ca

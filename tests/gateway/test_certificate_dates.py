@@ -15,11 +15,10 @@ from tests.gateway.test_tls import (
     LISTEN,
     RENEWED,
     ask,
-    ca,  # noqa: F401 - a fixture
+    behind_tls,
     engine_context,
     presented,
     three_words,
-    trusting,
 )
 from tests.scripted import ScriptedEngine
 
@@ -30,19 +29,14 @@ def days(number: float) -> datetime:
     return datetime.now(UTC) + timedelta(days=number)
 
 
-def write_expired(ca: trustme.CA, folder) -> None:  # noqa: F811
+def write_expired(ca: trustme.CA, folder) -> None:
     write_certificate(ca, folder, "127.0.0.1", begins=days(-2), ends=days(-1))
 
 
 @pytest.mark.parametrize("how", ["signal", "files"])
-async def test_an_expired_certificate_leaves_the_one_in_use(tmp_path, ca, how):  # noqa: F811
+async def test_an_expired_certificate_leaves_the_one_in_use(tmp_path, ca, how):
     looks = "certificate_interval: 50ms\n" if how == "files" else "certificate_interval: 1h\n"
-    async with (
-        ScriptedEngine(three_words, models=({"id": "m"},)) as upstream,
-        serving(
-            tmp_path, f"pools:\n{pool(upstream)}{looks}", listen=LISTEN, tls=trusting(ca)
-        ) as serve,
-    ):
+    async with behind_tls(tmp_path, ca, looks) as serve:
         before = await presented(serve, ca)
         write_expired(ca, tmp_path)
         if how == "signal":
@@ -67,14 +61,9 @@ async def test_an_expired_certificate_leaves_the_one_in_use(tmp_path, ca, how): 
         assert await presented(serve, ca) != before
 
 
-async def test_a_certificate_of_later_is_taken_up_when_it_holds(tmp_path, ca):  # noqa: F811
+async def test_a_certificate_of_later_is_taken_up_when_it_holds(tmp_path, ca):
     text = "certificate_interval: 50ms\n"
-    async with (
-        ScriptedEngine(three_words, models=({"id": "m"},)) as upstream,
-        serving(
-            tmp_path, f"pools:\n{pool(upstream)}{text}", listen=LISTEN, tls=trusting(ca)
-        ) as serve,
-    ):
+    async with behind_tls(tmp_path, ca, text) as serve:
         before = await presented(serve, ca)
         soon = datetime.now(UTC) + timedelta(seconds=3)  # dates are of whole seconds
         write_certificate(ca, tmp_path, "127.0.0.1", begins=soon, ends=days(1))
@@ -84,17 +73,14 @@ async def test_a_certificate_of_later_is_taken_up_when_it_holds(tmp_path, ca):  
         assert await presented(serve, ca) != before
 
 
-async def test_a_bad_certificate_of_one_listener_leaves_the_other(tmp_path, ca):  # noqa: F811
+async def test_a_bad_certificate_of_one_listener_leaves_the_other(tmp_path, ca):
     for name in ("cert.pem", "key.pem"):
         shutil.copy(tmp_path / name, tmp_path / f"control-{name}")
     own = "tls: {cert_file: control-cert.pem, key_file: control-key.pem}"
     listen = LISTEN.replace("control: {port: 0, tls: {cert_file: cert.pem, key_file: key.pem}}", "")
     listen = f"{listen}control: {{port: 0, {own}}}\n"
     assert listen != LISTEN
-    async with (
-        ScriptedEngine(three_words, models=({"id": "m"},)) as upstream,
-        serving(tmp_path, f"pools:\n{pool(upstream)}", listen=listen, tls=trusting(ca)) as serve,
-    ):
+    async with behind_tls(tmp_path, ca, listen=listen) as serve:
         before = await presented(serve, ca)
         write_expired(ca, tmp_path)
         for name in ("cert.pem", "key.pem"):
@@ -104,7 +90,7 @@ async def test_a_bad_certificate_of_one_listener_leaves_the_other(tmp_path, ca):
         assert await presented(serve, ca) == before
 
 
-async def test_engines_are_shown_the_certificate_that_holds(tmp_path, ca):  # noqa: F811
+async def test_engines_are_shown_the_certificate_that_holds(tmp_path, ca):
     context = engine_context(ca)
     context.verify_mode = ssl.CERT_REQUIRED
     ca.configure_trust(context)

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 import trustme
 
 from headrace.core.dispatcher import Dispatcher
@@ -23,7 +22,6 @@ from headrace.edges.http.tls import ClientTls, ServerCertificate, ServerTls, Ups
 from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Listener, Timeouts, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
-from tests.certificates import write_certificate
 from tests.plain_http import NO_TRUST_STORE
 from tests.scripted import ScriptedEngine, stream_words
 
@@ -32,13 +30,6 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 async def three_words(_received, peer):
     await stream_words(peer, 3)
-
-
-@pytest.fixture
-def ca(tmp_path) -> trustme.CA:
-    ca = trustme.CA()
-    write_certificate(ca, tmp_path, "127.0.0.1")
-    return ca
 
 
 @asynccontextmanager

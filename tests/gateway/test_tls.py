@@ -28,14 +28,6 @@ async def three_words(_received, peer):
     await stream_words(peer, 3)
 
 
-@pytest.fixture
-def ca(tmp_path) -> trustme.CA:
-    """Signed the certificate beside the configuration."""
-    ca = trustme.CA()
-    write_certificate(ca, tmp_path, "127.0.0.1")
-    return ca
-
-
 def trusting(ca: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     ca.configure_trust(context)
@@ -51,6 +43,17 @@ def engine_context(ca: trustme.CA, *names: str) -> ssl.SSLContext:
 def engine(ca: trustme.CA, *names: str) -> ScriptedEngine:
     context = engine_context(ca, *names)
     return ScriptedEngine(three_words, models=({"id": "m"},), tls=context)
+
+
+@asynccontextmanager
+async def behind_tls(
+    folder: Path, ca: trustme.CA, more: str = "", *, listen: str = LISTEN
+) -> AsyncIterator[Serve]:
+    """A gateway that shows the certificate in the folder, before an engine without one."""
+    async with ScriptedEngine(three_words, models=({"id": "m"},)) as upstream:
+        text = f"pools:\n{pool(upstream)}{more}"
+        async with serving(folder, text, listen=listen, tls=trusting(ca)) as serve:
+            yield serve
 
 
 async def ask(serve: Serve) -> int:
@@ -72,10 +75,7 @@ async def presented(serve: Serve, ca: trustme.CA) -> bytes:
 
 
 async def test_both_listeners_speak_https_and_nothing_else(tmp_path, ca):
-    async with (
-        ScriptedEngine(three_words, models=({"id": "m"},)) as upstream,
-        serving(tmp_path, f"pools:\n{pool(upstream)}", listen=LISTEN, tls=trusting(ca)) as serve,
-    ):
+    async with behind_tls(tmp_path, ca) as serve:
         assert serve.client.base_url.scheme == serve.control_client.base_url.scheme == "https"
         assert await ask(serve) == 200
         assert (await serve.control_client.get("/ready")).status_code == 200
@@ -139,12 +139,7 @@ async def test_a_new_certificate_cuts_no_stream(tmp_path, ca, how):
 
 async def test_half_written_certificates_are_told_and_the_old_ones_stay(tmp_path, ca):
     text = "certificate_interval: 50ms\n"
-    async with (
-        ScriptedEngine(three_words, models=({"id": "m"},)) as upstream,
-        serving(
-            tmp_path, f"pools:\n{pool(upstream)}{text}", listen=LISTEN, tls=trusting(ca)
-        ) as serve,
-    ):
+    async with behind_tls(tmp_path, ca, text) as serve:
         before = await presented(serve, ca)
         ca.issue_cert("127.0.0.1").private_key_pem.write_to_path(tmp_path / "key.pem")
         line = await serve.hears("listen.tls")

@@ -111,8 +111,7 @@ class Attempt:
         self.prompt_tokens = ask.prompt_tokens
         self.attended_tokens = ask.attended_tokens
         self.tokens_per_block = ask.tokens_per_block
-        counted_s = _TWO_DIGITS.get(ask.tpot_target_s)
-        self.tpot_target_s = two_digits(ask.tpot_target_s) if counted_s is None else counted_s
+        self.tpot_target_s = two_digits(ask.tpot_target_s)
         self.hit_tokens = hit_tokens
         self.uncached_tokens = ask.prompt_tokens - hit_tokens
         self.pairs = self.uncached_tokens * (hit_tokens + self.uncached_tokens / 2)
@@ -268,9 +267,11 @@ def two_digits(target_s: float) -> float:
     """A target as it is counted: clients choose their own, and those of a replica are looked at one
     by one.
     """
-    if len(_TWO_DIGITS) >= _MOST_TARGETS:
-        _TWO_DIGITS.clear()
-    counted_s = _TWO_DIGITS[target_s] = float(f"{target_s:.2g}")
+    counted_s = _TWO_DIGITS.get(target_s)
+    if counted_s is None:
+        if len(_TWO_DIGITS) >= _MOST_TARGETS:
+            _TWO_DIGITS.clear()
+        counted_s = _TWO_DIGITS[target_s] = float(f"{target_s:.2g}")
     return counted_s
 
 

@@ -23,7 +23,7 @@ DRAWN = 1e-9
 """Less than any difference that a rule would make."""
 
 
-class Unmoved:
+class Memoryless:
     """For rules without a memory: neither their picks nor who leaves change what they do."""
 
     def chosen(self, replica: str) -> None:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from headrace.core.baselines import RULED_OUT, Unmoved, cheapest_rows, draw, load_and_rule
+from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_rows, draw, load_and_rule
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
@@ -36,7 +36,7 @@ from headrace.core.ties import Ties
 SWEEP = {"imbalance": (8, 16, 32), "sigmas": (1.0, 2.0, 4.0)}
 
 
-class AibrixPrefixCache(Unmoved):
+class AibrixPrefixCache(Memoryless):
     """Prices by requests in flight; remembers only how often it drew."""
 
     scope = Scope.ALL

@@ -35,7 +35,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from math import exp, inf
 
-from headrace.core.baselines import RULED_OUT, Unmoved, cheapest_rows, hit_tokens_of
+from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_rows, hit_tokens_of
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
@@ -48,7 +48,7 @@ SWEEP = {
 }
 
 
-class DynamoKv(Unmoved):
+class DynamoKv(Memoryless):
     """Prices in blocks; remembers only how often it drew."""
 
     scope = Scope.ALL

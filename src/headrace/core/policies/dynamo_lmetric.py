@@ -19,7 +19,7 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import Unmoved, cheapest_rows, hit_tokens_of
+from headrace.core.baselines import Memoryless, cheapest_rows, hit_tokens_of
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
@@ -28,7 +28,7 @@ from headrace.core.policies.dynamo_kv import held_blocks
 SWEEP = {"overlap_weight": (1.0, 2.0, 4.0)}
 
 
-class DynamoLmetric(Unmoved):
+class DynamoLmetric(Memoryless):
     """Prices by the product; stateless."""
 
     scope = Scope.ALL

@@ -16,14 +16,14 @@ engines do not report either.
 
 from __future__ import annotations
 
-from headrace.core.baselines import RULED_OUT, Unmoved, cheapest_rows, draw, load_and_rule
+from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_rows, draw, load_and_rule
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
 
 
-class LeastKvCache(Unmoved):
+class LeastKvCache(Memoryless):
     """Prices by the usage that was scraped last; remembers only how often it drew."""
 
     scope = Scope.ALL

@@ -11,13 +11,13 @@ As there: the rule. Different here: equals are taken in turns, where most draw.
 
 from __future__ import annotations
 
-from headrace.core.baselines import Unmoved
+from headrace.core.baselines import Memoryless
 from headrace.core.candidates import Ask, Candidate, Row, Scope, fewest_in_flight, rows_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 
-class LeastRequests(Unmoved):
+class LeastRequests(Memoryless):
     """Prices by the requests in flight; stateless."""
 
     scope = Scope.ALL

@@ -27,7 +27,7 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import Unmoved, cheapest_rows, draw, hit_tokens_of, matched_share
+from headrace.core.baselines import Memoryless, cheapest_rows, draw, hit_tokens_of, matched_share
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.llmd_scores import kv_scores, queue_scores
@@ -37,7 +37,7 @@ from headrace.core.ties import Ties
 SWEEP = {"queue_weight": (1.0, 2.0), "kv_weight": (0.0, 2.0), "prefix_weight": (1.0, 3.0, 6.0)}
 
 
-class LlmdDefault(Unmoved):
+class LlmdDefault(Memoryless):
     """Prices by the weighted scores, negated; remembers only how often it drew."""
 
     scope = Scope.ALL

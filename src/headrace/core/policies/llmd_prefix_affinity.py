@@ -41,7 +41,7 @@ from collections.abc import Callable
 
 from headrace.core.baselines import (
     RULED_OUT,
-    Unmoved,
+    Memoryless,
     cheapest_rows,
     draw,
     hit_tokens_of,
@@ -59,7 +59,7 @@ DEFAULT_PEAK_TOKENS_PER_S = 15_928.0
 CALIBRATION_TOKENS = 8192
 
 
-class LlmdPrefixAffinity(Unmoved):
+class LlmdPrefixAffinity(Memoryless):
     """Prices by scores, negated, with all but the kept ruled out."""
 
     scope = Scope.ALL

@@ -13,13 +13,13 @@ As there: two different replicas at random, the same chance for each pair.
 
 from __future__ import annotations
 
-from headrace.core.baselines import Unmoved
+from headrace.core.baselines import Memoryless
 from headrace.core.candidates import Ask, Candidate, Row, Scope, rows_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
 
-class PowerOfTwo(Unmoved):
+class PowerOfTwo(Memoryless):
     """Prices the two that it is shown by their requests in flight; stateless."""
 
     scope = Scope.PAIR

@@ -27,7 +27,7 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import RULED_OUT, Unmoved, cheapest_rows, load_and_rule
+from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_rows, load_and_rule
 from headrace.core.candidates import Ask, Candidate, Row, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
@@ -35,7 +35,7 @@ from headrace.core.model import Replica
 SWEEP = {"cache_threshold": (0.1, 0.3, 0.5), "balance_abs": (8, 16, 32, 64)}
 
 
-class SglangCacheAware(Unmoved):
+class SglangCacheAware(Memoryless):
     """Prices by requests in flight; stateless."""
 
     scope = Scope.ALL
