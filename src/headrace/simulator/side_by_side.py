@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -53,8 +54,12 @@ def side_by_side(
             for future in futures:
                 _watch(future, names, over, report)
                 yield future.result()
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
+        except BaseException as error:
+            # A run that failed is told of at once. An interrupt ends the processes, and with them
+            # the pool's thread: it is waited for, since at its exit Python wakes those that are
+            # left by a pipe that they may just have closed.
+            is_of_a_run = isinstance(error, Exception) and not isinstance(error, BrokenProcessPool)
+            executor.shutdown(wait=not is_of_a_run, cancel_futures=True)
             raise
 
 
