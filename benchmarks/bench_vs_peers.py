@@ -34,8 +34,8 @@ from benchmarks.generator_runs import Outcome, become_subreaper, llamacpp, measu
 from benchmarks.generators import GENERATORS, VERSIONS, Figures, Generator, Workload
 from benchmarks.peer_envs import PeerUnavailableError
 from benchmarks.peers_table import Row, as_tables
+from headrace.bench.endpoint.target import reach
 from headrace.bench.settings import BenchSettings
-from headrace.bench.target import reach
 from tools import bootstrap
 
 TTFT_S, ITL_S = 0.05, 0.01

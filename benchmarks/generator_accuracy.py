@@ -28,7 +28,7 @@ from pathlib import Path
 
 from benchmarks.engines import MODEL, engines
 from benchmarks.processes import HEADRACE
-from headrace.bench.percentiles import Distribution, distribution
+from headrace.bench.figures.percentiles import Distribution, distribution
 from headrace.bench.record import Lag, from_json_line, info_from_json_line
 
 TTFT_S, ITL_S = 0.050, 0.010

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.virtual_servers import SERVERS, Run, Server, truth_rps
-from headrace.bench.sweep import SweepResult, SweepSettings, sweep
+from headrace.bench.sweep.search import SweepResult, SweepSettings, sweep
 
 HEADS = (
     "server",

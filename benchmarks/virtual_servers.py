@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from heapq import heapreplace
 from math import log, sqrt
 
+from headrace.bench.figures.slo import MET, Slo, Slos
 from headrace.bench.record import Record, RunInfo
-from headrace.bench.slo import MET, Slo, Slos
-from headrace.bench.sweep import requests_per_run
+from headrace.bench.sweep.search import requests_per_run
 from headrace.engine_model.engine import EngineModel
 from headrace.engine_model.jobs import Finished, FirstToken, Job
 from headrace.engine_model.profiles import profile

@@ -82,7 +82,7 @@ warn_unreachable = True
 COMPILER_OPTIONS = ["-fno-plt", "-fno-semantic-interposition"]
 """What is called of the interpreter is called directly, not by way of a table of stubs: 5 %."""
 MODULES = (
-    "bench/arrival_log",
+    "bench/timing/arrival_log",
     "core/attempts",
     "core/candidates",
     "core/catalog",

@@ -16,7 +16,7 @@ from statistics import quantiles
 import httpx
 import pytest
 
-from headrace.compose.machine import machine_of
+from headrace.compose.process.machine import machine_of
 from headrace.config.profile_file import engine_of, load_measured, save
 from headrace.core.profile_fit import TERMS
 from headrace.edges.fleets.local import LocalFleetSettings

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from headrace.compose.up_scaling import SCALE_DOWN_WINDOW_S
+from headrace.compose.up.scaling import SCALE_DOWN_WINDOW_S
 from headrace.core.scaling.decision import KNOWS_AFTER_S
 from tests.live.conftest import model_path  # noqa: F401 - a fixture of the live lane
 from tests.live.up import Up, children_of, running_up

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.bench.exchange import Exchange
 from headrace.bench.record import Record
+from headrace.bench.sending.exchange import Exchange
 from headrace.bench.settings import BenchSettings
 from headrace.core.model import Endpoint
 from headrace.edges.http.ports import AnswerHead

@@ -455,7 +455,7 @@ async def test_a_variable_of_opentelemetry_that_cannot_be_used(
 
 def test_without_a_tracer_opentelemetry_is_not_imported():
     code = (
-        "import sys, headrace.cli, headrace.compose.serve, headrace.compose.up; "
+        "import sys, headrace.cli, headrace.compose.serve, headrace.compose.up.command; "
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

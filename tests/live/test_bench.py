@@ -2,9 +2,9 @@
 
 import pytest
 
-from headrace.bench.pool import Run, measure
+from headrace.bench.endpoint.target import reach
+from headrace.bench.sending.pool import Run, measure
 from headrace.bench.settings import BenchSettings
-from headrace.bench.target import reach
 from headrace.traffic.arrival_plan import Arrivals, Process
 from headrace.traffic.length_classes import parse_lengths
 from headrace.traffic.load import Extras, Load, PlannedRequest, SharedPrefix

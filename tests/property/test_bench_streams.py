@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.bench.exchange import Exchange
-from headrace.bench.forms import Forms
 from headrace.bench.record import Record
+from headrace.bench.sending.exchange import Exchange
+from headrace.bench.sending.forms import Forms
 from headrace.bench.settings import BenchSettings
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import UpstreamCall, UpstreamPool

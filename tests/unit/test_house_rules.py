@@ -53,6 +53,14 @@ def test_the_map_of_the_core_names_each_of_its_files():
     assert sorted(named) == sorted(files)
 
 
+def test_the_map_of_the_load_generator_names_each_of_its_folders():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    map_ = text.partition("### The load generator by subject")[2].partition("\n##")[0]
+    named = re.findall(r"^\| `([a-z_]+)/` \|", map_, re.MULTILINE)
+    folders = [path.parent.name for path in (ROOT / "src/headrace/bench").glob("*/__init__.py")]
+    assert sorted(named) == sorted(folders)
+
+
 def test_no_file_names_a_place_on_somebodys_machine():
     folders = ("src", "tools", "tests")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

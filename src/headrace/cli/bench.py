@@ -186,9 +186,9 @@ def _add_outcome(bench: Parser) -> None:
 
 def _bench(options: argparse.Namespace) -> int:
     from headrace.bench.settings import BenchError
-    from headrace.compose.bench import bench
-    from headrace.compose.bench_input import BenchOptions
-    from headrace.compose.terminal import Terminal
+    from headrace.compose.bench.command import bench
+    from headrace.compose.bench.input import BenchOptions
+    from headrace.compose.process.terminal import Terminal
 
     given = {name: value for name, value in vars(options).items() if name != "run"}
     given["slo"] = tuple(given["slo"])

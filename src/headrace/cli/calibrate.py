@@ -74,8 +74,8 @@ def _add_limits(calibrate: flags.Parser) -> None:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from headrace.calibration.replica import CalibrationError
-    from headrace.compose.calibrate import CalibrateOptions, CalibrateUsage, calibrate
-    from headrace.compose.terminal import Terminal
+    from headrace.compose.calibrate.command import CalibrateOptions, CalibrateUsage, calibrate
+    from headrace.compose.process.terminal import Terminal
 
     if options.check is not None and options.output is not None:
         return refuse("--output is of a profile that is written, and --check writes none")

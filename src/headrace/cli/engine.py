@@ -87,8 +87,8 @@ def _add_model_flags(engine: argparse.ArgumentParser) -> None:
 
 def _engine(options: argparse.Namespace) -> int:
     from headrace.compose.engine import run_engines, timing_of
-    from headrace.compose.terminal import Terminal
-    from headrace.compose.wiring import StartError
+    from headrace.compose.process.terminal import Terminal
+    from headrace.compose.serving.wiring import StartError
     from headrace.config.document import ConfigError
     from headrace.emulator.script import Script
     from headrace.emulator.settings import EngineSettings

@@ -30,9 +30,9 @@ def add_scaler(commands: Commands) -> None:
 
 def _scaler(options: argparse.Namespace) -> int:
     reload_asked = early_hangup()
+    from headrace.compose.process.terminal import Terminal
     from headrace.compose.scaler_alone import run_scaler
-    from headrace.compose.terminal import Terminal
-    from headrace.compose.wiring import StartError
+    from headrace.compose.serving.wiring import StartError
     from headrace.config import ConfigError, load
 
     def read() -> Loaded:

@@ -36,9 +36,9 @@ def add_serve(commands: Commands) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     reload_asked = early_hangup()
+    from headrace.compose.process.terminal import Terminal
     from headrace.compose.serve import serve
-    from headrace.compose.terminal import Terminal
-    from headrace.compose.wiring import StartError
+    from headrace.compose.serving.wiring import StartError
     from headrace.config import ConfigError, load
 
     def read() -> Loaded:

@@ -98,9 +98,9 @@ def _add_traffic(simulate: Parser) -> None:
 def _simulate(command: Parser, options: argparse.Namespace) -> int:
     if options.trace is None and options.traffic is None:
         command.error("one of the arguments --trace --traffic is required")
-    from headrace.compose.simulate import simulate
-    from headrace.compose.simulation_input import SimulateError, SimulateOptions
-    from headrace.compose.terminal import Terminal
+    from headrace.compose.process.terminal import Terminal
+    from headrace.compose.simulate.command import simulate
+    from headrace.compose.simulate.input import SimulateError, SimulateOptions
 
     given = {name: value for name, value in vars(options).items() if name != "run"}
     try:

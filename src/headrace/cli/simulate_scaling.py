@@ -82,10 +82,10 @@ def _add_demand(scaling: Parser) -> None:
 def _simulate_scaling(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
-    from headrace.compose.scaling_input import ScalingOptions
-    from headrace.compose.simulate_scaling import simulate_scaling
-    from headrace.compose.simulation_input import SimulateError
-    from headrace.compose.terminal import Terminal
+    from headrace.compose.process.terminal import Terminal
+    from headrace.compose.simulate.input import SimulateError
+    from headrace.compose.simulate.scaling import simulate_scaling
+    from headrace.compose.simulate.scaling_input import ScalingOptions
 
     # The namespace has the flags of `simulate` too.
     given = {each.name: getattr(options, each.name) for each in fields(ScalingOptions)}

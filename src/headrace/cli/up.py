@@ -109,10 +109,10 @@ def _scale(text: str) -> tuple[int, int]:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from headrace.compose.terminal import Terminal
-    from headrace.compose.up import UpOptions, up
-    from headrace.compose.up_scaling import ScaleRange
-    from headrace.compose.wiring import StartError
+    from headrace.compose.process.terminal import Terminal
+    from headrace.compose.serving.wiring import StartError
+    from headrace.compose.up.command import UpOptions, up
+    from headrace.compose.up.scaling import ScaleRange
 
     if options.scale is None and options.standby:
         return refuse("--standby needs --scale, as in --scale 1:4")

@@ -41,9 +41,9 @@ def add_why(commands: Commands) -> None:
 
 
 def _why(options: argparse.Namespace) -> int:
-    from headrace.compose.terminal import Terminal
-    from headrace.compose.why import WhyError, explanation, layout
-    from headrace.compose.why_scaling import layout_scaling, scaling
+    from headrace.compose.process.terminal import Terminal
+    from headrace.compose.why.decision import WhyError, explanation, layout
+    from headrace.compose.why.scaling import layout_scaling, scaling
 
     if options.scaling and options.id is not None:
         return refuse("--scaling is about pools; leave out the id of a request")

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from headrace.compose.lifecycle import StopAsked, StopSignals, run_loop
-from headrace.compose.terminal import Terminal, counted
-from headrace.compose.wiring import StartError
+from headrace.compose.process.lifecycle import StopAsked, StopSignals, run_loop
+from headrace.compose.process.terminal import Terminal, counted
+from headrace.compose.serving.wiring import StartError
 from headrace.config.profile_file import engine_of
 from headrace.core.quantities import parse_duration
 from headrace.emulator.engine import EmulatedEngine

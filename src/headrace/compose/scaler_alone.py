@@ -10,11 +10,16 @@ from pathlib import Path
 from headrace.autoscaler.app import make_scaler_app
 from headrace.autoscaler.names import NamedGateways
 from headrace.autoscaler.settings import ScalingSection
-from headrace.compose.lifecycle import StopSignals, hangups, run_loop
-from headrace.compose.reload import changed_sections, reload_when, tell_applied, tell_refused
-from headrace.compose.scaler import ScalerHost
-from headrace.compose.terminal import Terminal
-from headrace.compose.wiring import StartError
+from headrace.compose.process.lifecycle import StopSignals, hangups, run_loop
+from headrace.compose.process.terminal import Terminal
+from headrace.compose.serving.reload import (
+    changed_sections,
+    reload_when,
+    tell_applied,
+    tell_refused,
+)
+from headrace.compose.serving.scaler import ScalerHost
+from headrace.compose.serving.wiring import StartError
 from headrace.config import ConfigError, Loaded
 from headrace.edges.http.tls import TlsError, within
 from headrace.gateway.control import ControlSettings, HostCheck

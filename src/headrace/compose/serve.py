@@ -8,15 +8,15 @@ from collections.abc import Callable
 from headrace.autoscaler.app import scaler_routes
 from headrace.autoscaler.metrics import ScalingCollector
 from headrace.autoscaler.sources import OwnSource
-from headrace.compose.descriptors import raise_soft_limit
-from headrace.compose.fleets import Fleets
-from headrace.compose.lifecycle import StopAsked, StopSignals, hangups, run_loop
-from headrace.compose.local_pools import LocalPools
-from headrace.compose.plan import plan_of
-from headrace.compose.reload import Reloader
-from headrace.compose.scaler import ScalerHost
-from headrace.compose.terminal import Terminal, counted, cut_off
-from headrace.compose.wiring import Gateway, StartError, nobody
+from headrace.compose.process.descriptors import raise_soft_limit
+from headrace.compose.process.lifecycle import StopAsked, StopSignals, hangups, run_loop
+from headrace.compose.process.terminal import Terminal, counted, cut_off
+from headrace.compose.serving.fleets import Fleets
+from headrace.compose.serving.local_pools import LocalPools
+from headrace.compose.serving.plan import plan_of
+from headrace.compose.serving.reload import Reloader
+from headrace.compose.serving.scaler import ScalerHost
+from headrace.compose.serving.wiring import Gateway, StartError, nobody
 from headrace.config import Loaded
 from headrace.edges.build import is_compiled
 from headrace.edges.http.tls import TlsError

@@ -10,14 +10,14 @@ from headrace.autoscaler.metrics import ScalingCollector
 from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.pool import reached_s
 from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
-from headrace.compose.scaler import ScalerHost
+from headrace.compose.serving.scaler import ScalerHost
 from headrace.core.scaling.observation import Phase
 from headrace.core.scaling.report import ScalingReport
 from headrace.forecasting import pool_scaler
 from tests.unit.autoscaler.reports import pool_report, replica, report
 from tests.unit.autoscaler.test_history import Prometheus
 from tests.unit.autoscaler.test_program import Source, World
-from tests.unit.compose.test_scaler_state import Heard
+from tests.unit.compose.serving.test_scaler_state import Heard
 from tests.waiting import until
 
 

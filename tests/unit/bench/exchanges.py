@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from headrace.bench.arrival_log import ArrivalLog
-from headrace.bench.exchange import Exchange
-from headrace.bench.forms import Forms
 from headrace.bench.record import Record
+from headrace.bench.sending.exchange import Exchange
+from headrace.bench.sending.forms import Forms
 from headrace.bench.settings import BenchSettings
+from headrace.bench.timing.arrival_log import ArrivalLog
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import UpstreamCall, UpstreamPool
 from headrace.edges.http.ports import AnswerHead

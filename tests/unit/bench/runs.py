@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from headrace.bench.endpoint.target import Target
 from headrace.bench.record import Record
-from headrace.bench.sender import Sender
+from headrace.bench.sending.sender import Sender
 from headrace.bench.settings import BenchSettings
-from headrace.bench.target import Target
 from headrace.traffic.arrival_plan import Arrivals, Process
 from headrace.traffic.length_classes import parse_lengths
 from headrace.traffic.load import Extras, Load

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.bench.record import ERROR_KINDS, Record
 from headrace.cli import parser
-from headrace.compose.bench_input import BenchOptions, load_of
+from headrace.compose.bench.input import BenchOptions, load_of
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "reference" / "bench.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import pytest
 import trustme
 
-from headrace.compose.plan import plan_of
+from headrace.compose.serving.plan import plan_of
 from headrace.config import ConfigError, load
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.latency import LatencyProfile

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from headrace.compose.simulate import simulate
-from headrace.compose.simulation_input import SimulateOptions
-from headrace.compose.terminal import Terminal
+from headrace.compose.process.terminal import Terminal
+from headrace.compose.simulate.command import simulate
+from headrace.compose.simulate.input import SimulateOptions
 from headrace.core.policies import POLICIES, make_policy, sweep_of
 from headrace.simulator.results import Distribution, Results, Scores
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.compose.text_file import opened
+from headrace.compose.process.text_file import opened
 from headrace.traffic.reader import read_trace
 from headrace.traffic.trace import TraceError
 

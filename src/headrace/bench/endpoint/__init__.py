@@ -1,0 +1,1 @@
+"""The endpoint that is measured: found, asked for its model, its requests sized and written."""

@@ -1,0 +1,1 @@
+"""Figures as people read them: tables for the terminal, pages with plots."""

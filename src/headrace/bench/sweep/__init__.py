@@ -1,0 +1,1 @@
+"""The highest rate that meets the targets, and with what confidence."""

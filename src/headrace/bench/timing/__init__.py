@@ -1,0 +1,1 @@
+"""When: a timer that is right to a fraction of a millisecond, and when answers came."""

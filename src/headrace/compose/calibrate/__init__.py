@@ -1,0 +1,1 @@
+"""`headrace calibrate`: measures an engine, shows and writes its latency profile."""

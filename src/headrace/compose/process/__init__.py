@@ -1,0 +1,1 @@
+"""What a command has of the process it runs in: terminal, files, signals, descriptors."""

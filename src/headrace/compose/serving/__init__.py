@@ -1,0 +1,1 @@
+"""What a process that serves is made of: gateway, fleets, autoscaler, reload."""

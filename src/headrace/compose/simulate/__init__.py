@@ -1,0 +1,1 @@
+"""`headrace simulate`: policies or scalers against a workload, side by side."""

@@ -1,0 +1,1 @@
+"""`headrace why`: a decision of the gateway or the scaler, laid out."""
