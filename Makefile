@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Optional parts of `make env`: keda, otel, kv-events, tokenizer.
+EXTRAS ?=
 # A file at a time per core: what a file's tests share, real replicas above all, is started once.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
@@ -16,7 +18,7 @@ test acceptance: export PYTHONDONTWRITEBYTECODE :=
 
 help:
 	@echo 'make up [ARGS="--replicas 3"]  real replicas of a real model behind the gateway'
-	@echo 'make env                       the environment alone, for .venv/bin/headrace'
+	@echo 'make env [EXTRAS="keda otel"]  the environment alone, for .venv/bin/headrace'
 	@echo 'make test [ARGS="-k router"]   linters, types, layers and the test suite'
 	@echo 'make lint                      the checks alone'
 	@echo 'make acceptance                the slow tests: real vLLM, long runs'
@@ -48,7 +50,7 @@ compiled:
 	@$(PYTHON) -m tools.compiled
 
 env:
-	@$(PYTHON) tools/bootstrap.py
+	@$(PYTHON) tools/bootstrap.py $(addprefix --extra ,$(EXTRAS))
 
 dev-env:
 	@$(PYTHON) tools/bootstrap.py --dev

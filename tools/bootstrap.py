@@ -1,8 +1,9 @@
 """Makes `.venv` from uv.lock with nothing but a Python interpreter.
 
 `python3 tools/bootstrap.py` installs what `headrace up` needs; `--dev` adds the tools of
-`make test`. Neither pip nor the venv module is wanted, which Debian ships apart: uv comes as a
-hash-pinned wheel. Done already for this lock file, it returns at once.
+`make test`, `--extra NAME` an optional part of Headrace. What was asked for once stays. Neither
+pip nor the venv module is wanted, which Debian ships apart: uv comes as a hash-pinned wheel. Done
+already for this lock file, it returns at once.
 """
 
 from __future__ import annotations  # so that an old Python reaches the version check below
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,17 +60,28 @@ def main() -> None:
     """Make or refresh the environment; exit with a message that says what to do otherwise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="also install what `make test` needs")
-    dev: bool = parser.parse_args().dev
+    parser.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also install what this optional part needs, such as keda or otel",
+    )
+    options = parser.parse_args()
+    dev: bool = options.dev
+    asked: list[str] = options.extra
     refuse_old_python()
-    if is_current(dev=dev):
+    if is_current(dev=dev, extras=asked):
         return
+    extras = sorted({*asked, *kept_extras()})
     started = time.monotonic()
     say(f"making .venv for {platform.python_implementation()} {platform.python_version()}")
     uv = find_uv()
     first = "" if VENV.exists() else "; the first time this takes a minute or more"
     say(f"installing what uv.lock names{', with the tools for tests' if dev else ''}{first}")
-    install(uv, dev=dev)
-    STAMP.write_text(f"{fingerprint()} {'dev' if dev or has_dev() else 'run'}\n")
+    install(uv, dev=dev, extras=extras)
+    holds = " ".join(["dev" if dev or has_dev() else "run", *extras])
+    STAMP.write_text(f"{fingerprint()} {holds}\n")
     say(f".venv is ready after {time.monotonic() - started:.0f} s")
 
 
@@ -96,12 +108,18 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def is_current(*, dev: bool) -> bool:
+def is_current(*, dev: bool, extras: Sequence[str] = ()) -> bool:
     """Whether `.venv` was made from exactly these files and holds at least what is asked for."""
     if not STAMP.is_file() or not (VENV / "bin" / "headrace").exists():
         return False
-    made_from, _, holds = STAMP.read_text().strip().partition(" ")
-    return made_from == fingerprint() and (holds == "dev" or not dev)
+    made_from, *holds = STAMP.read_text().split()
+    asked = {*extras, *(["dev"] if dev else [])}
+    return made_from == fingerprint() and asked.issubset(holds)
+
+
+def kept_extras() -> list[str]:
+    """Those that were asked for before: an environment for KEDA is one after a `git pull`, too."""
+    return STAMP.read_text().split()[2:] if STAMP.is_file() else []
 
 
 def has_dev() -> bool:
@@ -153,9 +171,10 @@ def c_library() -> str:
     return "glibc" if platform.libc_ver()[0] == "glibc" else "musl"
 
 
-def install(uv: str, *, dev: bool) -> None:
+def install(uv: str, *, dev: bool, extras: Sequence[str] = ()) -> None:
     """Bring `.venv` to the state of uv.lock."""
-    what = ["--extra", "local"] + (["--group", "dev"] if dev else ["--no-default-groups"])
+    named = [word for extra in ("local", *extras) for word in ("--extra", extra)]
+    what = [*named, *(["--group", "dev"] if dev else ["--no-default-groups"])]
     mirror = index_setting()
     with shown_if_it_fails():
         if mirror is None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headrace.cli import parser
+from headrace.cli.flags import HelpFormatter
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
 WIDTH = 96
@@ -42,7 +43,7 @@ def _help(command: argparse.ArgumentParser) -> str:
     return command.format_help()
 
 
-class _Formatter(argparse.HelpFormatter):
+class _Formatter(HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=WIDTH)
 

@@ -43,6 +43,12 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert done.stderr == "headrace: cannot write the output: No space left on device\n"
 
 
+def test_what_each_command_does_stands_beside_its_name(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    listed = parser().format_help().partition("  COMMAND\n")[2].splitlines()
+    assert all(len(line.split("  ")) >= 4 for line in listed), listed
+
+
 def test_what_was_said_before_another_disk_was_full_is_not_lost():
     script = """
 import errno, headrace.cli as cli

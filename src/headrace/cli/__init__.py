@@ -17,7 +17,7 @@ from headrace.cli.bench import add_bench
 from headrace.cli.calibrate import add_calibrate
 from headrace.cli.check import add_check
 from headrace.cli.engine import add_engine
-from headrace.cli.flags import FAILED, Parser
+from headrace.cli.flags import FAILED, HelpFormatter, Parser
 from headrace.cli.keys import add_keys
 from headrace.cli.scaler import add_scaler
 from headrace.cli.serve import add_serve
@@ -68,7 +68,9 @@ def parser() -> Parser:
     """The whole command line; the reference page is made from it."""
     root = Parser(
         prog="headrace",
-        description="A gateway for LLM serving: it measures and routes by the token, and says why.",
+        description="A gateway for LLM serving: it measures, routes and scales by the token, and "
+        "says why.",
+        formatter_class=HelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)

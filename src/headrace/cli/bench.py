@@ -19,7 +19,7 @@ def add_bench(commands: Commands) -> None:
     """Adds the command and its flags."""
     bench = commands.add_parser(
         "bench",
-        help="load in tokens against any OpenAI-compatible endpoint, and a verdict",
+        help="load-test any OpenAI-compatible endpoint in tokens, with a verdict",
         description="Sends requests at the times they are due, whatever became of those before, and"
         " counts latency from then on. Exit code 0: the targets were met; 1: they were not, or the"
         " generator itself was late. An API key is taken from HEADRACE_API_KEY.",

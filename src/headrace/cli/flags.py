@@ -18,6 +18,18 @@ FAILED = 1
 """Exit code for a command that ran and could not do what was asked."""
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Puts what a command does beside its name; argparse forgets how far names are indented."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Make the column as wide as the longest name with its indentation."""
+        super().add_argument(action)
+        for command in self._iter_indented_subactions(action):
+            name = self._format_action_invocation(command)
+            width = len(name) + self._current_indent
+            self._action_max_length = max(self._action_max_length, width)
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line; the whole usage is one `--help` away."""
 

@@ -11,6 +11,7 @@ from headrace.compose.process.terminal import Terminal, counted
 from headrace.compose.serving.wiring import StartError
 from headrace.config.profile_file import engine_of
 from headrace.core.quantities import parse_duration
+from headrace.edges.extras import how_to_install
 from headrace.emulator.engine import EmulatedEngine
 from headrace.emulator.modelled import ModelledTiming
 from headrace.emulator.script import Script, ScriptedTiming
@@ -204,8 +205,8 @@ def _publisher() -> KvEventPublisher:
         from headrace.emulator.kv_events import KvEventPublisher  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise StartError(
-            f"--kv-events needs {error.name}, which is not installed; install the extra, as in "
-            "`pip install 'headrace[kv-events]'`"
+            f"--kv-events needs {error.name}, which is not installed; install the extra: "
+            f"{how_to_install('kv-events')}"
         ) from None
     return KvEventPublisher()
 

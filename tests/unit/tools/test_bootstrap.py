@@ -34,6 +34,23 @@ def test_what_up_needs_is_not_enough_for_tests(project: Path):
     assert not bootstrap.is_current(dev=True)
 
 
+def test_an_extra_that_is_missing_is_installed_and_stays(project: Path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "index_setting", lambda: None)
+    monkeypatch.setattr(bootstrap, "find_uv", lambda: str(recording_uv(project)))
+    for arguments in (["--extra", "keda"], ["--extra", "otel"], ["--extra", "keda"]):
+        monkeypatch.setattr("sys.argv", ["bootstrap", *arguments])
+        bootstrap.main()
+    first, second = (project / "calls").read_text().splitlines()
+    assert "--extra local --extra keda --no-default-groups" in first
+    assert "--extra local --extra keda --extra otel --no-default-groups" in second
+    assert bootstrap.is_current(dev=False, extras=["keda", "otel"])
+    assert not bootstrap.is_current(dev=False, extras=["tokenizer"])
+    (project / "uv.lock").write_text("changed")
+    monkeypatch.setattr("sys.argv", ["bootstrap"])
+    bootstrap.main()
+    assert "--extra keda --extra otel" in (project / "calls").read_text().splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", ["pyproject.toml", "uv.lock", "tools/bootstrap.py"])
 def test_a_changed_file_makes_it_again(project: Path, name: str):
     (project / name).write_text("changed")

@@ -11,6 +11,7 @@ import msgspec
 
 from headrace.bench.record import Record
 from headrace.bench.settings import BenchError
+from headrace.edges.extras import how_to_install
 
 CountTokens = Callable[[str], int]
 
@@ -26,8 +27,8 @@ def open_tokenizer(path: Path) -> CountTokens:
         from tokenizers import Tokenizer  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise BenchError(
-            "--tokenizer needs tokenizers, which is not installed; install the extra, as in "
-            "`pip install 'headrace[tokenizer]'`"
+            "--tokenizer needs tokenizers, which is not installed; install the extra: "
+            f"{how_to_install('tokenizer')}"
         ) from None
     try:
         tokenizer = Tokenizer.from_file(str(path))

@@ -27,6 +27,7 @@ from headrace.compose.serving.wiring import StartError
 from headrace.core.scaling.demand_history import DemandSample
 from headrace.core.scaling.kept_numbers import impossible
 from headrace.core.scaling.settings import EngineFigures, ScalingTarget
+from headrace.edges.extras import how_to_install
 from headrace.edges.http.tls import TlsError, within
 from headrace.edges.state_file import StateFile, StateFileError
 from headrace.forecasting import pool_scaler
@@ -168,7 +169,7 @@ class ScalerHost:
         except ModuleNotFoundError as error:
             raise StartError(
                 f"the configuration has `scaling.keda`, but {error.name} is not installed; install "
-                "the extra, as in `pip install 'headrace[keda]'`, or remove the section"
+                f"the extra: {how_to_install('keda')}, or remove the section"
             ) from None
         if settings.tls is not None:
             settings = replace(settings, tls=within(self._folder, settings.tls))

@@ -19,6 +19,7 @@ from headrace.core.model import EngineReport, Replica
 from headrace.core.scaling.report import ScalingReport
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import Alias, PoolSpec
+from headrace.edges.extras import how_to_install
 from headrace.edges.gpu_metrics import GpuReader
 from headrace.edges.http.address import UNIX
 from headrace.edges.http.certificate_files import told_of
@@ -407,7 +408,7 @@ def _tracer_of(plan: GatewayPlan) -> Tracer | None:
     except ModuleNotFoundError as error:
         raise StartError(
             f"the configuration has a `tracing` section, but {error.name} is not installed; "
-            "install the extra, as in `pip install 'headrace[otel]'`, or remove the section"
+            f"install the extra: {how_to_install('otel')}, or remove the section"
         ) from None
     except ValueError as error:  # of OpenTelemetry's own variables; some are read as it is imported
         raise StartError(f"tracing: {error}; correct it, or leave it out") from None
