@@ -15,6 +15,7 @@ from rich.text import Text
 from headrace.bench.figures.percentiles import percentile
 from headrace.bench.sending.sender import Progress
 from headrace.compose.process.terminal import Board, Terminal
+from headrace.core.durations import in_words
 
 RECENT_S = 5.0
 """What is shown of latencies is that of the last seconds."""
@@ -67,8 +68,9 @@ class BenchDisplay:
         ttft_s = sorted(value for each in moments for value in each.ttft_s)
         tpot_s = sorted(value for each in moments for value in each.tpot_s)
         lag_s = max(each.max_lag_s for each in moments)
-        times = f"TTFT p50 {_ms(ttft_s, 0.5)} p95 {_ms(ttft_s, 0.95)} · TPOT p50 {_ms(tpot_s, 0.5)}"
-        late = f"generator lag at most {lag_s * 1000:.1f} ms"
+        ttft = f"TTFT p50 {_at(ttft_s, 0.5)} p95 {_at(ttft_s, 0.95)}"
+        times = f"{ttft} · TPOT p50 {_at(tpot_s, 0.5)}"
+        late = f"generator lag at most {in_words(lag_s)}"
         last = f"last {RECENT_S:.0f} s: "
         return (
             f"{max(passed_s, 0.0):.0f} s  {counts}",
@@ -77,8 +79,5 @@ class BenchDisplay:
         )
 
 
-def _ms(ranked_s: list[float], share: float) -> str:
-    if not ranked_s:
-        return "–"
-    value_ms = percentile(ranked_s, share) * 1000
-    return f"{value_ms:,.0f} ms" if value_ms >= 100 else f"{value_ms:.1f} ms"
+def _at(ranked_s: list[float], share: float) -> str:
+    return in_words(percentile(ranked_s, share)) if ranked_s else "–"
