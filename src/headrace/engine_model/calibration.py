@@ -308,7 +308,7 @@ def _intervals(table: CalibrationTable, reduced: _Reduced) -> dict[str, Interval
         if i not in table.terms:
             note = "one sequence at a time: it is a part of per_step_s"
         elif reduced.values[i] == 0.0:
-            note = "not told from 0: taken for 0"
+            note = "within reach of 0: taken for 0"
         elif i < OVERHEAD:
             value = reduced.values[i]
             reaches = max(high - value, value - low) / value
