@@ -59,7 +59,8 @@ def _add_demand(scaling: Parser) -> None:
         "--rates",
         type=Path,
         metavar="FILE.csv",
-        help="start_s,requests_per_s,mean_input_tokens,mean_output_tokens",
+        help="demand, a line per step: start_s, requests_per_s, mean_input_tokens, "
+        "mean_output_tokens",
     )
     demand.add_argument(
         "--trace", type=Path, metavar="FILE", help="Mooncake or simple JSON lines, or Azure's CSV"
