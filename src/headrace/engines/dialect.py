@@ -54,6 +54,9 @@ class Dialect:
     other_health_path: str = ""
     """Asked instead where a server does not have `health_path`."""
     models_path: str = "/v1/models"
+    refuses_other_models: bool = False
+    """It answers no request for a model that `models_path` does not list, and tells nobody without
+    a right key: what it says there of itself settles whether a pool's requests are served."""
     closes_after_stream: bool = False
     """The server closes its connection after each stream, whatever its headers promise: a pool
     must not use it again."""
