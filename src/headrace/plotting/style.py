@@ -24,17 +24,19 @@ h2 { font-size: 16px; margin: 0; }
 p { margin: 0; } .soft { color: var(--soft); } .note { margin-top: 14px; }
 .facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
 .fact { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
-  padding: 12px 18px; min-width: max-content; flex: 1; }
+  padding: 12px 18px; min-width: min-content; flex: 1 1 160px; }
 .fact b { display: block; font-size: 22px; line-height: 1.25; font-weight: 650;
   white-space: nowrap; }
-.fact span { color: var(--soft); font-size: 13px; white-space: nowrap; }
+.fact span { color: var(--soft); display: block; font-size: 13px; line-height: 1.35;
+  text-wrap: balance; }
 .cast { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 0 0 16px; font-size: 13px; }
 .cast span { cursor: default; } .cast i { display: inline-block; width: 18px; height: 4px;
   border-radius: 2px; margin-right: 7px; vertical-align: middle; background: var(--p); }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)); gap: 16px; }
 figure { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; margin: 0;
   padding: 16px 18px 12px; }
-figcaption { margin-bottom: 10px; } figcaption p { color: var(--soft); font-size: 13px; }
+figcaption { margin-bottom: 10px; } figcaption p { color: var(--soft); font-size: 13px;
+  text-wrap: balance; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
 svg text.name, svg text.value { fill: var(--ink); font-size: 13px; }
@@ -48,6 +50,7 @@ svg text.name, svg text.value { fill: var(--ink); font-size: 13px; }
 .muted .line { stroke-width: 1.3; } .reference .line { stroke-dasharray: 6 4; }
 .reference .bar { fill: none; stroke: var(--p); stroke-dasharray: 4 3; }
 .dots { fill: none; stroke: var(--p); stroke-width: 3; stroke-linecap: round; opacity: .35; }
+.few.dots { stroke-width: 6; opacity: .55; }
 .area { fill: var(--p); opacity: .14; } .whisker { fill: none; stroke: var(--p); opacity: .7; }
 .failed { fill: none; stroke: var(--bad); stroke-width: 1.5; } .bad { --p: var(--bad); }
 .good { --p: var(--good); } .second .line { stroke-dasharray: 5 3; }

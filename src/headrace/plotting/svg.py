@@ -14,6 +14,9 @@ Point = tuple[float, float]
 MOST_TICKS = 8
 """On a logarithmic scale; with more, only powers of ten have one."""
 
+FEW_DOTS = 60
+"""So few are drawn larger: each is to be seen by itself, and more would cover one another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -132,8 +135,9 @@ def dot(at: Point, radius: float, kind: str) -> str:
 
 
 def dots(places: Sequence[Point], kind: str) -> str:
-    """Many small dots in one path; how large is up to the style sheet's width of a line."""
+    """Small dots in one path, larger where they are few; how large is said by the style sheet."""
     path = "".join(f"M{x:.1f},{y:.1f}h0" for x, y in places)
+    kind = f"few {kind}" if len(places) <= FEW_DOTS else kind
     return f'<path class="{kind}" d="{path}"/>' if path else ""
 
 
@@ -200,7 +204,7 @@ def amount(value: float) -> str:
 
 def time(seconds: float) -> str:
     """A round time on an axis."""
-    return f"{seconds:g} s" if seconds >= 1.0 else f"{seconds * 1e3:g} ms"
+    return f"{amount(seconds)} s" if seconds >= 1.0 else f"{seconds * 1e3:g} ms"
 
 
 def _rounds(low: float, high: float) -> list[float]:

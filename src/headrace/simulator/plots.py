@@ -98,7 +98,7 @@ def share_bars(
 def ttft_cdf(runs: Sequence[PolicyRun], cast: Cast, slo_s: float) -> str:
     """The share of requests that had their first token by then."""
     columns = [(run, sorted(run.results.judged_ttft_s())) for run in cast.drawn(runs)]
-    frame = Frame(640, 360, left=44, right=16, top=14, bottom=44)
+    frame = Frame(640, 360, left=44, right=26, top=14, bottom=44)
     values = [max(each, SHORTEST_S) for _, ranked in columns for each in _ends(ranked)]
     values.append(slo_s)  # or the target would be drawn at the edge
     x = svg.logarithmic(min(values), max(values), frame.x_from, frame.x_to)
@@ -232,7 +232,7 @@ def _percent(share: float) -> str:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:g} s"
+    return f"{svg.amount(value)} s"
 
 
 def _plain(value: float) -> str:

@@ -139,8 +139,8 @@ def _held_again(document: Document) -> str:
 def _attempt_line(number: int, attempt: Document) -> str:
     model = f" for model {attempt['model']}" if attempt["model"] else ""
     return (
-        f"attempt {number}: {attempt['replica']}{model}, policy {attempt['policy']}, "
-        f"seconds from: {attempt['latency_source']}"
+        f"attempt {number}: {attempt['replica']}{model}, policy {attempt['policy']}; "
+        f"latency model: {attempt['latency_source']}"
     )
 
 

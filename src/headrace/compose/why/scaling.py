@@ -23,6 +23,8 @@ Document: TypeAlias = dict[str, Any]
 
 MOST_STEPS = 12
 """Changes that are shown, the newest last."""
+MOST_EXACT = 10_000.0
+"""Figures from here on are whole numbers: nobody reads 8.64e+04."""
 _TIMES = {"begins_s", "ends_s"}
 """Figures that are moments."""
 _NOBODY = "nothing asks for any"
@@ -67,7 +69,7 @@ def layout_scaling(document: Document) -> RenderableType:
 def _pool(pool: Document, now: float) -> list[RenderableType]:
     parts: list[RenderableType] = [
         Text(f"pool {pool['name']}", style="bold"),
-        _sentence(f"there {_there(pool)}; scaled by {pool['scaled_by']}"),
+        _sentence(f"replicas: {_there(pool)}; scaled by {pool['scaled_by']}"),
     ]
     plan = pool["plan"]
     if plan is None:
@@ -81,7 +83,7 @@ def _pool(pool: Document, now: float) -> list[RenderableType]:
         parts.append(_sentence(_outlook(plan["outlook"])))
     if measured := _measured(pool, plan, now):
         parts.append(_sentence(measured))
-    parts.append(_sentence(f"seconds from: {pool['latency_source']}"))
+    parts.append(_sentence(f"latency model: {pool['latency_source']}"))
     if plan.get("memory"):  # a scaler of before this was told has none
         parts.append(_sentence(_memory(plan["memory"])))
     return [*parts, Text(), _signals(plan), Text(), _steps(pool["plans"], now)]
@@ -95,14 +97,12 @@ def _there(pool: Document) -> str:
     counts = dict.fromkeys(_PHASES, 0)
     for replica in pool["replicas"]:
         counts[replica["phase"]] += 1
-    told = [f"{count} {phase}" for phase, count in counts.items() if count] or ["no replicas"]
-    verb = "is" if told[0].startswith("1 ") else "are"
-    return f"{verb} {', '.join(told)}"
+    return ", ".join(f"{count} {phase}" for phase, count in counts.items() if count) or "none"
 
 
 def _outlook(outlook: Document) -> str:
     return (
-        f"demand in replicas fully used: {outlook['now']:.2f} now, {outlook['expected']:.2f} "
+        f"demand, in replicas fully used: {outlook['now']:.2f} now, {outlook['expected']:.2f} "
         f"expected within {in_words(outlook['horizon_s'])}, {outlook['high']:.2f} provided for"
     )
 
@@ -118,11 +118,11 @@ def _measured(pool: Document, plan: Document, now: float) -> str:
     since = f"since {time.strftime('%H:%M:%S', time.localtime(since_s))} ({in_words(ago_s)})"
     if plan["outlook"]:
         lasts = in_words(KNOWS_AFTER_S)
-        told = f"demand is known {since}; nothing is lowered before it is for {lasts}"
+        told = f"demand has been known {since}; nothing is lowered until that is {lasts}"
         return told if ago_s < KNOWS_AFTER_S else ""
     ready = [each for each in pool["replicas"] if each["phase"] == "ready"]
     return (
-        f"demand is being measured {since}; it is known after the next look. What there is: "
+        f"demand has been measured {since}; it will be known after the next look. So far: "
         f"{_sum(ready, 'running')} requests running and {_sum(ready, 'queue_depth')} waiting in "
         f"engines, {pool['held_requests']:.0f} held at gateways"
     )
@@ -167,7 +167,7 @@ def _number(name: str, value: float | None) -> str:
         return "unbounded"
     if name in _TIMES:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= MOST_EXACT else f"{value:.4g}"
 
 
 def _steps(plans: list[Document], now: float) -> Table:

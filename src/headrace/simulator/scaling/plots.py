@@ -123,7 +123,8 @@ def scatter(runs: Sequence[ScalingScores], goal: float) -> str:
         inner = [svg.dot(at, NAMED_DOT if _named(run) else 3.0, "dot")]
         if _named(run):
             inner = [*_label(frame, at, name, taken), *inner]
-        tip = f"{run.scaler}: {run.attainment:.2%} at {run.replica_hours:,.1f} replica-hours"
+        share = f"{run.attainment * 100:.2f} %"
+        tip = f"{run.scaler}: {share} at {run.replica_hours:,.1f} replica-hours"
         parts.append(svg.group(inner, name=name, kind=f"policy {kind_of(name)}", tip=tip))
     return svg.drawing(frame, "Misses against replica-hours", parts)
 

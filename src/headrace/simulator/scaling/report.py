@@ -44,10 +44,10 @@ HEADS = (
     "changes",
 )
 NOTE = (
-    "A replica is paid from the order until its last stream has ended. All scalers see the same "
-    "demand, and start with 1.25 times what its first minute takes, but for those that know more. "
-    "In panels, each column of pixels shows the highest demand, the least that was ready and all "
-    "misses in its time; the axis is the same in all of them."
+    "A replica is paid for from the order until its last stream has ended. All scalers see the "
+    "same demand, and start with 1.25 times the replicas that its first minute takes, except those "
+    "that know more. In panels, each column of pixels shows the highest demand, the least that was "
+    "ready and all misses in its time; the axis is the same in all of them."
 )
 KEYS = (
     ('<path class="capacity" d="M0,1H26V12H0z"/><path class="ready" d="M0,1H26"/>', "ready"),
@@ -103,26 +103,31 @@ def _facts(scores: Sequence[ScalingScores], settings: ScalingSimulation) -> str:
     facts: list[tuple[str, str]] = []
     own = next((each for each in scores if each.scaler == OWN), None)
     if own is not None:
-        facts.append((f"{own.attainment:.2%}", f"met both targets under {OWN}"))
-        facts.append((f"{own.replica_hours:,.0f} h", f"of replicas paid for by {OWN}"))
+        facts.append((_percent(own.attainment, 2), f"met both targets with {OWN}"))
+        facts.append((f"{own.replica_hours:,.1f} h", f"of replicas with {OWN}"))
     reached = [e for e in scores if e.attainment >= goal and not is_reference(e.scaler)]
     if reached:
         best = min(reached, key=lambda each: each.replica_hours)
-        facts.append((f"{best.replica_hours:,.0f} h", f"{best.scaler}: cheapest at {goal:.0%}"))
+        said = f"with {best.scaler}, the cheapest that reaches {_percent(goal)}"
+        facts.append((f"{best.replica_hours:,.1f} h", said))
     oracle = next((each for each in scores if each.scaler == ORACLE), None)
     if oracle is not None:
-        facts.append((f"{oracle.replica_hours:,.0f} h", "if the future were known"))
+        facts.append((f"{oracle.replica_hours:,.1f} h", "if the future were known"))
     closed = gap_closed(scores, goal)
     if closed is not None:
-        facts.append((f"{closed:.0%}", f"of that gap closed by {OWN}"))
+        facts.append((_percent(closed), f"of the gap between these closed by {OWN}"))
     return html.facts(facts)
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{share * 100:.{digits}f} %"
 
 
 def _scatter(scores: Sequence[ScalingScores], settings: ScalingSimulation) -> str:
     return (
         '<figure class="scatter"><figcaption><h2>Misses against cost</h2>'
         "<p>up and to the left is better; small dots: other parameters of the same rule; "
-        f"dotted: {1 - settings.goal:.0%} missed</p></figcaption>"
+        f"dotted: {_percent(1 - settings.goal)} missed</p></figcaption>"
         f"{plots.scatter(scores, settings.goal)}</figure>"
     )
 
@@ -139,7 +144,7 @@ def _panel(run: ScalingRun, settings: ScalingSimulation, top: float, end_s: floa
     scores = run.scores
     reached = "reached" if scores.attainment >= settings.goal else ""
     figures = (
-        f'<b class="{reached}">{scores.attainment:.2%}</b> in time, '
+        f'<b class="{reached}">{_percent(scores.attainment, 2)}</b> in time, '
         f"<b>{scores.replica_hours:,.1f}</b> replica-hours "
         f"({scores.replica_hours * 3600 / end_s:.2f} on average), peak {scores.peak:,}, "
         f"{scores.changes:,} changes"

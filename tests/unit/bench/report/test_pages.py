@@ -188,3 +188,10 @@ def test_the_middle_of_one_length_is_its_median():
     assert middle_by_length(same) == [(100.0, 51.0)]
     two = [*same, *((200.0, float(ttft)) for ttft in range(1, 4))]
     assert middle_by_length(two) == [(100.0, 51.0), (200.0, 2.0)]
+
+
+def test_a_few_requests_are_drawn_so_that_each_is_seen():
+    assert 'class="few dots"' in page_of(replace(MIXED, requests=20).run(4.0))
+    many = page_of(VirtualEngine(requests=300).run(4.0))
+    assert 'class="dots"' in many
+    assert "few dots" not in many

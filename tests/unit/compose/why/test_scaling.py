@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from headrace.autoscaler.app import scaler_routes
 from headrace.autoscaler.views import view_all
 from headrace.cli import main
-from headrace.compose.why.scaling import layout_scaling
+from headrace.compose.why.scaling import Document, layout_scaling
 from headrace.core.scaling.plan import Signal
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import serve_control
@@ -35,7 +35,10 @@ def decided(world: World) -> None:
 
 
 def shown(world: World) -> str:
-    document = msgspec.json.decode(msgspec.json.encode(view_all(world.autoscaler)))
+    return laid_out(msgspec.json.decode(msgspec.json.encode(view_all(world.autoscaler))))
+
+
+def laid_out(document: Document) -> str:
     console = Console(file=io.StringIO(), width=80)
     console.print(layout_scaling(document))
     assert isinstance(console.file, io.StringIO)
@@ -46,9 +49,9 @@ def test_it_tells_what_is_there_what_is_wanted_and_why():
     world = World(report(pool_report(replica("r1"), replica("r2"))), min_replicas=3)
     decided(world)
     text = shown(world)
-    assert "there are 2 ready, 1 starting; scaled by KEDA" in text
+    assert "replicas: 2 ready, 1 starting; scaled by KEDA" in text
     assert "wanted: 3 replicas, by floor: min_replicas" in text
-    assert "seconds from: profile test" in text
+    assert "latency model: profile test" in text
     assert "at " in text
     assert all(len(line) <= 80 for line in text.splitlines())
 
@@ -56,7 +59,7 @@ def test_it_tells_what_is_there_what_is_wanted_and_why():
 def test_one_replica_is_told_as_one():
     world = World(report(pool_report(replica("r1"))), min_replicas=1)
     decided(world)
-    assert "there is 1 ready; scaled by KEDA" in shown(world)
+    assert "replicas: 1 ready; scaled by KEDA" in shown(world)
 
 
 def test_it_tells_how_busy_memory_is_or_why_that_is_not_known():
@@ -81,15 +84,24 @@ def test_before_demand_is_known_it_says_since_when_it_is_measured_and_what_there
     at = time.strftime("%H:%M:%S", time.localtime(world.now))
     world.now += 10.0
     text = " ".join(shown(world).split())
-    assert f"demand is being measured since {at} (10.0 s)" in text
+    assert f"demand has been measured since {at} (10.0 s)" in text
     assert "3 requests running and 2 waiting in engines, 1 held at gateways" in text
     asyncio.run(world.look(5.0))
     text = " ".join(shown(world).split())
-    assert "demand is known since" in text
-    assert "nothing is lowered before it is for 300 s" in text
+    assert "demand has been known since" in text
+    assert "nothing is lowered until that is 300 s" in text
     for _ in range(25):
         asyncio.run(world.look(15.0))
-    assert "demand is known since" not in " ".join(shown(world).split())
+    assert "demand has been known since" not in " ".join(shown(world).split())
+
+
+def test_large_figures_are_written_in_full():
+    world = World(report(pool_report(replica("r1"))))
+    decided(world)
+    document = msgspec.json.decode(msgspec.json.encode(view_all(world.autoscaler)))
+    signal = document["pools"][0]["plan"]["signals"][0]
+    signal["figures"] = [["exhaustion_s", 86_400.0], ["load", 1.64e-05]]
+    assert "exhaustion_s 86,400, load 1.64e-05" in " ".join(laid_out(document).split())
 
 
 def test_a_gateway_that_is_silent_is_named_and_so_is_what_follows():
@@ -102,7 +114,7 @@ def test_a_gateway_that_is_silent_is_named_and_so_is_what_follows():
 
 def test_before_anything_was_told():
     text = shown(World(None))
-    assert "there are no replicas" in text
+    assert "replicas: none; scaled by KEDA" in text
     assert "nothing is decided yet" in text
 
 

@@ -1,5 +1,6 @@
 """Comparisons: the oracle's search, the sweep, and the page."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -130,3 +131,9 @@ def test_the_page_stands_alone_and_has_a_panel_for_each_scaler():
     assert "nan" not in page
     assert 'class="demand"' in page
     assert 'class="capacity"' in page
+
+
+def test_the_page_tells_replica_hours_that_differ_by_less_than_one():
+    runs = [run_scaler(settings(), WORKLOAD, name) for name in ("headrace", "oracle")]
+    shown = re.findall(r"<b>([^<]*) h</b>", scaling_report(runs, settings(), WORKLOAD, []))
+    assert shown == [f"{run.scores.replica_hours:,.1f}" for run in runs]
