@@ -94,10 +94,19 @@ class Dialect:
         """
         return open_reader(endpoint, self.usage_rule(endpoint), injected=injected, prompts=prompts)
 
-    def read_body(self, endpoint: Endpoint, body: bytes) -> BodyReading:
-        """Read usage and response id from a whole 2xx answer. Never raises."""
-        of_first = self.usage_rule(endpoint).whole_of_first_choice
-        return read_body(endpoint, body, usage_of_first_choice=of_first)
+    def read_body(
+        self, endpoint: Endpoint, body: bytes, max_output_tokens: int | None = None
+    ) -> BodyReading:
+        """Read usage and response id from a whole 2xx answer. Never raises.
+
+        A choice was to have `max_output_tokens` at most, where that was said.
+        """
+        return read_body(
+            endpoint,
+            body,
+            usage_of_first_choice=self.usage_rule(endpoint).whole_of_first_choice,
+            max_output_tokens=max_output_tokens,
+        )
 
     def classify_error(self, status: int, body: bytes) -> Refusal:
         """Say whose fault an answer with status >= 300 is. `body` may be cut short."""
