@@ -24,6 +24,7 @@ from headrace.calibration.replica import CalibrationError
 from headrace.calibration.session import MOST_BUDGETS, Session, Settings
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS
+from headrace.edges.end_with_parent import end_with_parent
 from headrace.engine_model import EngineSpec
 from headrace.engine_model.calibration import Fit, fit
 from headrace.engine_model.profiles import profile, profile_names
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.engines)
-    with ProcessPoolExecutor(options.processes) as pool:
+    with ProcessPoolExecutor(options.processes, initializer=end_with_parent) as pool:
         tasks = [pool.submit(one, seed, options.noise, options.budget) for seed in seeds]
         outcomes = [task.result() for task in tasks]
     if options.json:

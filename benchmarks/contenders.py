@@ -116,8 +116,12 @@ def _nginx(urls: Sequence[str], port: int, folder: Path) -> tuple[list[str], Map
 
 
 def gateway(pool_keys: Mapping[str, object] | None = None, **keys: object) -> Contender:
-    """`headrace serve` with these keys in its file too, and `pool_keys` in that of its pool."""
-    return _serve("headrace", lambda: HEADRACE, pool_keys or {}, keys)
+    """`headrace serve` with these keys in its file too, and `pool_keys` in that of its pool: what
+    real traffic runs on where that can be built, else the plain package, under its own name.
+    """
+    if why_not_compiled() is None:
+        return _serve("headrace", _compiled, pool_keys or {}, keys)
+    return _serve("headrace, interpreted", lambda: HEADRACE, pool_keys or {}, keys)
 
 
 def _serve(

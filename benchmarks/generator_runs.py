@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.generators import Figures, Generator, Workload
-from benchmarks.processes import StartFailedError
+from benchmarks.processes import StartFailedError, end_on_signals
 from headrace.edges.fleets.llamacpp_command import LlamaCppArguments
 from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID, fetch_default_model
 
@@ -84,6 +84,7 @@ def measure(generator: Generator, load: Workload, *, watch: bool = False) -> Out
 
 def _run(command: list[str], env: dict[str, str], folder: Path) -> tuple[int, str, str]:
     """Exit code, standard output, standard error; whatever it left running is ended."""
+    end_on_signals()
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(
             command,
@@ -168,6 +169,7 @@ def llamacpp() -> Iterator[tuple[str, str]]:
         prompt_cache_mib=64,
         embeddings=False,
     )
+    end_on_signals()
     process = subprocess.Popen(
         arguments.command_line(),
         stdin=subprocess.PIPE,  # closes when we end, and the child with it

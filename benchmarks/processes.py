@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADRACE = (sys.executable, "-m", "headrace")
@@ -79,7 +81,10 @@ def _rollup(pid: int) -> str:
 def running(
     command: Sequence[str | Path], *, env: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
-    """Run a program in a process group of its own; end the whole group afterwards."""
+    """Run a program in a process group of its own; end the whole group afterwards, also where this
+    process is told to end.
+    """
+    end_on_signals()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         output = Path(folder) / "output"
         with output.open("wb") as sink:
@@ -96,6 +101,23 @@ def running(
             yield Running(process, output)
         finally:
             _end(process)
+
+
+def end_on_signals() -> None:
+    """Have SIGTERM and SIGHUP unwind this process from now on, so that what it started ends too:
+    it is in groups of its own, which nobody else ends. A second one changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # who runs programs in threads has asked for it in the main one
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _unwind)
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -44,7 +44,11 @@ TRACE = "mooncake_conversation.jsonl"
 PROFILE = "h100-llama-3.1-8b"
 QUICK_DURATION_S = 60.0
 SLO = Slo()
-SIMULATED = {"headrace": "seconds", "sglang-router cache": "sglang_cache_aware"}
+SIMULATED = {
+    "headrace": "seconds",
+    "headrace, interpreted": "seconds",
+    "sglang-router cache": "sglang_cache_aware",
+}
 """The policy of each contender, as the simulator calls it."""
 _COLUMNS = (
     ("requests", "requests", 1.0, "d"),

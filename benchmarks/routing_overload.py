@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 
+from headrace.edges.end_with_parent import end_with_parent
 from headrace.engine_model.profiles import profile
 from headrace.simulator.runs import POOLED_REFERENCE, run_policy
 from headrace.simulator.settings import SimulationSettings
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=4)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(initializer=end_with_parent) as pool:
         plays = [
             pool.submit(_rows, lengths, options.replicas, options.seconds) for lengths in TRAFFIC
         ]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from benchmarks.routing_bound import UNLOADED_REFERENCE, unloaded_ttft_s
 from benchmarks.routing_seeing import SEEING, run_seeing
 from benchmarks.routing_workloads import traffic
+from headrace.edges.end_with_parent import end_with_parent
 from headrace.engine_model.profiles import profile
 from headrace.simulator.results import distribution
 from headrace.simulator.runs import run_policy
@@ -103,7 +104,7 @@ class Runner:
         if log is not None and log.exists():
             self._known = _logged(log, tuple(again))
         context = multiprocessing.get_context("fork")
-        self._executor = ProcessPoolExecutor(jobs, mp_context=context)
+        self._executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent)
 
     def __enter__(self) -> Runner:
         return self

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from benchmarks.routing_workloads import GENERATORS
 from headrace.core import routing
+from headrace.edges.end_with_parent import end_with_parent
 from headrace.engine_model.profiles import profile
 from headrace.simulator.runs import run_policy
 from headrace.simulator.settings import SimulationSettings
@@ -128,7 +129,9 @@ def main() -> None:
     ]
     results: dict[Play, Scores] = {}
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(options.jobs, mp_context=context) as executor:
+    with ProcessPoolExecutor(
+        options.jobs, mp_context=context, initializer=end_with_parent
+    ) as executor:
         for play, scores in zip(plays, executor.map(played, plays), strict=True):
             results[play] = scores
             print(f"{len(results)} of {len(plays)}: {play} {scores}", file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headrace.core.policies import POLICIES
+from headrace.edges.end_with_parent import end_with_parent
 from headrace.engine_model.profiles import profile
 from headrace.simulator.results import Scores
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun, run_policy
@@ -84,7 +85,7 @@ def _measured(
 ) -> Measured:
     """One run in a process of its own."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+    with context.Pool(1, end_with_parent) as pool:
         return pool.apply(_run, (workload, policy, replicas, profiled))
 
 

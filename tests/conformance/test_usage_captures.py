@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import msgspec
 import pytest
 
 from headrace.core.model import Endpoint, Usage
+from headrace.engines import answers
 from headrace.engines.registry import dialect
 from headrace.engines.usage import ContentKind, StreamReader
 from tests.conformance.captures import load
@@ -237,6 +240,31 @@ def test_the_output_of_further_choices_is_reckoned_where_it_is_not_told(choices,
     all_are_told = dialect("vllm").read_body(Endpoint.CHAT, body).spent
     assert all_are_told is not None
     assert all_are_told.output_tokens == 10
+
+
+@pytest.mark.parametrize(
+    ("choices", "output_tokens"),
+    [
+        ([("stop", "a" * 40), ("stop", "a" * 400)], 22),
+        ([("stop", "a" * 40), ("length", "a" * 44)], 22),
+        ([("stop", "a" * 40), ("stop", "a" * 44)], 21),
+        ([("length", "a" * 40), ("stop", "a" * 400)], 20),
+    ],
+    ids=["no more than asked", "as many as asked", "fewer", "no more than where the first was cut"],
+)
+def test_what_is_reckoned_is_within_what_was_asked(choices, output_tokens):
+    read = dialect("llamacpp").read_body(Endpoint.CHAT, whole(*choices), 12).spent
+    assert read is not None
+    assert read.output_tokens == output_tokens
+
+
+def test_an_answer_with_one_choice_is_read_once(monkeypatch):
+    """Its words may quote what ends a choice."""
+    choices = Mock()
+    monkeypatch.setattr(answers, "_CHOICES", choices)
+    body = whole(("stop", 'how do I read "finish_reason" and "finish_reason"?'))
+    assert dialect("llamacpp").read_body(Endpoint.CHAT, body).untold_output_tokens == 0
+    assert choices.decode.call_count == 0
 
 
 @pytest.mark.parametrize("choices", [b"7", b'[{"text":[]},{}]', b"[[" * 3000])

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from headrace.core.specs import Alias, Target
 from headrace.edges.http.ports import HttpRequest
-from tests.gateway.conftest import run_gateway
+from headrace.gateway.call import TURN_BYTES
+from tests.gateway.conftest import Rig, run_gateway
 from tests.scripted import stream_words
 
 CHAT = Alias("chat", (Target("m"),))
@@ -20,6 +23,26 @@ async def echo(received, peer):
 def large_chat(model: str = "m", **extra: object) -> dict[str, object]:
     text = "some words that make a long prompt " * 60_000
     return {"messages": [{"role": "user", "content": text}], **extra, "model": model}
+
+
+@asynccontextmanager
+async def turns_of_reading(rig: Rig) -> AsyncIterator[list[int]]:
+    """In how many turns of the loop a body was being read; in each there was time for others.
+
+    This shows on every build; that `HttpRequest.body` was not asked for does on the interpreted.
+    """
+    turns = [0]
+
+    async def count() -> None:
+        while True:
+            turns[0] += rig.plane._front.reading
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    try:
+        yield turns
+    finally:
+        counting.cancel()
 
 
 async def test_a_large_body_passes_byte_for_byte():
@@ -87,7 +110,10 @@ async def test_a_large_body_is_never_read_at_one_go(sent, monkeypatch):
             if len(sent) < 1_000_000:
                 yield json.dumps(large_chat()).encode()
 
-        answer = await rig.client.post("/v1/chat/completions", content=pieces())
+        async with turns_of_reading(rig) as turns:
+            answer = await rig.client.post("/v1/chat/completions", content=pieces())
+        if not sent.startswith(b"["):  # which is seen to be no object in the first turn
+            assert turns[0] >= 2_000_000 // TURN_BYTES
         if len(sent) < 1_000_000:
             assert answer.status_code == 200
         else:
@@ -178,8 +204,11 @@ async def test_faults_of_forms_are_named(form, word, param, more):
 async def test_a_large_form_is_never_read_at_one_go(monkeypatch):
     monkeypatch.setattr(HttpRequest, "body", property(lambda _: pytest.fail("read at one go")))
     async with run_gateway(echo) as rig:
-        answer = await send_form(rig, field(b"file", b"\r\n--" * 500_000) + field(b"model", b"m"))
+        async with turns_of_reading(rig) as turns:
+            file = field(b"file", b"\r\n--" * 500_000)
+            answer = await send_form(rig, file + field(b"model", b"m"))
         assert answer.status_code == 200
+        assert turns[0] >= len(file) // TURN_BYTES
 
 
 async def test_a_form_is_one_whatever_its_body_begins_with():

@@ -98,6 +98,25 @@ async def test_what_is_wrong_is_not_learned():
         assert (pool.bytes_per_token, pool.output_tokens_mean) == before
 
 
+@pytest.mark.parametrize("buffered", [1 << 20, 0], ids=["read at once", "relayed"])
+async def test_of_choices_that_it_does_not_tell_no_more_is_reckoned_than_was_asked(buffered):
+    """A reply of rare words beside one of common ones: its length says three times as much."""
+    long = {"role": "assistant", "content": ANSWER["content"] * 40}
+    choices = [{"finish_reason": "stop", "message": each} for each in (ANSWER, long)]
+
+    async def script(_received, peer):
+        body = json.dumps({"choices": choices, "usage": usage_of(7, 5)}).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+        await peer.send(head + b"content-length: %d\r\n\r\n" % len(body))
+        await peer.send(body[: buffered or 20])
+        await peer.send(body[buffered or 20 :])
+
+    async with run_gateway(script, engine="llamacpp") as rig:
+        await rig.chat(n=2, max_tokens=8)
+        series = the_series(rig)
+        assert (series.input_tokens, series.output_tokens.value) == (7, 13)
+
+
 @pytest.mark.parametrize("pieces", [False, True], ids=["in one piece", "in chunks"])
 @pytest.mark.parametrize(("engine", "counted"), [("llamacpp", 10), ("vllm", 5)])
 async def test_of_a_whole_answer_that_tells_its_first_choice_alone(engine, counted, pieces):

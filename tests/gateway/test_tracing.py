@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from headrace.core.events import ReplicaChanged
 from headrace.core.specs import Alias, Target
 from headrace.edges import otel
 from headrace.edges.otel import OtelTracer, traces_url
@@ -17,7 +18,7 @@ from headrace.gateway.settings import Timeouts
 from tests.gateway.conftest import Rig, run_gateway
 from tests.gateway.serve_process import HANG_S, LISTEN, headrace
 from tests.otlp_receiver import OtlpReceiver
-from tests.scripted import Script, chat_chunk, stream_words
+from tests.scripted import Script, ScriptedEngine, chat_chunk, stream_words
 from tests.waiting import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -250,6 +251,24 @@ async def test_an_operation_that_fell_back_is_of_the_model_that_served_it(receiv
     (operation,) = receiver.operations()
     assert len(receiver.attempts()) == 2
     assert (operation.name, operation.attributes["gen_ai.request.model"]) == ("chat m", "m")
+
+
+async def test_an_operation_that_fell_back_to_a_unix_socket_has_no_port(receiver, tmp_path):
+    socket = str(tmp_path / "engine.sock")
+    async with (
+        ScriptedEngine(three_words, unix=socket) as engine,
+        traced(receiver, drop_the_connection) as rig,
+    ):
+        rig.plane.apply(ReplicaChanged("r1", "p", engine.url, ready=True))
+        assert (await rig.chat(stream=True)).status_code == 200
+        assert len(engine.received) == 1
+    (operation,), (failed, served) = receiver.operations(), receiver.attempts()
+    assert (failed.attributes["server.port"] > 0, "server.port" in served.attributes) == (
+        True,
+        False,
+    )
+    assert operation.attributes["server.address"] == served.attributes["server.address"]
+    assert "server.port" not in operation.attributes
 
 
 async def test_a_last_attempt_that_failed_is_the_operations_error(receiver):

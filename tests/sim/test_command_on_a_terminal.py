@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.unit.simulator.parts import trace
@@ -66,6 +67,25 @@ def test_an_interrupt_ends_it_quietly(tmp_path):
         rest = process.stderr.read()
     assert process.returncode == 130
     assert b"Traceback" not in first + rest
+
+
+def test_a_run_that_is_told_to_end_leaves_no_process_behind(tmp_path):
+    """Those that play hold its error stream open: its end is the end of them all."""
+    file = made(tmp_path, 3000)  # enough for it to be at work still
+    with subprocess.Popen(
+        [*COMMAND, "--trace", str(file), "--speed", "0.01"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the first step has begun
+        process.terminate()
+        try:
+            process.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_an_interrupt_of_a_process_that_has_just_begun_is_quiet_too():

@@ -6,12 +6,14 @@ enough for all, shares go by weight (`core/scaling/gpu_budget.py`). What all of 
 replicas that stand by.
 
 A pool that may not be lowered, since its demand is not known, keeps what it has: nobody else's wish
-takes it away, not at the first look after a start either.
+takes it away, not at the first look after a start either. Only where requests of another pool wait
+and have no replica at all does a pool that is idle for `idle_to_zero` let go of its own: that
+nothing comes is seen in less time than how much comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -30,6 +32,13 @@ class GpuBudget:
         """GPUs of each pool now."""
         claims = tuple(self._claim(pool) for pool in pools.values())
         working = share_gpus(claims, self.gpus)
+        yielding = [
+            name for name, pool in pools.items() if pool.plan is not None and pool.plan.may_yield
+        ]
+        if yielding and any(_starves(pool, working[name]) for name, pool in pools.items()):
+            claims, working = self._without(yielding, claims)
+        else:
+            yielding = []
         claims = tuple(
             replace(claim, floor=working[claim.pool], wanted=working[claim.pool] + _standby(pool))
             for claim, pool in zip(claims, pools.values(), strict=True)
@@ -37,10 +46,26 @@ class GpuBudget:
         granted = share_gpus(claims, self.gpus)
         return {
             claim.pool: float(
-                max(granted[claim.pool], _kept(pools[claim.pool])) * claim.gpus_per_replica
+                max(
+                    granted[claim.pool],
+                    0 if claim.pool in yielding else _kept(pools[claim.pool]),
+                )
+                * claim.gpus_per_replica
             )
             for claim in claims
         }
+
+    def _without(
+        self, yielding: Collection[str], claims: tuple[GpuClaim, ...]
+    ) -> tuple[tuple[GpuClaim, ...], dict[str, int]]:
+        """Share among the others first; what they leave is for those that yield."""
+        modest = tuple(
+            replace(claim, floor=0, wanted=0) if claim.pool in yielding else claim
+            for claim in claims
+        )
+        first = share_gpus(modest, self.gpus)
+        claims = tuple(replace(claim, floor=first[claim.pool]) for claim in claims)
+        return claims, share_gpus(claims, self.gpus)
 
     def _claim(self, pool: ScaledPool) -> GpuClaim:
         settings = pool.scaler.settings
@@ -67,11 +92,21 @@ def _wish(pool: ScaledPool) -> int:
     return ceil(max(asking, default=0.0))
 
 
+def _starves(pool: ScaledPool, working: int) -> bool:
+    """Whether requests wait for a pool that has no replica and would be given none."""
+    seen = pool.observation
+    waits = seen is not None and any(each.held_requests > 0.0 for each in seen.gateways)
+    return waits and not working and not pool.present()
+
+
 def _kept(pool: ScaledPool) -> int:
     """Replicas that must not be taken from the pool: those it has, while it may not be lowered."""
-    if pool.plan is not None and pool.plan.may_fall:
+    plan, number = pool.plan, pool.scaler.number
+    if plan is not None and plan.may_fall:
         return 0
-    return min(max(pool.scaler.number, pool.present()), pool.scaler.settings.max_replicas)
+    # What an idle pool has let go of may be there for a while yet.
+    there = number if plan is not None and plan.may_yield else max(number, pool.present())
+    return min(there, pool.scaler.settings.max_replicas)
 
 
 def _calendar(pool: ScaledPool) -> int:

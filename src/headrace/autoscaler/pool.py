@@ -153,7 +153,7 @@ class ScaledPool:
 
     def is_due(self, now: float) -> bool:
         """Whether what was seen should be decided now: it is time, or requests wait and nobody
-        comes.
+        comes, or others are being given its GPUs.
         """
         # Decided later than now: the clock was set back.
         if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
@@ -161,8 +161,12 @@ class ScaledPool:
         if self._former_number_is_new:
             return True
         seen = self.observation
-        waiting = seen is not None and any(each.held_requests > 0.0 for each in seen.gateways)
-        return waiting and self.plan.replicas == 0
+        if seen is None:
+            return False
+        granted, used = seen.gpus_available, self.plan.replicas * self._figures.gpus
+        if granted is not None and used > max(granted, self.min_replicas * self._figures.gpus):
+            return True
+        return self.plan.replicas == 0 and any(each.held_requests > 0.0 for each in seen.gateways)
 
     def decide(self, now: float) -> bool:
         """Decide by what was seen and carry it out; whether what is wanted is another thing than

@@ -74,8 +74,10 @@ def note_end(
     without a key, which says nothing for a replica that refuses ours.
     A success on an ejected replica (it was tried because nothing else was left) brings it back.
     """
-    if replica.doubted and not generates and _answered(ended):
-        return False
+    if replica.doubted and _answered(ended):
+        if not generates:
+            return False
+        replica.vouched = replica.vouched or ended.outcome is _COMPLETED
     if ended.outcome is _COMPLETED and replica.state is _READY:
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""

@@ -192,7 +192,8 @@ class Replica:
     believed to have room again.
 
     `blamed_by` is the first caller, since it answered anybody, whose request it did not answer and
-    another pool did, at `blamed_since_s`; "" if there is none. `doubted` is as in `ReplicaChanged`.
+    another pool did, at `blamed_since_s`; "" if there is none. `doubted` is as in `ReplicaChanged`,
+    and `vouched` tells that it has answered what a pool is there for since.
     `suspect` is true from when a request was held because it failed it, until it is heard to be
     well.
     """
@@ -241,6 +242,7 @@ class Replica:
     blamed_by: str = ""
     blamed_since_s: float = 0.0
     doubted: bool = False
+    vouched: bool = False
     suspect: bool = False
 
     @property

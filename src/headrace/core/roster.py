@@ -92,7 +92,8 @@ class Roster:
         replica.url = event.url
         replica.adapters = event.adapters
         replica.max_context_tokens = event.max_context_tokens
-        replica.doubted = event.doubted
+        if event.doubted != replica.doubted:
+            replica.doubted, replica.vouched = event.doubted, False
         if event.draining:
             replica.state = ReplicaState.DRAINING
         elif not event.ready:

@@ -215,14 +215,11 @@ class OtelRequest:
             "gen_ai.operation.name": name,
             "gen_ai.provider.name": engine,
             "gen_ai.request.model": dispatch.model,
-            "server.address": address.host,
         }
-        if address.port:
-            attributes["server.port"] = address.port
         title = f"{name} {dispatch.model}"
         operation = self._operation
         if operation is not None:
-            operation.goes_to(title, attributes)
+            operation.goes_to(title, attributes, address)
             return operation
         if request.streamed:
             attributes["gen_ai.request.stream"] = True
@@ -234,7 +231,7 @@ class OtelRequest:
         span = self._spans.start_span(
             title, self._context, SpanKind.CLIENT, attributes, start_time=start_ns
         )
-        self._operation = operation = _Operation(span, sent_s)
+        self._operation = operation = _Operation(span, sent_s, address)
         return operation
 
     def end(self, status: int | None, error: str = "") -> None:
@@ -254,17 +251,23 @@ class OtelRequest:
 class _Operation:
     """The GenAI span of a request: one, over all its attempts."""
 
-    __slots__ = ("_ended", "_span", "_started_s", "_ttft_s", "context")
+    __slots__ = ("_address", "_ended", "_span", "_started_s", "_ttft_s", "context")
 
-    def __init__(self, span: Span, started_s: float) -> None:
+    def __init__(self, span: Span, started_s: float, address: Address) -> None:
         self._span = span
         self._started_s = started_s
+        # Told at its end: a span's attribute can be changed and not taken back, and after a port
+        # may come a Unix socket, which has none.
+        self._address = address
         self.context = set_span_in_context(span, Context())
         self._ended: Ended | None = None
         self._ttft_s: float | None = None
 
-    def goes_to(self, title: str, attributes: dict[str, str | int | bool]) -> None:
+    def goes_to(
+        self, title: str, attributes: dict[str, str | int | bool], address: Address
+    ) -> None:
         """Another attempt follows, perhaps of another model and at another engine."""
+        self._address = address
         self._span.update_name(title)
         self._span.set_attributes(attributes)
 
@@ -275,9 +278,11 @@ class _Operation:
 
     def end(self, *, left: bool) -> None:
         """Close the span with what came of the last attempt; `left` is the client's leaving."""
-        span, ended = self._span, self._ended
+        span, ended, address = self._span, self._ended, self._address
+        attributes: dict[str, str | int | float] = {"server.address": address.host}
+        if address.port:
+            attributes["server.port"] = address.port
         if ended is not None:
-            attributes: dict[str, str | int | float] = {}
             usage = ended.usage
             if self._ttft_s is not None:
                 attributes["gen_ai.response.time_to_first_chunk"] = self._ttft_s
@@ -288,7 +293,7 @@ class _Operation:
                     attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
             if not left:
                 _mark_error(span, ended, attributes)
-            span.set_attributes(attributes)
+        span.set_attributes(attributes)
         span.end()
 
 

@@ -28,6 +28,8 @@ _ANY = msgspec.json.Decoder(OtherBody)
 _CHOICES = msgspec.json.Decoder(ChoicesBody)
 _MODELS = msgspec.json.Decoder(ModelList)
 
+_ENDS_A_CHOICE: Final = b'"finish_reason"'
+"""Once in each choice, and nowhere else: in a string, its quotes would be escaped."""
 _OTHER: Final = Endpoint.OTHER
 _decode_completion: Final = _COMPLETION.decode
 _COMPLETIONS: Final = frozenset((Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS))
@@ -57,12 +59,16 @@ class BodyReading:
 
 
 def read_body(
-    endpoint: Endpoint, body: bytes, *, usage_of_first_choice: bool = False
+    endpoint: Endpoint,
+    body: bytes,
+    *,
+    usage_of_first_choice: bool = False,
+    max_output_tokens: int | None = None,
 ) -> BodyReading:
     """Read the usage, and a response's id, out of a whole 2xx answer. Never raises.
 
     `usage_of_first_choice` says that its engine tells no more than that: the output of the others
-    is reckoned then.
+    is reckoned then, up to `max_output_tokens` each, where as many were asked for at most.
     """
     if endpoint is _OTHER:
         return read_other(body)
@@ -74,7 +80,9 @@ def read_body(
             if told is None:
                 return BodyReading()
             usage = completion_usage(told)
-            others = _of_other_choices(usage, body) if usage_of_first_choice else 0
+            others = 0
+            if usage_of_first_choice and body.count(_ENDS_A_CHOICE) > 1:
+                others = _of_other_choices(usage, body, max_output_tokens)
             return BodyReading(usage, None, others)
         answer = _DECODERS[endpoint].decode(body)
     except UNREADABLE:
@@ -83,9 +91,9 @@ def read_body(
     return BodyReading(usage, answer.id if isinstance(answer, ResponseBody) else None)
 
 
-def _of_other_choices(usage: Usage, body: bytes) -> int:
+def _of_other_choices(usage: Usage, body: bytes, most: int | None) -> int:
     """Output tokens of all choices but the first, whose `usage` is told: those that reached the
-    same limit have as many, others as their length says.
+    same limit have as many, others as their length says, and none more than a limit allows.
     """
     try:
         whole: ChoicesBody = _CHOICES.decode(body)
@@ -95,10 +103,14 @@ def _of_other_choices(usage: Usage, body: bytes) -> int:
         return 0
     first, *others = whole.choices
     told, tokens, size = usage.output_tokens, 0, first.size()
+    if first.finish_reason == "length":
+        most = told
     for each in others:
-        limited = first.finish_reason == each.finish_reason == "length"
         # Rounded as whole numbers, for an engine may tell one that no float can hold.
-        tokens += told if limited or not size else (2 * told * each.size() + size) // (2 * size)
+        number = (2 * told * each.size() + size) // (2 * size) if size else told
+        if most is not None:
+            number = most if each.finish_reason == "length" else min(number, most)
+        tokens += number
     return tokens
 
 

@@ -54,6 +54,9 @@ class Dialect:
     other_health_path: str = ""
     """Asked instead where a server does not have `health_path`."""
     models_path: str = "/v1/models"
+    refuses_other_models: bool = False
+    """It answers no request for a model that `models_path` does not list, and tells nobody without
+    a right key: what it says there of itself settles whether a pool's requests are served."""
     closes_after_stream: bool = False
     """The server closes its connection after each stream, whatever its headers promise: a pool
     must not use it again."""
@@ -91,10 +94,19 @@ class Dialect:
         """
         return open_reader(endpoint, self.usage_rule(endpoint), injected=injected, prompts=prompts)
 
-    def read_body(self, endpoint: Endpoint, body: bytes) -> BodyReading:
-        """Read usage and response id from a whole 2xx answer. Never raises."""
-        of_first = self.usage_rule(endpoint).whole_of_first_choice
-        return read_body(endpoint, body, usage_of_first_choice=of_first)
+    def read_body(
+        self, endpoint: Endpoint, body: bytes, max_output_tokens: int | None = None
+    ) -> BodyReading:
+        """Read usage and response id from a whole 2xx answer. Never raises.
+
+        A choice was to have `max_output_tokens` at most, where that was said.
+        """
+        return read_body(
+            endpoint,
+            body,
+            usage_of_first_choice=self.usage_rule(endpoint).whole_of_first_choice,
+            max_output_tokens=max_output_tokens,
+        )
 
     def classify_error(self, status: int, body: bytes) -> Refusal:
         """Say whose fault an answer with status >= 300 is. `body` may be cut short."""

@@ -151,5 +151,6 @@ DIALECT = Dialect(
         ),
     },
     derived=frozenset({"kv_used_tokens"}),
+    refuses_other_models=True,
     sleep_mode=sleep_mode.VLLM,
 )

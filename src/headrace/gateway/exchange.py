@@ -254,8 +254,7 @@ class Exchange:
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
-            endpoint = self._call.request.endpoint
-            self._relay = BodyRelay(upstream.dialect, endpoint, self._read_bytes)
+            self._relay = BodyRelay(upstream.dialect, self._call.request, self._read_bytes)
 
     def answer_body(self, data: bytes) -> None:
         """Read a piece; it leaves with `answer_flush`."""
@@ -339,7 +338,8 @@ class Exchange:
         self._upstream_call = self._relay = None
         self._phase = _RELAYING
         self._answer, self._status = notes, head.status
-        reading = upstream.dialect.read_body(self._call.request.endpoint, body)
+        request = self._call.request
+        reading = upstream.dialect.read_body(request.endpoint, body, request.max_output_tokens)
         if reading.response_id:
             self._host.responses.remember(reading.response_id, self._replica, self._model)
         self._end(_COMPLETED, status=head.status, usage=reading.spent)

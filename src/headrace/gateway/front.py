@@ -154,8 +154,9 @@ class Front:
         if request.path == b"/health":
             connection.respond(200, headers, b'{"status":"ok"}')
         else:
-            state = b"ready" if host.ready else b"draining" if host.draining else b"no replica"
-            connection.respond(200 if host.ready else 503, headers, b'{"status":"%b"}' % state)
+            why_not = host.unready_because
+            body = b'{"status":"%b"}' % (why_not or "ready").encode()
+            connection.respond(503 if why_not else 200, headers, body)
 
     def _check_head(self, head: RequestHead) -> None:
         """Raise `BadRequest` for what is refused whatever its body holds."""

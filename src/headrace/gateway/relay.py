@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from headrace.core.model import Endpoint, Usage
+from headrace.core.model import Request, Usage
 from headrace.engines.dialect import Dialect
 from headrace.engines.sse import Fragment, SseSplitter
 from headrace.engines.usage import StreamReader
@@ -119,11 +119,11 @@ class StreamRelay:
 class BodyRelay:
     """A whole answer: passes through as it comes, and is read at its end if it is not too long."""
 
-    __slots__ = ("_bytes", "_dialect", "_endpoint", "_limit", "_pieces", "response_id", "usage")
+    __slots__ = ("_bytes", "_dialect", "_limit", "_pieces", "_request", "response_id", "usage")
 
-    def __init__(self, dialect: Dialect, endpoint: Endpoint, limit_bytes: int) -> None:
+    def __init__(self, dialect: Dialect, request: Request, limit_bytes: int) -> None:
         self._dialect = dialect
-        self._endpoint = endpoint
+        self._request = request
         self._limit = limit_bytes
         self._pieces: list[bytes] = []
         self._bytes = 0
@@ -142,7 +142,8 @@ class BodyRelay:
     def finish(self) -> bytes:
         """Read usage and id."""
         if self._bytes <= self._limit:
-            reading = self._dialect.read_body(self._endpoint, b"".join(self._pieces))
+            endpoint, most = self._request.endpoint, self._request.max_output_tokens
+            reading = self._dialect.read_body(endpoint, b"".join(self._pieces), most)
             self.usage, self.response_id = reading.spent, reading.response_id
         return b""
 

@@ -25,7 +25,7 @@ from headrace.core.events import (
     Wake,
     WakeAt,
 )
-from headrace.core.model import Fleet, Outcome, ReplicaState
+from headrace.core.model import Fleet, Outcome
 from headrace.edges.http import fetch
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.connection import ClientConnection
@@ -40,6 +40,7 @@ from headrace.gateway.exchange import Exchange
 from headrace.gateway.front import Front
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.lost_replicas import LostReplicas
+from headrace.gateway.readiness import unready_because
 from headrace.gateway.settings import GatewaySettings, Limits, UpstreamAccess
 from headrace.gateway.stored import StoredResponses
 from headrace.gateway.telemetry import Telemetry
@@ -161,14 +162,12 @@ class DataPlane:
         self._upstreams.clear()
 
     @property
-    def ready(self) -> bool:
-        """Whether traffic should be sent here: not draining, and some replica can serve or some
-        pool has its requests wait for one.
-        """
-        fleet = self.dispatcher.fleet
-        return not self.draining and (
-            any(each.state is ReplicaState.READY for each in fleet.replicas.values())
-            or any(each.spec.wait_for_replica_s > 0.0 for each in fleet.pools.values())
+    def unready_because(self) -> str:
+        """Why no traffic should be sent here, in a few words; "" where it should."""
+        if self.draining:
+            return "draining"
+        return unready_because(
+            self.dispatcher.fleet, lambda pool: self.upstream(pool).dialect.refuses_other_models
         )
 
     @property

@@ -11,6 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from headrace.edges.end_with_parent import end_with_parent
+
 LOOK_S = 0.1
 """How often the progress of other processes is looked at."""
 
@@ -100,6 +102,7 @@ def _adopt(play: Play[Any], over: Any) -> None:  # noqa: ANN401 - an Array
     # Ctrl-C reaches all processes of a terminal: who plays has nothing to say about it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+    end_with_parent()
     gc.freeze()  # the workload is shared with the parent; walking through it would copy its pages
     global _shared  # noqa: PLW0603 - a worker process has no other place for what all its runs share
     _shared = (play, over)

@@ -1,9 +1,8 @@
-"""Generated traffic: kinds by name in default shapes, cut to a number of requests, mixed."""
+"""Generated traffic: kinds by name in default shapes, cut to a number of requests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from heapq import merge
 from itertools import islice
 
 from headrace.traffic.agentic import Agentic, agentic
@@ -23,20 +22,6 @@ def taken(name: str, block_tokens: int, stream: Iterator[TraceRequest], requests
     if requests < 1:
         raise ValueError(f"requests {requests} is not above 0")
     return Trace(name, block_tokens, list(islice(stream, requests)))
-
-
-def mixed(name: str, *traces: Trace) -> Trace:
-    """Several traces at once, in order of arrival; ties in the order given.
-
-    Raises:
-        ValueError: their blocks have different sizes, so ids cannot stand side by side.
-    """
-    sizes = sorted({trace.block_tokens for trace in traces})
-    if len(sizes) != 1:
-        raise ValueError(f"traces with blocks of {sizes} tokens cannot be mixed")
-    requests = merge(*(trace.requests for trace in traces), key=lambda request: request.arrival_s)
-    notes = tuple(note for trace in traces for note in trace.notes)
-    return Trace(name, sizes[0], list(requests), notes)
 
 
 def _agentic(requests_per_s: float, seed: int) -> Iterator[TraceRequest]:

@@ -130,3 +130,65 @@ async def test_demand_that_trembles_takes_no_replica_from_one_pool_to_another_an
     assert all(a + b <= 16 for a, b in known)
     changes = sum(before != after for before, after in pairwise(known))
     assert changes <= 3  # at most two an hour, as of a pool alone
+
+
+async def holding_beside_idle(*idle: ReplicaObservation, gpus: int = 1, **settings: Any):
+    """Plans of "a", which nobody asks for anything, and of "b", whose requests wait from the third
+    minute on, look by look until the fifth minute.
+    """
+    now = 1_000_000.0
+    pools = [budgeted("a", **({"min_replicas": 0} | settings)), budgeted("b", min_replicas=0)]
+    source, budget = Source("gw", None), GpuBudget(gpus, {"a": 1.0, "b": 1.0})
+    autoscaler = Autoscaler(pools, [source], GatheringSettings(), clock=lambda: now, budget=budget)
+    found: list[tuple[int, ...]] = []
+    for look in range(int(KNOWS_AFTER_S / 15.0) - 1):
+        waits = 3.0 if look >= 8 else 0.0
+        source.told = report(
+            pool_report(*idle, pool="a"),
+            pool_report(pool="b", requests=waits, held_requests=waits),
+        )
+        await autoscaler.ask(source)
+        found.append(tuple(each.plan.replicas for each in pools if each.plan is not None))
+        now += 15.0
+    return found
+
+
+async def test_an_idle_pool_lets_go_of_the_only_gpu_for_requests_that_wait():
+    found = await holding_beside_idle(replica("a0"), idle_to_zero_s=60.0)
+    assert set(found[:8]) == {(1, 0)}
+    assert found[-1] == (0, 1)
+
+
+async def test_a_pool_that_was_idle_for_less_than_idle_to_zero_keeps_its_gpu():
+    found = await holding_beside_idle(replica("a0"), idle_to_zero_s=600.0)
+    assert set(found) == {(1, 0)}
+
+
+async def test_a_pool_whose_replica_runs_something_keeps_its_gpu():
+    busy = replica("a0", running=1.0, measured_age_s=0.0)
+    found = await holding_beside_idle(busy, idle_to_zero_s=60.0)
+    assert set(found) == {(1, 0)}
+
+
+async def test_an_idle_pool_keeps_its_gpu_where_there_is_another_one():
+    found = await holding_beside_idle(replica("a0"), gpus=2, idle_to_zero_s=60.0)
+    assert found[-1] == (1, 1)
+
+
+async def test_an_idle_pool_gives_up_no_more_than_others_need():
+    idle = [replica(f"a{n}") for n in range(3)]
+    found = await holding_beside_idle(*idle, gpus=3, idle_to_zero_s=60.0)
+    assert found[-1] == (2, 1)
+
+
+async def test_an_idle_pool_keeps_what_its_min_replicas_promise():
+    found = await holding_beside_idle(replica("a0"), idle_to_zero_s=60.0, min_replicas=1)
+    assert {a for a, _ in found} == {1}
+
+
+async def test_who_gives_and_who_takes_a_gpu_decide_at_once():
+    """Looks are more frequent than ticks, and a GPU is not to be in two hands in between."""
+    found = await holding_beside_idle(
+        replica("a0"), idle_to_zero_s=60.0, tick_s=50.0, scale_down_window_s=50.0
+    )
+    assert set(found) == {(1, 0), (0, 1)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import data_plane
+from benchmarks import contenders, data_plane
 from benchmarks.contenders import (
     FLOOR,
     GATEWAY,
@@ -50,6 +50,17 @@ def test_where_nothing_can_be_compiled_the_rows_say_why(results, monkeypatch):
     assert rows["headrace"] == "cannot be built: there is no C compiler"
     assert rows["headrace, system's Python"] == rows["headrace"]
     assert "2.0 (1.00×)" in rows["headrace, interpreted"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"), [(None, "headrace"), ("no compiler", "headrace, interpreted")]
+)
+def test_a_gateway_is_called_by_the_build_that_runs(monkeypatch, tmp_path, reason, name):
+    monkeypatch.setattr(contenders, "why_not_compiled", lambda: reason)
+    monkeypatch.setattr(contenders, "_compiled", lambda: ("compiled headrace",))
+    chosen = contenders.gateway()
+    command, _ = chosen.start(["http://127.0.0.1:1"], 8080, tmp_path)
+    assert (chosen.name, command[0] == "compiled headrace") == (name, reason is None)
 
 
 def test_who_is_not_wanted_is_not_missed(results, monkeypatch):

@@ -8,10 +8,10 @@ import pytest
 
 from headrace.traffic.agentic import Agentic, agentic
 from headrace.traffic.code_completion import CodeCompletion, code_completion
-from headrace.traffic.generated import KINDS, mixed, taken
+from headrace.traffic.generated import KINDS, taken
 from headrace.traffic.lengths import FixedTokens, GeometricCounts
 from headrace.traffic.multi_turn import MultiTurn, multi_turn
-from headrace.traffic.shape import rate, summarise
+from headrace.traffic.shape import summarise
 from headrace.traffic.shared_system_prompts import SharedSystemPrompts, shared_system_prompts
 from headrace.traffic.single_shots import SingleShots, single_shots
 from headrace.traffic.trace import Trace, TraceRequest
@@ -254,26 +254,6 @@ def test_streams_are_endless_and_hold_only_what_is_open():
     stream = multi_turn(MultiTurn(), requests_per_s=50, seed=1)
     assert len(list(islice(stream, 20_000))) == 20_000
     assert next(stream).arrival_s > 300
-
-
-def test_mixed_traffic_is_in_order():
-    parts = [
-        generate(kind, requests=500, requests_per_s=5.0, seed=1)
-        for kind in ("multi_turn", "single_shots")
-    ]
-    both = mixed("both", *parts)
-    assert len(both.requests) == 1000
-    assert rate(both) == pytest.approx(10.0, rel=0.2)
-    assert all(a.arrival_s <= b.arrival_s for a, b in pairwise(both.requests))
-
-
-def test_blocks_of_two_sizes_do_not_mix():
-    parts = [
-        generate(kind, requests=5, requests_per_s=5.0, seed=1)
-        for kind in ("multi_turn", "code_completion")
-    ]
-    with pytest.raises(ValueError, match=r"blocks of \[128, 512\] tokens cannot be mixed"):
-        mixed("both", *parts)
 
 
 def test_what_is_not_known_is_told_what_is():

@@ -38,6 +38,7 @@ from headrace.engines.registry import dialect
 from headrace.gateway.control import ControlSettings, make_control_app
 from headrace.gateway.control_server import ControlServer, reachable, serve_control
 from headrace.gateway.keys import KeyRing
+from headrace.gateway.readiness import NO_REPLICA
 from headrace.gateway.scaling_reporter import ScalingReporter
 from headrace.gateway.server import DataPlane, PortTaken
 from headrace.gateway.settings import GatewaySettings, UpstreamAccess
@@ -385,9 +386,8 @@ class Gateway:
 
     def not_ready_reason(self) -> str | None:
         """Why requests are not taken now."""
-        if self.plane.draining:
-            return "draining"
-        return None if self.plane.ready else "no replica is ready"
+        reason = self.plane.unready_because
+        return f"{reason} is ready" if reason == NO_REPLICA else reason or None
 
 
 def _tracer_of(plan: GatewayPlan) -> Tracer | None:

@@ -121,7 +121,8 @@ class PoolScaler:
         told = opinions(view)
         floor, ceiling = bounds(view, told)
         wish, decided_by = _wish(told)
-        if self._may_be_zero(view):
+        is_idle = self._may_be_zero(view)
+        if is_idle:
             wish, decided_by = 0.0, "idle"
         needed = wish
         if floor.replicas > wish:
@@ -151,7 +152,8 @@ class PoolScaler:
         number = self._granted = self._bounded(floor, ceiling)
         signals = (*told, floor, ceiling)
         plan = self._plan(view, number, signals, decided_by, holds, complete=not troubles)
-        return replace(plan, may_fall=not forbidden)
+        is_known = not troubles and not self._demand.left
+        return replace(plan, may_fall=not forbidden, may_yield=is_idle and is_known)
 
     def learn(self, samples: Iterable[DemandSample]) -> None:
         """Take history from elsewhere, oldest first, before the first tick."""

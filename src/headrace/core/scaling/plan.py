@@ -78,6 +78,9 @@ class ScalePlan:
     complete: bool = True
     may_fall: bool = True
     """False while nothing may be lowered, whatever is wished: what there is must be kept."""
+    may_yield: bool = False
+    """Nobody has asked for anything since `idle_to_zero_s`, and every gateway says so: the last
+    replica may go to a pool whose requests wait, also while nothing may be lowered by itself."""
     next_tick_s: float = 0.0
     outlook: DemandOutlook | None = field(default=None)
     memory: MemoryUse | None = None

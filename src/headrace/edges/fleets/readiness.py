@@ -27,6 +27,8 @@ Trouble = Callable[[str, str], None]
 
 _MODELS_MAX_BYTES = 4 * 1024 * 1024
 _HEALTH_MAX_BYTES = 64 * 1024
+_MOST_NAMES_TOLD = 10
+"""An engine with adapters may list thousands."""
 _JITTER = 0.1
 """Share of the interval by which checks are spread, so that replicas are not asked in step."""
 
@@ -201,9 +203,23 @@ class ReplicaWatch:
         self._check_kind(path, result.body)
         names = {name for model in listed for name in (model.id, *model.aliases)}
         serves = self.access.model in names
-        if not serves:
-            self._tell(f"does not serve {self.access.model!r} but {', '.join(sorted(names))}")
+        if serves:
+            self._told = None  # what was wrong with its list is right: should it come again, say so
+        else:
+            self._tell(self._not_serving(sorted(names)))
         return _Look(listed, doubted=not serves)
+
+    def _not_serving(self, names: Sequence[str]) -> str:
+        """What is wrong, and what to do about it."""
+        access = self.access
+        shown = ", ".join(names[:_MOST_NAMES_TOLD]) or "nothing"
+        more = len(names) - _MOST_NAMES_TOLD
+        listed = f"{shown} and {more} more" if more > 0 else shown
+        refused = " and refuses requests for others" if access.dialect.refuses_other_models else ""
+        return (
+            f"does not serve {access.model!r} but {listed}{refused}; make one of these the `model` "
+            f"of pool {access.pool!r}, or start the engine under the pool's name"
+        )
 
     def _check_kind(self, path: str, models: bytes) -> None:
         """Say once if the engine seems to be of another kind than its pool says: then its metrics

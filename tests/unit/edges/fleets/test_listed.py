@@ -263,6 +263,28 @@ async def test_who_lacks_the_pools_model_is_doubted_until_it_has_it(watch):
         await heard.until(last_is(ready=True, doubted=False))
 
 
+async def test_the_wrong_model_is_told_with_the_remedy_each_time_it_comes(watch):
+    told = (
+        f"replica {{name}}: does not serve 'm' but {', '.join(f'o{n}' for n in range(10))} and 2 "
+        "more and refuses requests for others; make one of these the `model` of pool 'pool', or "
+        "start the engine under the pool's name"
+    )
+    heard = Heard()
+    async with Engine() as engine:
+        told = told.format(name=name_of(engine))
+        own = list(engine.models)
+        names = (*(f"o{n}" for n in range(10)), "x0", "x1")
+        engine.models.clear()
+        engine.models.extend({"id": name} for name in names)
+        others = list(engine.models)
+        await watch(engine.url, heard=heard)
+        await heard.until(lambda h: h.lines.count(told) == 1)
+        engine.models[:] = own
+        await heard.until(last_is(ready=True, doubted=False))
+        engine.models[:] = others
+        await heard.until(lambda h: h.lines.count(told) == 2)
+
+
 @pytest.mark.parametrize("status", [404, 405])
 @pytest.mark.parametrize("engine_name", ["vllm", "openai"])
 async def test_who_has_no_list_of_models_is_ready_by_its_health_and_not_doubted(
