@@ -21,11 +21,13 @@ def on_the_line(steps: Sequence[Step]) -> list[Step]:
     """Those that a line goes through: long runs, and first looks where there are none.
 
     A first look near the answer ends before the queue is as long as it gets: beside a long run of
-    nearly the same rate it would draw a line up and down that no engine has.
+    nearly the same rate it would draw a line up and down that no engine has. An invalid run says
+    nothing of the engine, and is a dot at most.
     """
+    steps = [step for step in steps if step.state != INVALID]
     long = [step.rate_rps for step in steps if step.chance is not None]
     if not long:
-        return list(steps)
+        return steps
     overloaded = any(step.is_shown and step.state == NOT_MET for step in steps)
     return [
         step

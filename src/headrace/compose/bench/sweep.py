@@ -25,6 +25,7 @@ from headrace.compose.bench.input import (
 )
 from headrace.compose.process.result_file import writing
 from headrace.compose.process.terminal import Terminal
+from headrace.traffic.arrival_plan import parse_process
 from headrace.traffic.load import Load
 
 FIRST_RPS = 1.0
@@ -115,7 +116,8 @@ def _write_page(path: Path, result: SweepResult, options: BenchOptions, target: 
     # Imported once there is something to draw: the first request is not to wait for it.
     from headrace.bench.report.sweep_page import sweep_page  # noqa: PLC0415 - see above
 
-    traffic = f"{options.arrivals}, {options.lengths} tokens in/out, at many rates"
+    process = parse_process(options.arrivals).words()
+    traffic = f"{process}, {options.lengths} tokens in/out, at many rates"
     page = sweep_page(result, traffic, f"{target.settings.url} ({target.title})")
     with writing(path, BenchError):
         path.write_text(page, encoding="utf-8")

@@ -289,3 +289,12 @@ def test_a_line_in_a_plot_does_not_jump_between_long_runs_and_first_looks():
         assert step.rate_rps in long or not beside
     alone, _ = one_sweep(MD1, 3, 0.0)
     assert on_the_line(alone.steps) == list(alone.steps)
+
+
+def test_no_line_goes_through_a_run_that_says_nothing_of_the_engine():
+    result, _ = one_sweep(MD1, 3, 360.0)
+    drawn = on_the_line(result.steps)
+    late = replace(drawn[-1], state=INVALID)
+    steps = [late if step is drawn[-1] else step for step in result.steps]
+    assert late not in on_the_line(steps)
+    assert on_the_line(steps)[:2] == drawn[:2]

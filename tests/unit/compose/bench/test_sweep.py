@@ -80,7 +80,9 @@ def test_the_whole_way(capsys, tmp_path):
     assert bounds["low_rps"] <= bounds["estimate_rps"] <= bounds["high_rps"]
     assert f"most likely near {bounds['estimate_rps']:.4g}" in document["headline"]
     assert "4 requests/s: met" in told.err
-    assert "A run at" in (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    assert "A run at" in page
+    assert "Poisson, 256/32 tokens in/out, at many rates" in page
 
 
 def test_targets_out_of_reach_end_it_after_one_rate(capsys, tmp_path):
