@@ -49,7 +49,7 @@ def _sentences(found: Fit, profile: MeasuredProfile) -> Iterable[str]:
     )
     for title, seen_s, fitted_s in _worst(found):
         off = fitted_s / seen_s - 1
-        yield f"  {title}: measured {in_words(seen_s)}, fitted {in_words(fitted_s)} ({off:+.1%})"
+        yield f"  {title}: measured {in_words(seen_s)}, fitted {in_words(fitted_s)} ({off:+z.1%})"
     if found.prefill_step_tokens is not None:
         yield f"prompts go in steps of {found.prefill_step_tokens:,} tokens"
     if found.doubts:  # what the data do not support predicts nothing
@@ -98,7 +98,7 @@ def _longer(change: float) -> str:
 
 
 def _off(row: Compared) -> str:
-    return f"{row.error:+.1%}"
+    return f"{row.error:+z.1%}"
 
 
 def document_of_fit(found: Fit, profile: MeasuredProfile, notes: Sequence[str]) -> dict[str, Any]:
