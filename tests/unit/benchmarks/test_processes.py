@@ -1,6 +1,5 @@
 """What is read of programs under measurement."""
 
-import subprocess
 import sys
 import time
 
