@@ -297,6 +297,7 @@ class Exchange:
         if isinstance(relay, StreamRelay) and call is not None and write is not None:
             self._steady = Steady(relay, meter, write)
             call.let_pass(self._steady.takes)
+            call.acknowledge_late()
 
     def answer_complete(self, framed: bool) -> None:
         """The answer is whole."""

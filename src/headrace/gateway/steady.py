@@ -8,7 +8,6 @@ differs in more (an end, a usage, an error, a quote or a line end in the words) 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
@@ -16,24 +15,37 @@ from typing import Final
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.relay import StreamRelay
 
-_WORDS: Final = re.compile(rb'[^"\\\x00-\x1f]+').fullmatch
+_BLANK: Final = 0x20
+_QUOTE: Final = 0x22
+_BACKSLASH: Final = 0x5C
 _LONGEST: Final = 2048
 """Bytes of a chunk that may pass; a longer one says many words at once, and there are few."""
 _MOST_TRIES: Final = 8
 """Shapes in a row that the next event did not have; such a stream is read to its end."""
 
 
-def _size_lines() -> dict[int, bytes]:
+def _size_lines() -> list[bytes]:
     """The size line of a chunk by the length of the chunk, as engines write it."""
-    lines = (b"%x\r\n" % size for size in range(1, _LONGEST))
-    return {size + len(line) + 2: line for size, line in enumerate(lines, 1)}
+    lines: list[bytes] = []
+    for size in range(1, _LONGEST):
+        line = b"%x\r\n" % size
+        # A size with one digit more makes the chunk longer by two: one length has no line.
+        lines += [b""] * (size + len(line) + 2 - len(lines))
+        lines.append(line)
+    return lines
 
 
 _SIZE_LINES: Final = _size_lines()
-# A size with one digit more makes the chunk longer by two, so no length has two lines.
-
-
 _NO_END: Final = b"\0"  # no chunk ends so
+
+
+def _are_words(chunk: bytes, start: int, end: int) -> bool:
+    """Whether there is text that stands in a JSON string as it is."""
+    for at in range(start, end):
+        byte = chunk[at]
+        if byte < _BLANK or byte in (_QUOTE, _BACKSLASH):
+            return False
+    return start < end
 
 
 class Steady:
@@ -56,16 +68,15 @@ class Steady:
         Called between two chunks, and not while a part of an event is held.
         """
         size = len(chunk)
-        line = _SIZE_LINES.get(size)
-        if line is None:
-            return False
+        line = _SIZE_LINES[size] if size < len(_SIZE_LINES) else b""
         start, begin, end = len(line), self._begin, size - self._end_bytes
         words = start + len(begin)
         if (
-            chunk[end:] != self._end
+            not line
+            or chunk[end:] != self._end
             or chunk[:start] != line
             or chunk[start:words] != begin
-            or _WORDS(chunk, words, end) is None
+            or not _are_words(chunk, words, end)
         ):
             return False
         self._tries = 0

@@ -27,6 +27,20 @@ def test_a_value_on_a_bound_belongs_below_it():
     assert histogram.total == 7.5
 
 
+@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0])
+def test_values_that_are_counted_together_are_counted_as_one_by_one(spread):
+    rng = random.Random(7)
+    values = [rng.lognormvariate(-4.5, spread) for _ in range(500)] + [*ITL_BOUNDS_S, 0.0, 99.0]
+    together, one_by_one = Histogram(ITL_BOUNDS_S), Histogram(ITL_BOUNDS_S)
+    for value in values:
+        one_by_one.observe(value)
+    for start in range(0, len(values), 25):
+        together.count_all(values[start : start + 25])
+    assert together.counts == one_by_one.counts
+    together.count_all([])
+    assert together.counts == one_by_one.counts
+
+
 @pytest.mark.parametrize("bounds", [TTFT_BOUNDS_S, TPOT_BOUNDS_S, ITL_BOUNDS_S])
 def test_buckets_ascend_by_no_more_than_two_and_a_half_times(bounds):
     assert all(low < high <= 2.5 * low for low, high in pairwise(bounds))

@@ -17,6 +17,7 @@ from typing import Final
 from headrace.edges.http.address import Address, closed_by
 from headrace.edges.http.byte_stream import protocol_of
 from headrace.edges.http.known_heads import KnownHeads, KnownStreamHead
+from headrace.edges.http.late_acks import acknowledge_late
 from headrace.edges.http.ports import AnswerHead
 from headrace.edges.http.sink import AnswerSink
 from headrace.edges.http.tls import reason_of
@@ -99,6 +100,11 @@ class UpstreamCall:
         """See `UpstreamConnection.let_pass`."""
         if self.connection is not None:
             self.connection.let_pass(takes)
+
+    def acknowledge_late(self) -> None:
+        """See `late_acks`."""
+        if self.connection is not None and self.connection.transport is not None:
+            acknowledge_late(self.connection.transport)
 
     def lost(self, reason: str, *, answered: bool) -> None:
         """The connection failed under this call."""

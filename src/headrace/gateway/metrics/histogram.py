@@ -6,7 +6,7 @@ labels up; these are plain lists that the exporter copies when it is asked.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 
 # fmt: off
 TTFT_BOUNDS_S = (
@@ -47,6 +47,20 @@ class Histogram:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
+
+    def count_all(self, values: list[float]) -> None:
+        """Count these values, which are sorted for it; `total` is the caller's to add to.
+
+        Values that are counted together lie in few buckets: only these are looked at.
+        """
+        values.sort()
+        bounds, counts = self.bounds, self.counts
+        counted, length = 0, len(values)
+        while counted < length:
+            bucket = bisect_left(bounds, values[counted])
+            upto = bisect_right(values, bounds[bucket]) if bucket < len(bounds) else length
+            counts[bucket] += upto - counted
+            counted = upto
 
     @property
     def count(self) -> int:

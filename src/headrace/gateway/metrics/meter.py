@@ -119,10 +119,11 @@ class Meter:
         passed, last_s = self._passed, self.last_s
         if not passed:
             return
-        counts = self._itl_counts
+        gaps_s: list[float] = []
         for now in passed:
-            counts[bisect_left(ITL_BOUNDS_S, now - last_s)] += 1
+            gaps_s.append(now - last_s)
             last_s = now
+        self._itl.count_all(gaps_s)
         self._itl.total += last_s - self.last_s
         self.last_s = last_s
         self.chunks += len(passed)
