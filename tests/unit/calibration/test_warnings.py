@@ -83,5 +83,5 @@ async def test_sequences_that_were_thrown_out_are_warned_of(monkeypatch):
 
 
 async def test_an_engine_that_stood_still_is_warned_of(monkeypatch):
-    (warning,) = (await measured(monkeypatch, Counting(60))).warnings
+    (warning,) = (await measured(monkeypatch, Counting(40))).warnings
     assert warning.startswith("1 of the measurements took far longer than others of the same kind")
