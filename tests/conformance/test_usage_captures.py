@@ -258,6 +258,15 @@ def test_what_is_reckoned_is_within_what_was_asked(choices, output_tokens):
     assert read.output_tokens == output_tokens
 
 
+@pytest.mark.parametrize(("why", "output_tokens"), [("stop", 30), ("length", 30)])
+def test_a_limit_that_the_engine_has_not_heeded_bounds_nothing(why: str, output_tokens: int):
+    """`max_completion_tokens` of `/v1/completions`: who writes it is not to pay for less."""
+    body = whole(("stop", "a" * 40), (why, "a" * 80))
+    read = dialect("llamacpp").read_body(Endpoint.COMPLETIONS, body, 1).spent
+    assert read is not None
+    assert read.output_tokens == output_tokens
+
+
 def test_an_answer_with_one_choice_is_read_once(monkeypatch):
     """Its words may quote what ends a choice."""
     choices = Mock()

@@ -66,8 +66,8 @@ class Laboratory:
         self._usage_tells = False  # what was cached; else the metrics must
         self.hits_verified: bool | None = None
         """Whether the engine was seen to say what it found in its cache; None: not asked yet."""
-        self.output_tokens = 0
-        """Generated for us so far."""
+        self.input_tokens = self.output_tokens = 0
+        """Of our prompts, and generated for us, so far."""
 
     async def warm_up(self) -> PrefillPoint:
         """Find out how it is asked, have it compile and allocate what it needs; a first look.
@@ -182,6 +182,7 @@ class Laboratory:
                 f"words, {usage.output_tokens:,} output tokens in {events:,} events"
             )
         self._prompts.learn(prompt, answer.usage.input_tokens)
+        self.input_tokens += answer.usage.input_tokens
         self.output_tokens += answer.usage.output_tokens
 
     def _learn_step_tokens(self, answers: list[TimedAnswer], begun: float) -> None:

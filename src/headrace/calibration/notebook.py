@@ -13,6 +13,7 @@ from headrace.calibration.design import (
 )
 from headrace.calibration.repetitions import (
     USUAL_QUANTILE,
+    held_up,
     undisturbed,
     undisturbed_queue,
     undisturbed_step,
@@ -61,6 +62,21 @@ class Notebook:
             (*prompts, *queues),
             tuple(undisturbed_step(points, pace, quantile) for points in self._streams.values()),
         )
+
+    def held_up(self, pace: LatencyProfile) -> int:
+        """How many repetitions took far longer than others of their experiment."""
+        prompts = [
+            [(p.ttft_s, pace.prefill_s(p.uncached_tokens, p.cached_tokens)) for p in points]
+            for points in self._prompts.values()
+        ]
+        queues = [
+            [(p.ttft_s, pace.seconds(p.work)) for p in points] for points in self._queues.values()
+        ]
+        streams = [
+            [(p.steps * p.step_s, p.steps * pace.step_s(p.batch, p.context_tokens)) for p in points]
+            for points in self._streams.values()
+        ]
+        return sum(map(held_up, (*prompts, *queues, *streams)))
 
     def _times(self, experiment: Experiment) -> int:
         if isinstance(experiment, StreamsExperiment):

@@ -14,6 +14,9 @@ from headrace.engine_model.calibration_table import DecodePoint, PrefillPoint, Q
 USUAL_QUANTILE = 0.25
 """Of three the fastest. Of many it is nearer to the usual than the fastest is."""
 FASTEST = 0.0
+HELD_UP_S, HELD_UP_TIMES = 0.5, 2.0
+"""Later than the fastest by so much, and so many times as long: nobody's noise, but an engine or a
+machine that stood still for a while, or that worked for somebody else."""
 
 
 def undisturbed(
@@ -50,6 +53,18 @@ def undisturbed_step(
         quantile, [point.step_s - usual for point, usual in zip(points, usual_s, strict=True)]
     )
     return replace(points[place], step_s=usual_s[place] + off_s, repeats=len(points))
+
+
+def held_up(times_s: Sequence[tuple[float, float]]) -> int:
+    """How many repetitions took far longer than the fastest: more than noise adds.
+
+    Each is what it took, and what it usually does: they are not of quite the same length.
+    """
+    least_s = min(took - usual for took, usual in times_s)
+    return sum(
+        took - usual - least_s > HELD_UP_S and took > HELD_UP_TIMES * (usual + least_s)
+        for took, usual in times_s
+    )
 
 
 def _at(quantile: float, values: Sequence[float]) -> tuple[int, float]:

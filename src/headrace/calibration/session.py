@@ -42,6 +42,7 @@ from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS, fit_profile
 from headrace.engine_model.calibration import Fit, fit
 from headrace.engine_model.calibration_table import DecodePoint, Extent, PromptPoint
+from headrace.engines.reading import EngineReading
 
 Found = TypeVar("Found")
 
@@ -110,6 +111,8 @@ class Measured:
     rounds: int
     seconds: float
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    """What the intervals of a fit do not account for."""
 
 
 class TooManyFailed(CalibrationError):
@@ -138,6 +141,7 @@ class Session:
         """Whether streams go on while prompts are read, as far as it was seen."""
         self._step_tokens: int | None = None
         self._notes: list[str] = []
+        self._warnings: list[str] = []
         self._most_side_by_side: int | None = None
         told = replica.max_context_tokens is not None
         self._untold_limit = UntoldLimit(told=told, notes=self._notes)
@@ -167,10 +171,11 @@ class Session:
         limits, pace = await self._within(PACE_BUDGETS, self._pace())
         left_s = self._settings.budget_s - self.gone_s
         experiments = design(limits, pace, ROUNDS_SHARE * max(left_s, 0.0) / ROUNDS)
-        ours_before = self._ours_before(before.output_tokens_total)
+        ours_before = self._ours_before(before)
         rounds, round_s = await self._rounds(experiments, pace, ROUNDS_BUDGETS)
         more, pace = await self._refine(experiments, limits, pace, round_s)
-        await self._check_alone(before.output_tokens_total, ours_before)
+        await self._check_alone(before, ours_before)
+        self._look_for_stops(pace)
         return self._measured(limits, rounds + more, self._notebook.points(pace))
 
     async def _checked(self, expected: LatencyProfile, holds: Callable[[Points], bool]) -> Measured:
@@ -182,8 +187,7 @@ class Session:
         pace = _times(expected, max(1.0, slower))
         limits = self.limits()
         experiments = few(limits, pace, self._settings.budget_s / ROUNDS)
-        ours_before = self._ours_before(before.output_tokens_total)
-        tokens_before = before.output_tokens_total
+        ours_before = self._ours_before(before)
         rounds, round_s = await self._rounds(experiments, pace, MOST_BUDGETS)
         while (
             rounds < 2 * ROUNDS
@@ -194,7 +198,7 @@ class Session:
             await self._round(experiments, rounds, round_s, pace)
             rounds += 1
             round_s = self.gone_s - begun_s
-        await self._check_alone(tokens_before, ours_before)
+        await self._check_alone(before, ours_before)
         return self._measured(limits, rounds, self._notebook.points(pace, FASTEST))
 
     def limits(self) -> Limits:
@@ -319,11 +323,18 @@ class Session:
             rounds,
             self.gone_s,
             tuple(dict.fromkeys(self._notes)),
+            tuple(self._warnings),
         )
 
-    def _ours_before(self, tokens_before: float | None) -> int:
-        """Of the tokens generated for us, those that `tokens_before` does not count."""
-        return self._laboratory.output_tokens if tokens_before is None else 0
+    def _ours_before(self, before: EngineReading) -> tuple[int, int]:
+        """Of our prompts' tokens, and of those generated for us, those that `before` does not
+        count.
+        """
+        laboratory = self._laboratory
+        return (
+            laboratory.input_tokens if before.input_tokens_total is None else 0,
+            laboratory.output_tokens if before.output_tokens_total is None else 0,
+        )
 
     async def _refine(
         self,
@@ -427,22 +438,55 @@ class Session:
             return
         self._notebook.note_queue(experiment, found)
 
-    async def _check_alone(self, tokens_before: float | None, ours_before: int) -> None:
+    async def _check_alone(self, before: EngineReading, ours_before: tuple[int, int]) -> None:
         """Raise CalibrationError if the engine has worked for others meanwhile."""
-        after = (await self._replica.reading()).output_tokens_total
-        if tokens_before is None or after is None:
+        after = await self._replica.reading()
+        tokens_before, tokens_after = before.output_tokens_total, after.output_tokens_total
+        if tokens_before is None or tokens_after is None:
             lacks = "has no metrics" if tokens_before is None else "does not tell any more"
             self._notes.append(f"the engine {lacks}: whether it was idle is not known")
             return
-        if after < tokens_before:
+        if tokens_after < tokens_before:
             self._notes.append("the engine was started anew: whether it was idle is not known")
             return
-        ours = self._laboratory.output_tokens - ours_before
-        others = after - tokens_before - ours
+        ours = self._laboratory.output_tokens - ours_before[1]
+        others = tokens_after - tokens_before - ours
         if others > max(_OTHERS_TOKENS, _OTHERS_SHARE * ours):
             raise CalibrationError(
                 f"{self._replica.url} generated {others:,.0f} tokens for others meanwhile, so the "
                 "times are not its own; take it out of the gateway and measure again"
+            )
+        asked = 0.0
+        if before.input_tokens_total is not None and after.input_tokens_total is not None:
+            asked = after.input_tokens_total - before.input_tokens_total
+            asked -= self._laboratory.input_tokens - ours_before[0]
+        self._warn_of(asked, others, before, after)
+
+    def _warn_of(
+        self, asked: float, others: float, before: EngineReading, after: EngineReading
+    ) -> None:
+        """What is too little to refuse, and yet in the times; and what should not be in them."""
+        if max(asked, others) > _OTHERS_TOKENS:
+            self._warnings.append(
+                f"the engine read {max(asked, 0):,.0f} and generated {max(others, 0):,.0f} tokens "
+                "that were not counted as ours: somebody else uses it; take it out of the gateway "
+                "and measure again"
+            )
+        preempted = (after.preemptions_total or 0.0) - (before.preemptions_total or 0.0)
+        if preempted > 0.0:
+            self._warnings.append(
+                f"the engine threw requests out of its KV cache {preempted:,.0f} times: it is too "
+                "small for what was measured; give it a larger one, or lower --max-batch or "
+                "--max-prompt"
+            )
+
+    def _look_for_stops(self, pace: LatencyProfile) -> None:
+        """Warn of an engine that was held up."""
+        held_up = self._notebook.held_up(pace)
+        if held_up:
+            self._warnings.append(
+                f"{held_up:,} of the measurements took far longer than others of the same kind: "
+                "the engine or the machine stood still, or worked for somebody else; measure again"
             )
 
     def _extent(self, limits: Limits) -> Extent:

@@ -56,6 +56,9 @@ class Provenance:
     """How often each experiment was made, at least."""
     seconds: float = 0.0
     """How long it took."""
+    warnings: tuple[str, ...] = ()
+    """What the intervals do not account for: others that used the engine, times that it stood
+    still, preemptions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ def _of_other_choices(usage: Usage, body: bytes, most: int | None) -> int:
     told, tokens, size = usage.output_tokens, 0, first.size()
     if first.finish_reason == "length":
         most = told
+    elif most is not None and most < told:
+        most = None  # asked for under a name that this endpoint of its engine does not know
     for each in others:
         # Rounded as whole numbers, for an engine may tell one that no float can hold.
         number = (2 * told * each.size() + size) // (2 * size) if size else told

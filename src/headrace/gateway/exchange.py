@@ -254,7 +254,7 @@ class Exchange:
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
-            self._relay = BodyRelay(upstream.dialect, self._call.request, self._read_bytes)
+            self._relay = BodyRelay(self._read, self._read_bytes)
 
     def answer_body(self, data: bytes) -> None:
         """Read a piece; it leaves with `answer_flush`."""
@@ -328,22 +328,15 @@ class Exchange:
         notes: AnswerNotes | None = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
-        limit = self._read_bytes
-        if self._is_no_answer(head.status) or notes.streams or len(body) > limit:
+        if self._is_no_answer(head.status) or notes.streams or len(body) > self._read_bytes:
             self.answer_head(head)
             self.answer_body(body)
             self.answer_complete(framed=True)
             return
-        upstream = self._upstream
-        assert upstream is not None
         self._upstream_call = self._relay = None
         self._phase = _RELAYING
         self._answer, self._status = notes, head.status
-        request = self._call.request
-        reading = upstream.dialect.read_body(request.endpoint, body, request.max_output_tokens)
-        if reading.response_id:
-            self._host.responses.remember(reading.response_id, self._replica, self._model)
-        self._end(_COMPLETED, status=head.status, usage=reading.spent)
+        self._end(_COMPLETED, status=head.status, usage=self._read(body))
         self._over(head.status)
         self._connection.respond_rendered(head.status, notes.fields + self._identity(), body)
 
@@ -463,8 +456,15 @@ class Exchange:
     @property
     def _read_bytes(self) -> int:
         """Up to which length answers are read for their usage; a look-up used nothing."""
-        posted = self._call.http.head.method == b"POST"
-        return self._settings.limits.max_answer_read_bytes if posted else 0
+        http, limit = self._call.http, self._settings.limits.max_answer_read_bytes
+        return limit if http.head.method == b"POST" or self._host.responses.owes(http.path) else 0
+
+    def _read(self, body: bytes) -> Usage | None:
+        """What a whole answer tells of its usage."""
+        upstream, meter = self._upstream, self._meter
+        assert upstream is not None
+        maker = self._replica, self._model, 0 if meter is None else meter.input_tokens_estimate
+        return self._host.responses.read(upstream.dialect, self._call, body, maker)
 
     def _is_no_answer(self, status: int) -> bool:
         """Whether it is an error, or sends a caller of the model away, to where only we may go."""

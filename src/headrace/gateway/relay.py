@@ -6,10 +6,10 @@ server-sent events, an error, or any other body.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from headrace.core.model import Request, Usage
-from headrace.engines.dialect import Dialect
+from headrace.core.model import Usage
 from headrace.engines.sse import Fragment, SseSplitter
 from headrace.engines.usage import StreamReader
 from headrace.gateway.metrics.meter import Meter
@@ -119,11 +119,10 @@ class StreamRelay:
 class BodyRelay:
     """A whole answer: passes through as it comes, and is read at its end if it is not too long."""
 
-    __slots__ = ("_bytes", "_dialect", "_limit", "_pieces", "_request", "response_id", "usage")
+    __slots__ = ("_bytes", "_limit", "_pieces", "_read", "response_id", "usage")
 
-    def __init__(self, dialect: Dialect, request: Request, limit_bytes: int) -> None:
-        self._dialect = dialect
-        self._request = request
+    def __init__(self, read: Callable[[bytes], Usage | None], limit_bytes: int) -> None:
+        self._read = read
         self._limit = limit_bytes
         self._pieces: list[bytes] = []
         self._bytes = 0
@@ -142,9 +141,7 @@ class BodyRelay:
     def finish(self) -> bytes:
         """Read usage and id."""
         if self._bytes <= self._limit:
-            endpoint, most = self._request.endpoint, self._request.max_output_tokens
-            reading = self._dialect.read_body(endpoint, b"".join(self._pieces), most)
-            self.usage, self.response_id = reading.spent, reading.response_id
+            self.usage = self._read(b"".join(self._pieces))
         return b""
 
 

@@ -1,8 +1,20 @@
-"""Where stored responses live: only the replica that made one can show, continue or delete it."""
+"""Where stored responses live: only the replica that made one can show, continue or delete it.
+
+A response that is made in the background (`background: true`) is answered before there is any
+token. Its usage is *owed* then: whoever looks it up later is told, and so are we, once.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+
+from headrace.core.model import Endpoint, Usage
+from headrace.engines.dialect import Dialect
+from headrace.gateway.call import Call
+from headrace.gateway.endpoints import stored_response_id
+
+Maker = tuple[str, str, int]
+"""Replica and model of an answer, and the tokens that its prompt is counted with if untold."""
 
 
 class StoredResponses:
@@ -11,13 +23,45 @@ class StoredResponses:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._holders: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._owed: dict[str, int] = {}
+        """Those whose usage is not told yet, each with the prompt's tokens that were counted."""
 
-    def remember(self, response_id: str, replica: str, model: str) -> None:
-        """Take note of a response that may be stored."""
+    def remember(
+        self, response_id: str, replica: str, model: str, *, owed: int | None = None
+    ) -> None:
+        """Take note of a response that may be stored. Of one whose usage its engine has not told,
+        `owed` is as many tokens as its prompt was counted with.
+        """
         self._holders[response_id] = (replica, model)
+        if owed is not None:
+            self._owed[response_id] = owed
         while len(self._holders) > self.limit:
-            self._holders.popitem(last=False)
+            forgotten, _ = self._holders.popitem(last=False)
+            self._owed.pop(forgotten, None)
 
     def holder_of(self, response_id: str) -> tuple[str, str] | None:
         """Return (replica, model), None if the response is not known."""
         return self._holders.get(response_id)
+
+    def owes(self, path: bytes) -> bool:
+        """Whether the answer to this path may tell a usage that is owed."""
+        return bool(self._owed) and stored_response_id(path) in self._owed
+
+    def read(self, dialect: Dialect, call: Call, body: bytes, maker: Maker) -> Usage | None:
+        """Read the usage of a whole answer, and remember the response that it may be. Never raises.
+
+        Of an answer to a look-up, it is what was used beyond what was counted before.
+        """
+        path, request = call.http.path, call.request
+        if self.owes(path):
+            told = dialect.read_body(Endpoint.RESPONSES, body).usage
+            if told is None:
+                return None
+            counted = self._owed.pop(stored_response_id(path))
+            return Usage(max(told.input_tokens - counted, 0), told.output_tokens, 0)
+        reading = dialect.read_body(request.endpoint, body, request.max_output_tokens)
+        if reading.response_id:
+            replica, model, counted = maker
+            owed = counted if reading.usage is None else None
+            self.remember(reading.response_id, replica, model, owed=owed)
+        return reading.spent

@@ -38,6 +38,9 @@ from headrace.engine_model.measured import MeasuredProfile, Provenance
 TOLERANCE = 0.15
 """An engine that became a fifth slower is to be noticed. The medians of one that is alone on its
 machine vary by a few per cent; other work on it may make them as slow as that."""
+UNLIKE_SHARE = 0.1
+"""Of its time, that one experiment of ten may be off before the intervals are not to be believed:
+on quiet engines it is a few per cent."""
 BUDGET_S = 90.0
 CHECK_BUDGET_S = 20.0
 _CHECK_BATCH = 8
@@ -131,7 +134,10 @@ async def _calibrate(options: CalibrateOptions, api_key: str | None, terminal: T
         terminal.status(f"note: {note}")
     if not isinstance(found, Fit):
         return _refused(options, found, terminal)
-    profile = _profile(options, replica, measured, found)
+    warnings = (*measured.warnings, *_unlike_the_model(found))
+    for warning in warnings:
+        terminal.problem(f"warning: {warning}")
+    profile = _profile(options, replica, measured, found, warnings)
     try:
         if options.json:
             document = document_of_fit(found, profile, measured.notes)
@@ -180,12 +186,15 @@ async def _check(
     )
     for note in (*_told_otherwise(profile, replica), *measured.notes):
         terminal.status(f"note: {note}")
+    for warning in measured.warnings:
+        terminal.problem(f"warning: {warning}")
     try:
         comparison = compare(profile, measured.prefills, measured.decodes, tolerance)
     except ValueError as error:
         raise CalibrationError(str(error)) from None
     if options.json:
-        terminal.result(json.dumps(document_of_comparison(comparison), indent=2))
+        document = document_of_comparison(comparison, measured.warnings)
+        terminal.result(json.dumps(document, indent=2))
     else:
         terminal.page(comparison_page(comparison))
     terminal.status(_verdict(comparison, options))
@@ -272,8 +281,22 @@ async def _watched(
         client.close()
 
 
+def _unlike_the_model(found: Fit) -> Iterator[str]:
+    """That intervals, which are of noise, say nothing of what no term of the model describes."""
+    off = found.residuals.p90_error
+    if off > UNLIKE_SHARE:
+        yield (
+            f"one experiment of ten is off by over {off:.0%}: the engine is unlike the model, or "
+            "was disturbed; the truth may lie outside the intervals"
+        )
+
+
 def _profile(
-    options: CalibrateOptions, replica: Replica, measured: Measured, found: Fit
+    options: CalibrateOptions,
+    replica: Replica,
+    measured: Measured,
+    found: Fit,
+    warnings: tuple[str, ...],
 ) -> MeasuredProfile:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     name = options.name or options.output.stem
@@ -306,5 +329,6 @@ def _profile(
             headrace_version=headrace.__version__,
             rounds=measured.rounds,
             seconds=round(measured.seconds, 1),
+            warnings=warnings,
         ),
     )

@@ -50,6 +50,8 @@ def _sentences(found: Fit, profile: MeasuredProfile) -> Iterable[str]:
     for title, seen_s, fitted_s in _worst(found):
         off = fitted_s / seen_s - 1
         yield f"  {title}: measured {in_words(seen_s)}, fitted {in_words(fitted_s)} ({off:+z.1%})"
+    if profile.measured is not None and profile.measured.warnings:
+        yield "the truth may lie outside the intervals: see the warnings"
     if found.prefill_step_tokens is not None:
         yield f"prompts go in steps of {found.prefill_step_tokens:,} tokens"
     if found.doubts:  # what the data do not support predicts nothing
@@ -113,10 +115,11 @@ def document_of_fit(found: Fit, profile: MeasuredProfile, notes: Sequence[str]) 
         "experiments": experiments,
         "doubts": [str(doubt) for doubt in found.doubts],
         "notes": list(notes),
+        "warnings": list(profile.measured.warnings if profile.measured is not None else ()),
     }
 
 
-def document_of_comparison(comparison: Comparison) -> dict[str, Any]:
+def document_of_comparison(comparison: Comparison, warnings: Sequence[str]) -> dict[str, Any]:
     """Everything, for programs."""
     rows = (*comparison.prefills, *comparison.decodes)
     return {
@@ -127,4 +130,5 @@ def document_of_comparison(comparison: Comparison) -> dict[str, Any]:
         "prefill_change": comparison.prefill_change,
         "decode_change": comparison.decode_change,
         "experiments": [{**asdict(row), "error": row.error} for row in rows],
+        "warnings": list(warnings),
     }
