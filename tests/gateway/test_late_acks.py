@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import socket
 import sys
+from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
-import uvloop
 
 from headrace.edges.http.late_acks import acknowledge_late
 from tests.gateway.conftest import run_gateway
@@ -21,7 +22,8 @@ def acknowledges_at_once(transport) -> bool:
     return bool(receiver.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
 
 
-async def test_an_engine_is_acknowledged_late_once_its_tokens_come():
+@pytest.mark.parametrize(("engine", "late"), [("vllm", True), ("tgi", False)])
+async def test_an_engine_that_does_not_wait_is_acknowledged_late_once_its_tokens_come(engine, late):
     first, last = asyncio.Event(), asyncio.Event()
 
     async def stream(received, peer):
@@ -33,29 +35,31 @@ async def test_an_engine_is_acknowledged_late_once_its_tokens_come():
         await peer.event(chat_chunk("b"))
         await peer.end_stream()
 
-    async with run_gateway(stream) as rig:
+    async with run_gateway(stream, engine=engine) as rig:
         asking = asyncio.create_task(rig.chat(stream=True))
         await until(lambda: any(e._sent for e in rig.plane._exchanges.values()))
         (exchange,) = rig.plane._exchanges.values()
-        transport = exchange._upstream_call.connection.transport
+        call = exchange._upstream_call
+        assert call is not None
+        assert call.connection is not None
+        transport = call.connection.transport
         assert acknowledges_at_once(transport)
         first.set()
         await until(lambda: exchange._steady is not None)
-        assert not acknowledges_at_once(transport)
+        assert acknowledges_at_once(transport) is not late
         last.set()
         assert "[DONE]" in (await asking).text
 
 
 @contextlib.asynccontextmanager
-async def connected(family: socket.AddressFamily):
+async def connected(family: socket.AddressFamily) -> AsyncIterator[asyncio.Transport]:
     """A transport, and whoever is at the other end of it."""
     ours, theirs = socket.socketpair(family) if family == socket.AF_UNIX else tcp_pair()
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, uvloop.Loop)
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     with theirs:
-        yield transport
-        transport.abort()
+        yield cast("asyncio.Transport", transport)  # uvloop's are none by their class
+        transport.close()
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:

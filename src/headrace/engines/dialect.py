@@ -60,6 +60,9 @@ class Dialect:
     closes_after_stream: bool = False
     """The server closes its connection after each stream, whatever its headers promise: a pool
     must not use it again."""
+    sends_at_once: bool = False
+    """The server has switched Nagle's algorithm off: it waits for no acknowledgement of one small
+    piece before it sends the next."""
     sleep_mode: SleepMode | None = None
     """How it is put to sleep and woken, where it can be."""
 

@@ -129,4 +129,5 @@ DIALECT = Dialect(
     },
     closes_after_stream=True,
     derived=frozenset({"input_tokens_total", "kv_used_tokens", "kv_usage_ratio"}),
+    sends_at_once=True,
 )

@@ -203,4 +203,5 @@ DIALECT = Dialect(
     # It takes a second, and a token of an idle engine. `/ready` does not, but only newer ones
     # have it.
     health_path="/health",
+    sends_at_once=True,
 )

@@ -233,4 +233,5 @@ DIALECT = Dialect(
         ),
     },
     derived=frozenset({"kv_used_tokens", "kv_capacity_tokens"}),
+    sends_at_once=True,
 )

@@ -153,4 +153,5 @@ DIALECT = Dialect(
     derived=frozenset({"kv_used_tokens"}),
     refuses_other_models=True,
     sleep_mode=sleep_mode.VLLM,
+    sends_at_once=True,
 )

@@ -295,9 +295,9 @@ class Exchange:
         """From its first token on, ordinary chunks of a stream may pass as they come."""
         relay, call, write = self._relay, self._upstream_call, self._connection.write_chunk
         if isinstance(relay, StreamRelay) and call is not None and write is not None:
+            assert self._upstream is not None
             self._steady = Steady(relay, meter, write)
-            call.let_pass(self._steady.takes)
-            call.acknowledge_late()
+            call.let_pass(self._steady.takes, late_acks=self._upstream.dialect.sends_at_once)
 
     def answer_complete(self, framed: bool) -> None:
         """The answer is whole."""
@@ -468,9 +468,8 @@ class Exchange:
 
     def _is_no_answer(self, status: int) -> bool:
         """Whether it is an error, or sends a caller of the model away, to where only we may go."""
-        return status >= 400 or (
-            status >= 300 and self._call.request.endpoint is not Endpoint.OTHER
-        )
+        is_ours = self._call.request.endpoint is not Endpoint.OTHER
+        return status >= 400 or (status >= 300 and is_ours)
 
     def _engine_refused(self, body: bytes) -> None:
         """An error answer: the request's own fault, or a reason to try another replica."""

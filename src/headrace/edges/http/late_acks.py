@@ -5,8 +5,8 @@ that before they send the next one (Nagle's algorithm). Of a stream of tokens th
 each, a seventh of all that relaying it costs. Told otherwise it acknowledges every second one, as
 TCP asks for, or after 40 ms.
 
-Engines do not wait: their servers switch that algorithm off. One that does would wait once, for
-these 40 ms: the system then goes back to acknowledging at once.
+For engines alone whose server switches that algorithm off (`Dialect.sends_at_once`). One that does
+not would wait once, for these 40 ms: the system then goes back to acknowledging at once.
 """
 
 from __future__ import annotations
