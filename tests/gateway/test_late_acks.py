@@ -6,7 +6,6 @@ import socket
 import sys
 
 import pytest
-import uvloop
 
 from headrace.edges.http.late_acks import acknowledge_late
 from tests.gateway.conftest import run_gateway
@@ -37,7 +36,10 @@ async def test_an_engine_is_acknowledged_late_once_its_tokens_come():
         asking = asyncio.create_task(rig.chat(stream=True))
         await until(lambda: any(e._sent for e in rig.plane._exchanges.values()))
         (exchange,) = rig.plane._exchanges.values()
-        transport = exchange._upstream_call.connection.transport
+        call = exchange._upstream_call
+        assert call is not None
+        assert call.connection is not None
+        transport = call.connection.transport
         assert acknowledges_at_once(transport)
         first.set()
         await until(lambda: exchange._steady is not None)
@@ -51,7 +53,6 @@ async def connected(family: socket.AddressFamily):
     """A transport, and whoever is at the other end of it."""
     ours, theirs = socket.socketpair(family) if family == socket.AF_UNIX else tcp_pair()
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, uvloop.Loop)
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     with theirs:
         yield transport

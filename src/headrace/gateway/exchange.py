@@ -297,8 +297,7 @@ class Exchange:
         relay, call, write = self._relay, self._upstream_call, self._connection.write_chunk
         if isinstance(relay, StreamRelay) and call is not None and write is not None:
             self._steady = Steady(relay, meter, write)
-            call.let_pass(self._steady.takes)
-            call.acknowledge_late()
+            call.let_pass(self._steady.takes, late_acks=True)
 
     def answer_complete(self, framed: bool) -> None:
         """The answer is whole."""

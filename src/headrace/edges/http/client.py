@@ -96,15 +96,13 @@ class UpstreamCall:
         if self.connection is not None and self.connection.transport is not None:
             self.connection.transport.resume_reading()
 
-    def let_pass(self, takes: Callable[[bytes], bool]) -> None:
-        """See `UpstreamConnection.let_pass`."""
-        if self.connection is not None:
-            self.connection.let_pass(takes)
-
-    def acknowledge_late(self) -> None:
-        """See `late_acks`."""
-        if self.connection is not None and self.connection.transport is not None:
-            acknowledge_late(self.connection.transport)
+    def let_pass(self, takes: Callable[[bytes], bool], *, late_acks: bool = False) -> None:
+        """See `UpstreamConnection.let_pass`, and the module `late_acks`."""
+        connection = self.connection
+        if connection is not None:
+            connection.let_pass(takes)
+            if late_acks and connection.transport is not None:
+                acknowledge_late(connection.transport)
 
     def lost(self, reason: str, *, answered: bool) -> None:
         """The connection failed under this call."""
