@@ -267,7 +267,7 @@ class Dispatcher:
                 return instead + self._wakes.by(now + LOOK_S)
         self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
         policy.chosen(replica.name)
-        lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
+        lease = index.lease(replica.index, ask.marks)
         self._last_attempt = number = self._last_attempt + 1
         attempt = Attempt(
             number, flight, replica, lease, ask, best[HIT_TOKENS], model, policy, rows, considered
