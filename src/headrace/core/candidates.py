@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from heapq import nsmallest
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from headrace.core.cost_term import CostTerm
 from headrace.core.kv_event_index import Index
@@ -166,17 +166,6 @@ def ttft_of(row: Row) -> float | None:
     if queue_s is None or slot_wait_s is None or prefill_s is None:
         return None
     return queue_s + slot_wait_s + prefill_s
-
-
-def cheapest(rows: list[Any]) -> Row:
-    """The smallest row, as `min` finds it; costs alone tell, but for ties. Rows are `Any` here: a
-    compiled `Row` would be taken apart for each look.
-    """
-    best = rows[0]
-    for row in rows:
-        if row[0] < best[0] or (row[0] == best[0] and row < best):
-            best = row
-    return best
 
 
 class Candidate(NamedTuple):

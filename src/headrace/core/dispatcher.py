@@ -17,7 +17,7 @@ from typing import Any, Final
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import HIT_TOKENS, QUEUE_S, REPLICA, SLOT_WAIT_S, cheapest, ttft_of
+from headrace.core.candidates import HIT_TOKENS, QUEUE_S, REPLICA, SLOT_WAIT_S, ttft_of
 from headrace.core.catalog import ALL_FULL, Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
@@ -246,7 +246,7 @@ class Dispatcher:
             rows = sorted(rows)[:MOST_CANDIDATES]
             best = rows[0]
         else:
-            best = cheapest(rows)
+            best = min(rows)
         replica = self.fleet.replicas[best[REPLICA]]
         if best[QUEUE_S] is not None and (not flight.attempts or self._waiting.model_of(flight.id)):
             instead = self._waiting.judge(
@@ -315,9 +315,10 @@ class Dispatcher:
         return []
 
     def _ended(self, event: Ended, now: float) -> list[Effect]:
-        attempt = self._attempts.pop(event.attempt, None)
+        attempt = self._attempts.get(event.attempt)
         if attempt is None:
             return []
+        del self._attempts[event.attempt]
         flight, outcome = attempt.flight, event.outcome
         effects: list[Effect] = []
         attempt.ended, attempt.ended_s = event, now

@@ -566,9 +566,8 @@ class Exchange:
         relay = self._relay
         usage = told if relay is None else relay.usage
         if usage is not None:
-            request, limits = self._call.request, self._settings.limits
-            whole, most = outcome is _COMPLETED, limits.max_body_bytes
-            usage = believed(usage, request, meter, completed=whole, max_body_bytes=most)
+            request, whole = self._call.request, outcome is _COMPLETED
+            usage = believed(usage, request, meter, completed=whole, settings=self._settings)
         if usage is None:
             meter.reads_audio = self._call.http.path in AUDIO
         return usage
