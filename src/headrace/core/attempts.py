@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from headrace.core.flights import Flight
 
 
-_NO_WORK: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
 _MOST_TARGETS: Final = 1024
 _TWO_DIGITS: Final[dict[float, float]] = {}
 """What was made of targets: few differ, and to write one out takes a microsecond."""
-_AT_START = (0, 0, 0.0, 0.0, 0.0)
 
 
 class Attempt:
@@ -118,12 +116,12 @@ class Attempt:
         self.waits_for_slot = False
         self.began_s = 0.0
         self.head_since_s = 0.0
-        self.work_ahead: Work = _NO_WORK
+        self.work_ahead: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
         self.first_token_s: float | None = None
         self.output_tokens = 0
         self.progress_s: float | None = None
         # The replica's totals then: prefills, their tokens and pairs, and the two integrals.
-        self.at_first_token: tuple[int, int, float, float, float] = _AT_START
+        self.at_first_token: tuple[int, int, float, float, float] = (0, 0, 0.0, 0.0, 0.0)
 
     @property
     def private_blocks(self) -> float:
@@ -143,7 +141,7 @@ class Attempt:
     def let_go(self) -> None:
         """The cache is released: what the decision log keeps must not hold its blocks."""
         self.lease = RELEASED
-        self.work_ahead = _NO_WORK
+        self.work_ahead = (0.0, 0.0, 0.0, 0.0, 0.0)
 
     def decode_work(self, steps: float) -> Work:
         """The replica's work from this attempt's first token until its end, `steps` steps later.
