@@ -150,10 +150,11 @@ class PrefixIndex:
     def arrived(self, lease: Lease, private_blocks: float) -> None:
         """The prompt is prefilled: it takes its room, and `private_blocks` beside its chain."""
         cache = lease.cache
-        for kept in lease.kept:
-            if kept.arriving:
-                kept.arriving = False
-                cache.resident_blocks += kept.covered
+        for kept in reversed(lease.kept):
+            if not kept.arriving:
+                break  # what arrives of a chain is its end
+            kept.arriving = False
+            cache.resident_blocks += kept.covered
         self.grow(lease, private_blocks)
 
     def grow(self, lease: Lease, private_blocks: float) -> None:
@@ -173,8 +174,8 @@ class PrefixIndex:
         cache.leases -= 1
         # Fractions of blocks need not cancel out in floating point; no request holds none.
         cache.private_blocks -= lease.private_blocks if cache.leases else cache.private_blocks
-        cache.stamp = stamp = cache.stamp + 1
         shared = 0
+        unused: list[Kept] = []
         for kept in reversed(lease.kept):
             kept.users -= 1
             if kept.users:
@@ -182,9 +183,9 @@ class PrefixIndex:
             elif kept.arriving:
                 self._drop(cache, kept)
             else:
-                kept.stamp = stamp
-                cache.idle.add(kept)
+                unused.append(kept)
         cache.shared_blocks -= shared
+        cache.idle.add(unused)
         if cache.resident_blocks + cache.private_blocks > cache.capacity_blocks:
             self._evict(cache)
 

@@ -35,11 +35,12 @@ class Idle:
     four assignments: an `OrderedDict` would look each mark up twice.
     """
 
-    __slots__ = ("_ends",)
+    __slots__ = ("_ends", "_stamp")
 
     def __init__(self) -> None:
         self._ends = Kept("", 0)  # younger than the youngest, older than the oldest
         self._ends.older = self._ends.younger = self._ends
+        self._stamp = 0
 
     @property
     def oldest(self) -> Kept | None:
@@ -47,13 +48,19 @@ class Idle:
         oldest = self._ends.younger
         return None if oldest is self._ends else oldest
 
-    def add(self, kept: Kept) -> None:
-        """Nobody needs it any more."""
+    def add(self, marks: list[Kept]) -> None:
+        """Nobody needs these any more, the first of them the least."""
+        self._stamp = stamp = self._stamp + 1
         ends = self._ends
         youngest = ends.older
         assert youngest is not None
-        kept.older, kept.younger = youngest, ends
-        youngest.younger = ends.older = kept
+        for kept in marks:
+            kept.stamp = stamp
+            kept.older = youngest
+            youngest.younger = kept
+            youngest = kept
+        youngest.younger = ends
+        ends.older = youngest
 
     def take_out(self, kept: Kept) -> None:
         """It is needed again, or leaves the replica."""
@@ -78,7 +85,6 @@ class ReplicaCache:
         "resident_blocks",
         "share",
         "shared_blocks",
-        "stamp",
         "told_blocks",
     )
 
@@ -93,7 +99,6 @@ class ReplicaCache:
         self.leases = 0
         self.resident_blocks = 0  # not arriving
         self.private_blocks = 0.0
-        self.stamp = 0
         self.gone = False
 
 
