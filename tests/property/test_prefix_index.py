@@ -100,7 +100,7 @@ class PrefixIndexAgainstNaive(RuleBasedStateMachine):
             self.weight[mark] = blocks_covered(position + 1) - blocks_covered(position)
         naive.resident_hits |= naive.prefilled() & set(marks)
         naive.idle = [mark for mark in naive.idle if mark not in marks]
-        lease = self.index.lease(replica, marks, self.held(replica, marks))
+        lease = self.index.lease(replica, marks)
         naive.leases.append(Held(lease, marks))
 
     @rule(replica=st.integers(0, REPLICAS - 1), which=st.integers(0, 5), decoded=st.integers(0, 9))

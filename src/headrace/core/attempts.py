@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.core.candidates import STEPS_MET, Ask, Policy, Row
 from headrace.core.latency import Work
-from headrace.core.model import Replica
+from headrace.core.model import Replica, TpotTarget
 from headrace.core.replica_cache import RELEASED, Lease
 
 if TYPE_CHECKING:
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from headrace.core.flights import Flight
 
 
-_NO_WORK: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
 _MOST_TARGETS: Final = 1024
 _TWO_DIGITS: Final[dict[float, float]] = {}
 """What was made of targets: few differ, and to write one out takes a microsecond."""
-_AT_START = (0, 0, 0.0, 0.0, 0.0)
 
 
 class Attempt:
@@ -72,7 +70,7 @@ class Attempt:
         "rows",
         "sequences",
         "tokens_per_block",
-        "tpot_target_s",
+        "tpot_target",
         "uncached_tokens",
         "waits_for_slot",
         "work_ahead",
@@ -111,19 +109,19 @@ class Attempt:
         self.prompt_tokens = ask.prompt_tokens
         self.attended_tokens = ask.attended_tokens
         self.tokens_per_block = ask.tokens_per_block
-        self.tpot_target_s = two_digits(ask.tpot_target_s)
+        self.tpot_target = _among(replica.tpot_targets, two_digits(ask.tpot_target_s))
         self.hit_tokens = hit_tokens
         self.uncached_tokens = ask.prompt_tokens - hit_tokens
         self.pairs = self.uncached_tokens * (hit_tokens + self.uncached_tokens / 2)
         self.waits_for_slot = False
         self.began_s = 0.0
         self.head_since_s = 0.0
-        self.work_ahead: Work = _NO_WORK
+        self.work_ahead: Work = (0.0, 0.0, 0.0, 0.0, 0.0)
         self.first_token_s: float | None = None
         self.output_tokens = 0
         self.progress_s: float | None = None
         # The replica's totals then: prefills, their tokens and pairs, and the two integrals.
-        self.at_first_token: tuple[int, int, float, float, float] = _AT_START
+        self.at_first_token: tuple[int, int, float, float, float] = (0, 0, 0.0, 0.0, 0.0)
 
     @property
     def private_blocks(self) -> float:
@@ -143,7 +141,7 @@ class Attempt:
     def let_go(self) -> None:
         """The cache is released: what the decision log keeps must not hold its blocks."""
         self.lease = RELEASED
-        self.work_ahead = _NO_WORK
+        self.work_ahead = (0.0, 0.0, 0.0, 0.0, 0.0)
 
     def decode_work(self, steps: float) -> Work:
         """The replica's work from this attempt's first token until its end, `steps` steps later.
@@ -175,8 +173,7 @@ def begin(attempt: Attempt, now: float, ttft_s: float = 0.0) -> None:
     attempt.began_s = now
     attempt.head_since_s = replica.backlog_since_s
     replica.in_flight += 1
-    targets, target_s = replica.tpot_targets, attempt.tpot_target_s
-    targets[target_s] = targets.get(target_s, 0) + 1
+    attempt.tpot_target.attempts += 1
     replica.last_attempt = attempt.id
     replica.prefilling += 1
     replica.late_prefilling += attempt.is_late
@@ -253,10 +250,10 @@ def end(attempt: Attempt, now: float) -> None:
         replica.decoding_sequences -= attempt.sequences
         replica.decoding_context_tokens -= attempt.attended_tokens + attempt.output_tokens
     replica.in_flight -= 1
-    targets, target_s = replica.tpot_targets, attempt.tpot_target_s
-    targets[target_s] -= 1
-    if not targets[target_s]:
-        del targets[target_s]
+    target = attempt.tpot_target
+    target.attempts -= 1
+    if not target.attempts:
+        replica.tpot_targets.remove(target)
     replica.sequences -= attempt.sequences
     replica.attended_tokens -= attempt.attended_tokens + attempt.output_tokens
     replica.uncached_tokens -= attempt.uncached_tokens
@@ -273,6 +270,18 @@ def two_digits(target_s: float) -> float:
             _TWO_DIGITS.clear()
         counted_s = _TWO_DIGITS[target_s] = float(f"{target_s:.2g}")
     return counted_s
+
+
+def _among(targets: list[TpotTarget], target_s: float) -> TpotTarget:
+    """The one of a replica's targets that is so long. Few differ, so to look through them is
+    cheaper than a dictionary, for which each is hashed.
+    """
+    for target in targets:
+        if target.target_s == target_s:
+            return target
+    added = TpotTarget(target_s, 0)
+    targets.append(added)
+    return added
 
 
 def _is_late(attempt: Attempt, first_token_s: float) -> bool:

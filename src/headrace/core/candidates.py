@@ -63,13 +63,6 @@ class Ask:
         self.hits: list[tuple[int, int]] = []
         self.index: Index | None = None
 
-    def hit_marks(self, index: int) -> int:
-        """Marks of the prompt that the replica with this index holds."""
-        for marks, replicas in self.hits:
-            if replicas >> index & 1:
-                return marks
-        return 0
-
     def tokens_in_use(self, index: int) -> float:
         """Tokens of the prompt that requests in flight on this replica hold already."""
         if self.index is None:

@@ -63,6 +63,8 @@ from headrace.core.waiting import LOOK_S, WaitingRoom
 from headrace.core.wakes import Wakes
 
 _NONE: Final[tuple[str, ...]] = ()
+_push: Final = heappush
+_pop: Final = heappop
 _COMPLETED: Final = Outcome.COMPLETED
 _ABORTED: Final = Outcome.ABORTED
 _EMBEDDINGS: Final = Endpoint.EMBEDDINGS
@@ -267,7 +269,7 @@ class Dispatcher:
                 return instead + self._wakes.by(now + LOOK_S)
         self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
         policy.chosen(replica.name)
-        lease = index.lease(replica.index, ask.marks, ask.hit_marks(replica.index))
+        lease = index.lease(replica.index, ask.marks)
         self._last_attempt = number = self._last_attempt + 1
         attempt = Attempt(
             number, flight, replica, lease, ask, best[HIT_TOKENS], model, policy, rows, considered
@@ -292,7 +294,7 @@ class Dispatcher:
 
     def _presume_first_token(self, ttft_s: float | None, attempt: int, now: float) -> None:
         if ttft_s is not None:
-            heappush(self._silent, (now + ttft_s, attempt))
+            _push(self._silent, (now + ttft_s, attempt))
 
     def _first_token(self, event: FirstToken, now: float) -> list[Effect]:
         attempt = self._attempts.get(event.attempt)
@@ -315,9 +317,10 @@ class Dispatcher:
         return []
 
     def _ended(self, event: Ended, now: float) -> list[Effect]:
-        attempt = self._attempts.pop(event.attempt, None)
+        attempt = self._attempts.get(event.attempt)
         if attempt is None:
             return []
+        del self._attempts[event.attempt]
         flight, outcome = attempt.flight, event.outcome
         effects: list[Effect] = []
         attempt.ended, attempt.ended_s = event, now
@@ -415,7 +418,7 @@ class Dispatcher:
         """Answers that are not streamed hide when their prefill ended: take it as predicted."""
         silent = self._silent
         while silent and silent[0][0] <= now:
-            attempt = self._attempts.get(heappop(silent)[1])
+            attempt = self._attempts.get(_pop(silent)[1])
             if attempt is not None and attempt.first_token_s is None:
                 self._leave_prefill(attempt, now)
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from headrace.core import replica_cache
 from headrace.core.prefix_index import PrefixIndex
 from headrace.core.prompt_marks import Mark
-from headrace.core.replica_cache import Lease, ReplicaCache
+from headrace.core.replica_cache import Kept, Lease, ReplicaCache
 
 
 class KvEventIndex:
@@ -38,7 +38,7 @@ class KvEventIndex:
         cache = self._caches.pop(index, None)
         if cache is not None:
             cache.gone = True
-            self._drop(index, {**self._held.pop(index), **dict.fromkeys(cache.pinned)})
+            self._drop(index, {**self._held.pop(index), **dict.fromkeys(cache.kept)})
 
     def set_capacity(self, index: int, capacity_blocks: float) -> None:
         """The engine tells itself what it evicts."""
@@ -47,10 +47,10 @@ class KvEventIndex:
     def changed(self, index: int, stored: tuple[Mark, ...], removed: tuple[Mark, ...]) -> None:
         """A replica holds the blocks `stored` now and those `removed` no longer."""
         holders, held, bit = self._holders, self._held[index], 1 << index
-        pinned = self._caches[index].pinned
+        used = self._caches[index].kept
         for block in removed:
             held.pop(block, None)
-        self._drop(index, [block for block in removed if block not in pinned])
+        self._drop(index, [block for block in removed if block not in used])
         for block in stored:
             held[block] = None
             holders[block] = holders.get(block, 0) | bit
@@ -85,18 +85,21 @@ class KvEventIndex:
         """Running requests that hold a mark on a replica."""
         return replica_cache.users(self._caches[index], mark)
 
-    def lease(self, index: int, marks: tuple[Mark, ...], hit_marks: int) -> Lease:
+    def lease(self, index: int, marks: tuple[Mark, ...]) -> Lease:
         """A prompt goes to a replica: what of it is not there yet will be."""
         cache = self._caches[index]
-        used, shared = replica_cache.marks_in_use(cache, marks), cache.shared
-        for mark in marks[:used]:
-            shared[mark] = shared.get(mark, 0) + 1
-        cache.shared_blocks += used
         holders, bit = self._holders, cache.bit
-        for mark in marks[hit_marks:]:
-            holders[mark] = holders.get(mark, 0) | bit
-        cache.pinned.update(marks)
-        return Lease(cache, marks, None)
+        leased: list[Kept] = []
+        for mark in marks:
+            kept = cache.kept.get(mark)
+            if kept is None:
+                kept = cache.kept[mark] = Kept(mark, 1)
+                holders[mark] = holders.get(mark, 0) | bit
+            else:
+                cache.shared_blocks += 1
+            kept.users += 1
+            leased.append(kept)
+        return Lease(cache, leased, None)
 
     def arrived(self, lease: Lease, private_blocks: float) -> None:
         """The prompt is prefilled; the engine tells of its blocks itself."""
@@ -109,13 +112,17 @@ class KvEventIndex:
         cache = lease.cache
         if cache.gone:
             return
-        first = replica_cache.unshare(cache.shared, lease.marks)
-        cache.shared_blocks -= first
-        own = lease.marks[first:]
-        cache.pinned.difference_update(own)
+        unused: list[Mark] = []
+        for kept in lease.kept:
+            kept.users -= 1
+            if kept.users:
+                cache.shared_blocks -= 1
+            else:
+                del cache.kept[kept.mark]
+                unused.append(kept.mark)
         index = cache.bit.bit_length() - 1
         held = self._held[index]
-        self._drop(index, [mark for mark in own if mark not in held])
+        self._drop(index, [mark for mark in unused if mark not in held])
 
     def forget_older_than(self, lease: Lease) -> int:  # noqa: ARG002 - the calls of both indices
         """Nothing here was guessed, so nothing is forgotten."""

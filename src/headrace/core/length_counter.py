@@ -7,13 +7,34 @@ from collections.abc import Iterable
 from headrace.core.length_sketch import CellKey, LengthCell, LengthSketch
 
 
+class _Sums:
+    """What is counted of one cell: its requests and their tokens."""
+
+    __slots__ = ("hit_tokens", "input_tokens", "output_tokens", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0.0
+        self.input_tokens = 0.0
+        self.hit_tokens = 0.0
+        self.output_tokens = 0.0
+
+    def add(
+        self, requests: float, input_tokens: float, hit_tokens: float, output_tokens: float
+    ) -> None:
+        """Count so many requests, with these tokens in sum."""
+        self.requests += requests
+        self.input_tokens += input_tokens
+        self.hit_tokens += hit_tokens
+        self.output_tokens += output_tokens
+
+
 class LengthCounter:
     """Counts requests into cells; `sketch` is what was counted since the start."""
 
     __slots__ = ("_cells",)
 
     def __init__(self) -> None:
-        self._cells: dict[CellKey, list[float]] = {}
+        self._cells: dict[CellKey, _Sums] = {}
 
     def add(
         self, input_tokens: float, hit_tokens: float, output_tokens: float, requests: float = 1.0
@@ -21,40 +42,46 @@ class LengthCounter:
         """Count `requests` of these lengths each."""
         if requests <= 0.0:
             return
-        key = cell_key(input_tokens, hit_tokens, output_tokens)
-        sums = self._cells.get(key)
-        if sums is None:
-            sums = self._cells[key] = [0.0, 0.0, 0.0, 0.0]
-        sums[0] += requests
-        sums[1] += requests * input_tokens
-        sums[2] += requests * hit_tokens
-        sums[3] += requests * output_tokens
+        self._sums(cell_key(input_tokens, hit_tokens, output_tokens)).add(
+            requests, requests * input_tokens, requests * hit_tokens, requests * output_tokens
+        )
 
     def add_sketch(self, sketch: LengthSketch, weight: float = 1.0) -> None:
         """Count what another has counted, each request `weight` times."""
         for cell in sketch.cells:
-            sums = self._cells.get(cell.key)
-            if sums is None:
-                sums = self._cells[cell.key] = [0.0, 0.0, 0.0, 0.0]
-            sums[0] += weight * cell.requests
-            sums[1] += weight * cell.input_tokens
-            sums[2] += weight * cell.hit_tokens
-            sums[3] += weight * cell.output_tokens
+            self._sums(cell.key).add(
+                weight * cell.requests,
+                weight * cell.input_tokens,
+                weight * cell.hit_tokens,
+                weight * cell.output_tokens,
+            )
+
+    def _sums(self, key: CellKey) -> _Sums:
+        sums = self._cells.get(key)
+        if sums is None:
+            sums = self._cells[key] = _Sums()
+        return sums
 
     def fade(self, kept: float, least_requests: float = 1e-3) -> None:
         """Let every count be `kept` times what it was; what is next to nothing is dropped."""
         for key in list(self._cells):
             sums = self._cells[key]
-            if sums[0] * kept < least_requests:
+            if sums.requests * kept < least_requests:
                 del self._cells[key]
             else:
-                self._cells[key] = [kept * each for each in sums]
+                sums.requests *= kept
+                sums.input_tokens *= kept
+                sums.hit_tokens *= kept
+                sums.output_tokens *= kept
 
     def sketch(self) -> LengthSketch:
         """What was counted."""
-        return LengthSketch(
-            tuple(LengthCell(key, *self._cells[key]) for key in sorted(self._cells))
-        )
+        cells: list[LengthCell] = []
+        for key in sorted(self._cells):
+            sums = self._cells[key]
+            tokens = (sums.input_tokens, sums.hit_tokens, sums.output_tokens)
+            cells.append(LengthCell(key, sums.requests, *tokens))
+        return LengthSketch(tuple(cells))
 
 
 def cell_key(input_tokens: float, hit_tokens: float, output_tokens: float) -> CellKey:

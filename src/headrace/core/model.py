@@ -164,6 +164,16 @@ class EngineReport:
 
 
 @dataclass(slots=True, eq=False)
+class TpotTarget:
+    """Seconds per output token, to two digits, and how many attempts in flight have them as their
+    target.
+    """
+
+    target_s: float
+    attempts: int
+
+
+@dataclass(slots=True, eq=False)
 class Replica:
     """One running copy of a model, all its GPUs, as this gateway sees it.
 
@@ -175,8 +185,7 @@ class Replica:
     are `sequences` when they decode, which attend to `attended_tokens`; `context_tokens` is what
     they hold in the KV cache, and `uncached_tokens` what all of them had to prefill.
     `late_prefilling` of those that wait are expected to miss their TTFT target, and
-    `late_decoding` of the streams have. `tpot_targets` says how many attempts in flight have which
-    TPOT target, to two digits.
+    `late_decoding` of the streams have. `tpot_targets` are those of the attempts in flight.
 
     The integrals over time (`batch_seconds`, `context_token_seconds`, up to `marked_s`) and the
     totals of finished prefills tell a stream at its end in what company it decoded.
@@ -207,7 +216,7 @@ class Replica:
     adapters: frozenset[str] = frozenset()
     max_context_tokens: int | None = None
     in_flight: int = 0
-    tpot_targets: dict[float, int] = field(default_factory=dict[float, int])
+    tpot_targets: list[TpotTarget] = field(default_factory=list["TpotTarget"])
     last_attempt: int = 0
     prefilling: int = 0
     late_prefilling: int = 0

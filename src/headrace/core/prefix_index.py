@@ -4,14 +4,14 @@ A block is `PROMPT_BLOCK_BYTES` of prompt; its hash covers everything before it,
 chain and equal hashes mean equal prefixes. Per replica a block is
 
     arriving   its prompt is in flight and has no first token yet
-    pinned     a running request uses it (arriving blocks are pinned too)
+    in use     by a running request (arriving blocks are in use too)
     idle       prefilled, used by nobody: evicted least recently used first
 
 and it counts as present in each of these states. Three rules keep this close to what the engine
 does: room is taken only when the first token shows that the prefill is done, what runs cannot be
 evicted, and what running requests decode takes room as well.
 
-Present blocks are closed under prefixes: a request pins its whole chain, and a chain falls idle
+Present blocks are closed under prefixes: a request uses its whole chain, and a chain falls idle
 deepest block first, so that leaves are evicted before what they hang on. That is why the deepest
 hit can be found by binary search. Arriving blocks are the tail of a chain for the same reason.
 
@@ -22,13 +22,12 @@ before. Where blocks are long, each can be a mark: `fine_blocks` is `EVERY_BLOCK
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from headrace.core import replica_cache
 from headrace.core.model import COARSE_BLOCKS, FINE_BLOCKS
-from headrace.core.prompt_marks import Mark, blocks_covered
-from headrace.core.replica_cache import Layer, Lease, ReplicaCache
+from headrace.core.prompt_marks import Mark
+from headrace.core.replica_cache import Kept, Lease, ReplicaCache
 
 DEFAULT_KV_CAPACITY_TOKENS: Final = 131_072
 """Assumed KV cache of a replica whose engine does not tell."""
@@ -67,8 +66,8 @@ class PrefixIndex:
         if cache is None:
             return
         cache.gone = True
-        self._drop(cache, cache.idle)
-        self._drop(cache, cache.pinned)
+        for kept in tuple(cache.kept.values()):
+            self._drop(cache, kept)
 
     def set_capacity(self, index: int, capacity_blocks: float) -> None:
         """Take note of how many blocks fit into the KV cache of a replica."""
@@ -120,47 +119,42 @@ class PrefixIndex:
         """Running requests that hold a mark on a replica."""
         return replica_cache.users(self._caches[index], mark)
 
-    def lease(self, index: int, marks: tuple[Mark, ...], hit_marks: int) -> Lease:
-        """Pin a prompt on the replica it is sent to; `hit_marks` of it are present there.
+    def lease(self, index: int, marks: tuple[Mark, ...]) -> Lease:
+        """A prompt goes to a replica: what of it is not there yet will be.
 
         Nothing is evicted yet: the engine still has everything while the prompt waits.
         """
         cache = self._caches[index]
-        pinned, hit_stamp = cache.pinned, None
-        if hit_marks:
-            idle, shared = cache.idle, cache.shared
-            deepest = idle.get(marks[hit_marks - 1])
-            hit_stamp = deepest.stamp if deepest else None
-            used = 0
-            for mark in marks[:hit_marks]:
-                if mark in pinned:
-                    shared[mark] = shared.get(mark, 0) + 1
-                    used += 1
-                elif mark in idle:
-                    del idle[mark]
-            if used:
-                cache.shared_blocks += blocks_covered(used, self._fine_blocks)
-        if hit_marks < len(marks):
-            fresh = marks[hit_marks:]
-            cache.arriving.update(fresh)
-            holders, bit = self._holders, cache.bit
-            for mark in fresh:
+        holders, bit, idle, there = self._holders, cache.bit, cache.idle, cache.kept
+        leased: list[Kept] = []
+        hit_stamp: int | None = None
+        shared = 0
+        for mark in marks:
+            kept = there.get(mark)
+            if kept is None:
+                covered = 1 if len(leased) < self._fine_blocks else COARSE_BLOCKS
+                kept = there[mark] = Kept(mark, covered)
                 holders[mark] = holders.get(mark, 0) | bit
-        pinned.update(marks)
+            elif kept.users:
+                shared += kept.covered
+                hit_stamp = None
+            else:
+                idle.take_out(kept)
+                hit_stamp = kept.stamp
+            kept.users += 1
+            leased.append(kept)
+        cache.shared_blocks += shared
         cache.leases += 1
-        return Lease(cache, marks, hit_stamp)
+        return Lease(cache, leased, hit_stamp)
 
     def arrived(self, lease: Lease, private_blocks: float) -> None:
         """The prompt is prefilled: it takes its room, and `private_blocks` beside its chain."""
-        cache, marks = lease.cache, lease.marks
-        lease.arrived = True
-        before = len(cache.arriving)
-        cache.arriving.difference_update(marks)
-        came = before - len(cache.arriving)
-        total, fine = len(marks), self._fine_blocks
-        if total > fine:
-            came = blocks_covered(total, fine) - blocks_covered(total - came, fine)
-        cache.resident_blocks += came
+        cache = lease.cache
+        for kept in reversed(lease.kept):
+            if not kept.arriving:
+                break  # what arrives of a chain is its end
+            kept.arriving = False
+            cache.resident_blocks += kept.covered
         self.grow(lease, private_blocks)
 
     def grow(self, lease: Lease, private_blocks: float) -> None:
@@ -180,20 +174,18 @@ class PrefixIndex:
         cache.leases -= 1
         # Fractions of blocks need not cancel out in floating point; no request holds none.
         cache.private_blocks -= lease.private_blocks if cache.leases else cache.private_blocks
-        marks = lease.marks
-        first = 0
-        if cache.shared:
-            first = replica_cache.unshare(cache.shared, marks)
-            cache.shared_blocks -= blocks_covered(first, self._fine_blocks)
-        own = marks[first:]
-        cache.pinned.difference_update(own)
-        end = len(marks)
-        if not lease.arrived:
-            before = len(cache.arriving)
-            cache.arriving.difference_update(own)
-            end -= before - len(cache.arriving)
-            self._drop(cache, marks[end:])
-        _lay_idle(cache, marks, first, end, self._fine_blocks)
+        shared = 0
+        unused: list[Kept] = []
+        for kept in reversed(lease.kept):
+            kept.users -= 1
+            if kept.users:
+                shared += kept.covered
+            elif kept.arriving:
+                self._drop(cache, kept)
+            else:
+                unused.append(kept)
+        cache.shared_blocks -= shared
+        cache.idle.add(unused)
         if cache.resident_blocks + cache.private_blocks > cache.capacity_blocks:
             self._evict(cache)
 
@@ -206,19 +198,16 @@ class PrefixIndex:
         cache, stamp = lease.cache, lease.hit_stamp
         if cache.gone or stamp is None:
             return 0
-        forgotten: list[Mark] = []
-        for mark, layer in cache.idle.items():
-            if layer.stamp >= stamp:
-                break
-            forgotten.append(mark)
-            cache.resident_blocks -= layer.covered
-        for mark in forgotten:
-            del cache.idle[mark]
-        self._drop(cache, forgotten)
-        kept = (cache.resident_blocks + cache.private_blocks) / max(1.0, cache.told_blocks)
-        cache.share = max(LEAST_SHARE, min(cache.share, max(kept, cache.share * SHRINK)))
+        forgotten = 0
+        oldest = cache.idle.oldest
+        while oldest is not None and oldest.stamp < stamp:
+            self._leave(cache, oldest)
+            forgotten += 1
+            oldest = cache.idle.oldest
+        full = (cache.resident_blocks + cache.private_blocks) / max(1.0, cache.told_blocks)
+        cache.share = max(LEAST_SHARE, min(cache.share, max(full, cache.share * SHRINK)))
         cache.capacity_blocks = cache.told_blocks * cache.share
-        return len(forgotten)
+        return forgotten
 
     def confirm(self, lease: Lease) -> None:
         """The lease's hit was true: the cache may be larger than it was taken to be."""
@@ -229,43 +218,27 @@ class PrefixIndex:
 
     def _evict(self, cache: ReplicaCache) -> None:
         """Least recently used idle marks leave until the rest fits, or none is idle."""
-        idle = cache.idle
-        evicted: list[Mark] = []
-        resident, room = cache.resident_blocks, cache.capacity_blocks - cache.private_blocks
-        while resident > room and idle:
-            mark, layer = idle.popitem(last=False)
-            resident -= layer.covered
-            evicted.append(mark)
-        cache.resident_blocks = resident
-        self._drop(cache, evicted)
+        room = cache.capacity_blocks - cache.private_blocks
+        oldest = cache.idle.oldest
+        while oldest is not None and cache.resident_blocks > room:
+            self._leave(cache, oldest)
+            oldest = cache.idle.oldest
 
-    def _drop(self, cache: ReplicaCache, marks: Iterable[Mark]) -> None:
-        """A replica holds these marks no more."""
-        holders, others = self._holders, ~cache.bit
-        for mark in marks:
-            held_by = holders.get(mark, 0)
-            left = held_by & others
-            if left:
-                holders[mark] = left
-            elif held_by:
-                del holders[mark]
+    def _leave(self, cache: ReplicaCache, kept: Kept) -> None:
+        """An idle mark gives its room up."""
+        cache.idle.take_out(kept)
+        cache.resident_blocks -= kept.covered
+        self._drop(cache, kept)
+
+    def _drop(self, cache: ReplicaCache, kept: Kept) -> None:
+        """A replica holds this mark no more."""
+        del cache.kept[kept.mark]
+        holders = self._holders
+        left = holders[kept.mark] & ~cache.bit
+        if left:
+            holders[kept.mark] = left
+        else:
+            del holders[kept.mark]
 
     def changed(self, index: int, stored: tuple[Mark, ...], removed: tuple[Mark, ...]) -> None:
         """What an engine tells of its cache is not for this index: see `KvEventIndex`."""
-
-
-def _lay_idle(
-    cache: ReplicaCache, marks: tuple[Mark, ...], first: int, end: int, fine_blocks: int
-) -> None:
-    """Marks `first` to `end` of a chain are used by nobody any more; the deepest leaves first."""
-    cache.stamp += 1
-    idle = cache.idle
-    if end > fine_blocks:
-        layer = Layer(cache.stamp, COARSE_BLOCKS)
-        for mark in reversed(marks[max(first, fine_blocks) : end]):
-            idle[mark] = layer
-        end = fine_blocks
-    if end > first:
-        layer = Layer(cache.stamp, 1)
-        for mark in reversed(marks[first:end]):
-            idle[mark] = layer

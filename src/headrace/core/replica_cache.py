@@ -2,29 +2,89 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Final
 
 from headrace.core.prompt_marks import Mark
+
+
+class Kept:
+    """One mark on one replica, for which it keeps `covered` blocks.
+
+    `users` are the running requests that need it; nobody needs what is idle. It is `arriving` while
+    the prompt that brings it has no first token. `stamp` tells idle marks apart by age: what falls
+    idle later has a larger one.
+    """
+
+    __slots__ = ("arriving", "covered", "mark", "older", "stamp", "users", "younger")
+
+    def __init__(self, mark: Mark, covered: int) -> None:
+        self.mark = mark
+        self.covered = covered
+        self.users = 0
+        self.arriving = True
+        self.stamp = 0
+        # Its neighbours while it is idle.
+        self.older: Kept | None = None
+        self.younger: Kept | None = None
+
+
+class Idle:
+    """Marks that nobody needs, in the order in which they fell idle.
+
+    A chain of links, of which a request that needs a mark again takes it out at no more cost than
+    four assignments: an `OrderedDict` would look each mark up twice.
+    """
+
+    __slots__ = ("_ends", "_stamp")
+
+    def __init__(self) -> None:
+        self._ends = Kept("", 0)  # younger than the youngest, older than the oldest
+        self._ends.older = self._ends.younger = self._ends
+        self._stamp = 0
+
+    @property
+    def oldest(self) -> Kept | None:
+        """What fell idle first; None where nothing is."""
+        oldest = self._ends.younger
+        return None if oldest is self._ends else oldest
+
+    def add(self, marks: list[Kept]) -> None:
+        """Nobody needs these any more, the first of them the least."""
+        self._stamp = stamp = self._stamp + 1
+        ends = self._ends
+        youngest = ends.older
+        assert youngest is not None
+        for kept in marks:
+            kept.stamp = stamp
+            kept.older = youngest
+            youngest.younger = kept
+            youngest = kept
+        youngest.younger = ends
+        ends.older = youngest
+
+    def take_out(self, kept: Kept) -> None:
+        """It is needed again, or leaves the replica."""
+        older, younger = kept.older, kept.younger
+        assert older is not None
+        assert younger is not None
+        older.younger, younger.older = younger, older
+        kept.older = kept.younger = None
 
 
 class ReplicaCache:
     """The marks of one replica and the room, in blocks, that they and running requests take."""
 
     __slots__ = (
-        "arriving",
         "bit",
         "capacity_blocks",
         "gone",
         "idle",
+        "kept",
         "leases",
-        "pinned",
         "private_blocks",
         "resident_blocks",
         "share",
-        "shared",
         "shared_blocks",
-        "stamp",
         "told_blocks",
     )
 
@@ -33,28 +93,13 @@ class ReplicaCache:
         self.told_blocks = capacity_blocks
         self.share = 1.0  # of what was told, as answers have shown
         self.capacity_blocks = capacity_blocks
-        self.pinned: set[Mark] = set()
-        self.shared: dict[Mark, int] = {}  # mark -> running requests that use it, beyond the first
-        self.shared_blocks = 0  # these uses, in blocks
-        self.arriving: set[Mark] = set()
-        self.idle: OrderedDict[Mark, Layer] = OrderedDict()  # oldest first
+        self.kept: dict[Mark, Kept] = {}
+        self.idle = Idle()
+        self.shared_blocks = 0  # for each user of a mark beyond the first
         self.leases = 0
-        self.resident_blocks = 0  # idle, or pinned and not arriving
+        self.resident_blocks = 0  # not arriving
         self.private_blocks = 0.0
-        self.stamp = 0
         self.gone = False
-
-
-class Layer:
-    """Idle marks that one release left: each stands for `covered` blocks. A later release has the
-    larger `stamp`.
-    """
-
-    __slots__ = ("covered", "stamp")
-
-    def __init__(self, stamp: int, covered: int) -> None:
-        self.stamp = stamp
-        self.covered = covered
 
 
 class Lease:
@@ -64,20 +109,19 @@ class Lease:
     replica, larger is younger), or None if that mark was in use or nothing was hit.
     """
 
-    __slots__ = ("arrived", "cache", "hit_stamp", "marks", "private_blocks")
+    __slots__ = ("cache", "hit_stamp", "kept", "private_blocks")
 
-    def __init__(self, cache: ReplicaCache, marks: tuple[Mark, ...], hit_stamp: int | None) -> None:
+    def __init__(self, cache: ReplicaCache, kept: list[Kept], hit_stamp: int | None) -> None:
         self.cache = cache
-        self.marks = marks
+        self.kept = kept
         self.hit_stamp = hit_stamp
-        self.arrived = False
         self.private_blocks = 0.0
 
 
 def _released() -> Lease:
     cache = ReplicaCache(0, 0.0)
     cache.gone = True
-    return Lease(cache, (), None)
+    return Lease(cache, [], None)
 
 
 RELEASED: Final = _released()
@@ -86,37 +130,17 @@ RELEASED: Final = _released()
 
 def users(cache: ReplicaCache, mark: Mark) -> int:
     """Running requests that hold a mark."""
-    return 1 + cache.shared.get(mark, 0) if mark in cache.pinned else 0
+    kept = cache.kept.get(mark)
+    return 0 if kept is None else kept.users
 
 
 def marks_in_use(cache: ReplicaCache, marks: tuple[Mark, ...]) -> int:
-    """What is pinned of a chain is its beginning."""
-    pinned = cache.pinned
-    if not marks or marks[0] not in pinned:
-        return 0
-    low, high = 1, len(marks)
+    """What is in use of a chain is its beginning."""
+    low, high = 0, len(marks)
     while low < high:
         middle = (low + high + 1) >> 1
-        if marks[middle - 1] in pinned:
+        if users(cache, marks[middle - 1]):
             low = middle
         else:
             high = middle - 1
     return low
-
-
-def unshare(shared: dict[Mark, int], marks: tuple[Mark, ...]) -> int:
-    """End one request's use of the marks that others use as well; how many these are.
-
-    What is shared of a chain is its beginning.
-    """
-    if not shared:
-        return 0
-    for position, mark in enumerate(marks):
-        others = shared.get(mark, 0)
-        if others > 1:
-            shared[mark] = others - 1
-        elif others:
-            del shared[mark]
-        else:
-            return position
-    return len(marks)

@@ -165,11 +165,11 @@ class WaitingRoom:
             return missed
         tokens = row[HIT_TOKENS] + row[UNCACHED_TOKENS] + row[OUTPUT_TOKENS]
         too_slow = 0.0
-        for own_s, count in replica.tpot_targets.items():
+        for each in replica.tpot_targets:
             # By the targets of those who are there: a lax one must not make strict ones late. Where
             # most who come are lax, a few strict ones must not keep them all waiting.
-            target_s = max(own_s, usual_s)
-            too_slow += (count / replica.in_flight) * crowded(
+            target_s = max(each.target_s, usual_s)
+            too_slow += (each.attempts / replica.in_flight) * crowded(
                 replica, tpot_s=tpot_s, target_s=target_s, context_tokens=tokens, now=now
             )
         return max(missed, too_slow)

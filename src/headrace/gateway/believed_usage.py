@@ -5,10 +5,11 @@ from __future__ import annotations
 from headrace.core.model import Endpoint, Request, Usage
 from headrace.core.usage_belief import can_be
 from headrace.gateway.metrics.meter import Meter
+from headrace.gateway.settings import GatewaySettings
 
 
 def believed(
-    usage: Usage, request: Request, meter: Meter, *, completed: bool, max_body_bytes: int
+    usage: Usage, request: Request, meter: Meter, *, completed: bool, settings: GatewaySettings
 ) -> Usage | None:
     """The engine's count, None if it cannot be that of this request and its answer."""
     cached_tokens = usage.cached_tokens
@@ -18,7 +19,7 @@ def believed(
         usage = Usage(usage.input_tokens, usage.output_tokens, cached_tokens)
     input_tokens = meter.input_tokens_estimate
     if request.endpoint is Endpoint.OTHER:  # whose prompts are not read
-        input_tokens = max_body_bytes
+        input_tokens = settings.limits.max_body_bytes
     # A stream that broke off may have told its input alone.
     chunks = meter.chunks if completed else 0
     max_tokens = (request.max_output_tokens or 0) * request.sequences

@@ -35,8 +35,8 @@ def payload_of(
     if len(body) == 1:
         # One piece is joined to its head, for one system call; many are large, not copied.
         whole = body[0]
-        own_fields = (b"host: ", address.host_header, id_line, upstream.fields)
-        return [b"".join((begin, *own_fields, length_line(len(whole)), whole))]
+        host, length = address.host_header, length_line(len(whole))
+        return [b"".join((begin, b"host: ", host, id_line, upstream.fields, length, whole))]
     own = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
     if body or head.method == b"POST":
         own += b"content-length: %d\r\n" % sum(map(len, body))

@@ -45,7 +45,6 @@ JSON: Header = (b"content-type", b"application/json")
 _OURS: Final = AnswerNotes(AnswerHead(0, [JSON]))
 """For answers that are not an engine's."""
 _RETRYABLE: Final = frozenset((Outcome.UNAVAILABLE, Outcome.TIMED_OUT))
-_REPLICAS_FAULT: Final = _RETRYABLE | {Outcome.BROKEN}
 _ANSWERED: Final = frozenset((Outcome.COMPLETED, Outcome.BROKEN))  # the client gets what came
 
 
@@ -64,6 +63,7 @@ _CONNECTING: Final = Phase.CONNECTING
 _WAITING: Final = Phase.WAITING
 _RELAYING: Final = Phase.RELAYING
 _OVER: Final = Phase.OVER
+_BROKEN: Final = Outcome.BROKEN
 _COMPLETED: Final = Outcome.COMPLETED
 
 
@@ -541,16 +541,17 @@ class Exchange:
             first_s = meter.first_s
             ttft_s = None if first_s is None else first_s - self._sent_s
             self._attempt_trace.end(ended, self._status, ttft_s)
-        if outcome in _REPLICAS_FAULT:
+        retryable = outcome in _RETRYABLE
+        if retryable or outcome is _BROKEN:
             self._host.telemetry.attempt_failed(self._replica, detail or outcome.value, now)
         self._host.apply(ended, now)
         again = self._has_attempt  # the core may have dispatched it by now, and it goes on
-        if not again and outcome in _RETRYABLE and self._phase is not _OVER:
+        if not again and retryable and self._phase is not _OVER:
             again = bool(self._host.held_for(self.id))
             if again:
                 self._host.hold(self)
         meter.finish(outcome, usage, now, retried=again)
-        if outcome in _RETRYABLE and not again and self._phase is not _OVER:
+        if retryable and not again and self._phase is not _OVER:
             # It always says what becomes of such an end; a client must not wait if it did not.
             reason = f"Replica {self._replica} gave no answer: {detail}."
             self.reject(Reject(self.id, 502, RejectReason.RETRIES_EXHAUSTED, reason))
@@ -565,9 +566,8 @@ class Exchange:
         relay = self._relay
         usage = told if relay is None else relay.usage
         if usage is not None:
-            request, limits = self._call.request, self._settings.limits
-            whole, most = outcome is _COMPLETED, limits.max_body_bytes
-            usage = believed(usage, request, meter, completed=whole, max_body_bytes=most)
+            request, whole = self._call.request, outcome is _COMPLETED
+            usage = believed(usage, request, meter, completed=whole, settings=self._settings)
         if usage is None:
             meter.reads_audio = self._call.http.path in AUDIO
         return usage

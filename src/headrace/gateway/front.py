@@ -292,7 +292,7 @@ class Front:
 
     def _new_id(self) -> str:
         self._requests += 1
-        return self._id_prefix + hex(self._requests)[2:]  # noqa: FURB116 - a format is slow
+        return self._id_prefix + str(self._requests)
 
     def _refuse(
         self, request: HttpRequest, connection: ClientConnection, error: BadRequest

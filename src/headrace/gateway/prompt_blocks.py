@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,8 +13,6 @@ _FINE_BYTES: Final = FINE_BLOCKS * PROMPT_BLOCK_BYTES
 _COARSE_BYTES: Final = COARSE_BLOCKS * PROMPT_BLOCK_BYTES
 _digest: Final[Callable[[bytes, Any], Any]] = xxhash.xxh3_64_intdigest
 """Hashes are `Any` here: a compiled `int` would be made anew for each use."""
-_each_fine: Final = struct.Struct(f"{PROMPT_BLOCK_BYTES}s").iter_unpack
-_each_coarse: Final = struct.Struct(f"{_COARSE_BYTES}s").iter_unpack
 
 
 def hash_blocks(data: bytes) -> tuple[int, ...]:
@@ -25,9 +22,11 @@ def hash_blocks(data: bytes) -> tuple[int, ...]:
     """
     size = len(data)
     chain: Any = 0
-    fine = size - size % PROMPT_BLOCK_BYTES if size < _FINE_BYTES else _FINE_BYTES
-    marks = [chain := _digest(block, chain) for (block,) in _each_fine(data[:fine])]
-    if size - fine >= _COARSE_BYTES:
-        coarse = size - (size - fine) % _COARSE_BYTES
-        marks += [chain := _digest(block, chain) for (block,) in _each_coarse(data[fine:coarse])]
+    marks: list[Any] = []
+    begin, end = 0, PROMPT_BLOCK_BYTES
+    while end <= size:
+        chain = _digest(data[begin:end], chain)
+        marks.append(chain)
+        begin = end
+        end += PROMPT_BLOCK_BYTES if begin < _FINE_BYTES else _COARSE_BYTES
     return tuple(marks)

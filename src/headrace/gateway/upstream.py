@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.edges.http.address import AddressBook
+from headrace.edges.http.address import Address, AddressBook
 from headrace.edges.http.heads import render_fields
 from headrace.engines.registry import dialect
 from headrace.gateway.settings import UpstreamAccess
@@ -14,7 +14,7 @@ class Upstream:
     `authorization` is the header value, if any, and `fields` the same, rendered.
     """
 
-    __slots__ = ("address", "authorization", "dialect", "fields", "tls")
+    __slots__ = ("_addresses", "authorization", "dialect", "fields", "tls")
 
     def __init__(self, access: UpstreamAccess) -> None:
         key = access.api_key
@@ -24,5 +24,8 @@ class Upstream:
         if self.authorization is not None:
             self.fields = render_fields([(b"authorization", self.authorization)])
         self.tls = access.tls
-        self.address = AddressBook(access.tls).find
+        self._addresses = AddressBook(access.tls)
+
+    def address(self, url: str) -> Address:
         """A replica's address by its URL."""
+        return self._addresses.find(url)

@@ -158,11 +158,11 @@ def test_both_indices_take_the_same_calls():
 def test_every_block_may_be_kept():
     index = PrefixIndex(EVERY_BLOCK)
     index.add_replica(0, 20)
-    lease = index.lease(0, LONG[:20], 0)
+    lease = index.lease(0, LONG[:20])
     index.arrived(lease, 0.0)
     index.release(lease)
     assert index.lookup(LONG, 1) == [(20, 1)]
-    other = index.lease(0, chain("x", blocks_each=3), 0)
+    other = index.lease(0, chain("x", blocks_each=3))
     index.arrived(other, 0.0)
     assert index.lookup(LONG, 1) == [(17, 1)]
 
@@ -171,11 +171,10 @@ def test_every_block_may_be_kept():
 def test_what_running_requests_share_is_known_of_both_kinds_of_index(index):
     index.add_replica(0, 1000)
     common, other = (*LONG[:20], 1, 2), LONG[:30]
-    leases = [index.lease(0, LONG, 0)]
-    held = len(LONG) if isinstance(index, PrefixIndex) else 0
+    leases = [index.lease(0, LONG)]
     assert (index.shared_blocks(0), index.marks_in_use(0, common)) == (0, 20)
-    leases.append(index.lease(0, common, min(held, 20)))
-    leases.append(index.lease(0, other, min(held, 30)))
+    leases.append(index.lease(0, common))
+    leases.append(index.lease(0, other))
     assert index.shared_blocks(0) == 20 + 30
     assert index.marks_in_use(0, common) == 22
     index.release(leases[0])

@@ -25,7 +25,7 @@ def held(index: PrefixIndex, replica: int, marks: tuple[int, ...]) -> int:
 
 
 def lease(index: PrefixIndex, replica: int, marks: tuple[int, ...]) -> Lease:
-    return index.lease(replica, marks, held(index, replica, marks))
+    return index.lease(replica, marks)
 
 
 def run(index: PrefixIndex, replica: int, marks: tuple[int, ...]) -> None:

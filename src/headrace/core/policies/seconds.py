@@ -196,14 +196,15 @@ def _missed(ask: Ask, replica: Replica, idle: float, after: _After) -> float:
     share of time that recent prefills leave to streams without it.
     """
     own_s, there = ask.tpot_target_s, replica.tpot_targets
-    if not there or there.get(own_s) == replica.in_flight:
+    if not there or (len(there) == 1 and there[0].target_s == own_s):
         return _missed_of(ask, replica, own_s, idle, after)
     missed = 0.0
     queue_s, prefill_s, tpot_s, idle_after, _ = after
-    for target_s, count in there.items():
+    for each in there:
+        target_s = each.target_s
         theirs = (queue_s, prefill_s, tpot_s, idle_after, risk(tpot_s / target_s / idle_after))
         of_all = _missed_of(ask, replica, target_s, idle, theirs)
-        missed += count / replica.in_flight * of_all
+        missed += each.attempts / replica.in_flight * of_all
     return missed
 
 
