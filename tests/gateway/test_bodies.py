@@ -216,3 +216,19 @@ async def test_a_form_is_one_whatever_its_body_begins_with():
         answer = await send_form(rig, b'{"model":"none"}\r\n' + field(b"model", b"chat"))
         assert answer.status_code == 200
         assert field(b"model", b"m") in rig.engines[0].received[0].body
+
+
+@pytest.mark.parametrize(
+    ("words", "at"), [(rb"\ud83d", 0), (rb"fine \ud83d\ude00 \uDE00", 18), (rb"\ud83d \ude00", 0)]
+)
+async def test_half_a_character_is_called_that(words: bytes, at: int):
+    """As JavaScript writes text that was cut inside an emoji; engines refuse it, too."""
+    begin = b'{"model":"m","messages":[{"role":"user","content":"'
+    async with run_gateway(echo) as rig:
+        body = begin + words + b'"}]}'
+        answer = await rig.client.post("/v1/chat/completions", content=body)
+        assert answer.status_code == 400
+        half = f"the escape {words[at : at + 6].decode()} at byte {len(begin) + at} is half of a"
+        assert half in answer.json()["error"]["message"]
+        whole = begin + rb"fine \ud83d\ude00" + b'"}]}'
+        assert (await rig.client.post("/v1/chat/completions", content=whole)).status_code == 200

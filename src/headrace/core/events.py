@@ -101,8 +101,8 @@ class KvChanged:
 class ReplicaChanged:
     """A replica was discovered, became ready or not, changed its adapters, or drains.
 
-    `doubted` tells that it refused the gateway's own question for its models, or did not name the
-    pool's among them: what clients meet there is no wonder then.
+    `doubted` tells that it refused the gateway's own question for its models, or named some and not
+    the pool's: what clients meet there is no wonder then.
     """
 
     replica: str

@@ -7,6 +7,7 @@ replaces one member; all others go out byte for byte, and no key can stand there
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ _TRUE: Final = msgspec.Raw(b"true")
 _ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _CHAT: Final = Endpoint.CHAT
+_HALF_CHARACTER: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""A surrogate alone. JavaScript writes one where a string was cut in the middle of an emoji."""
 _HAVE_CHOICES = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 """Elsewhere `n` means nothing."""
 _READ_MEMBERS: Final = frozenset(
@@ -390,7 +396,7 @@ def _read_members(http: HttpRequest, endpoint: Endpoint) -> Members | None:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         if endpoint is Endpoint.OTHER:
             return None
-        raise _not_json(error) from None
+        raise _not_json(error, body) from None
 
 
 def _may_be_json(http: HttpRequest, endpoint: Endpoint) -> bool:
@@ -411,9 +417,16 @@ def check_encoding(headers: list[Header]) -> None:
         )
 
 
-def _not_json(error: Exception) -> BadRequest:
+def _not_json(error: Exception, body: bytes = b"") -> BadRequest:
+    why = str(error)
+    if half := _HALF_CHARACTER.search(body):
+        # What parsers say of it, "truncated" among it, sends people looking elsewhere.
+        why = (
+            f"the escape {half[0].decode()} at byte {half.start()} is half of a character, without"
+            " its other half; was text cut inside an emoji?"
+        )
     return BadRequest(
-        f"The request body is not a JSON object: {error}. Send one with content-type"
+        f"The request body is not a JSON object: {why}. Send one with content-type"
         " application/json.",
         code="invalid_json",
     )

@@ -207,7 +207,7 @@ class ReplicaWatch:
             self._told = None  # what was wrong with its list is right: should it come again, say so
         else:
             self._tell(self._not_serving(sorted(names)))
-        return _Look(listed, doubted=not serves)
+        return _Look(listed, doubted=bool(names) and not serves)  # no names tell of no model
 
     def _not_serving(self, names: Sequence[str]) -> str:
         """What is wrong, and what to do about it."""

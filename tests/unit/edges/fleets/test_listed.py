@@ -263,6 +263,15 @@ async def test_who_lacks_the_pools_model_is_doubted_until_it_has_it(watch):
         await heard.until(last_is(ready=True, doubted=False))
 
 
+async def test_an_empty_list_of_models_is_told_and_no_reason_for_doubt(watch):
+    heard = Heard()
+    async with Engine() as engine:
+        engine.models.clear()
+        await watch(engine.url, heard=heard)
+        await heard.until_told("does not serve 'm' but nothing")
+        await heard.until(last_is(ready=True, doubted=False))
+
+
 async def test_the_wrong_model_is_told_with_the_remedy_each_time_it_comes(watch):
     told = (
         f"replica {{name}}: does not serve 'm' but {', '.join(f'o{n}' for n in range(10))} and 2 "
