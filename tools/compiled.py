@@ -109,6 +109,7 @@ MODULES = (
     "core/retries",
     "core/roster",
     "core/routing",
+    "core/silent_prefills",
     "core/ties",
     "core/usage_belief",
     "core/waiting",

@@ -11,7 +11,6 @@ A request is forgotten with the end of its last attempt; what is in flight lives
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 from typing import Any, Final
 
 from headrace.core import attempts as books
@@ -59,12 +58,11 @@ from headrace.core.retries import (
 )
 from headrace.core.roster import Roster
 from headrace.core.settings import DispatcherSettings
+from headrace.core.silent_prefills import SilentPrefills
 from headrace.core.waiting import LOOK_S, WaitingRoom
 from headrace.core.wakes import Wakes
 
 _NONE: Final[tuple[str, ...]] = ()
-_push: Final = heappush
-_pop: Final = heappop
 _COMPLETED: Final = Outcome.COMPLETED
 _ABORTED: Final = Outcome.ABORTED
 _EMBEDDINGS: Final = Endpoint.EMBEDDINGS
@@ -102,8 +100,7 @@ class Dispatcher:
         self._attempts: dict[int, Attempt] = {}
         self._last_attempt = 0
         self._full_until_s = 0.0  # no replica is believed to be full for longer
-        # Attempts that are not streamed, by the time at which their prefill should be done.
-        self._silent: list[tuple[float, int]] = []
+        self._silent = SilentPrefills()
         self._wakes = Wakes()
         self._handlers: dict[type[Event], Callable[[Any, float], list[Effect]]] = {
             Left: self._left,
@@ -280,8 +277,8 @@ class Dispatcher:
         books.begin(attempt, now, ttft_s or 0.0)
         flight.attempts.append(attempt)
         self._attempts[number] = attempt
-        if not request.streamed:
-            self._presume_first_token(ttft_s, number, now)
+        if not request.streamed and ttft_s is not None:
+            self._silent.expect(now + ttft_s, number)
         pool = replica.pool.spec.name
         effects: list[Effect] = [
             Dispatch(request.id, number, pool, replica.name, model, ask.prompt_tokens)
@@ -291,10 +288,6 @@ class Dispatcher:
         return effects
 
     # ------------------------------------------------------------------ attempts
-
-    def _presume_first_token(self, ttft_s: float | None, attempt: int, now: float) -> None:
-        if ttft_s is not None:
-            _push(self._silent, (now + ttft_s, attempt))
 
     def _first_token(self, event: FirstToken, now: float) -> list[Effect]:
         attempt = self._attempts.get(event.attempt)
@@ -416,9 +409,8 @@ class Dispatcher:
 
     def _assume_first_tokens(self, now: float) -> None:
         """Answers that are not streamed hide when their prefill ended: take it as predicted."""
-        silent = self._silent
-        while silent and silent[0][0] <= now:
-            attempt = self._attempts.get(_pop(silent)[1])
+        while (number := self._silent.next_done(now)) is not None:
+            attempt = self._attempts.get(number)
             if attempt is not None and attempt.first_token_s is None:
                 self._leave_prefill(attempt, now)
 

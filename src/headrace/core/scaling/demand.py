@@ -1,7 +1,8 @@
 """Demand of a pool, from the totals that its gateways report.
 
     load = requests/s * replica-seconds per request           1.0: one replica fully used
-    requests/s = the rate over a cold start, brought within the noise of that over half a minute
+    requests/s = the rate over the longest window, of half a minute, twice that, up to a cold start,
+                 that lies within the noise of all shorter ones
 
 The lengths of a request are known when it ends, so its cost is that of requests that have ended
 lately. For the forecast, load is averaged over minutes of the clock, so that two scalers that look
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import ceil, exp, sqrt
+from math import ceil, exp, inf, sqrt
 from typing import Any
 
 from headrace.core.length_counter import LengthCounter, sketch_of
@@ -37,7 +38,7 @@ EXPECTED_OUTPUT_TOKENS = 350.0
 """Of an answer, before any has ended."""
 LEAST_COVER = 0.5
 """Of a minute, for it to count as seen."""
-NOISE_SIGMAS = 2.0
+NOISE_SIGMAS = 2.5
 UNEQUAL = 2.0
 """E[cost²] / E[cost]²: requests vary in cost, which is more noise than their count alone has."""
 FORGET_GATEWAY_S = 900.0
@@ -281,16 +282,29 @@ class DemandMeter:
             return
         if self.known_since_s is None:
             self.known_since_s = now
-        long = self._rate(min(max(horizon_s, 2.0 * SHORT_S), LONGEST_S))
-        assert long is not None
-        noise = NOISE_SIGMAS * sqrt(UNEQUAL * max(short, 0.0) / SHORT_S)
-        self.requests_per_s = min(max(long, short - noise), short + noise)
+        self.requests_per_s = self._steady(short, min(max(horizon_s, 2.0 * SHORT_S), LONGEST_S))
         if short > 0.0 or self.held_requests > 0.0:
             self.idle_since_s = None
         elif self.idle_since_s is None:
             self.idle_since_s = now
         if self.capacity is not None:
             self.load = self.requests_per_s / self.capacity.requests_per_s
+
+    def _steady(self, short: float, longest_s: float) -> float:
+        """The rate over the longest window that no shorter one contradicts: what is steady is
+        known well, and what changed is taken in full as soon as chance cannot explain it.
+        """
+        rate, least, most, window_s = short, 0.0, inf, SHORT_S
+        while True:
+            noise = NOISE_SIGMAS * sqrt(UNEQUAL * max(rate, 0.0) / window_s)
+            least, most = max(least, rate - noise), min(most, rate + noise)
+            if window_s >= longest_s:
+                return rate
+            window_s = min(2.0 * window_s, longest_s)
+            longer = self._rate(window_s)
+            if longer is None or not least <= longer <= most:
+                return rate
+            rate = longer
 
     def _counted(self) -> Iterator[GatewayTotals]:
         """All but those that have left."""
