@@ -306,8 +306,9 @@ def conversations(seed):
 def outcome(engine, played, patch, clock=lambda side: side.now):
     """What comes of a conversation; `clock` makes the one that times the chunks that pass."""
     side = Side(engine)
-    for module in (time, client, connection):
-        patch.setattr(module, "monotonic", side.now)
+    patch.setattr(time, "monotonic", side.now)
+    for module in (client, connection):
+        patch.setattr(module, "_now", side.now)
     patch.setattr(steady, "monotonic", clock(side))
     patch.setattr(asyncio, "get_running_loop", RefusingLoop)
     for request, steps in played:
