@@ -108,43 +108,89 @@ def test_a_prefill_backlog_is_to_be_gone_within_a_cold_start():
     assert dict(long.figures)["backlog_s"] > 700.0
 
 
+def waiting_s(signal: Signal) -> float:
+    """Replica-seconds that will wait when help is here."""
+    figures = dict(signal.figures)
+    return figures["excess_s"] + figures["growth_s"]
+
+
 def test_a_shortage_orders_for_what_will_wait_when_help_is_there():
     waiting = {"waiting_prefill_tokens": 100_000.0}
     there = told(queued_prefill(view_of(load=3.0, replica=waiting))).replicas
-    short = told(queued_prefill(view_of(load=12.0, replica=waiting)))
+    view = view_of(load=6.0, replica=waiting)
+    short = told(queued_prefill(view))
     assert there < 4.5
-    # Eight a second more than four carry, for a cold start, and gone within another one.
-    assert 19.0 < short.replicas < 22.0
-    assert dict(short.figures)["growth_s"] == pytest.approx(8.0 * 240.0, rel=0.1)
+    # Two a second more than four carry, for a cold start, and gone a minute after it.
+    assert dict(short.figures)["growth_s"] == pytest.approx(2.0 * 240.0, rel=0.1)
+    assert short.replicas == pytest.approx(view.staffed(6.0) + waiting_s(short) / 60.0)
+    assert 14.0 < short.replicas < 17.0
+
+
+def test_a_huge_jump_wants_at_most_twice_its_load_on_top():
+    view = view_of(load=12.0, replica={"waiting_prefill_tokens": 100_000.0})
+    jump = told(queued_prefill(view))
+    assert waiting_s(jump) / 60.0 > 2.0 * view.staffed(12.0) > waiting_s(jump) / 240.0
+    assert jump.replicas == pytest.approx(3.0 * view.staffed(12.0))
+
+
+def test_a_backlog_beside_which_hardly_anything_comes_is_gone_within_a_cold_start():
+    view = view_of(load=0.1, replica={"waiting_prefill_tokens": 100_000_000.0})
+    left = told(queued_prefill(view))
+    assert left.replicas == pytest.approx(view.staffed(0.1) + waiting_s(left) / 240.0)
+    assert left.replicas > 2.0 * len(view.ready)
+
+
+def test_where_a_cold_start_is_shorter_than_a_minute_a_backlog_takes_no_longer():
+    waiting = {"waiting_prefill_tokens": 500_000.0}
+    view = view_of(load=6.0, replica=waiting, cold_start_s=20.0)
+    short = told(queued_prefill(view))
+    assert waiting_s(short) / 20.0 < 2.0 * view.staffed(6.0)
+    assert short.replicas == pytest.approx(view.staffed(6.0) + waiting_s(short) / 20.0)
+
+
+def starting(number: int, ordered_at_s: float) -> tuple[ReplicaObservation, ...]:
+    return tuple(
+        ReplicaObservation(f"n{each}", Phase.STARTING, ordered_at_s=ordered_at_s)
+        for each in range(number)
+    )
 
 
 def test_what_is_on_its_way_is_not_ordered_again():
     waiting = {"waiting_prefill_tokens": 100_000.0}
-    alone = view_of(load=12.0, replica=waiting)
-    coming = tuple(
-        ReplicaObservation(f"n{number}", Phase.STARTING, ordered_at_s=9_880.0)
-        for number in range(16)
-    )
-    half_there = view_of(load=12.0, replica=waiting, ordered=alone.ordered + coming)
+    alone = view_of(load=6.0, replica=waiting)
+    coming = starting(3, ordered_at_s=9_880.0)
+    half_there = view_of(load=6.0, replica=waiting, ordered=alone.ordered + coming)
     less = told(queued_prefill(alone)).replicas - told(queued_prefill(half_there)).replicas
-    assert less == pytest.approx(16 * 120.0 / 240.0, abs=0.3)
+    assert less == pytest.approx(3 * 120.0 / 60.0, abs=0.01)
 
 
 def test_one_that_starts_nobody_knows_since_when_is_half_there_and_not_as_good_as_ready():
     waiting = {"waiting_prefill_tokens": 100_000.0}
-    alone = view_of(load=12.0, replica=waiting)
+    alone = view_of(load=7.0, replica=waiting)
 
     def wanted(ordered_at_s: float) -> float:
-        coming = tuple(
-            ReplicaObservation(f"n{number}", Phase.STARTING, ordered_at_s=ordered_at_s)
-            for number in range(4)
-        )
-        there = view_of(load=12.0, replica=waiting, ordered=alone.ordered + coming)
+        coming = starting(2, ordered_at_s)
+        there = view_of(load=7.0, replica=waiting, ordered=alone.ordered + coming)
         return told(queued_prefill(there)).replicas
 
     ordered_now, nearly_ready = wanted(alone.now), wanted(alone.now - alone.cold_start_s)
     assert wanted(0.0) == pytest.approx((ordered_now + nearly_ready) / 2.0)
     assert ordered_now > nearly_ready + 2.0
+
+
+def test_what_starts_because_of_a_backlog_stays_until_that_is_worked_off():
+    waiting = {"waiting_prefill_tokens": 100_000.0}
+    alone = view_of(load=6.0, replica=waiting)
+    for ordered_at_s, stay in ((9_880.0, True), (9_760.1, False)):
+        coming = starting(12, ordered_at_s)
+        there = view_of(load=6.0, replica=waiting, ordered=alone.ordered + coming)
+        wanted = told(queued_prefill(there))
+        assert waiting_s(wanted) < 0.0
+        left_s = 240.0 - (there.now - ordered_at_s)
+        to_come_s = dict(told(queued_prefill(alone)).figures)["growth_s"] * left_s / 240.0
+        backlog_s = dict(wanted.figures)["excess_s"] + to_come_s
+        assert wanted.replicas == pytest.approx(there.staffed(6.0) + backlog_s / 60.0)
+        assert (wanted.replicas > there.staffed(6.0) + 3.0) is stay
 
 
 def test_nobody_is_sent_away_before_the_backlog_is_gone():
