@@ -33,7 +33,6 @@ from headrace.gateway.exchange import Exchange
 from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Limits, Timeouts, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
-from tests import settable_clock
 from tests.property.test_http_requests import Wire
 
 CONVERSATIONS = 300
@@ -307,10 +306,8 @@ def conversations(seed):
 def outcome(engine, played, patch, clock=lambda side: side.now):
     """What comes of a conversation; `clock` makes the one that times the chunks that pass."""
     side = Side(engine)
-    patch.setattr(time, "monotonic", side.now)
-    patch.setattr(settable_clock, "now", side.now)
-    for module in (client, connection):
-        patch.setattr(module, "_now", side.now)
+    for module in (time, client, connection):
+        patch.setattr(module, "monotonic", side.now)
     patch.setattr(steady, "monotonic", clock(side))
     patch.setattr(asyncio, "get_running_loop", RefusingLoop)
     for request, steps in played:

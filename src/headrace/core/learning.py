@@ -114,8 +114,7 @@ def learn_lengths(request: Request, ended: Ended, pool: Pool) -> None:
         pool.recent_s = _recent_s(pool)
     if usage.cached_tokens > 0:
         pool.reports_cached = True
-    items = request.media_items
-    media_tokens = items * pool.spec.media_tokens if items else 0
+    media_tokens = request.media_items * pool.spec.media_tokens
     if (
         request.prompt_tokens is None
         and (pool.answers < LENGTHS_EACH or pool.answers % LENGTHS_EVERY == 0)

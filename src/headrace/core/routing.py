@@ -49,10 +49,7 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
         if templated:
             overhead_tokens = length.overhead_tokens
         text_tokens = length.estimate(request.text_bytes, templated)
-        tokens = round(text_tokens)
-        if request.media_items:
-            tokens += request.media_items * pool.spec.media_tokens
-        tokens = tokens or 1
+        tokens = round(text_tokens) + request.media_items * pool.spec.media_tokens or 1
     output_tokens = pool.output_tokens_mean
     if request.endpoint is _EMBEDDINGS:
         output_tokens = 0.0

@@ -468,8 +468,8 @@ class Exchange:
 
     def _is_no_answer(self, status: int) -> bool:
         """Whether it is an error, or sends a caller of the model away, to where only we may go."""
-        is_ours = self._call.request.endpoint is not Endpoint.OTHER
-        return status >= 400 or (status >= 300 and is_ours)
+        asks_model = self._call.request.endpoint is not Endpoint.OTHER
+        return status >= 400 or (status >= 300 and asks_model)
 
     def _engine_refused(self, body: bytes) -> None:
         """An error answer: the request's own fault, or a reason to try another replica."""

@@ -25,7 +25,6 @@ from headrace.edges.http.upstream_connection import SHORT_OF, UpstreamConnection
 
 RESEND_S: Final = 1.0
 """A kept-alive connection that is lost sooner than this was being closed when we took it."""
-_now: Final = monotonic
 
 
 class UpstreamCall:
@@ -50,7 +49,7 @@ class UpstreamCall:
         self._pool = pool
         self._task: asyncio.Task[None] | None = None
         self._reused = False
-        self.begun_s = _now()
+        self.begun_s = monotonic()
         self.address = address
         self.payload = payload
         self.sink = sink
@@ -109,7 +108,7 @@ class UpstreamCall:
     def lost(self, reason: str, *, answered: bool) -> None:
         """The connection failed under this call."""
         self.connection = None
-        soon = _now() - self.begun_s < RESEND_S
+        soon = monotonic() - self.begun_s < RESEND_S
         if self._reused and not answered and soon:
             self._reused = False
             self._connect()
@@ -203,7 +202,7 @@ class UpstreamPool:
         if len(idle) >= self.max_idle:
             transport.abort()
             return
-        connection.idle_since_s = _now()
+        connection.idle_since_s = monotonic()
         if connection.paused:
             # A call that was, at its last bytes, must not leave the next one deaf.
             connection.paused = False

@@ -57,7 +57,6 @@ NEARBY: Final = "unix"
 """Stands for the address of whoever comes by a Unix socket."""
 
 _log = logging.getLogger(__name__)
-_now: Final = monotonic
 _JSON = (b"content-type", b"application/json")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -118,7 +117,7 @@ class ClientConnection:
         peer = transport.get_extra_info("peername")
         self.client = client_place(str(peer[0])) if peer else NEARBY
         refusal = self._server.admit(self, self.client)
-        self.deadline_s = _now() + self._server.limits.idle_s
+        self.deadline_s = monotonic() + self._server.limits.idle_s
         if refusal is not None:
             message = f"Too many connections: {refusal}."
             self.refuse(Refusal(429, message, "too_many_connections"))
@@ -140,7 +139,7 @@ class ClientConnection:
         if reader.is_between and self._current is None and not self._slow:
             if self._take_known(data):
                 return
-            self.deadline_s = _now() + self._server.limits.head_s
+            self.deadline_s = monotonic() + self._server.limits.head_s
         reader.feed(data)
 
     def eof_received(self) -> bool:
@@ -223,7 +222,7 @@ class ClientConnection:
         self.hold(size)
         # Nothing is waiting before it.
         self._starting = True
-        self._serve(HttpRequest(head, [data[start:]], size, _now()))
+        self._serve(HttpRequest(head, [data[start:]], size, monotonic()))
         self._starting = False
         if self._current is None:
             self._rest()
@@ -400,7 +399,7 @@ class ClientConnection:
 
     def _watch_writing(self) -> None:
         """Something waits for the client: see to it that it is taken."""
-        transport, now = self._transport, _now()
+        transport, now = self._transport, monotonic()
         self._moved_s = now
         self._unsent_bytes = 0 if transport is None else unsent_bytes(transport)
         self.deadline_s = now + min(HANGUP_CHECK_S, self._server.limits.write_s)
@@ -410,7 +409,7 @@ class ClientConnection:
         transport, limit_s = self._transport, self._server.limits.write_s
         if transport is None or not (self._slow or transport.is_closing()):
             return False
-        now, unsent = _now(), unsent_bytes(transport)
+        now, unsent = monotonic(), unsent_bytes(transport)
         if unsent < self._unsent_bytes:
             self._moved_s = now
         self._unsent_bytes = unsent
@@ -463,7 +462,7 @@ class ClientConnection:
                 self.refuse(refusal)
                 return
             self._transport.write(_CONTINUE)
-        self.deadline_s = _now() + self._reader.patience_s
+        self.deadline_s = monotonic() + self._reader.patience_s
 
     def _refusal_without_body(self, head: RequestHead) -> Refusal | None:
         """Why a body need not be sent (RFC 9110 section 10.1.1)."""
@@ -475,7 +474,7 @@ class ClientConnection:
         """An answer may take its time; while reading is paused `expire` looks for the client."""
         if self._current is not None and not self._slow:
             paused = len(self._queue) > PIPELINE_DEPTH
-            self.deadline_s = _now() + HANGUP_CHECK_S if paused else math.inf
+            self.deadline_s = monotonic() + HANGUP_CHECK_S if paused else math.inf
 
     def _can_start(self) -> bool:
         """A client that does not read what it asked for gets no further answers."""
@@ -524,7 +523,7 @@ class ClientConnection:
     def _linger(self) -> None:
         """Nothing more is written; what the client still sends is thrown away for a while."""
         self._closing = True
-        self.deadline_s = _now() + LINGER_S
+        self.deadline_s = monotonic() + LINGER_S
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
 
