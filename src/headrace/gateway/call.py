@@ -422,8 +422,8 @@ def _not_json(error: Exception, body: bytes = b"") -> BadRequest:
     if half := _HALF_CHARACTER.search(body):
         # What parsers say of it, "truncated" among it, sends people looking elsewhere.
         why = (
-            f"the escape {half[0].decode()} at byte {half.start()} is half of a character, without"
-            " its other half; was text cut inside an emoji?"
+            f"the escape {half[0].decode()} at byte {half.start()} is half of a character, as where"
+            " text is cut inside an emoji"
         )
     return BadRequest(
         f"The request body is not a JSON object: {why}. Send one with content-type"
