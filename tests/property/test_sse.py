@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.engines.sse import Fragment, SseSplitter, event_data
+from headrace.engines.fragment import Fragment
+from headrace.engines.sse import SseSplitter, event_data
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 WORDS = st.sampled_from([b"", b"data: {}", b"event: x", b": comment", b"data: a b", b"id"])

@@ -8,9 +8,9 @@ import msgspec
 
 from headrace.core.message import message
 from headrace.core.model import Endpoint, Usage
+from headrace.engines.decoding import UNREADABLE
 from headrace.engines.reading import ListedModel
 from headrace.engines.wire import (
-    UNREADABLE,
     ChoicesBody,
     CompletionBody,
     CompletionUsage,

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 import msgspec
 
 from headrace.core.model import Usage
 from headrace.engines.answers import completion_usage
+from headrace.engines.decoding import UNREADABLE, present
 from headrace.engines.spans import without_member
 from headrace.engines.sse import event_data
 from headrace.engines.usage import ContentKind, StreamReader
-from headrace.engines.wire import CompletionUsage, decode, present
+from headrace.engines.wire import Chunk, ChunkChoice
 
-
-class _Delta(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-    refusal: msgspec.Raw = msgspec.Raw()
-    reasoning: msgspec.Raw = msgspec.Raw()
-    reasoning_content: msgspec.Raw = msgspec.Raw()
-    tool_calls: msgspec.Raw = msgspec.Raw()
-    function_call: msgspec.Raw = msgspec.Raw()
-
-
-class _Choice(msgspec.Struct):
-    index: int = 0
-    delta: _Delta | None = None
-    text: msgspec.Raw = msgspec.Raw()
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: CompletionUsage | None = None
-    error: msgspec.Raw = msgspec.Raw()
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
+_CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 # How an ordinary content event looks in the bytes, up to where the delta itself begins. Inside a
 # JSON string every quote is escaped, so a pattern with a quote in its middle can only match the
@@ -48,9 +28,9 @@ _SHAPES = (
     b'"delta":{"tool_calls":[',
     b'"text":"',
 )
-NO_SHAPE_YET = b"\0"  # never in an event: JSON escapes it
-_USAGE = b'"usage"'
-_ERROR = b'"error"'  # a member; a whole text of this one word is read the long way, too
+NO_SHAPE_YET: Final = b"\0"  # never in an event: JSON escapes it
+_USAGE: Final = b'"usage"'
+_ERROR: Final = b'"error"'  # a member; a whole text of this one word is read the long way, too
 _NOTHING_FOLLOWS = (b'"', b"]")  # an empty string, an empty list
 
 
@@ -122,8 +102,9 @@ class ChunkReader(StreamReader):
             # A comment; or, from an old llama.cpp, an error under a field name of its own.
             self.error = self.error or event.startswith(b"error:")
             return event
-        chunk = decode(_CHUNK, payload)
-        if chunk is None:
+        try:
+            chunk: Chunk = _CHUNK.decode(payload)
+        except UNREADABLE:
             return event
         self.error = self.error or present(chunk.error)
         choices = chunk.choices or ()
@@ -137,12 +118,12 @@ class ChunkReader(StreamReader):
         rest = without_member(payload, "usage")
         return event if rest is payload else event.replace(payload, rest, 1)
 
-    def _note_content(self, choices: Collection[_Choice], event: bytes) -> None:
+    def _note_content(self, choices: Collection[ChunkChoice], event: bytes) -> None:
         for choice in choices:
             kind = _content_kind(choice)
             if kind is not None:
                 self._count_content(kind)
-                self._expect(next((shape for shape in _SHAPES if shape in event), NO_SHAPE_YET))
+                self._expect(_shape_of(event))
                 return
 
     def _expect(self, shape: bytes) -> None:
@@ -150,7 +131,7 @@ class ChunkReader(StreamReader):
         """How content events begin, as far as they were read."""
         self._shape_bytes = len(shape)
 
-    def _note_usage(self, usage: Usage, choices: Collection[_Choice]) -> None:
+    def _note_usage(self, usage: Usage, choices: Collection[ChunkChoice]) -> None:
         """Keep the newest usage of each choice, or the one that covers them all.
 
         A usage on a choice's chunk is that choice's own, running or final: a newer one replaces
@@ -168,7 +149,15 @@ class ChunkReader(StreamReader):
         self.usage = _together(self._unlabelled or self._by_choice.values(), self._prompts)
 
 
-def _content_kind(choice: _Choice) -> ContentKind | None:
+def _shape_of(event: bytes) -> bytes:
+    """How content begins in an event that has some; `NO_SHAPE_YET` if in no usual way."""
+    for shape in _SHAPES:
+        if event.find(shape) >= 0:
+            return shape
+    return NO_SHAPE_YET
+
+
+def _content_kind(choice: ChunkChoice) -> ContentKind | None:
     if present(choice.text):
         return ContentKind.TEXT
     delta = choice.delta

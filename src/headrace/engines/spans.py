@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
-from headrace.engines.wire import decode
+from headrace.engines.decoding import UNREADABLE
 
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 
 
 def without_member(payload: bytes, name: str) -> bytes:
@@ -17,8 +18,11 @@ def without_member(payload: bytes, name: str) -> bytes:
 
     Returns `payload` itself where it is no object or has no such member.
     """
-    members = decode(_MEMBERS, payload)
-    if members is None or name not in members:
+    try:
+        members: dict[str, msgspec.Raw] = _MEMBERS.decode(payload)
+    except UNREADABLE:
+        return payload
+    if name not in members:
         return payload
     key = b'"' + name.encode() + b'"'
     value = bytes(members[name])
@@ -44,5 +48,8 @@ def _cut(payload: bytes, start: int, key_end: int, value: bytes) -> bytes | None
 
 
 def _is_gone(rest: bytes, name: str) -> bool:
-    members = decode(_MEMBERS, rest)
-    return members is not None and name not in members
+    try:
+        members: dict[str, msgspec.Raw] = _MEMBERS.decode(rest)
+    except UNREADABLE:
+        return False
+    return name not in members

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Final
+
+from headrace.engines.fragment import Fragment
 
 # A blank line ends an event: two line ends in a row, each of "\r\n", "\n" or "\r". The atomic
 # groups keep "\r\n" one line end; it must not be taken for two when no second one follows.
-_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
-_LONGEST_END = 4
-_USUAL_END = b"\n\n"
-
-
-class Fragment(bytes):
-    """A piece of an event too long to hold: to be relayed unread."""
-
-    __slots__ = ()
+_END: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LONGEST_END: Final = 4
+_USUAL_END: Final = b"\n\n"
 
 
 class SseSplitter:
@@ -87,7 +84,7 @@ class SseSplitter:
         self._in_fragment = True
 
 
-_CR = 0x0D
+_CR: Final = 0x0D
 
 
 def is_one_event(data: bytes, start: int, end: int) -> bool:

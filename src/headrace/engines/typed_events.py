@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from headrace.core.model import Usage
+from headrace.engines.decoding import UNREADABLE, present
 from headrace.engines.sse import event_data
 from headrace.engines.usage import ContentKind, StreamReader
-from headrace.engines.wire import MessageUsage, ResponseUsage, decode, present
+from headrace.engines.wire import BlockDelta, MessageEvent, ResponseEvent
 
-_NO_SHAPE_YET = b"\0"  # never in an event: JSON escapes it
-_EMPTY_STRING = b':""'
+_NO_SHAPE_YET: Final = b"\0"  # never in an event: JSON escapes it
+_EMPTY_STRING: Final = b':""'
 
 
 class _TypedReader(StreamReader):
@@ -44,24 +47,8 @@ class _TypedReader(StreamReader):
         self._shape = shape if shape in payload else _NO_SHAPE_YET
 
 
-class _Response(msgspec.Struct):
-    id: str | None = None
-    usage: ResponseUsage | None = None
-
-
-class _OutputItem(msgspec.Struct):
-    type: str = ""
-
-
-class _ResponseEvent(msgspec.Struct):
-    type: str = ""
-    delta: msgspec.Raw = msgspec.Raw()
-    item: _OutputItem | None = None
-    response: _Response | None = None
-
-
-_RESPONSE_EVENT = msgspec.json.Decoder(_ResponseEvent)
-_RESPONSE_ENDS = frozenset(
+_RESPONSE_EVENT: Final = msgspec.json.Decoder(ResponseEvent)
+_RESPONSE_ENDS: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 )
 
@@ -72,8 +59,9 @@ class ResponsesReader(_TypedReader):
     __slots__ = ()
 
     def _read(self, payload: bytes) -> None:
-        event = decode(_RESPONSE_EVENT, payload)
-        if event is None:
+        try:
+            event: ResponseEvent = _RESPONSE_EVENT.decode(payload)
+        except UNREADABLE:
             return
         if event.type.endswith(".delta"):
             if present(event.delta):
@@ -99,30 +87,7 @@ def _delta_kind(event_type: str) -> ContentKind:
     return ContentKind.TEXT
 
 
-class _Message(msgspec.Struct):
-    usage: MessageUsage | None = None
-
-
-class _ContentBlock(msgspec.Struct):
-    type: str = ""
-
-
-class _BlockDelta(msgspec.Struct):
-    type: str = ""
-    text: msgspec.Raw = msgspec.Raw()
-    thinking: msgspec.Raw = msgspec.Raw()
-    partial_json: msgspec.Raw = msgspec.Raw()
-
-
-class _MessageEvent(msgspec.Struct):
-    type: str = ""
-    message: _Message | None = None
-    content_block: _ContentBlock | None = None
-    delta: _BlockDelta | None = None
-    usage: MessageUsage | None = None
-
-
-_MESSAGE_EVENT = msgspec.json.Decoder(_MessageEvent)
+_MESSAGE_EVENT: Final = msgspec.json.Decoder(MessageEvent)
 
 
 class MessagesReader(_TypedReader):
@@ -131,14 +96,15 @@ class MessagesReader(_TypedReader):
     __slots__ = ()
 
     def _read(self, payload: bytes) -> None:
-        event = decode(_MESSAGE_EVENT, payload)
-        if event is None:
+        try:
+            event: MessageEvent = _MESSAGE_EVENT.decode(payload)
+        except UNREADABLE:
             return
         if event.type == "message_start":
             if event.message is not None and event.message.usage is not None:
                 self.usage = event.message.usage.read()
         elif event.type == "content_block_delta":
-            self._note_delta(event.delta or _BlockDelta(), payload)
+            self._note_delta(event.delta or BlockDelta(), payload)
         elif event.type == "content_block_start":
             # A call's name arrives with its block, before the first delta of its input.
             if event.content_block is not None and event.content_block.type.endswith("tool_use"):
@@ -150,7 +116,7 @@ class MessagesReader(_TypedReader):
         elif event.type == "error":
             self.error = True
 
-    def _note_delta(self, delta: _BlockDelta, payload: bytes) -> None:
+    def _note_delta(self, delta: BlockDelta, payload: bytes) -> None:
         if present(delta.text):
             self._content(ContentKind.TEXT, delta.type, payload)
         elif present(delta.thinking):

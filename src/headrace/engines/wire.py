@@ -1,4 +1,8 @@
-"""The JSON shapes engines answer with, as far as they are read, and decoding that never raises."""
+"""The JSON shapes engines answer with, as far as they are read.
+
+Interpreted, since a compiled class does not keep the types of its fields; so whoever reads these
+shapes stands elsewhere and may be compiled.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,20 @@ from typing import TypeVar
 import msgspec
 
 from headrace.core.model import Usage
+from headrace.engines.decoding import UNREADABLE, present
 
 T = TypeVar("T")
 
-UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-"""What decoding raises where the bytes are no such JSON, nest too deep to be honest, or have words
-that are no UTF-8 in a member that is looked at."""
-_NOTHING = frozenset({b"", b"null", b'""', b"[]", b"{}"})
-
 
 def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T | None:
-    """Decode, or `None` where the bytes are `UNREADABLE`."""
+    """Decode, or `None` where the bytes are `UNREADABLE`.
+
+    For modules that are not compiled: what it returns has no type for the compiler.
+    """
     try:
         return decoder.decode(payload)
     except UNREADABLE:
         return None
-
-
-def present(raw: msgspec.Raw) -> bool:
-    """Whether a member was given and holds anything: not null, "", [] or {}."""
-    return bytes(raw) not in _NOTHING
 
 
 class TokenDetails(msgspec.Struct):
@@ -175,3 +173,83 @@ class ModelList(msgspec.Struct):
     """The body of `/v1/models`."""
 
     data: list[Model]
+
+
+class Delta(msgspec.Struct):
+    """What a `chat.completion.chunk` adds to a choice."""
+
+    content: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+    reasoning: msgspec.Raw = msgspec.Raw()
+    reasoning_content: msgspec.Raw = msgspec.Raw()
+    tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
+
+
+class ChunkChoice(msgspec.Struct):
+    """One of a chunk."""
+
+    index: int = 0
+    delta: Delta | None = None
+    text: msgspec.Raw = msgspec.Raw()
+
+
+class Chunk(msgspec.Struct):
+    """An event of a stream of chat or completions."""
+
+    choices: list[ChunkChoice] | None = None
+    usage: CompletionUsage | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class StreamedResponse(msgspec.Struct):
+    """The response that an event of `/v1/responses` tells of."""
+
+    id: str | None = None
+    usage: ResponseUsage | None = None
+
+
+class OutputItem(msgspec.Struct):
+    """What an output item of a response is."""
+
+    type: str = ""
+
+
+class ResponseEvent(msgspec.Struct):
+    """An event of a stream of `/v1/responses`."""
+
+    type: str = ""
+    delta: msgspec.Raw = msgspec.Raw()
+    item: OutputItem | None = None
+    response: StreamedResponse | None = None
+
+
+class StreamedMessage(msgspec.Struct):
+    """The message that begins a stream of `/v1/messages`."""
+
+    usage: MessageUsage | None = None
+
+
+class ContentBlock(msgspec.Struct):
+    """What a content block of a message is."""
+
+    type: str = ""
+
+
+class BlockDelta(msgspec.Struct):
+    """What an event adds to a content block."""
+
+    type: str = ""
+    text: msgspec.Raw = msgspec.Raw()
+    thinking: msgspec.Raw = msgspec.Raw()
+    partial_json: msgspec.Raw = msgspec.Raw()
+
+
+class MessageEvent(msgspec.Struct):
+    """An event of a stream of `/v1/messages`."""
+
+    type: str = ""
+    message: StreamedMessage | None = None
+    content_block: ContentBlock | None = None
+    delta: BlockDelta | None = None
+    usage: MessageUsage | None = None

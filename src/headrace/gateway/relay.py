@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from headrace.core.model import Usage
-from headrace.engines.sse import Fragment, SseSplitter
+from headrace.engines.fragment import Fragment
+from headrace.engines.sse import SseSplitter
 from headrace.engines.usage import StreamReader
 from headrace.gateway.metrics.meter import Meter
 

@@ -32,7 +32,8 @@ from headrace.edges.http.ports import AnswerHead
 from headrace.edges.http.sink import InParts
 from headrace.engines.answers import read_body
 from headrace.engines.chunks import ChunkReader
-from headrace.engines.sse import Fragment, SseSplitter
+from headrace.engines.fragment import Fragment
+from headrace.engines.sse import SseSplitter
 
 MAX_DETAIL = MOST_CHARACTERS
 """Characters kept of what an engine says of an error."""

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
 from typing import Final
 
+_TCP: Final = socket.IPPROTO_TCP
 _QUICK_ACKS: Final = getattr(socket, "TCP_QUICKACK", None)
 """Only Linux has it."""
 
@@ -24,5 +24,7 @@ def acknowledge_late(transport: asyncio.Transport) -> None:
     """Have the system acknowledge every second piece that comes from here on."""
     receiver = transport.get_extra_info("socket")
     if _QUICK_ACKS is not None and receiver is not None:
-        with suppress(OSError):  # closed by us; of a Unix socket; another system's idea of Linux
-            receiver.setsockopt(socket.IPPROTO_TCP, _QUICK_ACKS, 0)
+        try:
+            receiver.setsockopt(_TCP, _QUICK_ACKS, 0)
+        except OSError:  # closed by us; of a Unix socket; another system's idea of Linux
+            return
