@@ -270,6 +270,17 @@ def cut_anew(rng: random.Random, reads: list[bytes]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise([0, *edges, len(data)])]
 
 
+def together(rng: random.Random, reads: list[bytes]) -> list[bytes]:
+    """Some of them with the one before, as they are read by whoever is late."""
+    joined = reads[:1]
+    for read in reads[1:]:
+        if rng.random() < 0.3:
+            joined[-1] += read
+        else:
+            joined.append(read)
+    return joined
+
+
 def exchange(rng: random.Random):
     streamed = rng.random() < 0.5
     members = b',"stream":true' if streamed else b""
@@ -280,8 +291,9 @@ def exchange(rng: random.Random):
     fields = b"Host: a\r\n%bContent-Length: %d\r\n\r\n" % (field, len(body))
     request = b"POST /v1/chat/completions HTTP/%b\r\n%b%b" % (version, fields, body)
     reads = stream(rng) if streamed or rng.random() < 0.1 else whole(rng)
-    if rng.random() < 0.3:
-        reads = cut_anew(rng, reads)
+    way = rng.random()
+    if way < 0.6:
+        reads = (cut_anew if way < 0.3 else together)(rng, reads)
     steps = []
     for read in filter(None, reads):
         steps.append((rng.choice([0, 0.001, 0.02, 0.3, 2.0]), read))
@@ -346,20 +358,23 @@ def tell(seed, *, shortcuts):
 @pytest.mark.interpreted
 @pytest.mark.parametrize("seed", range(3))
 def test_the_shortcuts_change_nothing(seed, monkeypatch):
-    passed, known, begun = 0, 0, 0
+    passed, at_once, known, begun = 0, 0, 0, 0
     for engine, played in conversations(seed):
         outcomes = []
         for shortcuts in (True, False):
             with monkeypatch.context() as patch:
                 takes = counting(patch, steady.Steady, "takes")
+                several = counting(patch, steady.Steady, "_takes_several")
                 match = counting(patch, KnownHeads, "match")
                 begins = counting(patch, KnownStreamHead, "match")
                 if not shortcuts:
                     without_shortcuts(patch)
                 outcomes.append(outcome(engine, played, patch))
-            passed, known, begun = passed + takes[0], known + match[0], begun + begins[0]
+            passed, at_once = passed + takes[0], at_once + several[0]
+            known, begun = known + match[0], begun + begins[0]
         assert outcomes[0] == outcomes[1]
     assert passed > CONVERSATIONS // 3
+    assert at_once > CONVERSATIONS // 100
     assert known > CONVERSATIONS // 6
     assert begun > CONVERSATIONS // 10
 

@@ -3,7 +3,8 @@
 From one event of an engine's stream to the next only the model's words change. A chunk that has
 the bytes of one that passed, up to the string with the words and from its end on, with other words
 that need no escaping in between, is the same event with other words: it passes unread. Whatever
-differs in more (an end, a usage, an error, a quote or a line end in the words) is read.
+differs in more (an end, a usage, an error, a quote or a line end in the words) is read. Several
+such chunks that came in one read pass together.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from headrace.edges.http.chunks import size_line
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.relay import StreamRelay
 
@@ -51,13 +53,29 @@ def _are_words(chunk: bytes, start: int, end: int) -> bool:
 class Steady:
     """Passes the ordinary chunks of one stream on, and counts them."""
 
-    __slots__ = ("_begin", "_end", "_end_bytes", "_relay", "_times", "_tries", "_write")
+    __slots__ = (
+        "_begin",
+        "_clock",
+        "_end",
+        "_end_bytes",
+        "_prefix",
+        "_relay",
+        "_size",
+        "_times",
+        "_tries",
+        "_write",
+    )
 
     def __init__(self, relay: StreamRelay, meter: Meter, write: Callable[[bytes], None]) -> None:
         self._relay = relay
         self._write = write
         self._times = meter.passed()
+        self._clock = monotonic  # looked up once, not for each chunk
         self._begin = b""
+        self._size = 0
+        """Of the chunk before, in bytes; 0 if another shape is expected since."""
+        self._prefix = b""
+        """What a chunk of that size begins with."""
         self._end = _NO_END
         self._end_bytes = 0
         self._tries = 0
@@ -67,21 +85,45 @@ class Steady:
 
         Called between two chunks, and not while a part of an event is held.
         """
-        size = len(chunk)
-        line = _SIZE_LINES[size] if size < len(_SIZE_LINES) else b""
-        start, begin, end = len(line), self._begin, size - self._end_bytes
-        words = start + len(begin)
-        if (
-            not line
-            or chunk[end:] != self._end
-            or chunk[:start] != line
-            or chunk[start:words] != begin
-            or not _are_words(chunk, words, end)
-        ):
-            return False
+        if not self._is_expected(chunk):
+            return chunk.endswith(self._end) and self._takes_several(chunk)
         self._tries = 0
-        self._times.append(monotonic())
+        self._times.append(self._clock())
         self._write(chunk)
+        return True
+
+    def _is_expected(self, chunk: bytes) -> bool:
+        size = len(chunk)
+        if size != self._size:
+            line = _SIZE_LINES[size] if size < len(_SIZE_LINES) else b""
+            if not line:
+                return False
+            self._size, self._prefix = size, line + self._begin
+        return (
+            chunk.startswith(self._prefix)
+            and chunk.endswith(self._end)
+            and _are_words(chunk, len(self._prefix), size - self._end_bytes)
+        )
+
+    def _takes_several(self, data: bytes) -> bool:
+        """Send chunks on that came together, in one, as if they were read; none if one is not as
+        expected.
+        """
+        contents: list[bytes] = []
+        at, length = 0, len(data)
+        while at < length:
+            size, begin = size_line(data, at, length)
+            end = begin + size + 2
+            if size <= 0 or end > length or not self._is_expected(data[at:end]):
+                return False
+            contents.append(data[begin : end - 2])
+            at = end
+        now = self._clock()
+        for _ in contents:
+            self._times.append(now)
+        content = b"".join(contents)
+        self._tries = 0
+        self._write(b"%x\r\n%b\r\n" % (len(content), content))
         return True
 
     def passes(self, chunk: bytes, start: int) -> bool:
@@ -108,6 +150,7 @@ class Steady:
             self._end = _NO_END
             return
         self._tries += 1
+        self._size = 0
         self._begin = chunk[start:begin]
         self._end = chunk[end:]
         self._end_bytes = len(self._end)

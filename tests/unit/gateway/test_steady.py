@@ -56,7 +56,13 @@ def test_an_event_with_other_words_passes_once_one_was_read():
         chunk(event(b" the"))[:-1],
         b"0" + chunk(event(b" the")),
         chunk(event(b" the")).replace(b"\r\n", b";x\r\n", 1),
-        chunk(event(b" the")) + chunk(event(b" the")),
+        chunk(event(b" the")) + chunk(event(b"")),
+        chunk(event(b" the")) + chunk(event(rb"\n")) + chunk(event(b" the")),
+        chunk(event(b" the")) + chunk(event(b" the"))[:-1],
+        b"0" + chunk(event(b" the")) + chunk(event(b" the")),
+        chunk(event(b" the")) + b"\r\n" + chunk(event(b" the")),
+        chunk(event(b" the")) + b"0\r\n\r\n",
+        chunk(event(b" the")) + chunk(event(b" the", b',"usage":null')),
         b"%x\r\n%b\r\n" % (len(event(b" the")) - 1, event(b" the")),
         b"0\r\n\r\n",
         b"",
@@ -95,6 +101,21 @@ def test_a_stream_whose_events_are_never_alike_is_read_to_its_end():
         assert not stream.steady.takes(other)
         assert stream.steady.passes(other, 4)
     assert not stream.steady.takes(chunk(event(b" the", b',"n":19')))
+
+
+@pytest.mark.parametrize("number", [2, 3, 40])
+def test_several_that_came_in_one_read_pass_as_one_chunk_as_if_they_were_read(number: int):
+    words = [b" the", b"a", "größer".encode()]
+    events = [event(words[at % len(words)]) for at in range(number)]
+    stream, read = Stream(), Stream()
+    before = read.meter.estimated_output_tokens
+    assert stream.steady.takes(b"".join(map(chunk, events)))
+    assert stream.sent[1:] == [chunk(b"".join(events))]
+    assert read.relay.feed(b"".join(events), 2.0) == b"".join(events)
+    assert stream.meter.estimated_output_tokens == read.meter.estimated_output_tokens
+    assert stream.meter.estimated_output_tokens == before + number
+    assert stream.meter._series.itl.counts[0] >= number - 1
+    assert stream.steady.takes(chunk(event(b" more")))
 
 
 def test_what_passed_is_counted_before_anybody_looks():

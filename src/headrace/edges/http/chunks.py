@@ -5,19 +5,51 @@ Extensions, trailers and chunks that were cut on the wire are for the parser.
 
 from __future__ import annotations
 
-MOST_SIZE_DIGITS = 8
+from typing import Final
+
+MOST_SIZE_DIGITS: Final = 8
 """Digits of a chunk's size that are read here."""
-_NO_DIGIT = frozenset((b"x", b"X"))
-_END = b"\r\n"
+_NO_DIGIT: Final = 16
+_CR: Final = 0x0D
+_LF: Final = 0x0A
+
+
+def _digits() -> bytes:
+    """What each byte is worth as a hexadecimal digit, `_NO_DIGIT` where it is none."""
+    worth = bytearray([_NO_DIGIT] * 256)
+    for value in range(_NO_DIGIT):
+        for digit in b"%x%X" % (value, value):
+            worth[digit] = value
+    return bytes(worth)
+
+
+_DIGITS: Final = _digits()
+
+
+def size_line(data: bytes, at: int, length: int) -> tuple[int, int]:
+    """The size that the chunk at `data[at:length]` tells, and where its content begins; -1 and 0
+    where no plain size stands there.
+    """
+    size, end = 0, at
+    last = min(at + MOST_SIZE_DIGITS, length)
+    while end < last:
+        digit = _DIGITS[data[end]]
+        if digit == _NO_DIGIT:
+            break
+        size = size * 16 + digit
+        end += 1
+    if end == at or end + 2 > length or data[end] != _CR or data[end + 1] != _LF:
+        return -1, 0
+    return size, end + 2
 
 
 def chunk_start(data: bytes) -> int:
     """Where the content of `data` begins if it is exactly one chunk, else 0; 0 for the last one."""
-    line_end = data.find(_END, 1, MOST_SIZE_DIGITS + 2)
-    if line_end < 0 or not data.endswith(_END):
+    length = len(data)
+    size, begin = size_line(data, 0, length)
+    if size <= 0 or length != begin + size + 2:
         return 0
-    size = _size(data[:line_end])
-    return line_end + 2 if size > 0 and len(data) == line_end + size + 4 else 0
+    return begin if data[length - 2] == _CR and data[length - 1] == _LF else 0
 
 
 def whole_chunks(data: bytes) -> list[bytes] | None:
@@ -28,24 +60,11 @@ def whole_chunks(data: bytes) -> list[bytes] | None:
     contents: list[bytes] = []
     at, length = 0, len(data)
     while at < length:
-        line_end = data.find(_END, at + 1, at + MOST_SIZE_DIGITS + 2)
-        size = _size(data[at:line_end]) if line_end > 0 else -1
-        begin = line_end + 2
+        size, begin = size_line(data, at, length)
         at = begin + size + 2
-        if size < 0 or not data.startswith(_END, at - 2):
+        if size < 0 or at > length or data[at - 2] != _CR or data[at - 1] != _LF:
             return None
         if not size and at < length:
             return None
         contents.append(data[begin : at - 2])
     return contents or None
-
-
-def _size(digits: bytes) -> int:
-    """The number; -1 for what is none."""
-    # `int` would take a sign, blanks, underscores and "0x" as well.
-    if not digits.isalnum() or digits[1:2] in _NO_DIGIT:
-        return -1
-    try:
-        return int(digits, 16)
-    except ValueError:
-        return -1
