@@ -384,7 +384,7 @@ class Exchange:
         """End what takes longer than its limit; called a few times a second."""
         timeouts = self._settings.timeouts
         call = self._upstream_call
-        if call is not None and self._phase in {_CONNECTING, _WAITING}:
+        if call is not None and (self._phase is _CONNECTING or self._phase is _WAITING):
             # A call may connect anew when a kept-alive connection was lost under it.
             self._phase = _WAITING if call.connected else _CONNECTING
             if not call.connected and now - self._sent_s > timeouts.connect_s + RESEND_S:

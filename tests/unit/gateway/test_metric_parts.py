@@ -1,7 +1,7 @@
 """Histograms, windows, ratios and totals, each by itself."""
 
 import random
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil
 
 import pytest
@@ -28,17 +28,28 @@ def test_a_value_on_a_bound_belongs_below_it():
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 3.0])
-def test_values_that_are_counted_together_are_counted_as_one_by_one(spread):
+def test_gaps_that_are_counted_together_are_counted_as_one_by_one(spread):
     rng = random.Random(7)
-    values = [rng.lognormvariate(-4.5, spread) for _ in range(500)] + [*ITL_BOUNDS_S, 0.0, 99.0]
+    gaps = [rng.lognormvariate(-4.5, spread) for _ in range(500)] + [*ITL_BOUNDS_S, 0.0, 99.0]
     together, one_by_one = Histogram(ITL_BOUNDS_S), Histogram(ITL_BOUNDS_S)
-    for value in values:
-        one_by_one.observe(value)
-    for start in range(0, len(values), 25):
-        together.count_all(values[start : start + 25])
+    times = list(accumulate(gaps))
+    for before, now in pairwise([0.0, *times]):
+        one_by_one.observe(now - before)
+    last = 0.0
+    for start in range(0, len(times), 25):
+        last = together.count_gaps(times[start : start + 25], last)
+    assert last == times[-1]
     assert together.counts == one_by_one.counts
-    together.count_all([])
+    assert together.total == pytest.approx(one_by_one.total)
+    assert together.count_gaps([], last) == last
     assert together.counts == one_by_one.counts
+
+
+def test_a_gap_that_is_a_bound_belongs_below_it_wherever_the_one_before_it_was():
+    gaps = [2.0, 0.5, 1.0, 4.0, 2.0, 1.0, 0.25, 4.0]
+    histogram = Histogram((1.0, 2.0))
+    histogram.count_gaps(list(accumulate(gaps)), 0.0)
+    assert histogram.counts == [4, 2, 2]
 
 
 @pytest.mark.parametrize("bounds", [TTFT_BOUNDS_S, TPOT_BOUNDS_S, ITL_BOUNDS_S])

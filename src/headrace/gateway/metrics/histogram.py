@@ -6,7 +6,7 @@ labels up; these are plain lists that the exporter copies when it is asked.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 
 # fmt: off
 TTFT_BOUNDS_S = (
@@ -48,19 +48,29 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
-    def count_all(self, values: list[float]) -> None:
-        """Count these values, which are sorted for it; `total` is the caller's to add to.
+    def count_gaps(self, times: list[float], since: float) -> float:
+        """Count the gap before each of these times, the first one `since` then; return the last.
 
-        Values that are counted together lie in few buckets: only these are looked at.
+        From one gap to the next the bucket is the same or one nearby, so it is looked for there.
         """
-        values.sort()
         bounds, counts = self.bounds, self.counts
-        counted, length = 0, len(values)
-        while counted < length:
-            bucket = bisect_left(bounds, values[counted])
-            upto = bisect_right(values, bounds[bucket]) if bucket < len(bounds) else length
-            counts[bucket] += upto - counted
-            counted = upto
+        last, top = since, len(bounds)
+        bucket = found = 0
+        for now in times:
+            gap = now - last
+            last = now
+            at = bucket
+            while at < top and gap > bounds[at]:
+                at += 1
+            while at > 0 and gap <= bounds[at - 1]:
+                at -= 1
+            if at != bucket:
+                counts[bucket] += found
+                bucket, found = at, 0
+            found += 1
+        counts[bucket] += found
+        self.total += last - since
+        return last
 
     @property
     def count(self) -> int:

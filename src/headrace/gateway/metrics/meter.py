@@ -116,16 +116,10 @@ class Meter:
         return self._passed
 
     def _count_passed(self) -> None:
-        passed, last_s = self._passed, self.last_s
+        passed = self._passed
         if not passed:
             return
-        gaps_s: list[float] = []
-        for now in passed:
-            gaps_s.append(now - last_s)
-            last_s = now
-        self._itl.count_all(gaps_s)
-        self._itl.total += last_s - self.last_s
-        self.last_s = last_s
+        self.last_s = self._itl.count_gaps(passed, self.last_s)
         self.chunks += len(passed)
         passed.clear()
 

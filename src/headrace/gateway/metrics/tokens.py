@@ -67,7 +67,9 @@ class ChunkRatio:
         if len(self._recent) > self.STREAMS:
             oldest = bisect_left(self._sorted, self._recent.popleft())
             del self._sorted[oldest]
-        self.value = self._median()
+        least_of_all, most_of_all = self._sorted[0][0], self._sorted[-1][0]
+        # As it is with every engine that sends each token by itself.
+        self.value = most_of_all if least_of_all == most_of_all else self._median()
 
     def _median(self) -> float:
         weights = list(accumulate([chunks for _, chunks in self._sorted]))
