@@ -173,3 +173,23 @@ async def test_who_asks_is_answered_while_there_is_a_place():
     almost_all = control_server.MOST_CONNECTIONS - 1
     async with control(tls=False) as (server, trusted), silent(server, almost_all):
         assert await asked(server, trusted) == 200
+
+
+async def test_it_stops_at_once_and_not_when_it_looks_next(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(control_server, "TICK_S", 3600.0)
+    server = await serve_control(Starlette(), ControlSettings(port=0))
+    async with asyncio.timeout(HANG_S):
+        await server.stop()
+
+
+async def test_the_date_goes_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(control_server, "TICK_S", 0.01)
+    async with control(tls=False) as (server, _), httpx.AsyncClient() as client:
+        first = (await client.get(f"{server.url}/health")).headers["date"]
+
+        async def date() -> str:
+            return (await client.get(f"{server.url}/health")).headers["date"]
+
+        async with asyncio.timeout(HANG_S):
+            while await date() == first:
+                await asyncio.sleep(0.05)

@@ -12,7 +12,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import uvicorn
@@ -34,6 +34,9 @@ REQUEST_S = 30.0
 """So long a request may take to be read whole: the first one of a connection from its begin on,
 each later one from its first byte."""
 BACKLOG = 512
+TICK_S = 1.0
+"""So often the date in the answers is set. uvicorn looks ten times a second whether it should stop,
+and that was most of what woke an idle gateway."""
 
 
 class _Refused(asyncio.Protocol):
@@ -89,6 +92,21 @@ class _Server(uvicorn.Server):
     """Leaves signals to the program: the gateway drains first and stops this last."""
 
     _tls: TlsListener | None = None
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Accept nobody any more; what runs gets `STOP_S`."""
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Set the date now and then, until it is to stop."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), TICK_S)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -158,7 +176,7 @@ class ControlServer:
 
     async def stop(self) -> None:
         """Stop listening; running requests get `STOP_S`."""
-        self._server.should_exit = True
+        self._server.stop()
         await self._task
 
 
