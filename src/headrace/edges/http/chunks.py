@@ -31,7 +31,8 @@ def size_line(data: bytes, at: int, length: int) -> tuple[int, int]:
     where no plain size stands there.
     """
     size, end = 0, at
-    last = min(at + MOST_SIZE_DIGITS, length)
+    digits_end = at + MOST_SIZE_DIGITS
+    last = digits_end if digits_end < length else length
     while end < last:
         digit = _DIGITS[data[end]]
         if digit == _NO_DIGIT:
