@@ -31,9 +31,7 @@ def size_line(data: bytes, at: int, length: int) -> tuple[int, int]:
     where no plain size stands there.
     """
     size, end = 0, at
-    digits_end = at + MOST_SIZE_DIGITS
-    last = digits_end if digits_end < length else length
-    while end < last:
+    while end < length and end - at < MOST_SIZE_DIGITS:
         digit = _DIGITS[data[end]]
         if digit == _NO_DIGIT:
             break
