@@ -261,10 +261,9 @@ class Exchange:
         relay, meter = self._relay, self._meter
         if relay is None or meter is None:
             return
-        if self._steady is not None:
-            self._steady.forget()
-        now = self._last_byte_s = self._host.now()
-        out = relay.feed(data, now)
+        steady, now = self._steady, self._host.now()
+        self._last_byte_s = now
+        out = relay.feed(data, now) if steady is None else steady.read(data, now)
         if out:
             self._out.append(out)
 

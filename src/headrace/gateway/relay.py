@@ -11,7 +11,7 @@ from typing import Protocol
 
 from headrace.core.model import Usage
 from headrace.engines.fragment import Fragment
-from headrace.engines.sse import SseSplitter
+from headrace.engines.sse import SseSplitter, is_one_event
 from headrace.engines.usage import StreamReader
 from headrace.gateway.metrics.meter import Meter
 
@@ -83,6 +83,14 @@ class StreamRelay:
             and chunk.find(b"\r", start) == end
             and not self._splitter.is_within_event
             and self._reader.passes(chunk, start)
+        )
+
+    def passes_alone(self, event: bytes) -> bool:
+        """As `passes`, for what came without the framing of a chunk."""
+        return (
+            is_one_event(event, 0, len(event))
+            and not self._splitter.is_within_event
+            and self._reader.passes(event, 0)
         )
 
     def words_in(self, chunk: bytes, start: int) -> tuple[int, int]:

@@ -38,6 +38,7 @@ def _size_lines() -> list[bytes]:
 
 
 _SIZE_LINES: Final = _size_lines()
+_CHUNK_END: Final = b"\r\n"
 _NO_END: Final = b"\0"  # no chunk ends so
 
 
@@ -133,16 +134,25 @@ class Steady:
         """
         if not self._relay.passes(chunk, start):
             return False
-        self._times.append(monotonic())
+        self._times.append(self._clock())
         self._write(chunk)
-        self._expect(chunk, start)
+        self._expect(chunk, start, b"")
         return True
 
-    def forget(self) -> None:
-        """Something else came: the next chunk is read."""
-        self._end = _NO_END
+    def read(self, content: bytes, now: float) -> bytes:
+        """Read what came with others in one read, and return what the client is to get of it.
 
-    def _expect(self, chunk: bytes, start: int) -> None:
+        From an event with content it is learned what chunks to expect.
+        """
+        if self._relay.passes_alone(content):
+            self._times.append(now)
+            self._expect(content, 0, _CHUNK_END)
+            return content
+        self._end = _NO_END  # something else: the next chunk is read
+        return self._relay.feed(content, now)
+
+    def _expect(self, chunk: bytes, start: int, chunk_end: bytes) -> None:
+        """Expect chunks like this one from `start` on, behind which `chunk_end` is to come."""
         begin, end = self._relay.words_in(chunk, start)
         if not begin:  # words with an escape: the next ones may be as before
             return
@@ -152,5 +162,5 @@ class Steady:
         self._tries += 1
         self._size = 0
         self._begin = chunk[start:begin]
-        self._end = chunk[end:]
+        self._end = chunk[end:] + chunk_end
         self._end_bytes = len(self._end)

@@ -88,7 +88,7 @@ def test_what_passes_is_one_event_with_content_for_the_reader_too(words):
 
 def test_after_anything_else_the_next_chunk_is_read():
     stream = Stream()
-    stream.steady.forget()
+    assert stream.steady.read(b": ping\n\n", 1.0) == b": ping\n\n"
     assert not stream.steady.takes(chunk(event(b" the")))
     assert stream.steady.passes(chunk(event(b" the")), 4)
     assert stream.steady.takes(chunk(event(b" the")))
@@ -116,6 +116,27 @@ def test_several_that_came_in_one_read_pass_as_one_chunk_as_if_they_were_read(nu
     assert stream.meter.estimated_output_tokens == before + number
     assert stream.meter._series.itl.counts[0] >= number - 1
     assert stream.steady.takes(chunk(event(b" more")))
+
+
+def test_what_only_ever_comes_together_is_read_once_and_passes_then():
+    stream = Stream(first=None)
+    pair = chunk(event(b" the")) + chunk(event(b" end"))
+    assert not stream.steady.takes(pair)
+    for words in (b" the", b" end"):
+        assert stream.steady.read(event(words), 1.0) == event(words)
+    assert stream.steady.takes(pair)
+    assert stream.meter.estimated_output_tokens == 5
+
+
+@pytest.mark.parametrize(
+    "other", [event(b""), event(b" the", b',"usage":{}'), b"data: [DONE]\n\n", event(b" the")[:-1]]
+)
+def test_what_came_with_others_and_is_not_ordinary_is_read_in_full(other: bytes):
+    stream, read = Stream(), Stream()
+    assert stream.steady.read(other, 1.0) == read.relay.feed(other, 1.0)
+    assert not stream.steady.takes(chunk(event(b" the")))
+    assert stream.relay.done == read.relay.done
+    assert stream.meter.estimated_output_tokens == read.meter.estimated_output_tokens
 
 
 def test_what_passed_is_counted_before_anybody_looks():
