@@ -28,6 +28,8 @@ SIMULATION = (
 WHAT = ("-m", "not interpreted")
 TESTS = (
     "tests/property",
+    "tests/conformance",
+    "tests/unit/engines",
     "tests/unit/core",
     "tests/unit/config",
     "tests/unit/gateway",
