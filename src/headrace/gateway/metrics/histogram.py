@@ -7,6 +7,7 @@ labels up; these are plain lists that the exporter copies when it is asked.
 from __future__ import annotations
 
 from bisect import bisect_left
+from math import inf
 
 # fmt: off
 TTFT_BOUNDS_S = (
@@ -56,17 +57,19 @@ class Histogram:
         bounds, counts = self.bounds, self.counts
         last, top = since, len(bounds)
         bucket = found = 0
+        low, high = -inf, bounds[0]  # the bucket's ends
         for now in times:
             gap = now - last
             last = now
-            at = bucket
-            while at < top and gap > bounds[at]:
-                at += 1
-            while at > 0 and gap <= bounds[at - 1]:
-                at -= 1
-            if at != bucket:
+            if gap > high or gap <= low:
                 counts[bucket] += found
-                bucket, found = at, 0
+                found = 0
+                while bucket < top and gap > bounds[bucket]:
+                    bucket += 1
+                while bucket > 0 and gap <= bounds[bucket - 1]:
+                    bucket -= 1
+                low = bounds[bucket - 1] if bucket > 0 else -inf
+                high = bounds[bucket] if bucket < top else inf
             found += 1
         counts[bucket] += found
         self.total += last - since
