@@ -85,14 +85,18 @@ class SseSplitter:
 
 
 _CR: Final = 0x0D
+_LF: Final = 0x0A
 
 
 def is_one_event(data: bytes, start: int, end: int) -> bool:
     """Whether `data[start:end]` is exactly one event, the way engines nearly always send them."""
     last = end - 2
-    return (
-        last > start and data.find(b"\n\n", start, end) == last and data.find(b"\r", start, end) < 0
-    )
+    if last <= start or data[last] != _LF or data[last + 1] != _LF:
+        return False
+    # One byte is found faster than two, and most events have one line.
+    if data.find(b"\n", start, end) != last and data.find(_USUAL_END, start, end) != last:
+        return False
+    return data.find(b"\r", start, end) < 0
 
 
 def event_data(event: bytes) -> bytes:
