@@ -16,6 +16,7 @@ from typing import Any, Final
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
 from headrace.core.attempts import Attempt
+from headrace.core.candidates import cheapest
 from headrace.core.catalog import ALL_FULL, Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
@@ -244,7 +245,7 @@ class Dispatcher:
             rows = sorted(rows)[:MOST_CANDIDATES]
             best = rows[0]
         else:
-            best = min(rows)
+            best = cheapest(rows)
         replica = self.fleet.replicas[best.replica]
         if best.in_seconds and (not flight.attempts or self._waiting.model_of(flight.id)):
             instead = self._waiting.judge(
