@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from headrace.core.cost_term import CostTerm
 from headrace.core.kv_event_index import Index
+from headrace.core.message import message
 from headrace.core.model import FINE_BLOCKS, Replica
 from headrace.core.prompt_marks import blocks_covered
 
@@ -126,46 +127,60 @@ Prediction: TypeAlias = tuple[int, int, int, int, float | None, float, float, fl
 Sight: TypeAlias = tuple[int, int, int, int, float | None, None, None, None, None, float]
 """A `Prediction` without the predicted seconds."""
 
-Row: TypeAlias = tuple[
-    float,
-    int,
-    int,
-    str,
-    int,
-    int,
-    int,
-    int,
-    float | None,
-    float | None,
-    float | None,
-    float | None,
-    float | None,
-    float,
-    float,
-    float,
-]
-"""A `Candidate` as the hot path makes it. A plain tuple costs a quarter, and the garbage collector
-need not look at it again while it lies in the decision log."""
+
+@message
+class Row:
+    """A `Candidate` as the hot path makes it: in a compiled build its numbers need no objects of
+    their own, neither when it is made nor when the decision log forgets it.
+
+    The smallest row is the pick. While the pool has no latency profile it is not `in_seconds`, and
+    the predicted seconds, from `queue_s` to `tpot_s`, are 0.
+    """
+
+    cost: float
+    in_flight: int
+    last_attempt: int
+    replica: str
+    hit_tokens: int
+    uncached_tokens: int
+    backlog_tokens: int
+    context_tokens: int
+    kv_capacity_tokens: float | None
+    in_seconds: bool
+    queue_s: float
+    slot_wait_s: float
+    prefill_s: float
+    tpot_s: float
+    output_tokens: float
+    others_s: float = 0.0
+    others_missed: float = 0.0
+
+    @property
+    def ttft_s(self) -> float:
+        """Predicted seconds until the first token."""
+        return self.queue_s + self.slot_wait_s + self.prefill_s
+
+    def precedes(self, other: Row) -> bool:
+        """Whether it is the better pick."""
+        if self.cost != other.cost:
+            return self.cost < other.cost
+        if self.in_flight != other.in_flight:
+            return self.in_flight < other.in_flight
+        if self.last_attempt != other.last_attempt:
+            return self.last_attempt < other.last_attempt
+        return self.replica < other.replica
+
+    def __lt__(self, other: Row) -> bool:
+        return self.precedes(other)
 
 
-REPLICA: Final = 3
-HIT_TOKENS: Final = 4
-UNCACHED_TOKENS: Final = 5
-QUEUE_S: Final = 9
-SLOT_WAIT_S: Final = 10
-PREFILL_S: Final = 11
-TPOT_S: Final = 12
-OUTPUT_TOKENS: Final = 13
-OTHERS_MISSED: Final = 15
-"""Where a row has these fields of a `Candidate`."""
-
-
-def ttft_of(row: Row) -> float | None:
-    """Predicted seconds until the first token; None while the pool has no latency profile."""
-    queue_s, slot_wait_s, prefill_s = row[QUEUE_S], row[SLOT_WAIT_S], row[PREFILL_S]
-    if queue_s is None or slot_wait_s is None or prefill_s is None:
-        return None
-    return queue_s + slot_wait_s + prefill_s
+def cheapest(rows: list[Row]) -> Row:
+    """The pick, as `min` would have it, but without the detours that compiled code takes to it."""
+    best = rows[0]
+    for row in rows:
+        if row.precedes(best):
+            best = row
+    return best
 
 
 class Candidate(NamedTuple):
@@ -198,7 +213,33 @@ class Candidate(NamedTuple):
     @property
     def ttft_s(self) -> float | None:
         """Predicted seconds until the first token."""
-        return ttft_of(self)
+        queue_s, slot_wait_s, prefill_s = self.queue_s, self.slot_wait_s, self.prefill_s
+        if queue_s is None or slot_wait_s is None or prefill_s is None:
+            return None
+        return queue_s + slot_wait_s + prefill_s
+
+    @classmethod
+    def of(cls, row: Row) -> Candidate:
+        """What a row says, in words of its own for what is not known."""
+        known = row.in_seconds
+        return cls(
+            row.cost,
+            row.in_flight,
+            row.last_attempt,
+            row.replica,
+            row.hit_tokens,
+            row.uncached_tokens,
+            row.backlog_tokens,
+            row.context_tokens,
+            row.kv_capacity_tokens,
+            row.queue_s if known else None,
+            row.slot_wait_s if known else None,
+            row.prefill_s if known else None,
+            row.tpot_s if known else None,
+            row.output_tokens,
+            row.others_s,
+            row.others_missed,
+        )
 
 
 STEPS_MET: Final = 1.5
@@ -281,9 +322,25 @@ def rows_at(ask: Ask, replicas: list[Replica], costs: Iterable[float], now: floa
 
 def row_at(cost: float, replica: Replica, seen: Prediction | Sight) -> Row:
     """A row of a policy that does not count what a choice does to others."""
-    met, (queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens) = seen[:5], seen[5:]
-    ranked = (cost, replica.in_flight, replica.last_attempt, replica.name)
-    return (*ranked, *met, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens, 0.0, 0.0)
+    hit_tokens, uncached, backlog, context, capacity = seen[:5]
+    queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens = seen[5:]
+    return Row(
+        cost,
+        replica.in_flight,
+        replica.last_attempt,
+        replica.name,
+        hit_tokens,
+        uncached,
+        backlog,
+        context,
+        capacity,
+        queue_s is not None,
+        queue_s or 0.0,
+        slot_wait_s or 0.0,
+        prefill_s or 0.0,
+        tpot_s or 0.0,
+        output_tokens,
+    )
 
 
 def predict(ask: Ask, replicas: list[Replica], now: float) -> list[Prediction] | None:

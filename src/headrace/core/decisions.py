@@ -186,7 +186,7 @@ def _waited(flight: Flight) -> str:
 
 def _explain_attempt(attempt: Attempt) -> ExplainedAttempt:
     # Sorted as for the pick, so that the chosen one comes first.
-    candidates = [Candidate(*row) for row in sorted(attempt.rows)]
+    candidates = [Candidate.of(row) for row in sorted(attempt.rows)]
     terms = attempt.policy.terms
     ended = attempt.ended
     usage = None if ended is None else ended.usage

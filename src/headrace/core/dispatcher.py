@@ -16,7 +16,7 @@ from typing import Any, Final
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import HIT_TOKENS, QUEUE_S, REPLICA, SLOT_WAIT_S, ttft_of
+from headrace.core.candidates import cheapest
 from headrace.core.catalog import ALL_FULL, Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
@@ -245,9 +245,9 @@ class Dispatcher:
             rows = sorted(rows)[:MOST_CANDIDATES]
             best = rows[0]
         else:
-            best = min(rows)
-        replica = self.fleet.replicas[best[REPLICA]]
-        if best[QUEUE_S] is not None and (not flight.attempts or self._waiting.model_of(flight.id)):
+            best = cheapest(rows)
+        replica = self.fleet.replicas[best.replica]
+        if best.in_seconds and (not flight.attempts or self._waiting.model_of(flight.id)):
             instead = self._waiting.judge(
                 flight,
                 model,
@@ -262,22 +262,22 @@ class Dispatcher:
                 if flight.released_s is not None:
                     serving.pool.demand.shed_requests += flight.counted is None
                     return instead
-                self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
+                self._count(flight, replica.pool, ask.prompt_tokens, best.hit_tokens)
                 return instead + self._wakes.by(now + LOOK_S)
-        self._count(flight, replica.pool, ask.prompt_tokens, best[HIT_TOKENS])
+        self._count(flight, replica.pool, ask.prompt_tokens, best.hit_tokens)
         policy.chosen(replica.name)
         lease = index.lease(replica.index, ask.marks)
         self._last_attempt = number = self._last_attempt + 1
         attempt = Attempt(
-            number, flight, replica, lease, ask, best[HIT_TOKENS], model, policy, rows, considered
+            number, flight, replica, lease, ask, best.hit_tokens, model, policy, rows, considered
         )
-        if best[SLOT_WAIT_S]:
+        if best.slot_wait_s:
             attempt.waits_for_slot = True
-        ttft_s = ttft_of(best)
-        books.begin(attempt, now, ttft_s or 0.0)
+        ttft_s = best.ttft_s
+        books.begin(attempt, now, ttft_s)
         flight.attempts.append(attempt)
         self._attempts[number] = attempt
-        if not request.streamed and ttft_s is not None:
+        if not request.streamed and best.in_seconds:
             self._silent.expect(now + ttft_s, number)
         pool = replica.pool.spec.name
         effects: list[Effect] = [

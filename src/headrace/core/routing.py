@@ -49,7 +49,10 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
         if templated:
             overhead_tokens = length.overhead_tokens
         text_tokens = length.estimate(request.text_bytes, templated)
-        tokens = round(text_tokens) + request.media_items * pool.spec.media_tokens or 1
+        tokens = rounded(text_tokens)
+        if request.media_items:
+            tokens += request.media_items * pool.spec.media_tokens
+        tokens = tokens or 1
     output_tokens = pool.output_tokens_mean
     if request.endpoint is _EMBEDDINGS:
         output_tokens = 0.0
@@ -67,6 +70,13 @@ def ask_of(request: Request, pool: Pool, adapter: str) -> Ask:
         ask.sequences = request.sequences
         ask.attended_tokens = tokens * request.choices
     return ask
+
+
+def rounded(number: float) -> int:
+    """What `round` says of a number that is not negative; compiled code has to box it for that."""
+    whole = int(number)
+    rest = number - whole
+    return whole + (rest > 0.5 or (rest == 0.5 and whole % 2 == 1))
 
 
 def context_needed(request: Request, ask: Ask) -> float:

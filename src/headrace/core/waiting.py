@@ -19,17 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.core import rejections
 from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
-from headrace.core.candidates import (
-    HIT_TOKENS,
-    OTHERS_MISSED,
-    OUTPUT_TOKENS,
-    PREFILL_S,
-    QUEUE_S,
-    SLOT_WAIT_S,
-    TPOT_S,
-    UNCACHED_TOKENS,
-    Row,
-)
+from headrace.core.candidates import Row
 from headrace.core.crowding import crowded
 from headrace.core.events import Effect
 from headrace.core.flights import Flight
@@ -61,7 +51,16 @@ class WaitingRoom:
     within `LOOK_S` while something is held.
     """
 
-    __slots__ = ("_model_of", "_queues", "_send", "_settings", "_tiers", "held")
+    __slots__ = (
+        "_hold_above_missed",
+        "_hold_above_s",
+        "_model_of",
+        "_queues",
+        "_send",
+        "_settings",
+        "_tiers",
+        "held",
+    )
 
     def __init__(
         self,
@@ -78,6 +77,8 @@ class WaitingRoom:
     def tune(self, settings: AdmissionSettings, tiers: Sequence[Tier]) -> None:
         """Decide by these from now on; what is held keeps its place and its time."""
         self._settings = settings
+        self._hold_above_s = settings.hold_above_s  # looked at with each request, as the next
+        self._hold_above_missed = settings.hold_above_missed
         self._tiers = {DEFAULT_TIER: Tier()} | {tier.name: tier for tier in tiers}
 
     def tier(self, name: str) -> Tier:
@@ -112,15 +113,15 @@ class WaitingRoom:
         the policy has requests held, `sheds` whether it may be refused for its wait. Without
         predicted seconds there is nothing to go by.
         """
-        queue_s, slot_wait_s, prefill_s = row[QUEUE_S], row[SLOT_WAIT_S], row[PREFILL_S]
-        if queue_s is None or slot_wait_s is None or prefill_s is None:
+        if not row.in_seconds:
             return None
-        wait_s, settings = queue_s + slot_wait_s, self._settings
+        slot_wait_s, prefill_s = row.slot_wait_s, row.prefill_s
+        wait_s, hold_above_s = row.queue_s + slot_wait_s, self._hold_above_s
         if (
             not self._queues
-            and wait_s <= settings.hold_above_s
+            and wait_s <= hold_above_s
             and wait_s <= flight.ttft_target_s
-            and row[OTHERS_MISSED] <= settings.hold_above_missed
+            and row.others_missed <= self._hold_above_missed
         ):
             return None  # as with most: nobody waits, and nothing below would hold or refuse it
         held_for = self._model_of.get(flight.id)
@@ -131,7 +132,7 @@ class WaitingRoom:
         if not holds or not (
             self._is_harmful(flight, self._missed(flight, model, row, replica, now), now)
             # If only its streams make its steps so long, it has nothing else to do.
-            or (wait_s > settings.hold_above_s and (replica.prefilling or slot_wait_s))
+            or (wait_s > hold_above_s and (replica.prefilling or slot_wait_s))
         ):
             self._count(flight, model, prefill_s, now)
             return None
@@ -154,8 +155,8 @@ class WaitingRoom:
         In an overload that lasts, also those that are lost without it: what one more request
         changes is little where all are too slow already, and so they would be for good.
         """
-        missed, tpot_s, queue = row[OTHERS_MISSED], row[TPOT_S], self._queues.get(model)
-        if queue is None or tpot_s is None or row[OUTPUT_TOKENS] < FEWEST_DECODED:
+        missed, tpot_s, queue = row.others_missed, row.tpot_s, self._queues.get(model)
+        if queue is None or row.output_tokens < FEWEST_DECODED:
             return missed
         usual_s = queue.tpot_target_s
         if flight.id not in self._model_of:
@@ -163,7 +164,7 @@ class WaitingRoom:
             queue.came(flight.tpot_target_s)
         if not queue.is_overdue:
             return missed
-        tokens = row[HIT_TOKENS] + row[UNCACHED_TOKENS] + row[OUTPUT_TOKENS]
+        tokens = row.hit_tokens + row.uncached_tokens + row.output_tokens
         too_slow = 0.0
         for each in replica.tpot_targets:
             # By the targets of those who are there: a lax one must not make strict ones late. Where
@@ -176,7 +177,7 @@ class WaitingRoom:
 
     def _is_harmful(self, flight: Flight, missed: float, now: float) -> bool:
         """Whether it would have so many targets of others missed that it is to wait, still."""
-        most, waited_s = self._settings.hold_above_missed, now - flight.arrived_s
+        most, waited_s = self._hold_above_missed, now - flight.arrived_s
         if most <= 0.0 or missed <= most + waited_s / PATIENCE_S:
             return False
         return waited_s < PATIENT_SHARE * self.tier(flight.tier).ttl_s

@@ -33,7 +33,7 @@ from headrace.gateway.large_body import (
 )
 from headrace.gateway.notes import RequestNotes
 from headrace.gateway.prompt import Members, Prompt, read_large_prompt, read_prompt
-from headrace.gateway.usual_chat import UNSET, choices_of, max_output_of, read_usual_chat
+from headrace.gateway.usual_chat import choices_of, read_usual_chat
 
 MAX_MODEL_CHARS: Final = 512
 """Longest model name that is looked up."""
@@ -200,12 +200,11 @@ def read_usual_call(
     """A chat like most, read in one pass; None for any other, and for what is to be refused."""
     if notes.endpoint is not _CHAT or not notes.is_call:
         return None
-    read = read_usual_chat(http.body)
-    if read is None:
+    chat = read_usual_chat(http.body)
+    if chat is None:
         return None
-    chat, text_bytes, blocks = read
     options = chat.stream_options
-    if options is not UNSET and bytes(options)[:1] not in _OBJECT_OR_NULL:
+    if options is not None and bytes(options)[:1] not in _OBJECT_OR_NULL:
         return None
     if not 0 < len(chat.model) <= MAX_MODEL_CHARS:
         return None
@@ -214,19 +213,19 @@ def read_usual_call(
         request_id,
         chat.model,
         _CHAT,
-        chat.stream,
-        text_bytes,
+        chat.streamed,
+        chat.text_bytes,
         None,
         0,
-        blocks,
-        max_output_of(chat),
+        chat.blocks,
+        chat.max_output_tokens,
         "",
         tenant,
         promise.tier,
         notes.client_id,
         promise.ttft_s,
         promise.tpot_s,
-        choices_of(chat.n),
+        chat.choices,
         caller,
     )
     return Call(request, http, None, uncut=True)

@@ -11,10 +11,7 @@ class _Turn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ChatBody(msgspec.Struct):
-    """What a usual body says.
-
-    `text_bytes` and `blocks` are as in `Request`.
-    """
+    """What a usual body says; `usual_chat` takes its fields apart in this order."""
 
     model: str
     messages: list[_Turn]

@@ -23,7 +23,8 @@ def payload_of(
     """The bytes of one attempt, head and body, in as many pieces as need no copy."""
     head = call.http.head
     # The id is unique per attempt: engines use it as the id of the request.
-    id_line = f"\r\nx-request-id: {call.request.id}-{attempt}\r\n".encode()
+    own = call.request.id.encode()
+    id_line = b"\r\nx-request-id: %b-%b\r\n" % (own, str(attempt).encode())
     notes: RequestNotes = head.notes
     if trace is None:
         begin = notes.forwarded
@@ -37,19 +38,15 @@ def payload_of(
         whole = body[0]
         host, length = address.host_header, length_line(len(whole))
         return [b"".join((begin, b"host: ", host, id_line, upstream.fields, length, whole))]
-    own = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
+    ours = b"".join((b"host: ", address.host_header, id_line, upstream.fields))
     if body or head.method == b"POST":
-        own += b"content-length: %d\r\n" % sum(map(len, body))
-    return [b"%b%b\r\n" % (begin, own), *body]
+        ours += b"content-length: %d\r\n" % sum(map(len, body))
+    return [b"%b%b\r\n" % (begin, ours), *body]
 
 
 def identity_of(request: Request, replica: str) -> bytes:
     """The answer's fields, rendered, that name the request and who answered it."""
-    own = request.id
-    theirs = request.client_id or own
-    if not replica:
-        return f"x-request-id: {theirs}\r\nx-headrace-request-id: {own}\r\n".encode()
-    return (
-        f"x-request-id: {theirs}\r\nx-headrace-request-id: {own}\r\n"
-        f"x-headrace-replica: {replica}\r\n"
-    ).encode()
+    own = request.id.encode()
+    theirs = request.client_id.encode() or own
+    ids = b"x-request-id: %b\r\nx-headrace-request-id: %b\r\n" % (theirs, own)
+    return ids + b"x-headrace-replica: %b\r\n" % replica.encode() if replica else ids

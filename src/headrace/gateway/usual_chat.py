@@ -10,13 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.gateway.chat_body import ChatBody, decode_chat
+from headrace.core.message import message
+from headrace.gateway.chat_body import decode_chat
 from headrace.gateway.prompt import SEPARATOR
 from headrace.gateway.prompt_blocks import hash_blocks
 
 _LIST: Final = ord("[")
 _SEPARATOR: Final = SEPARATOR
 _decode: Final = decode_chat
+_members: Final = msgspec.structs.astuple
 
 
 MOST_CHOICES: Final = 16_384
@@ -32,37 +34,53 @@ def choices_of(n: int | None) -> int:
     return n if n is not None and 0 < n <= MOST_CHOICES else 1
 
 
-def max_output_of(chat: ChatBody) -> int | None:
-    """The first limit of the answer's length that means anything, in tokens."""
-    limit = chat.max_completion_tokens or chat.max_tokens
-    if limit is not None and limit > 0:
-        return limit
-    for other in (chat.max_tokens, chat.max_output_tokens):
-        if other is not None and other > 0:
-            return other
-    return None
+@message
+class UsualChat:
+    """What a usual chat says; `text_bytes` and `blocks` are as in `Request`."""
+
+    model: str
+    streamed: bool
+    stream_options: msgspec.Raw | None
+    """None where there are none."""
+    max_output_tokens: int | None
+    choices: int
+    text_bytes: int
+    blocks: tuple[int, ...]
 
 
-def read_usual_chat(body: bytes) -> tuple[ChatBody, int, tuple[int, ...]] | None:
-    """Return the body, its prompt's bytes and the prompt's blocks; None if it is not usual."""
+def read_usual_chat(body: bytes) -> UsualChat | None:
+    """Read a body; None if it is not usual."""
     try:
         if not body.isascii():
             body.decode()  # names that are not looked for are not checked otherwise
-        chat = _decode(body)
+        members = _members(_decode(body))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    if (
-        chat.tools is not UNSET
-        or chat.functions is not UNSET
-        or chat.cache_salt is not UNSET
-        or chat.documents is not UNSET
-    ):
+    # All at one go: compiled code has to look each of them up by its name.
+    model, messages, stream, options, limit, older, newer, n, salt, tools, functions, docs = members
+    if not (salt is UNSET and tools is UNSET and functions is UNSET and docs is UNSET):
         return None
     pieces: list[Any] = []  # what can be joined without being copied before
-    for turn in chat.messages:
+    for turn in messages:
         content = bytes(turn.content)
         if content[0] == _LIST:
             return None
         pieces += (turn.role, content, _SEPARATOR)
     text = b"".join(pieces)
-    return chat, len(text), hash_blocks(text)
+    return UsualChat(
+        model,
+        stream,
+        None if options is UNSET else options,
+        _first_limit(limit or older, older, newer),
+        choices_of(n),
+        len(text),
+        hash_blocks(text),
+    )
+
+
+def _first_limit(first: int | None, second: int | None, third: int | None) -> int | None:
+    """The first limit of the answer's length that means anything, in tokens."""
+    for limit in (first, second, third):
+        if limit is not None and limit > 0:
+            return limit
+    return None

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -61,8 +62,13 @@ def fail():
 '''
 
 
+def unread(**_: object) -> Callable[[type], type]:
+    """Stands for `mypyc_attr`, which the compiler reads and leaves out."""
+    return lambda made: made
+
+
 def made_from(source: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": __name__}
+    names: dict[str, Any] = {"__name__": __name__, "mypyc_attr": unread}
     exec(compile(source, "made.py", "exec", dont_inherit=True), names)
     return names
 
@@ -80,15 +86,15 @@ def test_a_record_is_made_compared_and_shown_as_before():
 
 def test_it_is_one_that_the_compiler_takes():
     classes = {
-        each.name: ast.unparse(each.decorator_list[0])
+        each.name: [ast.unparse(decorator) for decorator in each.decorator_list]
         for each in ast.parse(written_out(SOURCE)).body
         if isinstance(each, ast.ClassDef)
     }
     assert classes == {
-        "Told": "dataclass(unsafe_hash=True, init=False)",
-        "Kept": "dataclass(slots=True, init=False)",
-        "Setting": "dataclass(frozen=True, slots=True)",
-        "Sums": "dataclass(slots=True)",
+        "Told": ["mypyc_attr(acyclic=True)", "dataclass(unsafe_hash=True, init=False)"],
+        "Kept": ["dataclass(slots=True, init=False)"],
+        "Setting": ["dataclass(frozen=True, slots=True)"],
+        "Sums": ["dataclass(slots=True)"],
     }
 
 
@@ -133,6 +139,7 @@ def test_records_of_each_compiled_module_are_made_and_compared_as_before(
 def records_of(name: str, source: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """How each record of a module is made, and what tells two of them apart."""
     module = ModuleType(name)
+    vars(module)["mypyc_attr"] = unread
     monkeypatch.setitem(sys.modules, name, module)
     exec(compile(source, name, "exec", dont_inherit=True), vars(module))
     return {

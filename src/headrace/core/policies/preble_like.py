@@ -27,6 +27,8 @@ Parameters:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from headrace.core.baselines import RULED_OUT, ruled_out
 from headrace.core.candidates import Ask, Candidate, Prediction, Row, Scope, predict, row_at, see
 from headrace.core.cost_term import CostTerm
@@ -61,7 +63,7 @@ class PrebleLike:
         holders = self._holders(ask)
         if holders:
             rows = [
-                row if holders >> replica.index & 1 else (row[0] + RULED_OUT, *row[1:])
+                row if holders >> replica.index & 1 else replace(row, cost=row.cost + RULED_OUT)
                 for row, replica in zip(rows, replicas, strict=True)
             ]
         self._rows = rows
@@ -70,9 +72,9 @@ class PrebleLike:
     def chosen(self, replica: str) -> None:
         """Count what was found cached there."""
         for row in self._rows:
-            if row[3] == replica:
-                self._cached_tokens += row[4]
-                self._prompt_tokens += row[4] + row[5]
+            if row.replica == replica:
+                self._cached_tokens += row.hit_tokens
+                self._prompt_tokens += row.hit_tokens + row.uncached_tokens
                 break
         if self._prompt_tokens > MOST_REMEMBERED_TOKENS:
             self._prompt_tokens //= 2

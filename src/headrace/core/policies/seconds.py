@@ -100,11 +100,10 @@ class Seconds:
             1.0 / (1.0 + COPY_WEIGHT * copies),
         )
         rows: list[Row] = []
-        hits = ask.hits_of(replicas)
-        for at, replica in enumerate(replicas):
+        for replica in replicas:
             if replica.latency.pool.profile is None:
-                return _price_in_tokens(ask, replicas, hits, now)
-            rows.append(_row(ask, replica, hits[at], common, now))
+                return _price_in_tokens(ask, replicas, now)
+            rows.append(_row(ask, replica, ask.hit_tokens(replica.index), common, now))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -171,7 +170,7 @@ def _row(ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: floa
         + worth_s * (TTFT_RISK * late + own)
         + others_s
     )
-    return (
+    return Row(
         cost_s,
         streams,
         replica.last_attempt,
@@ -181,6 +180,7 @@ def _row(ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: floa
         backlog,
         context,
         capacity,
+        True,
         queue_s,
         slot_wait_s,
         prefill_s,
@@ -244,12 +244,13 @@ def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> 
     return max(0.0, over) / max(1.0, used) * answer_s
 
 
-def _price_in_tokens(ask: Ask, replicas: list[Replica], hits: list[int], now: float) -> list[Row]:
+def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
     """Seconds of different pools cannot be compared while one of them has none: all in tokens.
 
     These have no place for seconds until a full engine has room: it is left out beside others.
     """
     rows: list[Row] = []
+    hits = ask.hits_of(replicas)
     all_full = all(now < each.busy_until_s for each in replicas)
     for at, replica in enumerate(replicas):
         if now < replica.busy_until_s and not all_full:
@@ -257,7 +258,7 @@ def _price_in_tokens(ask: Ask, replicas: list[Replica], hits: list[int], now: fl
         hit_tokens = hits[at]
         uncached = ask.prompt_tokens - hit_tokens
         rows.append(
-            (
+            Row(
                 float(replica.uncached_tokens + uncached),
                 replica.in_flight,
                 replica.last_attempt,
@@ -267,13 +268,12 @@ def _price_in_tokens(ask: Ask, replicas: list[Replica], hits: list[int], now: fl
                 replica.backlog_tokens,
                 replica.context_tokens,
                 replica.report.kv_capacity_tokens,
-                None,
-                None,
-                None,
-                None,
+                False,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
                 ask.output_tokens,
-                0.0,
-                0.0,
             )
         )
     return rows

@@ -83,7 +83,7 @@ BODILESS: Final = frozenset((204, 304))
 """Statuses whose answer has no body, whatever its head says."""
 _KEPT_LENGTHS: Final = 8192
 """Shorter bodies have their length written out once, which takes half a megabyte at most."""
-_LENGTH_LINES: Final[dict[int, bytes]] = {}
+_LENGTH_LINES: Final = [b""] * _KEPT_LENGTHS
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 _STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()
@@ -149,11 +149,11 @@ def field_of(name: bytes, value: bytes) -> Header:
 
 def length_line(length: int) -> bytes:
     """The field Content-Length as the last of a head, with its line end and the blank line."""
-    line = _LENGTH_LINES.get(length)
-    if line is None:
-        line = b"content-length: %d\r\n\r\n" % length
-        if length < _KEPT_LENGTHS:
-            _LENGTH_LINES[length] = line
+    if length >= _KEPT_LENGTHS:
+        return b"content-length: %d\r\n\r\n" % length
+    line = _LENGTH_LINES[length]
+    if not line:
+        line = _LENGTH_LINES[length] = b"content-length: %d\r\n\r\n" % length
     return line
 
 

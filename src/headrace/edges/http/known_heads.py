@@ -29,10 +29,7 @@ MAX_HEAD_BYTES: Final = 4096
 MOST_DIGITS: Final = 9
 """Of a length that is read without the parser."""
 
-_KEPT_DIGITS: Final = 4
-"""Of a length whose number is kept: there are eleven thousand of them, a megabyte at most."""
-_NUMBERS: Final[dict[bytes, int]] = {}
-
+_ZERO: Final = ord("0")
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,%d})\r\n" % MOST_DIGITS)
 
@@ -62,7 +59,7 @@ class KnownHeads(Generic[Known]):
         if latest is not None:
             before, after, known = latest
             start = len(before)
-            if data[:start] == before:
+            if data.startswith(before):
                 end = start + self._digits
                 body = end + len(after)
                 if data[end:body] != after:
@@ -70,7 +67,8 @@ class KnownHeads(Generic[Known]):
                     body = end + len(after)
                 if end > start and data[end:body] == after:
                     self._digits = end - start
-                    return (known, body) if len(data) - body == _number(data[start:end]) else None
+                    whole = len(data) - body == _number(data, start, end)
+                    return (known, body) if whole else None
         return self._search(data)
 
     def _search(self, data: bytes) -> tuple[Known, int] | None:
@@ -126,16 +124,15 @@ class KnownStreamHead(Generic[Known]):
             self._head, self._known = data[: end + 4], known
 
 
-def _number(digits: bytes) -> int:
-    """The number; -1 for what is none. Lengths come again: to look one up is cheaper."""
-    known = _NUMBERS.get(digits)
-    if known is None:
-        if not digits.isdigit():
+def _number(data: bytes, start: int, end: int) -> int:
+    """The number that the digits there write; -1 where anything but digits is among them."""
+    number = 0
+    for at in range(start, end):
+        digit = data[at] - _ZERO
+        if not 0 <= digit <= 9:
             return -1
-        known = int(digits)
-        if len(digits) <= _KEPT_DIGITS:
-            _NUMBERS[digits] = known
-    return known
+        number = 10 * number + digit
+    return number
 
 
 def without_length(headers: Sequence[Header]) -> list[Header]:
