@@ -108,8 +108,9 @@ def test_hysteresis_keeps_the_order_of_wishes_but_for_what_is_not_lowered_yet(
         for place, wish in enumerate(wishes):
             smaller.decide(wish, TICK_S * place, 60.0, forbidden)
             larger.decide(more * wish + on_top, TICK_S * place, 60.0, forbidden)
-            slack = max(DOWN_SHARE * smaller.band, DRIFT_SHARE * smaller.number)
-            assert smaller.number <= larger.number + (0 if forbidden else ceil(slack))
+            fewer, more_or_equal = smaller.number or 0, larger.number or 0
+            slack = max(DOWN_SHARE * smaller.band, DRIFT_SHARE * fewer)
+            assert fewer <= more_or_equal + (0 if forbidden else ceil(slack))
 
 
 @given(seed=st.integers(0, 10_000), base=st.floats(0.0, 2000.0))
