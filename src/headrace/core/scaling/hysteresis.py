@@ -1,7 +1,7 @@
 """From wishes to a number that does not flap: up at once, down late.
 
-    up    at once, where a wish is above the number by more than the band;
-          within the band, where all wishes of a minute are above it, to their mean
+    up    at once, to what of a wish is sure: the wish less the band, or the lowest wish of a
+          minute if that is more
     down  where the highest wish of a window is below the number by a replica and a third of the
           band, or 3 % of the number if that is more, to that highest wish
 
@@ -14,6 +14,11 @@ Of a steady demand with noise, wishes are on both sides of the number or below i
 rise; to fall, the highest of a window would have to be a whole replica below. The second difference
 does not see what rises or falls steadily, and its median not the jumps, as long as most minutes
 have none: what moves is followed, what only trembles is not.
+
+More demand never gets fewer replicas by this: what is sure of a wish goes by wishes alone, not by
+the number that is there, which with more demand may be the larger one. So where all wishes are
+higher by a part or by an amount, so is what the number is raised to; and one that is not lowered
+yet is above the highest wish of its window by no more than the slack, rounded up.
 """
 
 from __future__ import annotations
@@ -78,15 +83,12 @@ class Hysteresis:
         return "" if self.number == need else f"held at {self.number} above a wish of {wish:.2f}"
 
     def _raise(self, wish: float, now: float) -> str:
-        number = self.number
-        assert number is not None
-        if wish > number + self.band:
-            self.number = _whole(wish)
-            return ""
-        recent = [each for at_s, each in self._wishes if at_s >= now - UP_S - 1e-6]
-        is_covered = now - self._wishes[0][0] >= UP_S - 1e-6
-        if is_covered and min(recent) > number:
-            self.number = _whole(sum(recent) / len(recent))
+        sure = wish - self.band
+        if now - self._wishes[0][0] >= UP_S - 1e-6:
+            sure = max(sure, min(each for at_s, each in self._wishes if at_s >= now - UP_S - 1e-6))
+        assert self.number is not None
+        self.number = max(self.number, _whole(sure))
+        if self.number >= _whole(wish):
             return ""
         return f"not raised to {_whole(wish)} within its noise of {self.band:.2f}"
 
