@@ -135,6 +135,10 @@ class ScaledPool:
         self._figures = replace(self._figures, gpus=gpus)
         self.scaler.figures = replace(self.scaler.figures, gpus=gpus)
 
+    def believe(self, profile: LatencyProfile) -> None:
+        """Take this for the engines' profile where no gateway tells of one."""
+        self._figures = self._figures.priced_by(profile)
+
     def look(self, gathering: Gathering, now: float) -> PoolObservation:
         """What is known of the pool now."""
         actuator = self.actuator
@@ -292,8 +296,8 @@ class ScaledPool:
             kv_capacity_tokens=max(kv_tokens, default=given.kv_capacity_tokens),
             max_sequences=max(places, default=given.max_sequences),
         )
-        if latencies:
-            self._weigh(latencies[0].name)
+        if priced.latency is not NOT_LEARNED:
+            self._weigh(priced.latency.name)
 
     def _weigh(self, profile: str) -> None:
         """Reckon a cold start, where it is reckoned, with the weights of a shipped profile."""
