@@ -19,6 +19,7 @@ from headrace.autoscaler.app import scaler_routes
 from headrace.autoscaler.views import view_all
 from headrace.cli import main
 from headrace.compose.why.scaling import Document, layout_scaling
+from headrace.core.profile_fit import LEARNED, PROBED
 from headrace.core.scaling.plan import Signal
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import serve_control
@@ -74,7 +75,17 @@ def test_it_tells_how_busy_memory_is_or_why_that_is_not_known():
     world = World(report(replace(told, latency=known)))
     decided(world)
     text = " ".join(shown(world).split())
-    assert "memory bandwidth: 50% of the peak, modelled: streams show steps of 10.0 ms" in text
+    assert "memory bandwidth: 50 % of the peak, modelled: streams show steps of 10.0 ms" in text
+
+
+def test_where_nobody_gave_a_profile_nobody_is_told_what_bandwidth_would_need():
+    told = pool_report(replica("r1", decode_step_s=0.01, decoding_context_tokens=1e5))
+    for name in (PROBED, f"{LEARNED}llama"):
+        world = World(report(replace(told, latency=replace(PROFILE, name=name))))
+        decided(world)
+        text = shown(world)
+        assert f"latency model: {PROFILE.source}" in text
+        assert "memory bandwidth" not in text
 
 
 def test_before_demand_is_known_it_says_since_when_it_is_measured_and_what_there_is():
