@@ -12,6 +12,7 @@ from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.ports import Actuator
 from headrace.autoscaler.tolerance import HpaValue, hpa_value
 from headrace.core.latency import LatencyProfile
+from headrace.core.profile_fit import UNKNOWN
 from headrace.core.scaling.decision import KNOWS_AFTER_S, PoolScaler
 from headrace.core.scaling.demand_history import DemandSample
 from headrace.core.scaling.observation import Phase, PoolObservation, ReplicaObservation
@@ -29,7 +30,7 @@ LEARNED_AT_ONCE = 10
 CALENDAR_EVERY_S = 3600.0
 CALENDAR_AHEAD_S = 86_400.0
 """Floors are worked out once an hour, for a day: far more than any cold start."""
-NOT_LEARNED = LatencyProfile("unknown", "not learned yet", 1e-6, 1e-9)
+NOT_LEARNED = LatencyProfile(UNKNOWN, "not learned yet", 1e-6, 1e-9)
 """Stands for a profile until one is learned: so fast that only floors and held requests count."""
 
 _ORDERED = (Phase.STARTING, Phase.UNSCHEDULABLE, Phase.READY, Phase.FAILING)

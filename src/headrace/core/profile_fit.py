@@ -26,8 +26,9 @@ TERMS = (
     "per_sequence_s",
     "per_kv_token_s",
 )
-PROBED, LEARNED = "probed", "learned-"
-"""Names of profiles that were measured of a pool at its start, and from its streams."""
+UNKNOWN, PROBED, LEARNED = "unknown", "probed", "learned-"
+"""Names of profiles that nobody gave: of a pool of which nothing is known yet, that was measured at
+its start, and from its streams."""
 PREFILL_TERMS = frozenset({1, 2})
 # Terms in the order in which one is preferred where the data cannot tell two apart.
 _PREFERENCE = (1, 0, 3, 4, 2)
@@ -85,9 +86,9 @@ def fit_profile(
     return LatencyProfile(name, source, *coefficients)
 
 
-def is_of_this_pool(profile: LatencyProfile) -> bool:
-    """Whether it was measured here, and nobody gave it."""
-    return profile.name == PROBED or profile.name.startswith(LEARNED)
+def was_given(profile: LatencyProfile) -> bool:
+    """Whether somebody named or wrote it, and it was not measured of the pool itself."""
+    return profile.name not in {UNKNOWN, PROBED} and not profile.name.startswith(LEARNED)
 
 
 class ProfileLearner:

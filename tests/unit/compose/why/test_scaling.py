@@ -16,6 +16,7 @@ from rich.console import Console
 from starlette.applications import Starlette
 
 from headrace.autoscaler.app import scaler_routes
+from headrace.autoscaler.pool import NOT_LEARNED
 from headrace.autoscaler.views import view_all
 from headrace.cli import main
 from headrace.compose.why.scaling import Document, layout_scaling
@@ -80,11 +81,12 @@ def test_it_tells_how_busy_memory_is_or_why_that_is_not_known():
 
 def test_where_nobody_gave_a_profile_nobody_is_told_what_bandwidth_would_need():
     told = pool_report(replica("r1", decode_step_s=0.01, decoding_context_tokens=1e5))
-    for name in (PROBED, f"{LEARNED}llama"):
-        world = World(report(replace(told, latency=replace(PROFILE, name=name))))
+    learned = (replace(PROFILE, name=name) for name in (PROBED, f"{LEARNED}llama"))
+    for latency in (None, *learned):
+        world = World(report(replace(told, latency=latency)))
         decided(world)
         text = shown(world)
-        assert f"latency model: {PROFILE.source}" in text
+        assert f"latency model: {NOT_LEARNED.source if latency is None else latency.source}" in text
         assert "memory bandwidth" not in text
 
 
