@@ -48,9 +48,12 @@ def scaling(control_url: str) -> Document:
             "`headrace scaler` does it somewhere else (--control)"
         )
     try:
-        return msgspec.json.decode(answer.body, type=Document)
+        document = msgspec.json.decode(answer.body, type=Document)
     except msgspec.DecodeError:
-        raise WhyError(f"{control_url} is no Headrace scaler") from None
+        document = {}
+    if "pools" not in document or "gateways" not in document:
+        raise WhyError(f"{control_url} is no Headrace scaler")
+    return document
 
 
 def layout_scaling(document: Document) -> RenderableType:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from math import inf
 
 import msgspec
@@ -171,6 +172,42 @@ def test_what_is_wrong_is_said_in_one_line(
     assert main(["why", *arguments]) == code
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "said"),
+    [
+        (b'{"status":"ok"}', (), "is not a Headrace control plane"),
+        (b"[]", ("hr-1",), "is not a Headrace control plane"),
+        (b"hello", (), "is not a Headrace control plane"),
+        (b'{"status":"ok"}', ("--scaling",), "is no Headrace scaler"),
+        (b"[]", ("--scaling",), "is no Headrace scaler"),
+    ],
+)
+def test_another_server_is_called_that(
+    body: bytes, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+):
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: it is read from stderr what the command says."""
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            assert main(["why", *arguments, "--control", url]) == 1
+        finally:
+            server.shutdown()
+            thread.join()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"headrace: {url} {said}"
 
 
 @pytest.mark.parametrize(
