@@ -11,9 +11,9 @@
        answer are run anew, for longer, until it is shown with `confidence` that the highest rate
        lies between them, or how far apart they must be for that: `proof`. Where nobody asks
        for that, they must at least have held with a second seed.
-    5. Before it looks below the first rate: `ALONE_REQUESTS`, one at a time, but for those before
-       the first that met its targets. If these do not meet the targets, by the rule of 3 for one
-       run, no rate can, and the search is over.
+    5. Before it looks below the first rate, or where a look at it missed: `ALONE_REQUESTS`, one at
+       a time, but for those before the first that met its targets. If these do not meet the
+       targets, by the rule of 3 for one run, no rate can, and the search is over.
 
            latency at a rate = latency alone + waiting,    waiting >= 0
 
@@ -248,7 +248,7 @@ class _Search:
         self._run_at_rate, self._settings, self._slos = run_at_rate, settings, slos
         self._run_requests, self._proof = run_requests, None
         self._on_step, self._run_alone = on_step, run_alone
-        self._first_rps = settings.start_rps
+        self._first_rps, self._misses_at_first = settings.start_rps, False
         self._alone: Step | None = None
         self._trials: dict[float, list[Trial]] = {}
         self._steps: dict[float, Step] = {}
@@ -274,6 +274,7 @@ class _Search:
             if look.is_met:
                 self._first_rps, rate, spoilt = rate, rate * 2, 0
             elif look.is_valid or spoilt:
+                self._misses_at_first = look.is_valid and rate == self._settings.start_rps
                 return
             else:
                 spoilt += 1
@@ -284,7 +285,11 @@ class _Search:
             if not self._may_run():
                 return False
             looks_down = bool(self._steps) and rate < min(self._steps)
-            if looks_down and self._alone is None and self._run_alone is not None:
+            if (
+                (looks_down or self._misses_at_first)
+                and self._alone is None
+                and self._run_alone is not None
+            ):
                 self._look_alone(self._run_alone)
                 if self._alone is not None and self._alone.state == NOT_MET:
                     return True

@@ -107,6 +107,32 @@ def test_where_looks_are_as_long_as_runs_there_are_none():
         assert found.steps[0].rate_rps == (2 * rates[-1] if rates else 1.0)
 
 
+def test_where_the_first_look_misses_requests_alone_tell_whether_any_rate_can_meet():
+    rates = []
+
+    def run(rate: float, seed: int) -> Run:
+        rates.append(rate)
+        return ENGINE.run(rate, seed)
+
+    def run_requests(rate: float, seed: int, requests: int) -> Run:
+        return replace(ENGINE, requests=requests).run(rate, seed)
+
+    settings = SweepSettings(look_s=5.0, proof_s=0.0)
+    for ttft_s, reachable in ((0.01, False), (0.12, True)):
+        rates.clear()
+        found = sweep(
+            run,
+            settings,
+            Slos(Slo(ttft_s=ttft_s, share=0.95)),
+            run_requests=run_requests,
+            run_alone=ENGINE.run_alone,
+        )
+        assert found.alone is not None
+        assert found.is_out_of_reach != reachable
+        assert bool(rates) == reachable
+        assert found.finished or reachable
+
+
 def test_a_look_at_which_the_generator_was_late_is_made_again_and_then_ends_the_climb():
     limited, told = replace(ENGINE, generator_limit_rps=3.0), []
 

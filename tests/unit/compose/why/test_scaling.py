@@ -194,7 +194,7 @@ def test_another_server_is_called_that(
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
             """Nothing: it is read from stderr what the command says."""
 
     with HTTPServer(("127.0.0.1", 0), Other) as server:
