@@ -63,6 +63,38 @@ async def test_its_usage_is_counted_once_when_it_is_told(chunked: bool):
             assert counted(rig) == (900, 400)
 
 
+def event(name: str, **members: object) -> str:
+    return f"event: {name}\ndata: {json.dumps({'type': name, **members})}\n\n"
+
+
+async def test_a_look_up_that_is_streamed_pays_with_its_last_event_once():
+    """As vLLM replays one: every event from the beginning, the usage with the last."""
+    engine, begun = Engine(chunked=False), response("queued")
+    events = [event("response.created", response=begun)]
+    events += [event("response.output_text.delta", delta=word) for word in ("one ", "two ")]
+    last = event("response.completed", response=response("completed", USED))
+
+    async def answer(received: Received, peer: Peer) -> None:
+        if received.target.startswith("/v1/responses/resp_1?stream=true"):
+            await peer.start_stream()
+            for each in (*events, *([last] if whole else [])):
+                await peer.chunk(each.encode())
+            await peer.end_stream(done=False)
+        else:
+            await engine(received, peer)
+
+    async with run_gateway(answer) as rig:
+        await made(rig)
+        estimated, _ = counted(rig)
+        for whole, want in ((False, (estimated, 0)), (True, (900, 400)), (True, (900, 400))):
+            told = await rig.client.get("/v1/responses/resp_1?stream=true")
+            assert told.text == "".join([*events, *([last] if whole else [])])
+            assert counted(rig) == want
+        engine.answer = response("completed", USED)
+        await rig.client.get("/v1/responses/resp_1")
+        assert counted(rig) == (900, 400)
+
+
 async def test_one_that_is_cancelled_is_paid_as_far_as_it_came():
     engine = Engine(chunked=False)
     async with run_gateway(engine) as rig:

@@ -219,7 +219,13 @@ async def test_a_form_is_one_whatever_its_body_begins_with():
 
 
 @pytest.mark.parametrize(
-    ("words", "at"), [(rb"\ud83d", 0), (rb"fine \ud83d\ude00 \uDE00", 18), (rb"\ud83d \ude00", 0)]
+    ("words", "at"),
+    [
+        (rb"\ud83d", 0),
+        (rb"fine \ud83d\ude00 \uDE00", 18),
+        (rb"\ud83d \ude00", 0),
+        (rb"\\ud83d \ud83d", 8),
+    ],
 )
 async def test_half_a_character_is_called_that(words: bytes, at: int):
     """As JavaScript writes text that was cut inside an emoji; engines refuse it, too."""

@@ -173,6 +173,41 @@ async def test_a_changed_file_is_taken_up_and_a_bad_one_changes_nothing(tmp_path
             assert "stopping" in await scaler.end()
 
 
+async def test_the_scalers_own_profile_is_believed_while_its_gateways_have_none(tmp_path: Path):
+    async def until(scaler: Scaler, source: str) -> None:
+        async with asyncio.timeout(HANG_S), httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                document = (await client.get(f"{scaler.url}/api/v1/scaler")).json()
+                if document["pools"][0]["latency_source"] == source:
+                    return
+                await asyncio.sleep(0.02)
+
+    async with engine() as one, serving(tmp_path, f"pools:\n{pool(one)}") as gateway:
+        file = tmp_path / "scaler.yaml"
+        async with scaling(tmp_path, gateway.control, "{tick: 100ms}", 0) as scaler:
+            await until(scaler, "not learned yet")
+            given = "engine: vllm, profile: h100-llama-3.1-8b"
+            own = file.read_text().replace("engine: vllm", given)
+            assert "changed: pools" in await scaler.reload(file, own)
+            await until(scaler, "profile h100-llama-3.1-8b")
+        file.write_text(own)
+        process = await headrace("scaler", "-c", file)
+        assert process.stdout is not None
+        try:
+            again = Scaler(process, (await process.stdout.readline()).decode().split()[1], "")
+            await until(again, "profile h100-llama-3.1-8b")
+            await again.end()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+        told = f"pools:\n{pool(one, more=', profile: l4-llama-3.1-8b')}"
+        assert "changed: pools" in await gateway.reload(told)
+        async with scaling(tmp_path, gateway.control, "{tick: 100ms}", 0) as scaler:
+            assert "changed: pools" in await scaler.reload(file, own)
+            await until(scaler, "profile l4-llama-3.1-8b")
+
+
 async def test_data_that_are_lost_leave_the_metric_and_fail_its_value(tmp_path: Path):
     async with engine() as one, serving(tmp_path, f"pools:\n{pool(one)}") as gateway:
         scaled = "{min_replicas: 2, tick: 100ms, stale: 300ms}"

@@ -177,8 +177,13 @@ class FileHistory:
         Raises SourceError.
         """
         try:
-            with self.path.open("ab") as file:
-                file.write(msgspec.json.encode(_Line(pool, sample)) + b"\n")
+            line = msgspec.json.encode(_Line(pool, sample)) + b"\n"
+            with self.path.open("a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read() != b"\n":  # the last one was cut off: that is no part of this
+                        line = b"\n" + line
+                file.write(line)
                 is_long = file.tell() > MAX_FILE_BYTES
             if is_long:
                 draft = self.path.with_name(f"{self.path.name}.new")

@@ -12,6 +12,7 @@ from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.ports import Actuator
 from headrace.autoscaler.tolerance import HpaValue, hpa_value
 from headrace.core.latency import LatencyProfile
+from headrace.core.profile_fit import UNKNOWN
 from headrace.core.scaling.decision import KNOWS_AFTER_S, PoolScaler
 from headrace.core.scaling.demand_history import DemandSample
 from headrace.core.scaling.observation import Phase, PoolObservation, ReplicaObservation
@@ -29,7 +30,7 @@ LEARNED_AT_ONCE = 10
 CALENDAR_EVERY_S = 3600.0
 CALENDAR_AHEAD_S = 86_400.0
 """Floors are worked out once an hour, for a day: far more than any cold start."""
-NOT_LEARNED = LatencyProfile("unknown", "not learned yet", 1e-6, 1e-9)
+NOT_LEARNED = LatencyProfile(UNKNOWN, "not learned yet", 1e-6, 1e-9)
 """Stands for a profile until one is learned: so fast that only floors and held requests count."""
 
 _ORDERED = (Phase.STARTING, Phase.UNSCHEDULABLE, Phase.READY, Phase.FAILING)
@@ -134,6 +135,10 @@ class ScaledPool:
         self._calendar, self._calendar_read_s = calendar, None
         self._figures = replace(self._figures, gpus=gpus)
         self.scaler.figures = replace(self.scaler.figures, gpus=gpus)
+
+    def believe(self, profile: LatencyProfile) -> None:
+        """Take this for the engines' profile where no gateway tells of one."""
+        self._figures = self._figures.priced_by(profile)
 
     def look(self, gathering: Gathering, now: float) -> PoolObservation:
         """What is known of the pool now."""
@@ -292,8 +297,8 @@ class ScaledPool:
             kv_capacity_tokens=max(kv_tokens, default=given.kv_capacity_tokens),
             max_sequences=max(places, default=given.max_sequences),
         )
-        if latencies:
-            self._weigh(latencies[0].name)
+        if priced.latency is not NOT_LEARNED:
+            self._weigh(priced.latency.name)
 
     def _weigh(self, profile: str) -> None:
         """Reckon a cold start, where it is reckoned, with the weights of a shipped profile."""

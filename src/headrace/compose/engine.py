@@ -41,6 +41,8 @@ def parse_script(text: str) -> Script:
             raise ValueError(
                 f"--script {text}: {part!r} is not known; give {names} as in ttft=50ms"
             )
+        if known[name] in times:
+            raise ValueError(f"--script {text}: {name} is given twice")
         try:
             times[known[name]] = _not_negative(parse_duration(value))
         except ValueError as error:

@@ -21,6 +21,7 @@ from headrace.compose.serving.reload import (
 from headrace.compose.serving.scaler import ScalerHost
 from headrace.compose.serving.wiring import StartError
 from headrace.config import ConfigError, Loaded
+from headrace.core.latency import LatencyProfile
 from headrace.edges.http.tls import TlsError, within
 from headrace.gateway.control import ControlSettings, HostCheck
 from headrace.gateway.control_server import ControlServer, serve_control
@@ -59,6 +60,12 @@ def _section_of(loaded: Loaded) -> ScalingSection:
     return section
 
 
+def _profiles_of(loaded: Loaded) -> dict[str, LatencyProfile]:
+    """By pool, of those that have one."""
+    pools = loaded.config.pools
+    return {each.name: each.profile for each in pools if isinstance(each.profile, LatencyProfile)}
+
+
 async def _run(
     section: ScalingSection,
     loaded: Loaded,
@@ -69,7 +76,8 @@ async def _run(
     stop, hangup = StopSignals(), hangups(reload_asked)
     stop.listen()
     gateways = _gateways(section, loaded.folder)
-    host = ScalerHost(section, loaded.folder, (), {}, terminal, finder=gateways)
+    profiles = _profiles_of(loaded)
+    host = ScalerHost(section, loaded.folder, (), {}, terminal, finder=gateways, profiles=profiles)
     server = await _listen(host, section)
     reloader = ScalerReloader(host, loaded, read, terminal)
     following: asyncio.Task[None] | None = None
@@ -124,7 +132,7 @@ class ScalerReloader:
 
     def _apply(self, loaded: Loaded, section: ScalingSection) -> None:
         before, self.loaded = self.loaded, loaded
-        waiting = self._host.take_up(section)
+        waiting = self._host.take_up(section, _profiles_of(loaded))
         tell_applied(loaded, changed_sections(before, loaded), waiting, self._terminal)
 
 

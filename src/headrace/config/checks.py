@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from headrace.core.specs import Alias, Role
 from headrace.edges.gpu_metrics import GpuMetricsSettings
 from headrace.edges.http.address import UNIX
 from headrace.engines.dcgm import split_label
+from headrace.gateway.call import MAX_MODEL_CHARS
 from headrace.gateway.control import is_loopback
 from headrace.gateway.settings import Listener
 
@@ -64,16 +66,30 @@ def _pools(config: Config) -> Iterator[Finding]:
         yield from _pool(pool, path)
         for position, url in enumerate(pool.replicas):
             here = f"{path}.replicas[{position}]"
-            if url in addresses:
-                yield here, f"is {url!r}, the same as {addresses[url]}"
-            addresses.setdefault(url, here)
+            place = _place(url)
+            if place in addresses:
+                yield here, f"is {url!r}, the same as {addresses[place]}"
+            addresses.setdefault(place, here)
+
+
+def _place(url: str) -> str:
+    """An address as it may be compared: hosts in small letters, IPv6 in one of its spellings."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return url
+    if not host or url.startswith(UNIX):
+        return url
+    with suppress(ValueError):  # of a name
+        host = str(ip_address(host))
+    return f"{host} {port}{parts.path}"
 
 
 def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
     if not NAME.fullmatch(pool.name):
         yield f"{path}.name", f"is {pool.name!r}; {NAME_RULE}"
-    if not pool.model:
-        yield f"{path}.model", "is empty; name the model as its engines list it in /v1/models"
+    yield from _models(pool, path)
     if pool.role is not Role.BOTH:
         yield f"{path}.role", f"is {pool.role.value!r}; only `both` is routed to today"
     try:
@@ -91,6 +107,20 @@ def _pool(pool: PoolSection, path: str) -> Iterator[Finding]:
         yield from _gpu_metrics(pool.gpu_metrics, f"{path}.gpu_metrics")
     yield from _pool_tls(pool, path)
     yield from _secret_source(path, "api_key", pool.api_key_file, pool.api_key_env)
+
+
+def _models(pool: PoolSection, path: str) -> Iterator[Finding]:
+    if not pool.model:
+        yield f"{path}.model", "is empty; name the model as its engines list it in /v1/models"
+    yield from _too_long(f"{path}.model", pool.model)
+    for position, adapter in enumerate(pool.adapters):
+        yield from _too_long(f"{path}.adapters[{position}]", adapter)
+
+
+def _too_long(path: str, model: str) -> Iterator[Finding]:
+    if len(model) > MAX_MODEL_CHARS:
+        told = f"has {len(model)} characters; requests name a model by at most {MAX_MODEL_CHARS}"
+        yield path, f"{told}, so none could ask for it"
 
 
 def _gpu_metrics(settings: GpuMetricsSettings, path: str) -> Iterator[Finding]:
@@ -219,6 +249,7 @@ def _aliases(config: Config) -> Iterator[Finding]:
         if name in models | adapters:
             kind = "a model" if name in models else "an adapter"
             yield path, f"is the name of {kind} too; clients could not tell which is meant"
+        yield from _too_long(path, name)
         yield from _targets(alias, path, models | adapters, set(config.aliases))
 
 

@@ -26,6 +26,9 @@ TERMS = (
     "per_sequence_s",
     "per_kv_token_s",
 )
+UNKNOWN, PROBED, LEARNED = "unknown", "probed", "learned-"
+"""Names of profiles that nobody gave: of a pool of which nothing is known yet, that was measured at
+its start, and from its streams."""
 PREFILL_TERMS = frozenset({1, 2})
 # Terms in the order in which one is preferred where the data cannot tell two apart.
 _PREFERENCE = (1, 0, 3, 4, 2)
@@ -83,6 +86,11 @@ def fit_profile(
     return LatencyProfile(name, source, *coefficients)
 
 
+def was_given(profile: LatencyProfile) -> bool:
+    """Whether somebody named or wrote it, and it was not measured of the pool itself."""
+    return profile.name not in {UNKNOWN, PROBED} and not profile.name.startswith(LEARNED)
+
+
 class ProfileLearner:
     """Learns the profile of a pool from its first streams, in whatever company they ran.
 
@@ -123,7 +131,7 @@ class ProfileLearner:
             return None
         self._has_learned = True
         source = f"learned from {streams} streams"
-        return LatencyProfile(f"learned-{self._pool}", source, *coefficients)
+        return LatencyProfile(f"{LEARNED}{self._pool}", source, *coefficients)
 
     def add_decode(self, work: Work, seconds: float) -> None:
         """Take the work between a first and a last token."""

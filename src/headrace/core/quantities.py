@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `500ms`, `2s`, `5m`, `64MiB`."""
+"""Durations, sizes and shares as people write them: `500ms`, `2s`, `5m`, `64MiB`, `9 %`."""
 
 from __future__ import annotations
 
@@ -78,3 +78,8 @@ def format_size(size: int) -> str:
         if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
     return f"{size}B"
+
+
+def percent(share: float, digits: int = 0, *, signed: bool = False) -> str:
+    """A share for people to read: `9 %`, `+2.5 %`. What rounds to nothing has no minus."""
+    return f"{share * 100:{'+' if signed else ''}z.{digits}f} %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,4 +50,6 @@ class StateFile:
                 os.fsync(file.fileno())
             draft.replace(self.path)
         except OSError as error:
+            with suppress(OSError):  # a disk that is full needs the room
+                draft.unlink()
             raise StateFileError(f"{self.path} cannot be written: {error.strerror}") from None

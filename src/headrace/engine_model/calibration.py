@@ -25,6 +25,7 @@ from typing import TypeAlias
 from headrace.core.durations import small_in_words
 from headrace.core.latency import LatencyProfile, Work, attended_pairs
 from headrace.core.profile_fit import TERMS
+from headrace.core.quantities import percent
 from headrace.engine_model.calibration_table import (
     OVERHEAD,
     CalibrationTable,
@@ -273,7 +274,7 @@ def _judged(table: CalibrationTable, reduced: _Reduced) -> Fit:
         doubts.append(
             Doubt(
                 "all terms",
-                f"half of the experiments are off by {residuals.median_error:.0%} or more, as "
+                f"half of the experiments are off by {percent(residuals.median_error)} or more, as "
                 f"{residuals.worst}",
                 "measure again while nothing else uses the machine; an engine that stays like "
                 "this does not follow the model",
@@ -312,7 +313,7 @@ def _intervals(table: CalibrationTable, reduced: _Reduced) -> dict[str, Interval
         elif i < OVERHEAD:
             value = reduced.values[i]
             reaches = max(high - value, value - low) / value
-            note = f"not surer than ±{reaches:.0%}" if reaches > SURE else ""
+            note = f"not surer than ±{percent(reaches)}" if reaches > SURE else ""
         intervals[term] = Interval(low, high, note)
     return intervals
 
@@ -404,7 +405,7 @@ def _reason(
 
 
 def _times(share: float) -> str:
-    return f"{share:.0%}" if share < 2 else f"{share:.0f} times" if share < inf else "all of it"
+    return percent(share) if share < 2 else f"{share:.0f} times" if share < inf else "all of it"
 
 
 def _lacking(

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from headrace.core.latency import LatencyProfile
+from headrace.core.quantities import percent
 from headrace.engine_model.derivation import derive, profile_name, weight_bytes_read
 from headrace.engine_model.gpus import GPUS, Gpu
 from headrace.engine_model.models import BYTES_PER_VALUE, MODELS, ModelShape
@@ -73,8 +74,9 @@ def _sources(gpu: Gpu, model: ModelShape) -> Iterator[str]:
     peaks = f"{gpu.flops / 1e12:.0f} TFLOP/s dense BF16, {gpu.memory_bandwidth / 1e12:.2f} TB/s"
     yield f"  GPU      {peaks}, {gpu.memory_mib} MiB, {gpu.link}"
     yield f"           {gpu.source}"
-    shares = f"matrix products {gpu.matmul_share:.0%}, attention {gpu.attention_share:.0%}"
-    yield f"           got of the peaks: {shares}, reading weights {gpu.memory_share:.0%}"
+    products, attention = percent(gpu.matmul_share), percent(gpu.attention_share)
+    shares = f"matrix products {products}, attention {attention}"
+    yield f"           got of the peaks: {shares}, reading weights {percent(gpu.memory_share)}"
     read_gb = weight_bytes_read(model) / 1e9
     yield f"  model    {model.parameters / 1e9:.2f}B parameters; a step reads {read_gb:.1f} GB"
     yield f"           {model.source}"

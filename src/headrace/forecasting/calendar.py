@@ -20,6 +20,7 @@ from cronsim import CronSim, CronSimError
 from headrace.core.scaling.settings import ScheduledFloor
 
 MINUTE_S = 60.0
+FIELDS = 5
 MOST_INTERVALS = 1500
 """Of one entry: one a minute for a day. What is looked ahead has no more."""
 
@@ -50,6 +51,8 @@ class CalendarEntry:
         for field in ("start", "end"):
             line = getattr(self, field)
             try:
+                if len(line.split()) != FIELDS:  # a sixth would be seconds, in front of the others
+                    raise CronSimError("Wrong number of fields")
                 CronSim(line, datetime.fromtimestamp(0.0, zone))
             except CronSimError as error:
                 raise ValueError(

@@ -52,11 +52,15 @@ _TRUE: Final = msgspec.Raw(b"true")
 _ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _CHAT: Final = Endpoint.CHAT
-_HALF_CHARACTER: Final = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
 )
-"""A surrogate alone. JavaScript writes one where a string was cut in the middle of an emoji."""
+"""`half`: a surrogate alone, as JavaScript writes one where a string was cut inside an emoji. What
+follows an escaped backslash is none."""
+_WHOLE: Final = re.compile(r"\s*([+-]?[0-9]+(?:_[0-9]+)*)(?:\.0+)?\s*")
+_MOST_DIGITS: Final = 32
 _HAVE_CHOICES = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 """Elsewhere `n` means nothing."""
 _READ_MEMBERS: Final = frozenset(
@@ -418,7 +422,8 @@ def check_encoding(headers: list[Header]) -> None:
 
 def _not_json(error: Exception, body: bytes = b"") -> BadRequest:
     why = str(error)
-    if half := _HALF_CHARACTER.search(body):
+    half = next((each for each in _ESCAPE.finditer(body) if each["half"]), None)
+    if half is not None:
         # What parsers say of it, "truncated" among it, sends people looking elsewhere.
         why = (
             f"the escape {half[0].decode()} at byte {half.start()} is half of a character, as where"
@@ -455,18 +460,31 @@ def _check_stream_options(members: Members) -> None:
 def _read_output_limit(members: Members) -> int | None:
     for name in _OUTPUT_LIMITS:
         raw = members.get(name)
-        if raw is not None:
-            value = _decode(raw)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                return value
+        value = None if raw is None else _whole(raw)
+        if value is not None and value > 0:
+            return value
     return None
 
 
 def _read_choices(endpoint: Endpoint, members: Members) -> int:
     """The choices of each prompt; what is no number of them is the engine's to refuse."""
     raw = members.get("n") if endpoint in _HAVE_CHOICES else None
-    value = None if raw is None else _decode(raw)
-    return choices_of(value if type(value) is int else None)
+    return choices_of(None if raw is None else _whole(raw))
+
+
+def _whole(raw: msgspec.Raw) -> int | None:
+    """A whole number as engines read it: for pydantic, and so for vLLM, SGLang and TensorRT-LLM,
+    "3" and 3.0 are 3.
+    """
+    value = _decode(raw)
+    if isinstance(value, str):
+        written = (
+            _WHOLE.fullmatch(value) if value.isascii() and len(value) <= _MOST_DIGITS else None
+        )
+        return None if written is None else int(written[1])
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return int(value) if isinstance(value, int) else None
 
 
 def _read_prompt(endpoint: Endpoint, members: Members) -> Prompt:

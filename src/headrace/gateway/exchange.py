@@ -24,7 +24,6 @@ from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.errors import error_body
 from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import AnswerHead
-from headrace.engines.transcripts import TranscriptReader
 from headrace.gateway.believed_usage import believed
 from headrace.gateway.breakage import error_event
 from headrace.gateway.call import Call
@@ -245,12 +244,7 @@ class Exchange:
             if self._relay is None:  # a stream that the request's body did not ask for
                 assert self._meter is not None
                 self._host.telemetry.stream_begun(self._meter)
-                endpoint = self._call.request.endpoint
-                reader = (
-                    TranscriptReader()
-                    if self._call.http.path in AUDIO
-                    else upstream.dialect.stream_reader(endpoint)
-                )
+                reader = self._host.responses.stream_reader(upstream.dialect, self._call)
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:

@@ -10,8 +10,10 @@ from collections import OrderedDict
 
 from headrace.core.model import Endpoint, Usage
 from headrace.engines.dialect import Dialect
+from headrace.engines.transcripts import TranscriptReader
+from headrace.engines.usage import StreamReader
 from headrace.gateway.call import Call
-from headrace.gateway.endpoints import stored_response_id
+from headrace.gateway.endpoints import AUDIO, stored_response_id
 
 Maker = tuple[str, str, int]
 """Replica and model of an answer, and the tokens that its prompt is counted with if untold."""
@@ -47,6 +49,22 @@ class StoredResponses:
         """Whether the answer to this path may tell a usage that is owed."""
         return bool(self._owed) and stored_response_id(path) in self._owed
 
+    def stream_reader(self, dialect: Dialect, call: Call) -> StreamReader:
+        """Of a stream that its request's body did not ask for, as a look-up by `?stream=true`."""
+        path = call.http.path
+        if path in AUDIO:
+            return TranscriptReader()
+        if self.owes(path):
+            return _OwedReader(self, stored_response_id(path), dialect)
+        return dialect.stream_reader(call.request.endpoint)
+
+    def settle(self, response_id: str, told: Usage) -> Usage | None:
+        """What was used beyond what was counted; None for one that owes nothing any more."""
+        counted = self._owed.pop(response_id, None)
+        if counted is None:
+            return None
+        return Usage(max(told.input_tokens - counted, 0), told.output_tokens, 0)
+
     def read(self, dialect: Dialect, call: Call, body: bytes, maker: Maker) -> Usage | None:
         """Read the usage of a whole answer, and remember the response that it may be. Never raises.
 
@@ -55,13 +73,33 @@ class StoredResponses:
         path, request = call.http.path, call.request
         if self.owes(path):
             told = dialect.read_body(Endpoint.RESPONSES, body).usage
-            if told is None:
-                return None
-            counted = self._owed.pop(stored_response_id(path))
-            return Usage(max(told.input_tokens - counted, 0), told.output_tokens, 0)
+            return None if told is None else self.settle(stored_response_id(path), told)
         reading = dialect.read_body(request.endpoint, body, request.max_output_tokens)
         if reading.response_id:
             replica, model, counted = maker
             owed = counted if reading.usage is None else None
             self.remember(reading.response_id, replica, model, owed=owed)
         return reading.spent
+
+
+class _OwedReader(StreamReader):
+    """Reads a look-up that is streamed: what was generated before is no token of now, but the last
+    event tells the usage that is owed.
+    """
+
+    __slots__ = ("_id", "_reader", "_stored")
+
+    def __init__(self, stored: StoredResponses, response_id: str, dialect: Dialect) -> None:
+        super().__init__()
+        self._stored = stored
+        self._id = response_id
+        self._reader = dialect.stream_reader(Endpoint.RESPONSES)
+
+    def feed(self, event: bytes) -> bytes | None:
+        """See `StreamReader.feed`."""
+        reader = self._reader
+        kept = reader.feed(event)
+        if reader.done and not self.done and reader.usage is not None:
+            self.usage = self._stored.settle(self._id, reader.usage)
+        self.done, self.error = reader.done, reader.error
+        return kept

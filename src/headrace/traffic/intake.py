@@ -95,9 +95,10 @@ class Intake:
             raise TraceError(self._name, line, problem)
         if arrival_s - self._first_s > MAX_SPAN_S:
             days = (arrival_s - self._first_s) / 86_400
+            after = f"{days:,.0f}" if days < 1e9 else f"{days:.3g}"  # not in 300 digits
             problem = (
                 f"expected a {field} within {MAX_SPAN_S / 86_400:.0f} days of the first, found one"
-                f" after {days:,.0f} days; is the unit right?"
+                f" after {after} days; is the unit right?"
             )
             raise TraceError(self._name, line, problem)
         self._last_s = arrival_s

@@ -159,6 +159,15 @@ def told(gateway: str, requests: float, *, started_at_s: float = 1.0) -> Gateway
     )
 
 
+async def test_a_line_that_was_cut_takes_none_of_those_behind_it(tmp_path: Path):
+    file = FileHistory(tmp_path / "history.jsonl", 14.0)
+    first, second = (DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0) for minute in (1, 2))
+    file.path.write_bytes(b'{"pool": "p", "sample": {"begins_s": 0.0, "la')  # a disk that was full
+    for sample in (first, second):
+        file.keep("p", sample)
+    assert await file.read("p", 600.0) == [first, second]
+
+
 def test_minutes_follow_from_totals_over_gateways_and_restarts():
     kept: list[DemandSample] = []
     log = MinuteLog(lambda _pool, sample: kept.append(sample))

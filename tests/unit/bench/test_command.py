@@ -87,6 +87,7 @@ def run(capsys):
         ((NOBODY, "--users", "1", "--arrivals", "constant"), "--arrivals goes with --rate or"),
         ((NOBODY, "--traffic", "agentic", "--lengths", "1/1"), "--lengths goes with --rate, --r"),
         ((NOBODY, "--traffic", "tides"), "--traffic: 'tides' is not known; known are agentic"),
+        ((NOBODY, "--traffic", "agentic:rate=1,rate=2"), "rate is given twice"),
         ((NOBODY, "--traffic", "agentic:speed=2"), "is not KIND:rate=R,requests=N, as in multi"),
         ((NOBODY, "--rate", "1"), f"{NOBODY}: cannot connect: Connection refused"),
         (("localhost:8000", "--rate", "1"), "'localhost:8000' is not a URL"),

@@ -65,6 +65,32 @@ def test_addresses_of_engines(problems, url, said):
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("http://gpu-1:8000", "http://GPU-1:8000"),
+        ("http://[::1]:8000", "http://[0:0:0:0:0:0:0:1]:8000"),
+        ("http://10.0.0.1:8000/llama", "HTTP://10.0.0.1:8000/llama"),
+        ("unix:/run/a", "unix:/run/a"),
+    ],
+)
+def test_an_engine_that_is_named_twice_in_other_words(problems, one, other):
+    (found,) = problems(pools(("main", "llama", f"'{one}', '{other}'")))
+    assert found.endswith(f"is {other!r}, the same as pools[0].replicas[0]")
+
+
+def test_engines_that_differ_in_their_path_alone_are_two(problems):
+    assert problems(pools(("main", "llama", "'http://h:1/a', 'http://h:1/A', 'unix:/A'"))) == []
+
+
+def test_a_model_that_no_request_could_name(problems):
+    long = "m" * 513
+    (found,) = problems(pools(("main", long, "http://10.0.0.1:8000")))
+    assert "pools[0].model: has 513 characters; requests name a model by at most 512" in found
+    (found,) = problems(f"{ONE}aliases: {{{long}: {{targets: [llama]}}}}\n")
+    assert "has 513 characters" in found
+
+
+@pytest.mark.parametrize(
     ("endpoint", "said"),
     [
         ("collector:4318", "is 'collector:4318'; expected http://host:port"),

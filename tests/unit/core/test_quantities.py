@@ -1,4 +1,4 @@
-"""Durations and sizes: what people write, and that what is printed reads back as the same."""
+"""Durations, sizes, shares: what people write, and that what is printed reads back as the same."""
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ from headrace.core.quantities import (
     format_size,
     parse_duration,
     parse_size,
+    percent,
 )
 
 
@@ -79,3 +80,12 @@ def test_the_patterns_of_the_schema_are_the_parsers():
         assert pattern.endswith(f"({'|'.join(units)})$")
         for unit in units:
             parse(f"3{unit}")
+
+
+def test_a_share_is_written_as_the_docs_write_it():
+    assert [percent(0.09), percent(0.9925, 1), percent(0.025, 1, signed=True)] == [
+        "9 %",
+        "99.2 %",
+        "+2.5 %",
+    ]
+    assert percent(-0.0001, 1, signed=True) == "+0.0 %"

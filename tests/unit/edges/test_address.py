@@ -13,6 +13,8 @@ def test_the_three_kinds():
     secure = Address.parse("https://[::1]:8443")
     assert (secure.host, secure.port, secure.host_header) == ("::1", 8443, b"[::1]:8443")
     assert secure.tls is system_tls()
+    linked = Address.parse("http://[fe80::1%eth0]:8000")
+    assert (linked.host, linked.host_header) == ("fe80::1%eth0", b"[fe80::1]:8000")
     unix = Address.parse("unix:/run/engine.sock")
     assert (unix.host, unix.port, unix.host_header) == ("/run/engine.sock", 0, b"localhost")
 

@@ -137,6 +137,7 @@ def test_options_that_contradict_each_other(
         ("tpot=5ms", "'tpot=5ms' is not known; give ttft and itl"),
         ("ttft=soon", "ttft must be a duration such as 500ms"),
         ("itl=-1", "itl must be 0 or more"),
+        ("itl=1s,ttft=1s,itl=2s", "itl is given twice"),
         ("", "'' is not known"),
     ],
 )

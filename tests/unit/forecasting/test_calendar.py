@@ -77,6 +77,7 @@ def test_an_interval_may_last_over_the_weekend():
     [
         ({"start": "0 25 * * *"}, "start is '0 25 \\* \\* \\*'"),
         ({"end": "daily"}, "give five fields"),
+        ({"start": "0 0 8 * * *"}, "Wrong number of fields; give five fields"),
         ({"timezone": "Mars/Olympus"}, "timezone is 'Mars/Olympus'"),
         ({"replicas": 0}, "replicas is 0"),
     ],

@@ -35,6 +35,28 @@ def test_how_many_answers_run_side_by_side(path, body, sequences):
     assert read_call(posted(path, body), Origin("id")).request.sequences == sequences
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *((text, 3) for text in ("3", " 3\n", "+3", "03", "3.0", 3.0)),
+        ("1_000", 1000),
+        *(
+            (text, None)
+            for text in ("", "3.5", 3.5, "3e0", "0x3", "_3", "3_", "1__0", "\u0663", "true")
+        ),
+        *((text, None) for text in (None, [3], {"n": 3}, "9" * 5000, 1e300)),
+    ],
+    ids=repr,
+)
+def test_numbers_that_clients_send_as_text_count_as_engines_read_them(written, value):
+    """By pydantic, which vLLM, SGLang and TensorRT-LLM read bodies with."""
+    body = {**CHAT, "n": written, "max_completion_tokens": written}
+    request = read_call(posted("/v1/chat/completions", body), Origin("id")).request
+    assert request.sequences == (value or 1)
+    if written != 1e300:
+        assert request.max_output_tokens == value
+
+
 async def test_those_of_a_large_body_are_known_too():
     for path, sequences in (("/v1/chat/completions", 3), ("/v1/messages", 1)):
         call = await read_large_call(posted(path, {**CHAT, "n": 3}), Origin("id"))

@@ -47,6 +47,7 @@ def problem(*lines: str) -> str:
         ({"timestamp": False}, "expected timestamp to be a finite number, found 'false'"),
         ({"timestamp": 999}, "not before the previous request's, found one 0.001 s earlier"),
         ({"timestamp": 1e15}, "within 400 days of the first"),
+        ({"timestamp": 1e300}, "found one after 1.16e+292 days; is the unit right"),
         ({"hash_ids": []}, "expected 1 or 2 hash_ids"),
         ({"hash_ids": [0, 1, 2]}, "expected 1 or 2 hash_ids"),
         ({"hash_ids": [0, 1, 2], "input_length": 1024}, "expected 2 hash_ids"),

@@ -14,7 +14,7 @@ from headrace.bench.figures.scores import Scores
 from headrace.bench.report.definitions import DUE, GOODPUT, SHORT
 from headrace.bench.report.run_table import columns_that_fit, note, percent
 from headrace.bench.sweep.search import SweepResult
-from headrace.bench.sweep.step import INVALID, MET, NOT_MET, UNDECIDED, Step
+from headrace.bench.sweep.step import INVALID, MET, NOT_MET, UNDECIDED, Look, Step
 from headrace.core.durations import in_words
 
 STEP_HEADS = (
@@ -46,6 +46,15 @@ INTERVAL = (
 def sweep_table(result: SweepResult, width: int) -> RenderableType:
     """Everything of a sweep, in `width` characters."""
     return Group(*_parts(result, width))
+
+
+def look_line(look: Look) -> str:
+    """A look on the way up, as a line of progress."""
+    counts = look.trial.tiers.values()
+    met, judged = sum(each.met for each in counts), sum(each.judged for each in counts)
+    late = "" if look.is_valid else ", and the generator was late"
+    then = "on to twice the rate" if look.is_met else "no further up"
+    return f"{look.rate_rps:.4g} requests/s: a look, {met:,} of {judged:,} met{late}; {then}"
 
 
 def step_line(step: Step) -> str:

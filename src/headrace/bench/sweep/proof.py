@@ -198,6 +198,8 @@ class Proof:
             near = max(_nearest(self._seen, chance, -1) or far, tried[0] / FURTHEST)
             return _rounded(min(near, far))
         if high is None and high_rps is not None:
+            if self.steps[tried[-1]].state == INVALID:
+                return None  # further out the generator is late all the more
             far = tried[-1] * FURTHER ** sum(at >= high_rps for at in tried)
             near = min(_nearest(self._seen, chance, +1) or far, tried[-1] * FURTHEST)
             return _rounded(max(near, far))

@@ -11,15 +11,20 @@
        answer are run anew, for longer, until it is shown with `confidence` that the highest rate
        lies between them, or how far apart they must be for that: `proof`. Where nobody asks
        for that, they must at least have held with a second seed.
-    5. Before it looks below the first rate: `ALONE_REQUESTS`, one at a time, but for those before
-       the first that met its targets. If these do not meet the targets, by the rule of 3 for one
-       run, no rate can, and the search is over.
+    5. Before it looks below the first rate, or where a look at it missed: `ALONE_REQUESTS`, one at
+       a time, but for those before the first that met its targets. If these do not meet the
+       targets, by the rule of 3 for one run, no rate can, and the search is over.
 
            latency at a rate = latency alone + waiting,    waiting >= 0
 
        (Kleinrock, Queueing Systems I, 1975: T = x + W.) A lower rate only takes away the waiting,
        of which one request at a time has none. None of them shares its run's queue with another,
        so that its interval needs no second run.
+
+    6. Before all that it climbs: at a low rate a run that can show anything takes minutes. While a
+       look of `look_s` has too few requests for that, and they met their targets, the rate is
+       doubled; where one does not, or has enough, step 1 begins below it. A look is no part of the
+       answer.
 
 Run number k of the sweep has seed + k: no run may send what another one left in the engine's prefix
 cache, so no two have the same draws. A rate at which the generator was late is *invalid*: it bounds
@@ -42,6 +47,7 @@ from headrace.bench.sweep.step import (
     MET,
     NOT_MET,
     UNDECIDED,
+    Look,
     Run,
     Step,
     Trial,
@@ -59,6 +65,9 @@ KEPT_RATES = 4
 
 ALONE_REQUESTS = 20
 """Two that miss show that 99 % is out of reach, four 95 %, eight 80 % (Wilson's interval)."""
+
+LOOK_REQUESTS = 20
+"""Of a look, at least."""
 
 RunAtRate = Callable[[float, int], Run]
 """Runs at a rate in requests per second, with a seed."""
@@ -86,6 +95,8 @@ class SweepSettings:
     """Of the answer, and of each interval."""
     proof_s: float = 360.0
     """Of an attempt to show a rate of the answer, at least; 0: none is made."""
+    look_s: float = 0.0
+    """Of a look on the way up; 0: none is taken, and the first rate gets a whole run."""
     seed: int = 0
     """Of the first run; each one that follows has the next."""
 
@@ -98,8 +109,9 @@ class SweepSettings:
         for name, least in (("precision", 0.001), ("repeats", 1), ("most_runs", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name):g}; give {least:g} or more")
-        if not self.proof_s >= 0.0:
-            raise ValueError(f"proof_s is {self.proof_s:g}; give 0 or more")
+        for name in ("proof_s", "look_s"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} is {getattr(self, name):g}; give 0 or more")
         if not 0.5 <= self.confidence < 1.0:
             raise ValueError(f"confidence is {self.confidence:g}; give 0.5 or more, below 1")
 
@@ -190,6 +202,7 @@ def sweep(
     slos: Slos,
     *,
     on_step: Callable[[Step], None] | None = None,
+    on_look: Callable[[Look], None] | None = None,
     run_alone: RunAlone | None = None,
     run_requests: RunRequests | None = None,
 ) -> SweepResult:
@@ -200,20 +213,22 @@ def sweep(
         settings: where to look and how exactly.
         slos: the targets.
         on_step: is told of each rate when it is judged.
+        on_look: is told of each look on the way up.
         run_alone: makes a run without any load; without it a search downwards goes on to
             `least_rps` where nothing meets the targets.
-        run_requests: makes a run of so many requests; without it, or with `proof_s` 0, nothing is
-            said of the answer's confidence.
+        run_requests: makes a run of so many requests; without it no look is taken, and without it
+            or with `proof_s` 0 nothing is said of the answer's confidence.
     """
-    run_requests = run_requests if settings.proof_s > 0.0 else None
     search = _Search(
         run_at_rate,
         settings,
         slos,
         on_step=on_step or (lambda _: None),
         run_alone=run_alone,
-        run_requests=run_requests,
+        run_requests=run_requests if settings.proof_s > 0.0 else None,
     )
+    if run_requests is not None and settings.look_s > 0.0:
+        search.climb(run_requests, on_look or (lambda _: None))
     return search.result(finished=search.search() and search.prove())
 
 
@@ -233,6 +248,7 @@ class _Search:
         self._run_at_rate, self._settings, self._slos = run_at_rate, settings, slos
         self._run_requests, self._proof = run_requests, None
         self._on_step, self._run_alone = on_step, run_alone
+        self._first_rps, self._misses_at_first = settings.start_rps, False
         self._alone: Step | None = None
         self._trials: dict[float, list[Trial]] = {}
         self._steps: dict[float, Step] = {}
@@ -240,13 +256,40 @@ class _Search:
         self._kept: dict[float, Run] = {}
         self._interrupted = False
 
+    def climb(self, run_requests: RunRequests, on_look: Callable[[Look], None]) -> None:
+        """Begin where a run is short, or where the targets are first missed."""
+        enough, rate, spoilt = requests_per_run(self._slos), self._first_rps, 0
+        while self._may_run() and rate <= self._settings.most_rps:
+            requests = max(round(rate * self._settings.look_s), LOOK_REQUESTS)
+            if requests >= enough:
+                self._first_rps = rate
+                return
+            seed = self._next_seed()
+            run = run_requests(rate, seed, requests)
+            if run.info.interrupted:
+                self._interrupted = True
+                return
+            look = Look(rate, trial_of(seed, run, self._slos), self._slos)
+            on_look(look)
+            if look.is_met:
+                self._first_rps, rate, spoilt = rate, rate * 2, 0
+            elif look.is_valid or spoilt:
+                self._misses_at_first = look.is_valid and rate == self._settings.start_rps
+                return
+            else:
+                spoilt += 1
+
     def search(self) -> bool:
         """Run at one rate after the other; whether there was nothing left to try."""
         while (rate := self._next()) is not None:
             if not self._may_run():
                 return False
             looks_down = bool(self._steps) and rate < min(self._steps)
-            if looks_down and self._alone is None and self._run_alone is not None:
+            if (
+                (looks_down or self._misses_at_first)
+                and self._alone is None
+                and self._run_alone is not None
+            ):
                 self._look_alone(self._run_alone)
                 if self._alone is not None and self._alone.state == NOT_MET:
                     return True
@@ -278,7 +321,7 @@ class _Search:
         """Where to run next: an end that is missing, the gap between them, an end to confirm."""
         settings, steps = self._settings, self._in_order()
         if not steps:
-            return settings.start_rps
+            return self._first_rps
         lowest, highest = steps[0], steps[-1]
         if self._highest_met() is None:
             hopeless = lowest.rate_rps <= settings.least_rps or lowest.state == INVALID

@@ -96,6 +96,29 @@ def trial_of(seed: int, run: Run, slos: Slos) -> Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """A run that is too short to show anything, on the way to where the search begins."""
+
+    rate_rps: float
+    trial: Trial
+    slos: Slos
+
+    @property
+    def is_met(self) -> bool:
+        """Whether a higher rate is worth a look."""
+        met = all(
+            count.met >= self.slos.of(tier).share * count.judged
+            for tier, count in self.trial.tiers.items()
+        )
+        return bool(self.trial.tiers) and met and self.is_valid
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the generator was in time."""
+        return self.trial.summary.verdict.valid
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """All runs at one rate, and what they show together."""
 

@@ -304,6 +304,8 @@ def _generated(options: BenchOptions) -> Trace:
     given: dict[str, str] = {}
     for part in rest.split(",") if rest else ():
         name, _, value = part.strip().partition("=")
+        if name in given:
+            raise ValueError(f"{options.traffic!r}: {name} is given twice")
         given[name] = value
     try:
         rate = float(given.pop("rate", DEFAULT_RATE))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headrace.bench.endpoint.target import Target
 from headrace.bench.figures.slo import Slos
-from headrace.bench.report.sweep_table import step_line, sweep_table
+from headrace.bench.report.sweep_table import look_line, step_line, sweep_table
 from headrace.bench.sending.pool import Run
 from headrace.bench.settings import BenchError
 from headrace.bench.sweep.search import SweepResult, SweepSettings, requests_per_run, sweep
@@ -53,6 +53,7 @@ def check_sweep(options: BenchOptions) -> SweepSettings:
             precision=options.precision,
             repeats=options.repeats,
             proof_s=proof_s_of(options),
+            look_s=0.0 if options.requests else duration_of(options),
             seed=options.seed,
         )
     except ValueError as error:
@@ -73,6 +74,7 @@ def run_sweep(
         settings,
         slos,
         on_step=lambda step: terminal.status(step_line(step)),
+        on_look=lambda look: terminal.status(look_line(look)),
         run_alone=lambda requests, seed: play(load_alone(options, requests, seed)),
         run_requests=lambda rate, seed, requests: play(
             load_of_proof(options, rate, seed, requests)

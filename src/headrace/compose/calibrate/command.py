@@ -31,6 +31,7 @@ from headrace.config.document import ConfigError
 from headrace.config.profile_file import measured_of, save
 from headrace.core.durations import in_words
 from headrace.core.one_line import in_a_line
+from headrace.core.quantities import percent
 from headrace.edges.http.address import Address
 from headrace.engine_model.calibration import Doubt, Fit, fit
 from headrace.engine_model.measured import MeasuredProfile, Provenance
@@ -286,8 +287,8 @@ def _unlike_the_model(found: Fit) -> Iterator[str]:
     off = found.residuals.p90_error
     if off > UNLIKE_SHARE:
         yield (
-            f"one experiment of ten is off by over {off:.0%}: the engine is unlike the model, or "
-            "was disturbed; the truth may lie outside the intervals"
+            f"one experiment of ten is off by over {percent(off)}: the engine is unlike the model, "
+            "or was disturbed; the truth may lie outside the intervals"
         )
 
 

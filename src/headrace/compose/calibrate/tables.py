@@ -13,6 +13,7 @@ from rich.table import Table
 from headrace.calibration.comparison import Compared, Comparison
 from headrace.core.durations import in_words, small_in_words
 from headrace.core.profile_fit import TERMS
+from headrace.core.quantities import percent
 from headrace.engine_model.calibration import Fit
 from headrace.engine_model.measured import Interval, MeasuredProfile
 
@@ -43,13 +44,14 @@ def _interval(interval: Interval) -> str:
 
 def _sentences(found: Fit, profile: MeasuredProfile) -> Iterable[str]:
     residuals = found.residuals
+    median, p90 = percent(residuals.median_error, 1), percent(residuals.p90_error, 1)
     yield (
-        f"residuals of {residuals.experiments} experiments: median {residuals.median_error:.1%}, "
-        f"nine of ten within {residuals.p90_error:.1%}"
+        f"residuals of {residuals.experiments} experiments: median {median}, "
+        f"nine of ten within {p90}"
     )
     for title, seen_s, fitted_s in _worst(found):
-        off = fitted_s / seen_s - 1
-        yield f"  {title}: measured {in_words(seen_s)}, fitted {in_words(fitted_s)} ({off:+z.1%})"
+        off = percent(fitted_s / seen_s - 1, 1, signed=True)
+        yield f"  {title}: measured {in_words(seen_s)}, fitted {in_words(fitted_s)} ({off})"
     if profile.measured is not None and profile.measured.warnings:
         yield "the truth may lie outside the intervals: see the warnings"
     if found.prefill_step_tokens is not None:
@@ -81,8 +83,8 @@ def comparison_page(comparison: Comparison) -> RenderableType:
         table.add_row(row.title, in_words(row.predicted_s), in_words(row.measured_s), _off(row))
     return Group(
         table,
-        f"median error: prefill {comparison.prefill_error:.1%}, decode "
-        f"{comparison.decode_error:.1%}; {comparison.tolerance:.0%} is tolerated",
+        f"median error: prefill {percent(comparison.prefill_error, 1)}, decode "
+        f"{percent(comparison.decode_error, 1)}; {percent(comparison.tolerance)} is tolerated",
     )
 
 
@@ -93,14 +95,14 @@ def change_in_words(comparison: Comparison) -> str:
 
 
 def _longer(change: float) -> str:
-    """`20% longer than it says`."""
-    if f"{abs(change):.0%}" == "0%":
+    """`20 % longer than it says`."""
+    if round(abs(change), 2) == 0.0:
         return "as long as it says"
-    return f"{abs(change):.0%} {'longer' if change > 0 else 'less'} than it says"
+    return f"{percent(abs(change))} {'longer' if change > 0 else 'less'} than it says"
 
 
 def _off(row: Compared) -> str:
-    return f"{row.error:+z.1%}"
+    return percent(row.error, 1, signed=True)
 
 
 def document_of_fit(found: Fit, profile: MeasuredProfile, notes: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.autoscaler.budget import GpuBudget
@@ -24,6 +25,7 @@ from headrace.autoscaler.settings import (
 )
 from headrace.compose.process.terminal import Terminal, counted
 from headrace.compose.serving.wiring import StartError
+from headrace.core.latency import LatencyProfile
 from headrace.core.scaling.demand_history import DemandSample
 from headrace.core.scaling.kept_numbers import impossible
 from headrace.core.scaling.settings import EngineFigures, ScalingTarget
@@ -56,6 +58,8 @@ class ScalerHost:
         actuators: What starts and ends replicas, by pool; KEDA does for the others.
         terminal: Takes a line for each change of what is wanted.
         finder: Finds gateways that come and go, beside `sources`.
+        profiles: What its own file says of engines, by pool: believed until a gateway tells what
+            it believes itself.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class ScalerHost:
         terminal: Terminal,
         *,
         finder: Finder | None = None,
+        profiles: Mapping[str, LatencyProfile] = MappingProxyType({}),
     ) -> None:
         self._section = section
         self._folder = folder
@@ -75,7 +80,7 @@ class ScalerHost:
         self._unknown = frozenset[str]()
         self._state = None if section.state_file is None else StateFile(folder / section.state_file)
         pools = [
-            _scaled_pool(name, scaling, actuators.get(name))
+            _scaled_pool(name, scaling, actuators.get(name), profiles.get(name, NOT_LEARNED))
             for name, scaling in section.pools.items()
         ]
         self.autoscaler = Autoscaler(
@@ -127,15 +132,21 @@ class ScalerHost:
         scaler = self.autoscaler.scaled[pool].scaler
         scaler.settings = replace(scaler.settings, target=target)
 
-    def take_up(self, section: ScalingSection | None) -> list[str]:
+    def take_up(
+        self,
+        section: ScalingSection | None,
+        profiles: Mapping[str, LatencyProfile] = MappingProxyType({}),
+    ) -> list[str]:
         """Scale pools by changed settings from now on, without forgetting what was learned; what of
         the changes needs a restart, by name. A restart is needed for which pools are scaled, too.
+        `profiles` as at the start.
         """
         if section is None:
             return ["scaling"]
         own, kept = self._section, {**self._section.pools}
         scaled = self.autoscaler.scaled
         for name in scaled:
+            scaled[name].believe(profiles.get(name, NOT_LEARNED))
             pool = section.pools.get(name)
             if pool is not None and pool != own.pools[name]:
                 scaled[name].retune(pool.settings(), pool.calendar, pool.gpus_per_replica)
@@ -386,7 +397,9 @@ def _budget_of(section: ScalingSection) -> GpuBudget | None:
     return GpuBudget(section.gpus, {n: each.gpu_weight for n, each in section.pools.items()})
 
 
-def _scaled_pool(name: str, scaling: PoolScaling, actuator: Actuator | None) -> ScaledPool:
-    figures = EngineFigures(NOT_LEARNED, DEFAULT_KV_CAPACITY_TOKENS, gpus=scaling.gpus_per_replica)
-    scaler = pool_scaler(scaling.settings(), figures)
+def _scaled_pool(
+    name: str, scaling: PoolScaling, actuator: Actuator | None, profile: LatencyProfile
+) -> ScaledPool:
+    figures = EngineFigures(profile, DEFAULT_KV_CAPACITY_TOKENS, gpus=scaling.gpus_per_replica)
+    scaler = pool_scaler(scaling.settings(), figures.priced_by(profile))
     return ScaledPool(name, scaler, actuator=actuator, calendar=scaling.calendar)

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from headrace.core.quantities import format_duration
+from headrace.core.quantities import format_duration, percent
 from headrace.simulator.scaling.scalers import ORACLE, OWN
 from headrace.simulator.scaling.scores import ScalingScores
 from headrace.simulator.scaling.settings import ScalingSimulation
@@ -29,7 +29,7 @@ def scaling_scoreboard(
     """The table; those that reach the goal stand out, with a mark too."""
     slo = settings.slo
     targets = f"TTFT {format_duration(slo.ttft_s)}, TPOT {format_duration(slo.tpot_s)}"
-    title = f"attainment of {targets}; * reaches {settings.goal:.0%}"
+    title = f"attainment of {targets}; * reaches {percent(settings.goal)}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("scaler", overflow="fold")
     for head in HEADS:
@@ -69,7 +69,7 @@ def verdict(runs: Sequence[ScalingScores], goal: float) -> list[str]:
     lines = [said]
     cheapest = cheapest_at(runs, goal)
     if cheapest is not None:
-        lines.append(f"at {goal:.0%}, {_place(cheapest, gap_closed(runs, goal))}")
+        lines.append(f"at {percent(goal)}, {_place(cheapest, gap_closed(runs, goal))}")
     return lines
 
 
@@ -78,7 +78,8 @@ def _place(cheapest: Cheapest, closed: float | None) -> str:
     own, baseline, oracle = (run.replica_hours for run in cheapest)
     best = f"the cheapest baseline, {cheapest.baseline.scaler}"
     if closed is not None:
-        return f"{OWN} closes {closed:.0%} of the gap between the cheapest baseline and the oracle"
+        part = percent(closed)
+        return f"{OWN} closes {part} of the gap between the cheapest baseline and the oracle"
     if own < oracle:
         return f"{OWN} takes fewer replica-hours ({own:,.2f}) than the oracle ({oracle:,.2f})"
     if own > baseline:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from headrace.compose.up.ask import Answer, AskError, ask
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Endpoint
-from headrace.core.profile_fit import fit_profile
+from headrace.core.profile_fit import PROBED, fit_profile
 
 PROBE_S = 5.0
 """All of it together; what was measured by then is used."""
@@ -41,7 +41,7 @@ async def probe(url: str, model: str, rng: random.Random) -> LatencyProfile:
         pass  # a slow machine: fewer samples, the fit says whether they are enough
     except AskError as error:
         raise ValueError(f"the replica did not answer the probe: {error}") from None
-    return fit_profile(samples.prefill, samples.decode, "probed", "probed at start")
+    return fit_profile(samples.prefill, samples.decode, PROBED, "probed at start")
 
 
 async def _measure(url: str, model: str, rng: random.Random, samples: Samples) -> None:

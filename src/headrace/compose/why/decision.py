@@ -51,9 +51,11 @@ def explanation(control_url: str, request_id: str | None) -> Document:
     try:
         document = msgspec.json.decode(answer.body)
     except msgspec.DecodeError:
-        raise WhyError(f"{control_url} is not a Headrace control plane") from None
-    if answer.status != 200:
+        document = None
+    if document is not None and answer.status != 200:
         raise WhyError(_message(document, answer.status))
+    if not isinstance(document, dict) or "attempts" not in document:
+        raise WhyError(f"{control_url} is not a Headrace control plane")
     return document
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from headrace.compose.process.terminal import counted
 from headrace.compose.why.decision import TIMEOUT_S, WIDTH, WhyError
 from headrace.core.durations import in_words
+from headrace.core.quantities import percent
 from headrace.core.scaling.decision import KNOWS_AFTER_S
 from headrace.edges.http import fetch
 
@@ -47,9 +48,12 @@ def scaling(control_url: str) -> Document:
             "`headrace scaler` does it somewhere else (--control)"
         )
     try:
-        return msgspec.json.decode(answer.body, type=Document)
+        document = msgspec.json.decode(answer.body, type=Document)
     except msgspec.DecodeError:
-        raise WhyError(f"{control_url} is no Headrace scaler") from None
+        document = {}
+    if "pools" not in document or "gateways" not in document:
+        raise WhyError(f"{control_url} is no Headrace scaler")
+    return document
 
 
 def layout_scaling(document: Document) -> RenderableType:
@@ -84,8 +88,8 @@ def _pool(pool: Document, now: float) -> list[RenderableType]:
     if measured := _measured(pool, plan, now):
         parts.append(_sentence(measured))
     parts.append(_sentence(f"latency model: {pool['latency_source']}"))
-    if plan.get("memory"):  # a scaler of before this was told has none
-        parts.append(_sentence(_memory(plan["memory"])))
+    if memory := _memory(plan):
+        parts.append(_sentence(memory))
     return [*parts, Text(), _signals(plan), Text(), _steps(pool["plans"], now)]
 
 
@@ -133,12 +137,15 @@ def _sum(replicas: list[Document], fact: str) -> str:
     return f"{sum(told):.0f}" if told else "no"
 
 
-def _memory(memory: Document) -> str:
+def _memory(plan: Document) -> str:
+    """How busy memory is; "" where nobody asked."""
+    memory = plan.get("memory")  # a scaler of before this was told has none
+    if not memory or not memory.get("is_asked_for", True):
+        return ""
     if memory["ratio"] is None:
         return f"memory bandwidth: not known: {memory['note']}"
-    return (
-        f"memory bandwidth: {memory['ratio']:.0%} of the peak, {memory['source']}: {memory['note']}"
-    )
+    ratio = percent(memory["ratio"])
+    return f"memory bandwidth: {ratio} of the peak, {memory['source']}: {memory['note']}"
 
 
 def _signals(plan: Document) -> Table:

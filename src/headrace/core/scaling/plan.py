@@ -42,12 +42,15 @@ class MemoryUse:
 
     `source` is "measured", "modelled", or "" where it is not known; `note` says from what, or what
     is missing. `weights_ratio` is the part of it that reads weights, as far as that is known.
+    `is_asked_for` is false where nobody gave anything from which it could be known: no profile,
+    and no DCGM that answers.
     """
 
     ratio: float | None
     source: str
     note: str
     weights_ratio: float = 0.0
+    is_asked_for: bool = True
 
 
 @dataclass(frozen=True, slots=True)

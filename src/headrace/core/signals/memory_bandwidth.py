@@ -16,6 +16,7 @@ asked for whom the load would not use to 70 %.
 
 from __future__ import annotations
 
+from headrace.core.profile_fit import was_given
 from headrace.core.scaling.capacity import whole_replicas
 from headrace.core.scaling.observation import ReplicaObservation
 from headrace.core.scaling.plan import MemoryUse, Signal
@@ -94,7 +95,8 @@ def _modelled(view: ScalingView) -> MemoryUse:
     figures, ready = view.figures, len(view.ready)
     bytes_known = figures.weight_bytes_per_step and figures.kv_bytes_per_token
     if not (figures.memory_bytes_per_s and bytes_known):
-        return MemoryUse(None, "", _NO_BYTES.format(figures.latency.source))
+        note = _NO_BYTES.format(figures.latency.source)
+        return MemoryUse(None, "", note, is_asked_for=was_given(figures.latency))
     paced = [each for each in _believed(view) if each.decode_step_s]
     if 2 * len(paced) >= ready > 0:
         # Who shows no step decodes nothing.

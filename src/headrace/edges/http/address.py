@@ -7,6 +7,7 @@ have a path behind the port, which its own paths are appended to.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from headrace.edges.http.tls import HANDSHAKE_S, ClientTls, system_tls
 
 UNIX: Final = "unix:"
+_ZONE: Final = re.compile(r"%[^]]*(?=])")
 MAX_ADDRESSES: Final = 10_000
 """Addresses remembered by one book: replicas come and go with new ports."""
 
@@ -62,7 +64,8 @@ class Address:
                 f"{url!r} is not an engine address; write it as http://host:port, "
                 "https://host:port or unix:/path"
             )
-        header = parts.netloc.encode("idna")
+        # A zone means something on this machine alone (RFC 6874).
+        header = _ZONE.sub("", parts.netloc).encode("idna")
         if scheme == "http":
             return cls(parts.hostname, parts.port or 80, header)
         tls = tls or system_tls()

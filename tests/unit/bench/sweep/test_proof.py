@@ -185,6 +185,22 @@ def test_runs_that_the_generator_spoilt_are_made_again_and_show_nothing():
     assert runs == list(range(1, len(runs) + 1))
 
 
+def test_beyond_where_the_generator_was_late_nothing_is_sent():
+    sent: list[float] = []
+
+    def run(rate: float, seed: int, requests: int) -> Run:
+        sent.append(rate)
+        made = DETERMINISTIC.run(rate, seed, requests)
+        return Run(made.records, replace(made.info, valid=rate < 6.0, invalid_reason="late"))
+
+    proof = proof_of(DETERMINISTIC)
+    proof._run_requests = run
+    proof.prove(5.0, 6.5)
+    assert proof.ends[1] is None
+    assert proof.steps[6.5].state == INVALID
+    assert max(sent) == 6.5
+
+
 def test_who_stops_it_ends_it():
     def stopped(rate: float, seed: int, requests: int) -> Run:
         made = DETERMINISTIC.run(rate, seed, requests)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.bench.figures.slo import Slo, Slos
-from headrace.bench.report.sweep_table import STEP_HEADS, lines_of, step_cells, step_line
+from headrace.bench.report.sweep_table import STEP_HEADS, lines_of, look_line, step_cells, step_line
 from headrace.bench.sweep.search import SweepSettings, requests_per_run, sweep
 from headrace.bench.sweep.step import (
     INVALID,
@@ -62,6 +62,89 @@ def test_it_goes_down_where_the_first_rate_is_too_high():
     found = sweep(ENGINE.run, SweepSettings(start_rps=64.0), SLOS)
     assert found.highest_met_rps is not None
     assert 6.5 <= found.highest_met_rps <= 9.5
+
+
+def test_it_climbs_by_short_looks_to_where_a_run_is_short():
+    sent, told = [], []
+
+    def run_requests(rate: float, seed: int, requests: int) -> Run:
+        sent.append((rate, requests, seed))
+        return replace(ENGINE, requests=requests).run(rate, seed)
+
+    def run(rate: float, seed: int) -> Run:
+        sent.append((rate, 500, seed))
+        return ENGINE.run(rate, seed)
+
+    settings = SweepSettings(start_rps=0.5, look_s=5.0, proof_s=0.0)
+    found = sweep(run, settings, SLOS, run_requests=run_requests, on_look=told.append)
+    low, high = true_highest()
+    assert found.highest_met_rps is not None
+    assert low * 0.95 <= found.highest_met_rps <= high
+    looks = [look.rate_rps for look in told]
+    assert looks == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0][: len(looks)]
+    assert not told[-1].is_met
+    assert "no further up" in look_line(told[-1])
+    assert [requests for _, requests, _ in sent[: len(looks)]] == [20, 20, 20, 20, 40, 80][
+        : len(looks)
+    ]
+    assert sent[len(looks)][:2] == (looks[-2], 500)  # where it was met last, a whole run
+    assert [seed for *_, seed in sent] == list(range(len(sent)))
+    assert all(step.rate_rps >= looks[-2] for step in found.steps)
+
+
+def test_where_looks_are_as_long_as_runs_there_are_none():
+    calls = []
+
+    def run_requests(rate: float, seed: int, requests: int) -> Run:
+        calls.append(rate)
+        return replace(ENGINE, requests=requests).run(rate, seed)
+
+    for look_s, rates in ((100.0, []), (0.0, []), (30.0, [1.0, 2.0])):
+        calls.clear()
+        settings = SweepSettings(look_s=look_s, proof_s=0.0)
+        found = sweep(ENGINE.run, settings, SLOS, run_requests=run_requests)
+        assert calls == rates
+        assert found.steps[0].rate_rps == (2 * rates[-1] if rates else 1.0)
+
+
+def test_where_the_first_look_misses_requests_alone_tell_whether_any_rate_can_meet():
+    rates = []
+
+    def run(rate: float, seed: int) -> Run:
+        rates.append(rate)
+        return ENGINE.run(rate, seed)
+
+    def run_requests(rate: float, seed: int, requests: int) -> Run:
+        return replace(ENGINE, requests=requests).run(rate, seed)
+
+    settings = SweepSettings(look_s=5.0, proof_s=0.0)
+    for ttft_s, reachable in ((0.01, False), (0.12, True)):
+        rates.clear()
+        found = sweep(
+            run,
+            settings,
+            Slos(Slo(ttft_s=ttft_s, share=0.95)),
+            run_requests=run_requests,
+            run_alone=ENGINE.run_alone,
+        )
+        assert found.alone is not None
+        assert found.is_out_of_reach != reachable
+        assert bool(rates) == reachable
+        assert found.finished or reachable
+
+
+def test_a_look_at_which_the_generator_was_late_is_made_again_and_then_ends_the_climb():
+    limited, told = replace(ENGINE, generator_limit_rps=3.0), []
+
+    def run_requests(rate: float, seed: int, requests: int) -> Run:
+        return replace(limited, requests=requests).run(rate, seed)
+
+    settings = SweepSettings(look_s=5.0, proof_s=0.0)
+    found = sweep(limited.run, settings, SLOS, run_requests=run_requests, on_look=told.append)
+    assert [look.rate_rps for look in told] == [1.0, 2.0, 4.0, 4.0]
+    assert "the generator was late" in look_line(told[-1])
+    assert found.highest_met_rps == pytest.approx(3.0, rel=0.06)
+    assert found.limited_by_generator
 
 
 def test_no_two_runs_have_the_same_seed():

@@ -57,6 +57,11 @@ def test_rate_is_where_it_begins():
     assert check_sweep(replace(OPTIONS, seed=4)).seed == 4
 
 
+def test_it_looks_for_as_long_as_a_run_is_asked_for():
+    assert check_sweep(OPTIONS).look_s == 10.0
+    assert check_sweep(replace(OPTIONS, requests=30)).look_s == 0.0
+
+
 def test_a_run_has_enough_requests_and_lasts_long_enough():
     assert load_of_step(OPTIONS, SLOS, 2.0, 0).requests == 100
     assert load_of_step(OPTIONS, SLOS, 50.0, 0).requests == 500
@@ -71,15 +76,15 @@ def test_the_answer_is_shown_by_runs_of_twelve_times_the_length():
 
 
 def test_the_whole_way(capsys, tmp_path):
-    options = replace(OPTIONS, json=True, rate=4.0, proof="6m", report=tmp_path / "sweep.html")
+    options = replace(OPTIONS, json=True, rate=0.5, proof="6m", report=tmp_path / "sweep.html")
     assert run_sweep(options, target(), SLOS, play, Terminal()) == 0
     told = capsys.readouterr()
     document = json.loads(told.out)
-    assert 6.0 < document["highest_met_rps"] < 10.0
+    assert 5.0 < document["highest_met_rps"] < 10.0
     bounds = document["bounds"]
     assert bounds["low_rps"] <= bounds["estimate_rps"] <= bounds["high_rps"]
     assert f"most likely near {bounds['estimate_rps']:.4g}" in document["headline"]
-    assert "4 requests/s: met" in told.err
+    assert "0.5 requests/s: a look, 20 of 20 met; on to twice the rate" in told.err
     page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
     assert "A run at" in page
     assert "Poisson, 256/32 tokens in/out, at many rates" in page

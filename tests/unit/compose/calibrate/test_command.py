@@ -63,7 +63,7 @@ def test_a_profile_is_shown_and_written(
     shown = capsys.readouterr()
     assert f"wrote {file}" in shown.err
     assert re.search(r"per_step_s +[56](\.\d+)? ms +5\.9\d* ms – 6(\.\d+)? ms", shown.out)
-    assert re.search(r"residuals of \d+ experiments: median 0\.\d%", shown.out)
+    assert re.search(r"residuals of \d+ experiments: median 0\.\d %", shown.out)
     assert "about" in shown.err  # how long it will take
     assert max(len(line) for line in shown.out.splitlines()) <= 80
     found = load_measured(file)
@@ -102,7 +102,9 @@ def test_a_check_holds_right_after(written: Path, capsys: pytest.CaptureFixture[
     assert main(["calibrate", URL, "--check", str(written)]) == 0
     shown = capsys.readouterr()
     assert "describes the engine" in shown.err
-    assert re.search(r"decode 4 × [\d,]+ of context +\d+\.\d ms +\d+\.\d ms +[+-]0\.\d%", shown.out)
+    assert re.search(
+        r"decode 4 × [\d,]+ of context +\d+\.\d ms +\d+\.\d ms +[+-]0\.\d %", shown.out
+    )
     assert max(len(line) for line in shown.out.splitlines()) <= 80
 
 
@@ -128,7 +130,7 @@ def test_an_engine_that_changed_by_a_fifth_fails_its_check(
     stand_in(monkeypatch, replace(HIDDEN, latency=replace(was, **terms)))
     assert main(["calibrate", URL, "--check", str(written)]) == 1
     assert re.search(
-        rf"prefill takes \d\d% {said} than it says, decode \d\d% {said} than it says",
+        rf"prefill takes \d\d % {said} than it says, decode \d\d % {said} than it says",
         capsys.readouterr().err,
     )
 

@@ -14,6 +14,6 @@ def test_what_is_off_by_nothing_has_no_minus():
     console.print(comparison_page(Comparison(rows[:1], rows[1:], 0.15)))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert "+0.0%" in text
-    assert "-0.0%" not in text
-    assert "+11.1%" in text
+    assert "+0.0 %" in text
+    assert "-0.0 %" not in text
+    assert "+11.1 %" in text

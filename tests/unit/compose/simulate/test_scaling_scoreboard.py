@@ -15,23 +15,23 @@ def scores(scaler, hours, attainment=0.995):
     [
         (
             *(120.0, 140.0, 100.0),
-            "at 99%, headrace closes 50% of the gap between the cheapest baseline and the oracle",
+            "at 99 %, headrace closes 50 % of the gap between the cheapest baseline and the oracle",
         ),
         (
             *(1.2, 4.1, 3.9),
-            "at 99%, headrace takes fewer replica-hours (1.20) than the oracle (3.90)",
+            "at 99 %, headrace takes fewer replica-hours (1.20) than the oracle (3.90)",
         ),
         (
             *(3.8, 3.75, 3.7),
             (
-                "at 99%, headrace takes more replica-hours (3.80) than the cheapest baseline, "
+                "at 99 %, headrace takes more replica-hours (3.80) than the cheapest baseline, "
                 "hpa_rps (3.75)"
             ),
         ),
         (
             *(100.0, 100.0, 100.0),
             (
-                "at 99%, there is no gap to close: the cheapest baseline, hpa_rps, takes what the "
+                "at 99 %, there is no gap to close: the cheapest baseline, hpa_rps, takes what the "
                 "oracle takes (100.00 h)"
             ),
         ),

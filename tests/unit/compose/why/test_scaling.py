@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from math import inf
 
 import msgspec
@@ -16,9 +17,11 @@ from rich.console import Console
 from starlette.applications import Starlette
 
 from headrace.autoscaler.app import scaler_routes
+from headrace.autoscaler.pool import NOT_LEARNED
 from headrace.autoscaler.views import view_all
 from headrace.cli import main
 from headrace.compose.why.scaling import Document, layout_scaling
+from headrace.core.profile_fit import LEARNED, PROBED
 from headrace.core.scaling.plan import Signal
 from headrace.gateway.control import ControlSettings
 from headrace.gateway.control_server import serve_control
@@ -74,7 +77,18 @@ def test_it_tells_how_busy_memory_is_or_why_that_is_not_known():
     world = World(report(replace(told, latency=known)))
     decided(world)
     text = " ".join(shown(world).split())
-    assert "memory bandwidth: 50% of the peak, modelled: streams show steps of 10.0 ms" in text
+    assert "memory bandwidth: 50 % of the peak, modelled: streams show steps of 10.0 ms" in text
+
+
+def test_where_nobody_gave_a_profile_nobody_is_told_what_bandwidth_would_need():
+    told = pool_report(replica("r1", decode_step_s=0.01, decoding_context_tokens=1e5))
+    learned = (replace(PROFILE, name=name) for name in (PROBED, f"{LEARNED}llama"))
+    for latency in (None, *learned):
+        world = World(report(replace(told, latency=latency)))
+        decided(world)
+        text = shown(world)
+        assert f"latency model: {NOT_LEARNED.source if latency is None else latency.source}" in text
+        assert "memory bandwidth" not in text
 
 
 def test_before_demand_is_known_it_says_since_when_it_is_measured_and_what_there_is():
@@ -158,6 +172,42 @@ def test_what_is_wrong_is_said_in_one_line(
     assert main(["why", *arguments]) == code
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "said"),
+    [
+        (b'{"status":"ok"}', (), "is not a Headrace control plane"),
+        (b"[]", ("hr-1",), "is not a Headrace control plane"),
+        (b"hello", (), "is not a Headrace control plane"),
+        (b'{"status":"ok"}', ("--scaling",), "is no Headrace scaler"),
+        (b"[]", ("--scaling",), "is no Headrace scaler"),
+    ],
+)
+def test_another_server_is_called_that(
+    body: bytes, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+):
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
+            """Nothing: it is read from stderr what the command says."""
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            assert main(["why", *arguments, "--control", url]) == 1
+        finally:
+            server.shutdown()
+            thread.join()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"headrace: {url} {said}"
 
 
 @pytest.mark.parametrize(
