@@ -33,11 +33,15 @@ from headrace.simulator.scaling.held_load import Load, LongestFirst
 from headrace.simulator.scaling.mix import RequestMix
 from headrace.simulator.scaling.settings import ScalingSimulation
 
-BEFORE = 0.95
+BEFORE, HASTE = 0.9, 0.4
 """Of the TPOT target, what streams come to before an overload counts as one that lasts."""
+LASTING = 1.5
+"""Of OVERDUE: the first ones that wait are sent one by one all the same, as their patience ends."""
 PROMPTS_OFF = 2.0
 """How many prompts more or fewer than its part a stream meets where the gateway measures them out."""
 STARVED_S = AdmissionSettings().starved_after_s
+RECENT_S = 5.0
+"""Over which the gateway sees how busy prefills keep a replica."""
 LATE_SHOWN = 0.1
 """Of those with a first token, the share of late ones above which the 90th percentile is theirs."""
 LEAST_TPOT = 1.05
@@ -92,14 +96,16 @@ class _Room:
         work_factor: float,
         now_s: float,
         bridged_s: float,
+        busy: float,
     ) -> None:
         answer = mix.output_tokens
         batch = runs.requests / ready
         sequence_step_s = runs.step_s / runs.output_tokens if runs.requests > _LEAST else 0.0
         stretched = 1.0 + dt / (2.0 * tpot_s * answer)
-        free_s = tpot_s - per_step_s - sequence_step_s * batch / stretched
+        kept = exp(-dt / RECENT_S)
+        free_s = tpot_s * (1.0 - kept * busy) - per_step_s - sequence_step_s * batch / stretched
         self._budget_s = max(free_s, 0.0) * dt * ready
-        self._per_prefill = tpot_s * work_factor
+        self._per_prefill = (1.0 - kept) * tpot_s * work_factor
         self._each_step = dt / (2.0 * stretched * answer)
         # Where the KV cache is what is short: as many as end, and what is free.
         ends_per_s = 1.0 / (now_s * answer)
@@ -148,6 +154,7 @@ class HeldPool(FluidPool):
         self._runs = Load()
         self._in_time_tokens = 0.0
         self._let_in_per_s = 0.0
+        self._busy = 0.0  # what prefills let in lately take of a replica's time
         self._metered = 0.0  # how far what ends was let in by the gateway's measure, 0 to 1
         self._off_sq = self._inverse_sq = 0.0
 
@@ -197,6 +204,9 @@ class HeldPool(FluidPool):
             self._fresh.add(fresh.take(turned_away))
             self._late.add(late.take(turned_away))
             let_in = let_in.times(count / wanted)
+        kept = exp(-self.demand.tick_s / RECENT_S)
+        prefill_s = let_in.prefill_s * work_factor / (self.demand.tick_s * ready)
+        self._busy = kept * self._busy + (1.0 - kept) * prefill_s
         self._first_tokens(now, mix, fresh, late, step_s)
         runs.add(let_in)
         there = self.running + count
@@ -224,9 +234,10 @@ class HeldPool(FluidPool):
             ready=ready,
             dt=self.demand.tick_s,
             per_step_s=self._latency.per_step_s,
-            tpot_s=self._let_come_s(oldest_s),
+            tpot_s=self._let_come_s(oldest_s, new.work_s, ready),
             work_factor=work_factor,
             now_s=self.tpot_s,
+            busy=self._busy,
             bridged_s=max((1.0 - EARLY) * self._ttft_s - mix.prefill_s, 0.0),
         )
         kept = STARVED_SHARE if oldest_s > STARVED_S else 0.0
@@ -262,12 +273,17 @@ class HeldPool(FluidPool):
         metered = self._metered * self._off_sq / (answer * answer)
         return super()._tpot_variance(answer) + metered
 
-    def _let_come_s(self, oldest_s: float) -> float:
-        """The TPOT up to which requests are let in."""
-        lasts = oldest_s > OVERDUE * self._ttft_s
-        target_s = self._tpot_s / ROOM if lasts else self._tpot_s * BEFORE
+    def _let_come_s(self, oldest_s: float, came_s: float, ready: int) -> float:
+        """The TPOT up to which requests are let in, of a tick in which so much work came."""
+        least_s, target_s = self._latency.per_step_s, self._tpot_s
+        if oldest_s > LASTING * OVERDUE * self._ttft_s:
+            target_s /= ROOM
+        else:
+            done_s = self.demand.tick_s * ready * (1.0 - least_s / target_s)
+            excess = 1.0 - done_s / came_s if came_s > done_s else 0.0
+            target_s *= BEFORE + HASTE * excess
         # A target near the step time of an empty engine leaves room for some all the same.
-        return max(target_s, self._latency.per_step_s * LEAST_TPOT)
+        return max(target_s, least_s * LEAST_TPOT)
 
     def _oldest_s(self, now: float) -> float:
         """How long the oldest of the late ones has waited."""
