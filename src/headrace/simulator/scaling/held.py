@@ -39,6 +39,9 @@ LASTING = 1.5
 """Of OVERDUE: the first ones that wait are sent one by one all the same, as their patience ends."""
 PROMPTS_OFF = 2.0
 """How many prompts more or fewer than its part a stream meets where the gateway measures them out."""
+METERED_FROM = 0.5
+"""Of what it would let in: the gateway measures out what comes within a tick from here on, fully
+where all of it is used."""
 STARVED_S = AdmissionSettings().starved_after_s
 RECENT_S = 5.0
 """Over which the gateway sees how busy prefills keep a replica."""
@@ -82,7 +85,7 @@ class _Room:
     """What the gateway lets in, in one tick: seconds of TPOT, and streams."""
 
     __slots__ = ("_budget_s", "_each_step", "_per_prefill", "_streams", "_waiting_most",
-                 "_waiting_s", "work_per_s")  # fmt: skip
+                 "_waiting_s", "used", "work_per_s")  # fmt: skip
 
     def __init__(
         self,
@@ -113,6 +116,7 @@ class _Room:
         most = mix.most_sequences
         streams = (most - batch * kept) * ends_per_s / (1.0 - kept)
         self._streams = max(streams, 0.0) * dt * ready
+        self.used = 0.0
         self.work_per_s = ready * (1.0 - per_step_s / tpot_s)
         self._waiting_s = bridged_s * self.work_per_s
         self._waiting_most = bridged_s * ready * most * ends_per_s
@@ -128,6 +132,7 @@ class _Room:
 
     def use(self, load: Load) -> None:
         """It is let in."""
+        self.used = min(self._cost_s(load) / max(self._budget_s, _LEAST), 1.0)
         self._budget_s = max(self._budget_s - self._cost_s(load), 0.0)
         self._streams = max(self._streams - load.requests, 0.0)
 
@@ -154,6 +159,7 @@ class HeldPool(FluidPool):
         self._runs = Load()
         self._in_time_tokens = 0.0
         self._let_in_per_s = 0.0
+        self._came_s = 0.0  # work a second, lately
         self._busy = 0.0  # what prefills let in lately take of a replica's time
         self._metered = 0.0  # how far what ends was let in by the gateway's measure, 0 to 1
         self._off_sq = self._inverse_sq = 0.0
@@ -227,6 +233,8 @@ class HeldPool(FluidPool):
         fresh, late, runs = self._fresh, self._late, self._runs
         new = ranked.one.times(came)
         fresh.add(new)
+        came_s = new.work_s / self.demand.tick_s
+        self._came_s += (came_s - self._came_s) * (1.0 - exp(-self.demand.tick_s / RECENT_S))
         oldest_s = self._oldest_s(tick * self.demand.tick_s)
         room = self._room = _Room(
             mix,
@@ -234,7 +242,7 @@ class HeldPool(FluidPool):
             ready=ready,
             dt=self.demand.tick_s,
             per_step_s=self._latency.per_step_s,
-            tpot_s=self._let_come_s(oldest_s, new.work_s, ready),
+            tpot_s=self._let_come_s(oldest_s, ready),
             work_factor=work_factor,
             now_s=self.tpot_s,
             busy=self._busy,
@@ -258,8 +266,8 @@ class HeldPool(FluidPool):
 
     def _remember_tpot(self, mix: Costs, admitted: float, batch: float, dt: float) -> None:
         super()._remember_tpot(mix, admitted, batch, dt)
-        holding = 1.0 if self.waiting > _LEAST else 0.0
-        self._metered += (holding - self._metered) * self._smoothing
+        now = 1.0 if self.waiting > _LEAST else max(self._room.used / METERED_FROM - 1.0, 0.0)
+        self._metered += (min(now, 1.0) - self._metered) * self._smoothing
         step_s = self._latency.per_step_s + mix.sequence_step_s * batch
         free = min(step_s / self.tpot_s, 1.0)
         self._off_sq = PROMPTS_OFF * PROMPTS_OFF * mix.prefill_sq / (free * free)
@@ -273,14 +281,14 @@ class HeldPool(FluidPool):
         metered = self._metered * self._off_sq / (answer * answer)
         return super()._tpot_variance(answer) + metered
 
-    def _let_come_s(self, oldest_s: float, came_s: float, ready: int) -> float:
-        """The TPOT up to which requests are let in, of a tick in which so much work came."""
+    def _let_come_s(self, oldest_s: float, ready: int) -> float:
+        """The TPOT up to which requests are let in."""
         least_s, target_s = self._latency.per_step_s, self._tpot_s
         if oldest_s > LASTING * OVERDUE * self._ttft_s:
             target_s /= ROOM
         else:
-            done_s = self.demand.tick_s * ready * (1.0 - least_s / target_s)
-            excess = 1.0 - done_s / came_s if came_s > done_s else 0.0
+            done_s = ready * (1.0 - least_s / target_s)
+            excess = 1.0 - done_s / self._came_s if self._came_s > done_s else 0.0
             target_s *= BEFORE + HASTE * excess
         # A target near the step time of an empty engine leaves room for some all the same.
         return max(target_s, least_s * LEAST_TPOT)
