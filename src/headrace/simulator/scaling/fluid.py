@@ -117,6 +117,10 @@ class FluidPool:
         prefilling = requests_per_s * (STEPS_TO_FIRST_TOKEN * self.tpot_s + mix.prefill_s)
         return (self.waiting + prefilling) * mix.input_tokens
 
+    def held(self) -> tuple[float, float]:
+        """Requests that the gateway says it holds, and their prompt tokens."""
+        return 0.0, 0.0
+
     def advance(self, first: int, last: int, ready: int) -> None:
         """Play the ticks from `first` up to `last`, without it, with `ready` replicas."""
         demand, totals, dt = self.demand, self.totals, self.demand.tick_s

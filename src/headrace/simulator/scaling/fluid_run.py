@@ -122,4 +122,5 @@ class _FluidRun:
             mix,
             totals,
             fleet,
+            *pool.held(),
         )

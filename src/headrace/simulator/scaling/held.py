@@ -177,6 +177,11 @@ class HeldPool(FluidPool):
         prefilling_s = STEPS_TO_FIRST_TOKEN * self.tpot_s + mix.prefill_s
         return self._let_in_per_s * prefilling_s * mix.input_tokens
 
+    def held(self) -> tuple[float, float]:
+        """Requests at the gateway, and their prompt tokens."""
+        fresh, late = self._fresh, self._late
+        return fresh.requests + late.requests, fresh.input_tokens + late.input_tokens
+
     def advance(self, first: int, last: int, ready: int) -> None:
         """As `FluidPool.advance`; while no replica is ready, all wait at the gateway."""
         if ready:
