@@ -39,6 +39,9 @@ LASTING = 1.5
 """Of OVERDUE: the first ones that wait are sent one by one all the same, as their patience ends."""
 PROMPTS_OFF = 2.0
 """How many prompts more or fewer than its part a stream meets where the gateway measures them out."""
+LAST_MOMENT = 0.6
+"""Of those sent when they can just be in time, how many are: so it is where streams are what is
+short, whose ends nobody can foretell, until an overload lasts and EARLY leaves more."""
 METERED_FROM = 0.5
 """Of what it would let in: the gateway measures out what comes within a tick from here on, fully
 where all of it is used."""
@@ -130,6 +133,10 @@ class _Room:
             share = self._streams * part / load.requests
         return share
 
+    def lacks_streams(self, load: Load) -> bool:
+        """Whether streams rather than TPOT are what there is too little of for it."""
+        return load.requests * self._budget_s > self._streams * self._cost_s(load)
+
     def use(self, load: Load) -> None:
         """It is let in."""
         self.used = min(self._cost_s(load) / max(self._budget_s, _LEAST), 1.0)
@@ -159,6 +166,7 @@ class HeldPool(FluidPool):
         self._runs = Load()
         self._in_time_tokens = 0.0
         self._let_in_per_s = 0.0
+        self._at_last_moment = False
         self._came_s = 0.0  # work a second, lately
         self._busy = 0.0  # what prefills let in lately take of a replica's time
         self._metered = 0.0  # how far what ends was let in by the gateway's measure, 0 to 1
@@ -255,15 +263,19 @@ class HeldPool(FluidPool):
         )
         kept = STARVED_SHARE if oldest_s > STARVED_S else 0.0
         share = room.share_of(fresh, 1.0 - kept)
+        self._at_last_moment = False
         if share < 1.0:
             over_s = room.too_much_s(fresh.times(1.0 - share))
             if over_s > 0.0:
-                longest = ranked.longest(over_s / came).times(came) if came else Load()
-                fresh.add(longest, -1.0)
-                more_s = over_s - longest.work_s
+                # A long prompt takes no more of the streams than a short one.
+                by_length = came > 0.0 and not room.lacks_streams(fresh)
+                passed = ranked.longest(over_s / came).times(came) if by_length else Load()
+                fresh.add(passed, -1.0)
+                more_s = over_s - passed.work_s
                 if more_s > _LEAST and fresh.work_s > 0.0:
-                    longest.add(fresh.take(min(more_s / fresh.work_s, 1.0)))
-                self._pass_over(longest, tick)
+                    passed.add(fresh.take(min(more_s / fresh.work_s, 1.0)))
+                self._pass_over(passed, tick)
+                self._at_last_moment = not (by_length or self._lasts(oldest_s))
                 share = room.share_of(fresh, 1.0 - kept)
         let_in = fresh.take(share)
         room.use(let_in)
@@ -289,7 +301,7 @@ class HeldPool(FluidPool):
     def _let_come_s(self, oldest_s: float, ready: int) -> float:
         """The TPOT up to which requests are let in."""
         least_s, target_s = self._latency.per_step_s, self._tpot_s
-        if oldest_s > LASTING * OVERDUE * self._ttft_s:
+        if self._lasts(oldest_s):
             target_s /= ROOM
         else:
             done_s = ready * (1.0 - least_s / target_s)
@@ -297,6 +309,10 @@ class HeldPool(FluidPool):
             target_s *= BEFORE + HASTE * excess
         # A target near the step time of an empty engine leaves room for some all the same.
         return max(target_s, least_s * LEAST_TPOT)
+
+    def _lasts(self, oldest_s: float) -> bool:
+        """Whether the gateway takes an overload for one that lasts."""
+        return oldest_s > LASTING * OVERDUE * self._ttft_s
 
     def _oldest_s(self, now: float) -> float:
         """How long the oldest of the late ones has waited."""
@@ -320,6 +336,8 @@ class HeldPool(FluidPool):
             ratio, mean_s = tail = self._prefill_wait(mix, self._prompts_per_s, step_s)
             share = self._ttft_share(mix, 0.0, tail)
             self.ttft_p90_s = own_s + (mean_s * log(ratio / LATE_SHOWN) if ratio > LATE_SHOWN else 0.0)
+        if self._at_last_moment:
+            share *= LAST_MOMENT
         self._in_time += fresh.requests * share
         self._in_time_tokens += fresh.tokens * share
         if late.requests:
