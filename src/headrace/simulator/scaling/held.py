@@ -25,7 +25,6 @@ from collections import deque
 from math import exp, log, sqrt
 
 from headrace.core.admission import AdmissionSettings
-from headrace.core.crowding import ROOM
 from headrace.core.held_queue import EARLY, OVERDUE, STARVED_SHARE
 from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.fluid import STEPS_TO_FIRST_TOKEN, Costs, FluidPool
@@ -35,6 +34,9 @@ from headrace.simulator.scaling.settings import ScalingSimulation
 
 BEFORE, HASTE = 0.9, 0.4
 """Of the TPOT target, what streams come to before an overload counts as one that lasts."""
+AT_ONCE, DECODING = 0.61, 0.7
+"""Of the TPOT target, what streams come to in one that lasts, and how much more by the share of
+time that is not spent on prefills: what decoding takes grows after requests are let in."""
 LASTING = 1.5
 """Of OVERDUE: the first ones that wait are sent one by one all the same, as their patience ends."""
 PROMPTS_OFF = 2.0
@@ -255,7 +257,7 @@ class HeldPool(FluidPool):
             ready=ready,
             dt=self.demand.tick_s,
             per_step_s=self._latency.per_step_s,
-            tpot_s=self._let_come_s(oldest_s, ready),
+            tpot_s=self._let_come_s(mix, oldest_s, ready),
             work_factor=work_factor,
             now_s=self.tpot_s,
             busy=self._busy,
@@ -298,11 +300,12 @@ class HeldPool(FluidPool):
         metered = self._metered * self._off_sq / (answer * answer)
         return super()._tpot_variance(answer) + metered
 
-    def _let_come_s(self, oldest_s: float, ready: int) -> float:
+    def _let_come_s(self, mix: RequestMix, oldest_s: float, ready: int) -> float:
         """The TPOT up to which requests are let in."""
         least_s, target_s = self._latency.per_step_s, self._tpot_s
         if self._lasts(oldest_s):
-            target_s /= ROOM
+            busy = mix.prefill_s / mix.work_s * (1.0 - least_s / target_s)
+            target_s *= AT_ONCE + DECODING * (1.0 - busy)
         else:
             done_s = ready * (1.0 - least_s / target_s)
             excess = 1.0 - done_s / self._came_s if self._came_s > done_s else 0.0
