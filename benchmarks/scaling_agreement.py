@@ -42,9 +42,7 @@ def main() -> int:
     print("| demand | scaler | attainment, fluid | events | replica-hours, fluid | events |")
     print("|" + "---|" * 6, flush=True)
     for name, engine, slo, prompt, answer, per_s in CASES:
-        settings = ScalingSimulation(
-            profile(engine), slo, cold_start_s=60.0, policy=options.policy
-        )
+        settings = ScalingSimulation(profile(engine), slo, cold_start_s=60.0, policy=options.policy)
         steps = [
             RateStep(i * STEP_S, per_s * level, prompt, answer) for i, level in enumerate(LEVELS)
         ]

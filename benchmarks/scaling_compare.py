@@ -53,9 +53,7 @@ HEADS = ("demand", "headrace", "headrace at 99 %", "oracle h", "cheapest baselin
 def main() -> int:
     """Run, print, and say where the figures are."""
     options = _arguments()
-    settings = ScalingSimulation(
-        profile(options.profile), max_replicas=2048, policy=options.policy
-    )
+    settings = ScalingSimulation(profile(options.profile), max_replicas=2048, policy=options.policy)
     rows: list[dict[str, object]] = []
     print("| " + " | ".join(HEADS) + " |")
     print("|" + "---|" * len(HEADS), flush=True)

@@ -338,7 +338,9 @@ class HeldPool(FluidPool):
         else:
             ratio, mean_s = tail = self._prefill_wait(mix, self._prompts_per_s, step_s)
             share = self._ttft_share(mix, 0.0, tail)
-            self.ttft_p90_s = own_s + (mean_s * log(ratio / LATE_SHOWN) if ratio > LATE_SHOWN else 0.0)
+            self.ttft_p90_s = own_s + (
+                mean_s * log(ratio / LATE_SHOWN) if ratio > LATE_SHOWN else 0.0
+            )
         if self._at_last_moment:
             share *= LAST_MOMENT
         self._in_time += fresh.requests * share
