@@ -1,7 +1,7 @@
 """The same requests as a fluid and one by one: do both say the same of each scaler?
 
     python -m benchmarks.scaling_agreement
-    python -m benchmarks.scaling_agreement --policy seconds --scalers headrace llmd_slo hpa_rps:share=0.6
+    python -m benchmarks.scaling_agreement --policy seconds --scalers headrace llmd_slo
 
 20 minutes of demand that doubles, triples and falls, for two sizes of fleet and two engines.
 The fluid is given the counts of the very requests that the events are made of.

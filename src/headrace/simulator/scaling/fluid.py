@@ -53,20 +53,13 @@ _ROOT_HALF = sqrt(0.5)
 class Costs(Protocol):
     """What the engines' step needs to know of the requests: those of a `RequestMix`, or others."""
 
-    @property
-    def input_tokens(self) -> float: ...
-    @property
-    def output_tokens(self) -> float: ...
-    @property
-    def prefill_s(self) -> float: ...
-    @property
-    def prefill_sq(self) -> float: ...
-    @property
-    def inverse_answer(self) -> float: ...
-    @property
-    def sequence_step_s(self) -> float: ...
-    @property
-    def most_sequences(self) -> float: ...
+    input_tokens: float
+    output_tokens: float
+    prefill_s: float
+    prefill_sq: float
+    inverse_answer: float
+    sequence_step_s: float
+    most_sequences: float
 
 
 class FluidPool:

@@ -1,22 +1,30 @@
 """A pool as a fluid behind a gateway that holds what cannot be served in time: `seconds`.
 
 As `fluid`, but what comes waits at the gateway, in two parts. Per tick, with R replicas of batch b,
-A the mean answer, w a request's prefill, c what it adds to a step, and TPOT* what is let come about:
+A the mean answer, w the prefill of a request, c what it adds to a step, and TPOT* what streams are
+let come to:
 
-    let in        as much as keeps the TPOT of the tick at TPOT* or below:
-                      sum of (TPOT* w + c dt / 2D) <= R dt (TPOT* - per_step - c b / D)
-                      D = 1 + dt / (2 TPOT* A)
-    TPOT*       = TPOT target / ROOM, as `core.crowding` has it, once the oldest has waited for
-                  OVERDUE TTFT targets; TPOT target * BEFORE until then
-    in time       waits with the others for at most (1 - EARLY) TTFT target - w of the pool's work
-    late          what is more than that: of what came, the longest prompts; behind those in time,
-                  but for STARVED_SHARE of what is let in, once the oldest has waited for STARVED_S
+    let in     as much as keeps the TPOT that the gateway sees at TPOT* or below, and as there are
+               streams free (a batch is full, or the KV cache):
+                   sum of (TPOT* (1 - k) w + c dt / 2D)
+                       <= R dt (TPOT* (1 - k busy) - per_step - c b / D)
+                   D = 1 + dt / (2 TPOT* A),  k = exp(-dt / RECENT_S)
+    TPOT*      TPOT target * (BEFORE + HASTE * excess), excess: the share of work beyond capacity;
+               in an overload that lasts, * (AT_ONCE + DECODING * share of time not in prefills)
+    in time    waits with the others, at most for (1 - EARLY) TTFT target - w
+    late       what is more than that. Where TPOT is what is short: of what came, the longest
+               prompts, since these do most harm; where streams are: a part of all alike. It goes
+               behind those in time, but for STARVED_SHARE of what is let in once the oldest has
+               waited for STARVED_S
+    noise      sd of TPOT = PROMPTS_OFF * sqrt(E[w^2]) / (answer * share of time not in prefills)
+               as far as the gateway measures out what comes (`METERED_FROM`), for it sends a prompt
+               when there is room instead of when it comes
 
-so only what exceeds capacity misses its TTFT, and since these are the long ones, they are fewer
+so only what exceeds capacity is late, and where TPOT is what is short, these are fewer requests
 than their share of the work. Who is let in in time waits for no other prompts at the replica.
 
-OVERDUE, EARLY, STARVED_SHARE, STARVED_S and ROOM are the gateway's own. BEFORE was set once against
-the event mode (docs/reference/scaling-results.md).
+OVERDUE, EARLY, STARVED_SHARE, STARVED_S and RECENT_S are the gateway's own. The other constants
+were set once against the event mode, h100-llama-3.1-8b (docs/reference/scaling-results.md).
 """
 
 from __future__ import annotations
@@ -33,14 +41,15 @@ from headrace.simulator.scaling.mix import RequestMix
 from headrace.simulator.scaling.settings import ScalingSimulation
 
 BEFORE, HASTE = 0.9, 0.4
-"""Of the TPOT target, what streams come to before an overload counts as one that lasts."""
+"""Of the TPOT target, what streams come to before an overload counts as one that lasts, and how
+much more where all that comes is beyond capacity: each is let in for doing little harm by itself."""
 AT_ONCE, DECODING = 0.61, 0.7
 """Of the TPOT target, what streams come to in one that lasts, and how much more by the share of
 time that is not spent on prefills: what decoding takes grows after requests are let in."""
 LASTING = 1.5
 """Of OVERDUE: the first ones that wait are sent one by one all the same, as their patience ends."""
 PROMPTS_OFF = 2.0
-"""How many prompts more or fewer than its part a stream meets where the gateway measures them out."""
+"""So many prompts more or fewer than its part a stream meets where they are measured out."""
 LAST_MOMENT = 0.6
 """Of those sent when they can just be in time, how many are: so it is where streams are what is
 short, whose ends nobody can foretell, until an overload lasts and EARLY leaves more."""
@@ -53,6 +62,7 @@ RECENT_S = 5.0
 LATE_SHOWN = 0.1
 """Of those with a first token, the share of late ones above which the 90th percentile is theirs."""
 LEAST_TPOT = 1.05
+"""Times the step of an empty engine."""
 _NONE_WAIT = (0.0, 1.0)
 _LEAST = 1e-9
 
@@ -182,7 +192,7 @@ class HeldPool(FluidPool):
         longer = runs.input_tokens / runs.requests / mix.input_tokens
         return super().kv_usage(mix) * longer
 
-    def waiting_input_tokens(self, mix: RequestMix, requests_per_s: float) -> float:
+    def waiting_input_tokens(self, mix: RequestMix, requests_per_s: float) -> float:  # noqa: ARG002 - what is let in counts
         """Prompt tokens in prefill; those of who waits at the gateway are in no engine."""
         prefilling_s = STEPS_TO_FIRST_TOKEN * self.tpot_s + mix.prefill_s
         return self._let_in_per_s * prefilling_s * mix.input_tokens
@@ -330,7 +340,7 @@ class HeldPool(FluidPool):
     def _first_tokens(
         self, now: float, mix: RequestMix, fresh: Load, late: Load, step_s: float
     ) -> None:
-        """Those let in get their first tokens: how many of them in time, and what the TTFT shows."""
+        """Those let in get their first tokens: how many in time, and what the TTFT shows."""
         own_s = STEPS_TO_FIRST_TOKEN * self._mean_tpot_s + mix.prompt_p90_s
         if self._fresh.requests or late.requests:
             share = self._ttft_share(mix, 0.0, _NONE_WAIT)
@@ -380,7 +390,7 @@ class HeldPool(FluidPool):
         self.output_tokens += gone.output_tokens
         self._judge(tick, ended, in_time, in_time * requests_share, requests_share)
 
-    def _left_tokens(self, mix: RequestMix) -> float:
+    def _left_tokens(self, mix: RequestMix) -> float:  # noqa: ARG002 - the loads know
         return self._runs.tokens + self._fresh.tokens + self._late.tokens
 
     def _ranked_of(self, mix: RequestMix) -> LongestFirst:

@@ -1,4 +1,4 @@
-"""Requests as a quantity, with what they take: those that wait, or run, where long ones wait longer.
+"""Requests as a quantity, with what they take: where long ones wait longer, no mean stands for all.
 
     work_s  = prefill_s + step_s          replica time that they take, the fixed part of steps aside
     step_s  = sum of o * (per_sequence + per_kv_token * (p + o/2))          what their decoding adds
@@ -24,21 +24,9 @@ class Load:
         "step_s",
     )
 
-    def __init__(
-        self,
-        requests: float = 0.0,
-        prefill_s: float = 0.0,
-        prefill_sq: float = 0.0,
-        step_s: float = 0.0,
-        input_tokens: float = 0.0,
-        output_tokens: float = 0.0,
-    ) -> None:
-        self.requests = requests
-        self.prefill_s = prefill_s
-        self.prefill_sq = prefill_sq
-        self.step_s = step_s
-        self.input_tokens = input_tokens
-        self.output_tokens = output_tokens
+    def __init__(self) -> None:
+        self.requests = self.prefill_s = self.prefill_sq = self.step_s = 0.0
+        self.input_tokens = self.output_tokens = 0.0
 
     @property
     def work_s(self) -> float:
@@ -52,14 +40,9 @@ class Load:
 
     def times(self, factor: float) -> Load:
         """As many times as much."""
-        return Load(
-            self.requests * factor,
-            self.prefill_s * factor,
-            self.prefill_sq * factor,
-            self.step_s * factor,
-            self.input_tokens * factor,
-            self.output_tokens * factor,
-        )
+        other = Load()
+        other.add(self, factor)
+        return other
 
     def add(self, other: Load, factor: float = 1.0) -> None:
         """Put `factor` times another one to it; -1 takes it out."""
@@ -71,12 +54,9 @@ class Load:
         self.output_tokens += other.output_tokens * factor
 
     def take(self, share: float) -> Load:
-        """Take out this share of all of it alike, and return it."""
-        taken = self.times(share)
-        if share >= 1.0:
-            self.__init__()
-        else:
-            self.add(taken, -1.0)
+        """Take out this share of all of it alike, at most all, and return it."""
+        taken = self.times(min(share, 1.0))
+        self.add(taken, -1.0)
         return taken
 
 
@@ -98,7 +78,10 @@ class LongestFirst:
             step_s = answer * (
                 latency.per_sequence_s + latency.per_kv_token_s * (prompt + answer / 2)
             )
-            point = Load(1.0, prefill_s, prefill_s * prefill_s, step_s, prompt, answer)
+            point = Load()
+            point.requests, point.input_tokens, point.output_tokens = 1.0, prompt, answer
+            point.prefill_s, point.prefill_sq = prefill_s, prefill_s * prefill_s
+            point.step_s = step_s
             by_prompt.setdefault(prompt, Load()).add(point, weight)
         self._classes = [by_prompt[prompt] for prompt in sorted(by_prompt, reverse=True)]
         self.inverse_sq = sum(weight / (answer * answer) for weight, answer in mix.answers)

@@ -158,8 +158,10 @@ def test_a_sweep_shows_each_at_its_best_too(run, rates):
         (("--policy", "second"), "--policy: unknown policy 'second', did you mean 'seconds'?"),
         (
             ("--policy", "round_robin", "--mode", "fluid"),
-            "--policy round_robin: as a fluid only least_requests and seconds can be played; "
-            "take one of them, or --mode events",
+            (
+                "--policy round_robin: as a fluid only least_requests and seconds can be played; "
+                "take one of them, or --mode events"
+            ),
         ),
         (("--scalers", ""), "--scalers '' names none; leave it out for all of them"),
         (("--scalers", ",,"), "--scalers ',,' names none; leave it out for all of them"),

@@ -78,11 +78,20 @@ def test_more_is_in_time_than_without_and_the_less_the_more_comes():
 
 
 def test_long_prompts_are_late_so_that_fewer_requests_than_tokens_are():
-    varied, alike = (demand(60.0, cv=cv, gap_cv=0.0) for cv in (1.0, 0.0))
-    pool = played(HeldPool, varied, 2)
-    assert pool.met / pool.totals.judged > pool.met_tokens / pool.tokens + 0.05
-    pool = played(HeldPool, alike, 2)
-    assert pool.met / pool.totals.judged == pytest.approx(pool.met_tokens / pool.tokens, rel=1e-6)
+    varied = played(HeldPool, demand(60.0, cv=1.0, gap_cv=0.0), 2)
+    alike = played(HeldPool, demand(60.0, cv=0.0, gap_cv=0.0), 2)
+    assert varied.met / varied.totals.judged > varied.met_tokens / varied.tokens + 0.05
+    assert alike.met / alike.totals.judged == pytest.approx(alike.met_tokens / alike.tokens)
+
+
+def test_where_streams_are_short_long_prompts_are_late_no_more_than_others():
+    # Answers of 2,000 fill the batch of 256 long before the TPOT target.
+    arriving = demand(40.0, cv=1.0, gap_cv=0.0, prompt=50.0, answer=2000.0)
+    pool = played(HeldPool, arriving, 4)
+    assert pool.tpot_s < 0.05
+    requests, tokens = pool.held()
+    assert requests > 5000
+    assert tokens / requests == pytest.approx(50.0, rel=0.02)
 
 
 def test_the_longest_of_a_mix_by_hand():
