@@ -42,7 +42,7 @@ from headrace.simulator.scaling.settings import ScalingSimulation
 
 BEFORE, HASTE = 0.9, 0.4
 """Of the TPOT target, what streams come to before an overload counts as one that lasts, and how
-much more where all that comes is beyond capacity: each is let in for doing little harm by itself."""
+much more where all that comes is beyond capacity: each alone does little harm."""
 AT_ONCE, DECODING = 0.61, 0.7
 """Of the TPOT target, what streams come to in one that lasts, and how much more by the share of
 time that is not spent on prefills: what decoding takes grows after requests are let in."""
