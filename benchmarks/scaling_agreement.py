@@ -1,6 +1,7 @@
 """The same requests as a fluid and one by one: do both say the same of each scaler?
 
     python -m benchmarks.scaling_agreement
+    python -m benchmarks.scaling_agreement --policy seconds --scalers headrace llmd_slo
 
 20 minutes of demand that doubles, triples and falls, for two sizes of fleet and two engines.
 The fluid is given the counts of the very requests that the events are made of.
@@ -8,13 +9,18 @@ The fluid is given the counts of the very requests that the events are made of.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import demand_of_trace
 from headrace.simulator.scaling.event_run import run_events
 from headrace.simulator.scaling.fluid_run import run_fluid
-from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.scaling.settings import (
+    FLUID_POLICIES,
+    PLAIN_POLICY,
+    ScalingSimulation,
+)
 from headrace.simulator.settings import Slo
 from headrace.traffic.length_spread import LognormalSpread
 from headrace.traffic.rates import Rates, RateStep, arrivals_of
@@ -32,17 +38,18 @@ STEP_S = 300.0
 
 def main() -> int:
     """Print a table."""
+    options = _arguments()
     print("| demand | scaler | attainment, fluid | events | replica-hours, fluid | events |")
     print("|" + "---|" * 6, flush=True)
     for name, engine, slo, prompt, answer, per_s in CASES:
-        settings = ScalingSimulation(profile(engine), slo, cold_start_s=60.0)
+        settings = ScalingSimulation(profile(engine), slo, cold_start_s=60.0, policy=options.policy)
         steps = [
             RateStep(i * STEP_S, per_s * level, prompt, answer) for i, level in enumerate(LEVELS)
         ]
         rates = Rates(name, steps, len(steps) * STEP_S)
         requests = list(arrivals_of(rates, LognormalSpread(1.0), 1))
         demand = demand_of_trace(name, requests, settings.engine, seed=0)
-        for scaler in SCALERS:
+        for scaler in options.scalers or SCALERS:
             fluid = run_fluid(settings, demand, scaler).scores
             events = run_events(settings, demand, requests, scaler).scores
             print(
@@ -51,6 +58,13 @@ def main() -> int:
                 flush=True,
             )
     return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--policy", choices=FLUID_POLICIES, default=PLAIN_POLICY, help="the router")
+    parser.add_argument("--scalers", nargs="+", help="only these, with parameters if wanted")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,11 @@ from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
 from headrace.simulator.scaling.scalers import NAMES, ORACLE, OWN
 from headrace.simulator.scaling.scalers.static import mean_replicas
 from headrace.simulator.scaling.scores import ScalingScores
-from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.scaling.settings import (
+    FLUID_POLICIES,
+    PLAIN_POLICY,
+    ScalingSimulation,
+)
 from headrace.simulator.scaling.sweep import (
     better_in_both,
     combinations,
@@ -49,7 +53,7 @@ HEADS = ("demand", "headrace", "headrace at 99 %", "oracle h", "cheapest baselin
 def main() -> int:
     """Run, print, and say where the figures are."""
     options = _arguments()
-    settings = ScalingSimulation(profile(options.profile), max_replicas=2048)
+    settings = ScalingSimulation(profile(options.profile), max_replicas=2048, policy=options.policy)
     rows: list[dict[str, object]] = []
     print("| " + " | ".join(HEADS) + " |")
     print("|" + "---|" * len(HEADS), flush=True)
@@ -167,6 +171,7 @@ def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scalers", type=baselines_of, default=baselines, help="of the baselines")
     parser.add_argument("--own-targets", default="0.98,0.985,0.9925,0.995,0.9975")
     parser.add_argument("--profile", default="h100-llama-3.1-8b")
+    parser.add_argument("--policy", choices=FLUID_POLICIES, default=PLAIN_POLICY, help="the router")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
     parser.add_argument("--json", type=Path, help="write all runs there")

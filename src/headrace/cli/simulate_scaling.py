@@ -39,7 +39,8 @@ def add_simulate_scaling(commands: Commands) -> None:
     add(
         "--policy",
         metavar="NAME",
-        help="how single requests are dealt out to replicas, in events (least_requests)",
+        help="the router in front of the replicas; as a fluid least_requests or seconds "
+        "(least_requests)",
     )
     add(
         "--sweep",

@@ -22,7 +22,7 @@ from headrace.edges.cores import usable_cores
 from headrace.simulator.scaling.report import scaling_report
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
 from headrace.simulator.scaling.scores import ScalingRun
-from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.scaling.settings import PLAIN_POLICY, ScalingSimulation
 from headrace.simulator.scaling.sweep import combinations, defaults_and_best
 
 
@@ -77,7 +77,8 @@ def _tell(
         if options.sweep:
             document["swept"] = [each.document() for each in played]
         document |= {"seed": settings.seed, "mode": workload.mode}
-        if workload.requests is not None:
+        # A fluid's was always the plain one, and not said.
+        if workload.requests is not None or settings.policy != PLAIN_POLICY:
             document["policy"] = settings.policy
         terminal.result(json.dumps(document, indent=2))
     else:
@@ -124,7 +125,8 @@ def _said(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
 
 def _played_as(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
     if workload.requests is None:
-        return f"{workload.mode}, ticks of {workload.demand.tick_s:g} s"
+        behind = "" if settings.policy == PLAIN_POLICY else f", behind {settings.policy}"
+        return f"{workload.mode}, ticks of {workload.demand.tick_s:g} s{behind}"
     return f"{workload.mode}, dealt out by {settings.policy}"
 
 

@@ -16,7 +16,7 @@ from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import Demand, demand_of_trace, tick_for
 from headrace.simulator.scaling.runs import ScalingWorkload
 from headrace.simulator.scaling.scalers import NAMES, make_scaler
-from headrace.simulator.scaling.settings import PLAIN_POLICY, ScalingSimulation
+from headrace.simulator.scaling.settings import FLUID_POLICIES, PLAIN_POLICY, ScalingSimulation
 from headrace.traffic.length_spread import LengthSpread, LognormalSpread, TraceSpread
 from headrace.traffic.rates import Rates, arrivals_of, read_rates
 from headrace.traffic.reader import read_trace
@@ -130,9 +130,11 @@ def scaling_workload(options: ScalingOptions, settings: ScalingSimulation) -> Sc
             workload = _of_trace(options, options.trace, settings)
     except TraceError as error:
         raise SimulateError(str(error)) from None
-    if options.policy is not None and workload.requests is None:
+    if workload.requests is None and settings.policy not in FLUID_POLICIES:
+        known = " and ".join(FLUID_POLICIES)
         raise SimulateError(
-            f"--policy {options.policy}: a fluid has no router; take --mode events, or leave it out"
+            f"--policy {settings.policy}: as a fluid only {known} can be played; take one of them, "
+            "or --mode events"
         )
     return workload
 

@@ -185,6 +185,8 @@ class _ScaledSimulation(Simulation):
             mix=self._mix(),
             totals=totals,
             fleet=fleet,
+            held_requests=self._held(),
+            held_input_tokens=self._held_tokens(),
         )
         self._seen_s = self.now
         self._seen = Totals(totals.requests, totals.input_tokens, totals.output_tokens)
@@ -194,6 +196,14 @@ class _ScaledSimulation(Simulation):
     def _held(self) -> int:
         """Requests at the gateway."""
         return len(self._flights) - len(self._sent)
+
+    def _held_tokens(self) -> float:
+        if not self._held():
+            return 0.0
+        sent = {id(flight) for flight in self._sent.values()}
+        return float(
+            sum(each.trace.input_tokens for each in self._flights.values() if id(each) not in sent)
+        )
 
     def _waiting_tokens(self) -> float:
         streams = self._streams

@@ -30,6 +30,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from math import erf, exp, log, sqrt
+from typing import Protocol
 
 from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.mix import RequestMix
@@ -47,6 +48,18 @@ STEPS_TO_FIRST_TOKEN = 1.5
 CERTAIN = 4.5
 """Standard deviations beyond which nothing misses."""
 _ROOT_HALF = sqrt(0.5)
+
+
+class Costs(Protocol):
+    """What the engines' step needs to know of the requests: those of a `RequestMix`, or others."""
+
+    input_tokens: float
+    output_tokens: float
+    prefill_s: float
+    prefill_sq: float
+    inverse_answer: float
+    sequence_step_s: float
+    most_sequences: float
 
 
 class FluidPool:
@@ -97,6 +110,10 @@ class FluidPool:
         prefilling = requests_per_s * (STEPS_TO_FIRST_TOKEN * self.tpot_s + mix.prefill_s)
         return (self.waiting + prefilling) * mix.input_tokens
 
+    def held(self) -> tuple[float, float]:
+        """Requests that the gateway says it holds, and their prompt tokens."""
+        return 0.0, 0.0
+
     def advance(self, first: int, last: int, ready: int) -> None:
         """Play the ticks from `first` up to `last`, without it, with `ready` replicas."""
         demand, totals, dt = self.demand, self.totals, self.demand.tick_s
@@ -119,7 +136,11 @@ class FluidPool:
             if self.running + self.waiting < 0.01 or not ready:
                 break
             self._serve(last, mix, 0.0, 1.0, ready)
-        self.tokens += (self.running + self.waiting) * (mix.input_tokens + mix.output_tokens)
+        self.tokens += self._left_tokens(mix)
+
+    def _left_tokens(self, mix: RequestMix) -> float:
+        """Of those that have not ended."""
+        return (self.running + self.waiting) * (mix.input_tokens + mix.output_tokens)
 
     def drain(self, leaving: int, ready_before: int, mix: RequestMix) -> float:
         """Take out `leaving` of the ready replicas with what runs there; seconds until it has
@@ -141,45 +162,52 @@ class FluidPool:
     def _serve(
         self, tick: int, mix: RequestMix, came: float, work_factor: float, ready: int
     ) -> None:
-        dt, latency = self.demand.tick_s, self._latency
-        prefill_s = mix.prefill_s * work_factor
-        answer, per_sequence_s = mix.output_tokens, mix.sequence_step_s
         before, wanted = self.running, self.waiting + came
-        batch = before / ready
+        count, after, step_s = self._step(mix, mix.prefill_s * work_factor, wanted, ready)
+        there = before + count
+        ended = there - after
+        self.output_tokens += ended * mix.output_tokens
+        self._admit(tick, mix, came, count, step_s)
+        if ended > 0.0:
+            self._end(tick, mix, ended, ended / there)
+        self.running = after
+
+    def _step(
+        self, costs: Costs, prefill_s: float, wanted: float, ready: int
+    ) -> tuple[float, float, float]:
+        """One tick of the engines: how many of the `wanted` requests they take in, how many run
+        at its end, and how long a step without prompts is. `prefill_s` is that of this tick.
+        """
+        dt, latency = self.demand.tick_s, self._latency
+        answer, per_sequence_s = costs.output_tokens, costs.sequence_step_s
+        batch = self.running / ready
         step_s = latency.per_step_s + per_sequence_s * batch
         # A step's tokens beside the decoding ones are all that prompts can have.
         budget = max(self._budget - batch, 1.0)
-        full_step_s = step_s + budget * prefill_s / mix.input_tokens
+        full_step_s = step_s + budget * prefill_s / costs.input_tokens
         slowest = step_s / full_step_s
-        admitted = min(wanted / (dt * ready), budget / (mix.input_tokens * full_step_s))
+        admitted = min(wanted / (dt * ready), budget / (costs.input_tokens * full_step_s))
         # Half of an implicit step shows the batch that the tick is about.
         rate = max(1.0 - admitted * prefill_s, slowest) / step_s / answer
         middle = (batch + admitted * dt / 2) / (1.0 + rate * dt / 2)
-        step_s = latency.per_step_s + per_sequence_s * min(middle, mix.most_sequences)
+        step_s = latency.per_step_s + per_sequence_s * min(middle, costs.most_sequences)
         steps_per_s = max(1.0 - admitted * prefill_s, slowest) / step_s
         rate = steps_per_s / answer
         kept = exp(-rate * dt)
         after = batch * kept + admitted / rate * (1.0 - kept)
-        if after > mix.most_sequences:
+        if after > costs.most_sequences:
             # As many come in as end: n = (1 - a * prefill_s) / step with a = b * n / answer.
-            most = mix.most_sequences
+            most = costs.most_sequences
             gap = (most - batch) / dt
             steps_per_s = max(1.0 - gap * prefill_s, slowest) / (step_s + prefill_s * most / answer)
             admitted = min(admitted, max(gap + most * steps_per_s / answer, 0.0))
             rate = steps_per_s / answer
             after = most if admitted > 0.0 else batch * exp(-rate * dt)
         self.tpot_s = 1.0 / steps_per_s
-        self._remember_tpot(mix, admitted, (batch + after) / 2, dt)
-        count = min(admitted * ready * dt, wanted)
-        there = before + count
-        ended = there - after * ready
-        self.output_tokens += ended * answer
-        self._admit(tick, mix, came, count, step_s)
-        if ended > 0.0:
-            self._end(tick, mix, ended, ended / there)
-        self.running = after * ready
+        self._remember_tpot(costs, admitted, (batch + after) / 2, dt)
+        return min(admitted * ready * dt, wanted), after * ready, step_s
 
-    def _remember_tpot(self, mix: RequestMix, admitted: float, batch: float, dt: float) -> None:
+    def _remember_tpot(self, mix: Costs, admitted: float, batch: float, dt: float) -> None:
         """The mean TPOT of requests that end now, and the spread between them."""
         # Steps add up, not seconds per step: a request has its tokens after so many steps.
         rate = 1.0 / self._mean_tpot_s
@@ -197,31 +225,35 @@ class FluidPool:
 
     def _end(self, tick: int, mix: RequestMix, ended: float, share: float) -> None:
         """`ended` requests, `share` of the running ones, have their last token."""
-        target, mean_s = self._tpot_s, self._mean_tpot_s
-        gap_s = target - mean_s
-        if gap_s > CERTAIN * sqrt(self._prompt_noise / mix.answers[0][1] + self._batch_noise):
-            requests_share = tokens_share = 1.0
-        else:
-            requests_share, tokens_share = self._tpot_shares(mix, gap_s)
+        requests_share, tokens_share = self._in_time_by_tpot(mix)
         in_time = self._in_time * share
         self._in_time -= in_time
         met = in_time * requests_share
         tokens = mix.input_tokens + mix.output_tokens
         self.tokens += ended * tokens
-        self.met += met
         self.met_tokens += in_time * tokens_share * tokens
+        self._judge(tick, ended, in_time, met, requests_share)
+
+    def _judge(
+        self, tick: int, ended: float, in_time: float, met: float, requests_share: float
+    ) -> None:
+        """Of those that ended, `in_time` had their first token so, `met` both targets."""
+        self.met += met
         totals = self.totals
         totals.judged += ended
         totals.tpot_misses += ended * (1.0 - requests_share)
         totals.ttft_misses += max(ended - in_time, 0.0)
         self.misses_of[tick] += max(ended - met, 0.0)
 
-    def _tpot_shares(self, mix: RequestMix, gap_s: float) -> tuple[float, float]:
-        """The share within the target: of requests, and of their tokens."""
-        prompts, uneven = self._prompt_noise, self._batch_noise
+    def _in_time_by_tpot(self, mix: RequestMix) -> tuple[float, float]:
+        """Of what ends now, the share with its TPOT in time: of requests, and of their tokens."""
+        gap_s = self._tpot_s - self._mean_tpot_s
+        shortest = mix.answers[0][1]
+        if gap_s > CERTAIN * sqrt(self._tpot_variance(shortest)):
+            return 1.0, 1.0
         requests = tokens = 0.0
         for weight, answer, weighed in mix.tpot_points:
-            spread_s = sqrt(prompts / answer + uneven)
+            spread_s = sqrt(self._tpot_variance(answer))
             if spread_s > 0.0:
                 share = 0.5 + 0.5 * erf(gap_s / spread_s * _ROOT_HALF)
             else:
@@ -229,6 +261,10 @@ class FluidPool:
             requests += weight * share
             tokens += weighed * share
         return requests, tokens / (mix.input_tokens + mix.output_tokens)
+
+    def _tpot_variance(self, answer: float) -> float:
+        """Of the TPOT of answers of this length that end now."""
+        return self._prompt_noise / answer + self._batch_noise
 
     def _admit(self, tick: int, mix: RequestMix, came: float, count: float, step_s: float) -> None:
         """The oldest `count` of those that wait, of whom `came` are new, get their first tokens."""

@@ -9,12 +9,20 @@ from math import ceil
 from headrace.simulator.scaling.control_loop import ControlLoop
 from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.fluid import FluidPool
+from headrace.simulator.scaling.held import HeldPool
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.scalers import make_scaler
 from headrace.simulator.scaling.scores import ScalingRun, ScalingScores
-from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.scaling.settings import (
+    HOLDING_POLICY,
+    PLAIN_POLICY,
+    ScalingSimulation,
+)
 
 LOOKS_PER_REPORT = 256
+
+POOLS = {PLAIN_POLICY: FluidPool, HOLDING_POLICY: HeldPool}
+"""The routers that a fluid can be played behind."""
 
 OnProgress = Callable[[float], None]
 """Takes the share that is done."""
@@ -36,7 +44,7 @@ def run_fluid(
 class _FluidRun:
     def __init__(self, settings: ScalingSimulation, demand: Demand, written: str) -> None:
         self.demand = demand
-        self.pool = FluidPool(settings, demand)
+        self.pool = POOLS[settings.policy](settings, demand)
         self.loop = ControlLoop(settings, demand, make_scaler(written, settings, demand))
         self._seen_requests = self._seen_inputs = self._seen_outputs = 0.0
         self._seen_s = 0.0
@@ -114,4 +122,5 @@ class _FluidRun:
             mix,
             totals,
             fleet,
+            *pool.held(),
         )

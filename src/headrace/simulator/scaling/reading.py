@@ -40,9 +40,13 @@ class Reading:
     tpot_mean_s: float
     queue_depth: float
     waiting_input_tokens: float
-    """Prompt tokens without a first token: in queues and in prefill."""
+    """Prompt tokens without a first token that were sent to engines: in queues and in prefill."""
     running: float
     kv_usage: float
     mix: RequestMix
     totals: Totals
     fleet: SimulatedFleet
+    held_requests: float = 0.0
+    """Of `queue_depth`, those that wait at the gateway."""
+    held_input_tokens: float = 0.0
+    """Prompt tokens of these; they are not in `waiting_input_tokens`."""

@@ -103,6 +103,26 @@ def test_single_requests_are_dealt_out_as_asked(run, rates):
     assert "dealt out by least_requests" in err
 
 
+def test_a_fluid_can_be_played_behind_a_gateway_that_holds(run, rates):
+    # A jump to more than a fleet of twice the mean bears.
+    rates.write_text(HEAD + "0,20,1500,140\n600,200,1500,140\n720,20,1500,140\n1800,20,1500,140\n")
+    said, told = {}, {}
+    for policy in ("", "least_requests", "seconds"):
+        flags = ("--policy", policy) if policy else ()
+        _, out, err = run(
+            "--rates", rates, "--scalers", "static", "--mode", "fluid", "--json", *flags
+        )
+        said[policy], told[policy] = out, err
+    assert said[""] == said["least_requests"]
+    plain, held = json.loads(said[""]), json.loads(said["seconds"])
+    assert "policy" not in plain
+    assert held["policy"] == "seconds"
+    assert held["runs"][0]["replica_hours"] == plain["runs"][0]["replica_hours"]
+    assert held["runs"][0]["attainment"] > plain["runs"][0]["attainment"] + 0.05
+    assert ", behind seconds" in told["seconds"]
+    assert "behind" not in told[""]
+
+
 def test_a_rate_scale_multiplies_requests(run, rates):
     said = []
     for scale in ("1", "2.5"):
@@ -137,8 +157,11 @@ def test_a_sweep_shows_each_at_its_best_too(run, rates):
         (("--scalers", "hpa_cpu:target=0"), "target=0': target is 0; give 0.001 to 10"),
         (("--policy", "second"), "--policy: unknown policy 'second', did you mean 'seconds'?"),
         (
-            ("--policy", "seconds", "--mode", "fluid"),
-            "--policy seconds: a fluid has no router; take --mode events",
+            ("--policy", "round_robin", "--mode", "fluid"),
+            (
+                "--policy round_robin: as a fluid only least_requests and seconds can be played; "
+                "take one of them, or --mode events"
+            ),
         ),
         (("--scalers", ""), "--scalers '' names none; leave it out for all of them"),
         (("--scalers", ",,"), "--scalers ',,' names none; leave it out for all of them"),

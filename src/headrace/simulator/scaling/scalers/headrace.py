@@ -98,6 +98,8 @@ class Headrace:
             tpot_misses=totals.tpot_misses,
             ttft_worst_ratio=reading.ttft_p90_s / self._slo.ttft_s,
             tpot_worst_ratio=reading.tpot_p90_s / self._slo.tpot_s,
+            held_requests=reading.held_requests,
+            held_input_tokens=reading.held_input_tokens,
             shed_requests=totals.shed,
         )
 
@@ -117,7 +119,7 @@ class Headrace:
         fleet = reading.fleet
         ready = max(len(fleet.ready), 1)
         usage = round(reading.kv_usage / ready / STEPS)
-        queue = round(reading.queue_depth / ready)
+        queue = round((reading.queue_depth - reading.held_requests) / ready)
         tokens = round(reading.waiting_input_tokens / ready / TOKEN_STEPS)
         pace = round(log(reading.tpot_mean_s) / PACE_STEPS) if reading.tpot_mean_s > 0.0 else None
         told = (fleet.version, usage, queue, tokens, 0 if pace is None else pace)
