@@ -85,6 +85,13 @@ class Ask:
             return 0.0
         return self.index.shared_blocks(index) * self.tokens_per_block
 
+    def last_copies(self, index: int, tokens: int) -> float:
+        """Tokens that the fleet has no more if this replica makes room for so many."""
+        if self.index is None or not self.marks:
+            return 0.0
+        blocks = tokens / self.tokens_per_block
+        return self.index.last_copies(index, blocks) * self.tokens_per_block
+
     def hit_tokens(self, index: int) -> int:
         """Tokens behind these marks; an engine prefills at least the last token anew.
 

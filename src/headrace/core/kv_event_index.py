@@ -85,6 +85,10 @@ class KvEventIndex:
         """Running requests that hold a mark on a replica."""
         return replica_cache.users(self._caches[index], mark)
 
+    def last_copies(self, index: int, blocks: float) -> int:  # noqa: ARG002 - as `forget_older_than`
+        """Engines do not tell what they will evict."""
+        return 0
+
     def lease(self, index: int, marks: tuple[Mark, ...]) -> Lease:
         """A prompt goes to a replica: what of it is not there yet will be."""
         cache = self._caches[index]

@@ -119,6 +119,20 @@ class PrefixIndex:
         """Running requests that hold a mark on a replica."""
         return replica_cache.users(self._caches[index], mark)
 
+    def last_copies(self, index: int, blocks: float) -> int:
+        """Of what must go from a replica for `blocks` more, the blocks that no other one holds."""
+        cache, holders = self._caches[index], self._holders
+        over = cache.resident_blocks + cache.private_blocks + blocks - cache.capacity_blocks
+        last = 0
+        kept, bit = cache.idle.oldest, cache.bit
+        while kept is not None and over > 0.0:
+            covered = kept.covered
+            over -= covered
+            if holders[kept.mark] == bit:
+                last += covered
+            kept = cache.idle.after(kept)
+        return last
+
     def lease(self, index: int, marks: tuple[Mark, ...]) -> Lease:
         """A prompt goes to a replica: what of it is not there yet will be.
 

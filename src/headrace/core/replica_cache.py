@@ -48,6 +48,11 @@ class Idle:
         oldest = self._ends.younger
         return None if oldest is self._ends else oldest
 
+    def after(self, kept: Kept) -> Kept | None:
+        """What fell idle next; None if that was the youngest."""
+        younger = kept.younger
+        return None if younger is self._ends else younger
+
     def add(self, marks: list[Kept]) -> None:
         """Nobody needs these any more, the first of them the least."""
         self._stamp = stamp = self._stamp + 1

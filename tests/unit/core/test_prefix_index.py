@@ -106,6 +106,23 @@ def test_what_runs_is_not_evicted():
     assert held(index, 0, chain("other")) == 2
 
 
+def test_what_must_go_counts_where_no_other_replica_holds_it():
+    index = index_of(20, 100)
+    alone, twice = chain("alone"), chain("twice")
+    run(index, 0, twice)
+    run(index, 0, alone)
+    run(index, 1, twice)
+    assert index.last_copies(0, 4) == 0  # there is room
+    assert index.last_copies(0, 12) == 0  # what falls idle first is elsewhere, too
+    assert index.last_copies(0, 15) == 3
+    assert index.last_copies(0, 1000) == 8
+    assert index.last_copies(1, 1000) == 0
+    in_use = lease(index, 0, alone)
+    assert index.last_copies(0, 1000) == 0
+    index.release(in_use)
+    assert [held(index, 0, each) for each in (alone, twice)] == [8, 8]
+
+
 def test_decoded_tokens_take_room():
     index = index_of(10)
     idle = chain("idle")

@@ -12,6 +12,7 @@
     others  = prefill * (1 + LATER_WEIGHT * busy / (1 - busy))       who comes later waits for it
               + prefill * streams there / answer * (queue + prefill / 2)      who comes meanwhile
               + WORTH * TTFT target * missed
+              + AGAIN * prefill * last copies                 what the fleet forgets for it
               - what of the prefill is shared with those who need the same prefix
     missed  = streams there * (risk(TPOT after) - risk(TPOT before)) + (1 - risk(TPOT)) * stalled
     stalled = prefilling * (short(queue + prefill) - short(queue))
@@ -29,6 +30,10 @@ first token is late count less in `missed` and `stalled` (`LATE_HARMLESS`).
 A prefix that N requests run with at this moment will be asked for again soon: a copy of it on
 another replica is an investment, of which 1 / (1 + COPY_WEIGHT * N) is charged to the request.
 
+A long prompt takes the place of what was idle there for longest. Last copies are the share of its
+uncached tokens that take the place of blocks which no other replica holds. They are looked up for
+the cheapest replicas until the pick is found, and left out for the others.
+
 While a pool has no latency profile yet, the cost is the uncached tokens of all requests in flight
 there plus those of this one.
 
@@ -43,9 +48,10 @@ Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, TypeAlias
 
-from headrace.core.candidates import Ask, Candidate, Row, Scope, predict_at
+from headrace.core.candidates import Ask, Candidate, Row, Scope, cheapest, predict_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.crowding import LATE_HARMLESS, busy_share, risk
 from headrace.core.model import Replica
@@ -70,6 +76,10 @@ LEAST_SPARE: Final = 0.1
 COPY_WEIGHT: Final = 0.5
 COPY_TOKENS: Final = 8192
 """Prompts shorter than this are not worth a look at who shares them."""
+
+AGAIN: Final = 0.3
+"""The chance that what no replica has any more is asked for again; on agents and on conversations a
+sixth to two fifths of it was."""
 
 _After: TypeAlias = tuple[float, float, float, float, float]
 """With the request there: queue, prefill and step time in seconds, the share of time that prefills
@@ -104,6 +114,8 @@ class Seconds:
             if replica.latency.pool.profile is None:
                 return _price_in_tokens(ask, replicas, now)
             rows.append(_row(ask, replica, ask.hit_tokens(replica.index), common, now))
+        if ask.prompt_tokens > COPY_TOKENS:
+            _charge_last_copies(ask, replicas, rows)
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -189,6 +201,24 @@ def _row(ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: floa
         others_s,
         missed,
     )
+
+
+def _charge_last_copies(ask: Ask, replicas: list[Replica], rows: list[Row]) -> None:
+    """Add what the fleet loses to the cheapest replicas, until one is the cheapest with it.
+
+    The others are not the pick without it already, and to look at what each would evict takes as
+    long as it is much.
+    """
+    charged = [False] * len(rows)
+    while True:
+        row = cheapest(rows)
+        at, uncached = rows.index(row), row.uncached_tokens
+        if charged[at] or uncached <= COPY_TOKENS:
+            return
+        charged[at] = True
+        lost = ask.last_copies(replicas[at].index, uncached) / uncached
+        loss_s = AGAIN * row.prefill_s * (lost if lost < 1.0 else 1.0)
+        rows[at] = replace(row, cost=row.cost + loss_s, others_s=row.others_s + loss_s)
 
 
 def _missed(ask: Ask, replica: Replica, idle: float, after: _After) -> float:

@@ -4,13 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.core.candidates import Candidate
 from headrace.core.crowding import LATE_HARMLESS
 from headrace.core.events import Dispatch
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import Replica
+from headrace.core.policies.seconds import AGAIN
+from headrace.core.prefix_index import PrefixIndex
 from headrace.core.settings import DispatcherSettings
 from headrace.core.specs import PoolSpec
-from tests.unit.core.driver import PROFILE, Driver
+from tests.unit.core.driver import PROFILE, Driver, chain
 from tests.unit.core.policies.bench import Bench, State, scraped
 
 LONG_PROMPT = 8192
@@ -164,3 +167,44 @@ def test_a_context_that_many_share_takes_its_room_once():
     assert sent(1000)
     assert sent(2000)
     assert not sent(3000)
+
+
+def full_of(**prompts: str) -> tuple[Bench, PrefixIndex]:
+    """Replicas that are idle and have cached one prompt of 64,000 tokens each."""
+    bench = Bench("seconds", PROFILE, **{name: State() for name in prompts})
+    index = PrefixIndex()
+    for replica in bench.replicas:
+        index.add_replica(replica.index, 1000)
+        lease = index.lease(replica.index, chain(prompts[replica.name], blocks_each=1000))
+        index.arrived(lease, 0.0)
+        index.release(lease)
+    return bench, index
+
+
+def priced(bench: Bench, index: PrefixIndex, prompt_tokens: int) -> dict[str, Candidate]:
+    """The candidates for a prompt that nobody has cached, the pick first."""
+    ask = bench.ask(prompt_tokens)
+    ask.index = index
+    rows = sorted(bench.policy.price(ask, bench.replicas, 0.0))
+    return {row.replica: Candidate.of(row) for row in rows}
+
+
+def test_a_long_prompt_goes_where_the_fleet_loses_no_last_copy():
+    bench, index = full_of(r00="alone", r01="twice", r02="twice")
+    found = priced(bench, index, 20_000)
+    assert list(found) == ["r01", "r02", "r00"]
+    prefill_s = found["r00"].prefill_s
+    assert prefill_s is not None
+    lost_s = AGAIN * prefill_s
+    # Whole blocks of four leave.
+    assert found["r00"].cost - found["r01"].cost == pytest.approx(lost_s, rel=0.01)
+    assert found["r00"].others_s - found["r01"].others_s == pytest.approx(lost_s, rel=0.01)
+    # A short prompt is not worth the look.
+    assert next(iter(priced(bench, index, 8000))) == "r00"
+
+
+def test_where_last_copies_would_go_everywhere_the_rest_decides():
+    bench, index = full_of(r00="one", r01="two")
+    busy = bench.replicas[0]
+    busy.backlog_tokens, busy.prefilling, busy.in_flight, busy.sequences = 5000, 1, 1, 1
+    assert list(priced(bench, index, 20_000)) == ["r01", "r00"]
