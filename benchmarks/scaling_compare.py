@@ -13,7 +13,8 @@ a file with `--rate-scale`. Per demand:
     beaten by   runs of baselines with more attainment and fewer replica-hours than headrace
     gap         (cheapest - headrace) / (cheapest - oracle), if headrace as it comes reaches 99 %
 
-`--scalers` plays only some of the baselines, beside headrace and the oracle.
+`--scalers` plays only some of the baselines, beside headrace and the oracle. `--policy seconds`
+plays all behind a gateway that holds.
 """
 
 from __future__ import annotations

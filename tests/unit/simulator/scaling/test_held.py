@@ -3,6 +3,8 @@
 import pytest
 
 from headrace.engine_model.profiles import profile
+from headrace.simulator.scaling import event_run, fluid_run
+from headrace.simulator.scaling.actuation import DIRECT
 from headrace.simulator.scaling.demand import Demand, demand_of_trace
 from headrace.simulator.scaling.event_run import run_events
 from headrace.simulator.scaling.fluid import FluidPool
@@ -10,9 +12,12 @@ from headrace.simulator.scaling.fluid_run import run_fluid
 from headrace.simulator.scaling.held import HeldPool
 from headrace.simulator.scaling.held_load import LongestFirst
 from headrace.simulator.scaling.mix import RequestMix
+from headrace.simulator.scaling.reading import Reading
+from headrace.simulator.scaling.scalers import make_scaler
+from headrace.simulator.scaling.scalers.headrace import Headrace
 from headrace.traffic.length_spread import LognormalSpread
 from headrace.traffic.rates import arrivals_of
-from tests.unit.simulator.scaling.parts import ENGINE, demand, mix, rates, settings
+from tests.unit.simulator.scaling.parts import ENGINE, demand, mix, rates, reading, settings
 
 WORK_S = 500 * 5e-5 + 100 * (1e-4 + 1e-7 * 550)
 """Of a request of 500 in and 100 out."""
@@ -142,3 +147,42 @@ def test_events_agree_where_both_run(prompt, answer, level):
     assert events.attainment < 0.95
     assert fluid.attainment == pytest.approx(events.attainment, abs=0.06)
     assert fluid.token_attainment == pytest.approx(events.token_attainment, abs=0.06)
+
+
+class _Watcher:
+    """Wishes for what there is, and keeps what it is told."""
+
+    behaviour = DIRECT
+    period_s = 15.0
+
+    def __init__(self) -> None:
+        self.seen: list[Reading] = []
+
+    def wish(self, told: Reading) -> int:
+        self.seen.append(told)
+        return told.number
+
+
+@pytest.mark.parametrize("module", [event_run, fluid_run])
+def test_scalers_are_told_what_the_gateway_holds(monkeypatch, module):
+    made = rates(80.0, step_s=90.0)
+    requests = list(arrivals_of(made, LognormalSpread(0.0), 1, gap_cv=1.0))
+    arriving = demand_of_trace("made", requests, ENGINE, seed=0)
+    same = settings(min_replicas=2, max_replicas=2, policy="seconds")
+    watcher = _Watcher()
+    monkeypatch.setattr(module, "make_scaler", lambda *_: watcher)
+    if module is event_run:
+        run_events(same, arriving, requests, "watcher")
+    else:
+        run_fluid(same, arriving, "watcher")
+    told = watcher.seen[4]
+    assert told.held_requests > 500
+    assert told.held_input_tokens == pytest.approx(told.held_requests * 500)
+    assert told.queue_depth >= told.held_requests
+
+
+def test_headrace_counts_what_is_held_at_the_gateway_and_not_in_engines():
+    scaler = make_scaler("headrace", settings(), demand(10.0))
+    scaler.wish(reading(queue_depth=3008.0, held_requests=3000.0, held_input_tokens=1.5e6))
+    assert isinstance(scaler, Headrace)
+    assert "('held_requests', 3000.0)" in str(scaler.plan)
