@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from benchmarks.routing_truth import Truth
-from headrace.core.candidates import Ask, Candidate, Row, Scope, row_at, see
+from headrace.core.candidates import Ask, Candidate, Scope, candidate_at, see
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.engine_model import EngineModel
@@ -110,7 +110,7 @@ class Foreseeing:
         self._truth = truth
         self._horizon = horizon
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """The promising ones by what follows, others not at all."""
         truth = self._truth
         request = truth.request
@@ -118,7 +118,7 @@ class Foreseeing:
         after = truth.requests[truth.row + 1 : truth.row + 1 + self._horizon]
         rows = see(ask, replicas)
         return [
-            row_at(_total_s(sketches, at, request, after, now), replicas[at], rows[at])
+            candidate_at(_total_s(sketches, at, request, after, now), replicas[at], rows[at])
             for at in _promising(sketches, request, now)
         ]
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from benchmarks.routing_truth import Truth
-from headrace.core.candidates import Ask, Candidate, Prediction, Row, Scope, row_at
+from headrace.core.candidates import Ask, Candidate, Prediction, Scope, candidate_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.policies import seconds
@@ -53,13 +53,13 @@ class TrueGreedy:
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Play a copy of each replica."""
-        rows: list[Row] = []
+        rows: list[Candidate] = []
         for replica in replicas:
             met = _met(self._truth, replica, now)
             cost_s = met.queue_s + met.prefill_s
-            rows.append(row_at(cost_s, replica, _prediction(ask, replica, met)))
+            rows.append(candidate_at(cost_s, replica, _prediction(ask, replica, met)))
         return rows
 
     def chosen(self, replica: str) -> None:
@@ -79,7 +79,7 @@ class TrueSeconds(Seconds):
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """The rule's own price, with another view of each replica."""
         ask.output_tokens = float(self._truth.request.output_tokens)
         with mock.patch.object(seconds, "predict_at", self._predict_at):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from headrace.core.candidates import Ask, Row, Scope, rows_at
+from headrace.core.candidates import Ask, Candidate, Scope, candidates_at
 from headrace.core.dispatcher import Dispatcher
 from headrace.core.events import Arrived, Dispatch
 from headrace.core.model import Replica, Request
@@ -118,8 +118,8 @@ class Peeking:
     holds = False
     secret: Any = None
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
-        return rows_at(ask, replicas, [float(self.look()) for _ in replicas], now)
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
+        return candidates_at(ask, replicas, [float(self.look()) for _ in replicas], now)
 
     def look(self) -> int:
         raise NotImplementedError

@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import exp
 from typing import TYPE_CHECKING, Final
 
-from headrace.core.candidates import STEPS_MET, Ask, Policy, Row
+from headrace.core.candidates import STEPS_MET, Ask, Candidate, Policy
 from headrace.core.latency import Work
 from headrace.core.model import Replica, TpotTarget
 from headrace.core.replica_cache import RELEASED, Lease
@@ -36,7 +36,7 @@ class Attempt:
     `progress_s` is when it was last told how many tokens it has, None before.
     `is_late` says that the TTFT target is missed, by prediction until then.
 
-    How it was decided: `rows` are candidates of those `considered`, priced by `policy`, called
+    How it was decided: `candidates` are some of those `considered`, priced by `policy`, called
     `policy_name` then; `latency_source` says where the seconds came from. How it ended: `ended` at
     `ended_s`, None while it runs or if it `expired`. `is_timed` tells that its first token was
     seen, not presumed.
@@ -46,6 +46,7 @@ class Attempt:
         "at_first_token",
         "attended_tokens",
         "began_s",
+        "candidates",
         "considered",
         "ended",
         "ended_s",
@@ -67,7 +68,6 @@ class Attempt:
         "progress_s",
         "prompt_tokens",
         "replica",
-        "rows",
         "sequences",
         "tokens_per_block",
         "tpot_target",
@@ -86,7 +86,7 @@ class Attempt:
         hit_tokens: int,
         model: str,
         policy: Policy,
-        rows: list[Row],
+        candidates: list[Candidate],
         considered: int,
     ) -> None:
         pool = replica.pool
@@ -96,7 +96,7 @@ class Attempt:
         self.policy = policy
         self.policy_name = pool.spec.policy
         self.latency_source = pool.latency.source
-        self.rows = rows
+        self.candidates = candidates
         self.considered = considered
         self.is_timed = False
         self.is_late = False

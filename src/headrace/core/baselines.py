@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from heapq import nsmallest
 
-from headrace.core.candidates import ENOUGH, Ask, Candidate, Row, rows_at
+from headrace.core.candidates import ENOUGH, Ask, Candidate, candidates_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
@@ -75,20 +75,22 @@ def draw(costs: list[float], ties: Ties) -> None:
         costs[equal[ties.below(len(equal))]] -= DRAWN
 
 
-def cheapest_rows(ask: Ask, replicas: list[Replica], costs: list[float], now: float) -> list[Row]:
-    """The rows of at most `ENOUGH` replicas, those that cost least; equal ones as the house does.
+def cheapest_candidates(
+    ask: Ask, replicas: list[Replica], costs: list[float], now: float
+) -> list[Candidate]:
+    """At most `ENOUGH` candidates, those that cost least; equal ones as the house does.
 
-    Of a large fleet the others are not worth a row: nobody is told of them.
+    Of a large fleet the others are not worth making: nobody is told of them.
     """
     if len(replicas) <= ENOUGH:
-        return rows_at(ask, replicas, costs, now)
+        return candidates_at(ask, replicas, costs, now)
     bound = nsmallest(ENOUGH, costs)[-1]
     close = [position for position, cost in enumerate(costs) if cost <= bound]
     if len(close) > ENOUGH:
         # Names need no comparison: it is in their order that replicas come.
         keys = [(costs[i], replicas[i].in_flight, replicas[i].last_attempt, i) for i in close]
         close = [key[-1] for key in nsmallest(ENOUGH, keys)]
-    return rows_at(ask, [replicas[i] for i in close], [costs[i] for i in close], now)
+    return candidates_at(ask, [replicas[i] for i in close], [costs[i] for i in close], now)
 
 
 def _indices(mask: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from heapq import nsmallest
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from headrace.core.cost_term import CostTerm
 from headrace.core.kv_event_index import Index
@@ -136,12 +136,17 @@ Sight: TypeAlias = tuple[int, int, int, int, float | None, None, None, None, Non
 
 
 @message
-class Row:
-    """A `Candidate` as the hot path makes it: in a compiled build its numbers need no objects of
-    their own, neither when it is made nor when the decision log forgets it.
+class Candidate:
+    """One replica as a policy saw and judged it; the smallest one is the pick.
 
-    The smallest row is the pick. While the pool has no latency profile it is not `in_seconds`, and
-    the predicted seconds, from `queue_s` to `tpot_s`, are 0.
+    `cost` is in the unit of the policy. While the pool has no latency profile the candidate is not
+    `in_seconds`: what is predicted, from `queue_s` to `tpot_s`, is 0 and not known.
+    `kv_capacity_tokens` is None where the engine does not tell. `others_s` is what the choice costs
+    other requests, and `others_missed` how many of their targets it is expected to have missed,
+    where the policy counts that.
+
+    A message, since a compiled build needs no objects for its numbers then, neither when it is made
+    nor when the decision log forgets it.
     """
 
     cost: float
@@ -164,11 +169,13 @@ class Row:
 
     @property
     def ttft_s(self) -> float:
-        """Predicted seconds until the first token."""
+        """Predicted seconds until the first token; 0 where nothing is predicted."""
         return self.queue_s + self.slot_wait_s + self.prefill_s
 
-    def precedes(self, other: Row) -> bool:
-        """Whether it is the better pick."""
+    def precedes(self, other: Candidate) -> bool:
+        """Whether it is the better pick: of equal costs, the one with fewer requests in flight,
+        then the longest without a new one, then by name.
+        """
         if self.cost != other.cost:
             return self.cost < other.cost
         if self.in_flight != other.in_flight:
@@ -177,76 +184,17 @@ class Row:
             return self.last_attempt < other.last_attempt
         return self.replica < other.replica
 
-    def __lt__(self, other: Row) -> bool:
+    def __lt__(self, other: Candidate) -> bool:
         return self.precedes(other)
 
 
-def cheapest(rows: list[Row]) -> Row:
+def cheapest(candidates: list[Candidate]) -> Candidate:
     """The pick, as `min` would have it, but without the detours that compiled code takes to it."""
-    best = rows[0]
-    for row in rows:
-        if row.precedes(best):
-            best = row
+    best = candidates[0]
+    for candidate in candidates:
+        if candidate.precedes(best):
+            best = candidate
     return best
-
-
-class Candidate(NamedTuple):
-    """One replica as a policy saw and judged it; the smallest tuple is the pick.
-
-    The order of the first four fields is that of the tie-breaks: `cost` (in the unit of the
-    policy), requests in flight, the longest without a new one, name. Seconds are None while the
-    pool has no latency profile; `kv_capacity_tokens` is None where the engine does not tell.
-    `others_s` is what the choice costs other requests, and `others_missed` how many of their
-    targets it is expected to have missed, where the policy counts that.
-    """
-
-    cost: float
-    in_flight: int
-    last_attempt: int
-    replica: str
-    hit_tokens: int
-    uncached_tokens: int
-    backlog_tokens: int
-    context_tokens: int
-    kv_capacity_tokens: float | None
-    queue_s: float | None
-    slot_wait_s: float | None
-    prefill_s: float | None
-    tpot_s: float | None
-    output_tokens: float
-    others_s: float = 0.0
-    others_missed: float = 0.0
-
-    @property
-    def ttft_s(self) -> float | None:
-        """Predicted seconds until the first token."""
-        queue_s, slot_wait_s, prefill_s = self.queue_s, self.slot_wait_s, self.prefill_s
-        if queue_s is None or slot_wait_s is None or prefill_s is None:
-            return None
-        return queue_s + slot_wait_s + prefill_s
-
-    @classmethod
-    def of(cls, row: Row) -> Candidate:
-        """What a row says, in words of its own for what is not known."""
-        known = row.in_seconds
-        return cls(
-            row.cost,
-            row.in_flight,
-            row.last_attempt,
-            row.replica,
-            row.hit_tokens,
-            row.uncached_tokens,
-            row.backlog_tokens,
-            row.context_tokens,
-            row.kv_capacity_tokens,
-            row.queue_s if known else None,
-            row.slot_wait_s if known else None,
-            row.prefill_s if known else None,
-            row.tpot_s if known else None,
-            row.output_tokens,
-            row.others_s,
-            row.others_missed,
-        )
 
 
 STEPS_MET: Final = 1.5
@@ -275,7 +223,7 @@ class Policy(Protocol):
     holds: bool
     """Whether requests are held at the gateway while the best replica has no room for them."""
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price replicas for this request, at least the one to be picked.
 
         `replicas` come in the order of their names; the list is the same object until the fleet
@@ -320,18 +268,20 @@ def _order(replica: Replica) -> tuple[int, int]:
     return (replica.in_flight, replica.last_attempt)
 
 
-def rows_at(ask: Ask, replicas: list[Replica], costs: Iterable[float], now: float) -> list[Row]:
+def candidates_at(
+    ask: Ask, replicas: list[Replica], costs: Iterable[float], now: float
+) -> list[Candidate]:
     """Replicas at these costs, with all that can be said about each."""
     seen: Sequence[Prediction | Sight] = predict(ask, replicas, now) or see(ask, replicas)
     met = zip(costs, replicas, seen, strict=True)
-    return [row_at(cost, replica, each) for cost, replica, each in met]
+    return [candidate_at(cost, replica, each) for cost, replica, each in met]
 
 
-def row_at(cost: float, replica: Replica, seen: Prediction | Sight) -> Row:
-    """A row of a policy that does not count what a choice does to others."""
+def candidate_at(cost: float, replica: Replica, seen: Prediction | Sight) -> Candidate:
+    """A candidate of a policy that does not count what a choice does to others."""
     hit_tokens, uncached, backlog, context, capacity = seen[:5]
     queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens = seen[5:]
-    return Row(
+    return Candidate(
         cost,
         replica.in_flight,
         replica.last_attempt,

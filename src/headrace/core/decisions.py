@@ -186,7 +186,7 @@ def _waited(flight: Flight) -> str:
 
 def _explain_attempt(attempt: Attempt) -> ExplainedAttempt:
     # Sorted as for the pick, so that the chosen one comes first.
-    candidates = [Candidate.of(row) for row in sorted(attempt.rows)]
+    candidates = sorted(attempt.candidates)
     terms = attempt.policy.terms
     ended = attempt.ended
     usage = None if ended is None else ended.usage
@@ -229,18 +229,18 @@ def _tpot_s(attempt: Attempt) -> float | None:
 def _explain_candidate(
     candidate: Candidate, terms: tuple[CostTerm, ...], *, chosen: bool
 ) -> ExplainedCandidate:
-    capacity = candidate.kv_capacity_tokens
+    capacity, in_seconds = candidate.kv_capacity_tokens, candidate.in_seconds
     return ExplainedCandidate(
         replica=candidate.replica,
         chosen=chosen,
         cost=candidate.cost,
         in_flight=candidate.in_flight,
-        queue_s=candidate.queue_s,
+        queue_s=candidate.queue_s if in_seconds else None,
         backlog_tokens=candidate.backlog_tokens,
         hit_tokens=candidate.hit_tokens,
         uncached_tokens=candidate.uncached_tokens,
         kv_space_tokens=None if capacity is None else int(capacity) - candidate.context_tokens,
-        ttft_s=candidate.ttft_s,
-        tpot_s=candidate.tpot_s,
+        ttft_s=candidate.ttft_s if in_seconds else None,
+        tpot_s=candidate.tpot_s if in_seconds else None,
         terms=terms,
     )

@@ -237,15 +237,15 @@ class Dispatcher:
         ask.ttft_target_s, ask.tpot_target_s = flight.ttft_target_s, flight.tpot_target_s
         if ask.prompt_tokens >= serving.shortest_context_tokens:
             serving = serving.fitting(routing.context_needed(request, ask))
-        rows = routing.price(
+        priced = routing.price(
             ask, serving, index, policy, rng=self._rng, now=now, any_full=now < self._full_until_s
         )
-        considered = len(rows)
+        considered = len(priced)
         if considered > MOST_CANDIDATES:
-            rows = sorted(rows)[:MOST_CANDIDATES]
-            best = rows[0]
+            priced = sorted(priced)[:MOST_CANDIDATES]
+            best = priced[0]
         else:
-            best = cheapest(rows)
+            best = cheapest(priced)
         replica = self.fleet.replicas[best.replica]
         if best.in_seconds and (not flight.attempts or self._waiting.model_of(flight.id)):
             instead = self._waiting.judge(
@@ -269,7 +269,7 @@ class Dispatcher:
         lease = index.lease(replica.index, ask.marks)
         self._last_attempt = number = self._last_attempt + 1
         attempt = Attempt(
-            number, flight, replica, lease, ask, best.hit_tokens, model, policy, rows, considered
+            number, flight, replica, lease, ask, best.hit_tokens, model, policy, priced, considered
         )
         if best.slot_wait_s:
             attempt.waits_for_slot = True

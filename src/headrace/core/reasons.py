@@ -80,10 +80,10 @@ def _describe(candidate: Candidate, terms: tuple[CostTerm, ...]) -> str:
         return f"{_place(candidate)}, {prefill}"
     if unit == "tokens":
         return f"{terms[0].value:,.0f} uncached tokens in flight + {prefill}"
-    if candidate.queue_s is None or candidate.prefill_s is None:
+    if not candidate.in_seconds:
         return f"{in_words(cost)}, {prefill}"
     parts = [f"queue {in_words(candidate.queue_s)}"]
-    if candidate.slot_wait_s and candidate.slot_wait_s >= _WORTH_SAYING_S:
+    if candidate.slot_wait_s >= _WORTH_SAYING_S:
         parts.append(f"wait for a slot {in_words(candidate.slot_wait_s)}")
     parts.append(f"{prefill} {in_words(candidate.prefill_s)}")
     return " + ".join(parts)
@@ -117,11 +117,11 @@ def _tipped(
 
 
 def _drawback(chosen: Candidate, other: Candidate, term: CostTerm) -> str:
-    if term.name == "queue" and other.queue_s is not None:
+    if term.name == "queue" and other.in_seconds:
         return f"where the queue is {in_words(other.queue_s)}"
-    if term.name == "slot wait" and other.slot_wait_s is not None:
+    if term.name == "slot wait":
         return f"where a slot is free in {in_words(other.slot_wait_s)}"
-    if term.name == "decoding" and other.tpot_s is not None:
+    if term.name == "decoding":
         return f"where each token would take {in_words(other.tpot_s)}"
     if term.name == "in flight":
         return f"which has {other.cost - other.uncached_tokens:,.0f} uncached tokens in flight"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Final
 
-from headrace.core.candidates import Ask, Policy, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Policy, Scope
 from headrace.core.catalog import Serving, lightest
 from headrace.core.kv_event_index import Index
 from headrace.core.model import (
@@ -94,7 +94,7 @@ def price(
     rng: Rng,
     now: float,
     any_full: bool,
-) -> list[Row]:
+) -> list[Candidate]:
     """Look up the prefix and price the replicas of `serving` that the policy wants to see.
 
     `any_full` tells whether some replica, of whatever model, said lately that it is full.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.core import rejections
 from headrace.core.admission import DEFAULT_TIER, AdmissionSettings, Tier
-from headrace.core.candidates import Row
+from headrace.core.candidates import Candidate
 from headrace.core.crowding import crowded
 from headrace.core.events import Effect
 from headrace.core.flights import Flight
@@ -98,7 +98,7 @@ class WaitingRoom:
         self,
         flight: Flight,
         model: str,
-        row: Row,
+        there: Candidate,
         now: float,
         *,
         replica: Replica,
@@ -109,19 +109,19 @@ class WaitingRoom:
         """Refuse a request or hold it (then `flight.released_s` is None, and the effects are those
         on others), or say None: it is to be sent to this replica.
 
-        `row` is how the policy sees it there, `replicas` how many serve the model, `holds` whether
+        `there` tells how the policy sees it, `replicas` how many serve the model, `holds` whether
         the policy has requests held, `sheds` whether it may be refused for its wait. Without
         predicted seconds there is nothing to go by.
         """
-        if not row.in_seconds:
+        if not there.in_seconds:
             return None
-        slot_wait_s, prefill_s = row.slot_wait_s, row.prefill_s
-        wait_s, hold_above_s = row.queue_s + slot_wait_s, self._hold_above_s
+        slot_wait_s, prefill_s = there.slot_wait_s, there.prefill_s
+        wait_s, hold_above_s = there.queue_s + slot_wait_s, self._hold_above_s
         if (
             not self._queues
             and wait_s <= hold_above_s
             and wait_s <= flight.ttft_target_s
-            and row.others_missed <= self._hold_above_missed
+            and there.others_missed <= self._hold_above_missed
         ):
             return None  # as with most: nobody waits, and nothing below would hold or refuse it
         held_for = self._model_of.get(flight.id)
@@ -130,7 +130,7 @@ class WaitingRoom:
             if refused:
                 return refused
         if not holds or not (
-            self._is_harmful(flight, self._missed(flight, model, row, replica, now), now)
+            self._is_harmful(flight, self._missed(flight, model, there, replica, now), now)
             # If only its streams make its steps so long, it has nothing else to do.
             or (wait_s > hold_above_s and (replica.prefilling or slot_wait_s))
         ):
@@ -149,14 +149,16 @@ class WaitingRoom:
         priority, queues = self.tier(flight.tier).priority, self._queues
         return any(model in queues and queues[model].has_above(priority) for model in flight.route)
 
-    def _missed(self, flight: Flight, model: str, row: Row, replica: Replica, now: float) -> float:
+    def _missed(
+        self, flight: Flight, model: str, there: Candidate, replica: Replica, now: float
+    ) -> float:
         """Targets of others that are missed there because of it.
 
         In an overload that lasts, also those that are lost without it: what one more request
         changes is little where all are too slow already, and so they would be for good.
         """
-        missed, tpot_s, queue = row.others_missed, row.tpot_s, self._queues.get(model)
-        if queue is None or row.output_tokens < FEWEST_DECODED:
+        missed, tpot_s, queue = there.others_missed, there.tpot_s, self._queues.get(model)
+        if queue is None or there.output_tokens < FEWEST_DECODED:
             return missed
         usual_s = queue.tpot_target_s
         if flight.id not in self._model_of:
@@ -164,7 +166,7 @@ class WaitingRoom:
             queue.came(flight.tpot_target_s)
         if not queue.is_overdue:
             return missed
-        tokens = row.hit_tokens + row.uncached_tokens + row.output_tokens
+        tokens = there.hit_tokens + there.uncached_tokens + there.output_tokens
         too_slow = 0.0
         for each in replica.tpot_targets:
             # By the targets of those who are there: a lax one must not make strict ones late. Where

@@ -10,7 +10,7 @@ from headrace.core.reasons import reason_for
 
 
 def candidate(replica: str, cost: float) -> Candidate:
-    return Candidate(cost, 1, 0, replica, 0, 1000, 0, 0, None, 0.1, 0.0, 0.2, 0.02, 100.0)
+    return Candidate(cost, 1, 0, replica, 0, 1000, 0, 0, None, True, 0.1, 0.0, 0.2, 0.02, 100.0)
 
 
 def said(unit: str, mine: dict[str, float], others: dict[str, float]) -> str:

@@ -27,8 +27,8 @@ from __future__ import annotations
 
 from math import sqrt
 
-from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_rows, draw, load_and_rule
-from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_candidates, draw, load_and_rule
+from headrace.core.candidates import Ask, Candidate, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
@@ -47,7 +47,7 @@ class AibrixPrefixCache(Memoryless):
         self._sigmas = sigmas
         self._ties = Ties()
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price all by their load, and rule out all but the matches that are taken."""
         costs = [float(replica.in_flight) for replica in replicas]
         if ask.hits and max(costs) - min(costs) <= self._imbalance:
@@ -57,7 +57,7 @@ class AibrixPrefixCache(Memoryless):
                     if not taken >> replica.index & 1:
                         costs[position] += RULED_OUT
         draw(costs, self._ties)
-        return cheapest_rows(ask, replicas, costs, now)
+        return cheapest_candidates(ask, replicas, costs, now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The load, and what is added to all but the matches that were taken."""

@@ -35,8 +35,8 @@ from bisect import bisect_right
 from itertools import accumulate
 from math import exp, inf
 
-from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_rows, hit_tokens_of
-from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_candidates, hit_tokens_of
+from headrace.core.candidates import Ask, Candidate, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
@@ -71,7 +71,7 @@ class DynamoKv(Memoryless):
         self._least_blocks = -inf if below_zero else 0.0
         self._ties = Ties()
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price every replica in blocks."""
         prompt_tokens = ask.prompt_tokens
         costs = [
@@ -85,7 +85,7 @@ class DynamoKv(Memoryless):
         ]
         if self._temperature:
             costs[_sampled(costs, self._temperature, self._ties.ratio())] -= RULED_OUT
-        return cheapest_rows(ask, replicas, costs, now)
+        return cheapest_candidates(ask, replicas, costs, now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """Blocks to prefill and to hold, and what puts the drawn one first."""

@@ -19,8 +19,8 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import Memoryless, cheapest_rows, hit_tokens_of
-from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.baselines import Memoryless, cheapest_candidates, hit_tokens_of
+from headrace.core.candidates import Ask, Candidate, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.policies.dynamo_kv import held_blocks
@@ -40,7 +40,7 @@ class DynamoLmetric(Memoryless):
         self._overlap_weight = overlap_weight
         self._block_tokens = block_tokens
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price every replica."""
         prompt_tokens, block_tokens = ask.prompt_tokens, self._block_tokens
         weight = self._overlap_weight
@@ -58,7 +58,7 @@ class DynamoLmetric(Memoryless):
                 strict=True,
             )
         ]
-        return cheapest_rows(ask, replicas, costs, now)
+        return cheapest_candidates(ask, replicas, costs, now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The product; its factors have no sum."""

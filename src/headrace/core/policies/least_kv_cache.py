@@ -16,8 +16,8 @@ engines do not report either.
 
 from __future__ import annotations
 
-from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_rows, draw, load_and_rule
-from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_candidates, draw, load_and_rule
+from headrace.core.candidates import Ask, Candidate, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 from headrace.core.ties import Ties
@@ -32,13 +32,13 @@ class LeastKvCache(Memoryless):
     def __init__(self) -> None:
         self._ties = Ties()
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price every replica by its usage."""
         usages = [replica.report.kv_usage_ratio for replica in replicas]
         unknown = RULED_OUT if any(usage is not None for usage in usages) else 0.0
         costs = [unknown if usage is None else usage for usage in usages]
         draw(costs, self._ties)
-        return cheapest_rows(ask, replicas, costs, now)
+        return cheapest_candidates(ask, replicas, costs, now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The usage, and what is added where it is not known."""

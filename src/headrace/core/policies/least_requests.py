@@ -12,7 +12,7 @@ As there: the rule. Different here: equals are taken in turns, where most draw.
 from __future__ import annotations
 
 from headrace.core.baselines import Memoryless
-from headrace.core.candidates import Ask, Candidate, Row, Scope, fewest_in_flight, rows_at
+from headrace.core.candidates import Ask, Candidate, Scope, candidates_at, fewest_in_flight
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
@@ -23,10 +23,10 @@ class LeastRequests(Memoryless):
     scope = Scope.ALL
     holds = False
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price those with the fewest requests in flight, by these."""
         fewest = fewest_in_flight(replicas)
-        return rows_at(ask, fewest, [float(replica.in_flight) for replica in fewest], now)
+        return candidates_at(ask, fewest, [float(replica.in_flight) for replica in fewest], now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The requests in flight."""

@@ -27,8 +27,14 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import Memoryless, cheapest_rows, draw, hit_tokens_of, matched_share
-from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.baselines import (
+    Memoryless,
+    cheapest_candidates,
+    draw,
+    hit_tokens_of,
+    matched_share,
+)
+from headrace.core.candidates import Ask, Candidate, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.llmd_scores import kv_scores, queue_scores
 from headrace.core.model import Replica
@@ -58,7 +64,7 @@ class LlmdDefault(Memoryless):
         self._block_tokens = block_tokens
         self._ties = Ties()
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Score every replica."""
         prefix = self._prefix_of(ask, replicas)
         costs = [
@@ -68,7 +74,7 @@ class LlmdDefault(Memoryless):
             )
         ]
         draw(costs, self._ties)
-        return cheapest_rows(ask, replicas, costs, now)
+        return cheapest_candidates(ask, replicas, costs, now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The prefix's part; what else there is comes from the scrape of that moment."""

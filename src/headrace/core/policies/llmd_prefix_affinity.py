@@ -42,13 +42,13 @@ from collections.abc import Callable
 from headrace.core.baselines import (
     RULED_OUT,
     Memoryless,
-    cheapest_rows,
+    cheapest_candidates,
     draw,
     hit_tokens_of,
     matched_share,
     ruled_out,
 )
-from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.candidates import Ask, Candidate, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.llmd_scores import kv_scores, queue_scores, token_load_score
 from headrace.core.model import Replica
@@ -87,7 +87,7 @@ class LlmdPrefixAffinity(Memoryless):
         self._block_tokens = block_tokens
         self._ties = Ties()
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Score every replica and rule out those that the filter drops."""
         hits = hit_tokens_of(ask, replicas)
         prompt_tokens, token_weight = ask.prompt_tokens, self._token_weight
@@ -100,7 +100,7 @@ class LlmdPrefixAffinity(Memoryless):
         for position in self._dropped(ask, replicas, hits):
             costs[position] += RULED_OUT
         draw(costs, self._ties)
-        return cheapest_rows(ask, replicas, costs, now)
+        return cheapest_candidates(ask, replicas, costs, now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The token load, what the scrape of that moment added, and the filter."""

@@ -14,7 +14,7 @@ As there: two different replicas at random, the same chance for each pair.
 from __future__ import annotations
 
 from headrace.core.baselines import Memoryless
-from headrace.core.candidates import Ask, Candidate, Row, Scope, rows_at
+from headrace.core.candidates import Ask, Candidate, Scope, candidates_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
@@ -25,9 +25,9 @@ class PowerOfTwo(Memoryless):
     scope = Scope.PAIR
     holds = False
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price both by their requests in flight."""
-        return rows_at(ask, replicas, [float(replica.in_flight) for replica in replicas], now)
+        return candidates_at(ask, replicas, [float(replica.in_flight) for replica in replicas], now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The requests in flight."""

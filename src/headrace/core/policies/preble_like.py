@@ -30,7 +30,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from headrace.core.baselines import RULED_OUT, ruled_out
-from headrace.core.candidates import Ask, Candidate, Prediction, Row, Scope, predict, row_at, see
+from headrace.core.candidates import Ask, Candidate, Prediction, Scope, candidate_at, predict, see
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
@@ -50,31 +50,33 @@ class PrebleLike:
         self._eviction_weight = eviction_weight
         self._prompt_tokens = 0
         self._cached_tokens = 0
-        self._rows: list[Row] = []
+        self._candidates: list[Candidate] = []
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price every replica, and rule out all but the best holders when exploiting."""
         share = self._eviction_weight * self._cached_tokens / max(1, self._prompt_tokens)
         predictions = predict(ask, replicas, now)
         if predictions is None:
-            rows = _rows_in_tokens(ask, replicas, share)
+            candidates = _priced_in_tokens(ask, replicas, share)
         else:
-            rows = _rows_in_seconds(replicas, predictions, share)
+            candidates = _priced_in_seconds(replicas, predictions, share)
         holders = self._holders(ask)
         if holders:
-            rows = [
-                row if holders >> replica.index & 1 else replace(row, cost=row.cost + RULED_OUT)
-                for row, replica in zip(rows, replicas, strict=True)
+            candidates = [
+                candidate
+                if holders >> replica.index & 1
+                else replace(candidate, cost=candidate.cost + RULED_OUT)
+                for candidate, replica in zip(candidates, replicas, strict=True)
             ]
-        self._rows = rows
-        return rows
+        self._candidates = candidates
+        return candidates
 
     def chosen(self, replica: str) -> None:
         """Count what was found cached there."""
-        for row in self._rows:
-            if row.replica == replica:
-                self._cached_tokens += row.hit_tokens
-                self._prompt_tokens += row.hit_tokens + row.uncached_tokens
+        for candidate in self._candidates:
+            if candidate.replica == replica:
+                self._cached_tokens += candidate.hit_tokens
+                self._prompt_tokens += candidate.hit_tokens + candidate.uncached_tokens
                 break
         if self._prompt_tokens > MOST_REMEMBERED_TOKENS:
             self._prompt_tokens //= 2
@@ -87,20 +89,17 @@ class PrebleLike:
         """Load, prefill and eviction, and what is added to all but the best holders."""
         excluded, own = ruled_out(candidate), candidate.uncached_tokens
         rest = candidate.cost - excluded
-        prefill_s, tpot_s = candidate.prefill_s, candidate.tpot_s
-        queue_s, slot_wait_s = candidate.queue_s, candidate.slot_wait_s
-        if queue_s is None or slot_wait_s is None or prefill_s is None or tpot_s is None:
-            parts: dict[str, float] = {"queue": candidate.backlog_tokens, "uncached": own}
-            unit = "tokens"
-        else:
-            decoding_s = candidate.output_tokens * tpot_s
-            parts = {
-                "queue": queue_s,
-                "slot wait": slot_wait_s,
-                "prefill": prefill_s,
-                "decoding": decoding_s,
+        if candidate.in_seconds:
+            parts: dict[str, float] = {
+                "queue": candidate.queue_s,
+                "slot wait": candidate.slot_wait_s,
+                "prefill": candidate.prefill_s,
+                "decoding": candidate.output_tokens * candidate.tpot_s,
             }
             unit = "s"
+        else:
+            parts = {"queue": candidate.backlog_tokens, "uncached": own}
+            unit = "tokens"
         parts["eviction"] = round(rest - sum(parts.values()), 6)
         parts["not the longest match"] = excluded
         return tuple(CostTerm(name, value, unit) for name, value in parts.items())
@@ -118,23 +117,23 @@ class PrebleLike:
 POLICY = PrebleLike
 
 
-def _rows_in_seconds(
+def _priced_in_seconds(
     replicas: list[Replica], predictions: list[Prediction], share: float
-) -> list[Row]:
-    rows: list[Row] = []
+) -> list[Candidate]:
+    candidates: list[Candidate] = []
     for replica, seen in zip(replicas, predictions, strict=True):
         _, uncached, _, _, _, queue_s, slot_wait_s, prefill_s, tpot_s, output_tokens = seen
         profile = replica.pool.latency.profile
         token_s = profile.per_prefill_token_s if profile else 0.0
         cost_s = queue_s + slot_wait_s + prefill_s + output_tokens * tpot_s
         cost_s += share * token_s * uncached
-        rows.append(row_at(cost_s, replica, seen))
-    return rows
+        candidates.append(candidate_at(cost_s, replica, seen))
+    return candidates
 
 
-def _rows_in_tokens(ask: Ask, replicas: list[Replica], share: float) -> list[Row]:
-    rows: list[Row] = []
+def _priced_in_tokens(ask: Ask, replicas: list[Replica], share: float) -> list[Candidate]:
+    candidates: list[Candidate] = []
     for replica, seen in zip(replicas, see(ask, replicas), strict=True):
         cost = replica.backlog_tokens + (1.0 + share) * seen[1]
-        rows.append(row_at(cost, replica, seen))
-    return rows
+        candidates.append(candidate_at(cost, replica, seen))
+    return candidates

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from headrace.core.candidates import ENOUGH, Ask, Candidate, Row, Scope, fewest_in_flight, rows_at
+from headrace.core.candidates import ENOUGH, Ask, Candidate, Scope, candidates_at, fewest_in_flight
 from headrace.core.cost_term import CostTerm
 from headrace.core.hash_ring import HashRing
 from headrace.core.model import Replica
@@ -52,16 +52,16 @@ class PrefixHash:
         self._ring = HashRing()
         self._on_ring: list[Replica] | None = None
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price the first few replicas from the prompt's key on, by their place."""
         if not ask.marks:
             fewest = fewest_in_flight(replicas)
-            return rows_at(ask, fewest, [0.0] * len(fewest), now)
+            return candidates_at(ask, fewest, [0.0] * len(fewest), now)
         if replicas is not self._on_ring:
             self._ring.add(replica.name for replica in replicas)
             self._on_ring = replicas
         walked, costs = self._walk(ask.marks[:KEY_BLOCKS][-1], replicas)
-        return rows_at(ask, walked, costs, now)
+        return candidates_at(ask, walked, costs, now)
 
     def chosen(self, replica: str) -> None:
         """Nothing to remember."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from headrace.core.candidates import ENOUGH, Ask, Candidate, Row, Scope, rows_at
+from headrace.core.candidates import ENOUGH, Ask, Candidate, Scope, candidates_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
@@ -25,13 +25,13 @@ class RoundRobin:
     def __init__(self) -> None:
         self._last = ""
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price the next few replicas by their distance from the one whose turn it is."""
         first = bisect_right(replicas, self._last, key=lambda replica: replica.name)
         count = len(replicas)
         turns = range(min(count, ENOUGH))
         following = [replicas[(first + turn) % count] for turn in turns]
-        return rows_at(ask, following, map(float, turns), now)
+        return candidates_at(ask, following, map(float, turns), now)
 
     def chosen(self, replica: str) -> None:
         """The next turn is that of the one after it."""

@@ -51,7 +51,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from headrace.core.candidates import Ask, Candidate, Row, Scope, cheapest, predict_at
+from headrace.core.candidates import Ask, Candidate, Scope, cheapest, predict_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.crowding import LATE_HARMLESS, busy_share, risk
 from headrace.core.model import Replica
@@ -96,7 +96,7 @@ class Seconds:
     scope = Scope.SHORTLIST
     holds = True
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price each replica in seconds, or in tokens where a pool has no profile yet."""
         mean = replicas[0].pool.output_tokens_mean
         copies = ask.runs_with(replicas) if ask.prompt_tokens > COPY_TOKENS else 0
@@ -109,14 +109,14 @@ class Seconds:
             DECODE_WEIGHT * ask.output_tokens,
             1.0 / (1.0 + COPY_WEIGHT * copies),
         )
-        rows: list[Row] = []
+        candidates: list[Candidate] = []
         for replica in replicas:
             if replica.latency.pool.profile is None:
                 return _price_in_tokens(ask, replicas, now)
-            rows.append(_row(ask, replica, ask.hit_tokens(replica.index), common, now))
+            candidates.append(_candidate(ask, replica, ask.hit_tokens(replica.index), common, now))
         if ask.prompt_tokens > COPY_TOKENS:
-            _charge_last_copies(ask, replicas, rows)
-        return rows
+            _charge_last_copies(ask, replicas, candidates)
+        return candidates
 
     def chosen(self, replica: str) -> None:
         """Nothing to remember."""
@@ -126,20 +126,18 @@ class Seconds:
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The parts of the cost formula, or the tokens in flight."""
-        prefill_s, tpot_s = candidate.prefill_s, candidate.tpot_s
-        queue_s, slot_wait_s = candidate.queue_s, candidate.slot_wait_s
-        if queue_s is None or slot_wait_s is None or prefill_s is None or tpot_s is None:
+        if not candidate.in_seconds:
             own = candidate.uncached_tokens
             return (
                 CostTerm("in flight", candidate.cost - own, "tokens"),
                 CostTerm("uncached", own, "tokens"),
             )
-        decoding_s = DECODE_WEIGHT * candidate.output_tokens * tpot_s
-        known_s = queue_s + slot_wait_s + prefill_s + decoding_s + candidate.others_s
+        decoding_s = DECODE_WEIGHT * candidate.output_tokens * candidate.tpot_s
+        known_s = candidate.ttft_s + decoding_s + candidate.others_s
         return (
-            CostTerm("queue", queue_s, "s"),
-            CostTerm("slot wait", slot_wait_s, "s"),
-            CostTerm("prefill", prefill_s, "s"),
+            CostTerm("queue", candidate.queue_s, "s"),
+            CostTerm("slot wait", candidate.slot_wait_s, "s"),
+            CostTerm("prefill", candidate.prefill_s, "s"),
             CostTerm("decoding", decoding_s, "s"),
             CostTerm("risk of missing a target", candidate.cost - known_s, "s"),
             CostTerm("harm to others", candidate.others_s, "s"),
@@ -149,7 +147,9 @@ class Seconds:
 POLICY = Seconds
 
 
-def _row(ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: float) -> Row:
+def _candidate(
+    ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: float
+) -> Candidate:
     """One replica priced in seconds, whose pool has a profile."""
     worth_s, per_ttft, per_tpot, answer_tokens, recent_s, decode_weight, share = common
     seen = predict_at(ask, replica, hit_tokens, now)
@@ -182,7 +182,7 @@ def _row(ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: floa
         + worth_s * (TTFT_RISK * late + own)
         + others_s
     )
-    return Row(
+    return Candidate(
         cost_s,
         streams,
         replica.last_attempt,
@@ -203,22 +203,24 @@ def _row(ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: floa
     )
 
 
-def _charge_last_copies(ask: Ask, replicas: list[Replica], rows: list[Row]) -> None:
+def _charge_last_copies(ask: Ask, replicas: list[Replica], candidates: list[Candidate]) -> None:
     """Add what the fleet loses to the cheapest replicas, until one is the cheapest with it.
 
     The others are not the pick without it already, and to look at what each would evict takes as
     long as it is much.
     """
-    charged = [False] * len(rows)
+    charged = [False] * len(candidates)
     while True:
-        row = cheapest(rows)
-        at, uncached = rows.index(row), row.uncached_tokens
+        candidate = cheapest(candidates)
+        at, uncached = candidates.index(candidate), candidate.uncached_tokens
         if charged[at] or uncached <= COPY_TOKENS:
             return
         charged[at] = True
         lost = ask.last_copies(replicas[at].index, uncached) / uncached
-        loss_s = AGAIN * row.prefill_s * (lost if lost < 1.0 else 1.0)
-        rows[at] = replace(row, cost=row.cost + loss_s, others_s=row.others_s + loss_s)
+        loss_s = AGAIN * candidate.prefill_s * (lost if lost < 1.0 else 1.0)
+        candidates[at] = replace(
+            candidate, cost=candidate.cost + loss_s, others_s=candidate.others_s + loss_s
+        )
 
 
 def _missed(ask: Ask, replica: Replica, idle: float, after: _After) -> float:
@@ -274,12 +276,12 @@ def _kv_wait_s(ask: Ask, replica: Replica, capacity: float, answer_s: float) -> 
     return max(0.0, over) / max(1.0, used) * answer_s
 
 
-def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
     """Seconds of different pools cannot be compared while one of them has none: all in tokens.
 
     These have no place for seconds until a full engine has room: it is left out beside others.
     """
-    rows: list[Row] = []
+    candidates: list[Candidate] = []
     hits = ask.hits_of(replicas)
     all_full = all(now < each.busy_until_s for each in replicas)
     for at, replica in enumerate(replicas):
@@ -287,8 +289,8 @@ def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]
             continue
         hit_tokens = hits[at]
         uncached = ask.prompt_tokens - hit_tokens
-        rows.append(
-            Row(
+        candidates.append(
+            Candidate(
                 float(replica.uncached_tokens + uncached),
                 replica.in_flight,
                 replica.last_attempt,
@@ -306,4 +308,4 @@ def _price_in_tokens(ask: Ask, replicas: list[Replica], now: float) -> list[Row]
                 ask.output_tokens,
             )
         )
-    return rows
+    return candidates

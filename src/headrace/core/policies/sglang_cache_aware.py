@@ -27,8 +27,8 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_rows, load_and_rule
-from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.baselines import RULED_OUT, Memoryless, cheapest_candidates, load_and_rule
+from headrace.core.candidates import Ask, Candidate, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
@@ -48,7 +48,7 @@ class SglangCacheAware(Memoryless):
         self._balance_abs = balance_abs
         self._balance_rel = balance_rel
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price all by their load, and rule out all but the best holders if their match counts."""
         loads = [replica.in_flight for replica in replicas]
         costs = [float(load) for load in loads]
@@ -57,7 +57,7 @@ class SglangCacheAware(Memoryless):
             for position, replica in enumerate(replicas):
                 if not holders >> replica.index & 1:
                     costs[position] += RULED_OUT
-        return cheapest_rows(ask, replicas, costs, now)
+        return cheapest_candidates(ask, replicas, costs, now)
 
     def terms(self, candidate: Candidate) -> tuple[CostTerm, ...]:
         """The load, and what is added to all but the best match."""

@@ -23,8 +23,8 @@ Parameters:
 
 from __future__ import annotations
 
-from headrace.core.baselines import cheapest_rows
-from headrace.core.candidates import Ask, Candidate, Row, Scope
+from headrace.core.baselines import cheapest_candidates
+from headrace.core.candidates import Ask, Candidate, Scope
 from headrace.core.cost_term import CostTerm
 from headrace.core.model import Replica
 
@@ -52,7 +52,7 @@ class SmgLeastLoad:
         self._asked: tuple[int, list[Replica]] = (0, [])
         """The prompt priced last, and for whom."""
 
-    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Row]:
+    def price(self, ask: Ask, replicas: list[Replica], now: float) -> list[Candidate]:
         """Price every replica in seconds."""
         costs = [self._scraped_cost(replica) for replica in replicas]
         best = min((cost for cost in costs if cost is not None), default=0.0)
@@ -62,7 +62,7 @@ class SmgLeastLoad:
             for replica, cost in zip(replicas, costs, strict=True)
         ]
         self._asked = (ask.prompt_tokens, replicas)
-        return cheapest_rows(ask, replicas, seconds, now)
+        return cheapest_candidates(ask, replicas, seconds, now)
 
     def chosen(self, replica: str) -> None:
         """The prompt is on its way there."""

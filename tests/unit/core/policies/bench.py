@@ -60,7 +60,7 @@ class Bench:
     def price(self, prompt_tokens: int, block_tokens: int = 64) -> list[Candidate]:
         """Every candidate that was priced, the pick first."""
         rows = self.policy.price(self.ask(prompt_tokens, block_tokens), self.replicas, 0.0)
-        candidates = [Candidate.of(row) for row in sorted(rows)]
+        candidates = sorted(rows)
         for each in candidates:
             terms = self.policy.terms(each)
             total = sum(term.value for term in terms)

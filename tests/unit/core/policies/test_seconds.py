@@ -186,7 +186,7 @@ def priced(bench: Bench, index: PrefixIndex, prompt_tokens: int) -> dict[str, Ca
     ask = bench.ask(prompt_tokens)
     ask.index = index
     rows = sorted(bench.policy.price(ask, bench.replicas, 0.0))
-    return {row.replica: Candidate.of(row) for row in rows}
+    return {row.replica: row for row in rows}
 
 
 def test_a_long_prompt_goes_where_the_fleet_loses_no_last_copy():

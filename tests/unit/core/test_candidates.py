@@ -1,0 +1,37 @@
+"""Candidates are ordered as the tuples of their first four fields would be; tokens are rounded as
+Python rounds. Both are written out for compiled code."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.core import routing
+from headrace.core.candidates import Candidate, cheapest
+
+FEW = st.integers(0, 2)
+
+
+def candidate(cost: float, in_flight: int, last_attempt: int, replica: str) -> Candidate:
+    met = (1, 2, 3, 4, None)
+    return Candidate(
+        cost, in_flight, last_attempt, replica, *met, True, 0.1, 0.2, 0.3, 0.4, 5.0, 0.6, 0.7
+    )
+
+
+@given(st.lists(st.tuples(FEW.map(float), FEW, FEW, st.sampled_from("abc")), min_size=1))
+def test_the_pick_is_the_first_in_order(ranks: list[tuple[float, int, int, str]]):
+    candidates = [candidate(*rank) for rank in ranks]
+    ordered = [
+        (each.cost, each.in_flight, each.last_attempt, each.replica) for each in sorted(candidates)
+    ]
+    assert ordered == sorted(ranks)
+    assert cheapest(candidates) is candidates[ranks.index(min(ranks))]
+
+
+def test_the_first_token_comes_after_queue_slot_and_prefill():
+    assert candidate(1.0, 2, 3, "a").ttft_s == pytest.approx(0.1 + 0.2 + 0.3)
+
+
+@given(st.one_of(st.floats(0.0, 1e15), st.integers(0, 1_000_000).map(lambda n: n + 0.5)))
+def test_tokens_are_rounded_to_even(number: float):
+    assert routing.rounded(number) == round(number)
