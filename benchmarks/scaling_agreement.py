@@ -15,9 +15,8 @@ import sys
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import demand_of_trace
 from headrace.simulator.scaling.event_run import run_events
-from headrace.simulator.scaling.fluid_run import run_fluid
+from headrace.simulator.scaling.fluid_run import POOLS_BEHIND, run_fluid
 from headrace.simulator.scaling.settings import (
-    FLUID_POLICIES,
     PLAIN_POLICY,
     ScalingSimulation,
 )
@@ -62,7 +61,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--policy", choices=FLUID_POLICIES, default=PLAIN_POLICY, help="the router")
+    parser.add_argument("--policy", choices=POOLS_BEHIND, default=PLAIN_POLICY, help="the router")
     parser.add_argument("--scalers", nargs="+", help="only these, with parameters if wanted")
     return parser.parse_args()
 

@@ -29,12 +29,12 @@ from benchmarks.scaling_shapes import DAY_S, SHAPES, jittered
 from headrace.edges.cores import usable_cores
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import Demand, tick_for
+from headrace.simulator.scaling.fluid_run import POOLS_BEHIND
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
 from headrace.simulator.scaling.scalers import NAMES, ORACLE, OWN
 from headrace.simulator.scaling.scalers.static import mean_replicas
 from headrace.simulator.scaling.scores import ScalingScores
 from headrace.simulator.scaling.settings import (
-    FLUID_POLICIES,
     PLAIN_POLICY,
     ScalingSimulation,
 )
@@ -172,7 +172,7 @@ def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scalers", type=baselines_of, default=baselines, help="of the baselines")
     parser.add_argument("--own-targets", default="0.98,0.985,0.9925,0.995,0.9975")
     parser.add_argument("--profile", default="h100-llama-3.1-8b")
-    parser.add_argument("--policy", choices=FLUID_POLICIES, default=PLAIN_POLICY, help="the router")
+    parser.add_argument("--policy", choices=POOLS_BEHIND, default=PLAIN_POLICY, help="the router")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
     parser.add_argument("--json", type=Path, help="write all runs there")

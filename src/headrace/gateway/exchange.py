@@ -32,6 +32,7 @@ from headrace.gateway.engine_request import identity_of, payload_of
 from headrace.gateway.metrics.held import HeldResult
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.notes import AnswerNotes
+from headrace.gateway.readers import reader_of
 from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
 from headrace.gateway.steady import Steady
 from headrace.gateway.tracing import AttemptTrace
@@ -244,7 +245,7 @@ class Exchange:
             if self._relay is None:  # a stream that the request's body did not ask for
                 assert self._meter is not None
                 self._host.telemetry.stream_begun(self._meter)
-                reader = self._host.responses.stream_reader(upstream.dialect, self._call)
+                reader = reader_of(self._call, upstream.dialect, self._host.responses)
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:

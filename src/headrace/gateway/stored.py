@@ -10,10 +10,9 @@ from collections import OrderedDict
 
 from headrace.core.model import Endpoint, Usage
 from headrace.engines.dialect import Dialect
-from headrace.engines.transcripts import TranscriptReader
 from headrace.engines.usage import StreamReader
 from headrace.gateway.call import Call
-from headrace.gateway.endpoints import AUDIO, stored_response_id
+from headrace.gateway.endpoints import stored_response_id
 
 Maker = tuple[str, str, int]
 """Replica and model of an answer, and the tokens that its prompt is counted with if untold."""
@@ -49,14 +48,9 @@ class StoredResponses:
         """Whether the answer to this path may tell a usage that is owed."""
         return bool(self._owed) and stored_response_id(path) in self._owed
 
-    def stream_reader(self, dialect: Dialect, call: Call) -> StreamReader:
-        """Of a stream that its request's body did not ask for, as a look-up by `?stream=true`."""
-        path = call.http.path
-        if path in AUDIO:
-            return TranscriptReader()
-        if self.owes(path):
-            return _OwedReader(self, stored_response_id(path), dialect)
-        return dialect.stream_reader(call.request.endpoint)
+    def lookup_reader(self, path: bytes, dialect: Dialect) -> StreamReader:
+        """Of the stream that looks up a response which `owes`, as `?stream=true` does."""
+        return _OwedReader(self, stored_response_id(path), dialect)
 
     def settle(self, response_id: str, told: Usage) -> Usage | None:
         """What was used beyond what was counted; None for one that owes nothing any more."""

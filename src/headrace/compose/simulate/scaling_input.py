@@ -14,9 +14,10 @@ from headrace.core.policies import make_policy
 from headrace.core.quantities import parse_duration
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import Demand, demand_of_trace, tick_for
+from headrace.simulator.scaling.fluid_run import POOLS_BEHIND
 from headrace.simulator.scaling.runs import ScalingWorkload
 from headrace.simulator.scaling.scalers import NAMES, make_scaler
-from headrace.simulator.scaling.settings import FLUID_POLICIES, PLAIN_POLICY, ScalingSimulation
+from headrace.simulator.scaling.settings import PLAIN_POLICY, ScalingSimulation
 from headrace.traffic.length_spread import LengthSpread, LognormalSpread, TraceSpread
 from headrace.traffic.rates import Rates, arrivals_of, read_rates
 from headrace.traffic.reader import read_trace
@@ -130,8 +131,8 @@ def scaling_workload(options: ScalingOptions, settings: ScalingSimulation) -> Sc
             workload = _of_trace(options, options.trace, settings)
     except TraceError as error:
         raise SimulateError(str(error)) from None
-    if workload.requests is None and settings.policy not in FLUID_POLICIES:
-        known = " and ".join(FLUID_POLICIES)
+    if workload.requests is None and settings.policy not in POOLS_BEHIND:
+        known = " and ".join(POOLS_BEHIND)
         raise SimulateError(
             f"--policy {settings.policy}: as a fluid only {known} can be played; take one of them, "
             "or --mode events"

@@ -21,7 +21,7 @@ from headrace.simulator.scaling.settings import (
 
 LOOKS_PER_REPORT = 256
 
-POOLS = {PLAIN_POLICY: FluidPool, HOLDING_POLICY: HeldPool}
+POOLS_BEHIND = {PLAIN_POLICY: FluidPool, HOLDING_POLICY: HeldPool}
 """The routers that a fluid can be played behind."""
 
 OnProgress = Callable[[float], None]
@@ -44,7 +44,7 @@ def run_fluid(
 class _FluidRun:
     def __init__(self, settings: ScalingSimulation, demand: Demand, written: str) -> None:
         self.demand = demand
-        self.pool = POOLS[settings.policy](settings, demand)
+        self.pool = POOLS_BEHIND[settings.policy](settings, demand)
         self.loop = ControlLoop(settings, demand, make_scaler(written, settings, demand))
         self._seen_requests = self._seen_inputs = self._seen_outputs = 0.0
         self._seen_s = 0.0

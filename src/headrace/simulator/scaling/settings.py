@@ -12,8 +12,6 @@ PLAIN_POLICY = "least_requests"
 """Plain on purpose: what scalers are compared on is not the router."""
 HOLDING_POLICY = "seconds"
 """Headrace's own, which holds what cannot be served in time."""
-FLUID_POLICIES = (PLAIN_POLICY, HOLDING_POLICY)
-"""The routers that a fluid can be played behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class ScalingSimulation:
     goal: float = 0.99
     """Share of requests that must meet their targets: what the oracle and headrace aim at."""
     policy: str = PLAIN_POLICY
-    """How requests are dealt out; as a fluid, one of `FLUID_POLICIES`."""
+    """How requests are dealt out; as a fluid, one of `fluid_run.POOLS_BEHIND`."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cold_start_s <= 86_400.0:
