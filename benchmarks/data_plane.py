@@ -48,7 +48,8 @@ FLEETS = (2, 64, 256)
 RATE = 50.0
 LATENCY_TURN_REQUESTS = 50
 DIRECT = "direct"
-_AT_ONCE = "ttft=0ms,itl=10ms"
+EVENT_EVERY_S = 0.010
+_AT_ONCE = f"ttft=0ms,itl={EVENT_EVERY_S * 1e3:g}ms"
 _SILENT = "ttft=0ms,itl=1h"
 _OPEN_FILES = 16_384
 COMPILED = (GATEWAY, UNDER_SYSTEM_PYTHON)
@@ -190,10 +191,24 @@ def measure_costs(contenders: Sequence[Contender], size: Size, results: Results)
                 add("request_32k_cpu_us", measures.request_cpu_us(each, large, size.requests_32k))
             for _ in range(size.stream_runs):
                 for each in proxies:
-                    event_us = measures.event_cpu_us(each, size.streams)
-                    results.add(each.name, "event_cpu_us", event_us)
+                    _measure_events(each, size.streams, results)
         ports = {DIRECT: fleet.ports[0]} | {each.name: each.port for each in proxies}
         _measure_latency(ports, size, results)
+
+
+def _measure_events(proxy: Proxy, streams: int, results: Results) -> None:
+    """Streams whose events are evenly spread, and streams that begin together.
+
+    An engine's events are as near to each other as their requests were when it took them. Of
+    requests that come together, whoever is measured decides that: who passes them on sooner gets
+    their events in denser bursts and sleeps less often, and a sleep is dear. Begun one event's
+    time and a share of it apart, they come the same way to everyone.
+    """
+    apart_s = EVENT_EVERY_S * (1.0 + 1.0 / streams)
+    for figure, pause_s in (("event", apart_s), ("event_at_once", 0.0)):
+        cpu_us, waits = measures.events(proxy, streams, apart_s=pause_s)
+        results.add(proxy.name, f"{figure}_cpu_us", cpu_us)
+        results.add(proxy.name, f"{figure}_waits", waits)
 
 
 def measure_memory(contender: Contender, size: Size, results: Results) -> None:

@@ -162,8 +162,10 @@ async def open_loop(
     return latencies_s
 
 
-async def run_streams(port: int, payload: bytes, *, streams: int) -> int:
-    """Run so many streams at once to their ends; return how many events came. Raises LoadError."""
+async def run_streams(port: int, payload: bytes, *, streams: int, apart_s: float = 0.0) -> int:
+    """Run so many streams side by side to their ends, each begun `apart_s` seconds after the one
+    before; return how many events came. Raises LoadError.
+    """
     done = asyncio.get_running_loop().create_future()
     ended = 0
 
@@ -174,7 +176,11 @@ async def run_streams(port: int, payload: bytes, *, streams: int) -> int:
             done.set_result(None)
 
     listeners = await _connect(port, streams, lambda: _Listener(done, end))
-    for listener in listeners:
+    begun_s = time.perf_counter()
+    for number, listener in enumerate(listeners):
+        ahead_s = begun_s + number * apart_s - time.perf_counter()
+        if ahead_s > 0.0:
+            await asyncio.sleep(ahead_s)
         listener.write(payload)
     await _finish(done, listeners)
     return sum(listener.events for listener in listeners)

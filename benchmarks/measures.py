@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import NamedTuple
 
 import uvloop
 
@@ -30,16 +31,28 @@ def request_cpu_us(proxy: Proxy, payloads: Payloads, requests: int) -> float:
     return _cpu_s(proxy, load()) / requests * 1e6
 
 
-def event_cpu_us(proxy: Proxy, streams: int) -> float:
-    """CPU microseconds per streamed event, of streams at the engines' own pace."""
-    events = 0
+class Events(NamedTuple):
+    """What streamed events took."""
+
+    cpu_us: float
+    """CPU microseconds per event."""
+    waits: float
+    """How often per event the proxy slept until there was something to do."""
+
+
+def events(proxy: Proxy, streams: int, *, apart_s: float) -> Events:
+    """Of streams at the engines' own pace, each begun `apart_s` seconds after the one before."""
+    came = 0
 
     async def load() -> None:
-        nonlocal events
-        events = await run_streams(proxy.port, stream(STREAM_TOKENS), streams=streams)
+        nonlocal came
+        request = stream(STREAM_TOKENS)
+        came = await run_streams(proxy.port, request, streams=streams, apart_s=apart_s)
         await asyncio.sleep(SETTLE_S)
 
-    return _cpu_s(proxy, load()) / events * 1e6
+    waits_before = proxy.process.waits()
+    cpu_s = _cpu_s(proxy, load())
+    return Events(cpu_s / came * 1e6, (proxy.process.waits() - waits_before) / came)
 
 
 def idle_cpu_s(proxy: Proxy, span_s: float) -> float:

@@ -22,6 +22,7 @@ HEADRACE = (sys.executable, "-m", "headrace")
 START_S = 60.0
 """Longest that a program may take until it answers."""
 
+_WAITS = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 _LIBC = ctypes.CDLL(None)
 
 
@@ -44,6 +45,15 @@ class Running:
     def cpu_s(self) -> float:
         """CPU seconds, user and system, that the tree has used; to the nanosecond."""
         return sum(map(_cpu_ns, self._tree())) / 1e9
+
+    def waits(self) -> int:
+        """How often the threads that the tree has now went to sleep until something came."""
+        found = 0
+        for pid in self._tree():
+            for status in Path(f"/proc/{pid}/task").glob("*/status"):
+                counted = _WAITS.search(status.read_text())
+                found += int(counted[1]) if counted else 0
+        return found
 
     def memory_bytes(self) -> int:
         """The tree's memory; a page shared by several processes is shared out among them."""

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from benchmarks.processes import running
 
 ROOT = Path(__file__).resolve().parents[3]
 IN_THE_MAIN_THREAD = """
@@ -78,3 +81,19 @@ def test_workers_end_with_a_parent_that_is_killed(method: str, tmp_path):
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(parent.pid, signal.SIGKILL)
+
+
+def test_waits_are_those_of_the_program_and_its_children():
+    naps = "import time; [time.sleep(0.001) for _ in range(40)]; print('up', flush=True)"
+    script = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {naps + "; time.sleep(99)"!r}])
+{naps}
+child.wait()
+"""
+    with running([sys.executable, "-c", script]) as program:
+        deadline_s = time.monotonic() + 60.0  # a hang guard
+        while program.output().count("up") < 2:
+            assert time.monotonic() < deadline_s, program.output()
+            time.sleep(0.01)
+        assert program.waits() >= 80
