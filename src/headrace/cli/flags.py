@@ -102,6 +102,11 @@ def duration(text: str) -> float:
     return seconds
 
 
+def add_slo(parser: Parser, *, help: str) -> None:  # noqa: A002 - as argparse calls it
+    """`--slo` of what has no tiers: a list, so that one given twice is seen."""
+    parser.add_argument("--slo", action="append", default=[], metavar="TIMES", help=help)
+
+
 def name(text: str) -> str:
     """What something is to be called: not nothing."""
     if not text.strip():

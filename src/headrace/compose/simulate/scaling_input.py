@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from headrace.compose.process.slo_flags import USUAL_SLO
 from headrace.compose.process.text_file import opened
 from headrace.compose.simulate.input import SimulateError, parse_slo
 from headrace.core.policies import make_policy
@@ -44,7 +45,7 @@ class ScalingOptions:
     cold_start: str = "240s"
     rate_scale: float = 1.0
     lengths: str | None = None
-    slo: str = "ttft=2s,tpot=50ms"
+    slo: str = USUAL_SLO
     profile: str = "h100-llama-3.1-8b"
     min: int = 1
     max: int = 256
