@@ -99,7 +99,7 @@ def _add_requests(bench: Parser) -> None:
     )
     add(
         "--leave",
-        type=float,
+        type=flags.number,
         default=0.0,
         metavar="SHARE",
         help="share of clients that go away within the answer (0)",

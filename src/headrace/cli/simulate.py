@@ -51,7 +51,7 @@ def add_simulate(commands: Commands) -> None:
     add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
     add(
         "--mismatch",
-        type=float,
+        type=flags.number,
         default=0.0,
         metavar="M",
         help="share by which each engine may be off what the policy believes of it (0)",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headrace.bench.figures.slo import Slo, Slos
 from headrace.compose.process.slo_flags import USUAL_SLO, targets_by_tier
-from headrace.core.quantities import parse_duration
+from headrace.core.quantities import parse_duration, parse_number
 
 _FIELDS = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 _EXAMPLE = "write --slo ttft=2s,tpot=50ms or --slo interactive:ttft=1s,share=95%"
@@ -65,7 +65,7 @@ def _seconds(value: str) -> float:
 def _share(value: str) -> float:
     """From `95%` or `0.95`."""
     try:
-        number = float(value.removesuffix("%").strip()) / (100 if value.endswith("%") else 1)
+        number = parse_number(value.removesuffix("%").strip()) / (100 if value.endswith("%") else 1)
     except ValueError:
         number = 0.0
     if not 0.0 < number < 1.0:

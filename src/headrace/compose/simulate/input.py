@@ -17,7 +17,7 @@ from headrace.config.document import ConfigError
 from headrace.config.profile_file import KvTokensError, engine_of
 from headrace.core.admission import LEAST_TARGET_S
 from headrace.core.policies import POLICIES, make_policy, split_policies
-from headrace.core.quantities import format_duration, parse_duration
+from headrace.core.quantities import format_duration, parse_duration, parse_number, parse_whole
 from headrace.simulator.runs import POOLED_REFERENCE
 from headrace.simulator.settings import SimulationSettings, Slo
 from headrace.simulator.workloads import FileWorkload, GeneratedWorkload
@@ -208,8 +208,8 @@ def _generated(options: SimulateOptions, text: str, duration_s: float | None) ->
     kind, _, rest = text.partition(":")
     given = _assignments("--traffic", rest, ("rate", "requests")) if rest else {}
     try:
-        rate = float(given.get("rate", DEFAULT_RATE * options.replicas))
-        count = int(given.get("requests", DEFAULT_REQUESTS))
+        rate = parse_number(given.get("rate", str(DEFAULT_RATE * options.replicas)))
+        count = parse_whole(given.get("requests", str(DEFAULT_REQUESTS)))
     except ValueError:
         raise SimulateError(
             f"--traffic {text}: rate is a number of requests a second, requests a whole number"
