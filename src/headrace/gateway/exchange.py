@@ -33,7 +33,7 @@ from headrace.gateway.metrics.held import HeldResult
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.notes import AnswerNotes
 from headrace.gateway.readers import reader_of
-from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
+from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay, UntypedRelay
 from headrace.gateway.steady import Steady
 from headrace.gateway.tracing import AttemptTrace
 from headrace.gateway.upstream import Upstream
@@ -249,7 +249,12 @@ class Exchange:
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
-            self._relay = BodyRelay(self._read, self._read_bytes)
+            stream, self._relay = self._relay, BodyRelay(self._read, self._read_bytes)
+            if notes.untyped and isinstance(stream, StreamRelay):
+                self._relay = UntypedRelay(stream, self._relay, self._found)
+
+    def _found(self, relay: Relay) -> None:
+        self._relay = relay
 
     def answer_body(self, data: bytes) -> None:
         """Read a piece; it leaves with `answer_flush`."""
@@ -322,7 +327,8 @@ class Exchange:
         notes: AnswerNotes | None = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
-        if self._is_no_answer(head.status) or notes.streams or len(body) > self._read_bytes:
+        may_stream = notes.streams or (notes.untyped and self._call.request.streamed)
+        if self._is_no_answer(head.status) or may_stream or len(body) > self._read_bytes:
             self.answer_head(head)
             self.answer_body(body)
             self.answer_complete(framed=True)
