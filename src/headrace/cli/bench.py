@@ -155,8 +155,8 @@ def _add_outcome(bench: Parser) -> None:
         "--sweep",
         action="store_true",
         help="find the highest rate that meets the targets, from --rate on (1), each run of "
-        "--duration or of as many requests as show it; Ctrl-C, or `timeout 15m headrace …`, ends it "
-        "with what is known",
+        "--duration or of as many requests as show it; Ctrl-C, or `timeout 15m headrace …`, ends "
+        "it with what is known",
     )
     add(
         "--precision",
