@@ -156,6 +156,25 @@ async def test_the_type_of_a_stream_may_be_written_in_any_case():
         assert next(iter(rig.telemetry.series)).output_tokens.value == 3
 
 
+@pytest.mark.parametrize(
+    ("written", "asks"),
+    [(1, True), ("true", True), ("Yes", True), (0, False), ("False", False), (None, False)],
+)
+async def test_usage_is_asked_for_as_engines_read_it(written, asks):
+    """pydantic, and so vLLM, takes 1 and "yes" for true: such a client wants the usage."""
+    options = {"include_usage": written}
+
+    async def script(received, peer):
+        assert received.json["stream_options"] == (options if asks else {"include_usage": True})
+        await stream_words(peer, 2)
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat(stream=True, stream_options=options)
+        assert answer.text.endswith("data: [DONE]\n\n")
+        assert ('"usage":{' in answer.text) == asks
+        assert next(iter(rig.telemetry.series)).output_tokens.value == 2
+
+
 def untyped(framing: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n"
 
