@@ -230,6 +230,23 @@ async def test_another_body_that_does_not_say_what_it_is_passes_as_it_is(body, f
             assert (answer.status_code, answer.content) == (200, body)
 
 
+async def test_an_engine_that_breaks_off_before_it_told_what_it_sends_is_replaced():
+    async def breaks(received, peer):
+        await peer.send(untyped(b"transfer-encoding: chunked"))
+        await peer.chunk(b"da")
+        peer.reset()
+
+    async def streams(received, peer):
+        await stream_words(peer, 2)
+
+    async with run_gateway(breaks, streams) as rig:
+        for _ in range(2):
+            answer = await rig.chat(stream=True)
+            assert answer.text.startswith("data: ")
+            assert answer.text.endswith("data: [DONE]\n\n")
+        assert sum(series.output_tokens.value for series in rig.telemetry.series) == 4
+
+
 async def test_a_body_without_framing_ends_with_its_connection():
     async def script(received, peer):
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + b'{"a":1}')
