@@ -69,6 +69,11 @@ _RULES = """\
 - A request that ends early counts what was relayed, at least one token per chunk, under its own
   `outcome`; its input counts, as estimated from the prompt, once content came. A request that is
   not streamed and is aborted counts nothing: nothing of it was relayed.
+- A response made in the background (`/v1/responses` with `"background": true`) is answered before
+  it has tokens, and goes on when the client of its stream leaves. What it used beyond what was
+  counted is counted, once, when somebody looks it up, cancels it or comes back for the rest of its
+  stream, through the same gateway. Of one that nobody looks up output is never counted: the gateway
+  asks for nothing by itself. Engines' own counters (vLLM's `generation_tokens_total`) have it.
 - The percentile gauges are absent while the last minute holds no sample, not 0 or NaN: an idle
   replica then neither lowers an average nor turns it into NaN, and KEDA reads an empty result as
   "not above the threshold" (`ignoreNullValues`, on by default). They are within 1 % of the sample

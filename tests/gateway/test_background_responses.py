@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from headrace.core.model import Usage
 from headrace.gateway.stored import StoredResponses
 from tests.gateway.conftest import Rig, run_gateway
 from tests.scripted import Peer, Received
+from tests.waiting import until
 
 USED = {"input_tokens": 900, "output_tokens": 400, "total_tokens": 1300}
 
@@ -95,6 +97,45 @@ async def test_a_look_up_that_is_streamed_pays_with_its_last_event_once():
         assert counted(rig) == (900, 400)
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_what_is_made_after_the_client_of_its_stream_left_is_counted_once(streamed: bool):
+    """A background response goes on; its client comes back for the rest."""
+    begun = event("response.created", response=response("in_progress"))
+    words = [event("response.output_text.delta", delta=word) for word in ("one ", "two ")]
+    last = event("response.completed", response=response("completed", USED))
+
+    async def answer(received: Received, peer: Peer) -> None:
+        if received.method == "POST":
+            await peer.start_stream()
+            for each in (begun, *words):
+                await peer.chunk(each.encode())
+            await peer.gone.wait()
+        elif streamed:
+            await peer.start_stream()
+            for each in (begun, *words, last):
+                await peer.chunk(each.encode())
+            await peer.end_stream(done=False)
+        else:
+            await peer.json(response("completed", USED))
+
+    async with run_gateway(answer) as rig:
+        body = {"model": "m", "input": "a story", "background": True, "stream": True}
+        async with rig.client.stream("POST", "/v1/responses", json=body) as told:
+            seen = ""
+            async for text in told.aiter_text():
+                seen += text
+                if "two " in seen:
+                    break
+        (series,) = rig.telemetry.series
+        await until(lambda: series.in_flight == 0)
+        estimated, output = counted(rig)
+        assert (0 < estimated < 100, output) == (True, 2)
+        for _ in range(2):
+            query = "?stream=true" if streamed else ""
+            assert (await rig.client.get(f"/v1/responses/resp_1{query}")).status_code == 200
+            assert counted(rig) == (900, 400)
+
+
 async def test_one_that_is_cancelled_is_paid_as_far_as_it_came():
     engine = Engine(chunked=False)
     async with run_gateway(engine) as rig:
@@ -115,7 +156,7 @@ async def test_one_that_was_told_at_once_is_not_paid_for_again():
 
 def test_what_is_owed_is_forgotten_with_its_holder():
     stored = StoredResponses(1)
-    stored.remember("resp_1", "r0", "m", owed=5)
+    stored.remember("resp_1", "r0", "m", owed=Usage(5))
     assert stored.owes(b"/v1/responses/resp_1")
     assert not stored.owes(b"/v1/responses/resp_2")
     stored.remember("resp_2", "r0", "m")

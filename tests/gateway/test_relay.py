@@ -156,6 +156,97 @@ async def test_the_type_of_a_stream_may_be_written_in_any_case():
         assert next(iter(rig.telemetry.series)).output_tokens.value == 3
 
 
+@pytest.mark.parametrize(
+    ("written", "asks"),
+    [(1, True), ("true", True), ("Yes", True), (0, False), ("False", False), (None, False)],
+)
+async def test_usage_is_asked_for_as_engines_read_it(written, asks):
+    """pydantic, and so vLLM, takes 1 and "yes" for true: such a client wants the usage."""
+    options = {"include_usage": written}
+
+    async def script(received, peer):
+        assert received.json["stream_options"] == (options if asks else {"include_usage": True})
+        await stream_words(peer, 2)
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat(stream=True, stream_options=options)
+        assert answer.text.endswith("data: [DONE]\n\n")
+        assert ('"usage":{' in answer.text) == asks
+        assert next(iter(rig.telemetry.series)).output_tokens.value == 2
+
+
+def untyped(framing: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("begin", [b"", b"\r\n\n", b": hello\n\n", b"\xef\xbb\xbf", b"event: x\n"])
+@pytest.mark.parametrize("way", ["chunks", "bytes", "whole", "until it closes"])
+async def test_a_stream_that_does_not_say_so_is_one_for_who_asked_for_it(begin, way):
+    body = begin + b"".join(
+        b"data: %b\n\n" % (each if isinstance(each, bytes) else msgspec.json.encode(each))
+        for each in (chat_chunk("a"), chat_chunk("b"), usage_chunk(7, 3), b"[DONE]")
+    )
+
+    async def script(received, peer):
+        if way == "whole":
+            await peer.send(untyped(b"content-length: %d" % len(body)) + body)
+        elif way == "until it closes":
+            await peer.send(untyped(b"connection: close") + body)
+            peer.writer.close()
+        else:
+            await peer.send(untyped(b"transfer-encoding: chunked"))
+            step = 1 if way == "bytes" else len(body)
+            for at in range(0, len(body), step):
+                await peer.chunk(body[at : at + step])
+            await peer.end_stream(done=False)
+
+    async with run_gateway(script) as rig:
+        answer = await rig.chat(stream=True)
+        assert answer.content.startswith(begin)
+        assert "usage" not in answer.text
+        assert answer.text.endswith("data: [DONE]\n\n")
+        series = next(iter(rig.telemetry.series))
+        assert (series.input_tokens, series.output_tokens.value) == (7, 3)
+        assert series.ttft.count == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b" ", b"da", b"data", b"{}", b'{"data":1}', b"\n" * 100 + b"data: 1\n\n"]
+)
+@pytest.mark.parametrize("framing", [b"content-length: %d", b"transfer-encoding: chunked"])
+async def test_another_body_that_does_not_say_what_it_is_passes_as_it_is(body, framing):
+    async def script(received, peer):
+        if b"%" in framing:
+            await peer.send(untyped(framing % len(body)) + body)
+            return
+        await peer.send(untyped(framing))
+        if body:
+            await peer.chunk(body)
+        await peer.end_stream(done=False)
+
+    async with run_gateway(script) as rig:
+        for _ in range(2):
+            answer = await rig.chat(stream=True)
+            assert (answer.status_code, answer.content) == (200, body)
+
+
+async def test_an_engine_that_breaks_off_before_it_told_what_it_sends_is_replaced():
+    async def breaks(received, peer):
+        await peer.send(untyped(b"transfer-encoding: chunked"))
+        await peer.chunk(b"da")
+        peer.reset()
+
+    async def streams(received, peer):
+        await stream_words(peer, 2)
+
+    async with run_gateway(breaks, streams) as rig:
+        for _ in range(2):
+            answer = await rig.chat(stream=True)
+            assert answer.text.startswith("data: ")
+            assert answer.text.endswith("data: [DONE]\n\n")
+        assert sum(series.output_tokens.value for series in rig.telemetry.series) == 4
+
+
 async def test_a_body_without_framing_ends_with_its_connection():
     async def script(received, peer):
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + b'{"a":1}')

@@ -82,6 +82,42 @@ async def test_an_unknown_tier_is_told_which_there_are(way):
         assert rig.telemetry.rejects == {("unknown_tier", ""): 2}
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("name", "first", "second", "code"),
+    [
+        ("x-headrace-tier", "gold", "batch-2", "conflicting_tiers"),
+        ("x-headrace-tier", "", "gold", "conflicting_tiers"),
+        ("x-llm-d-slo-ttft-ms", "500", "5000", "bad_slo"),
+        ("x-llm-d-slo-tpot-ms", "25", "25.0", "bad_slo"),
+    ],
+)
+async def test_a_field_with_two_values_is_refused_and_both_are_shown(
+    way, name, first, second, code
+):
+    path, body = WAYS[way]
+    async with running() as rig:
+        for _ in range(2):
+            headers = [(name, first), (name.upper(), second)]
+            answer = await rig.client.post(path, headers=headers, **body)
+            assert answer.status_code == 400
+            assert answer.json()["error"] == {
+                "message": f"{name!r} is {first!r} and also {second!r}; send the field once.",
+                "type": "invalid_request_error",
+                "param": name,
+                "code": code,
+            }
+        assert seen(rig) == []
+
+
+async def test_a_field_that_says_the_same_twice_is_taken():
+    path, body = WAYS["usual"]
+    async with running() as rig:
+        headers = [*GOLD.items(), *GOLD.items()]
+        assert (await rig.client.post(path, headers=headers, **body)).status_code == 200
+        assert seen(rig) == [("gold", 0.5, 0.0125)]
+
+
 @pytest.mark.parametrize(
     "value", ["", "0", "0.0", "-1", "fast", "1e3", "nan", "inf", "3600001", "5_0", "1,5", "9" * 40]
 )

@@ -143,7 +143,8 @@ class FileHistory:
         self._reading = asyncio.Lock()
 
     async def read(self, pool: str, now: float) -> Sequence[DemandSample]:
-        """What it holds of a pool, oldest first; lines that cannot be read are left out.
+        """What it holds of a pool, oldest first, of each minute the line that was written last;
+        lines that cannot be read are left out.
 
         Raises SourceError.
         """
@@ -158,8 +159,9 @@ class FileHistory:
         except OSError as error:
             raise SourceError(f"history: {self.path} cannot be read: {error.strerror}") from None
         since_s = now - self._days * DAY_S
-        samples = [line.sample for line in _read(lines) if line.pool == pool]
-        recent = [each for each in samples if since_s <= each.begins_s < now]
+        # A clock that was set back tells minutes again: what it says since it was set right holds.
+        samples = {line.sample.begins_s: line.sample for line in _read(lines) if line.pool == pool}
+        recent = [each for each in samples.values() if since_s <= each.begins_s < now]
         return sorted(recent, key=lambda each: each.begins_s)
 
     def _newest(self, most_bytes: int) -> bytes:

@@ -99,7 +99,7 @@ def _add_requests(bench: Parser) -> None:
     )
     add(
         "--leave",
-        type=float,
+        type=flags.number,
         default=0.0,
         metavar="SHARE",
         help="share of clients that go away within the answer (0)",
@@ -155,7 +155,8 @@ def _add_outcome(bench: Parser) -> None:
         "--sweep",
         action="store_true",
         help="find the highest rate that meets the targets, from --rate on (1), each run of "
-        "--duration or of as many requests as show it",
+        "--duration or of as many requests as show it; Ctrl-C, or `timeout 15m headrace …`, ends "
+        "it with what is known",
     )
     add(
         "--precision",

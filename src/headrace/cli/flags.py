@@ -59,8 +59,10 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     """A reader of whole numbers in this range."""
 
     def read(text: str) -> int:
+        from headrace.core.quantities import parse_whole
+
         try:
-            number = int(text)
+            number = parse_whole(text)
         except ValueError:
             number = least - 1
         if not least <= number <= most:
@@ -80,13 +82,25 @@ seed = whole(0, 2**63 - 1)
 
 def above_zero(text: str) -> float:
     """A finite number above 0."""
+    from headrace.core.quantities import parse_number
+
     try:
-        number = float(text)
+        number = parse_number(text)
     except ValueError:
         number = 0.0
     if not 0.0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
+
+
+def number(text: str) -> float:
+    """Any number, whose range is checked later."""
+    from headrace.core.quantities import parse_number
+
+    try:
+        return parse_number(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
 def duration(text: str) -> float:
@@ -100,6 +114,11 @@ def duration(text: str) -> float:
     if seconds < 0.0:
         raise argparse.ArgumentTypeError(f"{text!r} is below 0")
     return seconds
+
+
+def add_slo(parser: Parser, *, help: str) -> None:  # noqa: A002 - as argparse calls it
+    """`--slo` of what has no tiers: a list, so that one given twice is seen."""
+    parser.add_argument("--slo", action="append", default=[], metavar="TIMES", help=help)
 
 
 def name(text: str) -> str:

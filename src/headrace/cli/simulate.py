@@ -47,11 +47,11 @@ def add_simulate(commands: Commands) -> None:
         action="store_true",
         help="try other parameters too, and show each policy also at its best",
     )
-    add("--slo", default="ttft=2s,tpot=50ms", metavar="TIMES", help="of goodput (%(default)s)")
+    flags.add_slo(simulate, help="of goodput (ttft=2s,tpot=50ms)")
     add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
     add(
         "--mismatch",
-        type=float,
+        type=flags.number,
         default=0.0,
         metavar="M",
         help="share by which each engine may be off what the policy believes of it (0)",
@@ -100,10 +100,11 @@ def _simulate(command: Parser, options: argparse.Namespace) -> int:
         command.error("one of the arguments --trace --traffic is required")
     from headrace.compose.process.terminal import Terminal
     from headrace.compose.simulate.command import simulate
-    from headrace.compose.simulate.input import SimulateError, SimulateOptions
+    from headrace.compose.simulate.input import SimulateError, SimulateOptions, only_slo
 
     given = {name: value for name, value in vars(options).items() if name != "run"}
     try:
+        given["slo"] = only_slo(given["slo"])
         return simulate(SimulateOptions(**given), Terminal())
     except SimulateError as error:
         return refuse(str(error))

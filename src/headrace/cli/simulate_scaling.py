@@ -26,7 +26,7 @@ def add_simulate_scaling(commands: Commands) -> None:
         help="which, with parameters if wanted: headrace,llmd_slo:up=0.45,down=0.3 (all)",
     )
     add("--cold-start", default="240s", metavar="S", help="from ordered to ready (%(default)s)")
-    add("--slo", default="ttft=2s,tpot=50ms", metavar="TIMES", help="(%(default)s)")
+    flags.add_slo(scaling, help="(ttft=2s,tpot=50ms)")
     add("--profile", default="h100-llama-3.1-8b", metavar="NAME", help="of a replica (%(default)s)")
     add("--min", type=flags.whole(0, 100_000), default=1, metavar="N", help="replicas (1)")
     add("--max", type=flags.whole(1, 100_000), default=256, metavar="N", help="replicas (256)")
@@ -85,13 +85,14 @@ def _simulate_scaling(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from headrace.compose.process.terminal import Terminal
-    from headrace.compose.simulate.input import SimulateError
+    from headrace.compose.simulate.input import SimulateError, only_slo
     from headrace.compose.simulate.scaling import simulate_scaling
     from headrace.compose.simulate.scaling_input import ScalingOptions
 
     # The namespace has the flags of `simulate` too.
     given = {each.name: getattr(options, each.name) for each in fields(ScalingOptions)}
     try:
+        given["slo"] = only_slo(given["slo"])
         return simulate_scaling(ScalingOptions(**given), Terminal())
     except SimulateError as error:
         return refuse(str(error))

@@ -95,9 +95,11 @@ def _add_scale(up: flags.Parser) -> None:
 
 def _scale(text: str) -> tuple[int, int]:
     """`1:4` as two numbers of replicas."""
+    from headrace.core.quantities import parse_whole
+
     least, colon, most = text.partition(":")
     try:
-        numbers = (int(least), int(most))
+        numbers = (parse_whole(least), parse_whole(most))
     except ValueError:
         numbers = (-1, -1)
     if not colon or not 0 <= numbers[0] <= numbers[1] <= MAX_REPLICAS or not numbers[1]:

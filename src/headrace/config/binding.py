@@ -29,7 +29,9 @@ from headrace.core.quantities import (
     format_duration,
     format_size,
     parse_duration,
+    parse_number,
     parse_size,
+    parse_whole,
 )
 
 MISSING_VALUE = object()
@@ -213,7 +215,7 @@ def _read(kind: Kind, node: ScalarNode) -> Value:
             raise ValueError(_EXPECTED[kind])
         return _FLAGS[text.lower()]
     try:
-        number = int(text) if kind is Kind.WHOLE else float(text)
+        number = parse_whole(text) if kind is Kind.WHOLE else parse_number(text)
     except ValueError:
         raise ValueError(_EXPECTED[kind]) from None
     if not math.isfinite(number):
@@ -276,7 +278,7 @@ def _names_secret(key: str, value: str) -> bool:
 
 def _plain_number(text: str) -> bool:
     try:
-        float(text)
+        parse_number(text)
     except ValueError:
         return False
     return True

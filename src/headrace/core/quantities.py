@@ -1,4 +1,4 @@
-"""Durations, sizes and shares as people write them: `500ms`, `2s`, `5m`, `64MiB`, `9 %`."""
+"""Durations, sizes, shares and numbers as people write them: `500ms`, `5m`, `64MiB`, `9 %`."""
 
 from __future__ import annotations
 
@@ -53,9 +53,28 @@ def _parse(text: str, units: dict[str, float] | dict[str, int], expected: str) -
     return float(number) * units[unit]
 
 
+def parse_number(text: str) -> float:
+    """A number as people write it, in digits, with a point or an exponent; may be nan or inf.
+
+    Raises ValueError for all else. Python alone would read `2_0` as 20, and other scripts' digits.
+    """
+    return float(_plain(text))
+
+
+def parse_whole(text: str) -> int:
+    """A whole number; as `parse_number`."""
+    return int(_plain(text))
+
+
+def _plain(text: str) -> str:
+    if "_" in text or not text.isascii():
+        raise ValueError(f"{text!r} is not a number")
+    return text
+
+
 def _bare_number(text: str, expected: str) -> float:
     try:
-        number = float(text)
+        number = parse_number(text)
     except ValueError:
         raise ValueError(expected) from None
     if not math.isfinite(number):

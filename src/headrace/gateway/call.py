@@ -17,7 +17,7 @@ import msgspec
 
 from headrace.core.message import message
 from headrace.core.model import Endpoint, Request
-from headrace.edges.http.heads import Header, find
+from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import HttpRequest
 from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.form import BadForm, FormScanner, boundary_of, is_form
@@ -49,7 +49,13 @@ _decode_value: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 _OBJECT_OR_NULL: Final = frozenset((b"{", b"n"))
 _TRUE: Final = msgspec.Raw(b"true")
+_FALSE_WORDS = (b"0", b"false", b"f", b"n", b"no", b"off")
 _ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
+_NOT_ASKED: Final = frozenset(
+    (b"null", b"false", b"0", b"0.0", *(b'"%b"' % word for word in _FALSE_WORDS))
+)
+"""What `include_usage` may be where usage is not asked for, as pydantic reads it, and so vLLM,
+SGLang and TensorRT-LLM. 1 and "yes" ask for it."""
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _CHAT: Final = Endpoint.CHAT
 _ESCAPE: Final = re.compile(
@@ -156,8 +162,8 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw | None:
         members = _decode_members(options)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None  # the engine will say what is wrong with it
-    if bytes(members.get("include_usage", b"")) == b"true":
-        return None
+    if bytes(members.get("include_usage", b"null")).lower() not in _NOT_ASKED:
+        return None  # the client's own, however it is written, or the engine's to refuse
     return msgspec.Raw(_encode({**members, "include_usage": _TRUE}))
 
 
@@ -411,13 +417,13 @@ def _may_be_json(http: HttpRequest, endpoint: Endpoint) -> bool:
 
 def check_encoding(headers: list[Header]) -> None:
     """Raise `BadRequest` for a compressed body."""
-    coding = find(headers, b"content-encoding")
-    if coding is not None and coding.lower() != b"identity":
-        raise BadRequest(
-            "The request body has a Content-Encoding; send it uncompressed.",
-            status=415,
-            code="unsupported_encoding",
-        )
+    for name, coding in headers:
+        if name == b"content-encoding" and coding.lower() != b"identity":
+            raise BadRequest(
+                "The request body has a Content-Encoding; send it uncompressed.",
+                status=415,
+                code="unsupported_encoding",
+            )
 
 
 def _not_json(error: Exception, body: bytes = b"") -> BadRequest:

@@ -33,7 +33,7 @@ from headrace.gateway.metrics.held import HeldResult
 from headrace.gateway.metrics.meter import Meter
 from headrace.gateway.notes import AnswerNotes
 from headrace.gateway.readers import reader_of
-from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay
+from headrace.gateway.relay import BodyRelay, ErrorRelay, Relay, StreamRelay, UntypedRelay
 from headrace.gateway.steady import Steady
 from headrace.gateway.tracing import AttemptTrace
 from headrace.gateway.upstream import Upstream
@@ -249,7 +249,12 @@ class Exchange:
                 limit = self._settings.limits.max_event_bytes
                 self._relay = StreamRelay(reader, self._meter, limit)
         else:
-            self._relay = BodyRelay(self._read, self._read_bytes)
+            stream, self._relay = self._relay, BodyRelay(self._read, self._read_bytes)
+            if notes.untyped and isinstance(stream, StreamRelay):
+                self._relay = UntypedRelay(stream, self._relay, self._found)
+
+    def _found(self, relay: Relay) -> None:
+        self._relay = relay
 
     def answer_body(self, data: bytes) -> None:
         """Read a piece; it leaves with `answer_flush`."""
@@ -307,11 +312,10 @@ class Exchange:
         if isinstance(relay, StreamRelay) and not framed and not relay.done:
             self.answer_failed("the stream ended without its end mark")
             return
-        outcome = Outcome.COMPLETED
-        if isinstance(relay, StreamRelay) and relay.error:
-            outcome = Outcome.BROKEN  # the client has the engine's own words
+        fails = isinstance(relay, StreamRelay) and relay.error  # in the engine's own words
+        outcome = _BROKEN if fails else _COMPLETED
         self._end(outcome, status=self._status)
-        self._over(self._status, "" if outcome is Outcome.COMPLETED else outcome.value)
+        self._over(self._status, outcome.value if fails else "")
         last = b"".join(self._out)
         if not self._sent:
             self._start(length=len(last) if isinstance(relay, BodyRelay) else None)
@@ -322,7 +326,8 @@ class Exchange:
         notes: AnswerNotes | None = head.notes
         if notes is None:
             notes = head.notes = AnswerNotes(head)
-        if self._is_no_answer(head.status) or notes.streams or len(body) > self._read_bytes:
+        may_stream = notes.streams or (notes.untyped and self._call.request.streamed)
+        if self._is_no_answer(head.status) or may_stream or len(body) > self._read_bytes:
             self.answer_head(head)
             self.answer_body(body)
             self.answer_complete(framed=True)
@@ -482,8 +487,7 @@ class Exchange:
         self._over(self._status, "" if self._status < 500 else str(self._status))
         if not body:
             message = f"The engine answered HTTP {self._status} and said nothing more."
-            path = self._call.http.path
-            body = error_body(self._status, message, path=path, code="engine_error")
+            body = error_body(self._status, message, path=self._call.http.path, code="engine_error")
             self._answer = _OURS
         self._start(length=len(body))
         self._connection.finish(body)
@@ -544,7 +548,9 @@ class Exchange:
             again = bool(self._host.held_for(self.id))
             if again:
                 self._host.hold(self)
-        meter.finish(outcome, usage, now, retried=again)
+        counted = meter.finish(outcome, usage, now, retried=again)
+        if usage is None and self._sent:
+            self._remember(counted)
         if retryable and not again and self._phase is not _OVER:
             # It always says what becomes of such an end; a client must not wait if it did not.
             reason = f"Replica {self._replica} gave no answer: {detail}."
@@ -566,11 +572,11 @@ class Exchange:
             meter.reads_audio = self._call.http.path in AUDIO
         return usage
 
-    def _remember(self) -> None:
+    def _remember(self, owed: Usage | None = None) -> None:
         """A response that may be stored is found again from its first event on."""
-        relay = self._relay
-        if relay is not None and relay.response_id:
-            self._host.responses.remember(relay.response_id, self._replica, self._model)
+        told, model = None if self._relay is None else self._relay.response_id, self._model
+        if told:
+            self._host.responses.remember(told, self._replica, model, owed=owed)
 
     def _over(self, status: int | None, error: str = "") -> None:
         """Nothing more comes; `status` and `error` as `RequestTrace.end` takes them."""

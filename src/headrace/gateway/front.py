@@ -200,7 +200,7 @@ class Front:
     def _check_promise(self, notes: RequestNotes) -> None:
         error = notes.bad_promise
         if error is not None:
-            raise BadRequest(str(error), code="bad_slo", param=error.param)
+            raise BadRequest(str(error), code=error.code, param=error.param)
         tier, known = notes.promise.tier, self._host.tiers
         if tier and tier not in known:
             raise BadRequest(

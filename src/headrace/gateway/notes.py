@@ -7,6 +7,7 @@ from typing import Final
 
 from headrace.core.model import Endpoint
 from headrace.edges.http.heads import (
+    BODILESS,
     NOT_RETURNED,
     Header,
     find,
@@ -89,11 +90,11 @@ class AnswerNotes:
     """Of an engine's answer.
 
     `fields` are those that pass to the client, rendered. `length` is what Content-Length says, None
-    where it says nothing. `streams` tells whether server-sent events follow, `retry_after_s` how
-    long to wait, where it says so in seconds.
+    where it says nothing. `streams` tells whether server-sent events follow, `untyped` that nothing
+    is said of what follows, `retry_after_s` how long to wait, where it says so in seconds.
     """
 
-    __slots__ = ("fields", "length", "retry_after_s", "streams")
+    __slots__ = ("fields", "length", "retry_after_s", "streams", "untyped")
 
     def __init__(self, head: AnswerHead) -> None:
         self.fields = render_fields(passing(head.headers, NOT_RETURNED))
@@ -101,6 +102,7 @@ class AnswerNotes:
         self.length = int(length) if length and length.isdigit() else None
         kind = find(head.headers, b"content-type") or b""
         self.streams = kind.lower().startswith(_EVENTS)
+        self.untyped = not kind and head.status not in BODILESS
         wait = find(head.headers, b"retry-after") if head.status >= 400 else None
         told = wait is not None and len(wait) <= _MOST_DIGITS and wait.isdigit()
         self.retry_after_s = float(wait) if wait is not None and told else None

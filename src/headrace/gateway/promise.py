@@ -23,14 +23,14 @@ _SHOWN = 64
 
 
 class BadPromise(ValueError):
-    """A target that means nothing; the message is for the client, `param` the field's name."""
+    """What cannot be promised as it is asked for: the message is for the client, `param` the
+    field's name, `code` that of the error.
+    """
 
-    def __init__(self, name: bytes, value: bytes) -> None:
+    def __init__(self, name: bytes, problem: str, code: str = "bad_slo") -> None:
         self.param = name.decode()
-        super().__init__(
-            f"{self.param!r} is {value[:_SHOWN].decode('latin-1')!a}; send milliseconds: a "
-            f"number above 0, at most {MAX_TARGET_MS}."
-        )
+        self.code = code
+        super().__init__(f"{self.param!r} is {problem}.")
 
 
 @message
@@ -47,7 +47,7 @@ NOTHING_ASKED = Promise()
 
 def promise_of(headers: list[Header]) -> Promise:
     """Read what the fields of a request ask for. Raises BadPromise."""
-    tier = find(headers, TIER)
+    tier = _the_one(headers, TIER, "conflicting_tiers")
     ttft_s, tpot_s = _target_s(headers, TTFT), _target_s(headers, TPOT)
     if not tier and ttft_s is None and tpot_s is None:
         return NOTHING_ASKED
@@ -55,10 +55,31 @@ def promise_of(headers: list[Header]) -> Promise:
 
 
 def _target_s(headers: list[Header], name: bytes) -> float | None:
-    value = find(headers, name)
+    value = _the_one(headers, name, "bad_slo")
     if value is None:
         return None
     target_ms = float(value) if _NUMBER.fullmatch(value) else 0.0
     if not 0.0 < target_ms <= MAX_TARGET_MS:
-        raise BadPromise(name, value)
+        raise BadPromise(
+            name,
+            f"{_shown(value)}; send milliseconds: a number above 0, at most {MAX_TARGET_MS}",
+        )
     return target_ms / 1000.0
+
+
+def _the_one(headers: list[Header], name: bytes, code: str) -> bytes | None:
+    """The value of a field that may stand there once; again only with the same value."""
+    value = find(headers, name)
+    if value is None:
+        return None
+    for each, other in headers:
+        if each == name and other != value:
+            # Whichever was taken, somebody on the way here meant the other one.
+            raise BadPromise(
+                name, f"{_shown(value)} and also {_shown(other)}; send the field once", code
+            )
+    return value
+
+
+def _shown(value: bytes) -> str:
+    return ascii(value[:_SHOWN].decode("latin-1"))

@@ -7,7 +7,7 @@ server-sent events, an error, or any other body.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from headrace.core.model import Usage
 from headrace.engines.fragment import Fragment
@@ -17,6 +17,11 @@ from headrace.gateway.metrics.meter import Meter
 
 MAX_ERROR_BYTES = 1024 * 1024
 """An engine's error answer is held back this far, since it may be retried elsewhere."""
+
+MAX_UNTOLD_BYTES = 64
+"""Of an answer that does not say what it is; blank lines, say."""
+_EVENT_BEGINS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+_BLANK: Final = b"\xef\xbb\xbf \t\r\n"
 
 
 class Relay(Protocol):
@@ -152,6 +157,41 @@ class BodyRelay:
         if self._bytes <= self._limit:
             self.usage = self._read(b"".join(self._pieces))
         return b""
+
+
+class UntypedRelay:
+    """The answer to a request for a stream that does not say what it is.
+
+    Its first bytes tell: then it `is_found` to be `stream` or `body`, which reads from there on.
+    """
+
+    __slots__ = ("_body", "_held", "_is_found", "_stream", "response_id", "usage")
+
+    def __init__(
+        self, stream: StreamRelay, body: BodyRelay, is_found: Callable[[Relay], None]
+    ) -> None:
+        self._stream = stream
+        self._body = body
+        self._is_found = is_found
+        self._held = b""
+        self.usage: Usage | None = None
+        self.response_id: str | None = None
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        """Hold what does not tell yet."""
+        held = self._held = self._held + data
+        begin = held.lstrip(_BLANK)
+        is_part = any(len(begin) < len(name) and name.startswith(begin) for name in _EVENT_BEGINS)
+        if is_part and len(held) < MAX_UNTOLD_BYTES:
+            return b""
+        relay = self._stream if begin.startswith(_EVENT_BEGINS) else self._body
+        self._is_found(relay)
+        return relay.feed(held, now)
+
+    def finish(self) -> bytes:
+        """It ended before it told."""
+        self._is_found(self._body)
+        return self._body.feed(self._held, 0.0) + self._body.finish()
 
 
 class ErrorRelay:

@@ -1,7 +1,8 @@
 """Where stored responses live: only the replica that made one can show, continue or delete it.
 
 A response that is made in the background (`background: true`) is answered before there is any
-token. Its usage is *owed* then: whoever looks it up later is told, and so are we, once.
+token, and goes on when the client of its stream has left. Its usage is *owed* then: whoever looks
+it up later is told, and so are we, once. Of one that nobody looks up we are never told.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ class StoredResponses:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._holders: OrderedDict[str, tuple[str, str]] = OrderedDict()
-        self._owed: dict[str, int] = {}
-        """Those whose usage is not told yet, each with the prompt's tokens that were counted."""
+        self._owed: dict[str, Usage] = {}
+        """Those whose usage is not told yet, each with what was counted for it."""
 
     def remember(
-        self, response_id: str, replica: str, model: str, *, owed: int | None = None
+        self, response_id: str, replica: str, model: str, *, owed: Usage | None = None
     ) -> None:
         """Take note of a response that may be stored. Of one whose usage its engine has not told,
-        `owed` is as many tokens as its prompt was counted with.
+        `owed` is what was counted for it.
         """
         self._holders[response_id] = (replica, model)
         if owed is not None:
@@ -57,7 +58,8 @@ class StoredResponses:
         counted = self._owed.pop(response_id, None)
         if counted is None:
             return None
-        return Usage(max(told.input_tokens - counted, 0), told.output_tokens, 0)
+        more_input = max(told.input_tokens - counted.input_tokens, 0)
+        return Usage(more_input, max(told.output_tokens - counted.output_tokens, 0), 0)
 
     def read(self, dialect: Dialect, call: Call, body: bytes, maker: Maker) -> Usage | None:
         """Read the usage of a whole answer, and remember the response that it may be. Never raises.
@@ -71,7 +73,7 @@ class StoredResponses:
         reading = dialect.read_body(request.endpoint, body, request.max_output_tokens)
         if reading.response_id:
             replica, model, counted = maker
-            owed = counted if reading.usage is None else None
+            owed = Usage(counted) if reading.usage is None else None
             self.remember(reading.response_id, replica, model, owed=owed)
         return reading.spent
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
+from headrace.core.quantities import parse_number
 from headrace.traffic.arrivals import (
     MAX_WEIBULL_CV,
     MIN_WEIBULL_CV,
@@ -112,7 +113,7 @@ def parse_process(text: str) -> Process:
     name, _, value = rest.partition("=")
     if kind in {"gamma", "weibull"} and name == "cv":
         try:
-            cv = float(value)
+            cv = parse_number(value)
         except ValueError:
             cv = 0.0
         if not MIN_WEIBULL_CV <= cv <= MAX_CV <= MAX_WEIBULL_CV:
@@ -129,7 +130,7 @@ def parse_step(text: str, duration_s: float) -> RateSegment:
     """
     first, dots, last = text.partition("..")
     try:
-        start, end = float(first), float(last if dots else first)
+        start, end = parse_number(first), parse_number(last if dots else first)
     except ValueError:
         raise ValueError(f"{text!r} is not a rate such as 20 or 2..10") from None
     if not (start > 0 or end > 0):

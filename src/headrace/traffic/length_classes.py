@@ -15,6 +15,7 @@ from itertools import accumulate
 from math import isfinite
 from random import Random
 
+from headrace.core.quantities import parse_number
 from headrace.traffic.lengths import FixedTokens, Lengths, LognormalTokens
 
 _EXAMPLE = "64/128 or short:64/128:9"
@@ -101,7 +102,7 @@ def _lengths(text: str, given: str) -> Lengths:
 
 def _number(text: str, given: str) -> float:
     try:
-        number = float(given)
+        number = parse_number(given)
     except ValueError:
         number = float("nan")
     if not isfinite(number):

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from math import isfinite
 from random import Random
 
+from headrace.core.quantities import parse_number
 from headrace.traffic.arrivals import RateSegment, at_rates, gamma_arrivals
 from headrace.traffic.intake import MAX_SPAN_S, MAX_TOKENS
 from headrace.traffic.json_record import shown
@@ -182,7 +183,7 @@ def _step(name: str, line: int, cells: Sequence[str]) -> RateStep:
     values: list[float] = []
     for column, cell in zip(COLUMNS, cells, strict=True):
         try:
-            value = float(cell)
+            value = parse_number(cell)
         except ValueError:
             value = float("nan")
         if not isfinite(value):

@@ -168,6 +168,17 @@ async def test_a_line_that_was_cut_takes_none_of_those_behind_it(tmp_path: Path)
     assert await file.read("p", 600.0) == [first, second]
 
 
+async def test_of_a_minute_that_a_clock_told_twice_the_last_line_holds(tmp_path: Path):
+    file = FileHistory(tmp_path / "history.jsonl", 14.0)
+    fast = [DemandSample(60.0 * minute, 60.0, 100.0, 2.0, 3.0) for minute in (4, 5, 6)]
+    right = [DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0) for minute in (3, 4, 5)]
+    for sample in (*fast, *right):
+        file.keep("p", sample)
+        file.keep("q", fast[0])
+    assert await file.read("p", 600.0) == [*right, fast[2]]
+    assert await file.read("q", 600.0) == [fast[0]]
+
+
 def test_minutes_follow_from_totals_over_gateways_and_restarts():
     kept: list[DemandSample] = []
     log = MinuteLog(lambda _pool, sample: kept.append(sample))

@@ -206,7 +206,7 @@ def sweep(
     run_alone: RunAlone | None = None,
     run_requests: RunRequests | None = None,
 ) -> SweepResult:
-    """Search.
+    """Search; somebody who ends it (`KeyboardInterrupt`) gets what is known.
 
     Args:
         run_at_rate: makes one run and returns it; it ends when all its answers have.
@@ -227,9 +227,13 @@ def sweep(
         run_alone=run_alone,
         run_requests=run_requests if settings.proof_s > 0.0 else None,
     )
-    if run_requests is not None and settings.look_s > 0.0:
-        search.climb(run_requests, on_look or (lambda _: None))
-    return search.result(finished=search.search() and search.prove())
+    try:
+        if run_requests is not None and settings.look_s > 0.0:
+            search.climb(run_requests, on_look or (lambda _: None))
+        finished = search.search() and search.prove()
+    except KeyboardInterrupt:  # between two runs, or while one begins: a run itself says so
+        finished = False
+    return search.result(finished=finished)
 
 
 class _Search:
@@ -312,9 +316,11 @@ class _Search:
             seeds=count(self._settings.seed + runs),
             on_step=self._on_step,
         )
-        proof.prove(found.highest_met_rps, found.lowest_not_met_rps)
-        self._steps |= proof.steps
-        self._kept |= proof.runs
+        try:
+            proof.prove(found.highest_met_rps, found.lowest_not_met_rps)
+        finally:
+            self._steps |= proof.steps
+            self._kept |= proof.runs
         return not proof.interrupted
 
     def _next(self) -> float | None:

@@ -15,7 +15,7 @@ from headrace.bench.endpoint.requests import extra_members
 from headrace.bench.settings import KEY_VARIABLE, BenchError, BenchSettings
 from headrace.compose.process.text_file import opened
 from headrace.core.names import NAME, NAME_RULE
-from headrace.core.quantities import parse_duration
+from headrace.core.quantities import parse_duration, parse_number, parse_whole
 from headrace.traffic.arrival_plan import ENDLESS_S, Arrivals, Process, parse_process, parse_step
 from headrace.traffic.arrivals import RateSegment
 from headrace.traffic.generated import KINDS
@@ -308,8 +308,8 @@ def _generated(options: BenchOptions) -> Trace:
             raise ValueError(f"{options.traffic!r}: {name} is given twice")
         given[name] = value
     try:
-        rate = float(given.pop("rate", DEFAULT_RATE))
-        most = int(given.pop("requests", options.requests or 0))
+        rate = parse_number(given.pop("rate", str(DEFAULT_RATE)))
+        most = parse_whole(given.pop("requests", str(options.requests or 0)))
     except ValueError:
         rate, most = 0.0, 0
     if given or not 0 < rate < inf or most < 0:
@@ -349,7 +349,7 @@ def _tiers(text: str | None) -> tuple[tuple[str, float], ...]:
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
         try:
-            number = float(weight or 1.0)
+            number = parse_number(weight or "1")
         except ValueError:
             number = 0.0
         named = NAME.fullmatch(name) is not None
@@ -366,7 +366,7 @@ def _shared(text: str | None) -> SharedPrefix | None:
         return None
     tokens, _, groups = text.partition(":")
     try:
-        return SharedPrefix(int(tokens), int(groups or 1))
+        return SharedPrefix(parse_whole(tokens), parse_whole(groups or "1"))
     except ValueError:
         raise BenchError(
             f"--shared-prefix {text}: not TOKENS[:GROUPS], whole numbers of 1 or more"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.bench.figures.slo import Slo, Slos
-from headrace.core.quantities import parse_duration
+from headrace.compose.process.slo_flags import USUAL_SLO, targets_by_tier
+from headrace.core.quantities import parse_duration, parse_number
 
-USUAL = "ttft=2s,tpot=50ms"
-"""Where nothing is said; the same as of `headrace simulate`."""
 _FIELDS = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 _EXAMPLE = "write --slo ttft=2s,tpot=50ms or --slo interactive:ttft=1s,share=95%"
 
@@ -21,30 +20,21 @@ def parse_slos(texts: Sequence[str]) -> Slos:
     """Each text is the targets of one tier, or, without a tier's name, of all others.
 
     A target that is left out asks for nothing; `share` is how many requests must meet all, 99 %
-    where it is left out. No text at all stands for `USUAL`.
+    where it is left out. No text at all stands for `USUAL_SLO`.
 
     Raises:
         BenchSloError: a part is no target, or a tier comes twice.
     """
-    default: Slo | None = None
-    tiers: dict[str, Slo] = {}
-    for text in texts or (USUAL,):
-        tier, colon, targets = text.rpartition(":")
-        tier = tier.strip()
-        if colon and not tier:
-            raise BenchSloError(f"--slo {text}: there is no tier before the colon; {_EXAMPLE}")
-        if tier in tiers or (not tier and default is not None):
-            which = f"tier {tier}" if tier else "all requests"
-            raise BenchSloError(f"--slo {text}: the targets of {which} are given twice")
-        slo = _slo(text, targets)
-        if tier:
-            tiers[tier] = slo
-        else:
-            default = slo
-    return Slos(default or Slo(), tiers)
+    try:
+        by_tier = targets_by_tier(texts or (USUAL_SLO,))
+    except ValueError as error:
+        raise BenchSloError(f"{error}; {_EXAMPLE}") from None
+    tiers = {tier: _slo(tier, targets) for tier, targets in by_tier.items()}
+    return Slos(tiers.pop("", Slo()), tiers)
 
 
-def _slo(text: str, targets: str) -> Slo:
+def _slo(tier: str, targets: str) -> Slo:
+    text = f"{tier}:{targets}" if tier else targets
     given: dict[str, float] = {}
     for part in targets.split(","):
         name, equals, value = (each.strip() for each in part.partition("="))
@@ -75,7 +65,7 @@ def _seconds(value: str) -> float:
 def _share(value: str) -> float:
     """From `95%` or `0.95`."""
     try:
-        number = float(value.removesuffix("%").strip()) / (100 if value.endswith("%") else 1)
+        number = parse_number(value.removesuffix("%").strip()) / (100 if value.endswith("%") else 1)
     except ValueError:
         number = 0.0
     if not 0.0 < number < 1.0:

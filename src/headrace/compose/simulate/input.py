@@ -5,18 +5,19 @@ Whatever cannot be used ends in a `SimulateError` whose message is the one line 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import gcd
 from pathlib import Path
 
+from headrace.compose.process.slo_flags import USUAL_SLO, targets_by_tier
 from headrace.compose.process.terminal import counted
 from headrace.compose.process.text_file import opened
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import KvTokensError, engine_of
 from headrace.core.admission import LEAST_TARGET_S
 from headrace.core.policies import POLICIES, make_policy, split_policies
-from headrace.core.quantities import format_duration, parse_duration
+from headrace.core.quantities import format_duration, parse_duration, parse_number, parse_whole
 from headrace.simulator.runs import POOLED_REFERENCE
 from headrace.simulator.settings import SimulationSettings, Slo
 from headrace.simulator.workloads import FileWorkload, GeneratedWorkload
@@ -53,7 +54,7 @@ class SimulateOptions:
     kv_tokens: int | None = None
     policies: str | None = None
     sweep: bool = False
-    slo: str = "ttft=2s,tpot=50ms"
+    slo: str = USUAL_SLO
     scrape_lag: str = "1s"
     mismatch: float = 0.0
     index: str = "approximate"
@@ -139,6 +140,24 @@ def parse_policies(text: str | None) -> list[str]:
     return policies
 
 
+def only_slo(texts: Sequence[str]) -> str:
+    """The targets of all requests, as `--slo` gave them; `USUAL_SLO` where it did not.
+
+    Raises:
+        SimulateError: they are given twice, or for a tier: what is simulated has none.
+    """
+    try:
+        by_tier = targets_by_tier(texts or (USUAL_SLO,))
+    except ValueError as error:
+        raise SimulateError(f"{error}; write --slo {USUAL_SLO}") from None
+    tier = next(filter(None, by_tier), None)
+    if tier is not None:
+        raise SimulateError(
+            f"--slo {tier}:{by_tier[tier]}: there are no tiers in a simulation; leave {tier!r} out"
+        )
+    return by_tier[""]
+
+
 def parse_slo(text: str) -> Slo:
     """Read `ttft=2s,tpot=50ms`; what is left out keeps its default.
 
@@ -189,8 +208,8 @@ def _generated(options: SimulateOptions, text: str, duration_s: float | None) ->
     kind, _, rest = text.partition(":")
     given = _assignments("--traffic", rest, ("rate", "requests")) if rest else {}
     try:
-        rate = float(given.get("rate", DEFAULT_RATE * options.replicas))
-        count = int(given.get("requests", DEFAULT_REQUESTS))
+        rate = parse_number(given.get("rate", str(DEFAULT_RATE * options.replicas)))
+        count = parse_whole(given.get("requests", str(DEFAULT_REQUESTS)))
     except ValueError:
         raise SimulateError(
             f"--traffic {text}: rate is a number of requests a second, requests a whole number"

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from headrace.compose.process.slo_flags import USUAL_SLO
 from headrace.compose.process.text_file import opened
 from headrace.compose.simulate.input import SimulateError, parse_slo
 from headrace.core.policies import make_policy
-from headrace.core.quantities import parse_duration
+from headrace.core.quantities import parse_duration, parse_number
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import Demand, demand_of_trace, tick_for
 from headrace.simulator.scaling.fluid_run import POOLS_BEHIND
@@ -44,7 +45,7 @@ class ScalingOptions:
     cold_start: str = "240s"
     rate_scale: float = 1.0
     lengths: str | None = None
-    slo: str = "ttft=2s,tpot=50ms"
+    slo: str = USUAL_SLO
     profile: str = "h100-llama-3.1-8b"
     min: int = 1
     max: int = 256
@@ -208,7 +209,7 @@ def _spread(text: str, seed: int) -> LengthSpread:
         try:
             if rest and (name != "cv" or not equals):
                 raise ValueError(f"{rest!r} is not cv=NUMBER")
-            return LognormalSpread(float(value) if rest else 1.0)
+            return LognormalSpread(parse_number(value) if rest else 1.0)
         except ValueError as error:
             raise SimulateError(f"--lengths {text}: {error}") from None
     with _opened(Path(text), "--lengths: ") as lines:

@@ -20,6 +20,7 @@ from math import isfinite
 from pkgutil import iter_modules
 
 from headrace.core.candidates import Policy
+from headrace.core.quantities import parse_number, parse_whole
 
 _MODULES = {
     name: import_module(f"{__name__}.{name}")
@@ -93,7 +94,7 @@ def _read(name: str, assignment: str, known: dict[str, float]) -> tuple[str, flo
         raise ValueError(f"policy {name!r}: {_unknown('parameter', parameter, known)}")
     whole = isinstance(known[parameter], int)
     try:
-        value = int(written) if whole else float(written)
+        value = parse_whole(written) if whole else parse_number(written)
     except ValueError:
         value = -1.0
     if not (isfinite(value) and value >= 0):

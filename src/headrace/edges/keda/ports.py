@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
 
+from headrace.core.quantities import parse_number
+
 OURS = ("pool", "tolerance")
 """What a trigger's metadata may say to us."""
 LIKE_OURS = 0.8
@@ -91,7 +93,7 @@ def _tolerance(text: str | None) -> float:
     if text is None:
         return DEFAULT_TOLERANCE
     try:
-        tolerance = float(text)
+        tolerance = parse_number(text)
     except ValueError:
         tolerance = -1.0
     if not 0.0 <= tolerance < 1.0:

@@ -13,6 +13,7 @@ from headrace.gateway.metrics.series import Series
 from headrace.gateway.metrics.tokens import ChunkRatio
 
 _COMPLETED: Final = Outcome.COMPLETED
+_NOTHING: Final = Usage()
 
 
 class Meter:
@@ -173,15 +174,15 @@ class Meter:
 
     def finish(
         self, outcome: Outcome, usage: Usage | None, now: float, *, retried: bool = False
-    ) -> None:
+    ) -> Usage:
         """The attempt is over: settle its tokens, observe its TPOT, count it under its outcome.
 
         `usage` is the engine's final count, None if it told none. `retried` says that another
         attempt follows: then this one is counted as a retry, so that each request ends once.
-        Calling it again is a no-op.
+        Returns what is counted for it. Calling it again counts nothing.
         """
         if self.ended:
-            return
+            return _NOTHING
         self.ended = True
         if self._passed:
             self._count_passed()
@@ -195,19 +196,20 @@ class Meter:
             ending = (self._endpoint, outcome)
             series.requests[ending] = series.requests.get(ending, 0) + 1
         if self._streamed or usage is None or outcome is not _COMPLETED:
-            output_tokens = self._settle(outcome, usage, now)
+            counted = self._settle(outcome, usage, now)
         else:  # a whole answer and its engine's count, of which nothing was counted before
-            output_tokens = usage.output_tokens
+            counted = usage
             series.input_tokens += usage.input_tokens
             series.cached_tokens += usage.cached_tokens
-            series.count_output(output_tokens, now)
+            series.count_output(usage.output_tokens, now)
         if outcome is not _COMPLETED:
-            series.aborted_output_tokens += output_tokens
+            series.aborted_output_tokens += counted.output_tokens
         elif usage is not None and self.chunks > 1:
             self._learn(usage.output_tokens, now)
+        return counted
 
-    def _settle(self, outcome: Outcome, usage: Usage | None, now: float) -> int:
-        """Bring the counters to the final figures; return the output tokens of this attempt."""
+    def _settle(self, outcome: Outcome, usage: Usage | None, now: float) -> Usage:
+        """Bring the counters to the final figures, and return them."""
         series = self._series
         relayed = self._usage_tokens + self._ratio.at_least(self.chunks - self._usage_chunks)
         if usage is None:
@@ -228,7 +230,9 @@ class Meter:
         series.input_tokens += input_tokens
         series.count_output(output_tokens - self._counted_tokens, now)
         self._counted_tokens = output_tokens
-        return output_tokens
+        if usage is None or output_tokens != usage.output_tokens:
+            return Usage(input_tokens, output_tokens)
+        return usage
 
     def _learn(self, output_tokens: int, now: float) -> None:
         """Observe TPOT = (last - first content)/(output tokens - 1); learn tokens per chunk.

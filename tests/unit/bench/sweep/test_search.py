@@ -222,6 +222,25 @@ def test_a_run_that_somebody_ended_counts_for_nothing():
     assert not found.finished
 
 
+@pytest.mark.parametrize("phase", ["search", "proof"])
+def test_somebody_who_ends_it_between_two_runs_gets_what_is_known(phase):
+    made = {"search": 0, "proof": 0}
+
+    def run(rate: float, seed: int, requests: int = 0) -> Run:
+        now = "proof" if requests else "search"
+        if now == phase and made[now] == 6:
+            raise KeyboardInterrupt
+        made[now] += 1
+        return replace(ENGINE, requests=requests or ENGINE.requests).run(rate, seed)
+
+    found = sweep(run, SweepSettings(), SLOS, run_requests=run)
+    assert made[phase] == 6
+    assert not found.finished
+    assert found.highest_met_rps is not None
+    assert any(step.chance is not None for step in found.steps) == (phase == "proof")
+    assert "the search was not finished" in found.headline
+
+
 def test_an_engine_that_never_meets_is_told_so():
     found = sweep(ENGINE.run, SweepSettings(least_rps=0.25), Slos(Slo(ttft_s=0.001, share=0.95)))
     assert found.highest_met_rps is None

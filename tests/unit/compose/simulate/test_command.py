@@ -190,6 +190,12 @@ def test_a_trace_that_cannot_be_used(run, tmp_path, text, line, said):
         (("--policies", "seconds,seconds"), "--policies: seconds is given twice"),
         (("--slo", "ttft=1s,ttft=2s"), "--slo ttft=1s,ttft=2s: ttft is given twice"),
         (("--policies", "dynamo_kv:overlap=4"), "unknown parameter 'overlap'"),
+        (
+            ("--slo", "ttft=1s", "--slo", "tpot=40ms"),
+            "--slo tpot=40ms: the targets of all requests are given twice; write --slo ttft=2s,",
+        ),
+        (("--slo", "gold:ttft=1s"), "--slo gold:ttft=1s: there are no tiers in a simulation"),
+        (("--slo", ":ttft=1s"), "--slo :ttft=1s: there is no tier before the colon"),
         (("--slo", "ttft=soon"), "--slo ttft=soon: ttft: 'soon' is not a duration"),
         (("--slo", "ttft=1e-45"), "--slo ttft=1e-45: ttft is '1e-45'; give at least 0.000001s"),
         (("--slo", "ttft=0"), "--slo ttft=0: ttft: '0' is not more than 0"),

@@ -152,6 +152,10 @@ def test_a_sweep_shows_each_at_its_best_too(run, rates):
     ("arguments", "said"),
     [
         (("--scalers", "llmd"), "--scalers: no scaler 'llmd'; known are headrace, "),
+        (
+            ("--slo", "ttft=1s", "--slo", "ttft=9s"),
+            "--slo ttft=9s: the targets of all requests are given twice",
+        ),
         (("--scalers", "static,static"), "--scalers: static is given twice"),
         (("--scalers", "static:x=1"), "--scalers: scaler 'static:x=1': 'x=1' is no parameter"),
         (("--scalers", "hpa_cpu:target=0"), "target=0': target is 0; give 0.001 to 10"),

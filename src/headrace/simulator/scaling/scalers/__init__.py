@@ -12,6 +12,7 @@ from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any, Protocol
 
+from headrace.core.quantities import parse_number
 from headrace.simulator.scaling.actuation import Behaviour
 from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.parameters import RANGES
@@ -69,7 +70,7 @@ def make_scaler(written: str, settings: ScalingSimulation, demand: Demand) -> Sc
                 f"scaler {written!r}: {part!r} is no parameter; known are {', '.join(known) or '-'}"
             )
         try:
-            given[parameter] = float(value)
+            given[parameter] = parse_number(value)
         except ValueError:
             raise ValueError(f"scaler {written!r}: {value!r} is not a number") from None
         if not RANGES[parameter].holds(given[parameter]):
