@@ -88,15 +88,14 @@ def until(holds: Callable[[], bool], otherwise: str) -> None:
 def test_queue_running_and_kv_usage_of_a_full_engine(vllm_gateway: Up, vllm):
     waiting = 4
     with streams_open(vllm_gateway, vllm, MAX_SEQUENCES + waiting):
-        seen: list[Figures] = []
 
         def is_full() -> bool:
-            seen.append(figures(vllm_gateway))
-            return seen[-1].total("llm_queue_depth", model_id=vllm.model_id) == waiting
+            # On its way there a busy engine has as many waiting and fewer running.
+            seen = figures(vllm_gateway)
+            queue = seen.total("llm_queue_depth", model_id=vllm.model_id)
+            return (queue, seen.total("llm_requests_running")) == (waiting, MAX_SEQUENCES)
 
-        until(is_full, "no queue was exported")
-        full = seen[-1]
-        assert full.total("llm_requests_running") == MAX_SEQUENCES
+        until(is_full, f"never {waiting} queued and {MAX_SEQUENCES} running")
         until(
             lambda: figures(vllm_gateway).total("llm_kv_cache_usage_ratio") > 0,
             "no KV usage was exported",

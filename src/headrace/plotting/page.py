@@ -5,6 +5,7 @@ Whatever text is handed in is escaped here; `body`, `drawing` and `note` are HTM
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -12,6 +13,9 @@ from headrace.plotting.style import SCRIPT, STYLE
 
 Fact = tuple[str, str]
 """A figure, and what it says."""
+
+_LONG = 16
+"""Letters from which a figure, then a name, gets a row of its own on a narrow screen."""
 
 
 def page(title: str, body: str, *, style: str = "") -> str:
@@ -32,10 +36,16 @@ def heading(title: str, said: str) -> str:
 def facts(entries: Iterable[Fact]) -> str:
     """The answer first: a few large figures in a row."""
     cards = "".join(
-        f'<div class="fact"><b>{escape(figure)}</b><span>{escape(said)}</span></div>'
+        f'<div class="fact{" long" if len(figure) >= _LONG else ""}"><b>{breakable(figure)}</b>'
+        f"<span>{escape(said)}</span></div>"
         for figure, said in entries
     )
     return f'<div class="facts">{cards}</div>'
+
+
+def breakable(name: str) -> str:
+    """A policy's name, which may be broken into lines between its parameters."""
+    return re.sub(r"([:,])", r"\1<wbr>", escape(name))
 
 
 def figure(title: str, said: str, drawing: str, *, legend: str = "") -> str:

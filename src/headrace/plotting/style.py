@@ -27,6 +27,8 @@ p { margin: 0; } .soft { color: var(--soft); } .note { margin-top: 14px; }
   padding: 12px 18px; min-width: min-content; flex: 1 1 160px; }
 .fact b { display: block; font-size: 22px; line-height: 1.25; font-weight: 650;
   white-space: nowrap; }
+.fact.long { min-width: 0; flex-basis: 340px; }
+.fact.long b { white-space: normal; overflow-wrap: anywhere; }
 .fact span { color: var(--soft); display: block; font-size: 13px; line-height: 1.35;
   text-wrap: balance; }
 .cast { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 0 0 16px; font-size: 13px; }
@@ -80,7 +82,7 @@ dt { color: var(--soft); font-size: 13px; } dd { margin: 0; overflow-wrap: anywh
   /* A plot is as wide as the screen, so its text is larger in the drawing, and may leave it. */
   figure svg text, svg text.name, svg text.value { font-size: 15px; }
   figure svg { overflow: visible; }
-  .fact { flex-basis: 40%; min-width: 0; }
+  .fact { flex-basis: 40%; min-width: 0; } .fact.long { flex-basis: 100%; }
   .fact b, .fact span { white-space: normal; overflow-wrap: anywhere; }
 }
 """

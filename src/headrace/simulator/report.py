@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
 
@@ -86,16 +85,21 @@ def _facts(runs: Sequence[PolicyRun]) -> str:
         best = rivals[0].scores
         equals = len(best_of(COLUMNS[0], [run.scores for run in rivals]))
         if equals > 1:
-            facts.append((f"{equals} policies", "share the highest goodput share"))
+            said = f"share the highest goodput share; the figures beside are of {best.policy}"
+            facts.append((f"{equals} policies", said))
         else:
             facts.append((best.policy, "has the highest goodput share"))
         facts.append((f"{best.goodput_share * 100:.1f} %", "of all requests met both targets"))
-        facts.append((f"{best.ttft_s.mean:.2f} s", f"mean TTFT, p99 {best.ttft_s.p99:.2f} s"))
+        facts.append((_time(best.ttft_s.mean), f"mean TTFT, p99 {_time(best.ttft_s.p99)}"))
         facts.append((f"{best.hit_ratio * 100:.1f} %", "of the input came from prefix caches"))
     pooled = next((run.scores for run in runs if run.policy == POOLED_REFERENCE), None)
     if pooled is not None:
         facts.append((f"{pooled.goodput_share * 100:.1f} %", "goodput if all were one engine"))
     return html.facts(facts)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1.0 else f"{seconds * 1e3:.0f} ms"
 
 
 def _legend(runs: Sequence[PolicyRun], cast: Cast) -> str:
@@ -126,18 +130,13 @@ def _table(runs: Sequence[PolicyRun], cast: Cast) -> str:
         ]
         rows.append(
             f'<tr class="series {cast.kind(each.policy)}" data-series="{escape(each.policy)}">'
-            f'<td class="long">{_breakable(each.policy)}</td>{"".join(cells)}'
+            f'<td class="long">{html.breakable(each.policy)}</td>{"".join(cells)}'
             f"<td>{each.requests - each.completed:,}</td></tr>"
         )
     return html.wide(
         "All figures",
         f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>",
     )
-
-
-def _breakable(policy: str) -> str:
-    """A name that may be broken into lines between its parameters."""
-    return re.sub(r"([:,])", r"\1<wbr>", escape(policy))
 
 
 def _parameters(parameters: Sequence[tuple[str, str]]) -> str:

@@ -16,7 +16,7 @@ from headrace.simulator.plots import (
     ttft_over_time,
 )
 from headrace.simulator.report import report_page
-from headrace.simulator.results import Results
+from headrace.simulator.results import Results, distribution
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun, run_policy
 from headrace.simulator.settings import Slo
 from tests.pages import drawings, misplaced_tags
@@ -114,6 +114,21 @@ def test_a_tie_is_no_victory(runs):
     alike = [runs[0], replace(runs[0], scores=replace(runs[0].scores, policy="b"))]
     assert "2 policies" in report_page(alike, settings(), [])
     assert "2 policies" not in report_page(runs[:1], settings(), [])
+    assert f"the figures beside are of {runs[0].policy}<" in report_page(alike, settings(), [])
+
+
+def test_the_best_policys_name_may_be_broken_between_its_parameters(runs):
+    swept = replace(runs[0].scores, policy="dynamo_kv:overlap_weight=2,below_zero=1")
+    page = report_page([replace(runs[0], policy=swept.policy, scores=swept)], settings(), [])
+    name = "dynamo_kv:<wbr>overlap_weight=2,<wbr>below_zero=1"
+    assert f'<div class="fact long"><b>{name}</b>' in page
+    assert f'<div class="fact"><b>{runs[0].scores.goodput_share * 100:.1f} %</b>' in page
+
+
+def test_a_mean_below_a_second_is_told_in_milliseconds(runs):
+    scores = replace(runs[0].scores, ttft_s=distribution([0.0649]))
+    page = report_page([replace(runs[0], scores=scores)], settings(), [])
+    assert "<b>65 ms</b><span>mean TTFT, p99 65 ms</span>" in page
 
 
 def test_a_logarithmic_scale_is_between_round_values():

@@ -248,7 +248,9 @@ class _Up:
         try:
             profile = await probe(url, self._options.model_id, random.Random())  # noqa: S311 - test prompts
         except ValueError as error:
-            steps.finish("probe", f"no latency profile ({error}); it is learned from traffic")
+            steps.finish(
+                "probe", f"no latency profile of {name}: {error}; it is learned from traffic"
+            )
             return None
         steps.finish(
             "probe",

@@ -33,15 +33,21 @@ class Samples:
 
 async def probe(url: str, model: str, rng: random.Random) -> LatencyProfile:
     """Measure one idle replica. Raises ValueError if what was measured supports no profile."""
-    samples = Samples()
+    samples, cut_off = Samples(), False
     try:
         async with asyncio.timeout(PROBE_S):
             await _measure(url, model, rng, samples)
     except TimeoutError:
-        pass  # a slow machine: fewer samples, the fit says whether they are enough
+        cut_off = True  # a slow machine: fewer samples, the fit says whether they are enough
     except AskError as error:
         raise ValueError(f"the replica did not answer the probe: {error}") from None
-    return fit_profile(samples.prefill, samples.decode, PROBED, "probed at start")
+    try:
+        return fit_profile(samples.prefill, samples.decode, PROBED, "probed at start")
+    except ValueError as error:
+        if not cut_off:
+            raise
+        # What the fit lacks is for who chooses the prompts; here nobody does.
+        raise ValueError(f"too slow or too busy to measure in {PROBE_S:g} s") from error
 
 
 async def _measure(url: str, model: str, rng: random.Random, samples: Samples) -> None:

@@ -178,10 +178,11 @@ def _misses(frame: Frame, times: Sequence[float], columns: Binned) -> list[str]:
     top = frame.y_from + 10
     base = top + MISS_HEIGHT
     most = max(max(columns.missed, default=0.0), 1.0)
+    said = _short(most) if any(columns.missed) else "none"
     wide = max((frame.x_to - frame.x_from) / max(len(times), 1), 0.8)
     parts = [
         svg.line((frame.x_from, base), (frame.x_to, base), "grid"),
-        svg.text((frame.x_from - 6, top + 12), _short(most), "tick", anchor="end"),
+        svg.text((frame.x_from - 6, top + 18), said, "tick", anchor="end"),
         svg.text((frame.x_from - 6, base), "missed", "tick", anchor="end"),
     ]
     bars = [

@@ -47,7 +47,8 @@ NOTE = (
     "A replica is paid for from the order until its last stream has ended. All scalers see the "
     "same demand, and start with 1.25 times the replicas that its first minute takes, except those "
     "that know more. In panels, each column of pixels shows the highest demand, the least that was "
-    "ready and all misses in its time; the axis is the same in all of them."
+    "ready and all misses in its time. The axis of replicas is the same in all of them, and what "
+    "is above it is not drawn: the peak stands over each. That of misses is each panel's own."
 )
 KEYS = (
     ('<path class="capacity" d="M0,1H26V12H0z"/><path class="ready" d="M0,1H26"/>', "ready"),

@@ -1,11 +1,13 @@
 """Comparisons: the oracle's search, the sweep, and the page."""
 
 import re
+from array import array
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from headrace.simulator.scaling import plots
 from headrace.simulator.scaling.demand import demand_of_trace
 from headrace.simulator.scaling.report import scaling_report
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scaler, run_scalers
@@ -137,3 +139,12 @@ def test_the_page_tells_replica_hours_that_differ_by_less_than_one():
     runs = [run_scaler(settings(), WORKLOAD, name) for name in ("headrace", "oracle")]
     shown = re.findall(r"<b>([^<]*) h</b>", scaling_report(runs, settings(), WORKLOAD, []))
     assert shown == [f"{run.scores.replica_hours:,.1f}" for run in runs]
+
+
+def test_a_panel_in_which_nothing_missed_says_none():
+    run = run_scaler(settings(), WORKLOAD, "static:margin=8")
+    told = run.timeline
+    none = replace(run, timeline=replace(told, missed=array("d", [0.0] * len(told.at_s))))
+    some = replace(run, timeline=replace(told, missed=array("d", [2.0] * len(told.at_s))))
+    assert ">none<" in plots.panel(none, 10.0, WORKLOAD.demand.end_s)
+    assert ">none<" not in plots.panel(some, 10.0, WORKLOAD.demand.end_s)
