@@ -4,7 +4,8 @@
     measured += share of requests that load made late * load
     factor = (measured + prior) / (said + prior)        fading over a week
     allowed = target + (target * judged - measured) / ahead     ahead: as long as judged,
-                                                                6 h to a day
+                                                                6 h to a day; from 0 to 2 target
+    unspent = (allowed - target) / target                       from 0 to 1
 
 Shadows know only what was wanted by the forecast. Whole replicas, hysteresis, and orders for a
 backlog add to that, and chance takes away from it: by how much shows only in what came of it.
@@ -27,8 +28,9 @@ BUDGET_MINUTES = 1440.0
 """What is left of the error budget, or overdrawn, is spent, or earned back, in as long as it was
 saved in, a day at most; and at least in the minutes of the prior, for a minute without a miss tells
 next to nothing of those to come."""
-LEAST_PACE, MOST_PACE = 0.75, 2.0
-"""Of the target, how far what may be missed goes down and up for that."""
+MOST_PACE = 2.0
+"""Of the target, how far what may be missed goes up for that. Down it goes to nothing: what is held
+then is bounded by what a miss is worth."""
 
 
 class Calibration:
@@ -69,7 +71,12 @@ class Calibration:
             return target
         ahead = min(max(self._judged, PRIOR_MINUTES * mean_load), BUDGET_MINUTES * mean_load)
         left = target * self._judged - self._measured
-        return min(max(target + left / ahead, LEAST_PACE * target), MOST_PACE * target)
+        return min(max(target + left / ahead, 0.0), MOST_PACE * target)
+
+    def unspent(self, mean_load: float, target: float) -> float:
+        """How far what may be missed is above the target: 0 not at all, 1 as far as it goes."""
+        pace = self.allowed(mean_load, target) / target
+        return max(pace - 1.0, 0.0) / (MOST_PACE - 1.0)
 
     def gap(self) -> None:
         """Minutes are missing."""
