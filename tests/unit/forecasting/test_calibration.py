@@ -84,6 +84,10 @@ def test_while_more_was_missed_than_can_be_earned_back_nothing_more_may_be():
     assert spent(0.5, 7 * 1440).allowed(LOAD, TARGET) == 0.0
 
 
+def test_what_was_overdrawn_over_days_is_earned_back_over_days():
+    assert 0.4 * TARGET < spent(1.5 * TARGET, 4 * 1440).allowed(LOAD, TARGET) < 0.6 * TARGET
+
+
 def test_what_is_unspent_is_nothing_while_below_the_goal_and_all_where_nothing_is_missed():
     assert Calibration().unspent(LOAD, TARGET) == 0.0
     assert spent(1.5 * TARGET, 600).unspent(LOAD, TARGET) == 0.0
