@@ -4,6 +4,8 @@
     steps     the base rate, five times it, and back, every two hours
     spikes    a flat day with bursts of three times the rate, some minutes long, at random
     regular   days that repeat: nights at a third, two peaks, weekends lower, 5 % noise
+    jumps     four days that jump to 1.3 to 1.7 times the load or back, five times a day, at random
+    bursts    two flat days with bursts of 1.5 to 3 times the rate that fade within minutes
     week      as regular, with a trend, a promotion that nobody announced, and hourly noise
 
 Rates are in units of what `mean_replicas` replicas bear, so that every shape needs about as many.
@@ -18,7 +20,7 @@ from math import cos, exp, pi
 from headrace.traffic.rates import Rates, RateStep
 
 STEP_S = 600.0
-DAY_S = 86_400.0
+MINUTE_S, DAY_S = 60.0, 86_400.0
 PROMPT, ANSWER = 900.0, 200.0
 
 
@@ -54,6 +56,31 @@ def regular(seed: int) -> Rates:
     return _rates("regular", levels)
 
 
+def jumps(seed: int) -> Rates:
+    """Two levels, each held until a jump at a random minute."""
+    rng = random.Random(f"jumps {seed}")
+    made: list[RateStep] = []
+    at_s, level = 0.0, 1.0
+    while at_s < 4 * DAY_S:
+        made.append(RateStep(at_s, level, PROMPT, ANSWER))
+        at_s += MINUTE_S * max(round(rng.expovariate(5.0 / DAY_S) / MINUTE_S), 1)
+        level = rng.uniform(1.3, 1.7) if level == 1.0 else 1.0
+    return Rates("jumps", made, 4 * DAY_S)
+
+
+def bursts(seed: int) -> Rates:
+    """Flat, with bursts that come at once, one in two and a half hours, and fade within minutes."""
+    rng = random.Random(f"bursts {seed}")
+    levels = [1.0] * int(2 * DAY_S / MINUTE_S)
+    at = 60
+    while at < len(levels):
+        height = rng.uniform(0.5, 2.0)
+        for place in range(at, min(at + 40, len(levels))):
+            levels[place] += height * exp((at - place) / 8.0)
+        at += int(rng.expovariate(1.0 / 120.0)) + 20
+    return _rates("bursts", levels, MINUTE_S)
+
+
 def week(seed: int) -> Rates:
     """Ten days with more going on."""
     rng = random.Random(f"week {seed}")
@@ -73,6 +100,8 @@ SHAPES: dict[str, Callable[[int], Rates]] = {
     "steps": steps,
     "spikes": spikes,
     "regular": regular,
+    "jumps": jumps,
+    "bursts": bursts,
     "week": week,
 }
 
@@ -97,6 +126,6 @@ def _of_day(place: int) -> float:
     return level * (0.7 if day >= 5 else 1.0)
 
 
-def _rates(name: str, levels: list[float]) -> Rates:
-    made = [RateStep(i * STEP_S, level, PROMPT, ANSWER) for i, level in enumerate(levels)]
-    return Rates(name, made, len(made) * STEP_S)
+def _rates(name: str, levels: list[float], step_s: float = STEP_S) -> Rates:
+    made = [RateStep(i * step_s, level, PROMPT, ANSWER) for i, level in enumerate(levels)]
+    return Rates(name, made, len(made) * step_s)

@@ -3,8 +3,9 @@
     said     += what a shadow would have missed with the margins that were in use
     measured += share of requests that load made late * load
     factor = (measured + prior) / (said + prior)        fading over a week
-    allowed = target + (target * judged - measured) / ahead     ahead: as long as judged,
-                                                                6 h to a day
+    allowed = target + (target * judged - measured) / ahead     from 0 to 2 target
+              ahead: as long as judged, at least 6 h; at most a day to spend what is left
+    unspent = (allowed - target) / target                       from 0 to 1
 
 Shadows know only what was wanted by the forecast. Whole replicas, hysteresis, and orders for a
 backlog add to that, and chance takes away from it: by how much shows only in what came of it.
@@ -25,10 +26,11 @@ PRIOR_MINUTES = 360.0
 LEAST, MOST = 0.4, 2.0
 BUDGET_MINUTES = 1440.0
 """What is left of the error budget, or overdrawn, is spent, or earned back, in as long as it was
-saved in, a day at most; and at least in the minutes of the prior, for a minute without a miss tells
-next to nothing of those to come."""
-LEAST_PACE, MOST_PACE = 0.75, 2.0
-"""Of the target, how far what may be missed goes down and up for that."""
+saved in; and at least in the minutes of the prior, for a minute without a miss tells next to
+nothing of those to come. What is left is spent in a day at most."""
+MOST_PACE = 2.0
+"""Of the target, how far what may be missed goes up for that. Down it goes to nothing: what is held
+then is bounded by what a miss is worth."""
 
 
 class Calibration:
@@ -67,9 +69,16 @@ class Calibration:
         """The share that may be missed from here on, for the whole to come to `target`."""
         if self._judged <= 0.0:
             return target
-        ahead = min(max(self._judged, PRIOR_MINUTES * mean_load), BUDGET_MINUTES * mean_load)
+        ahead = max(self._judged, PRIOR_MINUTES * mean_load)
         left = target * self._judged - self._measured
-        return min(max(target + left / ahead, LEAST_PACE * target), MOST_PACE * target)
+        if left > 0.0:
+            ahead = min(ahead, BUDGET_MINUTES * mean_load)
+        return min(max(target + left / ahead, 0.0), MOST_PACE * target)
+
+    def unspent(self, mean_load: float, target: float) -> float:
+        """How far what may be missed is above the target: 0 not at all, 1 as far as it goes."""
+        pace = self.allowed(mean_load, target) / target
+        return max(pace - 1.0, 0.0) / (MOST_PACE - 1.0)
 
     def gap(self) -> None:
         """Minutes are missing."""

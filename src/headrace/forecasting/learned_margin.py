@@ -229,14 +229,23 @@ class LearnedMargin:
         return load + ahead.part * (center - load), ahead.part * spread
 
     def _least(self, load: float, ahead: _Ahead) -> float:
-        """What is provided for at least: demand now, and the rise that an unknown one may take."""
+        """What is provided for at least: demand now, and the rise that an unknown one may take, as
+        far as the error budget could not bear it.
+        """
         rise = ahead.prior * FIRST_RISE * load / (load + SMALL_LOAD)
-        return load * (1.0 + ahead.part * self._unknown * rise)
+        return load * (1.0 + ahead.part * self._unknown * self._insured * rise)
 
     @property
     def _unknown(self) -> float:
         """The share of a first day that is still to come."""
         return max(1.0 - self._minutes / FIRST_DAY_MINUTES, 0.0)
+
+    @property
+    def _insured(self) -> float:
+        """Of a first day's rise, the share that is held: less as more of the budget is unspent."""
+        if self._minutes <= 0.0:
+            return 1.0
+        return 1.0 - self._calibration.unspent(self._demand / self._minutes, self.target)
 
     def _told(self, rule: str, load: float, minute: int, horizon: int) -> tuple[float, float]:
         signs = self._signs

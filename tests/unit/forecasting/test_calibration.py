@@ -6,7 +6,6 @@ import pytest
 
 from headrace.forecasting.calibration import (
     LEAST,
-    LEAST_PACE,
     MOST,
     MOST_PACE,
     Calibration,
@@ -74,10 +73,26 @@ def test_a_first_minute_without_a_miss_does_not_double_what_may_be_missed():
     assert spent(0.0, 60).allowed(LOAD, TARGET) < 1.2 * TARGET
 
 
-def test_not_all_that_was_saved_in_a_week_is_spent_in_an_hour_nor_earned_back_in_one():
+def test_not_all_that_was_saved_in_a_week_is_spent_in_an_hour():
     assert spent(0.0, 7 * 1440).allowed(LOAD, TARGET) == MOST_PACE * TARGET
-    assert spent(0.5, 7 * 1440).allowed(LOAD, TARGET) == LEAST_PACE * TARGET
     assert spent(0.95 * TARGET, 7 * 1440).allowed(LOAD, TARGET) < 1.4 * TARGET
+
+
+def test_while_more_was_missed_than_can_be_earned_back_nothing_more_may_be():
+    assert 0.3 * TARGET < spent(1.6 * TARGET, 600).allowed(LOAD, TARGET) < 0.5 * TARGET
+    assert spent(3.0 * TARGET, 600).allowed(LOAD, TARGET) == 0.0
+    assert spent(0.5, 7 * 1440).allowed(LOAD, TARGET) == 0.0
+
+
+def test_what_was_overdrawn_over_days_is_earned_back_over_days():
+    assert 0.4 * TARGET < spent(1.5 * TARGET, 4 * 1440).allowed(LOAD, TARGET) < 0.6 * TARGET
+
+
+def test_what_is_unspent_is_nothing_while_below_the_goal_and_all_where_nothing_is_missed():
+    assert Calibration().unspent(LOAD, TARGET) == 0.0
+    assert spent(1.5 * TARGET, 600).unspent(LOAD, TARGET) == 0.0
+    assert spent(0.6 * TARGET, 600).unspent(LOAD, TARGET) == pytest.approx(0.4, rel=0.02)
+    assert spent(0.0, 600).unspent(LOAD, TARGET) == 1.0
 
 
 def test_a_file_of_before_the_budget_was_kept_has_none_left_over():

@@ -136,6 +136,22 @@ def test_a_rise_is_provided_for_before_a_day_is_known():
         assert later < 1.05 * load
 
 
+def test_a_first_days_rise_is_held_until_what_is_left_of_the_error_budget_would_bear_it():
+    """Of demand that never moved, where nobody, few or too many missed."""
+
+    def high(missed_share: float | None, minutes: int) -> float:
+        learned = LearnedMargin(0.99)
+        for minute in range(minutes):
+            told = MinuteLoad(60.0 * minute, 20.0, carried=30.0, missed_share=missed_share)
+            learned.observe(told, HORIZON_S)
+        return learned.outlook(20.0, 60.0 * minutes, HORIZON_S).high
+
+    for minutes in (120, 300):
+        assert high(0.0, minutes) < high(0.005, minutes) < high(None, minutes) - 0.05
+        assert high(0.02, minutes) >= high(None, minutes)
+    assert high(0.0, 400) == pytest.approx(20.0)
+
+
 def test_of_a_shorter_cold_start_a_smaller_rise_is_provided_for_and_of_a_longer_one_no_larger():
     """Of demand that never moved; before an hour is known, cold starts are not."""
 
