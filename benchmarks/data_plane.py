@@ -280,7 +280,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="one short round: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="one short round: four minutes")
     parser.add_argument("--json", action="store_true", help="figures as JSON, not a table")
     parser.add_argument(
         "--own-core",
