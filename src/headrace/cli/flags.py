@@ -116,9 +116,9 @@ def duration(text: str) -> float:
     return seconds
 
 
-def add_slo(parser: Parser, *, help: str) -> None:  # noqa: A002 - as argparse calls it
+def add_slo(parser: Parser, meaning: str) -> None:
     """`--slo` of what has no tiers: a list, so that one given twice is seen."""
-    parser.add_argument("--slo", action="append", default=[], metavar="TIMES", help=help)
+    parser.add_argument("--slo", action="append", default=[], metavar="TIMES", help=meaning)
 
 
 def name(text: str) -> str:

@@ -47,7 +47,7 @@ def add_simulate(commands: Commands) -> None:
         action="store_true",
         help="try other parameters too, and show each policy also at its best",
     )
-    flags.add_slo(simulate, help="of goodput (ttft=2s,tpot=50ms)")
+    flags.add_slo(simulate, "of goodput (ttft=2s,tpot=50ms)")
     add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
     add(
         "--mismatch",

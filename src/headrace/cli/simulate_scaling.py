@@ -26,7 +26,7 @@ def add_simulate_scaling(commands: Commands) -> None:
         help="which, with parameters if wanted: headrace,llmd_slo:up=0.45,down=0.3 (all)",
     )
     add("--cold-start", default="240s", metavar="S", help="from ordered to ready (%(default)s)")
-    flags.add_slo(scaling, help="(ttft=2s,tpot=50ms)")
+    flags.add_slo(scaling, "(ttft=2s,tpot=50ms)")
     add("--profile", default="h100-llama-3.1-8b", metavar="NAME", help="of a replica (%(default)s)")
     add("--min", type=flags.whole(0, 100_000), default=1, metavar="N", help="replicas (1)")
     add("--max", type=flags.whole(1, 100_000), default=256, metavar="N", help="replicas (256)")

@@ -251,9 +251,9 @@ class Exchange:
         else:
             stream, self._relay = self._relay, BodyRelay(self._read, self._read_bytes)
             if notes.untyped and isinstance(stream, StreamRelay):
-                self._relay = UntypedRelay(stream, self._relay, self._found)
+                self._relay = UntypedRelay(stream, self._relay, self._go_on_with)
 
-    def _found(self, relay: Relay) -> None:
+    def _go_on_with(self, relay: Relay) -> None:
         self._relay = relay
 
     def answer_body(self, data: bytes) -> None:
@@ -574,9 +574,9 @@ class Exchange:
 
     def _remember(self, owed: Usage | None = None) -> None:
         """A response that may be stored is found again from its first event on."""
-        told, model = None if self._relay is None else self._relay.response_id, self._model
-        if told:
-            self._host.responses.remember(told, self._replica, model, owed=owed)
+        response_id = None if self._relay is None else self._relay.response_id
+        if response_id:
+            self._host.responses.remember(response_id, self._replica, self._model, owed=owed)
 
     def _over(self, status: int | None, error: str = "") -> None:
         """Nothing more comes; `status` and `error` as `RequestTrace.end` takes them."""

@@ -162,17 +162,17 @@ class BodyRelay:
 class UntypedRelay:
     """The answer to a request for a stream that does not say what it is.
 
-    Its first bytes tell: then it `is_found` to be `stream` or `body`, which reads from there on.
+    Its first bytes tell: then `on_found` is handed `stream` or `body`, which reads from there on.
     """
 
-    __slots__ = ("_body", "_held", "_is_found", "_stream", "response_id", "usage")
+    __slots__ = ("_body", "_held", "_on_found", "_stream", "response_id", "usage")
 
     def __init__(
-        self, stream: StreamRelay, body: BodyRelay, is_found: Callable[[Relay], None]
+        self, stream: StreamRelay, body: BodyRelay, on_found: Callable[[Relay], None]
     ) -> None:
         self._stream = stream
         self._body = body
-        self._is_found = is_found
+        self._on_found = on_found
         self._held = b""
         self.usage: Usage | None = None
         self.response_id: str | None = None
@@ -185,12 +185,12 @@ class UntypedRelay:
         if is_part and len(held) < MAX_UNTOLD_BYTES:
             return b""
         relay = self._stream if begin.startswith(_EVENT_BEGINS) else self._body
-        self._is_found(relay)
+        self._on_found(relay)
         return relay.feed(held, now)
 
     def finish(self) -> bytes:
         """It ended before it told."""
-        self._is_found(self._body)
+        self._on_found(self._body)
         return self._body.feed(self._held, 0.0) + self._body.finish()
 
 
