@@ -136,6 +136,7 @@ MODULES = (
     "engines/transcripts",
     "engines/typed_events",
     "engines/usage",
+    "gateway/attempt",
     "gateway/believed_usage",
     "gateway/call",
     "gateway/engine_request",
