@@ -43,14 +43,8 @@ async def test_an_engine_that_does_not_wait_is_acknowledged_late_once_its_tokens
 
     async with run_gateway(stream, engine=engine) as rig:
         asking = asyncio.create_task(rig.chat(stream=True))
-        await until(
-            lambda: any(
-                e._attempt and e._attempt.answer_begun for e in rig.plane._exchanges.values()
-            )
-        )
-        (exchange,) = rig.plane._exchanges.values()
-        attempt = exchange._attempt
-        assert attempt is not None
+        await until(lambda: begun_attempts(rig))
+        (attempt,) = begun_attempts(rig)
         call = attempt._upstream_call
         assert call is not None
         assert call.connection is not None
