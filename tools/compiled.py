@@ -127,6 +127,7 @@ MODULES = (
     "edges/http/server",
     "edges/http/upstream_connection",
     "engines/answers",
+    "engines/booleans",
     "engines/chunks",
     "engines/decoding",
     "engines/dialect",
