@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from fcntl import ioctl
 from pathlib import Path
 from struct import pack
@@ -24,6 +25,34 @@ _SHOWN = re.compile(r"(```sh\nheadrace (simulate [^`]+)```\n\n```text\n)([^`]*)(
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A command of the page, and the table that the page shows of it."""
+
+    command: str
+    table: str
+
+    @property
+    def of_trace(self) -> bool:
+        """Whether it plays the trace, which not everybody has."""
+        return TRACE_NAME in self.command
+
+    @property
+    def without_sweep(self) -> str:
+        """The command, with the rows that a sweep chose named as policies: the same table in a
+        sixth of the time, if the sweep would choose these again.
+        """
+        names = re.findall(r"^ (\w\S*)", self.table.partition("─\n")[2], re.MULTILINE)
+        policies = f"--policies {','.join(names)}"
+        return re.sub(r"--policies \S+(.*?) --sweep", rf"{policies}\1", self.command)
+
+
+def shown() -> list[Shown]:
+    """Every command of the page that prints a table, in order."""
+    found = _SHOWN.finditer(PAGE.read_text("utf-8"))
+    return [Shown(each[2], _from_heads_on(each[3])) for each in found]
+
+
 def page(trace: Path | None) -> str:
     """The page with the tables of this code. Without the trace those of the trace stay."""
 
@@ -31,13 +60,17 @@ def page(trace: Path | None) -> str:
         before, command, text, after = found.groups()
         if trace is None and TRACE_NAME in command:
             return found.group()
-        said = text.partition(" policy ")[0]  # notes and what stands above are no figures
-        return f"{before}{said}{_table(command, trace)}{after}"
+        said = text.removesuffix(_from_heads_on(text))  # no figures: they stay as they are
+        return f"{before}{said}{printed_table(command, trace)}{after}"
 
     return _SHOWN.sub(again, PAGE.read_text("utf-8"))
 
 
-def _table(command: str, trace: Path | None) -> str:
+def _from_heads_on(text: str) -> str:
+    return text[text.index(" policy ") :]
+
+
+def printed_table(command: str, trace: Path | None) -> str:
     """The table that a command prints on a terminal, from its heads on."""
     with tempfile.TemporaryDirectory() as folder:
         if trace is not None:

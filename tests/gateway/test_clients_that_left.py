@@ -16,6 +16,7 @@ from headrace.edges.http.connection import PIPELINE_DEPTH
 from headrace.edges.http.server import HttpServer
 from tests.gateway.conftest import run_gateway
 from tests.property.test_http_requests import LIMITS, Recorder
+from tests.waiting import until
 
 BODY = b'{"model":"m","messages":[]}'
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 27\r\n\r\n" + BODY
@@ -114,14 +115,70 @@ async def test_one_who_stays_is_left_in_peace_and_answered(tmp_path):
         writer.close()
 
 
-async def test_one_that_went_astray_still_gets_the_answer_that_is_under_way(tmp_path):
+async def test_one_that_went_astray_still_gets_the_answers_to_what_it_asked_before(tmp_path):
     handler = Stuck()
     async with listening(handler, "tcp", tmp_path) as (reader, writer), asyncio.timeout(20):
         writer.write(MANY + NO_HTTP)
         await handler.busy.wait()
         await asyncio.sleep(1.2)
-        handler.connection.respond(200, [], b"ok")
-        assert (await reader.read()).endswith(b"ok")
+        for _ in range(PIPELINE_DEPTH + 12):
+            handler.connection.respond(200, [], b"ok")
+        *answers, refusal = (await reader.read()).split(b"HTTP/1.1 ")[1:]
+        assert [answer[:3] for answer in answers] == [b"200"] * (PIPELINE_DEPTH + 12)
+        assert all(b"connection: close" not in answer for answer in answers)
+        assert refusal.startswith(b"400")
+        assert b"connection: close" in refusal
+        writer.close()
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_wrong_request_takes_no_answer_from_those_before_it(later):
+    """A body that is not wanted any more is not held either."""
+    asked = asyncio.Event()
+
+    async def script(received, peer):
+        await asked.wait()
+        await peer.json({"n": 1})
+
+    wrong = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    wrong += b"3\r\nabc\r\nno size\r\n" + REQUEST
+    async with run_gateway(script) as rig, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        writer.write(2 * REQUEST if later else 2 * REQUEST + wrong)
+        await until(lambda: rig.engines[0].received)
+        writer.write(wrong if later else REQUEST)
+        (connection,) = rig.plane._server.connections
+        await until(lambda: connection._last_words)
+        assert rig.plane._server.buffered_bytes == 2 * len(BODY)
+        asked.set()
+        answers = await reader.read()
+        writer.close()
+        assert [each[:3] for each in answers.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"400"]
+        assert answers.index(b"connection: close") > answers.index(b"HTTP/1.1 400")
+        posts = [each for each in rig.engines[0].received if each.method == "POST"]
+        assert len(posts) == 2
+
+
+async def test_one_that_closes_its_side_alone_has_left():
+    """Nothing tells it from one that is gone, for whom no engine is to work on (`eof_received`)."""
+    hung_up = asyncio.Event()
+
+    async def stuck(received, peer):
+        await peer.reader.read()
+        hung_up.set()
+
+    async with run_gateway(stuck) as rig, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write_eof()
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")  # it needed no engine
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.plane.port)
+        writer.write(REQUEST)
+        await until(lambda: rig.engines[0].received)
+        writer.write_eof()
+        await hung_up.wait()
+        assert await reader.read() == b""
         writer.close()
 
 

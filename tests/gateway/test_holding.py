@@ -12,7 +12,7 @@ import pytest
 
 from headrace.core.events import Arrived, Effect, Ended, FirstToken, Wake
 from headrace.core.model import Endpoint, Request
-from headrace.gateway.exchange import Exchange
+from headrace.gateway import attempt
 from headrace.gateway.metrics.exporter import render, take_snapshot
 from headrace.gateway.settings import Limits, Timeouts
 from tests.gateway.conftest import Rig, run_gateway
@@ -325,14 +325,14 @@ async def test_a_fault_in_one_leaves_the_other_alone(monkeypatch, caplog):
         core.on[Ended] = core.release
         async with held(rig, core, stream=True) as waiting:
             faulty = next(iter(core.waiting))
-            payload = Exchange._payload
+            payload_of = attempt.payload_of
 
-            def broken(self, body, address):
-                if self.id == faulty:
+            def broken(call, *args, **kwargs):
+                if call.request.id == faulty:
                     raise ZeroDivisionError
-                return payload(self, body, address)
+                return payload_of(call, *args, **kwargs)
 
-            monkeypatch.setattr(Exchange, "_payload", broken)
+            monkeypatch.setattr(attempt, "payload_of", broken)
             other = asyncio.create_task(rig.chat(stream=True))
             await until(lambda: len(rig.engines[0].received) == 1)
             gate.go.set()

@@ -22,6 +22,12 @@ def acknowledges_at_once(transport) -> bool:
     return bool(receiver.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
 
 
+def begun_attempts(rig):
+    """The attempts of which the client has seen a byte."""
+    attempts = [exchange._attempt for exchange in rig.plane._exchanges.values()]
+    return [attempt for attempt in attempts if attempt is not None and attempt.answer_begun]
+
+
 @pytest.mark.parametrize(("engine", "late"), [("vllm", True), ("tgi", False)])
 async def test_an_engine_that_does_not_wait_is_acknowledged_late_once_its_tokens_come(engine, late):
     first, last = asyncio.Event(), asyncio.Event()
@@ -37,15 +43,15 @@ async def test_an_engine_that_does_not_wait_is_acknowledged_late_once_its_tokens
 
     async with run_gateway(stream, engine=engine) as rig:
         asking = asyncio.create_task(rig.chat(stream=True))
-        await until(lambda: any(e._sent for e in rig.plane._exchanges.values()))
-        (exchange,) = rig.plane._exchanges.values()
-        call = exchange._upstream_call
+        await until(lambda: begun_attempts(rig))
+        (attempt,) = begun_attempts(rig)
+        call = attempt._upstream_call
         assert call is not None
         assert call.connection is not None
         transport = call.connection.transport
         assert acknowledges_at_once(transport)
         first.set()
-        await until(lambda: exchange._steady is not None)
+        await until(lambda: attempt._steady is not None)
         assert acknowledges_at_once(transport) is not late
         last.set()
         assert "[DONE]" in (await asking).text

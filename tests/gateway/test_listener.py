@@ -17,6 +17,9 @@ async def plain(received, peer):
     await peer.json({"ok": True})
 
 
+SMALL = b'{"model":"m","messages":[]}'
+
+
 async def raw(port: int, data: bytes) -> bytes:
     """Send bytes, return everything until the server closes (a hang guard ends the wait)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -67,6 +70,15 @@ async def test_pipelined_requests_are_answered_in_order():
         answers = await raw(rig.plane.port, requests)
         order = [answers.index(b'{"n":%d}' % n) for n in range(5)]
         assert order == sorted(order)
+
+
+async def test_blanks_around_a_target_go_no_further():
+    """The scripted engine takes one on each side, and no more."""
+    async with run_gateway(plain) as rig:
+        head = b"POST  /v1/chat/completions   HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        answer = await raw(rig.plane.port, head + b"content-length: 27\r\n\r\n" + SMALL)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert rig.engines[0].received[-1].target == "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("later", [False, True])

@@ -21,10 +21,12 @@ async def test_a_stream_holds_no_prompt_once_it_has_begun():
         async with rig.client.stream("POST", "/v1/chat/completions", json=body) as first:
             await anext(first.aiter_bytes())
             (exchange,) = rig.plane._exchanges.values()
-            assert exchange._call.members is None
-            assert exchange._call.http.pieces == []
-            assert exchange._upstream_call is not None
-            assert exchange._upstream_call.payload == []
+            assert exchange.call.members is None
+            assert exchange.call.http.pieces == []
+            assert exchange._attempt is not None
+            call = exchange._attempt._upstream_call
+            assert call is not None
+            assert call.payload == []
             async with rig.client.stream("POST", "/v1/chat/completions", json=body) as second:
                 assert second.status_code == 200
         assert len(rig.engines[0].received) == 2

@@ -29,7 +29,7 @@ from headrace.edges.http.connection import ClientConnection
 from headrace.edges.http.known_heads import KnownHeads, KnownStreamHead
 from headrace.edges.http.upstream_connection import UpstreamConnection
 from headrace.gateway import steady
-from headrace.gateway.exchange import Exchange
+from headrace.gateway.attempt import Attempt
 from headrace.gateway.server import DataPlane
 from headrace.gateway.settings import GatewaySettings, Limits, Timeouts, UpstreamAccess
 from headrace.gateway.telemetry import Telemetry, TelemetrySettings
@@ -118,7 +118,8 @@ class Side:
             pool.release(idle)
         self._client.data_received(request)
         (self._exchange,) = self.plane._exchanges.values()
-        call = self._exchange._upstream_call
+        assert self._exchange._attempt is not None
+        call = self._exchange._attempt._upstream_call
         assert call is not None
         assert call.connection is not None
         self._engine = call.connection
@@ -330,7 +331,7 @@ def outcome(engine, played, patch, clock=lambda side: side.now):
 def without_shortcuts(patch):
     for heads in (KnownHeads, KnownStreamHead):
         patch.setattr(heads, "match", lambda *_: None)
-    patch.setattr(Exchange, "_flow", lambda *_: None)
+    patch.setattr(Attempt, "_flow", lambda *_: None)
     patch.setattr(upstream_connection, "chunk_start", lambda _: 0)
 
 

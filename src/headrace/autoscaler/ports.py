@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from headrace.core.scaling.demand_history import DemandSample
 from headrace.core.scaling.observation import ReplicaObservation, StandbyWakes
 from headrace.core.scaling.plan import ScalePlan
 from headrace.core.scaling.report import ScalingReport
@@ -33,14 +32,6 @@ class Finder(Protocol):
 
     async def find(self) -> Sequence[ReportSource]:
         """All that are to be asked now. Never raises; must return within a few seconds."""
-        ...
-
-
-class HistorySource(Protocol):
-    """Where the demand of the past is kept."""
-
-    async def read(self, pool: str, now: float) -> Sequence[DemandSample]:
-        """All that is known of a pool's demand before `now`, oldest first. Raises SourceError."""
         ...
 
 

@@ -6,8 +6,8 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - no public name
@@ -42,6 +42,36 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exits with `USAGE_ERROR`."""
         self.exit(USAGE_ERROR, f"headrace: {message}; see `{self.prog} --help`\n")
+
+
+if TYPE_CHECKING:
+    _SubCommands = argparse._SubParsersAction[Parser]  # noqa: SLF001 - no public name
+else:  # generic for type checkers alone
+    _SubCommands = argparse._SubParsersAction  # noqa: SLF001
+
+
+class Others(_SubCommands):
+    """Commands within a command that has flags of its own: argparse would take a flag of the outer
+    one that stands before the inner one's name, and forget its value without a word.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Refuse such a flag, unless it says no more than its default does."""
+        inner = values[0] if values else ""
+        for name, value in vars(namespace).items():
+            if value != parser.get_default(name):
+                flag = "--" + name.replace("_", "-")
+                parser.error(
+                    f"{flag} before {inner} would not be read; write it behind, if {inner} takes "
+                    f"it: `{parser.prog} {inner} {flag} ...`"
+                )
+        super().__call__(parser, namespace, values, option_string)
 
 
 def policy(text: str) -> str:

@@ -67,7 +67,9 @@ def add_simulate(commands: Commands) -> None:
     add("--json", action="store_true", help="the figures as JSON instead of a table")
     add("--timing", type=Path, metavar="FILE", help="write how long each run took, as JSON")
     add("--report", type=Path, metavar="FILE.html", help="write a page with plots")
-    more = simulate.add_subparsers(title="other comparisons", metavar="[scaling]")
+    more = simulate.add_subparsers(
+        title="other comparisons", metavar="[scaling]", action=flags.Others
+    )
     add_simulate_scaling(more)
     simulate.set_defaults(run=partial(_simulate, simulate))
 

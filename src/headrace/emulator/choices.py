@@ -106,7 +106,7 @@ class Choices:
         if not self._ask.stream:
             self._connection.respond(200, [JSON], form.whole(choices, spent))
             return
-        usage_asked = self._ask.options.include_usage
+        usage_asked = bool(self._ask.options.include_usage)
         *before, last = form.ending(choices[0]._replace(usage_asked=usage_asked))
         for each in before:
             self._connection.write(each)

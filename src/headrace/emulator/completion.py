@@ -98,7 +98,7 @@ class Completion:
             submitted_s=now,
             prompt=ask.prompt,
         )
-        continuous = ask.options.continuous_usage_stats
+        continuous = bool(ask.options.continuous_usage_stats)
         answer = Answer(answer_id, created, model, index, ask.stream, continuous)
         self.form = _form_of(ask, answer)
         self._first_s = self._last_s = now
@@ -227,7 +227,7 @@ class Completion:
             reason=self._finish_reason(),
             stop_reason=self._stop_reason,
             spent=spent,
-            usage_asked=self._ask.options.include_usage,
+            usage_asked=bool(self._ask.options.include_usage),
         )
 
     def _logprobs(self, since: int) -> dict[str, object] | None:

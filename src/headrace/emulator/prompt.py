@@ -18,6 +18,7 @@ from headrace.emulator.answer_text import Stop, stop_of
 from headrace.emulator.refusals import Refused, malformed, missing
 from headrace.emulator.settings import EngineSettings
 from headrace.emulator.tool_choice import tool_called
+from headrace.engines.booleans import read_boolean
 
 BYTES_PER_TOKEN = 4
 MESSAGE_BYTES = 16
@@ -42,8 +43,8 @@ T = TypeVar("T", bound=_ForModel)
 class StreamOptions(msgspec.Struct):
     """`stream_options` of a request."""
 
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
+    include_usage: bool | None = False
+    continuous_usage_stats: bool | None = False
 
 
 class Message(msgspec.Struct):
@@ -112,7 +113,11 @@ class _Tokens(msgspec.Struct):
 _decode = msgspec.json.Decoder(Body).decode
 _decode_tokens = msgspec.json.Decoder(_Tokens).decode
 _decode_any = msgspec.json.Decoder().decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_TRUE, _FALSE = msgspec.Raw(b"true"), msgspec.Raw(b"false")
+_BOOLEANS = ("stream", "stream_options", "ignore_eos", "return_token_strs")
+_STREAM_BOOLEANS = ("include_usage", "continuous_usage_stats")
 
 
 def read_ask(body: bytes, settings: EngineSettings, *, chat: bool) -> Ask:
@@ -227,13 +232,43 @@ _BAD = "BadRequestError"
 def read_body(decode: Callable[[bytes], T], body: bytes, settings: EngineSettings) -> T:
     """Decode a body that is for the model served here. Raises Refused."""
     try:
-        asked = decode(body)
+        asked = _decoded(decode, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(body, error) from None
     if asked.model is not None and asked.model != settings.model:
         message = f"The model `{asked.model}` does not exist. Valid aliases: {settings.model}."
         raise Refused(message, param="model", status=404, kind="NotFoundError")
     return asked
+
+
+def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    """A body whose booleans may be written in any way that vLLM takes; only such ones are read
+    twice.
+    """
+    try:
+        return decode(body)
+    except msgspec.ValidationError:
+        plain = _with_plain_booleans(body, _BOOLEANS)
+        if plain is None:
+            raise
+        return decode(plain)
+
+
+def _with_plain_booleans(text: bytes, names: tuple[str, ...]) -> bytes | None:
+    """An object with true and false for what is read so; None where nothing is to be changed."""
+    plain: dict[str, msgspec.Raw] = {}
+    members = _decode_members(text)
+    for name in names:
+        value = bytes(members.get(name, b""))
+        truth = read_boolean(value)
+        if truth is not None:
+            plain[name] = _TRUE if truth else _FALSE
+        elif name == "stream_options" and value.startswith(b"{"):
+            options = _with_plain_booleans(value, _STREAM_BOOLEANS)
+            if options is not None:
+                plain[name] = msgspec.Raw(options)
+    changed = any(bytes(value) != bytes(members[name]) for name, value in plain.items())
+    return _encode({**members, **plain}) if changed else None
 
 
 def _plain(raw: msgspec.Raw | bytes) -> bytes:

@@ -19,6 +19,7 @@ from headrace.core.message import message
 from headrace.core.model import Endpoint, Request
 from headrace.edges.http.heads import Header
 from headrace.edges.http.ports import HttpRequest
+from headrace.engines.booleans import read_boolean
 from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.form import BadForm, FormScanner, boundary_of, is_form
 from headrace.gateway.large_body import (
@@ -49,13 +50,7 @@ _decode_value: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 _OBJECT_OR_NULL: Final = frozenset((b"{", b"n"))
 _TRUE: Final = msgspec.Raw(b"true")
-_FALSE_WORDS = (b"0", b"false", b"f", b"n", b"no", b"off")
 _ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
-_NOT_ASKED: Final = frozenset(
-    (b"null", b"false", b"0", b"0.0", *(b'"%b"' % word for word in _FALSE_WORDS))
-)
-"""What `include_usage` may be where usage is not asked for, as pydantic reads it, and so vLLM,
-SGLang and TensorRT-LLM. 1 and "yes" ask for it."""
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _CHAT: Final = Endpoint.CHAT
 _ESCAPE: Final = re.compile(
@@ -162,7 +157,8 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw | None:
         members = _decode_members(options)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None  # the engine will say what is wrong with it
-    if bytes(members.get("include_usage", b"null")).lower() not in _NOT_ASKED:
+    asked = bytes(members.get("include_usage", b"null"))
+    if asked != b"null" and read_boolean(asked) is not False:
         return None  # the client's own, however it is written, or the engine's to refuse
     return msgspec.Raw(_encode({**members, "include_usage": _TRUE}))
 

@@ -32,9 +32,8 @@ from headrace.gateway.endpoints import (
     is_engines,
     stored_response_id,
 )
-from headrace.gateway.exchange import JSON
 from headrace.gateway.models import render_model, render_models
-from headrace.gateway.notes import RequestNotes, client_id, notes_of
+from headrace.gateway.notes import JSON, RequestNotes, client_id, notes_of
 from headrace.gateway.promise import TIER
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from headrace.gateway.endpoints import endpoint_of
 from headrace.gateway.keys import KeyRing
 from headrace.gateway.promise import NOTHING_ASKED, BadPromise, promise_of
 
+JSON: Final[Header] = (b"content-type", b"application/json")
 _CLIENT_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _EVENTS: Final = b"text/event-stream"
 _MOST_DIGITS: Final = 9
@@ -106,6 +107,10 @@ class AnswerNotes:
         wait = find(head.headers, b"retry-after") if head.status >= 400 else None
         told = wait is not None and len(wait) <= _MOST_DIGITS and wait.isdigit()
         self.retry_after_s = float(wait) if wait is not None and told else None
+
+
+OURS: Final = AnswerNotes(AnswerHead(0, [JSON]))
+"""On the heads of answers that are not an engine's."""
 
 
 def notes_of(head: RequestHead, keys: KeyRing | None) -> RequestNotes:

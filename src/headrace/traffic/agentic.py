@@ -18,7 +18,7 @@ from random import Random
 
 from headrace.traffic.arrivals import poisson_arrivals
 from headrace.traffic.lengths import GeometricCounts, Lengths, LognormalSeconds, LognormalTokens
-from headrace.traffic.prompts import Popularity, Prompt
+from headrace.traffic.prompts import Popularity, drawn_prompts
 from headrace.traffic.sessions import Turn, answer_s, interleaved
 from headrace.traffic.trace import MOONCAKE_BLOCK_TOKENS, TraceRequest
 
@@ -55,11 +55,9 @@ def agentic(shape: Agentic, *, requests_per_s: float, seed: int) -> Iterator[Tra
     rng = Random(f"agentic {seed}")
     keys = Random(f"agentic blocks {seed}")
     popularity = Popularity(shape.projects, shape.project_exponent)
-    contexts: list[Prompt] = []
-    for _ in range(shape.projects):
-        context = Prompt(shape.block_tokens, keys)
-        context.grow(shape.context_tokens.draw(rng))
-        contexts.append(context)
+    contexts = drawn_prompts(
+        shape.projects, shape.context_tokens, shape.block_tokens, keys=keys, rng=rng
+    )
 
     def session(_: int) -> Iterator[Turn]:
         context = contexts[popularity.draw(rng)]

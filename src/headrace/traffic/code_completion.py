@@ -15,7 +15,7 @@ from random import Random
 
 from headrace.traffic.arrivals import gamma_arrivals
 from headrace.traffic.lengths import GeometricCounts, Lengths, LognormalSeconds, LognormalTokens
-from headrace.traffic.prompts import Prompt
+from headrace.traffic.prompts import Prompt, drawn_prompts
 from headrace.traffic.sessions import Turn, interleaved
 from headrace.traffic.trace import TraceRequest
 
@@ -80,11 +80,9 @@ class _Desks:
         self._shape = shape
         self._rng = rng
         self._open: dict[int, Prompt] = {}
-        self._shared: list[Prompt] = []
-        for _ in range(shape.projects):
-            shared = Prompt(shape.block_tokens, keys)
-            shared.grow(shape.shared_tokens.draw(rng))
-            self._shared.append(shared)
+        self._shared = drawn_prompts(
+            shape.projects, shape.shared_tokens, shape.block_tokens, keys=keys, rng=rng
+        )
 
     def prompt(self, developer: int) -> Prompt:
         """The developer's next prompt: another file, or the open one with an edit near its end."""

@@ -23,7 +23,7 @@ from headrace.traffic.lengths import (
     LognormalSeconds,
     LognormalTokens,
 )
-from headrace.traffic.prompts import Popularity, Prompt
+from headrace.traffic.prompts import Popularity, drawn_prompts
 from headrace.traffic.sessions import Turn, answer_s, interleaved
 from headrace.traffic.trace import MOONCAKE_BLOCK_TOKENS, TraceRequest
 
@@ -96,11 +96,7 @@ def multi_turn(shape: MultiTurn, *, requests_per_s: float, seed: int) -> Iterato
     keys = Random(f"multi_turn blocks {seed}")
     turns = shape.turns()
     popularity = Popularity(shape.apps, shape.app_exponent)
-    systems: list[Prompt] = []
-    for _ in range(shape.apps):
-        system = Prompt(shape.block_tokens, keys)
-        system.grow(shape.system_tokens.draw(rng))
-        systems.append(system)
+    systems = drawn_prompts(shape.apps, shape.system_tokens, shape.block_tokens, keys=keys, rng=rng)
 
     def conversation(_: int) -> Iterator[Turn]:
         system = systems[popularity.draw(rng)]

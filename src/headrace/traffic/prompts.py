@@ -13,6 +13,8 @@ from bisect import bisect_right
 from itertools import accumulate
 from random import Random
 
+from headrace.traffic.lengths import Lengths
+
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
@@ -60,6 +62,16 @@ class Prompt:
     def blocks(self) -> tuple[int, ...]:
         """The ids of the full blocks."""
         return tuple(self._ids)
+
+
+def drawn_prompts(
+    count: int, lengths: Lengths, block_tokens: int, *, keys: Random, rng: Random
+) -> list[Prompt]:
+    """Prompts that others begin with: system prompts, projects, contexts of agents."""
+    prompts = [Prompt(block_tokens, keys) for _ in range(count)]
+    for prompt in prompts:
+        prompt.grow(lengths.draw(rng))
+    return prompts
 
 
 class Popularity:

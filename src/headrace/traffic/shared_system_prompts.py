@@ -13,7 +13,7 @@ from random import Random
 
 from headrace.traffic.arrivals import gamma_arrivals
 from headrace.traffic.lengths import ExponentialTokens, Lengths, LognormalTokens
-from headrace.traffic.prompts import Popularity, Prompt
+from headrace.traffic.prompts import Popularity, drawn_prompts
 from headrace.traffic.trace import MOONCAKE_BLOCK_TOKENS, TraceRequest
 
 
@@ -40,11 +40,9 @@ def shared_system_prompts(
     rng = Random(f"shared_system_prompts {seed}")
     keys = Random(f"shared_system_prompts blocks {seed}")
     popularity = Popularity(shape.prompts, shape.exponent)
-    systems: list[Prompt] = []
-    for _ in range(shape.prompts):
-        system = Prompt(shape.block_tokens, keys)
-        system.grow(shape.system_tokens.draw(rng))
-        systems.append(system)
+    systems = drawn_prompts(
+        shape.prompts, shape.system_tokens, shape.block_tokens, keys=keys, rng=rng
+    )
     for arrival_s in gamma_arrivals(requests_per_s, shape.cv, rng):
         prompt = systems[popularity.draw(rng)].branch()
         prompt.grow(shape.question_tokens.draw(rng))

@@ -46,6 +46,33 @@ def test_words_are_vllms(name: str, body: bytes):
     assert refusal(body) == json.loads(load("vllm", name).body)
 
 
+@pytest.mark.parametrize("value", [1, 1.0, "1", "Yes", "on", "T", True], ids=repr)
+def test_a_boolean_is_read_as_pydantic_reads_it(value: object):
+    asked = {**NAMED, "messages": [{"role": "user"}], "stream": value, "max_tokens": 7}
+    options = {"include_usage": value, "continuous_usage_stats": None}
+    body = {**asked, "ignore_eos": value, "stream_options": options}
+    ask = read_ask(json.dumps(body).encode(), SETTINGS, chat=True)
+    assert ask.stream is True
+    assert ask.options.include_usage is True
+    assert not ask.options.continuous_usage_stats
+    assert ask.output_tokens == 7
+
+
+@pytest.mark.parametrize("value", [0, 0.0, "0", "No", "off", "F", False], ids=repr)
+def test_so_is_one_that_says_no(value: object):
+    options = {"include_usage": value}
+    body = {**NAMED, "messages": [{"role": "user"}], "stream": True, "stream_options": options}
+    assert not read_ask(json.dumps(body).encode(), SETTINGS, chat=True).options.include_usage
+
+
+@pytest.mark.parametrize("value", [2, "maybe", " yes", [], {}], ids=repr)
+def test_what_is_no_boolean_is_refused(value: object):
+    body = {**NAMED, "messages": [{"role": "user"}], "stream": value}
+    assert refusal(json.dumps(body).encode())["error"]["param"] == "body.stream"  # pyright: ignore[reportIndexIssue]
+    options = {**body, "stream": 1, "stream_options": {"include_usage": value}}
+    assert "include_usage" in str(refusal(json.dumps(options).encode()))
+
+
 def test_a_temperature_below_nothing_is_refused_in_vllms_words():
     body = {**NAMED, "messages": [{"role": "user"}], "temperature": -3}
     assert refusal(json.dumps(body).encode())["error"] == {

@@ -342,7 +342,8 @@ class _Up:
             f"tokens {usage.input_tokens} in ({usage.cached_tokens} cached), "
             f"{usage.output_tokens} out"
         )
-        self._terminal.result(reason or f"replica {replica}")
+        # In tokens that were estimated before the engine counted those above.
+        self._terminal.result(f"predicted for {reason}" if reason else f"replica {replica}")
 
 
 def question(options: UpOptions, prompt: str) -> dict[str, object]:

@@ -22,6 +22,9 @@ Document: TypeAlias = dict[str, Any]
 """A decision as the control plane tells it: `core.decisions.Explanation` with its age."""
 
 TIMEOUT_S = 5.0
+FAR_OFF = 0.25
+"""By this share of its tokens a prompt must be off the prediction to be worth a sentence: bytes
+alone tell prose from code no better."""
 WIDTH = 80
 """Sentences are wrapped here however wide the terminal is."""
 
@@ -87,7 +90,7 @@ def layout(document: Document) -> RenderableType:
         parts.append(_sentence(f"why: {attempt['reason']}"))
         parts.append(_sentence(f"came of it: {_outcome(attempt)}"))
         if attempt["outcome"]:
-            parts.append(_measured(attempt))
+            parts += _measured(attempt)
     if again := _held_again(document):
         parts += [Text(), _sentence(again)]
     if document["rejected"]:
@@ -213,21 +216,43 @@ def _outcome(attempt: Document) -> str:
     return ", ".join(words)
 
 
-def _measured(attempt: Document) -> Table:
-    """What was predicted of the chosen replica beside what was measured."""
+def _measured(attempt: Document) -> list[RenderableType]:
+    """What was predicted of the chosen replica beside what was measured, and why it was far off."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("", "predicted", "measured"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     chosen: Document = next(iter(attempt["candidates"]), {})
     for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")):
         table.add_row(name, _seconds(chosen.get(key)), _seconds(attempt[key], "-"))
-    hit, uncached = chosen.get("hit_tokens"), chosen.get("uncached_tokens")
-    prompt = None if hit is None or uncached is None else hit + uncached
-    table.add_row("input tokens", _count(prompt), _count(attempt["input_tokens"], "-"))
+    hit = chosen.get("hit_tokens")
+    table.add_row(
+        "input tokens", _count(_predicted_tokens(attempt)), _count(attempt["input_tokens"], "-")
+    )
     table.add_row("of them cached", _count(hit), _count(attempt["cached_tokens"], "-"))
     table.add_row("output tokens", "", _count(attempt["output_tokens"]))
     table.add_row("duration", "", _seconds(attempt["duration_s"], "-"))
-    return table
+    learned = _learned_length(attempt)
+    return [table, _sentence(learned)] if learned else [table]
+
+
+def _predicted_tokens(attempt: Document) -> int | None:
+    """What the prompt was taken for, None where nothing of it was priced."""
+    chosen: Document = next(iter(attempt["candidates"]), {})
+    hit, uncached = chosen.get("hit_tokens"), chosen.get("uncached_tokens")
+    return None if hit is None or uncached is None else hit + uncached
+
+
+def _learned_length(attempt: Document) -> str:
+    """Why a prompt was far longer or shorter than predicted; "" if it was not."""
+    predicted, counted_tokens = _predicted_tokens(attempt), attempt["input_tokens"]
+    if predicted is None or counted_tokens is None:
+        return ""
+    if abs(counted_tokens - predicted) <= FAR_OFF * counted_tokens:
+        return ""
+    return (
+        f"the prompt was taken for {counted(predicted, 'token')} by its bytes; the engine counted "
+        f"{counted_tokens:,}. Later estimates learn from that, also what the chat template adds"
+    )
 
 
 # ---------------------------------------------------------------- words for values

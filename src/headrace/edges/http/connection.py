@@ -71,6 +71,7 @@ class ClientConnection:
         "_exchange",
         "_head_only",
         "_held_bytes",
+        "_last_words",
         "_moved_s",
         "_pending_head",
         "_queue",
@@ -101,6 +102,8 @@ class ClientConnection:
         self._chunked = False
         self._head_only = False
         self._pending_head = b""
+        self._last_words = b""
+        """An error that is answered once those before it are; nothing more is read."""
         self._held_bytes = 0
         self._unsent_bytes = 0
         """What had not reached a slow client at the last look."""
@@ -143,7 +146,14 @@ class ClientConnection:
         reader.feed(data)
 
     def eof_received(self) -> bool:
-        """The connection is closed, as `asyncio` does it where nobody says otherwise."""
+        """The client sends no more: it has left, and its engine stops at once.
+
+        It may also have closed its side alone, as `nc -N` does, and wait for the answer. Nothing
+        but a write tells the two apart, and until an answer begins there is nothing to write. So
+        what is answered at once reaches it, and what an engine would work on for nobody does not:
+        nginx with `proxy_ignore_client_abort off` and uvicorn do the same, and RFC 9112
+        section 9.5 lets either side close at any time.
+        """
         return False
 
     def pause_writing(self) -> None:
@@ -455,6 +465,9 @@ class ClientConnection:
         """Nothing is being answered: the next request may take its time, unless it has begun."""
         if self._current is not None or self.close_after or self._slow:
             return
+        if self._last_words:
+            self._say_last_words()
+            return
         head = self._reader.must_ask()
         if head is not None and self._transport is not None:
             refusal = self._refusal_without_body(head)
@@ -493,32 +506,50 @@ class ClientConnection:
         self.respond(500, [_JSON, *headers], body)
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer an error that concerns the connection itself, then linger and close."""
-        if self.close_after or self._transport is None:
+        """Answer an error that concerns the connection itself, then linger and close.
+
+        Requests before it were taken whole: theirs are the answers before it.
+        """
+        if self.close_after or self._transport is None or self._last_words:
             return
-        self.close_after = True
+        self._last_words = self._rendered(refusal)
         self._let_go_unread()
-        extra, cors = self._server.handler.refused(refusal, self._reader.headers), self._server.cors
-        if self._current is not None:
-            # An answer is under way: a second one would corrupt it.
+        if self._current is None and not self._queue:
+            self._say_last_words()
+        else:
             self._transport.resume_reading()  # its end is to be seen; all else is thrown away
-            return
-        path = self._reader.path
+
+    def _say_last_words(self) -> None:
+        transport = self._transport
+        if transport is not None:
+            self.close_after = True
+            transport.write(self._last_words)
+            self._linger()
+
+    def _rendered(self, refusal: Refusal) -> bytes:
+        """An error answer to the request that has begun; the connection closes behind it."""
+        reader, cors = self._reader, self._server.cors
+        extra = self._server.handler.refused(refusal, reader.headers)
         body = error_body(
-            refusal.status, refusal.message, path=path, code=refusal.code, param=refusal.param
+            refusal.status,
+            refusal.message,
+            path=reader.path,
+            code=refusal.code,
+            param=refusal.param,
         )
         if cors is not None:
-            extra = [*extra, *cors.headers_for(find(self._reader.headers, b"origin"))]
+            extra = [*extra, *cors.headers_for(find(reader.headers, b"origin"))]
         framing = [_JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         head = render(status_line(refusal.status), [*extra, *framing])
-        self._transport.write(head if self._reader.asks_for_head else head + body)
-        self._linger()
+        return head if reader.asks_for_head else head + body
 
     def _let_go_unread(self) -> None:
-        """Forget all of which the answer has not begun; its bytes are held no longer."""
-        self._reader.let_go()
-        self._queue.clear()
-        self._release(self._held_bytes - (self._current.body_bytes if self._current else 0))
+        """Forget what was not read whole, and what is still to come; its bytes are held no more."""
+        self._reader.end()
+        taken = sum(request.body_bytes for request in self._queue)
+        if self._current is not None:
+            taken += self._current.body_bytes
+        self._release(self._held_bytes - taken)
 
     def _linger(self) -> None:
         """Nothing more is written; what the client still sends is thrown away for a while."""

@@ -106,7 +106,7 @@ class RequestReader:
         self._body = Pieces()
         self._unread = b""
         self._offers = 0  # of another protocol, taken out of the present read
-        self._ended = False  # a request was read that its client closes the connection behind
+        self._ended = False  # the client closes behind what was read, or is told to go
         self._reset()
 
     def _reset(self) -> None:
@@ -171,14 +171,14 @@ class RequestReader:
 
     def _put_off(self, rest: bytes) -> None:
         """Read what a body of known length takes of it now, and the rest later."""
-        if not self._unread and not self._taker.close_after:
+        if not self._unread and not self._is_done:
             left = self._body_left()
             if left:
                 self._parse(rest[:left])
                 rest = rest[left:]
         if self._unread:  # as many offers as a turn may have were taken out before it
             self._unread += rest
-        elif rest and not self._taker.close_after:
+        elif rest and not self._is_done:
             self._unread = rest
             self._taker.read_on_later()
 
@@ -190,8 +190,18 @@ class RequestReader:
     def go_on(self) -> None:
         """Read what was left when others had their turn."""
         unread, self._unread = self._unread, b""
-        if unread and not self._taker.close_after:
+        if unread and not self._is_done:
             self.feed(unread, self._offers)
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether whatever else comes is thrown away."""
+        return self._ended or self._taker.close_after
+
+    def end(self) -> None:
+        """Read no more: an error follows what was taken."""
+        self._ended = True
+        self.let_go()
 
     def let_go(self) -> None:
         """Forget what was read of a request that will not be taken."""
@@ -285,7 +295,7 @@ class RequestReader:
         self._taker.begun()
 
     def on_body(self, body: bytes) -> None:
-        if self._taker.close_after:
+        if self._is_done:
             return
         server, size = self._server, len(body)
         self._body_bytes += size
@@ -301,7 +311,7 @@ class RequestReader:
     def on_message_complete(self) -> None:
         parser = self._parser
         assert parser is not None
-        if self._taker.close_after or parser.should_upgrade():
+        if self._is_done or parser.should_upgrade():
             return
         head = self._head
         assert head is not None
@@ -329,7 +339,7 @@ class RequestReader:
         Upgrade there is no offer, and Connection still says which other fields go no further.
         """
         method, headers = parser.get_method(), self.headers
-        if self._taker.close_after:
+        if self._is_done:
             return
         if method == b"CONNECT":
             message = "CONNECT is for proxies; this is a server."

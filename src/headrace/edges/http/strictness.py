@@ -3,6 +3,10 @@
 llhttp, in its strict mode, refuses bare LF, folded lines, NUL, conflicting lengths and malformed
 names and values. What is left is refused here, because two servers that read it differently are a
 way to smuggle a request past one of them.
+
+Of blanks around the target llhttp takes several, as RFC 9112 section 3 allows, and does not tell
+of them. The request line that goes on is written anew (`RequestNotes.forwarded`): no engine reads
+what a client wrote there.
 """
 
 from __future__ import annotations

@@ -232,3 +232,13 @@ def test_simulate_itself_needs_a_trace_or_traffic_as_before(capsys):
         main(["simulate"])
     assert ended.value.code == 2
     assert "one of the arguments --trace --traffic is required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flag", [("--slo", "ttft=9s"), ("--seed", 4), ("--json",), ("--replicas", 3), ("--sweep",)]
+)
+def test_a_flag_before_scaling_is_refused(capsys, rates, flag):
+    """It would be a flag of `headrace simulate`, whose value nobody reads here."""
+    code, out, err = runner(capsys, "simulate")(*flag, "scaling", "--rates", rates, *FEW)
+    assert (code, out) == (2, "")
+    assert f"{flag[0]} before scaling would not be read" in err

@@ -135,6 +135,17 @@ def test_a_request_without_a_model(shown):
     assert "no model named, about 1 prompt token, 3 s ago" in text
 
 
+def test_a_prompt_far_off_its_estimate_is_explained(shown):
+    """As each first one is: the tokens of a chat template are learned from answers."""
+    first = replace(CHOSEN, hit_tokens=0, uncached_tokens=5)
+    attempt = replace(ATTEMPT, candidates=(first,), input_tokens=33, cached_tokens=0)
+    text = " ".join(shown(replace(WHOLE, prompt_tokens=5, attempts=(attempt,))).split())
+    assert "taken for 5 tokens by its bytes; the engine counted 33." in text
+    assert "by its bytes" not in shown(WHOLE)  # two tokens off
+    unknown = replace(attempt, input_tokens=None)
+    assert "by its bytes" not in shown(replace(WHOLE, attempts=(unknown,)))
+
+
 def test_costs_are_shown_where_there_are_any(shown):
     text = shown(WHOLE)
     assert "prefill" in text
