@@ -74,7 +74,8 @@ class PrefixIndex:
         cache = self._caches[index]
         cache.told_blocks = min(capacity_blocks, MOST_BLOCKS_PER_REPLICA)
         cache.capacity_blocks = cache.told_blocks * cache.share
-        self._evict(cache)
+        if cache.resident_blocks > cache.capacity_blocks - cache.private_blocks:
+            self._evict(cache)
 
     def lookup(self, marks: tuple[Mark, ...], replicas: int) -> list[tuple[int, int]]:
         """How much of a prompt each replica holds.
@@ -124,13 +125,14 @@ class PrefixIndex:
         cache, holders = self._caches[index], self._holders
         over = cache.resident_blocks + cache.private_blocks + blocks - cache.capacity_blocks
         last = 0
-        kept, bit = cache.idle.oldest, cache.bit
-        while kept is not None and over > 0.0:
+        idle, bit = cache.idle, cache.bit
+        kept, ends = idle.oldest, idle.ends
+        while kept is not None and kept is not ends and over > 0.0:
             covered = kept.covered
             over -= covered
             if holders[kept.mark] == bit:
                 last += covered
-            kept = cache.idle.after(kept)
+            kept = kept.younger
         return last
 
     def lease(self, index: int, marks: tuple[Mark, ...]) -> Lease:
