@@ -217,9 +217,10 @@ class PrefixIndex:
         forgotten = 0
         oldest = cache.idle.oldest
         while oldest is not None and oldest.stamp < stamp:
-            self._leave(cache, oldest)
+            cache.resident_blocks -= oldest.covered
+            self._drop(cache, oldest)
             forgotten += 1
-            oldest = cache.idle.oldest
+            oldest = cache.idle.without_oldest()
         full = (cache.resident_blocks + cache.private_blocks) / max(1.0, cache.told_blocks)
         cache.share = max(LEAST_SHARE, min(cache.share, max(full, cache.share * SHRINK)))
         cache.capacity_blocks = cache.told_blocks * cache.share
@@ -234,17 +235,12 @@ class PrefixIndex:
 
     def _evict(self, cache: ReplicaCache) -> None:
         """Least recently used idle marks leave until the rest fits, or none is idle."""
-        room = cache.capacity_blocks - cache.private_blocks
-        oldest = cache.idle.oldest
+        room, idle = cache.capacity_blocks - cache.private_blocks, cache.idle
+        oldest = idle.oldest
         while oldest is not None and cache.resident_blocks > room:
-            self._leave(cache, oldest)
-            oldest = cache.idle.oldest
-
-    def _leave(self, cache: ReplicaCache, kept: Kept) -> None:
-        """An idle mark gives its room up."""
-        cache.idle.take_out(kept)
-        cache.resident_blocks -= kept.covered
-        self._drop(cache, kept)
+            cache.resident_blocks -= oldest.covered
+            self._drop(cache, oldest)
+            oldest = idle.without_oldest()
 
     def _drop(self, cache: ReplicaCache, kept: Kept) -> None:
         """A replica holds this mark no more."""

@@ -63,8 +63,19 @@ class Idle:
         youngest.younger = ends
         ends.older = youngest
 
+    def without_oldest(self) -> Kept | None:
+        """The oldest leaves the replica; what is the oldest then."""
+        ends = self.ends
+        oldest = ends.younger
+        assert oldest is not None
+        younger = oldest.younger
+        assert younger is not None
+        ends.younger, younger.older = younger, ends
+        oldest.older = oldest.younger = None
+        return None if younger is ends else younger
+
     def take_out(self, kept: Kept) -> None:
-        """It is needed again, or leaves the replica."""
+        """It is needed again."""
         older, younger = kept.older, kept.younger
         assert older is not None
         assert younger is not None

@@ -60,7 +60,7 @@ class Prompt:
 
     def copy(self) -> Prompt:
         """The same prompt, which stays as it is when this one changes."""
-        other = copy(self)
+        other: Prompt = copy(self)
         other._ids = self._ids.copy()
         return other
 
