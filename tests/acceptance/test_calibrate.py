@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from headrace.compose.process.machine import machine_of
-from headrace.config.profile_file import engine_of, load_measured, save
+from headrace.config.modelled_engine import engine_of
+from headrace.config.profile_file import load_measured, save
 from headrace.core.profile_fit import TERMS
 from headrace.edges.fleets.local import LocalFleetSettings
 from headrace.edges.fleets.model_store import DEFAULT_MODEL_ID, fetch_default_model

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from headrace.cli.flags import Commands, print_json, refuse
 
 if TYPE_CHECKING:
-    from headrace.config import ConfigError
+    from headrace.config.document import ConfigError
 
 
 def add_check(commands: Commands) -> None:
@@ -29,8 +29,9 @@ def add_check(commands: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from headrace.config import ConfigError, load
+    from headrace.config.document import ConfigError
     from headrace.config.json_schema import schema_text
+    from headrace.config.load import load
     from headrace.config.render import as_json, as_yaml
 
     if options.schema:

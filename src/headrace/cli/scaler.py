@@ -10,7 +10,7 @@ from headrace.cli.early_hangup import early_hangup
 from headrace.cli.flags import Commands, refuse
 
 if TYPE_CHECKING:
-    from headrace.config import Loaded
+    from headrace.config.load import Loaded
 
 
 def add_scaler(commands: Commands) -> None:
@@ -33,7 +33,8 @@ def _scaler(options: argparse.Namespace) -> int:
     from headrace.compose.process.terminal import Terminal
     from headrace.compose.scaler_alone import run_scaler
     from headrace.compose.serving.wiring import StartError
-    from headrace.config import ConfigError, load
+    from headrace.config.document import ConfigError
+    from headrace.config.load import load
 
     def read() -> Loaded:
         return load(options.config, insecure=options.insecure)

@@ -12,7 +12,7 @@ from headrace.cli.early_hangup import early_hangup
 from headrace.cli.flags import Commands, refuse
 
 if TYPE_CHECKING:
-    from headrace.config import Loaded
+    from headrace.config.load import Loaded
 
 
 def add_serve(commands: Commands) -> None:
@@ -39,7 +39,8 @@ def _serve(options: argparse.Namespace) -> int:
     from headrace.compose.process.terminal import Terminal
     from headrace.compose.serve import serve
     from headrace.compose.serving.wiring import StartError
-    from headrace.config import ConfigError, load
+    from headrace.config.document import ConfigError
+    from headrace.config.load import load
 
     def read() -> Loaded:
         return _with_ports(load(options.config, insecure=options.insecure), options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from headrace.compose.process.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.process.terminal import Terminal, counted
 from headrace.compose.serving.wiring import StartError
-from headrace.config.profile_file import engine_of
+from headrace.config.modelled_engine import engine_of
 from headrace.core.quantities import parse_duration
 from headrace.edges.extras import how_to_install
 from headrace.emulator.engine import EmulatedEngine

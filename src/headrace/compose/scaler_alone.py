@@ -20,7 +20,8 @@ from headrace.compose.serving.reload import (
 )
 from headrace.compose.serving.scaler import ScalerHost
 from headrace.compose.serving.wiring import StartError
-from headrace.config import ConfigError, Loaded
+from headrace.config.document import ConfigError
+from headrace.config.load import Loaded
 from headrace.core.latency import LatencyProfile
 from headrace.edges.http.tls import TlsError, within
 from headrace.gateway.control import ControlSettings, HostCheck

@@ -17,7 +17,7 @@ from headrace.compose.serving.plan import plan_of
 from headrace.compose.serving.reload import Reloader
 from headrace.compose.serving.scaler import ScalerHost
 from headrace.compose.serving.wiring import Gateway, StartError, nobody
-from headrace.config import Loaded
+from headrace.config.load import Loaded
 from headrace.edges.build import is_compiled
 from headrace.edges.http.tls import TlsError
 

@@ -1,13 +1,9 @@
-"""Profile files: what `headrace calibrate` writes, and every command that takes a profile reads.
-
-A name is that of a shipped profile (`h100-llama-3.1-8b`); what ends in `.yaml`, `.yml` or `.json`
-is a file.
-"""
+"""Profile files: what `headrace calibrate` writes, and every command that takes a profile reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +11,13 @@ import yaml
 
 from headrace.config.binding import MISSING_VALUE, Binder
 from headrace.config.document import MAX_DOCUMENT_BYTES, ConfigError, Problem, parse
+from headrace.config.modelled_engine import is_profile_file, shipped
 from headrace.config.shapes import section_of
 from headrace.core.durations import small_in_words
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS
-from headrace.engine_model import profiles
 from headrace.engine_model.measured import Interval, MeasuredProfile
-from headrace.engine_model.spec import EngineSpec
 
-_SUFFIXES = frozenset((".json", ".yaml", ".yml"))
 _DIGITS = 5
 _HEAD = """\
 # A latency profile, measured by `headrace calibrate`. Seconds are written in full; an interval is
@@ -48,11 +42,6 @@ _MOST_S = {
 
 
 _MEMORY = ("memory_bytes_per_s", "weight_bytes_per_step", "kv_bytes_per_token")
-
-
-def is_profile_file(text: str) -> bool:
-    """Whether a profile is given as a file rather than by its name."""
-    return Path(text).suffix in _SUFFIXES
 
 
 def read_text(path: Path) -> str:
@@ -95,9 +84,7 @@ def measured_of(text: str) -> MeasuredProfile:
         ConfigError: the file cannot be used.
         ValueError: there is no shipped profile of this name.
     """
-    return (
-        load_measured(Path(text)) if is_profile_file(text) else MeasuredProfile.of(_shipped(text))
-    )
+    return load_measured(Path(text)) if is_profile_file(text) else MeasuredProfile.of(shipped(text))
 
 
 def load_profile(path: Path) -> LatencyProfile:
@@ -114,45 +101,7 @@ def latency_of(text: str, folder: Path = Path()) -> LatencyProfile:
     """
     if is_profile_file(text):
         return load_profile(folder / text)
-    return _shipped(text).latency
-
-
-_ANY_TOKENS = 10**9
-"""Of a KV cache: more than the block of any engine."""
-
-
-class KvTokensError(ValueError):
-    """Another size of the KV cache is wanted than there can be."""
-
-
-def engine_of(text: str, kv_capacity_tokens: int | None = None) -> EngineSpec:
-    """The engine to model, of a shipped profile or of a file.
-
-    `kv_capacity_tokens` overrules what the profile says.
-
-    Raises:
-        ConfigError: the file cannot be used.
-        ValueError: there is no such profile, or nothing says how large its KV cache is.
-        KvTokensError: `kv_capacity_tokens` is less than a block.
-    """
-    is_file = is_profile_file(text)
-    if kv_capacity_tokens is None:
-        return load_measured(Path(text)).engine() if is_file else _shipped(text)
-    # Only an engine tells its block, so one with any cache comes first.
-    spec = load_measured(Path(text)).engine(_ANY_TOKENS) if is_file else _shipped(text)
-    if kv_capacity_tokens < spec.kv_block_tokens:
-        raise KvTokensError(
-            f"--kv-tokens is {kv_capacity_tokens}; give at least one block of the KV cache, "
-            f"{spec.kv_block_tokens} tokens"
-        )
-    return replace(spec, kv_capacity_tokens=kv_capacity_tokens)
-
-
-def _shipped(name: str) -> EngineSpec:
-    try:
-        return profiles.profile(name)
-    except ValueError as error:
-        raise ValueError(f"{error}; or name a file, *.yaml or *.json") from None
+    return shipped(text).latency
 
 
 def save(path: Path, profile: MeasuredProfile) -> None:

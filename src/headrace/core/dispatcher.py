@@ -16,7 +16,7 @@ from typing import Any, Final
 from headrace.core import attempts as books
 from headrace.core import health, learning, rejections, routing
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import cheapest
+from headrace.core.candidates import RANK, cheapest
 from headrace.core.catalog import ALL_FULL, Catalog, Serving
 from headrace.core.decisions import MOST_CANDIDATES, Decisions
 from headrace.core.events import (
@@ -242,7 +242,7 @@ class Dispatcher:
         )
         considered = len(priced)
         if considered > MOST_CANDIDATES:
-            priced = sorted(priced)[:MOST_CANDIDATES]
+            priced = sorted(priced, key=RANK)[:MOST_CANDIDATES]
             best = priced[0]
         else:
             best = cheapest(priced)

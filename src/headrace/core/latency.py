@@ -155,7 +155,8 @@ class PhaseTrend:
 
     def observe(self, log_ratio: float, weight: float) -> None:
         """Move towards one sample."""
-        self.evidence = min(self.evidence + weight, MOST_POOL_EVIDENCE)
+        evidence = self.evidence + weight
+        self.evidence = evidence if evidence < MOST_POOL_EVIDENCE else MOST_POOL_EVIDENCE
         step = _limited(log_ratio - self.log_ratio)
         self.log_ratio += step * weight / (self.evidence + SHRINK_SAMPLES)
 
@@ -174,7 +175,8 @@ class PhaseDeviation:
         """Move towards one sample, after the decay since the last one."""
         kept = self._kept(now)
         self.deviation *= kept
-        self.evidence = min(self.evidence * kept + weight, MOST_EVIDENCE)
+        evidence = self.evidence * kept + weight
+        self.evidence = evidence if evidence < MOST_EVIDENCE else MOST_EVIDENCE
         self.deviation += _limited(deviation - self.deviation) * weight / self.evidence
         self.sampled_s = now
 
@@ -192,7 +194,8 @@ class PhaseDeviation:
         return shrunk - DEAD_BAND if shrunk > 0.0 else shrunk + DEAD_BAND
 
     def _kept(self, now: float) -> float:
-        return 0.5 ** (max(0.0, now - self.sampled_s) / HALF_LIFE_S)
+        age_s = now - self.sampled_s
+        return 0.5 ** (age_s / HALF_LIFE_S) if age_s > 0.0 else 1.0
 
 
 class PoolLatency:
@@ -229,7 +232,9 @@ class PoolLatency:
 
     def bounded(self, log_ratio: float) -> float:
         """The logarithm of a factor, within the range that factors may have."""
-        return min(max(log_ratio, self._lowest), self._highest)
+        if log_ratio < self._lowest:
+            return self._lowest
+        return log_ratio if log_ratio < self._highest else self._highest
 
     def adopt(self, profile: LatencyProfile) -> None:
         """Use a learned profile as the prior from now on."""
@@ -291,8 +296,12 @@ class ReplicaLatency:
         weight = predicted_s / (predicted_s + NOISE_S)
         own.observe(log_ratio - trend.log_ratio, weight, now)
         trend.observe(log_ratio, weight)
-        self.stale_s = min(self.stale_s, now + NEWS_S)
+        news_s = now + NEWS_S
+        if news_s < self.stale_s:
+            self.stale_s = news_s
 
 
 def _limited(step: float) -> float:
-    return min(max(step, -LARGEST_STEP), LARGEST_STEP)
+    if step < -LARGEST_STEP:
+        return -LARGEST_STEP
+    return step if step < LARGEST_STEP else LARGEST_STEP

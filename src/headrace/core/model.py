@@ -148,7 +148,7 @@ class ReplicaState(StrEnum):
     """Finishes what it has; gets nothing new."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class EngineReport:
     """What one scrape said of a replica; None where its engine does not tell.
 

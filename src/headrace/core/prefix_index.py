@@ -74,7 +74,8 @@ class PrefixIndex:
         cache = self._caches[index]
         cache.told_blocks = min(capacity_blocks, MOST_BLOCKS_PER_REPLICA)
         cache.capacity_blocks = cache.told_blocks * cache.share
-        self._evict(cache)
+        if cache.resident_blocks > cache.capacity_blocks - cache.private_blocks:
+            self._evict(cache)
 
     def lookup(self, marks: tuple[Mark, ...], replicas: int) -> list[tuple[int, int]]:
         """How much of a prompt each replica holds.
@@ -124,13 +125,14 @@ class PrefixIndex:
         cache, holders = self._caches[index], self._holders
         over = cache.resident_blocks + cache.private_blocks + blocks - cache.capacity_blocks
         last = 0
-        kept, bit = cache.idle.oldest, cache.bit
-        while kept is not None and over > 0.0:
+        idle, bit = cache.idle, cache.bit
+        kept, ends = idle.oldest, idle.ends
+        while kept is not None and kept is not ends and over > 0.0:
             covered = kept.covered
             over -= covered
             if holders[kept.mark] == bit:
                 last += covered
-            kept = cache.idle.after(kept)
+            kept = kept.younger
         return last
 
     def lease(self, index: int, marks: tuple[Mark, ...]) -> Lease:
@@ -215,9 +217,10 @@ class PrefixIndex:
         forgotten = 0
         oldest = cache.idle.oldest
         while oldest is not None and oldest.stamp < stamp:
-            self._leave(cache, oldest)
+            cache.resident_blocks -= oldest.covered
+            self._drop(cache, oldest)
             forgotten += 1
-            oldest = cache.idle.oldest
+            oldest = cache.idle.without_oldest()
         full = (cache.resident_blocks + cache.private_blocks) / max(1.0, cache.told_blocks)
         cache.share = max(LEAST_SHARE, min(cache.share, max(full, cache.share * SHRINK)))
         cache.capacity_blocks = cache.told_blocks * cache.share
@@ -232,17 +235,12 @@ class PrefixIndex:
 
     def _evict(self, cache: ReplicaCache) -> None:
         """Least recently used idle marks leave until the rest fits, or none is idle."""
-        room = cache.capacity_blocks - cache.private_blocks
-        oldest = cache.idle.oldest
+        room, idle = cache.capacity_blocks - cache.private_blocks, cache.idle
+        oldest = idle.oldest
         while oldest is not None and cache.resident_blocks > room:
-            self._leave(cache, oldest)
-            oldest = cache.idle.oldest
-
-    def _leave(self, cache: ReplicaCache, kept: Kept) -> None:
-        """An idle mark gives its room up."""
-        cache.idle.take_out(kept)
-        cache.resident_blocks -= kept.covered
-        self._drop(cache, kept)
+            cache.resident_blocks -= oldest.covered
+            self._drop(cache, oldest)
+            oldest = idle.without_oldest()
 
     def _drop(self, cache: ReplicaCache, kept: Kept) -> None:
         """A replica holds this mark no more."""

@@ -35,28 +35,24 @@ class Idle:
     four assignments: an `OrderedDict` would look each mark up twice.
     """
 
-    __slots__ = ("_ends", "_stamp")
+    __slots__ = ("_stamp", "ends")
 
     def __init__(self) -> None:
-        self._ends = Kept("", 0)  # younger than the youngest, older than the oldest
-        self._ends.older = self._ends.younger = self._ends
+        self.ends = Kept("", 0)
+        """Stands behind the youngest, and before the oldest."""
+        self.ends.older = self.ends.younger = self.ends
         self._stamp = 0
 
     @property
     def oldest(self) -> Kept | None:
         """What fell idle first; None where nothing is."""
-        oldest = self._ends.younger
-        return None if oldest is self._ends else oldest
-
-    def after(self, kept: Kept) -> Kept | None:
-        """What fell idle next; None if that was the youngest."""
-        younger = kept.younger
-        return None if younger is self._ends else younger
+        oldest = self.ends.younger
+        return None if oldest is self.ends else oldest
 
     def add(self, marks: list[Kept]) -> None:
         """Nobody needs these any more, the first of them the least."""
         self._stamp = stamp = self._stamp + 1
-        ends = self._ends
+        ends = self.ends
         youngest = ends.older
         assert youngest is not None
         for kept in marks:
@@ -67,8 +63,19 @@ class Idle:
         youngest.younger = ends
         ends.older = youngest
 
+    def without_oldest(self) -> Kept | None:
+        """The oldest leaves the replica; what is the oldest then."""
+        ends = self.ends
+        oldest = ends.younger
+        assert oldest is not None
+        younger = oldest.younger
+        assert younger is not None
+        ends.younger, younger.older = younger, ends
+        oldest.older = oldest.younger = None
+        return None if younger is ends else younger
+
     def take_out(self, kept: Kept) -> None:
-        """It is needed again, or leaves the replica."""
+        """It is needed again."""
         older, younger = kept.older, kept.younger
         assert older is not None
         assert younger is not None

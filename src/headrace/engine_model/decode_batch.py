@@ -93,10 +93,13 @@ class DecodeBatch:
         if steps == 1:
             return self._residues[-self.step % self.block_tokens]
         rounds, rest = divmod(steps, self.block_tokens)
-        needed = rounds * self.count
-        for step in range(self.step, self.step + rest):
-            needed += self._residues[-step % self.block_tokens]
-        return needed
+        first = -self.step % self.block_tokens
+        beyond = first + 1 - rest  # the residues of the rest go down to here, through 0
+        if beyond >= 0:
+            needed = sum(self._residues[beyond : first + 1])
+        else:
+            needed = sum(self._residues[: first + 1]) + sum(self._residues[beyond:])
+        return rounds * self.count + needed
 
     def steps_within(self, blocks: int) -> int:
         """The most steps that need no more than `blocks` new KV blocks; somebody must decode."""

@@ -70,7 +70,7 @@ def agentic(shape: Agentic, *, requests_per_s: float, seed: int) -> Iterator[Tra
                 prompt.grow(shape.summary_tokens)
             prompt.grow(more)
             answer = shape.answer_tokens.draw(rng)
-            yield Turn(gap_s, prompt.tokens, answer, prompt.blocks)
+            yield Turn(gap_s, prompt, answer)
             prompt.grow(answer)
             more = shape.tool_tokens.draw(rng)
             pause = shape.user_pause if rng.random() < shape.user_share else shape.tool_pause

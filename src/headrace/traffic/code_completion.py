@@ -60,7 +60,8 @@ def code_completion(
         for number in range(shape.burst.draw(rng)):
             prompt = desks.prompt(developer)
             gap_s = shape.pause.draw(rng) if number else 0.0
-            yield Turn(gap_s, prompt.tokens, shape.answer_tokens.draw(rng), prompt.blocks)
+            # Another burst of the same developer may change it before it is sent.
+            yield Turn(gap_s, prompt.copy(), shape.answer_tokens.draw(rng))
 
     mean_burst = shape.burst.moments()[0]
     starts_s = gamma_arrivals(requests_per_s / mean_burst, shape.burst_cv, rng)

@@ -6,7 +6,7 @@ Prompt lengths in production are close to lognormal with a fat tail, answers clo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, isfinite, log, sqrt
 from random import Random
 from typing import Protocol
@@ -38,12 +38,17 @@ class FixedTokens:
 
 @dataclass(frozen=True, slots=True)
 class LognormalTokens:
-    """Lognormal with a mean and CV, cut to `least` and `most`."""
+    """Lognormal with a mean and CV, cut to `least` and `most`.
+
+    σ² = ln(1 + CV²), μ = ln(mean) − σ²/2.
+    """
 
     mean_tokens: float
     cv: float
     least: int = 1
     most: int = 1 << 20
+    _mu: float = field(init=False, repr=False, compare=False)
+    _sigma: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (isfinite(self.mean_tokens) and self.mean_tokens >= 1):
@@ -52,12 +57,13 @@ class LognormalTokens:
             raise ValueError(f"cv {self.cv:g} is not 0 or above")
         if not 1 <= self.least <= self.most:
             raise ValueError(f"least {self.least} and most {self.most} are not in order from 1")
+        variance = log(1 + self.cv**2)
+        object.__setattr__(self, "_mu", log(self.mean_tokens) - variance / 2)
+        object.__setattr__(self, "_sigma", sqrt(variance))
 
     def draw(self, rng: Random) -> int:
-        """One length; σ² = ln(1 + CV²), μ = ln(mean) − σ²/2."""
-        variance = log(1 + self.cv**2)
-        value = exp(rng.gauss(log(self.mean_tokens) - variance / 2, sqrt(variance)))
-        return min(self.most, max(self.least, round(value)))
+        """One length."""
+        return min(self.most, max(self.least, round(exp(rng.gauss(self._mu, self._sigma)))))
 
 
 @dataclass(frozen=True, slots=True)

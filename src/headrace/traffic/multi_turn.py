@@ -108,7 +108,7 @@ def multi_turn(shape: MultiTurn, *, requests_per_s: float, seed: int) -> Iterato
                 prompt.rewrite_from(system.tokens)
                 message = min(message, max(1, shape.most_tokens - system.tokens))
             prompt.grow(message)
-            yield Turn(gap_s, prompt.tokens, answer, prompt.blocks)
+            yield Turn(gap_s, prompt, answer)
             prompt.grow(answer)
             gap_s = answer_s(answer) + shape.pause.draw(rng)
 

@@ -10,6 +10,7 @@ the chance that any two of n ids collide is about n²/2^64: 1 in 2,000 for 100 m
 from __future__ import annotations
 
 from bisect import bisect_right
+from copy import copy
 from itertools import accumulate
 from random import Random
 
@@ -28,7 +29,10 @@ def block_id(key: int, position: int) -> int:
 
 
 class Prompt:
-    """A prompt whose text is known only by its blocks; grows at its end and can be rewritten."""
+    """A prompt whose text is known only by its blocks; grows at its end and can be rewritten.
+
+    Its blocks get their ids when they are asked for, since of many prompts nobody asks.
+    """
 
     __slots__ = ("_block_tokens", "_ids", "_key", "_keys", "tokens")
 
@@ -42,26 +46,37 @@ class Prompt:
     def grow(self, tokens: int) -> None:
         """Append text that no other prompt has."""
         self.tokens += tokens
-        full = self.tokens // self._block_tokens
-        self._ids += [block_id(self._key, position) for position in range(len(self._ids), full)]
 
     def rewrite_from(self, tokens: int) -> None:
         """Drop everything behind the first `tokens` tokens; what follows is other text."""
         self.tokens = min(self.tokens, tokens)
-        del self._ids[self.tokens // self._block_tokens :]
+        del self._numbered()[self.tokens // self._block_tokens :]
         self._key = self._keys.getrandbits(64)
 
     def branch(self) -> Prompt:
         """A prompt of the same text so far that goes on differently."""
         other = Prompt(self._block_tokens, self._keys)
         other.tokens = self.tokens
+        other._ids = self._numbered().copy()
+        return other
+
+    def copy(self) -> Prompt:
+        """The same prompt, which stays as it is when this one changes."""
+        other: Prompt = copy(self)
         other._ids = self._ids.copy()
         return other
 
     @property
     def blocks(self) -> tuple[int, ...]:
         """The ids of the full blocks."""
-        return tuple(self._ids)
+        return tuple(self._numbered())
+
+    def _numbered(self) -> list[int]:
+        """The ids of what there is, those that are missing added."""
+        ids, full = self._ids, self.tokens // self._block_tokens
+        if len(ids) < full:
+            ids += [block_id(self._key, position) for position in range(len(ids), full)]
+        return ids
 
 
 def drawn_prompts(

@@ -7,10 +7,11 @@ same requests. A turn follows the one before after a nominal time for the answer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from math import inf
 from typing import NamedTuple
 
+from headrace.traffic.prompts import Prompt
 from headrace.traffic.trace import TraceRequest
 
 NOMINAL_TTFT_S = 0.5
@@ -19,12 +20,15 @@ NOMINAL_TOKENS_PER_S = 50.0
 
 
 class Turn(NamedTuple):
-    """One request of a session, `gap_s` after the one before (the first: after the start)."""
+    """One request of a session, `gap_s` after the one before (the first: after the start).
+
+    `prompt` stays as it is until the session is asked for its next turn. Its blocks are numbered
+    only where somebody looks at them: of most sessions that begin before a trace does, nobody does.
+    """
 
     gap_s: float
-    input_tokens: int
+    prompt: Prompt
     output_tokens: int
-    blocks: tuple[int, ...]
 
 
 def answer_s(output_tokens: int) -> float:
@@ -57,16 +61,18 @@ def interleaved(
             start_s = next(starts_s, inf)
             number += 1
         else:
-            at_s, _, owner, session, turn = heappop(due)
+            at_s, _, owner, session, turn = due[0]
             if at_s >= warm_up_s:
                 yield TraceRequest(
                     at_s - warm_up_s,
-                    turn.input_tokens,
+                    turn.prompt.tokens,
                     turn.output_tokens,
-                    turn.blocks,
+                    turn.prompt.blocks,
                     f"{prefix}{owner}",
                 )
             follow = next(session, None)
-            if follow is not None:
-                heappush(due, (at_s + follow.gap_s, sequence, owner, session, follow))
+            if follow is None:
+                heappop(due)
+            else:
+                heapreplace(due, (at_s + follow.gap_s, sequence, owner, session, follow))
         sequence += 1

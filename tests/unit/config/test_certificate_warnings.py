@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import trustme
 
-from headrace.config import load
+from headrace.config.load import load
 from tests.certificates import write_certificate
 
 TLS = "tls: {cert_file: cert.pem, key_file: key.pem}"

@@ -4,7 +4,8 @@ import pytest
 import trustme
 
 from headrace.compose.serving.plan import plan_of
-from headrace.config import ConfigError, load
+from headrace.config.document import ConfigError
+from headrace.config.load import load
 from headrace.core.admission import AdmissionSettings, Tier
 from headrace.core.latency import LatencyProfile
 from tests.certificates import write_certificate

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from headrace.config import ConfigError, load
+from headrace.config.document import ConfigError
 from headrace.config.json_schema import json_schema
+from headrace.config.load import load
 
 GOOD_POOL = """\
 pools:

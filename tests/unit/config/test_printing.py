@@ -9,9 +9,10 @@ import pytest
 import trustme
 import yaml
 
-from headrace.config import Config, load
 from headrace.config.json_schema import json_schema, schema_text
+from headrace.config.load import load
 from headrace.config.render import as_json, as_yaml
+from headrace.config.schema import Config
 from headrace.config.shapes import Named, Section, Several, section_of
 from tests.certificates import write_certificate
 from tools import cli_reference, config_reference

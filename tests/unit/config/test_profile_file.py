@@ -6,8 +6,8 @@ import pytest
 
 from headrace.config.document import ConfigError
 from headrace.config.load import load
+from headrace.config.modelled_engine import engine_of
 from headrace.config.profile_file import (
-    engine_of,
     latency_of,
     load_measured,
     load_profile,

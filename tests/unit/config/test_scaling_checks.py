@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config import ConfigError, Loaded, load
+from headrace.config.document import ConfigError
+from headrace.config.load import Loaded, load
 
 POOL = "pools:\n  - {name: p, model: m, replicas: ['http://a:1']%s}\n"
 

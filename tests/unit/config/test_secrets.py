@@ -2,7 +2,8 @@
 
 import pytest
 
-from headrace.config import ConfigError, load
+from headrace.config.document import ConfigError
+from headrace.config.load import load
 from headrace.config.render import as_json, as_yaml
 
 SECRET = "sk-verysecret-123"

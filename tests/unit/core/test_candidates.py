@@ -1,12 +1,14 @@
 """Candidates are ordered as the tuples of their first four fields would be; tokens are rounded as
 Python rounds. Both are written out for compiled code."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.core import routing
-from headrace.core.candidates import Candidate, cheapest
+from headrace.core.candidates import RANK, Candidate, cheapest
 
 FEW = st.integers(0, 2)
 
@@ -25,7 +27,14 @@ def test_the_pick_is_the_first_in_order(ranks: list[tuple[float, int, int, str]]
         (each.cost, each.in_flight, each.last_attempt, each.replica) for each in sorted(candidates)
     ]
     assert ordered == sorted(ranks)
+    assert [RANK(each) for each in candidates] == ranks
     assert cheapest(candidates) is candidates[ranks.index(min(ranks))]
+
+
+def test_harm_to_others_is_part_of_the_cost_and_nothing_else_changes():
+    before = candidate(1.0, 2, 3, "a")
+    after = before.harming(0.25)
+    assert after == replace(before, cost=1.25, others_s=before.others_s + 0.25)
 
 
 def test_the_first_token_comes_after_queue_slot_and_prefill():

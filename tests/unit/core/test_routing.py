@@ -386,6 +386,7 @@ def test_least_to_do_is_prefill_first_then_requests_then_the_place():
         replica.backlog_tokens, replica.in_flight = rng.randrange(3), rng.randrange(3)
     by_load = sorted(replicas, key=lambda each: (each.backlog_tokens, each.in_flight, each.name))
     assert lightest(replicas, 8) == by_load[:8]
+    assert lightest(replicas, 40) == by_load[:40]
 
 
 def test_where_nobody_holds_a_prompt_only_the_least_loaded_and_some_at_random_are_priced():

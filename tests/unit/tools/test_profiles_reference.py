@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config import load
+from headrace.config.load import load
 from headrace.core.latency import LatencyProfile
 from headrace.engine_model.profiles import profile, profile_names
 from tools import profiles_reference

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from headrace.compose.serving.wiring import Gateway
-from headrace.config import Loaded, PoolSection
+from headrace.config.load import Loaded
+from headrace.config.schema import PoolSection
 from headrace.edges.fleets.listed import ListedFleet, ListedReplicas
 from headrace.edges.fleets.readiness import PoolAccess
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from headrace.compose.serving.wiring import Gateway, StartError
-from headrace.config import Loaded, PoolSection
+from headrace.config.load import Loaded
+from headrace.config.schema import PoolSection
 from headrace.edges.fleets.command import CommandReplicas
 from headrace.edges.fleets.keep_alive import LocalFleetError
 from headrace.edges.fleets.scaled import ScaledFleet, ScaledPool

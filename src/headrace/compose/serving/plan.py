@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from headrace.compose.serving.wiring import GatewayPlan
-from headrace.config import Loaded, PoolSection
+from headrace.config.load import Loaded
+from headrace.config.schema import PoolSection
 from headrace.core.specs import PoolSpec
 from headrace.edges.http.certificate_files import told_of
 from headrace.edges.http.tls import ClientTls, ServerTls, within

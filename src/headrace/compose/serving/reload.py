@@ -13,8 +13,10 @@ from headrace.compose.serving.local_pools import LocalPools, left_as_started
 from headrace.compose.serving.plan import plan_of
 from headrace.compose.serving.scaler import ScalerHost
 from headrace.compose.serving.wiring import Gateway, GatewayPlan, nobody
-from headrace.config import Config, ConfigError, Loaded
 from headrace.config.checks import is_local
+from headrace.config.document import ConfigError
+from headrace.config.load import Loaded
+from headrace.config.schema import Config
 from headrace.edges.http.tls import TlsError
 
 

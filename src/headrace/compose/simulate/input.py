@@ -14,7 +14,7 @@ from headrace.compose.process.slo_flags import USUAL_SLO, targets_by_tier
 from headrace.compose.process.terminal import counted
 from headrace.compose.process.text_file import opened
 from headrace.config.document import ConfigError
-from headrace.config.profile_file import KvTokensError, engine_of
+from headrace.config.modelled_engine import KvTokensError, engine_of
 from headrace.core.admission import LEAST_TARGET_S
 from headrace.core.policies import POLICIES, make_policy, split_policies
 from headrace.core.quantities import format_duration, parse_duration, parse_number, parse_whole

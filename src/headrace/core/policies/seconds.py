@@ -48,10 +48,10 @@ Source: Headrace's own; docs/explanation/routing.md tells how it came about.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from heapq import heapify, heapreplace
 from typing import Final, TypeAlias
 
-from headrace.core.candidates import Ask, Candidate, Scope, cheapest, predict_at
+from headrace.core.candidates import RANK, Ask, Candidate, Scope, predict_at
 from headrace.core.cost_term import CostTerm
 from headrace.core.crowding import LATE_HARMLESS, busy_share, risk
 from headrace.core.model import Replica
@@ -109,11 +109,12 @@ class Seconds:
             DECODE_WEIGHT * ask.output_tokens,
             1.0 / (1.0 + COPY_WEIGHT * copies),
         )
+        hits = ask.hits_of(replicas)
         candidates: list[Candidate] = []
-        for replica in replicas:
+        for at, replica in enumerate(replicas):
             if replica.latency.pool.profile is None:
                 return _price_in_tokens(ask, replicas, now)
-            candidates.append(_candidate(ask, replica, ask.hit_tokens(replica.index), common, now))
+            candidates.append(_candidate(ask, replica, hits[at], common, now))
         if ask.prompt_tokens > COPY_TOKENS:
             _charge_last_copies(ask, replicas, candidates)
         return candidates
@@ -210,17 +211,19 @@ def _charge_last_copies(ask: Ask, replicas: list[Replica], candidates: list[Cand
     long as it is much.
     """
     charged = [False] * len(candidates)
+    ranked = [(RANK(candidate), at) for at, candidate in enumerate(candidates)]
+    heapify(ranked)
     while True:
-        candidate = cheapest(candidates)
-        at, uncached = candidates.index(candidate), candidate.uncached_tokens
+        at = ranked[0][1]
+        candidate = candidates[at]
+        uncached = candidate.uncached_tokens
         if charged[at] or uncached <= COPY_TOKENS:
             return
         charged[at] = True
         lost = ask.last_copies(replicas[at].index, uncached) / uncached
         loss_s = AGAIN * candidate.prefill_s * (lost if lost < 1.0 else 1.0)
-        candidates[at] = replace(
-            candidate, cost=candidate.cost + loss_s, others_s=candidate.others_s + loss_s
-        )
+        candidates[at] = candidate = candidate.harming(loss_s)
+        heapreplace(ranked, (RANK(candidate), at))
 
 
 def _missed(ask: Ask, replica: Replica, idle: float, after: _After) -> float:

@@ -11,7 +11,8 @@ import pytest
 
 from headrace.cli import main
 from headrace.compose.calibrate import command as calibrating
-from headrace.config.profile_file import engine_of, load_measured, save
+from headrace.config.modelled_engine import engine_of
+from headrace.config.profile_file import load_measured, save
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import TERMS
 from headrace.engine_model import EngineSpec

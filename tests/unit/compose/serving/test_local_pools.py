@@ -12,7 +12,7 @@ from headrace.compose.serving.local_pools import LocalPools, left_as_started
 from headrace.compose.serving.plan import plan_of
 from headrace.compose.serving.reload import Reloader
 from headrace.compose.serving.wiring import Gateway, nobody
-from headrace.config import Loaded, load
+from headrace.config.load import Loaded, load
 
 TEXT = """
 pools:
