@@ -88,6 +88,6 @@ def copied(engine: EngineModel) -> EngineModel:
     kv._pins, kv.removed = kv._pins.copy(), kv.removed.copy()
     kv._unpinned = _Idle(kv._unpinned)
     other._batch = batch = copy.copy(engine._batch)
-    batch._residues = batch._residues.copy()
+    batch._due = batch._due.copy()
     batch._ends = [(end, serial, twin(each)) for end, serial, each in batch._ends]
     return other

@@ -6,9 +6,10 @@ aggregates, and n steps in which nobody joins or leaves need no loop:
     seconds of n steps = n * first + per_kv_token * batch * n * (n - 1) / 2
         with first = per_step + per_sequence * batch + per_kv_token * context
 
-A sequence needs a new KV block in the step in which its KV tokens are a multiple of the block. With
-sequences counted by their KV tokens at step 0, modulo the block (`_residues`), the blocks needed in
-n steps are n // block_tokens times the batch plus less than one round over the residues.
+A sequence needs a new KV block in the step in which its KV tokens are a multiple of the block, and
+again every `block_tokens` steps. With sequences counted by that step, modulo the block (`_due`),
+the blocks needed in n steps are n // block_tokens times the batch plus the sum of a stretch of
+`_due`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ class DecodeBatch:
     `step` numbers the engine's steps. `context_tokens` are the KV tokens that the next step reads.
     """
 
-    __slots__ = ("_ends", "_residues", "block_tokens", "context_tokens", "count", "step")
+    __slots__ = ("_due", "_ends", "block_tokens", "context_tokens", "count", "step")
 
     def __init__(self, block_tokens: int) -> None:
         self.block_tokens = block_tokens
         self.step = 0
         self.count = 0
         self.context_tokens = 0
-        self._residues = [0] * block_tokens
+        self._due = [0] * block_tokens
         self._ends: list[tuple[int, int, Sequence]] = []
 
     def join(self, sequence: Sequence) -> None:
@@ -40,7 +41,7 @@ class DecodeBatch:
         sequence.joined_step = self.step
         self.count += 1
         self.context_tokens += sequence.prefill_tokens
-        self._residues[self._residue(sequence)] += 1
+        self._due[self._due_step(sequence)] += 1
         remaining = sequence.job.output_tokens - sequence.emitted_tokens
         heappush(self._ends, (self.step + remaining, sequence.serial, sequence))
 
@@ -49,7 +50,7 @@ class DecodeBatch:
         self.count -= 1
         sequence.held_tokens = self.kv_tokens(sequence)
         self.context_tokens -= sequence.held_tokens
-        self._residues[self._residue(sequence)] -= 1
+        self._due[self._due_step(sequence)] -= 1
         sequence.emitted_tokens = self.emitted_tokens(sequence)
         sequence.decoding = False
 
@@ -90,26 +91,24 @@ class DecodeBatch:
 
     def blocks_needed(self, steps: int) -> int:
         """New KV blocks that the next `steps` steps need."""
+        due, block_tokens = self._due, self.block_tokens
+        first = self.step % block_tokens
         if steps == 1:
-            return self._residues[-self.step % self.block_tokens]
-        rounds, rest = divmod(steps, self.block_tokens)
-        first = -self.step % self.block_tokens
-        beyond = first + 1 - rest  # the residues of the rest go down to here, through 0
-        if beyond >= 0:
-            needed = sum(self._residues[beyond : first + 1])
-        else:
-            needed = sum(self._residues[: first + 1]) + sum(self._residues[beyond:])
-        return rounds * self.count + needed
+            return due[first]
+        rounds, rest = divmod(steps, block_tokens)
+        end = first + rest
+        needed = rounds * self.count + sum(due[first:end])
+        return needed + sum(due[: end - block_tokens]) if end > block_tokens else needed
 
     def steps_within(self, blocks: int) -> int:
         """The most steps that need no more than `blocks` new KV blocks; somebody must decode."""
         rounds, rest = divmod(blocks, self.count)
         steps = rounds * self.block_tokens
         while True:
-            rest -= self._residues[-(self.step + steps) % self.block_tokens]
+            rest -= self._due[(self.step + steps) % self.block_tokens]
             if rest < 0:
                 return steps
             steps += 1
 
-    def _residue(self, sequence: Sequence) -> int:
-        return (sequence.prefill_tokens - sequence.joined_step) % self.block_tokens
+    def _due_step(self, sequence: Sequence) -> int:
+        return (sequence.joined_step - sequence.prefill_tokens) % self.block_tokens

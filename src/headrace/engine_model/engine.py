@@ -309,6 +309,8 @@ class EngineModel:
         batch, kv = self._batch, self._kv
         steps = batch.steps_to_end()
         room = kv.free_blocks if self._records_kv else kv.available_blocks
+        if -(-steps // batch.block_tokens) * batch.count <= room:
+            return steps  # each of them needs no more
         first = batch.blocks_needed(1)  # taken already
         if batch.blocks_needed(steps) - first > room:
             steps = batch.steps_within(room + first)

@@ -55,13 +55,15 @@ class KvCache:
 
     def pin(self, blocks: tuple[int, ...], size: int) -> None:
         """Pin cached blocks of `size` KV blocks each."""
-        pins = self._pins
+        pins, unpinned = self._pins, self._unpinned
+        idle = 0
         for block in blocks:
             count = pins[block]
             if count == 0:
-                del self._unpinned[block]
-                self.evictable_blocks -= size
+                del unpinned[block]
+                idle += 1
             pins[block] = count + 1
+        self.evictable_blocks -= idle * size
 
     def take(self, count: int) -> None:
         """Make `count` KV blocks private, evicting as needed; the caller knows there is room."""
@@ -82,26 +84,23 @@ class KvCache:
         """
         pins = self._pins
         for block in blocks:
-            count = pins.get(block)
-            if count is None:
+            if block not in pins:
                 pins[block] = 1
-                continue
-            if count == 0:
-                del self._unpinned[block]
-                self.evictable_blocks -= size
-            pins[block] = count + 1
-            self.free_blocks += size
+            else:
+                self.pin((block,), size)
+                self.free_blocks += size
 
     def release(self, blocks: tuple[int, ...], size: int, private_blocks: int) -> None:
         """Unpin prefix blocks of `size` KV blocks each, and free private KV blocks."""
         self.free_blocks += private_blocks
-        pins = self._pins
+        pins, unpinned = self._pins, self._unpinned
+        idle = 0
         for block in reversed(blocks):
-            count = pins[block] - 1
-            pins[block] = count
+            pins[block] = count = pins[block] - 1
             if count == 0:
-                self._unpinned[block] = size
-                self.evictable_blocks += size
+                unpinned[block] = size
+                idle += 1
+        self.evictable_blocks += idle * size
 
     @property
     def available_blocks(self) -> int:

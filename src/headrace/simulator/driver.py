@@ -5,13 +5,16 @@
                               core  ◄── Scraped, Progress, Wake      ◄── the clock
 
 The agenda is a heap of (time, sequence number, what to do): what is due at the same time happens
-in the order in which it was planned. The core is the gateway's `Dispatcher`, driven as the gateway
-drives it, and everything it learns of engines and answers is in those events.
+in the order in which it was planned. Scraped metrics are most of what is planned, and all of them
+are told with the same lag: they wait in a queue beside it, in the same order. The core is the
+gateway's `Dispatcher`, driven as the gateway drives it, and everything it learns of engines and
+answers is in those events.
 """
 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from math import inf
@@ -77,11 +80,12 @@ class _Engine:
     the entry with the number `event_turn`; older entries are void.
     """
 
-    __slots__ = ("event_s", "event_turn", "model", "name")
+    __slots__ = ("event_s", "event_turn", "idle_report", "model", "name")
 
     def __init__(self, name: str, spec: EngineSpec, *, records_kv: bool) -> None:
         self.name = name
         self.model = EngineModel(spec, records_kv=records_kv)
+        self.idle_report = _report(self.model)
         self.event_s = inf
         self.event_turn = 0
 
@@ -118,6 +122,7 @@ class Simulation:
             for name, spec in zip(replica_names(len(specs)), specs, strict=True)
         }
         self._in_turn: list[_Engine] | None = None  # as they are scraped; made when needed
+        self._scraped: deque[tuple[float, int, Scraped]] = deque()  # as in the agenda; not told yet
         self._core = self._make_core(
             _dispatcher_settings(settings),
             random.Random(f"dispatcher {settings.seed}"),  # noqa: S311 - no secrets
@@ -127,13 +132,15 @@ class Simulation:
 
     def run(self, on_progress: OnProgress | None = None) -> Results:
         """Play until every request has ended, or until the drain limit."""
-        agenda, results = self._agenda, self.results
+        agenda, scraped, results = self._agenda, self._scraped, self.results
         self._expect_arrival()
         while agenda and (self._more or self._flights):
             at_s, turn, what = heappop(agenda)
             if at_s > self._stop_s:
                 results.end_s = self._stop_s
                 break
+            if scraped and scraped[0][0] <= at_s:
+                self._tell_scraped(at_s, turn)
             self.now = at_s
             if not isinstance(what, _Engine):
                 what()
@@ -172,15 +179,26 @@ class Simulation:
             if engines:
                 self._scrape(engines[count % len(engines)])
             count += 1
-            self._at(self.now + self._settings.scrape_period_s / max(len(engines), 1), sample)
+            self._at(self.now + self._settings.scrape_period_s / (len(engines) or 1), sample)
 
         self._at(0.0, sample)
 
     def _scrape(self, engine: _Engine) -> None:
         """Its metrics, told with the lag."""
-        self._look_at(engine)
-        scraped = Scraped(engine.name, _report(engine.model))
-        self._at(self.now + self._settings.scrape_lag_s, lambda: self._tell(scraped))
+        report = engine.idle_report
+        if engine.event_s < inf:
+            self._look_at(engine)
+            report = _report(engine.model)
+        self._turn += 1
+        due_s = self.now + self._settings.scrape_lag_s
+        self._scraped.append((due_s, self._turn, Scraped(engine.name, report)))
+
+    def _tell_scraped(self, at_s: float, turn: int) -> None:
+        """Tell what is due before what has this place in the agenda."""
+        place = (at_s, turn)
+        while self._scraped and self._scraped[0] < place:
+            self.now, _, scraped = self._scraped.popleft()
+            self._tell(scraped)
 
     # ---- replicas that come and go
 
@@ -261,12 +279,13 @@ class Simulation:
 
     def _look_at(self, engine: _Engine) -> None:
         """Pass on what happened there until now, and plan when to look again."""
-        for happening in engine.model.advance(self.now):
+        model = engine.model
+        for happening in model.advance(self.now):
             if self._settings.network_s:
                 self._after_network(lambda happening=happening: self._happened(engine, happening))
             else:
                 self._happened(engine, happening)
-        event_s = engine.model.next_event_s()
+        event_s = model.next_event_s()
         if event_s != engine.event_s:
             engine.event_s = event_s
             engine.event_turn = self._turn + 1

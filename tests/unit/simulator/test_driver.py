@@ -105,7 +105,10 @@ class TestScrapes:
             report = event.report
             assert report.running is not None
             assert report.queue_depth is not None
-            assert report.running + report.queue_depth == gauges[now - 2.5]
+            # Nobody looks at an idle engine.
+            assert report.running + report.queue_depth == gauges.get(now - 2.5, 0)
+        assert any(event.report.running for event, _ in scrapes)
+        assert not all(event.report.running for event, _ in scrapes)
 
     def test_are_spread_over_the_period(self, monkeypatch):
         heard = listen(monkeypatch)
