@@ -5,7 +5,7 @@
               + WORTH * TTFT target * (TTFT_RISK * risk(TTFT) + risk(TPOT))
               + others
     decoding = DECODE_WEIGHT * (step time in that company - fast) + FAST_WEIGHT * fast
-    fast    = the least of it, FAST_ENOUGH * TPOT target, FAST_STEPS * step of an empty batch
+    fast    = the least of step time, FAST_ENOUGH * TPOT target, FAST_STEPS * step of an empty batch
     risk(t) = x^8 / (1 + x^8),  x = t / target            that a target is missed
     TPOT    = step time / (1 - PREFILL_SHARE * busy)
     busy    = share of the last seconds (`recent_s`) that prefills sent there take
@@ -75,7 +75,7 @@ DECODE_WEIGHT: Final = 0.3
 """A second of decoding hurts less than one of waiting for the first token."""
 FAST_WEIGHT: Final = 0.05
 """Of such a second while steps are fast. If it weighed as much as others, prompts would leave their
-prefix at light load for steps that are a fifth of their target elsewhere and a sixth of it there."""
+prefix at light load for steps of a sixth of the target in place of a fifth."""
 FAST_ENOUGH: Final = 0.25
 """Up to this share of their TPOT target steps are fast. With 0.3, agents behind contexts of 100,000
 tokens come to share a replica, and more answers are slow."""
