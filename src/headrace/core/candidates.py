@@ -143,8 +143,8 @@ class Candidate:
     `cost` is in the unit of the policy. While the pool has no latency profile the candidate is not
     `in_seconds`: what is predicted, from `queue_s` to `tpot_s`, is 0 and not known.
     `kv_capacity_tokens` is None where the engine does not tell. `others_s` is what the choice costs
-    other requests, and `others_missed` how many of their targets it is expected to have missed,
-    where the policy counts that.
+    other requests, `others_missed` how many of their targets it is expected to have missed, and
+    `decoding_s` what its own decoding counts for, where the policy counts that.
 
     A message, since a compiled build needs no objects for its numbers then, neither when it is made
     nor when the decision log forgets it.
@@ -167,6 +167,7 @@ class Candidate:
     output_tokens: float
     others_s: float = 0.0
     others_missed: float = 0.0
+    decoding_s: float = 0.0
 
     @property
     def ttft_s(self) -> float:

@@ -1,9 +1,11 @@
 """The replica on which a request costs the fewest seconds, its own and those of others.
 
     cost    = queue + slot wait + KV wait + prefill       its own time to first token
-              + DECODE_WEIGHT * expected output tokens * step time in that company
+              + expected output tokens * decoding
               + WORTH * TTFT target * (TTFT_RISK * risk(TTFT) + risk(TPOT))
               + others
+    decoding = DECODE_WEIGHT * (step time in that company - fast) + FAST_WEIGHT * fast
+    fast    = the least of step time, FAST_ENOUGH * TPOT target, FAST_STEPS * step of an empty batch
     risk(t) = x^8 / (1 + x^8),  x = t / target            that a target is missed
     TPOT    = step time / (1 - PREFILL_SHARE * busy)
     busy    = share of the last seconds (`recent_s`) that prefills sent there take
@@ -71,6 +73,15 @@ LATER_WEIGHT: Final = 2.0
 b / (1 - b) of itself."""
 DECODE_WEIGHT: Final = 0.3
 """A second of decoding hurts less than one of waiting for the first token."""
+FAST_WEIGHT: Final = 0.05
+"""Of such a second while steps are fast. If it weighed as much as others, prompts would leave their
+prefix at light load for steps of a sixth of the target in place of a fifth."""
+FAST_ENOUGH: Final = 0.25
+"""Up to this share of their TPOT target steps are fast. With 0.3, agents behind contexts of 100,000
+tokens come to share a replica, and more answers are slow."""
+FAST_STEPS: Final = 2.0
+"""So many steps of an empty batch are fast, however lax the target is: else it would keep all who
+share a prefix on one replica."""
 LEAST_SPARE: Final = 0.1
 """Of the TPOT target: what a stream is taken to have left even where its limit is reached."""
 COPY_WEIGHT: Final = 0.5
@@ -86,8 +97,8 @@ _After: TypeAlias = tuple[float, float, float, float, float]
 leave to streams, and its own risk to miss its TPOT target."""
 _Common: TypeAlias = tuple[float, float, float, float, float, float, float]
 """What is the same for all replicas: the worth of a target in seconds, one over the TTFT and over
-the TPOT target, tokens of a mean answer, for how long prefills are remembered, the weight of a
-second per token, and the share of its prefill that the request is charged."""
+the TPOT target, tokens of a mean answer, for how long prefills are remembered, up to what step time
+decoding is fast, and the share of its prefill that the request is charged."""
 
 
 class Seconds:
@@ -106,7 +117,7 @@ class Seconds:
             1.0 / ask.tpot_target_s,
             mean if mean > 1.0 else 1.0,
             replicas[0].pool.recent_s,
-            DECODE_WEIGHT * ask.output_tokens,
+            _fast_s(ask, replicas[0]),
             1.0 / (1.0 + COPY_WEIGHT * copies),
         )
         hits = ask.hits_of(replicas)
@@ -133,7 +144,7 @@ class Seconds:
                 CostTerm("in flight", candidate.cost - own, "tokens"),
                 CostTerm("uncached", own, "tokens"),
             )
-        decoding_s = DECODE_WEIGHT * candidate.output_tokens * candidate.tpot_s
+        decoding_s = candidate.decoding_s
         known_s = candidate.ttft_s + decoding_s + candidate.others_s
         return (
             CostTerm("queue", candidate.queue_s, "s"),
@@ -152,7 +163,7 @@ def _candidate(
     ask: Ask, replica: Replica, hit_tokens: int, common: _Common, now: float
 ) -> Candidate:
     """One replica priced in seconds, whose pool has a profile."""
-    worth_s, per_ttft, per_tpot, answer_tokens, recent_s, decode_weight, share = common
+    worth_s, per_ttft, per_tpot, answer_tokens, recent_s, fast_s, share = common
     seen = predict_at(ask, replica, hit_tokens, now)
     _, uncached, backlog, context, capacity, queue_s, slot_wait_s, prefill_s, tpot_s, _ = seen
     streams = replica.in_flight
@@ -174,12 +185,15 @@ def _candidate(
         - 1.0
         + streams / answer_s * (queue_s + 0.5 * prefill_s)
     )
+    decoding_s = DECODE_WEIGHT * tpot_s
+    decoding_s -= (DECODE_WEIGHT - FAST_WEIGHT) * (tpot_s if tpot_s < fast_s else fast_s)
+    decoding_s *= ask.output_tokens
     late = risk((queue_s + slot_wait_s + share * prefill_s) * per_ttft)
     cost_s = (
         queue_s
         + slot_wait_s
         + prefill_s
-        + decode_weight * tpot_s
+        + decoding_s
         + worth_s * (TTFT_RISK * late + own)
         + others_s
     )
@@ -201,7 +215,19 @@ def _candidate(
         ask.output_tokens,
         others_s,
         missed,
+        decoding_s,
     )
+
+
+def _fast_s(ask: Ask, replica: Replica) -> float:
+    """Up to what step time decoding is fast: the same for all replicas, else a slow one would gain
+    by its slow steps. 0 while their pool has no profile.
+    """
+    profile = replica.latency.pool.profile
+    if profile is None:
+        return 0.0
+    by_target_s, by_engine_s = FAST_ENOUGH * ask.tpot_target_s, FAST_STEPS * profile.per_step_s
+    return by_target_s if by_target_s < by_engine_s else by_engine_s
 
 
 def _charge_last_copies(ask: Ask, replicas: list[Replica], candidates: list[Candidate]) -> None:

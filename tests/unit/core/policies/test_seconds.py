@@ -208,3 +208,33 @@ def test_where_last_copies_would_go_everywhere_the_rest_decides():
     busy = bench.replicas[0]
     busy.backlog_tokens, busy.prefilling, busy.in_flight, busy.sequences = 5000, 1, 1, 1
     assert list(priced(bench, index, 20_000)) == ["r01", "r00"]
+
+
+FAST_ENGINE = LatencyProfile("fast", "a test", 0.007, 2e-5, 0.0, 3e-5, 6e-8)
+"""An empty batch takes 7 ms a step, and 100,000 tokens of context make it 6 ms longer."""
+
+
+def pick(context: int, *, tpot_target_s: float, prompt_tokens: int = 2048) -> str:
+    """Who gets a prompt half of which is cached at `r00`, where four answers attend to `context`
+    tokens; `r01` is idle.
+    """
+    busy = State(4, context=context, hit=prompt_tokens // 128)
+    bench = Bench("seconds", FAST_ENGINE, r00=busy, r01=State())
+    ask = bench.ask(prompt_tokens)
+    ask.tpot_target_s = tpot_target_s
+    return min(bench.policy.price(ask, bench.replicas, 0.0)).replica
+
+
+def test_a_prefix_is_not_left_for_steps_that_are_fast_anyway():
+    """10 ms in place of 7 of a target of 50: to prefill anew is 20 ms for who comes and others."""
+    assert pick(50_000, tpot_target_s=0.05) == "r00"
+    assert pick(150_000, tpot_target_s=0.05) == "r01"
+
+
+def test_what_is_fast_goes_by_the_target():
+    assert pick(50_000, tpot_target_s=0.02) == "r01"
+
+
+def test_a_lax_target_does_not_keep_all_on_one_replica():
+    assert pick(50_000, tpot_target_s=1.0, prompt_tokens=4096) == "r00"
+    assert pick(250_000, tpot_target_s=1.0, prompt_tokens=4096) == "r01"
