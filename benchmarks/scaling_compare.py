@@ -176,10 +176,9 @@ def demands(
 def _plain_demands(
     options: argparse.Namespace, settings: ScalingSimulation
 ) -> Iterator[tuple[str, Rates]]:
-    shapes = options.shapes.split(",") if options.shapes else ()
-    for shape, seed, mean, pace in product(
-        shapes, range(options.seeds), options.mean, options.pace
-    ):
+    shapes: list[str] = options.shapes.split(",") if options.shapes else []
+    sizes = product(options.mean, options.pace)
+    for seed, shape, (mean, pace) in product(range(options.seeds), shapes, sizes):
         rates = paced(SHAPES[shape](seed), pace)
         yield f"{shape} {seed}, {mean:g}, {pace:g}x", scaled_to(rates, settings, mean)
     if options.rates is None:
