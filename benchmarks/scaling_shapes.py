@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from math import cos, exp, pi
 
 from headrace.traffic.rates import Rates, RateStep
@@ -110,12 +111,28 @@ def jittered(rates: Rates, seed: int) -> Rates:
     """The same with each change at a random moment near its own, so that no clock tells of it."""
     rng = random.Random(f"jitter {seed}")
     steps: list[RateStep] = []
+    spans = [later.start_s - step.start_s for step, later in pairwise(rates.steps)]
+    near_s = min([STEP_S, *spans])
     for step in rates.steps:
-        at_s = step.start_s + (rng.uniform(-0.45, 0.45) * STEP_S if steps else 0.0)
+        at_s = step.start_s + (rng.uniform(-0.45, 0.45) * near_s if steps else 0.0)
         steps.append(
             RateStep(at_s, step.requests_per_s, step.mean_input_tokens, step.mean_output_tokens)
         )
     return Rates(f"{rates.name}, jittered", steps, rates.end_s)
+
+
+def paced(rates: Rates, pace: float) -> Rates:
+    """The same `pace` times as fast: at 3 in a third of the time."""
+    steps = [
+        RateStep(
+            step.start_s / pace,
+            step.requests_per_s,
+            step.mean_input_tokens,
+            step.mean_output_tokens,
+        )
+        for step in rates.steps
+    ]
+    return Rates(rates.name, steps, rates.end_s / pace)
 
 
 def _of_day(place: int) -> float:

@@ -4,8 +4,11 @@ import argparse
 
 import pytest
 
-from benchmarks.scaling_compare import baselines_of
+from benchmarks.scaling_compare import baselines_of, counted, summary
 from benchmarks.scaling_llmd_ramp import published_ramp
+from benchmarks.scaling_reaction import Course, reaction
+from benchmarks.scaling_shapes import SHAPES, jittered, paced
+from headrace.simulator.scaling.scores import ScalingScores
 
 
 def test_baselines_are_chosen_by_name():
@@ -24,3 +27,64 @@ def test_the_published_ramp_is_that_of_the_guide():
     assert {(step.mean_input_tokens, step.mean_output_tokens) for step in ramp.steps} == {
         (4000.0, 1000.0)
     }
+
+
+def test_a_pace_of_three_takes_a_third_of_the_time_at_the_same_rates():
+    plain = SHAPES["ramp"](0)
+    fast = paced(plain, 3.0)
+    assert fast.end_s == pytest.approx(plain.end_s / 3)
+    assert [each.start_s for each in fast.steps[:3]] == pytest.approx([0.0, 200.0, 400.0])
+    assert [e.requests_per_s for e in fast.steps] == [e.requests_per_s for e in plain.steps]
+
+
+@pytest.mark.parametrize("pace", [1.0, 3.0])
+def test_jitter_keeps_the_order_of_changes_however_close_they_are(pace: float):
+    moved = jittered(paced(SHAPES["spikes"](0), pace), seed=1)
+    starts = [step.start_s for step in moved.steps]
+    assert starts == sorted(starts)
+    assert starts != [step.start_s for step in paced(SHAPES["spikes"](0), pace).steps]
+
+
+def scored(scaler: str, attainment: float, hours: float) -> ScalingScores:
+    return ScalingScores(scaler, attainment, attainment, hours, 10, 1)
+
+
+def test_demands_are_counted_as_headrace_comes_and_with_its_target_fitted():
+    oracle, dear = scored("oracle", 0.99, 100.0), scored("llmd_slo:up=0.5", 0.995, 160.0)
+    short = [scored("headrace", 0.98, 120.0), scored("headrace:attainment=0.995", 0.99, 130.0)]
+    beaten = [scored("headrace", 0.98, 150.0), scored("hpa_rps", 0.985, 140.0)]
+    met = [scored("headrace", 0.991, 145.0), scored("headrace:attainment=0.98", 0.99, 141.0)]
+    said = counted([[*each, oracle, dear] for each in (short, beaten, met)], 0.99)
+    assert said == (
+        "demands: 3, a baseline better in both: 1, headrace at the goal: 1, "
+        "a third closed: 0, a third closed, target fitted: 1"
+    )
+    row = summary("short", [*short, oracle, dear], 0.99)
+    assert (row["gap"], row["gap, fitted"]) == ("–", "50%")
+
+
+def test_who_does_not_know_of_a_rise_misses_what_comes_within_a_cold_start():
+    # Load 1 for 8 cold starts, then 4, then 1 again: 16 ticks of 4 are late.
+    course = Course(
+        [1.0] * 128 + [4.0] * 64 + [1.0] * 64, [1.0] * 128 + [4.0] * 64 + [1.0] * 64, 16
+    )
+    at_once = reaction(course, hold_s=0.0)
+    every = 128 + 4 * 64 + 64
+    assert at_once.met(1.0, holding=False) == pytest.approx(1 - 4 * 16 / every)
+    assert at_once.met(2.0, holding=False) == pytest.approx(1 - 4 * 16 / every)
+    assert at_once.met(1.0, holding=True) == pytest.approx(1 - 3 * 16 / every)
+    assert at_once.met(2.0, holding=True) == pytest.approx(1 - 2 * 16 / every)
+    assert at_once.met(4.0, holding=False) == 1.0
+    assert at_once.margin_for(0.99, holding=False) == pytest.approx(4.0, abs=1e-3)
+    # 1 % may miss: 4.48 of the 64 that come meanwhile.
+    assert at_once.margin_for(0.99, holding=True) == pytest.approx(4 * (1 - 4.48 / 64), abs=1e-3)
+    assert course.known == 128 - 16 + 4 * (64 + 16) + 64
+
+
+def test_what_was_held_through_a_dip_is_there_after_it():
+    dip = [2.0] * 64 + [1.0] * 8 + [2.0] * 64
+    course = Course(dip, dip, 16)
+    assert reaction(course, hold_s=0.0).met(1.0, holding=False) < 1.0
+    held = reaction(course, hold_s=8 * 15.0)
+    assert held.met(1.0, holding=False) == 1.0
+    assert sum(held.paid) == 2.0 * len(dip)
