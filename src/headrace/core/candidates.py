@@ -209,6 +209,7 @@ class Candidate:
             self.output_tokens,
             self.others_s + more_s,
             self.others_missed,
+            self.decoding_s,
         )
 
 

@@ -1,7 +1,7 @@
 """Candidates are ordered as the tuples of their first four fields would be; tokens are rounded as
 Python rounds. Both are written out for compiled code."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,11 @@ def test_the_pick_is_the_first_in_order(ranks: list[tuple[float, int, int, str]]
 
 
 def test_harm_to_others_is_part_of_the_cost_and_nothing_else_changes():
-    before = candidate(1.0, 2, 3, "a")
+    before = replace(candidate(1.0, 2, 3, "a"), others_missed=1.5, decoding_s=0.7)
+    defaulted = [
+        field for field in fields(Candidate) if getattr(before, field.name) == field.default
+    ]
+    assert not defaulted  # a field that is forgotten would be its default
     after = before.harming(0.25)
     assert after == replace(before, cost=1.25, others_s=before.others_s + 0.25)
 
