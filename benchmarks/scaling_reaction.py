@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,6 +37,7 @@ from benchmarks.scaling_shapes import SHAPES
 from headrace.engine_model.profiles import profile
 from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.scaling.windows import highest, lowest
 from headrace.traffic.length_spread import LognormalSpread
 from headrace.traffic.rates import Rates
 
@@ -116,25 +116,8 @@ def reaction(course: Course, hold_s: float) -> Reaction:
     """Its numbers with a margin of 1."""
     count = len(course.loads)
     paid = highest(course.loads, -min(round(hold_s / TICK_S), count), 0)
-    ready = [-each for each in highest([-each for each in paid], -course.ahead, 0)]
+    ready = lowest(paid, -course.ahead, 0)
     return Reaction(course, hold_s, paid, ready)
-
-
-def highest(values: Sequence[float], first: int, last: int) -> list[float]:
-    """Of each place, the highest value from `first` to `last` places after it."""
-    found: list[float] = []
-    inside: deque[int] = deque()
-    arriving = 0
-    for place in range(len(values)):
-        while arriving < len(values) and arriving <= place + last:
-            while inside and values[inside[-1]] <= values[arriving]:
-                inside.pop()
-            inside.append(arriving)
-            arriving += 1
-        while inside and inside[0] < place + first:
-            inside.popleft()
-        found.append(values[inside[0]])
-    return found
 
 
 def summary(name: str, course: Course) -> tuple[str, ...]:

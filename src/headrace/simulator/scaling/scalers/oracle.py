@@ -14,7 +14,6 @@ can do: the distance to it is what not knowing costs.
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Sequence
 from math import ceil
 
@@ -22,6 +21,7 @@ from headrace.simulator.scaling.actuation import DIRECT
 from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.reading import Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
+from headrace.simulator.scaling.windows import highest, lowest
 
 SMOOTHED_S = 30.0
 """Bursts shorter than this are for the margin."""
@@ -76,31 +76,9 @@ def _moving_mean(values: Sequence[float], window: int) -> list[float]:
 def plan(needs: Sequence[int], ahead: int, sync: int) -> list[int]:
     """The wish of each tick, for a cold start of `ahead` ticks and an order every `sync`."""
     # Within a sync nothing can be ordered: an order provides for all of the sync it arrives in.
-    held = _window_highest(needs, 0, sync)
-    filled = _window_lowest(_window_highest(held, -ahead, 0), 0, ahead)
-    return _window_highest(filled, 0, ahead)
-
-
-def _window_highest(values: Sequence[int], first: int, last: int) -> list[int]:
-    """Of each place, the highest value from `first` to `last` places after it."""
-    count = len(values)
-    highest: list[int] = []
-    inside: deque[int] = deque()
-    arriving = 0
-    for place in range(count):
-        while arriving < count and arriving <= place + last:
-            while inside and values[inside[-1]] <= values[arriving]:
-                inside.pop()
-            inside.append(arriving)
-            arriving += 1
-        while inside and inside[0] < place + first:
-            inside.popleft()
-        highest.append(values[inside[0]])
-    return highest
-
-
-def _window_lowest(values: Sequence[int], first: int, last: int) -> list[int]:
-    return [-value for value in _window_highest([-value for value in values], first, last)]
+    held = highest(needs, 0, sync)
+    filled = lowest(highest(held, -ahead, 0), 0, ahead)
+    return highest(filled, 0, ahead)
 
 
 SCALER = Oracle
