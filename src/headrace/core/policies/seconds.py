@@ -45,7 +45,7 @@ that come before the prefill is over wait for it, or for what is left of it.
 Inputs: own requests in flight and tokens relayed, the prefix index, the latency profile as learned,
 the targets of the request's tier.
 
-Source: Headrace's own; docs/explanation/routing.md tells how it came about.
+Source: Headrace's own; docs/explanation/routing.md tells where its terms come from.
 """
 
 from __future__ import annotations
