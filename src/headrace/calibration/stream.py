@@ -15,7 +15,7 @@ import msgspec
 
 from headrace.calibration.replica import CalibrationError, Replica
 from headrace.core.model import Endpoint, Usage
-from headrace.core.one_line import MOST_CHARACTERS, in_a_line
+from headrace.core.one_line import error_said, in_a_line
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, find, render
@@ -287,7 +287,7 @@ class _Sink(InParts):
         """Make sense of a whole answer. Raises StreamError."""
         body = b"".join(data for _, data in self._pieces)
         if self._status != 200:
-            raise StreamError(f"HTTP {self._status}: {_message(body)}", self._status)
+            raise StreamError(f"HTTP {self._status}: {error_said(body)}", self._status)
         splitter, reader = SseSplitter(), self._reader
         content_s: list[float] = []
         for at_s, data in self._pieces:
@@ -295,17 +295,9 @@ class _Sink(InParts):
                 before = reader.content_chunks
                 reader.feed(event)
                 if reader.error:
-                    raise StreamError(_message(event_data(event)))
+                    raise StreamError(error_said(event_data(event)))
                 if reader.content_chunks > before:
                     content_s.append(at_s)
         if reader.usage is None or not content_s:
             raise StreamError("the stream ended without a token or without its usage")
         return TimedAnswer(self._asked_s, tuple(content_s), reader.usage)
-
-
-def _message(body: bytes) -> str:
-    """What an error body says."""
-    try:
-        return in_a_line(str(msgspec.json.decode(body)["error"]["message"]))
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return in_a_line(body[:MOST_CHARACTERS].decode("utf-8", "replace"))

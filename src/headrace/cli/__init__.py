@@ -70,6 +70,8 @@ def parser() -> Parser:
         prog="headrace",
         description="A gateway for LLM serving: it measures, routes and scales by the token, and "
         "says why.",
+        epilog="`headrace COMMAND --help` tells a command's flags; what stands there in "
+        "parentheses holds without the flag.",
         formatter_class=HelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"headrace {headrace.__version__}")

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
@@ -38,9 +39,51 @@ class Parser(argparse.ArgumentParser):
         # `-5s` behind a flag is a value, and its reader says what is wrong with it; argparse takes
         # only plain negative numbers for values, and anything else for a flag nobody knows.
         self._negative_number_matcher = re.compile(r"-\.?[0-9]")
+        self._given: list[str] = []
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - of its overloads
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse; what is left over is an error here, so that the right `--help` is named."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        known, unknown = super().parse_known_args(args, namespace or argparse.Namespace())
+        if unknown:
+            hints = "".join(self._meant(each) for each in unknown)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hints}")
+        return known, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401 - as argparse
+        """As argparse, but of a command that there is not, say what was meant.
+
+        Behind a flag that is not known argparse takes the flag's value for a command.
+        """
+        names = list(action.choices or ())
+        if action.nargs != argparse.PARSER or value in names:
+            super()._check_value(action, value)
+            return
+        self._refuse_unknown_flag(self._given[: self._given.index(value)])
+        near = get_close_matches(value, names, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ";"
+        self.error(f"no command {value!r}{hint} known: {', '.join(names)}")
+
+    def _refuse_unknown_flag(self, given: Sequence[str]) -> None:
+        for each in given:
+            if each == "--":
+                return
+            if each.startswith("--") and not self._get_option_tuples(each.partition("=")[0]):
+                message = f"unrecognized arguments: {each}{self._meant(each)}"
+                self.exit(USAGE_ERROR, f"headrace: {message}; see `{self.prog} --help`\n")
+
+    def _meant(self, given: str) -> str:
+        """The flag that one comes near to, as half a sentence."""
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        near = get_close_matches(given.partition("=")[0], flags, n=1)
+        return f"; did you mean {near[0]}?" if near and given.startswith("--") else ""
 
     def error(self, message: str) -> NoReturn:
         """Exits with `USAGE_ERROR`."""
+        if "required" in message:  # a misspelt flag is not there, and was not forgotten
+            self._refuse_unknown_flag(self._given)
         self.exit(USAGE_ERROR, f"headrace: {message}; see `{self.prog} --help`\n")
 
 

@@ -68,15 +68,21 @@ def legend(entries: Iterable[tuple[str, str]]) -> str:
     return f'<div class="cast">{spans}</div>'
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Plain rows under heads; the first column is a name."""
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{cells('th', heads)}</tr></thead><tbody>{body}</tbody></table>"
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, said_last: bool = False) -> str:
+    """Plain rows under heads; the first column is a name, the last one a sentence if so said."""
+    kind = "said" if said_last else ""
+    body = "".join(f"<tr>{cells('td', row, last=kind)}</tr>" for row in rows)
+    head = f"<tr>{cells('th', heads, last=kind)}</tr>"
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
-def cells(kind: str, contents: Iterable[str]) -> str:
-    """Cells of a row; `kind` is `th` or `td`."""
-    return "".join(f"<{kind}>{escape(content)}</{kind}>" for content in contents)
+def cells(kind: str, contents: Sequence[str], *, last: str = "") -> str:
+    """Cells of a row; `kind` is `th` or `td`, `last` the class of the last one."""
+    classes = [""] * (len(contents) - 1) + [f' class="{last}"' if last else ""]
+    return "".join(
+        f"<{kind}{of}>{escape(content)}</{kind}>"
+        for of, content in zip(classes, contents, strict=True)
+    )
 
 
 def wide(title: str, content: str) -> str:

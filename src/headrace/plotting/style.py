@@ -21,7 +21,7 @@ main { max-width: 1320px; margin: 0 auto; padding: 32px 24px 48px; }
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; }
 h1.part { font-size: 20px; margin: 36px 0 14px; }
 h2 { font-size: 16px; margin: 0; }
-p { margin: 0; } .soft { color: var(--soft); } .note { margin-top: 14px; }
+p { margin: 0; overflow-wrap: anywhere; } .soft { color: var(--soft); } .note { margin-top: 14px; }
 .facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
 .fact { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   padding: 12px 18px; min-width: min-content; flex: 1 1 160px; }
@@ -52,7 +52,7 @@ svg text.name, svg text.value { fill: var(--ink); font-size: 13px; }
 .muted .line { stroke-width: 1.3; } .reference .line { stroke-dasharray: 6 4; }
 .reference .bar { fill: none; stroke: var(--p); stroke-dasharray: 4 3; }
 .dots { fill: none; stroke: var(--p); stroke-width: 3; stroke-linecap: round; opacity: .35; }
-.few.dots { stroke-width: 6; opacity: .55; }
+.few.dots { stroke-width: 6; opacity: .55; } .some.dots { stroke-width: 4.5; opacity: .45; }
 .area { fill: var(--p); opacity: .14; } .whisker { fill: none; stroke: var(--p); opacity: .7; }
 .failed { fill: none; stroke: var(--bad); stroke-width: 1.5; } .bad { --p: var(--bad); }
 .good { --p: var(--good); } .second .line { stroke-dasharray: 5 3; }
@@ -69,6 +69,9 @@ th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid var(--ru
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; }
 td.long { white-space: normal; min-width: 14em; }
+td.said { text-align: left; white-space: normal; min-width: 11em; padding-right: 0;
+  overflow-wrap: anywhere; }
+th.said { text-align: left; }
 td.best { color: var(--good); font-weight: 650; }
 tr.series td:first-child::before { content: ""; display: inline-block; width: 10px; height: 10px;
   border-radius: 3px; background: var(--p); margin-right: 8px; }

@@ -16,6 +16,8 @@ MOST_TICKS = 8
 
 FEW_DOTS = 60
 """So few are drawn larger: each is to be seen by itself, and more would cover one another."""
+SOME_DOTS = 400
+"""So few are drawn a little larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ def dot(at: Point, radius: float, kind: str) -> str:
 def dots(places: Sequence[Point], kind: str) -> str:
     """Small dots in one path, larger where they are few; how large is said by the style sheet."""
     path = "".join(f"M{x:.1f},{y:.1f}h0" for x, y in places)
-    kind = f"few {kind}" if len(places) <= FEW_DOTS else kind
+    if len(places) <= SOME_DOTS:
+        kind = f"few {kind}" if len(places) <= FEW_DOTS else f"some {kind}"
     return f'<path class="{kind}" d="{path}"/>' if path else ""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice, takewhile
 
 from headrace.traffic.generated import KINDS
@@ -70,7 +71,9 @@ class GeneratedWorkload:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"unknown traffic {self.kind!r}; known: {', '.join(KINDS)}")
+            near = get_close_matches(self.kind, KINDS, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else ";"
+            raise ValueError(f"unknown traffic {self.kind!r}{hint} known: {', '.join(KINDS)}")
         if self.count < 1:
             raise ValueError(f"requests is {self.count}; give 1 or more")
         if not 0 < self.requests_per_s < float("inf"):

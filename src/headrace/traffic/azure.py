@@ -62,6 +62,8 @@ def _order(name: str, line: int, header: Sequence[str]) -> tuple[int, ...]:
     found = [cell.strip() for cell in header]
     if any(found.count(column) != 1 for column in COLUMNS):
         problem = f"expected the columns {','.join(COLUMNS)}, found {shown(','.join(header))}"
+        if "requests_per_s" in found:
+            problem += "; a file of demand is for `headrace simulate scaling --rates`"
         raise TraceError(name, line, problem)
     return tuple(found.index(column) for column in COLUMNS)
 

@@ -175,7 +175,10 @@ def _order(name: str, line: int, header: Sequence[str]) -> list[int]:
     missing = [column for column in COLUMNS if column not in header]
     if missing:
         problem = f"expected the columns {','.join(COLUMNS)}"
-        raise TraceError(name, line, f"{problem}, found {shown(','.join(header))}")
+        problem += f", found {shown(','.join(header))}"
+        if "TIMESTAMP" in header:
+            problem += "; a trace of single requests is for --trace"
+        raise TraceError(name, line, problem)
     return [list(header).index(column) for column in COLUMNS]
 
 

@@ -35,6 +35,10 @@ def test_a_file_is_read_in_any_order_of_columns_and_from_zero_on():
         ((), "rates.csv: expected the columns start_s,"),
         ((HEAD,), "rates.csv: expected the columns start_s,"),
         (("a,b", "1,2"), "rates.csv:1: expected the columns start_s,requests_per_s,"),
+        (
+            ("TIMESTAMP,ContextTokens,GeneratedTokens", "1,2,3"),
+            "'TIMESTAMP,ContextTokens,GeneratedTokens'; a trace of single requests is for --trace",
+        ),
         ((HEAD, "0,1,2"), "rates.csv:2: expected 4 values, found 3"),
         ((HEAD, "0,x,2,3"), "rates.csv:2: expected requests_per_s to be a number, found 'x'"),
         ((HEAD, "0,nan,2,3"), "rates.csv:2: expected requests_per_s to be a number, found 'nan'"),

@@ -159,7 +159,10 @@ def test_the_simple_format(changes: dict[str, object], message: str):
 @pytest.mark.parametrize(
     ("header", "found"),
     [
-        ("start_s,requests_per_s", "'start_s,requests_per_s'"),
+        (
+            "start_s,requests_per_s",
+            "'start_s,requests_per_s'; a file of demand is for `headrace simulate scaling --rates`",
+        ),
         ("TIMESTAMP,ContextTokens", "'TIMESTAMP,ContextTokens'"),
         (HEADER + ",TIMESTAMP", f"'{HEADER},TIMESTAMP'"),
         (ROW, f"'{ROW}'"),

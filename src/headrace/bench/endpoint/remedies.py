@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.bench.settings import KEY_VARIABLE
-from headrace.core.one_line import MOST_CHARACTERS, in_a_line
+from headrace.core.one_line import error_said, in_a_line
 from headrace.edges.http.fetch import FetchError, FetchResult
 from headrace.edges.http.heads import find
 
@@ -46,7 +46,7 @@ def of_first(answer: FetchResult) -> str:
 def _said(answer: FetchResult) -> str:
     """Where a redirect leads, else what the body says; behind a colon, if there is anything."""
     where = find(answer.headers, b"location") if answer.status < 400 else None
-    said = in_a_line((where or answer.body)[:MOST_CHARACTERS].decode("utf-8", "replace"))
+    said = error_said(where or answer.body)
     return f": {said}" if said else ""
 
 

@@ -224,7 +224,9 @@ def tables(summary: Summary) -> str:
             (kind, f"{count:,}", error_in_words(kind, summary.all.error_examples[kind]))
             for kind, count in summary.all.errors.items()
         ]
-        parts.append(html.wide("Failed", html.table(["kind", "requests", "which is"], rows)))
+        parts.append(
+            html.wide("Failed", html.table(["kind", "requests", "which is"], rows, said_last=True))
+        )
     return "".join(parts)
 
 

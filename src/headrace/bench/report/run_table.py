@@ -211,12 +211,12 @@ def _amounts(summary: Summary) -> RenderableType:
     return Group(Padding(table, (0, 0, 0, 2)), said)
 
 
-def _errors(scores: Scores) -> Table:
+def _errors(scores: Scores) -> RenderableType:
     table = _table("error", "requests")
     table.add_column("which is")
     for kind, count in scores.errors.items():
         table.add_row(kind, f"{count:,}", error_in_words(kind, scores.error_examples[kind]))
-    return table
+    return Constrain(table, NOTE_COLUMNS)
 
 
 def error_in_words(kind: str, example: str) -> str:

@@ -24,7 +24,7 @@ from headrace.bench.sending.lengths import Lengths
 from headrace.bench.settings import BenchSettings
 from headrace.bench.timing.arrival_log import ArrivalLog
 from headrace.core.model import Endpoint, Usage
-from headrace.core.one_line import MOST_CHARACTERS, in_a_line
+from headrace.core.one_line import MOST_CHARACTERS, error_said, in_a_line
 from headrace.core.usage_belief import can_be
 from headrace.edges.http.client import UpstreamCall
 from headrace.edges.http.heads import find
@@ -360,7 +360,7 @@ class Exchange(InParts):
         if self.over:
             return
         if self.record.status != 200:
-            detail = b"".join(self._pieces)[:MAX_DETAIL].decode("utf-8", "replace")
+            detail = error_said(b"".join(self._pieces))
             self._end(f"http_{self.record.status}", detail, now)
         elif not self._settings.stream:
             self._end_whole(now)

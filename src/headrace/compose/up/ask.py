@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.core.model import Endpoint, Usage
+from headrace.core.one_line import error_said
 from headrace.edges.http.address import Address
 from headrace.edges.http.client import UpstreamPool
 from headrace.edges.http.heads import Header, find, render
@@ -110,7 +111,7 @@ class _Listener(InParts):
 
     def answer_complete(self, framed: bool) -> None:  # noqa: ARG002 - the interface
         if self._status != 200:
-            self._fail(f"HTTP {self._status}: {_message(bytes(self._refusal))}")
+            self._fail(f"HTTP {self._status}: {error_said(bytes(self._refusal))}")
         elif self._reader.usage is None or not self._first_s:
             self._fail("the stream ended without a token or without its usage")
         elif not self.answer.done():
@@ -127,7 +128,7 @@ class _Listener(InParts):
         before = self._reader.content_chunks
         self._reader.feed(event)
         if self._reader.error:
-            self._fail(_message(event_data(event)))
+            self._fail(error_said(event_data(event)))
         if self._reader.content_chunks == before:
             return
         self._last_s = self._clock()
@@ -149,11 +150,3 @@ def _text(data: bytes) -> str:
     choice = msgspec.json.decode(data)["choices"][0]
     delta = choice.get("delta", choice)
     return delta.get("content") or delta.get("text") or ""
-
-
-def _message(body: bytes) -> str:
-    """What an error body says."""
-    try:
-        return str(msgspec.json.decode(body)["error"]["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return body[:200].decode("utf-8", "replace")

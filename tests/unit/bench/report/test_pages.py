@@ -190,8 +190,16 @@ def test_the_middle_of_one_length_is_its_median():
     assert middle_by_length(two) == [(100.0, 51.0), (200.0, 2.0)]
 
 
+def test_what_was_said_of_an_error_is_a_cell_that_wraps(page):
+    (cell,) = re.findall(r'<td class="said">([^<]*)</td>', page)
+    assert cell.startswith("the answer had status 503")
+
+
 def test_a_few_requests_are_drawn_so_that_each_is_seen():
     assert 'class="few dots"' in page_of(replace(MIXED, requests=20).run(4.0))
-    many = page_of(VirtualEngine(requests=300).run(4.0))
+    some = page_of(VirtualEngine(requests=300).run(4.0))
+    assert 'class="some dots"' in some
+    assert "few dots" not in some
+    many = page_of(VirtualEngine(requests=500).run(4.0))
     assert 'class="dots"' in many
-    assert "few dots" not in many
+    assert "some dots" not in many

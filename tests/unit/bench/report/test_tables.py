@@ -7,7 +7,7 @@ from rich.console import Console
 
 from headrace.bench.figures.scores import summarise
 from headrace.bench.figures.slo import Slo, Slos
-from headrace.bench.report.run_table import run_table
+from headrace.bench.report.run_table import NOTE_COLUMNS, run_table
 from headrace.bench.report.sweep_table import sweep_table
 from headrace.bench.sweep.search import SweepSettings, sweep
 from tests.unit.bench.virtual_engine import VirtualEngine
@@ -80,6 +80,15 @@ def test_an_error_is_shown_with_what_was_said_of_it():
         "(--natural-ends leaves it out)"
     ) in text
     assert summary.all.error_examples == {"http_503": refused[0].error_detail}
+
+
+def test_a_long_error_is_wrapped_however_wide_the_table_may_be():
+    run = ENGINE.run(4.0)
+    next(record for record in run.records if record.error).error_detail = "too much " * 30
+    shown = lines(run_table(summarise(run.records, run.info, SLOS), 200), 200)
+    said = [line for line in shown if "too much" in line]
+    assert len(said) > 2
+    assert max(map(len, said)) <= NOTE_COLUMNS
 
 
 def test_nothing_at_all_is_shown_as_nothing():

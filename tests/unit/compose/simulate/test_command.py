@@ -224,7 +224,11 @@ def test_flags_that_cannot_be_used(run, trace, flags, said):
     ("traffic", "said"),
     [
         ("noise", "unknown traffic 'noise'; known: agentic"),
-        ("agentic:speed=3", "'speed=3' is not known; give rate and requests"),
+        ("agentc", "unknown traffic 'agentc', did you mean 'agentic'? known: agentic"),
+        (
+            "agentic:speed=3",
+            "--traffic agentic:speed=3: 'speed=3' is not known; give rate and requests",
+        ),
         ("agentic:rate=x", "rate is a number"),
         ("agentic:rate=0", "rate is 0"),
         ("agentic:requests=0", "requests is 0"),
