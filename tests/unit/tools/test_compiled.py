@@ -4,9 +4,10 @@ import ast
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -273,6 +274,28 @@ def test_without_a_compiler_what_is_built_already_is_used(machine: Path, monkeyp
     monkeypatch.setattr(c_compiler, "missing", lambda: "there is no C compiler")
     compiled.main()
     assert done(machine) == ["built", "installed"]
+
+
+@pytest.mark.parametrize("second", [compiled.build, compiled.is_built])
+def test_two_at_once_build_once(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, second: Callable[[], object]
+):
+    """The second would take the copy away from under the compiler of the first."""
+    builds, waits = compiled._wheel_of, threading.Event()
+    monkeypatch.setattr(bootstrap, "say", lambda line: "waiting" in line and waits.set())
+
+    def build_wheel(project: Path) -> Path:
+        other.start()
+        assert waits.wait(timeout=20) or not other.is_alive()
+        return builds(project)
+
+    monkeypatch.setattr(compiled, "_wheel_of", build_wheel)
+    answers: list[object] = []
+    other = threading.Thread(target=lambda: answers.append(second()))
+    wheel = compiled.build()
+    other.join(timeout=20)
+    assert answers == [wheel if second is compiled.build else True]
+    assert done(machine) == ["built"]
 
 
 @pytest.mark.parametrize("target", ["env", "dev-env", "up", "test"])
