@@ -20,6 +20,7 @@ that msgspec decodes, does not: compiled classes do not keep the types of their 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import re
@@ -28,6 +29,8 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tools import bootstrap, c_compiler
@@ -189,6 +192,24 @@ def build() -> Path:
 
     Exits with one line where this machine cannot, and with what the compiler said where it fails.
     """
+    with _alone():
+        return _build()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time lays out and builds, since the copy is made anew; others wait."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            bootstrap.say("waiting for another process that compiles here")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build() -> Path:
     project = lay_out(FOLDER / "project")
     asked = fingerprint(project)
     if (there := _built(asked)) is not None:
@@ -209,7 +230,8 @@ def build() -> Path:
 
 def is_built() -> bool:
     """Whether `build` would find what it makes."""
-    return _built(fingerprint(lay_out(FOLDER / "project"))) is not None
+    with _alone():
+        return _built(fingerprint(lay_out(FOLDER / "project"))) is not None
 
 
 def _built(asked: str) -> Path | None:

@@ -186,9 +186,6 @@ class Candidate:
             return self.last_attempt < other.last_attempt
         return self.replica < other.replica
 
-    def __lt__(self, other: Candidate) -> bool:
-        return self.precedes(other)
-
     def harming(self, more_s: float) -> Candidate:
         """The same where it costs others so many seconds more."""
         return Candidate(

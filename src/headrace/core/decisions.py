@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from headrace.core.attempts import Attempt
-from headrace.core.candidates import Candidate
+from headrace.core.candidates import RANK, Candidate
 from headrace.core.cost_term import CostTerm
 from headrace.core.flights import LANDED, Flight
 from headrace.core.model import Outcome
@@ -186,7 +186,7 @@ def _waited(flight: Flight) -> str:
 
 def _explain_attempt(attempt: Attempt) -> ExplainedAttempt:
     # Sorted as for the pick, so that the chosen one comes first.
-    candidates = sorted(attempt.candidates)
+    candidates = sorted(attempt.candidates, key=RANK)
     terms = attempt.policy.terms
     ended = attempt.ended
     usage = None if ended is None else ended.usage

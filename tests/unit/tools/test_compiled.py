@@ -4,9 +4,10 @@ import ast
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import headrace
 from tools import bootstrap, c_compiler, compiled
 
 SOURCES = compiled.ROOT / "src" / "headrace"
+COMPARISONS = {"__lt__", "__le__", "__gt__", "__ge__", "__ne__"}
 NAMES = {f"headrace.{name.replace('/', '.')}" for name in compiled.MODULES}
 
 
@@ -72,6 +74,34 @@ def _derived_from_compiled(tree: ast.Module) -> Iterator[str]:
 def test_a_class_that_derives_from_a_compiled_one_is_found():
     source = "from headrace.core.dispatcher import Dispatcher\nclass Mine(Dispatcher): ...\n"
     assert list(_derived_from_compiled(ast.parse(source))) == ["Mine"]
+
+
+@pytest.mark.parametrize("name", compiled.MODULES)
+def test_no_compiled_record_has_an_order_of_its_own_without_equality(name: str):
+    """mypyc fills all six comparisons of a class that writes one. `dataclass` finds an `__eq__`
+    there, leaves it, and records of equal values are unequal.
+    """
+    assert list(_compared_by_identity((SOURCES / f"{name}.py").read_text())) == []
+
+
+def _compared_by_identity(source: str) -> Iterator[str]:
+    for made in ast.parse(source).body:
+        if isinstance(made, ast.ClassDef) and _is_record(made):
+            written = {each.name for each in made.body if isinstance(each, ast.FunctionDef)}
+            if written & COMPARISONS and "__eq__" not in written:
+                yield made.name
+
+
+def _is_record(made: ast.ClassDef) -> bool:
+    names = [ast.unparse(each).partition("(")[0] for each in made.decorator_list]
+    return bool({"message", "dataclass"} & set(names))
+
+
+@pytest.mark.parametrize("decorator", ["message", "dataclass(slots=True)"])
+def test_a_record_with_an_order_and_no_equality_is_found(decorator: str):
+    source = f"@{decorator}\nclass Told:\n    at_s: float\n    def __lt__(self, other): ...\n"
+    assert list(_compared_by_identity(source)) == ["Told"]
+    assert list(_compared_by_identity(f"{source}    def __eq__(self, other): ...\n")) == []
 
 
 def test_the_copy_says_that_it_is_compiled(tmp_path: Path):
@@ -244,6 +274,28 @@ def test_without_a_compiler_what_is_built_already_is_used(machine: Path, monkeyp
     monkeypatch.setattr(c_compiler, "missing", lambda: "there is no C compiler")
     compiled.main()
     assert done(machine) == ["built", "installed"]
+
+
+@pytest.mark.parametrize("second", [compiled.build, compiled.is_built])
+def test_two_at_once_build_once(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, second: Callable[[], object]
+):
+    """The second would take the copy away from under the compiler of the first."""
+    builds, waits = compiled._wheel_of, threading.Event()
+    monkeypatch.setattr(bootstrap, "say", lambda line: "waiting" in line and waits.set())
+
+    def build_wheel(project: Path) -> Path:
+        other.start()
+        assert waits.wait(timeout=20) or not other.is_alive()
+        return builds(project)
+
+    monkeypatch.setattr(compiled, "_wheel_of", build_wheel)
+    answers: list[object] = []
+    other = threading.Thread(target=lambda: answers.append(second()))
+    wheel = compiled.build()
+    other.join(timeout=20)
+    assert answers == [wheel if second is compiled.build else True]
+    assert done(machine) == ["built"]
 
 
 @pytest.mark.parametrize("target", ["env", "dev-env", "up", "test"])

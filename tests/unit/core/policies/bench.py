@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headrace.core.candidates import Ask, Candidate, Policy
+from headrace.core.candidates import RANK, Ask, Candidate, Policy
 from headrace.core.cost_term import CostTerm
 from headrace.core.latency import LatencyProfile
 from headrace.core.model import EngineReport, Replica
@@ -60,7 +60,7 @@ class Bench:
     def price(self, prompt_tokens: int, block_tokens: int = 64) -> list[Candidate]:
         """Every candidate that was priced, the pick first."""
         rows = self.policy.price(self.ask(prompt_tokens, block_tokens), self.replicas, 0.0)
-        candidates = sorted(rows)
+        candidates = sorted(rows, key=RANK)
         for each in candidates:
             terms = self.policy.terms(each)
             total = sum(term.value for term in terms)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.core.candidates import Candidate
+from headrace.core.candidates import RANK, Candidate
 from headrace.core.crowding import LATE_HARMLESS
 from headrace.core.events import Dispatch
 from headrace.core.latency import LatencyProfile
@@ -185,7 +185,7 @@ def priced(bench: Bench, index: PrefixIndex, prompt_tokens: int) -> dict[str, Ca
     """The candidates for a prompt that nobody has cached, the pick first."""
     ask = bench.ask(prompt_tokens)
     ask.index = index
-    rows = sorted(bench.policy.price(ask, bench.replicas, 0.0))
+    rows = sorted(bench.policy.price(ask, bench.replicas, 0.0), key=RANK)
     return {row.replica: row for row in rows}
 
 
@@ -222,7 +222,7 @@ def pick(context: int, *, tpot_target_s: float, prompt_tokens: int = 2048) -> st
     bench = Bench("seconds", FAST_ENGINE, r00=busy, r01=State())
     ask = bench.ask(prompt_tokens)
     ask.tpot_target_s = tpot_target_s
-    return min(bench.policy.price(ask, bench.replicas, 0.0)).replica
+    return min(bench.policy.price(ask, bench.replicas, 0.0), key=RANK).replica
 
 
 def test_a_prefix_is_not_left_for_steps_that_are_fast_anyway():
