@@ -154,10 +154,9 @@ def test_dynamo_planner_goes_on_from_the_intervals_before():
     assert isinstance(scaler, DynamoPlanner)
     scaler.learn(history)
     known = [5.0, 5.0, 5.0, (60 * 5.0 + 120 * 20.0) / 180.0, 20.0]
-    for step in range(36):
-        busy = {"tpot_mean_s": 0.03, "requests_per_s": 20.0}
-        number = scaler.wish(reading(5.0 * (step + 1), 1, 1, **busy))
-    assert number == ceil(forecast([*known, 20.0]) / scaler.engine_rate(mix()))
+    busy: dict[str, Any] = {"tpot_mean_s": 0.03, "requests_per_s": 20.0}
+    wishes = [scaler.wish(reading(5.0 * (step + 1), 1, 1, **busy)) for step in range(36)]
+    assert wishes[-1] == ceil(forecast([*known, 20.0]) / scaler.engine_rate(mix()))
 
 
 def test_dynamo_planner_adds_and_takes_one_by_latency():
