@@ -18,6 +18,12 @@ is scaled so that its mean takes `--mean` replicas at their TPOT target, except 
 At the end how many demands there were, and on how many of them each of this was so. `--scalers`
 plays only some of the baselines, beside headrace and the oracle. `--policy seconds` plays all
 behind a gateway that holds.
+
+`--history` gives single days of a file what came before them, to all that remember anything:
+
+    learned    each day meets a new pool that has learned from the days before (`simulate scaling
+               --history`)
+    run        headrace is played through the whole file, and judged by the day; others as `learned`
 """
 
 from __future__ import annotations
@@ -28,12 +34,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.scaling_shapes import DAY_S, SHAPES, jittered, paced
+from headrace.core.scaling.demand_history import DemandSample
 from headrace.edges.cores import usable_cores
 from headrace.engine_model.profiles import profile
-from headrace.simulator.scaling.demand import Demand, tick_for
-from headrace.simulator.scaling.fluid_run import POOLS_BEHIND
+from headrace.simulator.scaling.demand import Demand, history_of, tick_for
+from headrace.simulator.scaling.fluid_run import POOLS_BEHIND, run_pieces
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
 from headrace.simulator.scaling.scalers import NAMES, ORACLE, OWN
 from headrace.simulator.scaling.scalers.static import mean_replicas
@@ -70,10 +78,11 @@ def main() -> int:
     print("| " + " | ".join(HEADS) + " |")
     print("|" + "---|" * len(HEADS), flush=True)
     played: list[list[ScalingScores]] = []
-    for name, rates in demands(options, settings):
-        scores = compare(settings, name, rates, options)
+    days = DayByDay(settings, options)
+    for case in demands(options, settings):
+        scores = compare(settings, case, options, days)
         played.append(scores)
-        row = summary(name, scores, settings.goal)
+        row = summary(case.name, scores, settings.goal)
         rows.append(row | {"runs": [each.document() for each in scores]})
         print("| " + " | ".join(str(row[head]) for head in HEADS) + " |", flush=True)
         if options.json is not None:
@@ -82,23 +91,58 @@ def main() -> int:
     return 0
 
 
+class Case(NamedTuple):
+    """One demand to be played. `past` is what came before it: the days of a file before `day`."""
+
+    name: str
+    rates: Rates
+    past: Rates | None = None
+    day: int = 0
+
+
+class DayByDay:
+    """headrace through a whole file, judged by the day; played once for each of its targets."""
+
+    def __init__(self, settings: ScalingSimulation, options: argparse.Namespace) -> None:
+        self._settings = settings
+        self._options = options
+        self._known: dict[str, list[ScalingScores]] = {}
+
+    def scores(self, written: str, day: int) -> ScalingScores:
+        """Of one day."""
+        if written not in self._known:
+            demand = demand_of(self._settings, read_file(self._options), self._options.seed)
+            self._known[written] = run_pieces(self._settings, demand, written, DAY_S)
+        return self._known[written][day]
+
+
 def compare(
-    settings: ScalingSimulation, name: str, rates: Rates, options: argparse.Namespace
+    settings: ScalingSimulation, case: Case, options: argparse.Namespace, days: DayByDay
 ) -> list[ScalingScores]:
     """All scalers with all their parameters on one demand."""
-    demand = Demand(
-        rates,
-        LognormalSpread(1.0),
-        settings.engine,
-        tick_s=tick_for(rates.end_s),
-        seed=options.seed,
-    )
+    history = () if case.past is None else history_of(case.past)
+    demand = demand_of(settings, case.rates, options.seed, history)
     targets = [each for each in options.own_targets.split(",") if each]
-    written = [OWN, *(f"{OWN}:attainment={target}" for target in targets)]
-    written += [ORACLE, *(each for name in options.scalers for each in combinations(name))]
-    workload = ScalingWorkload(name, demand)
-    runs = run_scalers(settings, workload, written, processes=options.jobs, report=lambda *_: None)
-    return [run.scores for run in runs]
+    own = [OWN, *(f"{OWN}:attainment={target}" for target in targets)]
+    others = [ORACLE, *(each for name in options.scalers for each in combinations(name))]
+    goes_on = options.history == "run"
+    runs = run_scalers(
+        settings,
+        ScalingWorkload(case.name, demand),
+        others if goes_on else [*own, *others],
+        processes=options.jobs,
+        report=lambda *_: None,
+    )
+    own_scores = [days.scores(each, case.day) for each in own] if goes_on else []
+    return [*own_scores, *(run.scores for run in runs)]
+
+
+def demand_of(
+    settings: ScalingSimulation, rates: Rates, seed: int, history: Sequence[DemandSample] = ()
+) -> Demand:
+    """Rates as they are played."""
+    tick_s, spread = tick_for(rates.end_s), LognormalSpread(1.0)
+    return Demand(rates, spread, settings.engine, tick_s=tick_s, seed=seed, history=history)
 
 
 def summary(name: str, scores: list[ScalingScores], goal: float) -> dict[str, object]:
@@ -162,35 +206,38 @@ def _named(score: ScalingScores | None, oracle: ScalingScores) -> str:
     return "none" if score is None else f"{score.scaler}: {_said(score, oracle)}"
 
 
-def demands(
-    options: argparse.Namespace, settings: ScalingSimulation
-) -> Iterator[tuple[str, Rates]]:
+def demands(options: argparse.Namespace, settings: ScalingSimulation) -> Iterator[Case]:
     """What the options name: shapes, a file or its days, jittered or as they are."""
-    for name, rates in _plain_demands(options, settings):
+    for case in _plain_demands(options, settings):
         if not options.jitters:
-            yield name, rates
+            yield case
         for jitter in range(options.jitters):
-            yield f"{name}, jittered {jitter}", jittered(rates, jitter)
+            yield Case(f"{case.name}, jittered {jitter}", jittered(case.rates, jitter))
 
 
-def _plain_demands(
-    options: argparse.Namespace, settings: ScalingSimulation
-) -> Iterator[tuple[str, Rates]]:
+def _plain_demands(options: argparse.Namespace, settings: ScalingSimulation) -> Iterator[Case]:
     shapes: list[str] = options.shapes.split(",") if options.shapes else []
     sizes = product(options.mean, options.pace)
     for seed, shape, (mean, pace) in product(range(options.seeds), shapes, sizes):
         rates = paced(SHAPES[shape](seed), pace)
-        yield f"{shape} {seed}, {mean:g}, {pace:g}x", scaled_to(rates, settings, mean)
+        yield Case(f"{shape} {seed}, {mean:g}, {pace:g}x", scaled_to(rates, settings, mean))
     if options.rates is None:
         return
-    with options.rates.open(encoding="utf-8") as lines:
-        rates = read_rates(options.rates.name, lines).scaled(options.rate_scale)
+    rates = read_file(options)
     days = int(rates.end_s // DAY_S)
-    if options.days or options.day:
-        for place in options.day or range(0, days, max(days // options.days, 1)):
-            yield f"{options.rates.stem}, day {place}", rates.piece(place * DAY_S, DAY_S)
-    else:
-        yield options.rates.stem, rates
+    if not options.days and not options.day:
+        yield Case(options.rates.stem, rates)
+        return
+    for place in options.day or range(0, days, max(days // options.days, 1)):
+        begin_s, name = place * DAY_S, f"{options.rates.stem}, day {place}"
+        past = rates.piece(0.0, begin_s) if options.history and place else None
+        yield Case(name, rates.piece(begin_s, DAY_S), past, place)
+
+
+def read_file(options: argparse.Namespace) -> Rates:
+    """What `--rates` names, scaled."""
+    with options.rates.open(encoding="utf-8") as lines:
+        return read_rates(options.rates.name, lines).scaled(options.rate_scale)
 
 
 def scaled_to(rates: Rates, settings: ScalingSimulation, replicas: float) -> Rates:
@@ -219,6 +266,9 @@ def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--days", type=int, default=0, help="so many single days of --rates")
     parser.add_argument("--day", type=int, nargs="+", default=[], help="these days of --rates")
     parser.add_argument(
+        "--history", choices=("learned", "run"), help="of single days: those of --rates before them"
+    )
+    parser.add_argument(
         "--jitters", type=int, default=0, help="so many draws with changes off their ten minutes"
     )
     baselines = [name for name in NAMES if name not in {OWN, ORACLE}]
@@ -230,7 +280,12 @@ def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes")
     parser.add_argument("--json", type=Path, help="write all runs there")
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if options.history and (
+        options.rates is None or options.jitters or not options.days + len(options.day)
+    ):
+        parser.error("--history is for single days of --rates, as they are: give --days or --day")
+    return options
 
 
 if __name__ == "__main__":

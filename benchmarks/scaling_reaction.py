@@ -149,8 +149,9 @@ def main() -> int:
     settings = ScalingSimulation(profile(options.profile), max_replicas=2048)
     print("| " + " | ".join(HEADS) + " |")
     print("|" + "---|" * len(HEADS), flush=True)
-    for name, rates in demands(options, settings):
-        print("| " + " | ".join(summary(name, course_of(rates, settings))) + " |", flush=True)
+    for case in demands(options, settings):
+        row = summary(case.name, course_of(case.rates, settings))
+        print("| " + " | ".join(row) + " |", flush=True)
     return 0
 
 
@@ -164,7 +165,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--day", type=int, nargs="+", default=[], help="these days of --rates")
     parser.add_argument("--jitters", type=int, default=0)
     parser.add_argument("--profile", default="h100-llama-3.1-8b")
-    parser.set_defaults(mean=[20.0], pace=[1.0])
+    parser.set_defaults(mean=[20.0], pace=[1.0], history=None)
     return parser.parse_args()
 
 

@@ -159,10 +159,8 @@ class FileHistory:
         except OSError as error:
             raise SourceError(f"history: {self.path} cannot be read: {error.strerror}") from None
         since_s = now - self._days * DAY_S
-        # A clock that was set back tells minutes again: what it says since it was set right holds.
-        samples = {line.sample.begins_s: line.sample for line in _read(lines) if line.pool == pool}
-        recent = [each for each in samples.values() if since_s <= each.begins_s < now]
-        return sorted(recent, key=lambda each: each.begins_s)
+        samples = samples_by_pool(lines).get(pool, ())
+        return [each for each in samples if since_s <= each.begins_s < now]
 
     def _newest(self, most_bytes: int) -> bytes:
         """The last lines of the file, as many as are not longer than that together."""
@@ -195,12 +193,26 @@ class FileHistory:
             raise SourceError(f"history: {self.path} cannot be written: {error.strerror}") from None
 
 
+def samples_by_pool(lines: Iterable[bytes | str]) -> dict[str, list[DemandSample]]:
+    """What the lines of such a file say of each pool, oldest first; those that cannot be read are
+    left out.
+    """
+    found: dict[str, dict[float, DemandSample]] = {}
+    for line in _read(lines):
+        # A clock that was set back tells minutes again: what it says since it was set right holds.
+        found.setdefault(line.pool, {})[line.sample.begins_s] = line.sample
+    return {
+        pool: sorted(samples.values(), key=lambda each: each.begins_s)
+        for pool, samples in found.items()
+    }
+
+
 class _Line(msgspec.Struct):
     pool: str
     sample: DemandSample
 
 
-def _read(lines: Iterable[bytes]) -> Iterable[_Line]:
+def _read(lines: Iterable[bytes | str]) -> Iterable[_Line]:
     decoder = msgspec.json.Decoder(_Line)
     for line in lines:
         try:

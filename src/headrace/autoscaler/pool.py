@@ -275,6 +275,8 @@ class ScaledPool:
         between are made without it. The engines must be known.
         """
         learned = pool_scaler(self.scaler.settings, self.scaler.figures)
+        # With the cold starts that are known: what is learned depends on how far is looked ahead.
+        learned.restore({**self.scaler.state(), "forecast": None})
         for begin in range(0, len(history), LEARNED_AT_ONCE):
             learned.learn(history[begin : begin + LEARNED_AT_ONCE])
             yield

@@ -79,6 +79,13 @@ def _add_demand(scaling: Parser) -> None:
         metavar="FILE",
         help="how lengths lie around the means of --rates: as in this trace (lognormal:cv=1)",
     )
+    add(
+        "--history",
+        type=Path,
+        metavar="FILE",
+        help="what came before, for scalers that remember: rates as --rates has them, or the file "
+        "that a scaler keeps (scaling.history.file); the demand follows it at once",
+    )
 
 
 def _simulate_scaling(options: argparse.Namespace) -> int:

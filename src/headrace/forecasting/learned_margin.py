@@ -189,6 +189,8 @@ class LearnedMargin:
     def _take(self, minute: int, told: MinuteLoad, ahead: _Ahead) -> None:
         load, part = told.load, ahead.part
         sure = _sure(told)
+        if self._minutes >= LEAST_MINUTES:
+            self._look_to(ahead.minutes)
         self._highest = max(self._highest * KEEP, load)
         self._demand = self._demand * KEEP + load
         self._minutes = self._minutes * KEEP + 1.0
@@ -210,6 +212,15 @@ class LearnedMargin:
         wanted = max(center + self.margin * spread, self._least(load, ahead))
         self._calibration.want(wanted, ahead.minutes)
         self._measure_error(minute, load, ahead)
+
+    def _look_to(self, horizon: int) -> None:
+        """Where a cold start takes longer than it did, or less long, bring what was learned to it:
+        the minutes in which to order are others.
+        """
+        self._signs.look_to(horizon)
+        self._reversion.look_to(horizon)
+        for shadows in self._shadows.values():
+            shadows.look_to(horizon)
 
     def _ahead(self, horizon_s: float) -> _Ahead:
         known = self._minutes >= LEAST_MINUTES

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from headrace.forecasting.signs import moved
+
 HOUR_MINUTES = 60
 KEEP = 0.5 ** (1.0 / (3.0 * 1440.0))
 HOUR_KEEP = KEEP**HOUR_MINUTES
@@ -56,6 +58,15 @@ class Reversion:
         prior = own / HOUR_MINUTES * PRIOR_HOURS / self._hours
         share = (self._both[place] + prior * of_all) / (self._own[place] + prior)
         return min(max(share, 0.0), 1.0)
+
+    def look_to(self, horizon: int) -> None:
+        """Tell the shares as a horizon of so many minutes would have shown them."""
+        before = self._pending.maxlen or 1
+        if horizon == before:
+            return
+        pairs = list(zip(self._both, self._own, strict=True))
+        places = moved(pairs, before, horizon)
+        self._both, self._own = ([pairs[place][of] for place in places] for of in (0, 1))
 
     def gap(self) -> None:
         """Minutes are missing."""

@@ -159,6 +159,14 @@ class Shadows:
         for margin, wanted in zip(MARGINS, self._wanted, strict=True):
             wanted.append(max(center + margin * spread, least))
 
+    def look_to(self, horizon: int) -> None:
+        """Tell what was missed as with a cold start of so many minutes: it is missed until what was
+        ordered then is there.
+        """
+        longer = horizon / (self._wanted[0].maxlen or 1)
+        self._missed = [each * longer for each in self._missed]
+        self._whole = [each * longer for each in self._whole]
+
     def margin(self, budget: Budget) -> tuple[float, float]:
         """(the margin that costs the least, what it costs in load minutes)."""
         price = PRICE / budget.target

@@ -19,6 +19,7 @@ people start on the hour, the half and the ten minutes, so that a rise is likeli
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from math import log2, sqrt
 from typing import Any
 
@@ -76,6 +77,26 @@ class Faded:
     def restore(self, state: list[float]) -> None:
         """Go on from `state`."""
         self.mean, self.weight = state
+
+
+def moved(ratios: Sequence[tuple[float, float]], before: int, horizon: int) -> list[int]:
+    """For each minute of the hour, whose (sum, weight) tells what a window of `horizon` minutes
+    from it on shows, where those told are of windows of `before` minutes.
+
+    A longer window holds several of the shorter ones: it shows what the one with the highest mean
+    shows. A shorter one lies within several of the longer ones: what all of them show.
+    """
+    count, off = len(ratios), horizon - before
+    reach = range(off + 1) if off >= 0 else range(off, 1)
+    most = max if off >= 0 else min
+
+    def mean(place: int) -> float:
+        total, weight = ratios[place]
+        return total / weight if weight > 0.0 else 0.0
+
+    # Of equal ones the nearest: minutes without habits keep their own.
+    near = sorted(reach, key=abs)
+    return [most(((place + each) % count for each in near), key=mean) for place in range(count)]
 
 
 class Signs:
@@ -151,6 +172,15 @@ class Signs:
         self.slope = max((load - window[0]) / max(len(window) - 1, 1), 0.0)
         self.mark = self._mark_at(minute % HOUR_MINUTES)
         self._restless_then.append(self.restless)
+
+    def look_to(self, horizon: int) -> None:
+        """Tell the habits of minutes as a horizon of so many would have shown them."""
+        before = (self._window.maxlen or 2) - 1
+        if horizon == before:
+            return
+        pairs = list(zip(self._rises, self._counts, strict=True))
+        places = moved(pairs, before, horizon)
+        self._rises, self._counts = ([pairs[place][of] for place in places] for of in (0, 1))
 
     def gap(self) -> None:
         """Minutes are missing: what was before is no neighbour of what comes."""

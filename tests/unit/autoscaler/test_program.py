@@ -501,6 +501,18 @@ async def test_the_past_is_learned_beside_decisions_and_as_if_at_once():
     assert world.value() == 1.0
 
 
+async def test_the_past_is_learned_for_as_long_as_cold_starts_are_known_to_take():
+    world = World(report(pool_report(replica("r1"))))
+    await world.look()
+    kept = world.scaler.state() | {"cold_starts_s": [280.0, 285.0, 290.0]}
+    world.scaler.restore(kept)
+    await world.autoscaler.remember("llama", past(500))
+    patient = replace(world.scaler.settings, cold_start=ColdStart(0, 0, 1, 290.0))
+    at_once = pool_scaler(patient, world.scaler.figures)
+    at_once.learn(past(500))
+    assert world.pool.scaler.state()["forecast"] == at_once.state()["forecast"]
+
+
 async def test_the_past_is_kept_until_engines_are_known():
     unknown = replace(pool_report(replica("r1")), latency=None)
     world = World(report(unknown))

@@ -1,14 +1,27 @@
 """What the benchmarks of scaling play."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
-from benchmarks.scaling_compare import baselines_of, counted, summary
+from benchmarks import scaling_compare
+from benchmarks.scaling_compare import (
+    DayByDay,
+    _arguments,
+    baselines_of,
+    compare,
+    counted,
+    demands,
+    summary,
+)
 from benchmarks.scaling_llmd_ramp import published_ramp
 from benchmarks.scaling_reaction import Course, reaction
-from benchmarks.scaling_shapes import SHAPES, jittered, paced
+from benchmarks.scaling_shapes import DAY_S, SHAPES, jittered, paced
+from headrace.engine_model.profiles import profile
+from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.scores import ScalingScores
+from headrace.simulator.scaling.settings import ScalingSimulation
 
 
 def test_baselines_are_chosen_by_name():
@@ -88,3 +101,51 @@ def test_what_was_held_through_a_dip_is_there_after_it():
     held = reaction(course, hold_s=8 * 15.0)
     assert held.met(1.0, holding=False) == 1.0
     assert sum(held.paid) == 2.0 * len(dip)
+
+
+def three_days(tmp_path: Path, *more: str) -> argparse.Namespace:
+    file = tmp_path / "days.csv"
+    lines = [f"{3600 * hour},{2 + hour // 24},500,100" for hour in range(72)]
+    head = "start_s,requests_per_s,mean_input_tokens,mean_output_tokens"
+    file.write_text("\n".join([head, *lines]))
+    return _arguments(["--rates", str(file), *more])
+
+
+def test_a_day_with_history_has_the_days_before_it(tmp_path: Path):
+    settings = ScalingSimulation(profile("h100-llama-3.1-8b"))
+    options = three_days(tmp_path, "--days", "3", "--history", "learned")
+    first, second, third = demands(options, settings)
+    assert first.past is None
+    assert [(case.past.end_s, case.day) for case in (second, third) if case.past] == [
+        (DAY_S, 1),
+        (2 * DAY_S, 2),
+    ]
+    assert {step.requests_per_s for step in third.rates.steps} == {4.0}
+    none = demands(three_days(tmp_path, "--days", "3"), settings)
+    assert [case.past for case in none] == [None] * 3
+    with pytest.raises(SystemExit):
+        three_days(tmp_path, "--history", "run")
+
+
+def test_a_pool_that_goes_on_is_played_once_and_judged_by_the_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    played: list[tuple[float, str]] = []
+
+    def pieces(settings: object, demand: Demand, written: str, piece_s: float):
+        played.append((demand.end_s, written))
+        assert piece_s == DAY_S
+        return [scored(written, 0.99, 10.0 * day) for day in range(3)]
+
+    monkeypatch.setattr(scaling_compare, "run_pieces", pieces)
+    settings = ScalingSimulation(profile("h100-llama-3.1-8b"))
+    options = three_days(
+        tmp_path, "--day", "1", "2", "--history", "run", "--own-targets", "0.995",
+        "--scalers", "static", "--jobs", "1",
+    )  # fmt: skip
+    days = DayByDay(settings, options)
+    every = [compare(settings, case, options, days) for case in demands(options, settings)]
+    assert played == [(3 * DAY_S, "headrace"), (3 * DAY_S, "headrace:attainment=0.995")]
+    own = [[each.replica_hours for each in scores[:2]] for scores in every]
+    assert own == [[10.0, 10.0], [20.0, 20.0]]
+    assert [each.scaler for each in every[0]][2:4] == ["oracle", "static"]

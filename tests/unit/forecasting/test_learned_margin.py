@@ -287,3 +287,27 @@ def test_misses_without_a_shortage_say_nothing_of_it():
 def test_before_anything_is_known_demand_itself_is_the_outlook():
     outlook = LearnedMargin(0.99).outlook(7.0, 100.0, HORIZON_S)
     assert (outlook.now, outlook.expected, outlook.high) == (7.0, 7.0, 7.0)
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 5), (7, 5)])
+def test_what_was_learned_with_another_cold_start_serves_as_well(before: int, after: int):
+    """Demand that jumps on its ten minutes has to be ordered for a cold start before them."""
+    loads = [*map(jumps(19, 10), range(3 * DAY))]
+
+    def judged(first: int) -> tuple[float, float]:
+        learned = LearnedMargin(0.99)
+        highs: list[float] = []
+        for minute, load in enumerate(loads):
+            horizon_s = 60.0 * (first if minute < 2 * DAY else after)
+            learned.observe(MinuteLoad(60.0 * minute, load), horizon_s)
+            highs.append(learned.outlook(load, 60.0 * minute + 60.0, horizon_s).high)
+        room = sum(
+            min(loads[minute], *highs[minute - after : minute])
+            for minute in range(2 * DAY + after, 3 * DAY)
+        )
+        return room / sum(loads[2 * DAY + after :]), sum(highs[2 * DAY :])
+
+    served_so, paid = judged(before)
+    as_well, least = judged(after)
+    assert served_so > as_well - 0.003
+    assert paid < 1.25 * least

@@ -120,7 +120,12 @@ def _said(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
     requests = counted(round(sum(demand.requests)), "request")
     span = f"{demand.end_s / 3600:,.1f} h"
     played = _played_as(settings, workload)
-    return f"{workload.name}: {requests} in {span}, played as {played}"
+    return f"{workload.name}: {requests} in {span}{_past(workload)}, played as {played}"
+
+
+def _past(workload: ScalingWorkload) -> str:
+    history = workload.demand.history
+    return f" after a history of {-history[0].begins_s / 3600:,.1f} h" if history else ""
 
 
 def _played_as(settings: ScalingSimulation, workload: ScalingWorkload) -> str:

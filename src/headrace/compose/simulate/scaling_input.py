@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from headrace.autoscaler.history import samples_by_pool
 from headrace.compose.process.slo_flags import USUAL_SLO
 from headrace.compose.process.text_file import opened
 from headrace.compose.simulate.input import SimulateError, parse_slo
 from headrace.core.policies import make_policy
 from headrace.core.quantities import parse_duration, parse_number
+from headrace.core.scaling.demand_history import DemandSample
 from headrace.engine_model.profiles import profile
-from headrace.simulator.scaling.demand import Demand, demand_of_trace, tick_for
+from headrace.simulator.scaling.demand import Demand, demand_of_trace, history_of, tick_for
 from headrace.simulator.scaling.fluid_run import POOLS_BEHIND
 from headrace.simulator.scaling.runs import ScalingWorkload
 from headrace.simulator.scaling.scalers import NAMES, make_scaler
@@ -45,6 +47,7 @@ class ScalingOptions:
     cold_start: str = "240s"
     rate_scale: float = 1.0
     lengths: str | None = None
+    history: Path | None = None
     slo: str = USUAL_SLO
     profile: str = "h100-llama-3.1-8b"
     min: int = 1
@@ -146,9 +149,15 @@ def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
         rates = read_rates(str(path), lines)
     rates = rates.scaled(options.rate_scale)
     spread = _spread(options.lengths or DEFAULT_LENGTHS, options.seed)
+    history = past_demand(options)
     if not _plays_events(options.mode, rates):
         demand = Demand(
-            rates, spread, settings.engine, tick_s=tick_for(rates.end_s), seed=options.seed
+            rates,
+            spread,
+            settings.engine,
+            tick_s=tick_for(rates.end_s),
+            seed=options.seed,
+            history=history,
         )
         if not any(demand.requests):
             raise _nothing(path)
@@ -156,7 +165,9 @@ def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
     requests = list(arrivals_of(rates, spread, options.seed))
     if not requests:
         raise _nothing(path)
-    demand = demand_of_trace(str(path), requests, settings.engine, seed=options.seed)
+    demand = demand_of_trace(
+        str(path), requests, settings.engine, seed=options.seed, history=history
+    )
     return ScalingWorkload(str(path), demand, requests)
 
 
@@ -168,11 +179,58 @@ def _of_trace(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
     with _opened(path) as lines:
         trace = read_trace(str(path), lines, seed=options.seed)
     trace = multiplied(trace, options.rate_scale, options.seed)
-    demand = demand_of_trace(str(path), trace.requests, settings.engine, seed=options.seed)
+    demand = demand_of_trace(
+        str(path),
+        trace.requests,
+        settings.engine,
+        seed=options.seed,
+        history=past_demand(options),
+    )
     if not _plays_events(options.mode, demand.rates):
         return ScalingWorkload(str(path), demand, notes=trace.notes)
     trace = _in_whole_blocks(trace, settings.engine.kv_block_tokens)
     return ScalingWorkload(str(path), demand, list(trace.requests), trace.block_tokens, trace.notes)
+
+
+def past_demand(options: ScalingOptions) -> list[DemandSample]:
+    """What came before, up to 0 s; empty where nothing is given.
+
+    Raises:
+        SimulateError: the file cannot be used.
+        TraceError: one of its lines cannot.
+    """
+    path = options.history
+    if path is None:
+        return []
+    with _opened(path, "--history: ") as text:
+        lines = text.readlines()
+    first = next((line for line in lines if line.strip()), "")
+    if not first.lstrip().startswith("{"):
+        return history_of(read_rates(str(path), lines).scaled(options.rate_scale))
+    pools = {
+        pool: told
+        for pool, all_told in samples_by_pool(lines).items()
+        if (told := [each for each in all_told if each.lasts_s > 0.0 and each.requests >= 0.0])
+    }
+    if len(pools) != 1:
+        found = f"is of {len(pools)} pools ({', '.join(pools)})" if pools else "has no such line"
+        raise SimulateError(
+            f"--history: {path} {found}; give one pool's lines: "
+            '{"pool":NAME,"sample":{"begins_s":…,"lasts_s":…,"requests":…,"input_tokens":…,'
+            '"output_tokens":…}}'
+        )
+    (samples,) = pools.values()
+    end_s, factor = samples[-1].begins_s + samples[-1].lasts_s, options.rate_scale
+    return [
+        DemandSample(
+            each.begins_s - end_s,
+            each.lasts_s,
+            each.requests * factor,
+            each.input_tokens * factor,
+            each.output_tokens * factor,
+        )
+        for each in samples
+    ]
 
 
 def _in_whole_blocks(trace: Trace, kv_block_tokens: int) -> Trace:

@@ -26,6 +26,8 @@ class ControlLoop:
     def __init__(self, settings: ScalingSimulation, demand: Demand, scaler: Scaler) -> None:
         self._settings = settings
         self._scaler = scaler
+        if demand.history and (learn := getattr(scaler, "learn", None)) is not None:
+            learn(demand.history)
         self._actuator = Actuator(scaler.behaviour, settings.min_replicas, settings.max_replicas)
         first = getattr(scaler, "starts_with", None)
         if first is None:

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Sequence
 from math import sqrt
 
+from headrace.core.scaling.demand_history import DemandSample
 from headrace.engine_model.spec import EngineSpec
 from headrace.simulator.scaling.mix import RequestMix
 from headrace.traffic.length_spread import LengthSpread, TraceSpread
@@ -30,9 +31,22 @@ TRACE_STEP_S = 60.0
 
 
 class Demand:
-    """Arrays by tick: `requests`, `work_factor` (of prefill), `mix_of` (index into `mixes`)."""
+    """Arrays by tick: `requests`, `work_factor` (of prefill), `mix_of` (index into `mixes`).
 
-    __slots__ = ("end_s", "mix_of", "mixes", "rates", "requests", "spread", "tick_s", "work_factor")
+    `history` is what came before, up to 0 s: scalers that remember are told.
+    """
+
+    __slots__ = (
+        "end_s",
+        "history",
+        "mix_of",
+        "mixes",
+        "rates",
+        "requests",
+        "spread",
+        "tick_s",
+        "work_factor",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -44,8 +58,10 @@ class Demand:
         seed: int,
         gap_cv: float = DEFAULT_GAP_CV,
         counts: Sequence[float] | None = None,
+        history: Sequence[DemandSample] = (),
     ) -> None:
         self.rates = rates
+        self.history = history
         self.spread = spread
         self.tick_s = tick_s
         ticks = max(int(rates.end_s / tick_s + 1e-6), 1)
@@ -91,8 +107,28 @@ def tick_for(span_s: float) -> float:
     return MIDDLE_TICK_S if span_s <= MIDDLE_UP_TO_S else COARSEST_TICK_S
 
 
+def history_of(rates: Rates) -> list[DemandSample]:
+    """Rates as the past of a demand that begins where they end: in totals, up to 0 s."""
+    ends_s = [*(step.start_s for step in rates.steps[1:]), rates.end_s]
+    return [
+        DemandSample(
+            step.start_s - rates.end_s,
+            end_s - step.start_s,
+            (requests := step.requests_per_s * (end_s - step.start_s)),
+            requests * step.mean_input_tokens,
+            requests * step.mean_output_tokens,
+        )
+        for step, end_s in zip(rates.steps, ends_s, strict=True)
+    ]
+
+
 def demand_of_trace(
-    name: str, requests: Sequence[TraceRequest], engine: EngineSpec, *, seed: int
+    name: str,
+    requests: Sequence[TraceRequest],
+    engine: EngineSpec,
+    *,
+    seed: int,
+    history: Sequence[DemandSample] = (),
 ) -> Demand:
     """A trace as ticks: the counts are its own, lengths are those of each minute."""
     end_s = max(requests[-1].arrival_s, TRACE_STEP_S)
@@ -116,7 +152,8 @@ def demand_of_trace(
         for place, (count, inputs, outputs) in enumerate(bins)
     ]
     rates = Rates(name, steps, end_s)
-    return Demand(rates, TraceSpread(requests), engine, tick_s=tick_s, seed=seed, counts=counts)
+    spread = TraceSpread(requests)
+    return Demand(rates, spread, engine, tick_s=tick_s, seed=seed, counts=counts, history=history)
 
 
 def _mixes(steps: Sequence[RateStep], spread: LengthSpread, engine: EngineSpec) -> list[RequestMix]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from math import ceil
+from typing import NamedTuple
 
 from headrace.simulator.scaling.control_loop import ControlLoop
 from headrace.simulator.scaling.demand import Demand
@@ -41,6 +43,49 @@ def run_fluid(
     return ScalingRun(run.scores(written), run.loop.timeline, time.perf_counter() - began_s)
 
 
+def run_pieces(
+    settings: ScalingSimulation, demand: Demand, written: str, piece_s: float
+) -> list[ScalingScores]:
+    """Play one scaler through all of it, and judge each piece of `piece_s` by itself: what ended in
+    it, and what was paid in it. Its peak is the highest until then.
+    """
+    run = _FluidRun(settings, demand, written)
+    marks: list[_Mark] = [_Mark()]
+
+    def look() -> None:
+        if run.now_s >= len(marks) * piece_s - 1e-6:
+            marks.append(run.mark())
+
+    run.play(None, look)
+    # The last one with what ended after the last arrival.
+    marks[ceil(demand.end_s / piece_s - 1e-6) :] = [run.mark()]
+    return [after.since(before, written) for before, after in pairwise(marks)]
+
+
+class _Mark(NamedTuple):
+    """What has come to pass until a moment."""
+
+    ended: float = 0.0
+    met: float = 0.0
+    tokens: float = 0.0
+    met_tokens: float = 0.0
+    replica_hours: float = 0.0
+    peak: int = 0
+    changes: int = 0
+
+    def since(self, before: _Mark, written: str) -> ScalingScores:
+        """The judgement of what lies between."""
+        ended, tokens = self.ended - before.ended, self.tokens - before.tokens
+        return ScalingScores(
+            written,
+            (self.met - before.met) / ended if ended else 1.0,
+            (self.met_tokens - before.met_tokens) / tokens if tokens else 1.0,
+            self.replica_hours - before.replica_hours,
+            self.peak,
+            self.changes - before.changes,
+        )
+
+
 class _FluidRun:
     def __init__(self, settings: ScalingSimulation, demand: Demand, written: str) -> None:
         self.demand = demand
@@ -49,8 +94,11 @@ class _FluidRun:
         self._seen_requests = self._seen_inputs = self._seen_outputs = 0.0
         self._seen_s = 0.0
         self._seen_tick = 0
+        self.now_s = 0.0
 
-    def play(self, on_progress: OnProgress | None) -> None:
+    def play(
+        self, on_progress: OnProgress | None, on_look: Callable[[], None] | None = None
+    ) -> None:
         """From the first tick to the last, then on until all has ended."""
         demand, loop, dt = self.demand, self.loop, self.demand.tick_s
         fleet = loop.fleet
@@ -60,12 +108,14 @@ class _FluidRun:
             last = min(max(ceil(until_s / dt - 1e-6), tick + 1), demand.ticks)
             self.pool.advance(tick, last, len(fleet.ready))
             tick = last
-            now = tick * dt
+            now = self.now_s = tick * dt
             fleet.become_ready(now)
             fleet.let_go(now)
             if now >= loop.next_look_s - 1e-6:
                 self._look(tick, now)
                 looks += 1
+                if on_look is not None:
+                    on_look()
                 if on_progress is not None and looks % LOOKS_PER_REPORT == 0:
                     on_progress(tick / demand.ticks)
         self.pool.finish(len(fleet.ready))
@@ -79,6 +129,20 @@ class _FluidRun:
             pool.met / arrived if arrived else 1.0,
             pool.met_tokens / pool.tokens if pool.tokens else 1.0,
             fleet.replica_hours(self.demand.end_s),
+            fleet.peak,
+            fleet.changes,
+        )
+
+    def mark(self) -> _Mark:
+        """What has come to pass until now; at the end, who never ended missed."""
+        pool, fleet = self.pool, self.loop.fleet
+        is_over = self.now_s >= self.demand.end_s - 1e-6
+        return _Mark(
+            pool.totals.requests if is_over else pool.totals.judged,
+            pool.met,
+            pool.tokens,
+            pool.met_tokens,
+            fleet.replica_hours(self.now_s),
             fleet.peak,
             fleet.changes,
         )

@@ -148,6 +148,71 @@ def test_a_sweep_shows_each_at_its_best_too(run, rates):
     ]
 
 
+def samples(pool: str, begin_s: float, *requests_per_s: float) -> str:
+    """Lines as a scaler keeps them, one for each ten minutes."""
+    return "".join(
+        json.dumps(
+            {
+                "pool": pool,
+                "sample": {
+                    "begins_s": begin_s + 600.0 * place,
+                    "lasts_s": 600.0,
+                    "requests": 600.0 * rate,
+                    "input_tokens": 600.0 * rate * 900,
+                    "output_tokens": 600.0 * rate * 140,
+                },
+            }
+        )
+        + "\n"
+        for place, rate in enumerate(requests_per_s)
+    )
+
+
+def test_what_came_before_is_learned_from_rates_or_from_the_file_that_a_scaler_keeps(
+    run, rates, tmp_path
+):
+    # Every half hour it is four times as much for ten minutes; the demand begins with it.
+    before = (160.0, 40.0, 40.0) * 12
+    past = tmp_path / "past.csv"
+    past.write_text(HEAD + "".join(f"{600 * i},{rate},900,140\n" for i, rate in enumerate(before)))
+    kept = tmp_path / "history.jsonl"
+    kept.write_text(samples("llama", 1_700_000_400.0, *before))
+    flags = ("--rates", rates, "--mode", "fluid", "--scalers", "headrace,hpa_rps", "--json")
+    _, plain, _ = run(*flags)
+    code, learned, err = run(*flags, "--history", past)
+    assert code == 0
+    assert "in 0.8 h after a history of 6.0 h, played as fluid" in err
+    own, other = json.loads(plain)["runs"]
+    own_then, other_then = json.loads(learned)["runs"]
+    assert own_then != own
+    assert other_then == other
+    _, from_kept, _ = run(*flags, "--history", kept)
+    assert from_kept == learned
+    _, scaled, err = run(*flags, "--history", kept, "--rate-scale", 2)
+    assert scaled != run(*flags, "--rate-scale", 2)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ": expected the columns start_s,requests_per_s"),
+        (HEAD + "0,x,1,1\n", ":2: expected requests_per_s to be a number, found 'x'"),
+        ('{"timestamp": 0, "input_length": 800}\n', " has no such line; give one pool's lines: "),
+        (samples("a", 0.0, 1.0) + samples("b", 0.0, 1.0), " is of 2 pools (a, b); give one pool's"),
+        (samples("a", 0.0, -1.0), " has no such line; give one pool's lines: "),
+        (None, ": cannot read it: No such file"),
+    ],
+)
+def test_a_history_that_cannot_be_used_is_one_line(run, rates, tmp_path, text, said):
+    past = tmp_path / "past"
+    if text is not None:
+        past.write_text(text)
+    code, out, err = run("--rates", rates, "--history", past, "--scalers", "static")
+    assert (code, out) == (2, "")
+    assert f"--history: {past}{said}" in err or f"{past}{said}" in err
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

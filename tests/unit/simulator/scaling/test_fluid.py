@@ -5,7 +5,7 @@ import pytest
 from headrace.simulator.scaling.demand import demand_of_trace
 from headrace.simulator.scaling.event_run import run_events
 from headrace.simulator.scaling.fluid import FluidPool
-from headrace.simulator.scaling.fluid_run import run_fluid
+from headrace.simulator.scaling.fluid_run import run_fluid, run_pieces
 from headrace.traffic.length_spread import LognormalSpread
 from headrace.traffic.rates import arrivals_of
 from tests.unit.simulator.scaling.parts import ENGINE, demand, rates, settings
@@ -87,3 +87,17 @@ def test_both_modes_say_the_same_again():
         lambda: run_events(settings(), arriving, requests, "headrace").scores,
     ):
         assert run() == run()
+
+
+def test_pieces_of_a_run_are_judged_by_themselves_and_add_up_to_it():
+    arriving = demand(60.0, 140.0, 100.0, 110.0, 100.0, cv=1.0, gap_cv=2.0)
+    whole = run_fluid(settings(), arriving, "hpa_rps:share=0.6").scores
+    pieces = run_pieces(settings(), arriving, "hpa_rps:share=0.6", 1200.0)
+    assert len(pieces) == 3
+    assert sum(each.replica_hours for each in pieces) == pytest.approx(whole.replica_hours)
+    assert sum(each.changes for each in pieces) == whole.changes
+    came = [sum(arriving.requests[at : at + 1200]) for at in (0, 1200, 2400)]
+    met = sum(each.attainment * count for each, count in zip(pieces, came, strict=True))
+    assert met / sum(came) == pytest.approx(whole.attainment, abs=2e-3)
+    # The jump is in the first; what comes later has replicas.
+    assert pieces[0].attainment < 0.9 < pieces[1].attainment <= 1.0

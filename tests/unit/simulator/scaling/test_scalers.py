@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from headrace.core.scaling.demand_history import DemandSample
 from headrace.simulator.scaling.actuation import DIRECT, Actuator
 from headrace.simulator.scaling.parameters import RANGES
 from headrace.simulator.scaling.scalers import NAMES, make_scaler, parameters_of, sweep_of
@@ -141,6 +142,21 @@ def test_dynamo_planner_orders_by_throughput_every_3_minutes():
         assert scaler.wish(reading(5.0 * (step + 1), 2, 2, requests_per_s=100.0, **busy)) == 2
     wanted = ceil(100.0 / capacity)
     assert scaler.wish(reading(180.0, 2, 2, requests_per_s=100.0, **busy)) == wanted == 6
+
+
+def test_dynamo_planner_goes_on_from_the_intervals_before():
+    # Ten minutes of 5/s, then five of 20/s: 600 s hold no whole number of its 180 s.
+    history = [
+        DemandSample(-900.0, 600.0, 3000.0, 1e6, 1e5),
+        DemandSample(-300.0, 300.0, 6000.0, 1e6, 1e5),
+    ]
+    scaler = make("dynamo_planner")
+    assert isinstance(scaler, DynamoPlanner)
+    scaler.learn(history)
+    known = [5.0, 5.0, 5.0, (60 * 5.0 + 120 * 20.0) / 180.0, 20.0]
+    busy: dict[str, Any] = {"tpot_mean_s": 0.03, "requests_per_s": 20.0}
+    wishes = [scaler.wish(reading(5.0 * (step + 1), 1, 1, **busy)) for step in range(36)]
+    assert wishes[-1] == ceil(forecast([*known, 20.0]) / scaler.engine_rate(mix()))
 
 
 def test_dynamo_planner_adds_and_takes_one_by_latency():

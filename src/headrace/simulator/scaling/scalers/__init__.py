@@ -36,7 +36,9 @@ ORACLE = "oracle"
 
 
 class Scaler(Protocol):
-    """Wishes a number of replicas at each of its periods."""
+    """Wishes a number of replicas at each of its periods. One that remembers what came before has
+    `learn(history)` too, which is called before the first.
+    """
 
     @property
     def behaviour(self) -> Behaviour:

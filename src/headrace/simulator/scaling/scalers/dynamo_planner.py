@@ -27,8 +27,10 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from math import ceil
 
+from headrace.core.scaling.demand_history import DemandSample
 from headrace.simulator.scaling.actuation import DIRECT
 from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.mix import RequestMix
@@ -62,6 +64,13 @@ class DynamoPlanner:
         self._interval: list[float] = []
         self._begin_s = 0.0
         self._floor = 1
+
+    def learn(self, history: Sequence[DemandSample]) -> None:
+        """Take the intervals before, as many as it keeps."""
+        for place in range(KEPT_INTERVALS, 0, -1):
+            begin_s = -place * THROUGHPUT_S
+            if begin_s >= history[0].begins_s:
+                self._means.append(_came(history, begin_s, begin_s + THROUGHPUT_S) / THROUGHPUT_S)
 
     def wish(self, reading: Reading) -> int:
         """See the module."""
@@ -114,6 +123,16 @@ class DynamoPlanner:
             and tpot_s < SPARE * self._tpot_s
             and queued_s < SPARE * (self._ttft_s - own_s)
         )
+
+
+def _came(history: Sequence[DemandSample], begin_s: float, end_s: float) -> float:
+    """Requests between the two, where each sample's came evenly."""
+    return sum(
+        each.requests
+        * max(min(each.begins_s + each.lasts_s, end_s) - max(each.begins_s, begin_s), 0)
+        / each.lasts_s
+        for each in history
+    )
 
 
 def forecast(means: list[float]) -> float:

@@ -4,16 +4,21 @@ It is told what a gateway and a fleet tell it, no more: totals of requests, toke
 lengths of requests that ended, and each replica's phase, queue and KV usage. It asks for a number
 through KEDA, whose HPA has tolerance 0 and no window of its own, since the core has both.
 
+What came before a demand is learned first, as live from Prometheus or a file, and cold starts are
+expected to take what they do: who has a past has measured them.
+
 `attainment` is the share that must meet its targets (the goal of the comparison if none is given).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import exp, log
 
 from headrace.core.length_counter import LengthCounter
 from headrace.core.length_sketch import LengthSketch
+from headrace.core.scaling.demand_history import DemandSample
 from headrace.core.scaling.observation import (
     GatewayReport,
     Phase,
@@ -21,7 +26,12 @@ from headrace.core.scaling.observation import (
     ReplicaObservation,
 )
 from headrace.core.scaling.plan import ScalePlan
-from headrace.core.scaling.settings import EngineFigures, ScalingSettings, ScalingTarget
+from headrace.core.scaling.settings import (
+    ColdStart,
+    EngineFigures,
+    ScalingSettings,
+    ScalingTarget,
+)
 from headrace.engine_model.spec import EngineSpec
 from headrace.forecasting import pool_scaler
 from headrace.simulator.scaling.actuation import DIRECT
@@ -60,6 +70,7 @@ class Headrace:
         )
         self._scaler = pool_scaler(scaling, engine_figures(settings.engine))
         self._slo = slo
+        self._cold_start_s = settings.cold_start_s
         self._lengths = LengthCounter()
         self._counted = 0.0
         self._sketch = LengthSketch()
@@ -68,6 +79,12 @@ class Headrace:
         self._replicas_of: tuple[int, ...] = ()
         self.plan: ScalePlan | None = None
         self.wished_first: tuple[str, ...] = ()
+
+    def learn(self, history: Sequence[DemandSample]) -> None:
+        """Take what came before."""
+        cold_start = ColdStart(0.0, 0.0, 1.0, self._cold_start_s)
+        self._scaler.settings = replace(self._scaler.settings, cold_start=cold_start)
+        self._scaler.learn(history)
 
     def wish(self, reading: Reading) -> int:
         """The plan's number."""
