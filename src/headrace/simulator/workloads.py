@@ -12,6 +12,10 @@ from itertools import islice, takewhile
 from headrace.traffic.generated import KINDS
 from headrace.traffic.trace import Trace, TraceRequest
 
+MOST_PER_S = 100_000.0
+"""Requests per second that are made: kinds with sessions first make those that began before, which
+is a time of work for each request per second, minutes here."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileWorkload:
@@ -58,7 +62,7 @@ class GeneratedWorkload:
     fast.
 
     Raises:
-        ValueError: the kind is not known, or a number is not above 0.
+        ValueError: the kind is not known, a number is not above 0, or the rate is over `MOST_PER_S`.
     """
 
     kind: str
@@ -73,8 +77,11 @@ class GeneratedWorkload:
             raise ValueError(f"unknown traffic {self.kind!r}; known: {', '.join(KINDS)}")
         if self.count < 1:
             raise ValueError(f"requests is {self.count}; give 1 or more")
-        if not 0 < self.requests_per_s < float("inf"):
-            raise ValueError(f"rate is {self.requests_per_s:g}; give more than 0 requests a second")
+        if not 0 < self.requests_per_s <= MOST_PER_S:
+            raise ValueError(
+                f"rate is {self.requests_per_s:g}; give more than 0 and at most {MOST_PER_S:,.0f} "
+                "requests a second"
+            )
 
     @property
     def name(self) -> str:
