@@ -79,6 +79,7 @@ raise SystemExit(cli.main(["check"]))
         (("why", "--control", "foo"), "--control: 'foo' is not a URL; write it as http://host:po"),
         (("keys", "new", "me"), "required: --file; see `headrace keys new --help`"),
         (("up", "--max-tokens", "9"), "--max-tokens is about the answer to --prompt; give a promp"),
+        (("engine", "--model", "a\udcff"), "--model: 'a\\udcff' is not UTF-8 text"),
         (("engine", "--model", " "), "--model: ' ' is no name; give one, or leave the flag out"),
         (
             ("calibrate", "http://x", "--check", "h100-llama-3.1-8b", "-o", "x.yaml"),

@@ -9,12 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from headrace.traffic.generated import KINDS
+from headrace.traffic.generated import KINDS, MOST_PER_S
 from headrace.traffic.trace import Trace, TraceRequest
-
-MOST_PER_S = 100_000.0
-"""Requests per second that are made: kinds with sessions first make those that began before, which
-is a time of work for each request per second, minutes here."""
 
 
 @dataclass(frozen=True, slots=True)
