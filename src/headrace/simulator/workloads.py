@@ -58,7 +58,7 @@ class GeneratedWorkload:
     fast.
 
     Raises:
-        ValueError: the kind is not known, a number is not above 0, or the rate is over `MOST_PER_S`.
+        ValueError: the kind is not known, a number is not above 0, or the rate over `MOST_PER_S`.
     """
 
     kind: str

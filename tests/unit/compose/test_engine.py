@@ -71,8 +71,5 @@ def test_more_engines_than_files_may_be_open_is_one_line():
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (
-        2,
-        "headrace: cannot listen: Too many open files; raise the limit (ulimit -n), or ask for "
-        "fewer\n",
-    )
+    said = "cannot listen: Too many open files; raise the limit (ulimit -n), or ask for fewer"
+    assert (done.returncode, done.stderr) == (2, f"headrace: {said}\n")
