@@ -145,10 +145,10 @@ def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
     with _opened(path) as lines:
         rates = read_rates(str(path), lines)
     rates = rates.scaled(options.rate_scale)
-    highest_per_s = max(step.requests_per_s for step in rates.steps)
-    if highest_per_s > MOST_REQUESTS_PER_S:
+    per_s = max(step.requests_per_s for step in rates.steps)
+    if per_s > MOST_REQUESTS_PER_S:
         raise SimulateError(
-            f"--rate-scale {options.rate_scale:g}: {path} has {highest_per_s:,.4g} requests/s then, "
+            f"--rate-scale {options.rate_scale:g}: {path} has {per_s:,.4g} requests/s then, "
             f"and {MOST_REQUESTS_PER_S:,.4g} can be played; give a lower one"
         )
     spread = _spread(options.lengths or DEFAULT_LENGTHS, options.seed)
