@@ -33,6 +33,8 @@ class Conditions(NamedTuple):
     mismatch: float = 0.0
     lag_s: float = 1.0
     index_kind: str = "approximate"
+    period_s: float = 1.0
+    """How often metrics are scraped."""
 
 
 class Play(NamedTuple):
@@ -66,6 +68,7 @@ def played(play: Play) -> Outcome:
         replicas=where.replicas,
         mismatch=where.mismatch,
         scrape_lag_s=where.lag_s,
+        scrape_period_s=where.period_s,
         kv_events=where.index_kind == "exact",
         seed=play.seed,
     )

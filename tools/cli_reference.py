@@ -18,8 +18,9 @@ What each command says with `--help`. This page is made from the code:
 
 Exit codes: 0 done (a gateway that was asked to stop and drained too), 1 it ran and could not do
 what was asked (a gateway that cut requests off when it stopped, after a second signal or at the end
-of its drain, too), 2 wrong flags, a wrong configuration, or an address that cannot be had. Errors
-go to stderr, one line each. Results go to stdout, progress to stderr.
+of its drain, too), 2 wrong flags, a wrong configuration, or an address that cannot be had, 130
+Ctrl-C before it was done. Errors go to stderr, one line each. Results go to stdout, progress to
+stderr.
 """
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import headrace
+from headrace import cli
 from headrace.cli import parser
 from headrace.core.policies import POLICIES
 from headrace.gateway.keys import KeyRing
@@ -90,6 +91,7 @@ raise SystemExit(cli.main(["check"]))
         (("why", "--control", "foo"), "--control: 'foo' is not a URL; write it as http://host:po"),
         (("keys", "new", "me"), "required: --file; see `headrace keys new --help`"),
         (("up", "--max-tokens", "9"), "--max-tokens is about the answer to --prompt; give a promp"),
+        (("engine", "--model", "a\udcff"), "--model: 'a\\udcff' is not UTF-8 text"),
         (("engine", "--model", " "), "--model: ' ' is no name; give one, or leave the flag out"),
         (
             ("calibrate", "http://x", "--check", "h100-llama-3.1-8b", "-o", "x.yaml"),
@@ -245,3 +247,27 @@ raise SystemExit(os.open(os.devnull, os.O_RDONLY))
     shell = 'exec "$@" <&- >&- 2>&-'
     done = subprocess.run(["/bin/sh", "-c", shell, "sh", *command], check=False)
     assert done.returncode > 2
+
+
+def test_ctrl_c_while_flags_are_read_is_no_traceback(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "parser", interrupted)
+    assert cli.main([]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_no_traceback():
+    script = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'headrace.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "import runpy\n"
+        "runpy.run_module('headrace', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"")

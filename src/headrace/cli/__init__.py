@@ -25,6 +25,7 @@ from headrace.cli.simulate import add_simulate
 from headrace.cli.standard_streams import open_closed_streams
 from headrace.cli.up import add_up
 from headrace.cli.why import add_why
+from headrace.compose.process.exit_codes import INTERRUPTED
 from headrace.edges.build import changed_sources
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -32,14 +33,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    open_closed_streams()
-    options = parser().parse_args(arguments)
-    _tell_if_outdated()
     try:
+        open_closed_streams()
+        options = parser().parse_args(arguments)
+        _tell_if_outdated()
         code = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # `headrace check FILE | head`
         sys.stderr.close()
         return FAILED

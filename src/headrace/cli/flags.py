@@ -195,9 +195,13 @@ def add_slo(parser: Parser, meaning: str) -> None:
 
 
 def name(text: str) -> str:
-    """What something is to be called: not nothing."""
+    """What something is to be called: not nothing, and text."""
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is no name; give one, or leave the flag out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8 text") from None
     return text
 
 

@@ -48,7 +48,7 @@ def add_simulate(commands: Commands) -> None:
         help="try other parameters too, and show each policy also at its best",
     )
     flags.add_slo(simulate, "of goodput (ttft=2s,tpot=50ms)")
-    add("--scrape-lag", default="1s", metavar="S", help="age of scraped metrics (1s)")
+    add("--scrape-lag", default="1s", metavar="S", help="delay of metrics, read once a second (1s)")
     add(
         "--mismatch",
         type=flags.number,

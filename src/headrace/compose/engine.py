@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -215,4 +216,6 @@ def _publisher() -> KvEventPublisher:
 
 def _taken(port: int, error: OSError, option: str) -> StartError:
     reason = error.strerror or error
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return StartError(f"cannot listen: {reason}; raise the limit (ulimit -n), or ask for fewer")
     return StartError(f"cannot listen on {HOST}:{port}: {reason}; choose another with {option}")

@@ -28,7 +28,8 @@ class SimulationSettings:
     slo: Slo = field(default_factory=Slo)
     """What goodput means."""
     scrape_lag_s: float = 1.0
-    """A scraped metric tells how the engine was this long ago."""
+    """A scraped metric, when it is told, is how the engine was this long ago; it stands until the
+    next one, so that what a policy sees is up to `scrape_period_s` older."""
     scrape_period_s: float = 1.0
     """Each replica is scraped once in so many seconds, all of them evenly spread over it."""
     progress_period_s: float = 1.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice, takewhile
 
-from headrace.traffic.generated import KINDS
+from headrace.traffic.generated import KINDS, MOST_PER_S
 from headrace.traffic.trace import Trace, TraceRequest
 
 
@@ -59,7 +59,7 @@ class GeneratedWorkload:
     fast.
 
     Raises:
-        ValueError: the kind is not known, or a number is not above 0.
+        ValueError: the kind is not known, a number is not above 0, or the rate over `MOST_PER_S`.
     """
 
     kind: str
@@ -76,8 +76,11 @@ class GeneratedWorkload:
             raise ValueError(f"unknown traffic {self.kind!r}{hint} known: {', '.join(KINDS)}")
         if self.count < 1:
             raise ValueError(f"requests is {self.count}; give 1 or more")
-        if not 0 < self.requests_per_s < float("inf"):
-            raise ValueError(f"rate is {self.requests_per_s:g}; give more than 0 requests a second")
+        if not 0 < self.requests_per_s <= MOST_PER_S:
+            raise ValueError(
+                f"rate is {self.requests_per_s:g}; give more than 0 and at most {MOST_PER_S:,.0f} "
+                "requests a second"
+            )
 
     @property
     def name(self) -> str:

@@ -12,6 +12,10 @@ from headrace.traffic.shared_system_prompts import SharedSystemPrompts, shared_s
 from headrace.traffic.single_shots import SingleShots, single_shots
 from headrace.traffic.trace import Trace, TraceRequest
 
+MOST_PER_S = 100_000.0
+"""Requests per second that are made at most. Kinds with sessions first make those that began before
+the start, so many milliseconds of work for each request per second: minutes here."""
+
 
 def taken(name: str, block_tokens: int, stream: Iterator[TraceRequest], requests: int) -> Trace:
     """The first `requests` requests of a stream as a trace.

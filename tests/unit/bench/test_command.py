@@ -88,6 +88,7 @@ def run(capsys):
         ((NOBODY, "--traffic", "agentic", "--lengths", "1/1"), "--lengths goes with --rate, --r"),
         ((NOBODY, "--traffic", "tides"), "--traffic: 'tides' is not known; known are agentic"),
         ((NOBODY, "--traffic", "agentic:rate=1,rate=2"), "rate is given twice"),
+        ((NOBODY, "--traffic", "agentic:rate=2e5"), "rate is 200000; give at most 100,000"),
         ((NOBODY, "--traffic", "agentic:speed=2"), "is not KIND:rate=R,requests=N, as in multi"),
         ((NOBODY, "--rate", "1"), f"{NOBODY}: cannot connect: Connection refused"),
         (("localhost:8000", "--rate", "1"), "'localhost:8000' is not a URL"),

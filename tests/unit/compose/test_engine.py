@@ -1,5 +1,8 @@
 """`headrace engine`: ports that there are."""
 
+import resource
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -57,3 +60,16 @@ def test_more_ports_than_there_are_are_refused(run, arguments, said):
 )
 def test_the_last_ports_can_be_had(run, arguments):
     assert run(*arguments) == (0, "", "")
+
+
+def test_more_engines_than_files_may_be_open_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace", "engine", "--count", "200", "--port", "0"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = "cannot listen: Too many open files; raise the limit (ulimit -n), or ask for fewer"
+    assert (done.returncode, done.stderr) == (2, f"headrace: {said}\n")

@@ -121,7 +121,7 @@ def _write_files(options: BenchOptions, run: Run, summary: Summary, terminal: Te
 
 
 def _write_raw(path: Path, run: Run) -> None:
-    with writing(path, BenchError), path.open("wb") as file:
+    with writing(path, BenchError) as draft, draft.open("wb") as file:
         file.write(info_to_json_line(run.info))
         file.writelines(to_json_line(record) for record in run.records)
 
@@ -130,5 +130,5 @@ def _write_report(path: Path, run: Run, summary: Summary) -> None:
     # Imported once there is something to draw: the first request is not to wait for it.
     from headrace.bench.report.run_page import report_page  # noqa: PLC0415 - see above
 
-    with writing(path, BenchError):
-        path.write_text(report_page(run.records, summary), encoding="utf-8")
+    with writing(path, BenchError) as draft:
+        draft.write_text(report_page(run.records, summary), encoding="utf-8")

@@ -18,7 +18,7 @@ from headrace.core.names import NAME, NAME_RULE
 from headrace.core.quantities import parse_duration, parse_number, parse_whole
 from headrace.traffic.arrival_plan import ENDLESS_S, Arrivals, Process, parse_process, parse_step
 from headrace.traffic.arrivals import RateSegment
-from headrace.traffic.generated import KINDS
+from headrace.traffic.generated import KINDS, MOST_PER_S
 from headrace.traffic.length_classes import LengthMix, parse_lengths
 from headrace.traffic.load import Extras, Load, SharedPrefix
 from headrace.traffic.reader import read_trace
@@ -316,6 +316,8 @@ def _generated(options: BenchOptions) -> Trace:
         raise ValueError(
             f"{options.traffic!r} is not KIND:rate=R,requests=N, as in multi_turn:rate=20"
         )
+    if rate > MOST_PER_S:
+        raise ValueError(f"{options.traffic!r}: rate is {rate:g}; give at most {MOST_PER_S:,.0f}")
     duration_s = _duration_or_none(options)
     if duration_s is None:
         duration_s = inf if most else DEFAULT_DURATION_S

@@ -121,5 +121,5 @@ def _write_page(path: Path, result: SweepResult, options: BenchOptions, target: 
     process = parse_process(options.arrivals).words()
     traffic = f"{process}, {options.lengths} tokens in/out, at many rates"
     page = sweep_page(result, traffic, f"{target.settings.url} ({target.title})")
-    with writing(path, BenchError):
-        path.write_text(page, encoding="utf-8")
+    with writing(path, BenchError) as draft:
+        draft.write_text(page, encoding="utf-8")

@@ -152,8 +152,8 @@ async def _calibrate(options: CalibrateOptions, api_key: str | None, terminal: T
 
 
 def _save(options: CalibrateOptions, profile: MeasuredProfile, terminal: Terminal) -> None:
-    with writing(options.output, CalibrationError):
-        save(options.output, profile)
+    with writing(options.output, CalibrationError) as draft:
+        save(draft, profile)
     terminal.status(f"wrote {options.output}")
 
 

@@ -153,5 +153,5 @@ def _parameters(
 
 
 def _write(path: Path, text: str) -> None:
-    with writing(path, SimulateError):
-        path.write_text(text, encoding="utf-8")
+    with writing(path, SimulateError) as draft:
+        draft.write_text(text, encoding="utf-8")

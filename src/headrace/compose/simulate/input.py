@@ -206,7 +206,8 @@ def workload_of(options: SimulateOptions) -> FileWorkload | GeneratedWorkload:
 def _generated(options: SimulateOptions, text: str, duration_s: float | None) -> GeneratedWorkload:
     """Read `multi_turn:rate=20,requests=5000`."""
     kind, _, rest = text.partition(":")
-    given = _assignments(f"--traffic {text}", rest, ("rate", "requests")) if rest else {}
+    known = ("rate", "requests")
+    given = _assignments(f"--traffic {text}", rest, known) if rest else {}
     try:
         rate = parse_number(given.get("rate", str(DEFAULT_RATE * options.replicas)))
         count = parse_whole(given.get("requests", str(DEFAULT_REQUESTS)))
@@ -227,17 +228,17 @@ def _generated(options: SimulateOptions, text: str, duration_s: float | None) ->
 
 
 def _assignments(
-    given_as: str, text: str, known: Mapping[str, str] | tuple[str, ...]
+    what: str, text: str, known: Mapping[str, str] | tuple[str, ...]
 ) -> dict[str, str]:
     given: dict[str, str] = {}
     for part in text.split(","):
         name, equals, value = (each.strip() for each in part.partition("="))
         if name not in known or not equals:
             raise SimulateError(
-                f"{given_as}: {part!r} is not known; give {' and '.join(known)} as name=value"
+                f"{what}: {part!r} is not known; give {' and '.join(known)} as name=value"
             )
         if name in given:
-            raise SimulateError(f"{given_as}: {name} is given twice")
+            raise SimulateError(f"{what}: {name} is given twice")
         given[name] = value
     return given
 

@@ -56,8 +56,8 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
             parameters = _parameters(options, settings, workload)
             swept = [run.scores for run in every]
             page = scaling_report(runs, settings, workload, parameters, swept)
-            with writing(options.report, SimulateError):
-                options.report.write_text(page, encoding="utf-8")
+            with writing(options.report, SimulateError) as draft:
+                draft.write_text(page, encoding="utf-8")
     return 0
 
 

@@ -22,7 +22,7 @@ from headrace.simulator.scaling.runs import ScalingWorkload
 from headrace.simulator.scaling.scalers import NAMES, make_scaler
 from headrace.simulator.scaling.settings import PLAIN_POLICY, ScalingSimulation
 from headrace.traffic.length_spread import LengthSpread, LognormalSpread, TraceSpread
-from headrace.traffic.rates import Rates, arrivals_of, read_rates
+from headrace.traffic.rates import MOST_REQUESTS_PER_S, Rates, arrivals_of, read_rates
 from headrace.traffic.reader import read_trace
 from headrace.traffic.shape import multiplied
 from headrace.traffic.trace import Trace, TraceError
@@ -148,6 +148,12 @@ def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
     with _opened(path) as lines:
         rates = read_rates(str(path), lines)
     rates = rates.scaled(options.rate_scale)
+    per_s = max(step.requests_per_s for step in rates.steps)
+    if per_s > MOST_REQUESTS_PER_S:
+        raise SimulateError(
+            f"--rate-scale {options.rate_scale:g}: {path} has {per_s:,.4g} requests/s then, "
+            f"and {MOST_REQUESTS_PER_S:,.4g} can be played; give a lower one"
+        )
     spread = _spread(options.lengths or DEFAULT_LENGTHS, options.seed)
     history = past_demand(options)
     if not _plays_events(options.mode, rates):
@@ -178,7 +184,16 @@ def _nothing(path: Path) -> SimulateError:
 def _of_trace(options: ScalingOptions, path: Path, settings: ScalingSimulation) -> ScalingWorkload:
     with _opened(path) as lines:
         trace = read_trace(str(path), lines, seed=options.seed)
-    trace = multiplied(trace, options.rate_scale, options.seed)
+    expected = len(trace.requests) * options.rate_scale
+    if options.rate_scale > 1.0 and expected > MOST_EVENTS_ASKED:
+        raise SimulateError(
+            f"--rate-scale {options.rate_scale:g}: {path} has {expected:,.4g} requests then, and "
+            f"{MOST_EVENTS_ASKED:,} copies can be made; give a lower one"
+        )
+    try:
+        trace = multiplied(trace, options.rate_scale, options.seed)
+    except ValueError:
+        raise _nothing(path) from None
     demand = demand_of_trace(
         str(path),
         trace.requests,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from headrace.compose.process.descriptors import raise_soft_limit
+from headrace.compose.process.exit_codes import INTERRUPTED
 from headrace.compose.process.invocation import own_command
 from headrace.compose.process.lifecycle import StopAsked, StopSignals, run_loop
 from headrace.compose.process.terminal import Steps, Terminal, cut_off
@@ -85,7 +86,8 @@ class UpOptions:
 def up(options: UpOptions, terminal: Terminal) -> int:
     """Run until stopped by a signal, or until the prompt is answered.
 
-    Return the exit code: 1 if the prompt was not answered or requests were cut off at the end.
+    Return the exit code: 1 if the prompt was not answered or requests were cut off at the end, 130
+    if a signal came before the prompt was answered.
     Raises StartError.
     """
     if options.model is not None:
@@ -196,7 +198,8 @@ class _Up:
                 self._announce()
                 await stop.asked.wait()
         except StopAsked:
-            pass
+            if self._options.prompt is not None:  # nobody is to take this for an answer
+                code = INTERRUPTED
         except LocalFleetError as error:
             raise StartError(str(error)) from None
         finally:

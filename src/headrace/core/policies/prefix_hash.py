@@ -16,8 +16,8 @@ Inputs: own requests in flight, the prompt's first blocks. The index is not aske
 
 Source: the paper; KubeAI's `PrefixHash`.
 
-As there: bound, places, the ring. Different here: the key is of some 256 tokens, where KubeAI takes
-100 characters.
+As there: bound, places, the ring. Different here: the key is of some 256 tokens (of a trace, of
+four of its blocks: 2,048 tokens with Mooncake's), where KubeAI takes 100 characters.
 """
 
 from __future__ import annotations

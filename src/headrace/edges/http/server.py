@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from typing import Any
@@ -54,6 +56,8 @@ class HttpServer:
                 protocol_of(lambda: ClientConnection(self)), host, port, backlog=BACKLOG
             )
         listener: Any = self._listener  # uvloop has a list of sockets where asyncio has a tuple
+        if not listener.sockets:  # a loop passes over addresses for which it gets none
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return int(listener.sockets[0].getsockname()[1])
 
     async def start_unix(self, path: str, tls: ssl.SSLContext | None = None) -> None:

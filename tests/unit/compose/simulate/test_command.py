@@ -231,6 +231,8 @@ def test_flags_that_cannot_be_used(run, trace, flags, said):
         ),
         ("agentic:rate=x", "rate is a number"),
         ("agentic:rate=0", "rate is 0"),
+        ("multi_turn:rate=1e300", "rate is 1e+300; give more than 0 and at most 100,000 requests"),
+        ("agentic:rate=1,rate=2", "--traffic agentic:rate=1,rate=2: rate is given twice"),
         ("agentic:requests=0", "requests is 0"),
     ],
 )

@@ -284,6 +284,33 @@ def test_rates_so_low_that_nothing_arrives_are_refused(run, rates, mode):
     assert err == f"headrace: {rates}: no request arrives; give a higher --rate-scale\n"
 
 
+def test_a_trace_of_which_nothing_is_left_is_refused(run, tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"timestamp": 0, "input_length": 10, "output_length": 1}\n')
+    code, out, err = run("--trace", trace, "--rate-scale", "1e-9")
+    assert (code, out) == (2, "")
+    assert err == f"headrace: {trace}: no request arrives; give a higher --rate-scale\n"
+
+
+def test_more_copies_of_a_trace_than_fit_into_memory_are_refused(run, tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"timestamp": 0, "input_length": 10, "output_length": 1}\n')
+    code, out, err = run("--trace", trace, "--rate-scale", "1e12")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"headrace: --rate-scale 1e+12: {trace} has 1e+12 requests then, and 5,000,000 copies can "
+        "be made; give a lower one\n"
+    )
+
+
+@pytest.mark.parametrize("scale", ["1e9", "1e308"])
+def test_rates_beyond_what_can_be_played_are_refused(run, rates, scale):
+    code, out, err = run("--rates", rates, "--rate-scale", scale)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert "requests/s then, and 1e+07 can be played; give a lower one" in line
+
+
 def test_a_file_that_is_no_rates_is_named_with_its_line(run, tmp_path):
     file = tmp_path / "bad.csv"
     file.write_text(HEAD + "0,x,1,1\n")
