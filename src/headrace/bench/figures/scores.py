@@ -107,7 +107,7 @@ def summarise(records: Iterable[Record], info: RunInfo, slos: Slos) -> Summary:
     return Summary(
         run=info,
         slos=slos,
-        verdict=verdict_of(judged, info),
+        verdict=verdict_of(judged, info, whole.tpot_s.p50 if whole.tpot_s.count else None),
         all=whole,
         length_classes={
             name: scores_of(group, info) for name, group in results.by_length_class().items()

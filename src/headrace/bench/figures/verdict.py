@@ -22,8 +22,13 @@ STOPPED_S = 0.1
 """A standstill of the generator's process worth a line."""
 OFF_SHARE = 0.05
 """Prompts or answers that are off the plan by more than this are another load."""
+ONE_PIECE_S = 1e-4
+"""Seconds per token of a stream that nothing decodes so fast: its tokens were held back."""
 
-
+ONE_PIECE = (
+    "at least half of the answers came in one piece: something on the way holds streams back, such "
+    "as a proxy that buffers, so TTFT is the time of the whole answer, and TPOT says nothing"
+)
 WHOLE_ANSWERS = (
     "answers were not streamed and have no TTFT: what came within the TTFT target is their end"
 )
@@ -96,8 +101,10 @@ class Verdict:
         return MET_CODE if self.met and self.valid else NOT_MET_CODE
 
 
-def verdict_of(tiers: Sequence[Judged], info: RunInfo) -> Verdict:
-    """Judge a run by its tiers; there is one at least."""
+def verdict_of(
+    tiers: Sequence[Judged], info: RunInfo, median_tpot_s: float | None = None
+) -> Verdict:
+    """Judge a run by its tiers; there is one at least. `median_tpot_s` is that of all answers."""
     met = all(tier.is_met for tier in tiers)
     lines = [tier.in_words() for tier in tiers]
     reason = "" if info.valid else info.invalid_reason or "the generator was at fault"
@@ -115,6 +122,8 @@ def verdict_of(tiers: Sequence[Judged], info: RunInfo) -> Verdict:
     whole = (
         [] if info.streamed or all(tier.slo.ttft_s == inf for tier in tiers) else [WHOLE_ANSWERS]
     )
+    if info.streamed and median_tpot_s is not None and median_tpot_s < ONE_PIECE_S:
+        whole.append(ONE_PIECE)
     few = [] if reason else [doubt for tier in tiers if (doubt := tier.doubt())]
     return Verdict(
         met, not reason, headline, (*lines, *whole, *few, *_doubts(info, valid=not reason))

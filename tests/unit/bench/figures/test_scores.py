@@ -225,6 +225,18 @@ def test_a_slo_that_asks_for_nothing_possible_is_refused():
             Slo(**given)
 
 
+def test_streams_that_something_holds_back_are_told():
+    def told(*tpots_s: float, streamed: bool = True) -> bool:
+        given = [record(index, tpot_s=each) for index, each in enumerate(tpots_s)]
+        lines = scored(*given, info=replace(INFO, streamed=streamed)).verdict.lines
+        return any("came in one piece" in each for each in lines)
+
+    assert told(0.0, 2e-6, 0.01)
+    assert not told(0.0, 0.005, 0.01)
+    assert not told(0.0, 0.0, streamed=False)
+    assert not any("one piece" in each for each in scored(failed(0)).verdict.lines)
+
+
 def test_a_target_for_ttft_that_is_held_against_the_end_says_so():
     def lines(targets: Slo, *, streamed: bool) -> tuple[str, ...]:
         info = replace(INFO, streamed=streamed)
