@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
+from headrace.core.names import misnamed
+
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - no public name
 
 USAGE_ERROR = 2
@@ -62,9 +64,7 @@ class Parser(argparse.ArgumentParser):
             super()._check_value(action, value)
             return
         self._refuse_unknown_flag(self._given[: self._given.index(value)])
-        near = get_close_matches(value, names, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ";"
-        self.error(f"no command {value!r}{hint} known: {', '.join(names)}")
+        self.error(f"no command {misnamed(value, names)}")
 
     def _refuse_unknown_flag(self, given: Sequence[str]) -> None:
         for each in given:

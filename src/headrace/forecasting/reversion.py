@@ -64,9 +64,9 @@ class Reversion:
         before = self._pending.maxlen or 1
         if horizon == before:
             return
-        pairs = list(zip(self._both, self._own, strict=True))
-        places = moved(pairs, before, horizon)
-        self._both, self._own = ([pairs[place][of] for place in places] for of in (0, 1))
+        places = moved(list(zip(self._both, self._own, strict=True)), before, horizon)
+        self._both = [self._both[place] for place in places]
+        self._own = [self._own[place] for place in places]
 
     def gap(self) -> None:
         """Minutes are missing."""

@@ -163,7 +163,10 @@ class Shadows:
         """Tell what was missed as with a cold start of so many minutes: it is missed until what was
         ordered then is there.
         """
-        longer = horizon / (self._wanted[0].maxlen or 1)
+        before = self._wanted[0].maxlen or 1
+        if horizon == before:
+            return
+        longer = horizon / before
         self._missed = [each * longer for each in self._missed]
         self._whole = [each * longer for each in self._whole]
 

@@ -178,9 +178,9 @@ class Signs:
         before = (self._window.maxlen or 2) - 1
         if horizon == before:
             return
-        pairs = list(zip(self._rises, self._counts, strict=True))
-        places = moved(pairs, before, horizon)
-        self._rises, self._counts = ([pairs[place][of] for place in places] for of in (0, 1))
+        places = moved(list(zip(self._rises, self._counts, strict=True)), before, horizon)
+        self._rises = [self._rises[place] for place in places]
+        self._counts = [self._counts[place] for place in places]
 
     def gap(self) -> None:
         """Minutes are missing: what was before is no neighbour of what comes."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import islice, takewhile
 
+from headrace.core.names import misnamed
 from headrace.traffic.generated import KINDS, MOST_PER_S
 from headrace.traffic.trace import Trace, TraceRequest
 
@@ -71,9 +71,7 @@ class GeneratedWorkload:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            near = get_close_matches(self.kind, KINDS, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ";"
-            raise ValueError(f"unknown traffic {self.kind!r}{hint} known: {', '.join(KINDS)}")
+            raise ValueError(f"unknown traffic {misnamed(self.kind, KINDS)}")
         if self.count < 1:
             raise ValueError(f"requests is {self.count}; give 1 or more")
         if not 0 < self.requests_per_s <= MOST_PER_S:

@@ -119,14 +119,14 @@ def verdict_of(
         lines.remove(worst.in_words())
     if info.interrupted:
         headline += " (interrupted: what still ran counts only if it had missed a target)"
-    whole = (
+    times = (
         [] if info.streamed or all(tier.slo.ttft_s == inf for tier in tiers) else [WHOLE_ANSWERS]
     )
     if info.streamed and median_tpot_s is not None and median_tpot_s < ONE_PIECE_S:
-        whole.append(ONE_PIECE)
+        times.append(ONE_PIECE)
     few = [] if reason else [doubt for tier in tiers if (doubt := tier.doubt())]
     return Verdict(
-        met, not reason, headline, (*lines, *whole, *few, *_doubts(info, valid=not reason))
+        met, not reason, headline, (*lines, *times, *few, *_doubts(info, valid=not reason))
     )
 
 

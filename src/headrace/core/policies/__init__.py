@@ -12,14 +12,14 @@ A module may name a `SWEEP`, the values of its parameters that are worth trying 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from math import isfinite
 from pkgutil import iter_modules
 
 from headrace.core.candidates import Policy
+from headrace.core.names import misnamed
 from headrace.core.quantities import parse_number, parse_whole
 
 _MODULES = {
@@ -42,7 +42,7 @@ def make_policy(text: str) -> Policy:
     name, colon, given = text.partition(":")
     name = name.strip()
     if name not in POLICIES:
-        raise ValueError(_unknown("policy", name, POLICIES))
+        raise ValueError(f"unknown policy {misnamed(name, POLICIES)}")
     values: dict[str, float] = {}
     for assignment in given.split(",") if colon else ():
         parameter, value = _read(name, assignment, parameters_of(name))
@@ -91,7 +91,7 @@ def _read(name: str, assignment: str, known: dict[str, float]) -> tuple[str, flo
             f"known: {', '.join(known)}"
         )
     if parameter not in known:
-        raise ValueError(f"policy {name!r}: {_unknown('parameter', parameter, known)}")
+        raise ValueError(f"policy {name!r}: unknown parameter {misnamed(parameter, known)}")
     whole = isinstance(known[parameter], int)
     try:
         value = parse_whole(written) if whole else parse_number(written)
@@ -103,9 +103,3 @@ def _read(name: str, assignment: str, known: dict[str, float]) -> tuple[str, flo
             f"give a {'whole number' if whole else 'number'}, 0 or more"
         )
     return parameter, value
-
-
-def _unknown(what: str, given: str, known: Iterable[str]) -> str:
-    near = get_close_matches(given, list(known), n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ";"
-    return f"unknown {what} {given!r}{hint} known: {', '.join(known)}"

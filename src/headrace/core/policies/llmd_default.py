@@ -17,7 +17,8 @@ As there: scores, weights, the draw, blocks of 64 tokens (its approximate index 
 ones). Different here: the prefix comes from this gateway's index, which frees a block when it
 believes that the engine does, and not from a list of the 31,250 blocks last seen per replica; and
 metrics are as old as this gateway's scrape (up to 1 s; 1 to 2 s in a simulation, by default), where
-llm-d reads them every 50 ms, with which the rule does far better (docs/explanation/routing.md).
+llm-d reads them every 50 ms, with which the rule does far better:
+docs/reference/routing-results.md.
 
 Parameters:
     queue_weight: weight of the queue score.
