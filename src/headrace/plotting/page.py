@@ -8,14 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Protocol
 
 from headrace.plotting.style import SCRIPT, STYLE
+from headrace.plotting.svg import PHONE, WIDE
 
 Fact = tuple[str, str]
 """A figure, and what it says."""
 
 _LONG = 16
 """Letters from which a figure, then a name, gets a row of its own on a narrow screen."""
+
+
+class Draw(Protocol):
+    """Makes a plot for a width."""
+
+    def __call__(self, *, width: float) -> str:
+        """The drawing; `width` in its own units, about pixels."""
+        ...
 
 
 def page(title: str, body: str, *, style: str = "") -> str:
@@ -48,10 +58,16 @@ def breakable(name: str) -> str:
     return re.sub(r"([:,])", r"\1<wbr>", escape(name))
 
 
-def figure(title: str, said: str, drawing: str, *, legend: str = "") -> str:
-    """A plot with its title, and what to read in it."""
+def figure(title: str, said: str, draw: Draw, *, legend: str = "") -> str:
+    """A plot with its title, and what to read in it; `draw` makes it for a width."""
     caption = f"<figcaption><h2>{escape(title)}</h2><p>{escape(said)}</p>{legend}</figcaption>"
-    return f"<figure>{caption}{drawing}</figure>"
+    return f"<figure>{caption}{on_each_screen(draw)}</figure>"
+
+
+def on_each_screen(draw: Draw) -> str:
+    """The same plot drawn for a wide screen and for a phone; the style sheet shows one of them."""
+    wide, phone = draw(width=WIDE), draw(width=PHONE)
+    return f'<div class="on-wide">{wide}</div><div class="on-phone">{phone}</div>'
 
 
 def figures(entries: Iterable[str]) -> str:

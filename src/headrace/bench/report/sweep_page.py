@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from html import escape
 
 from headrace.bench.figures.percentiles import Distribution
@@ -64,13 +65,13 @@ def _figures(result: SweepResult) -> Iterator[str]:
     yield html.figure(
         "Goodput",
         "requests/s that met every target; dashes: where all of them would; the line: long runs",
-        plots.goodput_curve(steps, result.highest_met_rps),
+        partial(plots.goodput_curve, steps, result.highest_met_rps),
         legend=states,
     )
     yield html.figure(
         "Goodput share",
         "with its interval; dotted: the share that is wanted, and the answer",
-        plots.share_curve(steps, result.highest_met_rps, slos.highest_share()),
+        partial(plots.share_curve, steps, result.highest_met_rps, slos.highest_share()),
         legend=states,
     )
     for title, name, times in _TIMES:
@@ -78,7 +79,7 @@ def _figures(result: SweepResult) -> Iterator[str]:
             yield html.figure(
                 f"{title} against throughput",
                 "a dot for each rate, a line through long runs; dotted: the target",
-                plots.throughput_latency(steps, times, targets_s(slos, name)),
+                partial(plots.throughput_latency, steps, times, targets_s(slos, name)),
                 legend=lines,
             )
 
