@@ -364,6 +364,7 @@ async def test_the_metrics_api_trigger_reads_a_value_or_an_error():
         assert (await http.get("/ready")).status_code == 503
         lost = await http.get("/api/v1/scaler/llama")
         assert lost.status_code == 503
+        assert "`headrace why --scaling`" in lost.json()["error"]["message"]
         assert "not known" in lost.json()["error"]["message"]
         world.sources[0].told = report(pool_report(*(replica(f"r{n}") for n in range(10))))
         await world.look()
