@@ -82,7 +82,7 @@ dt { color: var(--soft); font-size: 13px; } dd { margin: 0; overflow-wrap: anywh
 .pointing .series.on.muted { --p: var(--ink); } .pointing .series.on .line { stroke-width: 3; }
 @media (max-width: 560px) {
   .plots { grid-template-columns: minmax(0, 1fr); } main { padding: 20px 12px; }
-  .on-wide { display: none; } .on-phone { display: block; }
+  .on-wide { display: none; } .on-phone { display: block; max-width: 440px; }
   figure { padding: 14px 12px 10px; } figure svg { overflow: visible; }
   .fact { flex-basis: 40%; min-width: 0; } .fact.long { flex-basis: 100%; }
   .fact b, .fact span { white-space: normal; overflow-wrap: anywhere; }

@@ -39,7 +39,7 @@ CHARACTER = 7.9
 """Width of one, more than that of most."""
 ROW, BAR = 24.0, 16.0
 """Heights of a policy's row in bars and ranges, and of its bar."""
-NAME_ROW = 15.0
+NAME_ROW = 17.0
 """What a row is taller by where the name stands above it."""
 
 
@@ -228,7 +228,7 @@ class _Rows:
     def name(self, place: int, policy: str) -> str:
         y = self.middle(place)
         if self.height > ROW:
-            return svg.text((self.frame.x_from, y - ROW / 2 - 1), _shown(policy), "name")
+            return svg.text((self.frame.x_from, y - ROW / 2 - 2), _shown(policy), "name")
         return svg.text((self.frame.x_from - 10, y + 4), _shown(policy), "name", anchor="end")
 
 

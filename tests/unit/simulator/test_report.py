@@ -103,7 +103,7 @@ def test_on_a_phone_names_stand_above_and_letters_are_as_large_as_elsewhere(page
             assert float(name.get("x") or 0.0) + len(name.text or "") * CHARACTER <= width
         assert touching_labels(drawing) == []
     assert ".on-phone { display: none; }" in page
-    assert ".on-wide { display: none; } .on-phone { display: block; }" in page
+    assert ".on-wide { display: none; } .on-phone { display: block;" in page
 
 
 def test_values_that_would_touch_are_left_out_of_an_axis():
