@@ -20,7 +20,7 @@ OWN_STYLE = """
   :root { --baseline: #d9b75a; --lack: #ff6b6b; --spare: #1d3350; --edge: #58a6ff; }
 }
 .plots { grid-template-columns: repeat(auto-fit, minmax(min(560px, 100%), 1fr)); }
-.scatter { max-width: 860px; margin: 0 0 16px; }
+.scatter { max-width: 740px; margin: 0 0 16px; }
 .leader { stroke: var(--soft); stroke-width: 1; }
 .capacity { fill: var(--spare); stroke: none; }
 .ready { fill: none; stroke: var(--edge); stroke-width: 1.4; }
