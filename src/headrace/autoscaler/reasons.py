@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 from headrace.core.durations import in_words
 from headrace.core.quantities import percent
+from headrace.core.scaling.capacity import whole_replicas
+from headrace.core.signals.slo_latency import UNEXPLAINED_S
 
 Document: TypeAlias = Mapping[str, Any]
 Figures: TypeAlias = Mapping[str, float | None]
@@ -74,7 +76,11 @@ def _highest(signals: Sequence[Document]) -> list[str]:
 
 
 def _wish_in_words(signal: Document) -> str:
-    return f"{signal['name']} wants {signal['replicas']:.2f}: {signal_in_words(signal)}"
+    wish = signal["replicas"]
+    wanted = f"{wish:.2f}"
+    if whole_replicas(wish) > whole_replicas(float(wanted)):  # or 1.00 would explain a second one
+        wanted = f"a little over {wanted}"
+    return f"{signal['name']} wants {wanted}: {signal_in_words(signal)}"
 
 
 def _as_told(why: str, figures: Figures) -> str:
@@ -145,23 +151,25 @@ def _kv_occupancy(why: str, figures: Figures) -> str:
     return text
 
 
-_LATE = {
-    "met": "no more are needed for that",
-    "ttft": "late, though replicas have had room for the demand for {fits}",
-    "tpot": "late, though replicas have had room for the demand for {fits}",
-    "ttft explained": "late because replicas are short, for which others ask",
-    "tpot explained": "late because replicas are short, for which others ask",
-    "ttft late on idle replicas: more would not help": "late on idle replicas: more would not help",
-    "tpot late on idle replicas: more would not help": "late on idle replicas: more would not help",
-}
-"""What `slo_latency` concludes."""
+def _late(why: str, fits_s: float) -> str:
+    """What `slo_latency` concludes."""
+    fits = in_words(fits_s)
+    if why == "met":
+        return "no more are needed for that"
+    if why in {"ttft", "tpot"}:
+        return f"late, though replicas have had room for the demand for {fits}"
+    if why.endswith("explained"):
+        return (
+            f"late, which counts once replicas have had room for the demand for "
+            f"{in_words(UNEXPLAINED_S)}; now it is {fits}"
+        )
+    return why.partition(" ")[2] or why
 
 
 def _slo_latency(why: str, figures: Figures) -> str:
-    conclusion = _LATE.get(why, why).format(fits=in_words(figures["fits_s"] or 0.0))
     return (
         f"TTFT is at {percent(figures['ttft_ratio'] or 0.0)} of its target, TPOT at "
-        f"{percent(figures['tpot_ratio'] or 0.0)}: {conclusion}"
+        f"{percent(figures['tpot_ratio'] or 0.0)}: {_late(why, figures['fits_s'] or 0.0)}"
     )
 
 

@@ -64,7 +64,7 @@ def test_every_signal_is_told_in_words(used: float):
     ("why", "conclusion"),
     [
         ("ttft", "though replicas have had room for the demand for 150 s"),
-        ("tpot explained", "because replicas are short"),
+        ("tpot explained", "which counts once replicas have had room for the demand for 120 s"),
         ("ttft late on idle replicas: more would not help", "more would not help"),
         ("met", "TTFT is at 40 % of its target, TPOT at 80 %"),
     ],
@@ -89,6 +89,12 @@ def test_a_wish_that_became_the_number_tells_what_it_is_made_of():
         "queued_prefill wants 5.25: 1 request held at gateways; 1,200 prompt tokens wait (3.00 s "
         "of prefill); 9.00 s of work for a replica beyond what flows through anyway"
     )
+
+
+def test_a_wish_just_over_a_whole_number_says_so_where_it_is_rounded():
+    assert "wants a little over 1.00: " in step("x", replace(WAITING, name="x", replicas=1.004))
+    assert "wants 1.01: " in step("x", replace(WAITING, name="x", replicas=1.006))
+    assert "wants 1.00: " in step("x", replace(WAITING, name="x", replicas=1.0))
 
 
 def test_a_bound_tells_its_number_and_the_wish_that_it_cut_once():
