@@ -43,6 +43,17 @@ def heading(title: str, said: str) -> str:
     return f'<h1>{escape(title)}</h1><p class="soft">{escape(said)}</p>'
 
 
+def verdict(kind: str, headline: str, lines: Iterable[str]) -> str:
+    """The answer in a sentence, and what it rests on; `kind` is the class of its colour."""
+    said = "".join(f"<p>{_unbroken(line)}</p>" for line in lines)
+    return f'<div class="verdict {kind}"><b>{_unbroken(headline)}</b>{said}</div>'
+
+
+def _unbroken(text: str) -> str:
+    """Text in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|(?:s|ms|µs|h)\b)", "\N{NO-BREAK SPACE}", escape(text))
+
+
 def facts(entries: Iterable[Fact]) -> str:
     """The answer first: a few large figures in a row."""
     cards = "".join(

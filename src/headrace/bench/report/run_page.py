@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from html import escape
 from math import inf
 
 from headrace.bench.figures import timelines
@@ -56,8 +55,7 @@ def verdict(summary: Summary) -> str:
     """The answer first, with what it rests on."""
     found = summary.verdict
     kind = "good" if found.met and found.valid else "bad"
-    lines = "".join(f"<p>{escape(line)}</p>" for line in found.lines)
-    return f'<div class="verdict {kind}"><b>{escape(found.headline)}</b>{lines}</div>'
+    return html.verdict(kind, found.headline, found.lines)
 
 
 def _facts(scores: Scores) -> Iterator[html.Fact]:

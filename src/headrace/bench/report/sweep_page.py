@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from html import escape
 
 from headrace.bench.figures.percentiles import Distribution
 from headrace.bench.figures.scores import Scores, summarise
@@ -38,8 +37,7 @@ def sweep_page(result: SweepResult, traffic: str, url: str) -> str:
 
 def _verdict(result: SweepResult) -> str:
     kind = "good" if result.exit_code == 0 else "bad"
-    lines = "".join(f"<p>{escape(line)}</p>" for line in lines_of(result))
-    return f'<div class="verdict {kind}"><b>{escape(result.headline)}</b>{lines}</div>'
+    return html.verdict(kind, result.headline, lines_of(result))
 
 
 def _facts(result: SweepResult) -> Iterator[html.Fact]:

@@ -54,6 +54,12 @@ def test_it_needs_no_network(either):
     assert not re.search(r"src=|@import|url\(|<link", either)
 
 
+def test_no_line_of_the_verdict_ends_before_a_unit(either):
+    [said] = re.findall(r'<div class="verdict .*?</div>', either, re.DOTALL)
+    assert re.search(r"\d\N{NO-BREAK SPACE}%", said)
+    assert not re.search(r"\d (?:%|s\b|ms\b)", said)
+
+
 def test_each_plot_is_drawn_for_a_phone_too(either):
     wide, phone = drawings(either, "wide"), drawings(either, "phone")
     assert len(wide) + len(phone) == len(drawings(either))
