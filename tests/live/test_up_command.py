@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,10 +29,13 @@ def run(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess
 def test_one_question(path_without_compilers: str, model_path):
     done = run("--prompt", "Say hello.", "--max-tokens", "12", path=path_without_compilers)
     assert done.returncode == 0, done.stderr
-    answer, _, figures = done.stdout.partition("TTFT")
+    answer, _, figures = done.stdout.partition("measured: ")
     assert answer.strip()
-    for word in ("TPOT", "tokens", "cached", "out", "local-0"):
+    for word in ("TTFT", "TPOT", "counted by the engine: ", "cached", "out", "local-0"):
         assert word in figures
+    estimate = re.search(r"an estimate of (\d+) prompt tokens, to .* prefill \d+ of (\d+)", figures)
+    assert estimate is not None
+    assert estimate[1] == estimate[2]
     assert "replica local-0 is ready" in done.stderr
 
 
@@ -43,7 +47,7 @@ def test_one_question_as_json(model_path):
     assert told["replica"] == "local-0"
     assert told["output_tokens"] <= 12
     assert told["ttft_s"] > 0
-    assert told["reason"]
+    assert f"of {told['estimated_input_tokens']} tokens" in told["reason"]
 
 
 def test_urls_as_json(model_path):

@@ -19,6 +19,7 @@ from headrace.autoscaler.views import UNKNOWN, view_all, view_value
 from headrace.edges.http.errors import error_body
 from headrace.edges.keda.ports import NoSuchPool, WrongReference, read_reference
 
+WHERE_WHY = "why says `headrace why --scaling`"
 INDEX = """\
 Headrace scaler
 
@@ -45,7 +46,9 @@ def scaler_routes(autoscaler: Autoscaler) -> list[Route]:
             status = 404 if isinstance(error, NoSuchPool) else 400
             return _error(status, str(error).replace("metadata.", ""))
         view = view_value(autoscaler, reference.pool, reference.tolerance)
-        return _error(503, f"pool {reference.pool!r}: {UNKNOWN}") if view is None else _json(view)
+        if view is None:
+            return _error(503, f"pool {reference.pool!r}: {UNKNOWN}; {WHERE_WHY}")
+        return _json(view)
 
     return [Route("/api/v1/scaler", everything), Route("/api/v1/scaler/{pool:path}", value)]
 
@@ -67,7 +70,7 @@ def make_scaler_app(autoscaler: Autoscaler) -> Starlette:
         ]
         if not unknown:
             return PlainTextResponse("ready\n")
-        text = f"not ready: {UNKNOWN} of {', '.join(unknown)}\n"
+        text = f"not ready: {UNKNOWN} of {', '.join(unknown)}; {WHERE_WHY}\n"
         return PlainTextResponse(text, status_code=503)
 
     async def metrics(_request: Request) -> Response:

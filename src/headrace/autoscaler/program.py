@@ -127,6 +127,8 @@ class Autoscaler:
             _log.exception("gateway %s could not be read", source.name)
             self.gathering.failed(source.name, repr(error))
             return
+        if not self.gathering.knows(source.name) and source.name in self.gathering.failures:
+            _log.warning("gateway %s answers now", source.name)
         self.gathering.take(source.name, report, self.clock())
         self.decide()
 

@@ -8,14 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Protocol
 
 from headrace.plotting.style import SCRIPT, STYLE
+from headrace.plotting.svg import PHONE, WIDE
 
 Fact = tuple[str, str]
 """A figure, and what it says."""
 
 _LONG = 16
 """Letters from which a figure, then a name, gets a row of its own on a narrow screen."""
+
+
+class Draw(Protocol):
+    """Makes a plot for a width."""
+
+    def __call__(self, *, width: float) -> str:
+        """The drawing; `width` in its own units, about pixels."""
+        ...
 
 
 def page(title: str, body: str, *, style: str = "") -> str:
@@ -33,6 +43,17 @@ def heading(title: str, said: str) -> str:
     return f'<h1>{escape(title)}</h1><p class="soft">{escape(said)}</p>'
 
 
+def verdict(kind: str, headline: str, lines: Iterable[str]) -> str:
+    """The answer in a sentence, and what it rests on; `kind` is the class of its colour."""
+    said = "".join(f"<p>{_unbroken(line)}</p>" for line in lines)
+    return f'<div class="verdict {kind}"><b>{_unbroken(headline)}</b>{said}</div>'
+
+
+def _unbroken(text: str) -> str:
+    """Text in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|(?:s|ms|µs|h)\b)", "\N{NO-BREAK SPACE}", escape(text))
+
+
 def facts(entries: Iterable[Fact]) -> str:
     """The answer first: a few large figures in a row."""
     cards = "".join(
@@ -48,10 +69,16 @@ def breakable(name: str) -> str:
     return re.sub(r"([:,])", r"\1<wbr>", escape(name))
 
 
-def figure(title: str, said: str, drawing: str, *, legend: str = "") -> str:
-    """A plot with its title, and what to read in it."""
+def figure(title: str, said: str, draw: Draw, *, legend: str = "") -> str:
+    """A plot with its title, and what to read in it; `draw` makes it for a width."""
     caption = f"<figcaption><h2>{escape(title)}</h2><p>{escape(said)}</p>{legend}</figcaption>"
-    return f"<figure>{caption}{drawing}</figure>"
+    return f"<figure>{caption}{on_each_screen(draw)}</figure>"
+
+
+def on_each_screen(draw: Draw) -> str:
+    """The same plot drawn for a wide screen and for a phone; the style sheet shows one of them."""
+    wide, phone = draw(width=WIDE), draw(width=PHONE)
+    return f'<div class="on-wide">{wide}</div><div class="on-phone">{phone}</div>'
 
 
 def figures(entries: Iterable[str]) -> str:

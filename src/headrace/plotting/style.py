@@ -39,7 +39,7 @@ figure { background: var(--card); border: 1px solid var(--rule); border-radius: 
   padding: 16px 18px 12px; }
 figcaption { margin-bottom: 10px; } figcaption p { color: var(--soft); font-size: 13px;
   text-wrap: balance; }
-svg { width: 100%; height: auto; display: block; }
+svg { width: 100%; height: auto; display: block; } .on-phone { display: none; }
 svg text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
 svg text.name, svg text.value { fill: var(--ink); font-size: 13px; }
 .grid { stroke: var(--rule); stroke-width: 1; }
@@ -82,9 +82,8 @@ dt { color: var(--soft); font-size: 13px; } dd { margin: 0; overflow-wrap: anywh
 .pointing .series.on.muted { --p: var(--ink); } .pointing .series.on .line { stroke-width: 3; }
 @media (max-width: 560px) {
   .plots { grid-template-columns: minmax(0, 1fr); } main { padding: 20px 12px; }
-  /* A plot is as wide as the screen, so its text is larger in the drawing, and may leave it. */
-  figure svg text, svg text.name, svg text.value { font-size: 15px; }
-  figure svg { overflow: visible; }
+  .on-wide { display: none; } .on-phone { display: block; max-width: 440px; }
+  figure { padding: 14px 12px 10px; } figure svg { overflow: visible; }
   .fact { flex-basis: 40%; min-width: 0; } .fact.long { flex-basis: 100%; }
   .fact b, .fact span { white-space: normal; overflow-wrap: anywhere; }
 }

@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 
 Point = tuple[float, float]
+WIDE, PHONE = 640.0, 340.0
+"""Widths that a drawing is made for. Its units are about pixels on either screen: one drawing for
+both would have letters of half their size on a phone.
+"""
+TICK_LETTER = 7.0
+"""Width of a letter beside an axis, about."""
 MOST_TICKS = 8
 """On a logarithmic scale; with more, only powers of ten have one."""
 
@@ -50,6 +56,14 @@ class Frame:
     def y_to(self) -> float:
         """Its upper edge."""
         return self.top
+
+
+def frame(
+    width: float, height: float, *, left: float, right: float, top: float, bottom: float
+) -> Frame:
+    """A drawing of this width; `height` is that of a `WIDE` one, a narrower one is less tall."""
+    tall = height * (1.0 + width / WIDE) / 2
+    return Frame(width, tall, left=left, right=right, top=top, bottom=bottom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +193,19 @@ def group(parts: Iterable[str], *, name: str, kind: str, tip: str) -> str:
 
 
 def x_axis(frame: Frame, scale: Scale, label: str, written: Callable[[float], str]) -> list[str]:
-    """Vertical grid lines with their values, and what the axis is."""
+    """Vertical grid lines with their values, and what the axis is.
+
+    A value that would touch the one before it is left out: its line says enough.
+    """
     parts: list[str] = []
+    free_from = -inf
     for tick in scale.ticks():
-        x = scale.place(tick)
+        x, said = scale.place(tick), written(tick)
+        half = len(said) * TICK_LETTER / 2
         parts.append(line((x, frame.y_from), (x, frame.y_to), "grid"))
-        parts.append(text((x, frame.y_from + 16), written(tick), "tick", anchor="middle"))
+        if x - half >= free_from:
+            parts.append(text((x, frame.y_from + 16), said, "tick", anchor="middle"))
+            free_from = x + half + TICK_LETTER
     middle = (frame.x_from + frame.x_to) / 2
     parts.append(text((middle, frame.y_from + 34), label, "axis", anchor="middle"))
     return parts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import isnan
 
 from headrace.plotting import svg
@@ -36,8 +37,10 @@ LONGEST_NAME = 36
 """Characters of a policy with its parameters beside its row; the whole name shows on hover."""
 CHARACTER = 7.9
 """Width of one, more than that of most."""
-ROW = 24.0
-"""Height of a policy's row in bars and ranges."""
+ROW, BAR = 24.0, 16.0
+"""Heights of a policy's row in bars and ranges, and of its bar."""
+NAME_ROW = 17.0
+"""What a row is taller by where the name stands above it."""
 
 
 class Cast:
@@ -73,32 +76,40 @@ def ranked_runs(runs: Sequence[PolicyRun]) -> list[PolicyRun]:
 
 
 def share_bars(
-    runs: Sequence[PolicyRun], cast: Cast, title: str, value: Callable[[Scores], float]
+    runs: Sequence[PolicyRun],
+    cast: Cast,
+    title: str,
+    value: Callable[[Scores], float],
+    *,
+    width: float = svg.WIDE,
 ) -> str:
     """A bar per policy of a share from 0 to 1, the longest first."""
     ranked = sorted(runs, key=lambda run: -value(run.scores))
-    frame = _rows_frame([run.policy for run in ranked], right=52.0)
+    rows = _Rows.of([run.policy for run in ranked], width, right=52.0)
+    frame = rows.frame
     most = max((value(run.scores) for run in ranked), default=0.0)
     # Shares near one another are told apart by their figures, never by an axis that is cut off.
     scale = Scale(0.0, max(_ceiling(most), LEAST_SHARE), frame.x_from, frame.x_to)
     parts = svg.x_axis(frame, scale, "", _percent)
     for place, run in enumerate(ranked):
-        y, share = frame.y_to + place * ROW, value(run.scores)
-        width = scale.place(share) - frame.x_from
+        y, share = rows.middle(place), value(run.scores)
+        long = scale.place(share) - frame.x_from
         inner = [
-            _row_name(frame, y, run.policy),
-            svg.bar((frame.x_from, y + 4), (max(width, 1.0), ROW - 8), "bar"),
-            svg.text((frame.x_from + width + 6, y + 16), f"{share * 100:.1f}", "value"),
+            rows.name(place, run.policy),
+            svg.bar((frame.x_from, y - BAR / 2), (max(long, 1.0), BAR), "bar"),
+            svg.text((frame.x_from + long + 6, y + 4), f"{share * 100:.1f}", "value"),
         ]
         tip = f"{run.policy}: {share * 100:.2f} %"
         parts.append(_group(inner, run.policy, cast, tip))
     return svg.drawing(frame, title, parts)
 
 
-def ttft_cdf(runs: Sequence[PolicyRun], cast: Cast, slo_s: float) -> str:
+def ttft_cdf(
+    runs: Sequence[PolicyRun], cast: Cast, slo_s: float, *, width: float = svg.WIDE
+) -> str:
     """The share of requests that had their first token by then."""
     columns = [(run, sorted(run.results.judged_ttft_s())) for run in cast.drawn(runs)]
-    frame = Frame(640, 360, left=44, right=26, top=14, bottom=44)
+    frame = svg.frame(width, 360, left=44, right=26, top=14, bottom=44)
     values = [max(each, SHORTEST_S) for _, ranked in columns for each in _ends(ranked)]
     values.append(slo_s)  # or the target would be drawn at the edge
     x = svg.logarithmic(min(values), max(values), frame.x_from, frame.x_to)
@@ -119,9 +130,11 @@ def ttft_cdf(runs: Sequence[PolicyRun], cast: Cast, slo_s: float) -> str:
     return svg.drawing(frame, "Distribution of TTFT", parts)
 
 
-def ttft_over_time(runs: Sequence[PolicyRun], cast: Cast, slo_s: float) -> str:
+def ttft_over_time(
+    runs: Sequence[PolicyRun], cast: Cast, slo_s: float, *, width: float = svg.WIDE
+) -> str:
     """The p90 of those that arrived in each window."""
-    frame = Frame(640, 360, left=52, right=16, top=14, bottom=44)
+    frame = svg.frame(width, 360, left=52, right=16, top=14, bottom=44)
     span_s = max((max(run.results.arrival_s, default=0.0) for run in runs), default=0.0) or 1.0
     columns = [(run, p90_by_window(run.results, span_s)) for run in cast.drawn(runs)]
     values = [max(value, SHORTEST_S) for _, points in columns for _, value in points]
@@ -147,23 +160,26 @@ def ranges(
     value: Callable[[Scores], Distribution],
     slo_s: float,
     unit: str,
+    *,
+    width: float = svg.WIDE,
 ) -> str:
     """p50, p90 and p99 of times, a row per policy; `unit` is "s" or "ms"."""
     factor = 1e3 if unit == "ms" else 1.0
-    rows = [(run, [each * factor for each in _percentiles(value(run.scores))]) for run in runs]
-    rows.sort(key=lambda row: (row[1][-1], row[0].policy))
-    frame = _rows_frame([run.policy for run, _ in rows], right=24.0, bottom=44.0)
-    ends = [max(end, SHORTEST_S * factor) for _, times in rows for end in (times[0], times[-1])]
+    found = [(run, [each * factor for each in _percentiles(value(run.scores))]) for run in runs]
+    found.sort(key=lambda row: (row[1][-1], row[0].policy))
+    rows = _Rows.of([run.policy for run, _ in found], width, right=24.0, bottom=44.0)
+    frame = rows.frame
+    ends = [max(end, SHORTEST_S * factor) for _, times in found for end in (times[0], times[-1])]
     ends.append(slo_s * factor)
     x = svg.logarithmic(min(ends), max(ends), frame.x_from, frame.x_to)
     said = "seconds" if unit == "s" else "milliseconds"
     parts = svg.x_axis(frame, x, f"{said}: p50, p90, p99", _plain)
     parts += _target(frame, x, slo_s * factor)
-    for place, (run, times) in enumerate(rows):
-        y = frame.y_to + (place + 0.5) * ROW
+    for place, (run, times) in enumerate(found):
+        y = rows.middle(place)
         dots = [(x.place(max(each, x.low)), y) for each in times]
         inner = [
-            _row_name(frame, y - ROW / 2, run.policy),
+            rows.name(place, run.policy),
             svg.line(dots[0], dots[-1], "range"),
             *(svg.dot(at, radius, "dot") for at, radius in zip(dots, DOTS, strict=True)),
         ]
@@ -188,16 +204,32 @@ def p90_by_window(results: Results, span_s: float) -> list[Point]:
     ]
 
 
-def _rows_frame(policies: Sequence[str], *, right: float, bottom: float = 24.0) -> Frame:
-    """A row for each; on the left there is room for the longest name."""
-    longest = max((len(_shown(policy)) for policy in policies), default=0)
-    height = len(policies) * ROW + 8 + bottom
-    left = longest * CHARACTER + 14
-    return Frame(640, height, left=left, right=right, top=8, bottom=bottom)
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A row for each policy: its name to the left of what is drawn or, on a phone, above it."""
 
+    frame: Frame
+    height: float
 
-def _row_name(frame: Frame, y: float, policy: str) -> str:
-    return svg.text((frame.x_from - 10, y + 16), _shown(policy), "name", anchor="end")
+    @classmethod
+    def of(
+        cls, policies: Sequence[str], width: float, *, right: float, bottom: float = 24.0
+    ) -> _Rows:
+        longest = max((len(_shown(policy)) for policy in policies), default=0)
+        above = width <= svg.PHONE
+        left, each = (8.0, ROW + NAME_ROW) if above else (longest * CHARACTER + 14, ROW)
+        height = len(policies) * each + 8 + bottom
+        return cls(Frame(width, height, left=left, right=right, top=8, bottom=bottom), each)
+
+    def middle(self, place: int) -> float:
+        """The y of the middle of what is drawn in a row."""
+        return self.frame.y_to + (place + 1) * self.height - ROW / 2
+
+    def name(self, place: int, policy: str) -> str:
+        y = self.middle(place)
+        if self.height > ROW:
+            return svg.text((self.frame.x_from, y - ROW / 2 - 2), _shown(policy), "name")
+        return svg.text((self.frame.x_from - 10, y + 4), _shown(policy), "name", anchor="end")
 
 
 def _shown(policy: str) -> str:
@@ -236,4 +268,4 @@ def _seconds(value: float) -> str:
 
 
 def _plain(value: float) -> str:
-    return f"{value:g}"
+    return svg.amount(value)

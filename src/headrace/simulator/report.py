@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 
 from headrace.plotting import page as html
@@ -32,32 +33,34 @@ def report_page(
             "Goodput share",
             f"met TTFT of {slo.ttft_s:g} s and TPOT of {slo.tpot_s * 1e3:g} ms, of all that "
             "arrived; longer is better",
-            plots.share_bars(runs, cast, "Goodput share", lambda scores: scores.goodput_share),
+            partial(
+                plots.share_bars, runs, cast, "Goodput share", lambda scores: scores.goodput_share
+            ),
         ),
         html.figure(
             "Prefix hits",
             "input tokens that were cached, of all, as the engines counted",
-            plots.share_bars(runs, cast, "Hit ratio", lambda scores: scores.hit_ratio),
+            partial(plots.share_bars, runs, cast, "Hit ratio", lambda scores: scores.hit_ratio),
         ),
         html.figure(
             "Time to first token",
             f"share of requests that had it by then; further left is better; {ttft_target}",
-            plots.ttft_cdf(runs, cast, slo.ttft_s),
+            partial(plots.ttft_cdf, runs, cast, slo.ttft_s),
         ),
         html.figure(
             "Time to first token over the run",
             f"p90 of the requests that arrived in each window; lower is better; {ttft_target}",
-            plots.ttft_over_time(runs, cast, slo.ttft_s),
+            partial(plots.ttft_over_time, runs, cast, slo.ttft_s),
         ),
         html.figure(
             "Time to first token, by policy",
             f"further left is better; {ttft_target}",
-            plots.ranges(runs, cast, lambda scores: scores.ttft_s, slo.ttft_s, "s"),
+            partial(plots.ranges, runs, cast, lambda scores: scores.ttft_s, slo.ttft_s, "s"),
         ),
         html.figure(
             "Time per output token",
             f"further left is better; dotted: the target of {slo.tpot_s * 1e3:g} ms",
-            plots.ranges(runs, cast, lambda scores: scores.tpot_s, slo.tpot_s, "ms"),
+            partial(plots.ranges, runs, cast, lambda scores: scores.tpot_s, slo.tpot_s, "ms"),
         ),
     )
     return html.page(

@@ -364,6 +364,7 @@ async def test_the_metrics_api_trigger_reads_a_value_or_an_error():
         assert (await http.get("/ready")).status_code == 503
         lost = await http.get("/api/v1/scaler/llama")
         assert lost.status_code == 503
+        assert "`headrace why --scaling`" in lost.json()["error"]["message"]
         assert "not known" in lost.json()["error"]["message"]
         world.sources[0].told = report(pool_report(*(replica(f"r{n}") for n in range(10))))
         await world.look()
@@ -451,12 +452,17 @@ async def test_a_pool_that_can_not_be_decided_is_not_called_known_and_told_once(
     assert sum("could not be decided" in each.message for each in caplog.records) == 1
 
 
-async def test_a_gateway_that_never_answered_is_named_in_the_log_once(caplog):
+async def test_a_gateway_that_never_answered_is_named_in_the_log_once_and_when_it_does(caplog):
     world = World(None)
     await world.look()
     await world.look(1.0)
     said = [each.getMessage() for each in caplog.records]
     assert said == ["gateway gw-0 tells nothing: gw-0 does not answer"]
+    caplog.clear()
+    world.sources[0].told = report(pool_report(replica("r1")))
+    await world.look(1.0)
+    await world.look(1.0)
+    assert [each.getMessage() for each in caplog.records] == ["gateway gw-0 answers now"]
 
 
 async def test_the_pool_of_the_path_is_the_one_that_is_told():

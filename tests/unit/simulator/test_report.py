@@ -9,6 +9,7 @@ import pytest
 from headrace.plotting import svg
 from headrace.plotting.svg import Scale
 from headrace.simulator.plots import (
+    CHARACTER,
     Cast,
     p90_by_window,
     ranked_runs,
@@ -19,7 +20,7 @@ from headrace.simulator.report import report_page
 from headrace.simulator.results import Results, distribution
 from headrace.simulator.runs import POOLED_REFERENCE, PolicyRun, run_policy
 from headrace.simulator.settings import Slo
-from tests.pages import drawings, misplaced_tags
+from tests.pages import drawings, misplaced_tags, touching_labels
 from tests.unit.simulator.parts import settings, trace
 from tests.unit.simulator.test_results import ended
 
@@ -41,9 +42,9 @@ def test_it_needs_no_network(page):
 
 
 def test_every_drawing_shows_every_policy(page):
-    found = drawings(page)
-    assert len(found) == 6
-    for drawing in found:
+    wide, phone = drawings(page, "wide"), drawings(page, "phone")
+    assert len(wide) == len(phone) == 6
+    for drawing in (*wide, *phone):
         groups = {each.get("data-series") for each in drawing.iter("g")}
         assert groups == set(POLICIES)
 
@@ -88,7 +89,34 @@ def test_one_policy_of_which_nothing_was_served():
     results.end_s = 9.0
     run = run_policy(settings(), trace(1), "seconds")
     empty = PolicyRun("seconds", run.scores, results, 0.0)
-    assert len(drawings(report_page([empty], settings(slo=Slo(1.0, 0.1)), []))) == 6
+    assert len(drawings(report_page([empty], settings(slo=Slo(1.0, 0.1)), []), "wide")) == 6
+
+
+def test_on_a_phone_names_stand_above_and_letters_are_as_large_as_elsewhere(page):
+    for drawing in drawings(page, "phone"):
+        _, _, width, _ = map(float, (drawing.get("viewBox") or "").split())
+        assert width == svg.PHONE  # about its pixels: a wider one would be made smaller
+        names = [each for each in drawing.iter("text") if each.get("class") == "name"]
+        assert len(names) in {0, len(POLICIES)}
+        for name in names:
+            assert name.get("text-anchor") == "start"
+            assert float(name.get("x") or 0.0) + len(name.text or "") * CHARACTER <= width
+        assert touching_labels(drawing) == []
+    assert ".on-phone { display: none; }" in page
+    assert ".on-wide { display: none; } .on-phone { display: block;" in page
+
+
+def test_values_that_would_touch_are_left_out_of_an_axis():
+    frame = svg.frame(svg.PHONE, 300, left=40, right=20, top=10, bottom=40)
+    scale = Scale(0.0, 5e6, frame.x_from, frame.x_to)
+    parts = svg.x_axis(frame, scale, "tokens", svg.amount)
+    drawing = ET.fromstring(svg.drawing(frame, "", parts))
+    assert touching_labels(drawing) == []
+    lines = [each for each in drawing.iter("line") if each.get("class") == "grid"]
+    labels = [each.text for each in drawing.iter("text") if each.get("class") == "tick"]
+    assert len(lines) == 6
+    assert 2 <= len(labels) < len(lines)
+    assert labels[0] == "0"
 
 
 def test_the_p90_of_a_window_is_of_what_arrived_in_it():

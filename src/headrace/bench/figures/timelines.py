@@ -22,6 +22,8 @@ REQUESTS_OF_WINDOW = 20
 FEWEST_OF_WINDOW = 3
 STEPS = 240
 """Of the plots of what was open, and of tokens per second."""
+AT_ONCE = 1e-6
+"""Of a step: a stream that is over so soon has no rate that rounding leaves right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +125,10 @@ class _Steps:
 
     def ramp(self, from_s: float, to_s: float, tokens: int, slopes: array[float]) -> None:
         begin, end = self._place(from_s), self._place(to_s)
-        rate = tokens / (to_s - from_s)
-        if begin == end:
-            self._levels[begin] += tokens
+        if begin == end or to_s - from_s < AT_ONCE * self._step_s:
+            self._levels[end] += tokens
             return
+        rate = tokens / (to_s - from_s)
         self._levels[begin] += rate * (begin * self._step_s - from_s)
         self._levels[end] += rate * (to_s - end * self._step_s)
         slopes[begin] += rate

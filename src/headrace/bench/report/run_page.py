@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
+from functools import partial
 from math import inf
 
 from headrace.bench.figures import timelines
@@ -55,8 +55,7 @@ def verdict(summary: Summary) -> str:
     """The answer first, with what it rests on."""
     found = summary.verdict
     kind = "good" if found.met and found.valid else "bad"
-    lines = "".join(f"<p>{escape(line)}</p>" for line in found.lines)
-    return f'<div class="verdict {kind}"><b>{escape(found.headline)}</b>{lines}</div>'
+    return html.verdict(kind, found.headline, found.lines)
 
 
 def _facts(scores: Scores) -> Iterator[html.Fact]:
@@ -91,7 +90,7 @@ def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
         yield html.figure(
             "Time to first token over the run",
             f"each request when it was due{dotted}{failed}",
-            plots.over_time(records, span_s, _ttft_s, targets, "TTFT over time"),
+            partial(plots.over_time, records, span_s, _ttft_s, targets, "TTFT over time"),
             legend=html.legend([("p50", "c0"), ("p95", "c1")]),
         )
     if summary.all.tpot_s.count:
@@ -99,7 +98,7 @@ def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
         yield html.figure(
             "Time per output token over the run",
             f"each whole answer when it was due{_dotted(at_s)}{failed}",
-            plots.over_time(records, span_s, _tpot_s, at_s, "TPOT over time"),
+            partial(plots.over_time, records, span_s, _tpot_s, at_s, "TPOT over time"),
             legend=html.legend([("p50", "c0"), ("p95", "c1")]),
         )
     yield from _ends(records, summary, span_s, failed)
@@ -109,7 +108,7 @@ def run_figures(records: Sequence[Record], summary: Summary) -> Iterator[str]:
         yield html.figure(
             "Time to first token against prompt length",
             f"line of dashes: the median by length{dotted}",
-            plots.against_prompt(records, kinds, targets),
+            partial(plots.against_prompt, records, kinds, targets),
             legend=_class_legend(kinds),
         )
     yield from _flows(records, summary, span_s)
@@ -136,13 +135,15 @@ def _ends(records: Sequence[Record], summary: Summary, span_s: float, failed: st
     yield html.figure(
         "End of the answer over the run",
         f"each whole answer when it was due{dotted}{failed}",
-        plots.over_time(records, span_s, _e2e_s, targets, "E2E over time"),
+        partial(plots.over_time, records, span_s, _e2e_s, targets, "E2E over time"),
         legend=html.legend([("p50", "c0"), ("p95", "c1")]),
     )
     yield html.figure(
         "Distribution of E2E",
         "share of whole answers that had ended by then; further left is better",
-        plots.cdf([Line("E2E", "c0", found)], targets, "from due to the end", "CDF of E2E"),
+        partial(
+            plots.cdf, [Line("E2E", "c0", found)], targets, "from due to the end", "CDF of E2E"
+        ),
     )
 
 
@@ -156,8 +157,12 @@ def _distributions(records: Sequence[Record], summary: Summary) -> Iterator[str]
         yield html.figure(
             "Distribution of TTFT",
             "share of requests that had their first token by then; further left is better",
-            plots.cdf(
-                ttft, targets_s(summary.slos, "ttft_s"), "from due to first token", "CDF of TTFT"
+            partial(
+                plots.cdf,
+                ttft,
+                targets_s(summary.slos, "ttft_s"),
+                "from due to first token",
+                "CDF of TTFT",
             ),
             legend=_class_legend(kinds),
         )
@@ -167,7 +172,8 @@ def _distributions(records: Sequence[Record], summary: Summary) -> Iterator[str]
         yield html.figure(
             "Distribution of TPOT and ITL",
             "TPOT: one figure per answer; ITL: every gap between tokens; further left is better",
-            plots.cdf(
+            partial(
+                plots.cdf,
                 [Line("ITL", "c1", _gaps(whole)), Line("TPOT", "c0", tpot)],
                 targets_s(summary.slos, "tpot_s"),
                 "per token",
@@ -182,7 +188,9 @@ def _flows(records: Sequence[Record], summary: Summary, span_s: float) -> Iterat
     yield html.figure(
         "Output tokens per second",
         "all streams together; a stream's tokens are spread evenly over its time",
-        plots.amounts_over_time([("output tokens/s", "c2", tokens)], span_s, "Output tokens/s"),
+        partial(
+            plots.amounts_over_time, [("output tokens/s", "c2", tokens)], span_s, "Output tokens/s"
+        ),
     )
     lines = [
         ("open", "c0", timelines.open_requests(records, span_s)),
@@ -191,7 +199,7 @@ def _flows(records: Sequence[Record], summary: Summary, span_s: float) -> Iterat
     yield html.figure(
         "Requests in the system",
         "open: sent and not ended; without a first token: due, and waiting for it",
-        plots.amounts_over_time(lines, span_s, "Requests open and waiting"),
+        partial(plots.amounts_over_time, lines, span_s, "Requests open and waiting"),
         legend=html.legend([(name, kind) for name, kind, _ in lines]),
     )
     lag = [(record.intended_s, record.sent_s - record.intended_s) for record in records]
@@ -199,8 +207,11 @@ def _flows(records: Sequence[Record], summary: Summary, span_s: float) -> Iterat
         "The generator's own lag",
         "the longest of each window: a request sent late is no fault of the engine; dotted: the "
         "limit",
-        plots.lag_over_time(
-            timelines.longest_by_window(lag, span_s), span_s, summary.run.lag.late_after_s
+        partial(
+            plots.lag_over_time,
+            timelines.longest_by_window(lag, span_s),
+            span_s,
+            summary.run.lag.late_after_s,
         ),
     )
 

@@ -25,7 +25,6 @@ FEWEST_OF_BIN = 5
 MINUTES_FROM_S = 300.0
 """Longer runs have an axis in minutes."""
 _T = TypeVar("_T")
-_FRAME = Frame(640, 320, left=58, right=26, top=18, bottom=44)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,15 @@ def over_time(
     value: Callable[[Record], float | None],
     targets_s: Sequence[float],
     title: str,
+    *,
+    width: float = svg.WIDE,
 ) -> str:
     """Each request's figure when it was due, with p50 and p95; failed ones along the top."""
     found = [(record.intended_s, at) for record in records if (at := value(record)) is not None]
-    x, y = _time_scale(span_s), _log_scale([at for _, at in found], targets_s, _FRAME)
-    parts = _axes(x, y, span_s)
-    parts += _levels(y, targets_s)
+    frame = _frame(width)
+    x, y = _time_scale(span_s, frame), _log_scale([at for _, at in found], targets_s, frame)
+    parts = _axes(frame, x, y, span_s)
+    parts += _levels(frame, y, targets_s)
     place = _placed(x, y, span_s)
     dots = svg.dots([place(each) for each in _sampled(found, MOST_DOTS)], "dots")
     parts.append(svg.group([dots], name="each request", kind="series c0", tip="each request"))
@@ -65,17 +67,24 @@ def over_time(
     if failed:
         unit = _unit(span_s)
         marks = [x.place(at_s / unit) for at_s in _sampled(failed, MOST_FAILED)]
-        strokes = svg.ticks(marks, _FRAME.y_to - 4, 10, "failed")
+        strokes = svg.ticks(marks, frame.y_to - 4, 10, "failed")
         tip = f"{len(failed):,} failed"
         parts.append(svg.group([strokes], name="failed", kind="series bad", tip=tip))
-    return svg.drawing(_FRAME, title, parts)
+    return svg.drawing(frame, title, parts)
 
 
-def cdf(lines: Sequence[Line], targets_s: Sequence[float], label: str, title: str) -> str:
+def cdf(
+    lines: Sequence[Line],
+    targets_s: Sequence[float],
+    label: str,
+    title: str,
+    *,
+    width: float = svg.WIDE,
+) -> str:
     """The share of values up to each time; values must be ranked."""
     drawn = [line for line in lines if line.values]
     ends = [end for line in drawn for end in (percentile(line.values, 0.005), line.values[-1])]
-    frame = _FRAME
+    frame = _frame(width)
     x = _log_scale(ends, targets_s, frame, along_x=True)
     y = Scale(0.0, 1.0, frame.y_from, frame.y_to)
     parts = svg.x_axis(frame, x, label, svg.time) + svg.y_axis(frame, y, _percent)
@@ -98,7 +107,11 @@ def cdf(lines: Sequence[Line], targets_s: Sequence[float], label: str, title: st
 
 
 def against_prompt(
-    records: Sequence[Record], kinds: Mapping[str, str], targets_s: Sequence[float]
+    records: Sequence[Record],
+    kinds: Mapping[str, str],
+    targets_s: Sequence[float],
+    *,
+    width: float = svg.WIDE,
 ) -> str:
     """TTFT by the prompt's tokens, with the middle of each length; `kinds` colour the classes."""
     found = [
@@ -106,7 +119,7 @@ def against_prompt(
         for record in records
         if (ttft_s := record.ttft_s) is not None
     ]
-    frame = _FRAME
+    frame = _frame(width)
     lengths = [length for length, _, _ in found]
     x = svg.logarithmic(
         min(lengths, default=1.0), max(lengths, default=10.0), frame.x_from, frame.x_to
@@ -114,7 +127,7 @@ def against_prompt(
     y = _log_scale([ttft_s for _, ttft_s, _ in found], targets_s, frame)
     parts = svg.x_axis(frame, x, "input tokens", lambda tokens: f"{tokens:,.0f}")
     parts += svg.y_axis(frame, y, svg.time)
-    parts += _levels(y, targets_s)
+    parts += _levels(frame, y, targets_s)
     sampled = _sampled(found, MOST_DOTS)
     for name, kind in kinds.items():
         places = [
@@ -153,13 +166,17 @@ def middle_by_length(values: Sequence[Point]) -> list[Point]:
 
 
 def amounts_over_time(
-    lines: Sequence[tuple[str, str, Sequence[Point]]], span_s: float, title: str
+    lines: Sequence[tuple[str, str, Sequence[Point]]],
+    span_s: float,
+    title: str,
+    *,
+    width: float = svg.WIDE,
 ) -> str:
     """Counts or rates over the run; a line is its name, its colour's class, its points."""
-    frame = _FRAME
+    frame = _frame(width)
     most = max((value for _, _, points in lines for _, value in points), default=0.0)
-    x, y = _time_scale(span_s), Scale(0.0, (most * 1.05) or 1.0, frame.y_from, frame.y_to)
-    parts = _axes(x, y, span_s, written=svg.amount)
+    x, y = _time_scale(span_s, frame), Scale(0.0, (most * 1.05) or 1.0, frame.y_from, frame.y_to)
+    parts = _axes(frame, x, y, span_s, written=svg.amount)
     unit = _unit(span_s)
     for name, kind, points in lines:
         placed = [(x.place(at_s / unit), y.place(value)) for at_s, value in points]
@@ -168,19 +185,26 @@ def amounts_over_time(
     return svg.drawing(frame, title, parts)
 
 
-def lag_over_time(points: Sequence[Point], span_s: float, limit_s: float) -> str:
+def lag_over_time(
+    points: Sequence[Point], span_s: float, limit_s: float, *, width: float = svg.WIDE
+) -> str:
     """The longest lag of each window."""
     limits = [limit_s] if limit_s > 0.0 else []
-    x, y = _time_scale(span_s), _log_scale([lag_s for _, lag_s in points], limits, _FRAME)
-    parts = _axes(x, y, span_s) + _levels(y, limits)
+    frame = _frame(width)
+    x, y = _time_scale(span_s, frame), _log_scale([lag_s for _, lag_s in points], limits, frame)
+    parts = _axes(frame, x, y, span_s) + _levels(frame, y, limits)
     place = _placed(x, y, span_s)
     line = svg.curve([place(each) for each in points], "line")
     parts.append(svg.group([line], name="longest lag", kind="series c0", tip="longest lag"))
-    return svg.drawing(_FRAME, "The generator's own lag over time", parts)
+    return svg.drawing(frame, "The generator's own lag over time", parts)
 
 
-def _time_scale(span_s: float) -> Scale:
-    return Scale(0.0, span_s / _unit(span_s), _FRAME.x_from, _FRAME.x_to)
+def _frame(width: float) -> Frame:
+    return svg.frame(width, 320, left=58, right=26, top=18, bottom=44)
+
+
+def _time_scale(span_s: float, frame: Frame) -> Scale:
+    return Scale(0.0, span_s / _unit(span_s), frame.x_from, frame.x_to)
 
 
 def _unit(span_s: float) -> float:
@@ -188,11 +212,11 @@ def _unit(span_s: float) -> float:
 
 
 def _axes(
-    x: Scale, y: Scale, span_s: float, written: Callable[[float], str] | None = None
+    frame: Frame, x: Scale, y: Scale, span_s: float, written: Callable[[float], str] | None = None
 ) -> list[str]:
     said = "minutes" if _unit(span_s) > 1.0 else "seconds"
-    parts = svg.x_axis(_FRAME, x, f"{said} of the run", svg.amount)
-    return parts + svg.y_axis(_FRAME, y, written or svg.time)
+    parts = svg.x_axis(frame, x, f"{said} of the run", svg.amount)
+    return parts + svg.y_axis(frame, y, written or svg.time)
 
 
 def _log_scale(
@@ -208,9 +232,9 @@ def _log_scale(
     return svg.logarithmic(low, high, frame.y_from, frame.y_to)
 
 
-def _levels(y: Scale, targets_s: Sequence[float]) -> list[str]:
+def _levels(frame: Frame, y: Scale, targets_s: Sequence[float]) -> list[str]:
     return [
-        svg.line((_FRAME.x_from, y.place(at_s)), (_FRAME.x_to, y.place(at_s)), "target")
+        svg.line((frame.x_from, y.place(at_s)), (frame.x_to, y.place(at_s)), "target")
         for at_s in targets_s
         if y.low <= at_s <= y.high
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from html import escape
+from functools import partial
 
 from headrace.bench.figures.percentiles import Distribution
 from headrace.bench.figures.scores import Scores, summarise
@@ -37,8 +37,7 @@ def sweep_page(result: SweepResult, traffic: str, url: str) -> str:
 
 def _verdict(result: SweepResult) -> str:
     kind = "good" if result.exit_code == 0 else "bad"
-    lines = "".join(f"<p>{escape(line)}</p>" for line in lines_of(result))
-    return f'<div class="verdict {kind}"><b>{escape(result.headline)}</b>{lines}</div>'
+    return html.verdict(kind, result.headline, lines_of(result))
 
 
 def _facts(result: SweepResult) -> Iterator[html.Fact]:
@@ -64,13 +63,13 @@ def _figures(result: SweepResult) -> Iterator[str]:
     yield html.figure(
         "Goodput",
         "requests/s that met every target; dashes: where all of them would; the line: long runs",
-        plots.goodput_curve(steps, result.highest_met_rps),
+        partial(plots.goodput_curve, steps, result.highest_met_rps),
         legend=states,
     )
     yield html.figure(
         "Goodput share",
         "with its interval; dotted: the share that is wanted, and the answer",
-        plots.share_curve(steps, result.highest_met_rps, slos.highest_share()),
+        partial(plots.share_curve, steps, result.highest_met_rps, slos.highest_share()),
         legend=states,
     )
     for title, name, times in _TIMES:
@@ -78,7 +77,7 @@ def _figures(result: SweepResult) -> Iterator[str]:
             yield html.figure(
                 f"{title} against throughput",
                 "a dot for each rate, a line through long runs; dotted: the target",
-                plots.throughput_latency(steps, times, targets_s(slos, name)),
+                partial(plots.throughput_latency, steps, times, targets_s(slos, name)),
                 legend=lines,
             )
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from headrace.autoscaler.budget import GpuBudget
 from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.keda import PlansForKeda
@@ -18,6 +20,7 @@ from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.pool import NOT_LEARNED, ScaledPool
 from headrace.autoscaler.ports import Actuator, Finder, ReportSource, SourceError
 from headrace.autoscaler.program import Autoscaler
+from headrace.autoscaler.reasons import step_in_words
 from headrace.autoscaler.settings import (
     DEFAULT_KV_CAPACITY_TOKENS,
     PoolScaling,
@@ -361,7 +364,7 @@ class ScalerHost:
         was = "" if before is None else f", not {before}"
         self._terminal.status(
             f"pool {pool.name}: {counted(plan.replicas, 'replica')} wanted{was} "
-            f"({plan.decided_by or 'nothing asks for any'})"
+            f"({step_in_words(msgspec.to_builtins(plan))})"
         )
 
 

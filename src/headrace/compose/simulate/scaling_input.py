@@ -285,7 +285,10 @@ def _spread(text: str, seed: int) -> LengthSpread:
             return LognormalSpread(parse_number(value) if rest else 1.0)
         except ValueError as error:
             raise SimulateError(f"--lengths {text}: {error}") from None
-    with _opened(Path(text), "--lengths: ") as lines:
+    path = Path(text)
+    if rest and not path.exists():
+        raise SimulateError(f"--lengths {text}: expected lognormal:cv=NUMBER or a trace's file")
+    with _opened(path, "--lengths: ") as lines:
         return TraceSpread(read_trace(text, lines, seed=seed).requests)
 
 

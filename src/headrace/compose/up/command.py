@@ -13,7 +13,7 @@ from headrace.compose.process.descriptors import raise_soft_limit
 from headrace.compose.process.exit_codes import INTERRUPTED
 from headrace.compose.process.invocation import own_command
 from headrace.compose.process.lifecycle import StopAsked, StopSignals, run_loop
-from headrace.compose.process.terminal import Steps, Terminal, cut_off
+from headrace.compose.process.terminal import Steps, Terminal, counted, cut_off
 from headrace.compose.serving.local_pools import in_flight_of
 from headrace.compose.serving.scaler import ScalerHost
 from headrace.compose.serving.wiring import Gateway, GatewayPlan, StartError, nobody
@@ -22,6 +22,7 @@ from headrace.compose.up.probe import probe
 from headrace.compose.up.scaling import WAIT_FOR_REPLICA_S, ScaleRange, attainable, up_scaler
 from headrace.config.document import ConfigError
 from headrace.config.profile_file import latency_of
+from headrace.core.decisions import Explanation
 from headrace.core.durations import in_words
 from headrace.core.events import Event, ReplicaChanged, ReplicaGone
 from headrace.core.latency import LatencyProfile
@@ -326,27 +327,33 @@ class _Up:
             return 1
         request_id = answer.header(b"x-headrace-request-id")
         explanation = self._gateway.explain(request_id)
-        reason = explanation.reason if explanation else ""
-        self._show(answer, request_id, reason)
+        self._show(answer, request_id, explanation)
         return 0
 
-    def _show(self, answer: Answer, request_id: str, reason: str) -> None:
+    def _show(self, answer: Answer, request_id: str, explanation: Explanation | None) -> None:
         replica = answer.header(b"x-headrace-replica")
+        reason = explanation.reason if explanation else ""
         if self._options.json:
             figures = {"ttft_s": answer.ttft_s, "tpot_s": answer.tpot_s, **asdict(answer.usage)}
             told = {"text": answer.text, "request_id": request_id, "replica": replica}
-            self._terminal.result(json.dumps({**told, **figures, "reason": reason}))
+            # What `reason` went by: nobody had counted yet.
+            estimate = None if explanation is None else explanation.prompt_tokens
+            more = {"reason": reason, "estimated_input_tokens": estimate}
+            self._terminal.result(json.dumps({**told, **figures, **more}))
             return
         usage = answer.usage
         tpot = "-" if answer.tpot_s is None else in_words(answer.tpot_s)
         self._terminal.result("\n")
-        self._terminal.result(f"TTFT {in_words(answer.ttft_s)}   TPOT {tpot}")
+        self._terminal.result(f"measured: TTFT {in_words(answer.ttft_s)}, TPOT {tpot}")
         self._terminal.result(
-            f"tokens {usage.input_tokens} in ({usage.cached_tokens} cached), "
-            f"{usage.output_tokens} out"
+            f"counted by the engine: {usage.input_tokens} tokens in ({usage.cached_tokens} "
+            f"cached), {usage.output_tokens} out"
         )
-        # In tokens that were estimated before the engine counted those above.
-        self._terminal.result(f"predicted for {reason}" if reason else f"replica {replica}")
+        if explanation is None:
+            self._terminal.result(f"replica {replica}")
+            return
+        about = counted(explanation.prompt_tokens, "prompt token")
+        self._terminal.result(f"sent, by an estimate of {about}, to {reason}")
 
 
 def question(options: UpOptions, prompt: str) -> dict[str, object]:

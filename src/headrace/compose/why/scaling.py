@@ -12,6 +12,7 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
+from headrace.autoscaler.reasons import NOBODY, signal_in_words, step_in_words
 from headrace.compose.process.terminal import counted
 from headrace.compose.why.decision import TIMEOUT_S, WIDTH, WhyError
 from headrace.core.durations import in_words
@@ -24,11 +25,6 @@ Document: TypeAlias = dict[str, Any]
 
 MOST_STEPS = 12
 """Changes that are shown, the newest last."""
-MOST_EXACT = 10_000.0
-"""Figures from here on are whole numbers: nobody reads 8.64e+04."""
-_TIMES = {"begins_s", "ends_s"}
-"""Figures that are moments."""
-_NOBODY = "nothing asks for any"
 _PHASES = ("ready", "starting", "standby", "draining", "failing", "unschedulable")
 
 
@@ -78,7 +74,7 @@ def _pool(pool: Document, now: float) -> list[RenderableType]:
     plan = pool["plan"]
     if plan is None:
         return [*parts, _sentence("nothing is decided yet: no gateway has told of this pool")]
-    by = f", by {plan['decided_by']}" if plan["decided_by"] else f": {_NOBODY}"
+    by = f", by {plan['decided_by']}" if plan["decided_by"] else f": {NOBODY}"
     parts.append(_sentence(f"wanted: {counted(plan['replicas'], 'replica')}{by}"))
     if not plan["complete"]:
         parts.append(_sentence("not everything is known: it is not lowered, and KEDA is told so"))
@@ -157,24 +153,14 @@ def _signals(plan: Document) -> Table:
     table.add_column("from", overflow="fold", max_width=WIDTH - 42)
     decided = plan["decided_by"].partition(":")[0]
     for signal in plan["signals"]:
-        figures = ", ".join(f"{name} {_number(name, value)}" for name, value in signal["figures"])
         table.add_row(
             signal["name"],
             signal["kind"],
             f"{signal['replicas']:.2f}",
-            f"{signal['why']}: {figures}" if figures else signal["why"],
+            signal_in_words(signal),
             style="bold" if signal["name"] == decided else None,
         )
     return table
-
-
-def _number(name: str, value: float | None) -> str:
-    """JSON has no infinity: what has no bound comes as nothing."""
-    if value is None:
-        return "unbounded"
-    if name in _TIMES:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
-    return f"{value:,.0f}" if abs(value) >= MOST_EXACT else f"{value:.4g}"
 
 
 def _steps(plans: list[Document], now: float) -> Table:
@@ -186,8 +172,8 @@ def _steps(plans: list[Document], now: float) -> Table:
     table.add_column("why", overflow="fold", max_width=WIDTH - 28)
     for plan in _telling(plans)[-MOST_STEPS:]:
         at = time.strftime("%H:%M:%S", time.localtime(plan["at_s"]))
-        why = "; ".join([plan["decided_by"] or _NOBODY, *plan["holds"]])
-        cells = (at, in_words(max(0.0, now - plan["at_s"])), str(plan["replicas"]), why)
+        ago = in_words(max(0.0, now - plan["at_s"]))
+        cells = (at, ago, str(plan["replicas"]), step_in_words(plan))
         table.add_row(*cells)
     return table
 

