@@ -18,7 +18,9 @@ class Totals:
     judged: float = 0.0
     ttft_misses: float = 0.0
     tpot_misses: float = 0.0
-    shed: float = 0.0
+    refused: float = 0.0
+    """Of `requests`, those that fit no replica."""
+    refused_input_tokens: float = 0.0
 
 
 @dataclass(slots=True)

@@ -117,7 +117,8 @@ class Headrace:
             tpot_worst_ratio=reading.tpot_p90_s / self._slo.tpot_s,
             held_requests=reading.held_requests,
             held_input_tokens=reading.held_input_tokens,
-            shed_requests=totals.shed,
+            refused_requests=totals.refused,
+            refused_input_tokens=totals.refused_input_tokens,
         )
 
     def _count_lengths(self, reading: Reading) -> None:

@@ -41,6 +41,11 @@ class Oracle:
         self._wish = plan(_needs(settings, demand, margin), ahead, sync)
         self.starts_with = self._wish[0]
 
+    @property
+    def planned(self) -> tuple[int, ...]:
+        """What it will wish, by tick; runs of equal ones are equal."""
+        return tuple(self._wish)
+
     def wish(self, reading: Reading) -> int:
         """See the module."""
         planned = self._wish[min(round(reading.now / self._tick_s), len(self._wish) - 1)]
