@@ -222,11 +222,30 @@ async def test_of_a_file_that_grows_too_long_the_newest_stay(tmp_path: Path, mon
     file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
     for minute in range(200):
         file.keep("p", DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0))
-        assert file.path.stat().st_size <= 2000
-    found = [each.begins_s for each in await file.read("p", 20_000.0)]
-    assert found[-1] == 60.0 * 199
-    assert found == [60.0 * minute for minute in range(200 - len(found), 200)]
-    assert len(found) >= 7
+        assert sum(part.stat().st_size for part in tmp_path.iterdir()) <= 2200
+        found = [each.begins_s for each in await file.read("p", 20_000.0)]
+        # At every moment, also when the file has just become its older part.
+        assert found == [60.0 * each for each in range(minute + 1 - len(found), minute + 1)]
+        assert len(found) >= min(minute + 1, 9)
+
+
+async def test_a_full_file_is_not_written_anew(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(history, "MAX_FILE_BYTES", 2000)
+    file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
+    sample = DemandSample(60.0, 60.0, 1.0, 2.0, 3.0)
+    while not history.older_part(file.path).exists():
+        before = file.path.stat().st_ino if file.path.exists() else None
+        file.keep("p", sample)
+    assert history.older_part(file.path).stat().st_ino == before
+    file.keep("p", sample)
+    assert len(file.path.read_bytes().splitlines()) == 1
+    # Nobody who reads meanwhile misses a line of it.
+    many = [DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0) for minute in range(2, 20)]
+    reading = asyncio.create_task(file.read("p", 20_000.0))
+    await asyncio.sleep(0)
+    for each in many:
+        file.keep("p", each)
+    assert sample in await reading
 
 
 async def test_of_a_file_that_is_too_long_already_the_newest_are_read(tmp_path: Path, monkeypatch):

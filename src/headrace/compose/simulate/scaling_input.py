@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from headrace.autoscaler.history import samples_by_pool
+from headrace.autoscaler.history import older_part, samples_by_pool
 from headrace.compose.process.slo_flags import USUAL_SLO
 from headrace.compose.process.text_file import opened
 from headrace.compose.simulate.input import SimulateError, parse_slo
@@ -234,6 +234,10 @@ def past_demand(options: ScalingOptions) -> list[DemandSample]:
     first = next((line for line in lines if line.strip()), "")
     if not first.lstrip().startswith("{"):
         return history_of(read_rates(str(path), lines).scaled(options.rate_scale))
+    before = older_part(path)
+    if before.exists():
+        with _opened(before, "--history: ") as text:
+            lines = [*text, *lines]
     pools = {
         pool: told
         for pool, all_told in samples_by_pool(lines).items()

@@ -188,6 +188,11 @@ def test_what_came_before_is_learned_from_rates_or_from_the_file_that_a_scaler_k
     assert other_then == other
     _, from_kept, _ = run(*flags, "--history", kept)
     assert from_kept == learned
+    lines = kept.read_text().splitlines(keepends=True)
+    half = tmp_path / "half.jsonl"
+    half.write_text("".join(lines[len(lines) // 2 :]))
+    half.with_name("half.jsonl.1").write_text("".join(lines[: len(lines) // 2]))
+    assert run(*flags, "--history", half)[1] == learned
     _, scaled, err = run(*flags, "--history", kept, "--rate-scale", 2)
     assert scaled != run(*flags, "--rate-scale", 2)[1]
 
