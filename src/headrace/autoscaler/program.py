@@ -173,7 +173,7 @@ class Autoscaler:
             return False
         seen = pool.look(self.gathering, now)
         if self._minutes is not None:
-            self._minutes.look(pool.name, seen.gateways, now)
+            self._minutes.look(pool.name, seen, now)
         return True
 
     def _decide(self, pool: ScaledPool, now: float) -> bool:

@@ -161,21 +161,22 @@ def test_letters_of_any_language_are_read():
     assert read_ask('{"messages":[{"role":"user","content":"é中"}]}'.encode(), SETTINGS, chat=True)
 
 
+TOO_MANY = "Requested sample logprobs of {}, which is greater than max allowed: 20"
+
+
 @pytest.mark.parametrize(
     ("fields", "chat", "said", "param"),
     [
         (
             b'"logprobs":true,"top_logprobs":100',
             True,
-            "Requested sample logprobs of 100, which is greater than max allowed: 20 "
-            "(parameter=logprobs, value=100)",
+            f"{TOO_MANY.format(100)} (parameter=logprobs, value=100)",
             "logprobs",
         ),
         (
             b'"logprobs":21',
             False,
-            "Requested sample logprobs of 21, which is greater than max allowed: 20 "
-            "(parameter=logprobs, value=21)",
+            f"{TOO_MANY.format(21)} (parameter=logprobs, value=21)",
             "logprobs",
         ),
         (

@@ -242,7 +242,7 @@ class ScalerHost:
                 told = ""
 
         told = ""
-        return MinuteLog(keep)
+        return MinuteLog(keep, interval_s=self._section.gathering.interval_s)
 
     async def _ask_before(self, source: PrometheusHistory, pool: ScaledPool) -> None:
         """Ask how many replicas of a pool of which nothing was kept were wanted before: those that

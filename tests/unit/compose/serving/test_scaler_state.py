@@ -15,6 +15,7 @@ import pytest
 from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
 from headrace.compose.process.terminal import Terminal
 from headrace.compose.serving.scaler import ScalerHost
+from headrace.core.scaling.observation import PoolObservation
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
 from tests.unit.autoscaler.test_history import Prometheus
 from tests.waiting import until
@@ -230,7 +231,8 @@ def test_a_history_that_cannot_be_written_is_told_once(tmp_path):
     assert log is not None
     for minute in range(5):
         demand = pool_report(requests=float(minute)).demand
-        log.look("a", [demand], 60.0 * minute)
+        now = 60.0 * minute
+        log.look("a", PoolObservation(now, "a", gateways=(demand,)), now)
     assert len([line for line in heard.lines if "cannot be written" in line]) == 1
 
 
