@@ -221,13 +221,16 @@ def test_a_history_that_cannot_be_used_is_one_line(run, rates, tmp_path, text, s
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--scalers", "llmd"), "--scalers: no scaler 'llmd'; known are headrace, "),
+        (
+            ("--scalers", "hedrace"),
+            "no scaler 'hedrace', did you mean 'headrace'? known: headrace, ",
+        ),
         (
             ("--slo", "ttft=1s", "--slo", "ttft=9s"),
             "--slo ttft=9s: the targets of all requests are given twice",
         ),
         (("--scalers", "static,static"), "--scalers: static is given twice"),
-        (("--scalers", "static:x=1"), "--scalers: scaler 'static:x=1': 'x=1' is no parameter"),
+        (("--scalers", "static:x=1"), "scaler 'static:x=1': unknown parameter 'x'; known: margin"),
         (("--scalers", "hpa_cpu:target=0"), "target=0': target is 0; give 0.001 to 10"),
         (("--policy", "second"), "--policy: unknown policy 'second', did you mean 'seconds'?"),
         (
@@ -256,6 +259,7 @@ def test_a_history_that_cannot_be_used_is_one_line(run, rates, tmp_path, text, s
             ),
         ),
         (("--slo", "tpot=1ms"), "--slo tpot=1ms: a step of h100-llama-3.1-8b takes at least 7.0"),
+        (("--slo", "ttft=7ms"), "--slo ttft=7ms: a step of h100-llama-3.1-8b takes at least 7.0"),
         (("--report", "no/where.html"), "no/where.html: cannot write: no is no directory"),
     ],
 )

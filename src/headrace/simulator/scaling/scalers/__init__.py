@@ -12,6 +12,7 @@ from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any, Protocol
 
+from headrace.core.names import misnamed
 from headrace.core.quantities import parse_number
 from headrace.simulator.scaling.actuation import Behaviour
 from headrace.simulator.scaling.demand import Demand
@@ -67,10 +68,10 @@ def make_scaler(written: str, settings: ScalingSimulation, demand: Demand) -> Sc
     given: dict[str, float] = {}
     for part in rest.split(",") if rest else ():
         parameter, equals, value = (each.strip() for each in part.partition("="))
-        if parameter not in known or not equals:
-            raise ValueError(
-                f"scaler {written!r}: {part!r} is no parameter; known are {', '.join(known) or '-'}"
-            )
+        if not equals:
+            raise ValueError(f"scaler {written!r}: {part!r} is not parameter=value")
+        if parameter not in known:
+            raise ValueError(f"scaler {written!r}: unknown parameter {misnamed(parameter, known)}")
         try:
             given[parameter] = parse_number(value)
         except ValueError:
@@ -96,5 +97,5 @@ def sweep_of(name: str) -> dict[str, tuple[float, ...]]:
 
 def _module(name: str) -> Any:  # noqa: ANN401 - a module's names are checked by its test
     if name not in NAMES:
-        raise ValueError(f"no scaler {name!r}; known are {', '.join(NAMES)}")
+        raise ValueError(f"no scaler {misnamed(name, NAMES)}")
     return import_module(f"{__name__}.{name}")
