@@ -259,7 +259,7 @@ def test_a_history_that_cannot_be_used_is_one_line(run, rates, tmp_path, text, s
             ),
         ),
         (("--slo", "tpot=1ms"), "--slo tpot=1ms: a step of h100-llama-3.1-8b takes at least 7.0"),
-        (("--slo", "ttft=7ms"), "--slo ttft=7ms: a step of h100-llama-3.1-8b takes at least 7.0"),
+        (("--slo", "ttft=6ms"), "--slo ttft=6ms: a step of h100-llama-3.1-8b takes at least 7.0"),
         (("--report", "no/where.html"), "no/where.html: cannot write: no is no directory"),
     ],
 )
