@@ -161,7 +161,7 @@ class ScaledPool:
         comes, or others are being given its GPUs.
         """
         # Decided later than now: the clock was set back.
-        if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
+        if self.plan is None or not self.plan.at_s <= now < self._due_s(self.plan):
             return True
         if self._former_number_is_new:
             return True
@@ -172,6 +172,13 @@ class ScaledPool:
         if granted is not None and used > max(granted, self.min_replicas * self._figures.gpus):
             return True
         return self.plan.replicas == 0 and any(each.held_requests > 0.0 for each in seen.gateways)
+
+    def _due_s(self, plan: ScalePlan) -> float:
+        """When it is decided next: at the ticks of the clock, so that two scalers, whenever they
+        were started, decide by what is the same at the same time.
+        """
+        tick_s = self.scaler.settings.tick_s
+        return min((plan.at_s // tick_s + 1.0) * tick_s, plan.next_tick_s)
 
     def decide(self, now: float) -> bool:
         """Decide by what was seen and carry it out; whether what is wanted is another thing than
