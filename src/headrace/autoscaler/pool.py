@@ -10,7 +10,7 @@ from typing import Any
 from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.ports import Actuator
-from headrace.autoscaler.tolerance import HpaValue, hpa_value
+from headrace.autoscaler.tolerance import HpaValue, rising_value
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import UNKNOWN
 from headrace.core.scaling.decision import KNOWS_AFTER_S, PoolScaler
@@ -79,6 +79,8 @@ class ScaledPool:
         """How many were wanted at which times before, as far as that is known; oldest first."""
         self._untried = False
         """Whether the scaler went on from what was kept and has not decided since."""
+        self._wanted_before = 0
+        """The number before the one that is wanted now; 0 before it was another one."""
         self._figures = scaler.figures
         self._weighed = ""
         """The profile whose weights a cold start is reckoned with."""
@@ -190,6 +192,8 @@ class ScaledPool:
         self._former_number_is_new = False
         before, plan = self.plan, self._tick(seen, now)
         self.plan = plan
+        if before is not None and before.replicas != plan.replicas:
+            self._wanted_before = before.replicas
         self.need_known = self.need_known or plan.active or self._knows_need(seen, now)
         if self.actuator is not None:
             self.actuator.carry_out(plan)
@@ -233,7 +237,8 @@ class ScaledPool:
             return None
         # Whether the HPA has done what it was told is known when a gateway sees the replica. What
         # is told to one that has not leaves one that has as it is, within its tolerance.
-        return plan, hpa_value(plan.replicas, seen_by_gateways(seen), tolerance)
+        there = seen_by_gateways(seen)
+        return plan, rising_value(plan.replicas, there, self._wanted_before, tolerance)
 
     def is_known(self, now: float) -> bool:
         """Whether what is wanted is known, and lately."""

@@ -558,6 +558,22 @@ async def test_replicas_that_no_gateway_has_found_yet_are_not_taken_for_none():
     assert world.value() == 6.0
 
 
+async def test_a_rise_of_what_is_still_starting_is_not_swallowed():
+    """The HPA has 30 already, and gateways see 20 of them, for the others take minutes."""
+    world = World(report(pool_report(*(replica(f"r{n}") for n in range(20)))))
+    await world.look()
+    for wanted in (30, 32):
+        settings = replace(world.scaler.settings, min_replicas=wanted, max_replicas=50)
+        world.pool.retune(settings, (), 1)
+        await world.look(15.0)
+    assert world.value(0.1) == 33.001
+    assert world.value(0.0) == 32.0
+    # Nor is it where one that broke is in no list any more.
+    world.sources[0].told = report(pool_report(*(replica(f"r{n}") for n in range(29))))
+    await world.look(15.0)
+    assert world.value(0.1) == 33.001
+
+
 @pytest.mark.parametrize("wanted", [11, 12, 21, 22])
 async def test_what_an_hpa_would_swallow_is_told_until_its_replica_is_seen(wanted: int):
     """An HPA of 15 s as Kubernetes has it, and pods that take minutes."""
