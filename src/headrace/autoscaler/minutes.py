@@ -55,8 +55,9 @@ class MinuteLog:
     def look(self, pool: str, seen: PoolObservation, now: float) -> None:
         """The totals of now."""
         minute_s = now // MINUTE_S * MINUTE_S
-        before_s = self._minute.get(pool)
-        if before_s == minute_s or not seen.gateways:
+        before_s = minute_s - MINUTE_S
+        last_s = self._minute.get(pool)
+        if last_s == minute_s or not seen.gateways:
             return
         self._minute[pool] = minute_s
         before = self._known.get(pool, {})
@@ -68,7 +69,7 @@ class MinuteLog:
         expected = seen.expected_gateways or [each.gateway for each in seen.gateways]
         told = {each.gateway for each in fresh}
         parts = [each for each in arrived if each is not None]
-        if before_s != minute_s - MINUTE_S or not told.issuperset(expected):
+        if last_s != before_s or not told.issuperset(expected):
             return
         if len(parts) == len(arrived):
             totals = (sum(each) for each in zip(*parts, strict=True))

@@ -285,7 +285,7 @@ async def test_of_a_file_that_grows_too_long_the_newest_stay(tmp_path: Path, mon
 async def test_a_full_file_is_not_written_anew(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(history, "MAX_FILE_BYTES", 2000)
     file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
-    sample = DemandSample(60.0, 60.0, 1.0, 2.0, 3.0)
+    sample, before = DemandSample(60.0, 60.0, 1.0, 2.0, 3.0), None
     while not history.older_part(file.path).exists():
         before = file.path.stat().st_ino if file.path.exists() else None
         file.keep("p", sample)
