@@ -106,11 +106,15 @@ class Autoscaler:
         """Learn from the demand on a pool in the past, oldest first, as soon as its engines are
         known; beside everything else.
         """
+        await self.engines_known(name)
+        for _ in self.scaled[name].look_back(history):
+            await asyncio.sleep(0)
+
+    async def engines_known(self, name: str) -> None:
+        """Returns when requests of a pool can be told in replicas."""
         pool = self.scaled[name]
         while not pool.engines_known:  # noqa: ASYNC110 - any report may tell it
             await asyncio.sleep(self._settings.interval_s)
-        for _ in pool.look_back(history):
-            await asyncio.sleep(0)
 
     async def ask(self, source: ReportSource) -> None:
         """Read one gateway and take what it tells."""
