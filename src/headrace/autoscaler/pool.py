@@ -71,6 +71,8 @@ class ScaledPool:
         must not be published: what is ready now may be the least part of what was ordered."""
         self._former_number_is_new = False
         """Whether a number of before has come since the last decision."""
+        self._heard_again = False
+        """Whether a gateway has told something that the last decision had to do without."""
         self.on_anew: Callable[[ScaledPool], None] | None = None
         """Called where the pool begins anew, since no decision could be made from what was kept."""
         self._former = 0
@@ -153,6 +155,10 @@ class ScaledPool:
         self.observation = seen
         return seen
 
+    def hear_again(self) -> None:
+        """A gateway that was missing has told something: what was not known may be now."""
+        self._heard_again = self.plan is not None and not self.plan.complete
+
     def grant(self, gpus: float | None) -> None:
         """Its share of a budget, where there is one, for what was seen last."""
         if self.observation is not None:
@@ -165,7 +171,7 @@ class ScaledPool:
         # Decided later than now: the clock was set back.
         if self.plan is None or not self.plan.at_s <= now < self._due_s(self.plan):
             return True
-        if self._former_number_is_new:
+        if self._former_number_is_new or self._heard_again:
             return True
         seen = self.observation
         if seen is None:
@@ -189,7 +195,7 @@ class ScaledPool:
         seen = self.observation
         assert seen is not None
         self._read_calendar(now)
-        self._former_number_is_new = False
+        self._former_number_is_new = self._heard_again = False
         before, plan = self.plan, self._tick(seen, now)
         self.plan = plan
         if before is not None and before.replicas != plan.replicas:

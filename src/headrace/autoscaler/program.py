@@ -131,7 +131,13 @@ class Autoscaler:
             _log.exception("gateway %s could not be read", source.name)
             self.gathering.failed(source.name, repr(error))
             return
+        was_missing = (
+            not self.gathering.knows(source.name) or source.name in self.gathering.failures
+        )
         self.gathering.take(source.name, report, self.clock())
+        if was_missing:
+            for pool in self.scaled.values():
+                pool.hear_again()
         self.decide()
 
     async def _beat(self) -> None:

@@ -121,6 +121,27 @@ async def test_it_is_decided_when_it_is_due_and_no_sooner():
     assert world.autoscaler.ticks == 2
 
 
+async def test_what_a_missing_gateway_tells_is_decided_by_at_once():
+    """Not at the next tick: KEDA is told UNAVAILABLE until then, and uses its fallback."""
+    there = report(pool_report(replica("r1"), replica("r2")))
+    world = World(there, None, tick_s=15.0)
+    await world.look()
+    assert world.value() is None
+    world.sources[1].told = there
+    await world.look(0.5)
+    assert world.value() == 2.0
+    ticks = world.autoscaler.ticks
+    await world.look(0.5)
+    assert world.autoscaler.ticks == ticks
+    world.sources[1].told = None
+    for _ in range(8):
+        await world.look(15.0)
+    assert world.value() is None
+    world.sources[1].told = there
+    await world.look(0.5)
+    assert world.value() == 2.0
+
+
 async def test_scalers_that_were_started_at_other_times_decide_at_the_same():
     worlds = [World(report(pool_report(replica("r1"))), tick_s=15.0) for _ in range(2)]
     worlds[1].now += 7.0
