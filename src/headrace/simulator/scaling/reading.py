@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from headrace.simulator.scaling.fleet import SimulatedFleet
 from headrace.simulator.scaling.mix import RequestMix
 
+NOBODY = 0.01
+"""In a fluid a small part of a request may wait or run; that is nobody."""
+
 
 @dataclass(slots=True)
 class Totals:

@@ -67,6 +67,27 @@ def test_the_oracle_goes_to_zero_where_nothing_comes_and_nothing_is_promised(eve
     assert other.replica_hours > freed.replica_hours
 
 
+@pytest.mark.parametrize("events", [False, True])
+def test_at_zero_headrace_alone_gives_its_last_replica_back_and_nobody_starves(events):
+    # A little work, nothing for 40 minutes, and again.
+    made = rates(2.0, *[0.0] * 8, 3.0, step_s=300.0)
+    workload = ScalingWorkload("made", demand_of(made))
+    if events:
+        requests = list(arrivals_of(made, LognormalSpread(1.0), 1))
+        workload = ScalingWorkload(
+            "made", demand_of_trace("made", requests, ENGINE, seed=1), requests
+        )
+    patient = settings(cold_start_s=30.0, min_replicas=0)
+    own = run_scaler(patient, workload, "headrace").scores
+    # 15 minutes are waited, and 25 are not paid; who comes first waits for a cold start.
+    assert 15 / 60 < own.replica_hours < 30 / 60
+    assert 0.6 < own.attainment < 0.97
+    for name in ("llmd_slo", "keda_queue", "dynamo_planner"):
+        other = run_scaler(patient, workload, name).scores
+        assert other.attainment > 0.98
+        assert other.replica_hours > 40 / 60
+
+
 def test_the_oracle_of_single_requests_knows_the_prefixes_that_hit():
     # Nearly all of each prompt is the same, in blocks that are not of the usual size.
     shared = tuple(range(60))

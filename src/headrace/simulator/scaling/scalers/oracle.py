@@ -19,14 +19,12 @@ from math import ceil
 
 from headrace.simulator.scaling.actuation import DIRECT
 from headrace.simulator.scaling.demand import Demand
-from headrace.simulator.scaling.reading import Reading
+from headrace.simulator.scaling.reading import NOBODY, Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 from headrace.simulator.scaling.windows import highest, lowest
 
 SMOOTHED_S = 30.0
 """Bursts shorter than this are for the margin."""
-NOBODY = 0.01
-"""In a fluid a small part of a request may wait; that is nobody."""
 
 
 class Oracle:
