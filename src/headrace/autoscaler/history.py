@@ -6,8 +6,9 @@ import asyncio
 import math
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 import msgspec
@@ -22,7 +23,7 @@ MOST_POINTS = 10_000
 """Of one answer; Prometheus gives at most 11,000."""
 TIMEOUT_S = 30.0
 MAX_FILE_BYTES = 64 * 1024 * 1024
-"""Half of it are two weeks of 13 pools."""
+"""Of a file and its older part. Half of it are two weeks of 13 pools."""
 REQUESTS = "headrace:requests:rate1m"
 INPUT_TOKENS = "headrace:input_tokens:rate1m"
 OUTPUT_TOKENS = "headrace:output_tokens:rate1m"
@@ -135,7 +136,9 @@ def _values(series: list[dict[str, Any]]) -> dict[float, float]:
 
 
 class FileHistory:
-    """Lines of JSON, one per pool and minute, appended by `keep`."""
+    """Lines of JSON, one per pool and minute, appended by `keep`; one that is half full becomes its
+    older part, which takes no time, and the older part of before goes.
+    """
 
     def __init__(self, path: Path, days: float) -> None:
         self.path = path
@@ -149,30 +152,26 @@ class FileHistory:
         Raises SourceError.
         """
         async with self._reading:  # the file is long, and one pool can wait for another
-            return await asyncio.to_thread(self._read, pool, now)
+            try:
+                with ExitStack() as opened:
+                    # Now, for `keep` may give them other names while they are read.
+                    parts = [
+                        opened.enter_context(path.open("rb"))
+                        for path in (older_part(self.path), self.path)
+                        if path.exists()
+                    ]
+                    return await asyncio.to_thread(self._read, parts, pool, now)
+            except OSError as error:
+                why = f"{self.path} cannot be read: {error.strerror}"
+                raise SourceError(f"history: {why}") from None
 
-    def _read(self, pool: str, now: float) -> Sequence[DemandSample]:
-        try:
-            lines = self._newest(MAX_FILE_BYTES).splitlines()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise SourceError(f"history: {self.path} cannot be read: {error.strerror}") from None
+    def _read(self, parts: Sequence[BinaryIO], pool: str, now: float) -> Sequence[DemandSample]:
         since_s = now - self._days * DAY_S
-        samples = samples_by_pool(lines).get(pool, ())
+        samples = samples_by_pool(_newest(parts, MAX_FILE_BYTES)).get(pool, ())
         return [each for each in samples if since_s <= each.begins_s < now]
 
-    def _newest(self, most_bytes: int) -> bytes:
-        """The last lines of the file, as many as are not longer than that together."""
-        with self.path.open("rb") as file:
-            begin = max(file.seek(0, os.SEEK_END) - most_bytes, 0)
-            file.seek(max(begin - 1, 0))
-            if begin:
-                file.readline()  # the rest of one that began before
-            return file.read()
-
     def keep(self, pool: str, sample: DemandSample) -> None:
-        """Append a minute; of a file that has grown too long the older half goes.
+        """Append a minute.
 
         Raises SourceError.
         """
@@ -184,13 +183,30 @@ class FileHistory:
                     if file.read() != b"\n":  # the last one was cut off: that is no part of this
                         line = b"\n" + line
                 file.write(line)
-                is_long = file.tell() > MAX_FILE_BYTES
+                is_long = file.tell() > MAX_FILE_BYTES // 2
             if is_long:
-                draft = self.path.with_name(f"{self.path.name}.new")
-                draft.write_bytes(self._newest(MAX_FILE_BYTES // 2))
-                draft.replace(self.path)
+                self.path.replace(older_part(self.path))
         except OSError as error:
             raise SourceError(f"history: {self.path} cannot be written: {error.strerror}") from None
+
+
+def older_part(path: Path) -> Path:
+    """Where the lines are that were written before those in such a file, if there are any."""
+    return path.with_name(f"{path.name}.1")
+
+
+def _newest(parts: Sequence[BinaryIO], most_bytes: int) -> list[bytes]:
+    """The last lines of files that follow one another, as many as are not longer than that."""
+    found: list[bytes] = []
+    for file in reversed(parts):
+        begin = max(file.seek(0, os.SEEK_END) - most_bytes, 0)
+        file.seek(max(begin - 1, 0))
+        if begin:
+            file.readline()  # the rest of one that began before
+        text = file.read()
+        most_bytes -= len(text)
+        found = text.splitlines() + found
+    return found
 
 
 def samples_by_pool(lines: Iterable[bytes | str]) -> dict[str, list[DemandSample]]:

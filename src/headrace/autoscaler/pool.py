@@ -10,7 +10,7 @@ from typing import Any
 from headrace.autoscaler.gathering import Gathering
 from headrace.autoscaler.orders import Orders
 from headrace.autoscaler.ports import Actuator
-from headrace.autoscaler.tolerance import HpaValue, hpa_value
+from headrace.autoscaler.tolerance import HpaValue, rising_value
 from headrace.core.latency import LatencyProfile
 from headrace.core.profile_fit import UNKNOWN
 from headrace.core.scaling.decision import KNOWS_AFTER_S, PoolScaler
@@ -71,6 +71,8 @@ class ScaledPool:
         must not be published: what is ready now may be the least part of what was ordered."""
         self._former_number_is_new = False
         """Whether a number of before has come since the last decision."""
+        self._heard_again = False
+        """Whether a gateway has told something that the last decision had to do without."""
         self.on_anew: Callable[[ScaledPool], None] | None = None
         """Called where the pool begins anew, since no decision could be made from what was kept."""
         self._former = 0
@@ -79,6 +81,8 @@ class ScaledPool:
         """How many were wanted at which times before, as far as that is known; oldest first."""
         self._untried = False
         """Whether the scaler went on from what was kept and has not decided since."""
+        self._wanted_before = 0
+        """The number before the one that is wanted now; 0 before it was another one."""
         self._figures = scaler.figures
         self._weighed = ""
         """The profile whose weights a cold start is reckoned with."""
@@ -151,6 +155,10 @@ class ScaledPool:
         self.observation = seen
         return seen
 
+    def hear_again(self) -> None:
+        """A gateway that was missing has told something: what was not known may be now."""
+        self._heard_again = self.plan is not None and not self.plan.complete
+
     def grant(self, gpus: float | None) -> None:
         """Its share of a budget, where there is one, for what was seen last."""
         if self.observation is not None:
@@ -161,9 +169,9 @@ class ScaledPool:
         comes, or others are being given its GPUs.
         """
         # Decided later than now: the clock was set back.
-        if self.plan is None or not self.plan.at_s <= now < self.plan.next_tick_s:
+        if self.plan is None or not self.plan.at_s <= now < self._due_s(self.plan):
             return True
-        if self._former_number_is_new:
+        if self._former_number_is_new or self._heard_again:
             return True
         seen = self.observation
         if seen is None:
@@ -173,6 +181,13 @@ class ScaledPool:
             return True
         return self.plan.replicas == 0 and any(each.held_requests > 0.0 for each in seen.gateways)
 
+    def _due_s(self, plan: ScalePlan) -> float:
+        """When it is decided next: at the ticks of the clock, so that two scalers, whenever they
+        were started, decide by what is the same at the same time.
+        """
+        tick_s = self.scaler.settings.tick_s
+        return min((plan.at_s // tick_s + 1.0) * tick_s, plan.next_tick_s)
+
     def decide(self, now: float) -> bool:
         """Decide by what was seen and carry it out; whether what is wanted is another thing than
         before.
@@ -180,9 +195,11 @@ class ScaledPool:
         seen = self.observation
         assert seen is not None
         self._read_calendar(now)
-        self._former_number_is_new = False
+        self._former_number_is_new = self._heard_again = False
         before, plan = self.plan, self._tick(seen, now)
         self.plan = plan
+        if before is not None and before.replicas != plan.replicas:
+            self._wanted_before = before.replicas
         self.need_known = self.need_known or plan.active or self._knows_need(seen, now)
         if self.actuator is not None:
             self.actuator.carry_out(plan)
@@ -226,7 +243,8 @@ class ScaledPool:
             return None
         # Whether the HPA has done what it was told is known when a gateway sees the replica. What
         # is told to one that has not leaves one that has as it is, within its tolerance.
-        return plan, hpa_value(plan.replicas, seen_by_gateways(seen), tolerance)
+        there = seen_by_gateways(seen)
+        return plan, rising_value(plan.replicas, there, self._wanted_before, tolerance)
 
     def is_known(self, now: float) -> bool:
         """Whether what is wanted is known, and lately."""

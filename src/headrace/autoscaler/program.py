@@ -106,11 +106,15 @@ class Autoscaler:
         """Learn from the demand on a pool in the past, oldest first, as soon as its engines are
         known; beside everything else.
         """
+        await self.engines_known(name)
+        for _ in self.scaled[name].look_back(history):
+            await asyncio.sleep(0)
+
+    async def engines_known(self, name: str) -> None:
+        """Returns when requests of a pool can be told in replicas."""
         pool = self.scaled[name]
         while not pool.engines_known:  # noqa: ASYNC110 - any report may tell it
             await asyncio.sleep(self._settings.interval_s)
-        for _ in pool.look_back(history):
-            await asyncio.sleep(0)
 
     async def ask(self, source: ReportSource) -> None:
         """Read one gateway and take what it tells."""
@@ -127,9 +131,15 @@ class Autoscaler:
             _log.exception("gateway %s could not be read", source.name)
             self.gathering.failed(source.name, repr(error))
             return
+        was_missing = (
+            not self.gathering.knows(source.name) or source.name in self.gathering.failures
+        )
         if not self.gathering.knows(source.name) and source.name in self.gathering.failures:
             _log.warning("gateway %s answers now", source.name)
         self.gathering.take(source.name, report, self.clock())
+        if was_missing:
+            for pool in self.scaled.values():
+                pool.hear_again()
         self.decide()
 
     async def _beat(self) -> None:
@@ -175,7 +185,7 @@ class Autoscaler:
             return False
         seen = pool.look(self.gathering, now)
         if self._minutes is not None:
-            self._minutes.look(pool.name, seen.gateways, now)
+            self._minutes.look(pool.name, seen, now)
         return True
 
     def _decide(self, pool: ScaledPool, now: float) -> bool:

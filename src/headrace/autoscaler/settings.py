@@ -73,7 +73,8 @@ class HistorySettings:
     """Address of a Prometheus that scrapes gateways and scalers, as `http://prometheus:9090`. It is
     also asked how many replicas were wanted last, where no state was kept."""
     file: str | None = None
-    """A file that the scaler itself keeps: one line a minute, JSON."""
+    """A file that the scaler itself keeps: one line a minute, JSON. Beside it lies its older part,
+    with `.1` behind the name; both together have at most 64 MiB, and the oldest lines go."""
     days: float = field(default=14.0, metadata={"maximum": 366})
     """How far back is read."""
 

@@ -25,6 +25,16 @@ class HpaValue:
     note: str = ""
 
 
+def rising_value(wanted: int, seen: int, before: int, tolerance: float) -> HpaValue:
+    """The value for an HPA whose replicas nobody sees before they are ready: it may still have
+    those that are `seen`, or as many already as were wanted `before`. Either goes up by it.
+    """
+    values = [hpa_value(wanted, seen, tolerance)]
+    if seen < before < wanted:
+        values.append(hpa_value(wanted, before, tolerance))
+    return max(values, key=lambda each: each.value)
+
+
 def hpa_value(wanted: int, current: int, tolerance: float) -> HpaValue:
     """The value for an HPA that has `current` replicas and should have `wanted`.
 

@@ -196,6 +196,9 @@ def _section(scaling: ScalingSection) -> Iterator[Finding]:
 def _history(history: HistorySettings, state_file: str | None) -> Iterator[Finding]:
     if history.file is not None and history.file == state_file:
         yield "scaling.history.file", "is scaling.state_file too; give each a file of its own"
+    if history.file is not None and f"{history.file}.1" == state_file:
+        problem = f"keeps its older part in {state_file}, which is scaling.state_file"
+        yield "scaling.history.file", f"{problem}; give another name"
     if (history.prometheus is None) == (history.file is None):
         yield "scaling.history", "names both or neither; give `prometheus` or `file`"
     elif history.prometheus is not None and "@" in history.prometheus:

@@ -25,6 +25,8 @@ MESSAGE_BYTES = 16
 """What a chat template adds per message: four tokens, roughly."""
 VOCABULARY = 128_000
 """Token ids of text are below it, as for current models."""
+MOST_LOGPROBS = 20
+"""Of one token: vLLM's `--max-logprobs`."""
 
 
 MOST_CHOICES = 128
@@ -175,10 +177,21 @@ def _ask(
 
 
 def _logprobs(asked: Body, *, chat: bool) -> int | None:
-    """A chat says whether and how many, a completion how many."""
-    if chat:
-        return (asked.top_logprobs or 0) if asked.logprobs else None
-    return None if asked.logprobs is None else int(asked.logprobs)
+    """A chat says whether and how many, a completion how many. Raises Refused."""
+    name, most = "top_logprobs", asked.top_logprobs or 0
+    if not chat:
+        name, most = "logprobs", int(asked.logprobs or 0)
+    if most < -1:
+        raise _off(name, most, f"`{name}` must be a positive value or -1.")
+    if chat and most and not asked.logprobs:
+        words = "when using `top_logprobs`, `logprobs` must be set to true."
+        raise Refused(f"{words} (parameter={name})", param=name, kind=_BAD)
+    told = VOCABULARY if most == -1 else most
+    if told > MOST_LOGPROBS:
+        words = f"Requested sample logprobs of {told}, which is greater than max allowed: "
+        raise _off("logprobs", told, f"{words}{MOST_LOGPROBS}")
+    wanted = asked.logprobs if chat else asked.logprobs is not None
+    return told if wanted else None
 
 
 def _stop(asked: Body, output_tokens: int) -> Stop | None:
@@ -208,6 +221,7 @@ def read_prompt(body: bytes, settings: EngineSettings) -> tuple[bytes, bool]:
 def read_tokens(body: bytes) -> int:
     """How many tokens a `/detokenize` body has. Raises Refused."""
     try:
+        _check_encoding(body)
         return len(_decode_tokens(body).tokens)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(body, error) from None
@@ -232,6 +246,7 @@ _BAD = "BadRequestError"
 def read_body(decode: Callable[[bytes], T], body: bytes, settings: EngineSettings) -> T:
     """Decode a body that is for the model served here. Raises Refused."""
     try:
+        _check_encoding(body)
         asked = _decoded(decode, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(body, error) from None
@@ -239,6 +254,12 @@ def read_body(decode: Callable[[bytes], T], body: bytes, settings: EngineSetting
         message = f"The model `{asked.model}` does not exist. Valid aliases: {settings.model}."
         raise Refused(message, param="model", status=404, kind="NotFoundError")
     return asked
+
+
+def _check_encoding(body: bytes) -> None:
+    """Raises UnicodeDecodeError. What is decoded late, or not at all, is in the body too."""
+    if not body.isascii():
+        body.decode("utf-8", "surrogatepass")  # as Python's own parser, and so vLLM, reads it
 
 
 def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:

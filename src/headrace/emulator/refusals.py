@@ -70,8 +70,8 @@ def malformed(body: bytes, error: Exception) -> Refused:
             "ctx": {"error": problem.msg},
         }
         return _invalid([found], param=found["loc"])
-    except (ValueError, RecursionError):
-        return Refused(f"1 validation error:\n  {error}", param="body", kind=_MALFORMED)
+    except (ValueError, RecursionError):  # no UTF-8, or nested too deep
+        return Refused("There was an error parsing the body", param=None, kind=_MALFORMED)
     return _wrong_type(body, error)
 
 

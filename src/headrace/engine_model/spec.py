@@ -37,6 +37,14 @@ class EngineSpec:
         block_tokens = self.kv_block_tokens
         return -(-tokens // block_tokens) <= self.kv_capacity_tokens // block_tokens
 
+    @property
+    def room(self) -> str:
+        """What `holds` goes by, in words."""
+        room = f"KV cache of {self.kv_capacity_tokens:,} tokens"
+        if self.max_context_tokens is not None:
+            room += f" and context of {self.max_context_tokens:,}"
+        return room
+
     def __post_init__(self) -> None:
         for name in ("kv_block_tokens", "max_sequences", "max_batched_tokens", "gpus"):
             value = getattr(self, name)

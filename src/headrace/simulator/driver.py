@@ -60,7 +60,7 @@ OnProgress: TypeAlias = Callable[[int], None]
 """Takes how many requests are over."""
 
 
-class _Flight:
+class Flight:
     """A request from its arrival to its end."""
 
     __slots__ = ("attempt", "engine", "job", "reported_tokens", "row", "trace", "usage")
@@ -114,9 +114,9 @@ class Simulation:
         self._stop_s = inf
         self._agenda: list[tuple[float, int, Action | _Engine]] = []
         self._turn = 0
-        self._flights: dict[str, _Flight] = {}  # by request id
-        self._streams: dict[int, _Flight] = {}  # by attempt, with a first token
-        self._sent: dict[int, _Flight] = {}  # by attempt
+        self._flights: dict[str, Flight] = {}  # by request id
+        self._streams: dict[int, Flight] = {}  # by attempt, with a first token
+        self._sent: dict[int, Flight] = {}  # by attempt
         self._engines = {
             name: _Engine(name, spec, records_kv=settings.kv_events)
             for name, spec in zip(replica_names(len(specs)), specs, strict=True)
@@ -243,7 +243,7 @@ class Simulation:
             ttft_target_s=slo.ttft_s,
             tpot_target_s=slo.tpot_s,
         )
-        self._flights[request.id] = _Flight(row, trace)
+        self._flights[request.id] = Flight(row, trace)
         self._expect_arrival()
         self._tell(Arrived(request))
 
@@ -254,7 +254,7 @@ class Simulation:
         self._sent[dispatch.attempt] = flight
         self._after_network(lambda: self._submit(flight, engine))
 
-    def _submit(self, flight: _Flight, engine: _Engine) -> None:
+    def _submit(self, flight: Flight, engine: _Engine) -> None:
         trace = flight.trace
         if not engine.model.spec.holds(trace.input_tokens + trace.output_tokens):
             self._after_network(lambda: self._refused(flight))
@@ -269,7 +269,7 @@ class Simulation:
         engine.model.submit(flight.job, self.now)
         self._look_at(engine)
 
-    def _refused(self, flight: _Flight) -> None:
+    def _refused(self, flight: Flight) -> None:
         """The engine answers that the request is longer than its KV cache or context."""
         del self._sent[flight.attempt], self._flights[f"r{flight.row}"]
         self.results.give_up(flight.row, self.now, FAILED)

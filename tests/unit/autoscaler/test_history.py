@@ -16,7 +16,7 @@ from headrace.autoscaler.history import FileHistory, PrometheusHistory
 from headrace.autoscaler.minutes import MinuteLog
 from headrace.autoscaler.ports import SourceError
 from headrace.core.scaling.demand_history import DemandSample
-from headrace.core.scaling.observation import GatewayReport
+from headrace.core.scaling.observation import GatewayReport, PoolObservation
 
 DAY_S = 86400.0
 NOW_S = 1_790_000_030.0
@@ -149,14 +149,27 @@ async def test_a_file_holds_what_was_kept_and_survives_a_line_that_was_cut(tmp_p
     assert await history.read("p", NOW_S) == [one, two]
 
 
-def told(gateway: str, requests: float, *, started_at_s: float = 1.0) -> GatewayReport:
+def told(
+    gateway: str,
+    requests: float,
+    *,
+    started_at_s: float = 1.0,
+    at_s: float = 1e4,
+    age_s: float = 0.0,
+) -> GatewayReport:
     return GatewayReport(
         gateway,
         started_at_s,
+        age_s=age_s,
+        reported_at_s=at_s,
         requests=requests,
         input_tokens=10 * requests,
         output_tokens=3 * requests,
     )
+
+
+def seen(*gateways: GatewayReport, expected: tuple[str, ...] = ()) -> PoolObservation:
+    return PoolObservation(0.0, "p", gateways=gateways, expected_gateways=expected)
 
 
 async def test_a_line_that_was_cut_takes_none_of_those_behind_it(tmp_path: Path):
@@ -182,39 +195,79 @@ async def test_of_a_minute_that_a_clock_told_twice_the_last_line_holds(tmp_path:
 def test_minutes_follow_from_totals_over_gateways_and_restarts():
     kept: list[DemandSample] = []
     log = MinuteLog(lambda _pool, sample: kept.append(sample))
-    log.look("p", [told("a", 100), told("b", 7)], 600.0)
-    log.look("p", [told("a", 103), told("b", 7)], 630.0)
-    log.look("p", [told("a", 105), told("b", 8)], 660.0)
+    log.look("p", seen(told("a", 100), told("b", 7)), 600.0)
+    log.look("p", seen(told("a", 103), told("b", 7)), 630.0)
+    log.look("p", seen(told("a", 105), told("b", 8)), 660.0)
     assert kept == [DemandSample(600.0, 60.0, 6.0, 60.0, 18.0)]
-    log.look("p", [told("a", 2, started_at_s=700.0), told("b", 9)], 721.0)
+    log.look("p", seen(told("a", 2, started_at_s=700.0, at_s=720.0), told("b", 9)), 721.0)
     assert kept[-1] == DemandSample(660.0, 60.0, 3.0, 30.0, 9.0)
-    log.look("p", [told("a", 9, started_at_s=700.0), told("b", 9)], 900.0)  # after a silence
+    log.look("p", seen(told("a", 9, started_at_s=700.0), told("b", 9)), 900.0)  # after a silence
     assert len(kept) == 2
-    log.look("p", [told("a", 10, started_at_s=700.0), told("b", 9)], 961.0)
+    log.look("p", seen(told("a", 10, started_at_s=700.0), told("b", 9)), 961.0)
     assert kept[-1] == DemandSample(900.0, 60.0, 1.0, 10.0, 3.0)
 
 
 def test_what_engines_refuse_is_part_of_no_minute():
     kept: list[DemandSample] = []
     log = MinuteLog(lambda _pool, sample: kept.append(sample))
-    log.look("p", [told("a", 100)], 600.0)
+    log.look("p", seen(told("a", 100)), 600.0)
     refused = replace(told("a", 110), refused_requests=4, refused_input_tokens=4_000)
-    log.look("p", [refused], 660.0)
+    log.look("p", seen(refused), 660.0)
     assert kept == [DemandSample(600.0, 60.0, 6.0, 0.0, 30.0)]
     # What came in the minute before is refused in this one: less than nothing is nothing.
-    log.look("p", [replace(refused, refused_requests=6)], 720.0)
+    log.look("p", seen(replace(refused, refused_requests=6)), 720.0)
     assert kept[-1] == DemandSample(660.0, 60.0, 0.0, 0.0, 0.0)
 
 
 def test_gateways_that_have_gone_are_forgotten_and_one_that_is_back_begins_anew():
     kept: list[DemandSample] = []
     log = MinuteLog(lambda _pool, sample: kept.append(sample))
-    log.look("p", [told("stays", 0), told("gone", 5)], 600.0)
+    log.look("p", seen(told("stays", 0), told("gone", 5)), 600.0)
     for minute in range(11, 25):
-        log.look("p", [told("stays", minute)], 60.0 * minute)
-    assert list(log._totals["p"]) == ["stays"]
-    log.look("p", [told("stays", 25), told("gone", 500)], 1500.0)
-    assert kept[-1].requests == 1.0
+        log.look("p", seen(told("stays", minute)), 60.0 * minute)
+    assert list(log._known["p"]) == ["stays"]
+    log.look("p", seen(told("stays", 25), told("gone", 500)), 1500.0)
+    assert kept[-1].begins_s == 1380.0  # what came to that one since is not known
+    log.look("p", seen(told("stays", 26), told("gone", 507)), 1560.0)
+    assert kept[-1] == DemandSample(1500.0, 60.0, 8.0, 80.0, 24.0)
+
+
+def test_minutes_that_are_known_in_part_are_left_out():
+    kept: list[DemandSample] = []
+    log = MinuteLog(lambda _pool, sample: kept.append(sample))
+    log.look("p", seen(told("a", 100), expected=("a",)), 600.0)
+    log.look("p", seen(told("a", 110), expected=("a",)), 660.0)
+    assert kept == [DemandSample(600.0, 60.0, 10.0, 100.0, 30.0)]
+    # It hangs: the same report grows older, and nothing is demand that came to it meanwhile.
+    for minute in range(12, 17):
+        at_s = 60.0 * minute
+        log.look("p", seen(told("a", 110, age_s=at_s - 660.0), expected=("a",)), at_s)
+    log.look("p", seen(told("a", 900), expected=("a",)), 1020.0)
+    assert len(kept) == 1
+    log.look("p", seen(told("a", 907), expected=("a",)), 1080.0)
+    assert kept[1:] == [DemandSample(1020.0, 60.0, 7.0, 70.0, 21.0)]
+    # One of two that should tell something tells nothing.
+    log.look("p", seen(told("a", 909), expected=("a", "b")), 1140.0)
+    log.look("p", seen(told("a", 912), told("b", 1_000), expected=("a", "b")), 1200.0)
+    log.look("p", seen(told("a", 915), told("b", 1_001), expected=("a", "b")), 1260.0)
+    assert kept[2:] == [DemandSample(1200.0, 60.0, 4.0, 40.0, 12.0)]
+
+
+def test_totals_that_cannot_be_of_one_gateway_that_goes_on_are_no_demand():
+    kept: list[DemandSample] = []
+    log = MinuteLog(lambda _pool, sample: kept.append(sample))
+    # Two that answer in turns behind one address, and one whose totals went back.
+    for minute, (requests, started_at_s) in enumerate(
+        [(500, 100.0), (9_000, 200.0), (510, 100.0), (9_020, 200.0), (4_000, 200.0)], 10
+    ):
+        now = 60.0 * minute
+        log.look("p", seen(told("a", requests, started_at_s=started_at_s, at_s=now)), now)
+    assert kept == []
+    # A gateway that has just begun counts from its start on.
+    log.look("p", seen(told("a", 4_005, started_at_s=200.0, at_s=900.0)), 900.0)
+    new = told("c", 30, started_at_s=930.0, at_s=960.0)
+    log.look("p", seen(told("a", 4_010, started_at_s=200.0, at_s=960.0), new), 960.0)
+    assert [(each.begins_s, each.requests) for each in kept] == [(840.0, 5.0), (900.0, 35.0)]
 
 
 async def test_of_a_file_that_grows_too_long_the_newest_stay(tmp_path: Path, monkeypatch):
@@ -222,11 +275,30 @@ async def test_of_a_file_that_grows_too_long_the_newest_stay(tmp_path: Path, mon
     file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
     for minute in range(200):
         file.keep("p", DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0))
-        assert file.path.stat().st_size <= 2000
-    found = [each.begins_s for each in await file.read("p", 20_000.0)]
-    assert found[-1] == 60.0 * 199
-    assert found == [60.0 * minute for minute in range(200 - len(found), 200)]
-    assert len(found) >= 7
+        assert sum(part.stat().st_size for part in tmp_path.iterdir()) <= 2200
+        found = [each.begins_s for each in await file.read("p", 20_000.0)]
+        # At every moment, also when the file has just become its older part.
+        assert found == [60.0 * each for each in range(minute + 1 - len(found), minute + 1)]
+        assert len(found) >= min(minute + 1, 9)
+
+
+async def test_a_full_file_is_not_written_anew(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(history, "MAX_FILE_BYTES", 2000)
+    file = FileHistory(tmp_path / "demand.jsonl", days=1.0)
+    sample, before = DemandSample(60.0, 60.0, 1.0, 2.0, 3.0), None
+    while not history.older_part(file.path).exists():
+        before = file.path.stat().st_ino if file.path.exists() else None
+        file.keep("p", sample)
+    assert history.older_part(file.path).stat().st_ino == before
+    file.keep("p", sample)
+    assert len(file.path.read_bytes().splitlines()) == 1
+    # Nobody who reads meanwhile misses a line of it.
+    many = [DemandSample(60.0 * minute, 60.0, 1.0, 2.0, 3.0) for minute in range(2, 20)]
+    reading = asyncio.create_task(file.read("p", 20_000.0))
+    await asyncio.sleep(0)
+    for each in many:
+        file.keep("p", each)
+    assert sample in await reading
 
 
 async def test_of_a_file_that_is_too_long_already_the_newest_are_read(tmp_path: Path, monkeypatch):

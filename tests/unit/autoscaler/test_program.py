@@ -47,7 +47,7 @@ class World:
     """An autoscaler of one pool with a clock of its own."""
 
     def __init__(self, *told: ScalingReport | None, **settings) -> None:
-        self.now = 1_000_000.0
+        self.now = 1_000_005.0  # at a tick of the clock, of 15 s
         self.sources = [Source(f"gw-{n}", each) for n, each in enumerate(told)]
         self.stored: list[dict] = []
         given = {"warm_replicas": 1, "cold_start": ColdStart(0, 0, 1, 60.0), **settings}
@@ -119,6 +119,44 @@ async def test_it_is_decided_when_it_is_due_and_no_sooner():
     assert world.autoscaler.ticks == 1
     await world.look(1.0)
     assert world.autoscaler.ticks == 2
+
+
+async def test_what_a_missing_gateway_tells_is_decided_by_at_once():
+    """Not at the next tick: KEDA is told UNAVAILABLE until then, and uses its fallback."""
+    there = report(pool_report(replica("r1"), replica("r2")))
+    world = World(there, None, tick_s=15.0)
+    await world.look()
+    assert world.value() is None
+    world.sources[1].told = there
+    await world.look(0.5)
+    assert world.value() == 2.0
+    ticks = world.autoscaler.ticks
+    await world.look(0.5)
+    assert world.autoscaler.ticks == ticks
+    world.sources[1].told = None
+    for _ in range(8):
+        await world.look(15.0)
+    assert world.value() is None
+    world.sources[1].told = there
+    await world.look(0.5)
+    assert world.value() == 2.0
+
+
+async def test_scalers_that_were_started_at_other_times_decide_at_the_same():
+    worlds = [World(report(pool_report(replica("r1"))), tick_s=15.0) for _ in range(2)]
+    worlds[1].now += 7.0
+    decided: list[list[float]] = [[], []]
+    for world, times in zip(worlds, decided, strict=True):
+        for _ in range(200):
+            ticks = world.autoscaler.ticks
+            await world.look(0.5)
+            if world.autoscaler.ticks > ticks:
+                times.append(world.now)
+    first, second = (set(times[1:]) for times in decided)
+    assert min(len(first), len(second)) >= 5
+    last = min(max(first), max(second))
+    begin = max(min(first), min(second))
+    assert {at for at in first if begin <= at <= last} == {at for at in second if at <= last}
 
 
 async def test_a_request_that_is_held_at_zero_replicas_is_decided_at_once():
@@ -547,6 +585,22 @@ async def test_replicas_that_no_gateway_has_found_yet_are_not_taken_for_none():
     assert world.value() == 6.0
 
 
+async def test_a_rise_of_what_is_still_starting_is_not_swallowed():
+    """The HPA has 30 already, and gateways see 20 of them, for the others take minutes."""
+    world = World(report(pool_report(*(replica(f"r{n}") for n in range(20)))))
+    await world.look()
+    for wanted in (30, 32):
+        settings = replace(world.scaler.settings, min_replicas=wanted, max_replicas=50)
+        world.pool.retune(settings, (), 1)
+        await world.look(15.0)
+    assert world.value(0.1) == 33.001
+    assert world.value(0.0) == 32.0
+    # Nor is it where one that broke is in no list any more.
+    world.sources[0].told = report(pool_report(*(replica(f"r{n}") for n in range(29))))
+    await world.look(15.0)
+    assert world.value(0.1) == 33.001
+
+
 @pytest.mark.parametrize("wanted", [11, 12, 21, 22])
 async def test_what_an_hpa_would_swallow_is_told_until_its_replica_is_seen(wanted: int):
     """An HPA of 15 s as Kubernetes has it, and pods that take minutes."""
@@ -573,7 +627,7 @@ async def test_what_an_hpa_would_swallow_is_told_until_its_replica_is_seen(wante
     assert abs(value / have - 1.0) <= 0.1
 
 
-@pytest.mark.parametrize("facts", [{"started_at_s": 999_990.0}, {"requests": 3.0}])
+@pytest.mark.parametrize("facts", [{"started_at_s": 999_995.0}, {"requests": 3.0}])
 async def test_an_empty_list_of_replicas_is_not_told_as_inactive_before_demand_is_known(
     facts: dict[str, Any],
 ):
@@ -596,7 +650,7 @@ async def test_an_empty_list_of_replicas_is_not_told_as_inactive_before_demand_i
 
 
 async def test_who_waits_is_told_before_demand_is_known():
-    began: dict[str, Any] = {"started_at_s": 999_990.0}
+    began: dict[str, Any] = {"started_at_s": 999_995.0}
     world = World(report(pool_report(**began)), min_replicas=0, warm_replicas=0)
     await world.look()
     assert world.value() is None

@@ -7,7 +7,7 @@ from math import ceil
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headrace.autoscaler.tolerance import hpa_value
+from headrace.autoscaler.tolerance import hpa_value, rising_value
 
 REPLICAS = st.integers(1, 400)
 
@@ -39,6 +39,22 @@ def test_an_hpa_never_ends_below_what_is_wanted_and_goes_up_when_it_should(
         assert becomes <= max(wanted, int(current * (1 + tolerance) + 1e-6) + 1)
     else:
         assert becomes <= current
+    assert bool(told.note) == (told.value != wanted)
+
+
+@settings(max_examples=200)
+@given(REPLICAS, REPLICAS, REPLICAS, st.sampled_from([0.0, 0.05, 0.1, 0.3]))
+@example(32, 20, 30, 0.1)
+def test_an_hpa_goes_up_whether_it_has_begun_to_or_not(
+    wanted: int, seen: int, before: int, tolerance: float
+):
+    told = rising_value(wanted, seen, before, tolerance)
+    for current in (seen, before):
+        if seen <= current < wanted:
+            becomes = hpa(current, told.value, tolerance)
+            assert becomes >= wanted
+            # And then it stays there, as long as nobody sees more.
+            assert hpa(becomes, told.value, tolerance) == becomes
     assert bool(told.note) == (told.value != wanted)
 
 

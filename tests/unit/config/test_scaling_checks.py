@@ -77,6 +77,10 @@ def test_a_section_becomes_what_the_core_is_told(tmp_path: Path):
             *("pools: {p: {}}\n  state_file: a\n  history: {file: a}", "scaling.history.file"),
             "give each a file of its own",
         ),
+        (
+            *("pools: {p: {}}\n  state_file: a.1\n  history: {file: a}", "scaling.history.file"),
+            "keeps its older part in a.1, which is scaling.state_file",
+        ),
         *(
             (f"pools: {{p: {{target: {{attainment: {given}}}}}}}", "target.attainment: ", said)
             for given, said in (

@@ -133,6 +133,81 @@ def test_a_body_without_a_prompt_is_told_what_could_be_in_it():
     assert "body.prompt" in str(refusal(b"{}", chat=False))
 
 
+UNREAD = {
+    "message": "There was an error parsing the body",
+    "type": "Bad Request",
+    "param": None,
+    "code": 400,
+}
+"""What vLLM says of a body that Python's parser cannot even begin with."""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"messages":[{"role":"user","content":"\xff"}]}',
+        b'{"messages":[{"role":"user","content":"x"}],"user":"\xff"}',
+        b'{"messages":[{"role":"user","content":"x"}],"\xe9":1}',
+    ],
+    ids=["content", "a field nobody reads", "a name"],
+)
+def test_a_body_that_is_not_utf_8_is_refused_wherever_it_is_not(body: bytes):
+    assert refusal(body)["error"] == UNREAD
+    with pytest.raises(Refused):
+        read_prompt(body, SETTINGS)
+
+
+def test_letters_of_any_language_are_read():
+    assert read_ask('{"messages":[{"role":"user","content":"é中"}]}'.encode(), SETTINGS, chat=True)
+
+
+TOO_MANY = "Requested sample logprobs of {}, which is greater than max allowed: 20"
+
+
+@pytest.mark.parametrize(
+    ("fields", "chat", "said", "param"),
+    [
+        (
+            b'"logprobs":true,"top_logprobs":100',
+            True,
+            f"{TOO_MANY.format(100)} (parameter=logprobs, value=100)",
+            "logprobs",
+        ),
+        (
+            b'"logprobs":21',
+            False,
+            f"{TOO_MANY.format(21)} (parameter=logprobs, value=21)",
+            "logprobs",
+        ),
+        (
+            b'"logprobs":true,"top_logprobs":-2',
+            True,
+            "`top_logprobs` must be a positive value or -1. (parameter=top_logprobs, value=-2)",
+            "top_logprobs",
+        ),
+        (
+            b'"logprobs":-2',
+            False,
+            "`logprobs` must be a positive value or -1. (parameter=logprobs, value=-2)",
+            "logprobs",
+        ),
+        (
+            b'"top_logprobs":100',
+            True,
+            "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)",
+            "top_logprobs",
+        ),
+    ],
+)
+def test_more_log_probabilities_than_vllm_tells_are_refused_in_its_words(
+    fields: bytes, chat: bool, said: str, param: str
+):
+    prompt = b'"messages":[{"role":"user","content":"x"}]' if chat else b'"prompt":"x"'
+    body = b"{" + prompt + b"," + fields + b"}"
+    error = refusal(body, chat=chat)["error"]
+    assert error == {"message": said, "type": "BadRequestError", "param": param, "code": 400}
+
+
 @pytest.mark.parametrize(
     "content",
     [b"[" * 5000 + b"]" * 5000, b'"\\ud800"', b'"\\q"', b'["\xff"]'],

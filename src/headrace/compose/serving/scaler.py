@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 
 
 HISTORY_S = 60.0
-"""The demand of the past must be read within this time; then it is done without."""
+"""The demand of the past must be read within this time; then it is done without it."""
+OLD_S = 60.0
+"""A past that was read so long ago is read anew before it is learned."""
 T = TypeVar("T")
 WANTED_S = 5.0
 """So long a pool without memory is not told to KEDA while it is asked what was wanted before."""
@@ -245,7 +247,7 @@ class ScalerHost:
                 told = ""
 
         told = ""
-        return MinuteLog(keep)
+        return MinuteLog(keep, interval_s=self._section.gathering.interval_s)
 
     async def _ask_before(self, source: PrometheusHistory, pool: ScaledPool) -> None:
         """Ask how many replicas of a pool of which nothing was kept were wanted before: those that
@@ -266,16 +268,19 @@ class ScalerHost:
 
     async def _look_back(self, source: FileHistory | PrometheusHistory, name: str) -> None:
         """Learn from the demand of the past on a pool of which nothing else was kept, while it is
-        scaled already.
+        scaled already. What was read is learned however long it takes until the engines are known;
+        where that was long, with what came meanwhile.
         """
-
-        async def learn() -> None:
-            history = await source.read(name, time.time())
+        read_s = time.time()
+        history, problem = await _asked(source.read(name, read_s), HISTORY_S)
+        if history is not None:
             told = counted(len(history), "minute")
             self._terminal.status(f"pool {name}: {told} of history read")
-            await self.autoscaler.remember(name, history)
-
-        _, problem = await _asked(learn(), HISTORY_S)
+            await self.autoscaler.engines_known(name)
+            if time.time() - read_s > OLD_S:
+                newer, _ = await _asked(source.read(name, time.time()), HISTORY_S)
+                history = newer or history
+            _, problem = await _asked(self.autoscaler.remember(name, history))
         if problem:
             self._terminal.problem(f"{problem}; pool {name} begins without its past")
         self._past_awaited.discard(name)
@@ -368,13 +373,13 @@ class ScalerHost:
         )
 
 
-async def _asked(question: Awaitable[T], limit_s: float) -> tuple[T | None, str]:
-    """What a history answers within so long, or why there is no answer."""
+async def _asked(question: Awaitable[T], limit_s: float | None = None) -> tuple[T | None, str]:
+    """What comes of a history within so long, or why nothing does."""
     try:
         async with asyncio.timeout(limit_s):
             return await question, ""
     except (SourceError, TimeoutError) as error:
-        return None, str(error) or f"history: no answer within {limit_s:g} s"
+        return None, str(error) or f"history: no answer within {limit_s or 0.0:g} s"
     except Exception as error:  # noqa: BLE001 - figures that no engine could have had end no scaler
         return None, f"history: {error!r}"
 

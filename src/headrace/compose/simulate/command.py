@@ -82,12 +82,9 @@ def _tell_what_is_too_long(
     """Why requests were not served that no replica can ever serve."""
     failed = max(run.results.state.count(FAILED) for run in runs)
     if failed:
-        room = f"KV cache of {settings.engine.kv_capacity_tokens:,} tokens"
-        if settings.engine.max_context_tokens is not None:
-            room += f" and context of {settings.engine.max_context_tokens:,}"
         subject = counted(failed, "request")
         verb = "does" if failed == 1 else "do"
-        terminal.status(f"{subject} {verb} not fit in a replica's {room}: refused")
+        terminal.status(f"{subject} {verb} not fit in a replica's {settings.engine.room}: refused")
 
 
 def _play(

@@ -19,6 +19,7 @@ from headrace.compose.simulate.scaling_input import (
 from headrace.compose.simulate.scaling_scoreboard import scaling_scoreboard, verdict
 from headrace.core.quantities import format_duration
 from headrace.edges.cores import usable_cores
+from headrace.simulator.scaling.demand import Demand
 from headrace.simulator.scaling.report import scaling_report
 from headrace.simulator.scaling.runs import ScalingWorkload, run_scalers
 from headrace.simulator.scaling.scores import ScalingRun
@@ -41,6 +42,8 @@ def simulate_scaling(options: ScalingOptions, terminal: Terminal) -> int:
     for note in workload.notes:
         terminal.status(f"{workload.name}: {note}")
     terminal.status(_said(settings, workload))
+    if workload.demand.too_long:
+        terminal.status(_said_of_too_long(settings, workload.demand))
     played = scalers
     if options.sweep:
         played = list(dict.fromkeys(text for each in scalers for text in combinations(each)))
@@ -77,6 +80,7 @@ def _tell(
         if options.sweep:
             document["swept"] = [each.document() for each in played]
         document |= {"seed": settings.seed, "mode": workload.mode}
+        document["too_long"] = round(workload.demand.too_long)
         # A fluid's was always the plain one, and not said.
         if workload.requests is not None or settings.policy != PLAIN_POLICY:
             document["policy"] = settings.policy
@@ -117,10 +121,21 @@ def _play(
 
 def _said(settings: ScalingSimulation, workload: ScalingWorkload) -> str:
     demand = workload.demand
-    requests = counted(round(sum(demand.requests)), "request")
+    requests = counted(round(demand.arrived), "request")
     span = f"{demand.end_s / 3600:,.1f} h"
     played = _played_as(settings, workload)
     return f"{workload.name}: {requests} in {span}{_past(workload)}, played as {played}"
+
+
+def _said_of_too_long(settings: ScalingSimulation, demand: Demand) -> str:
+    """Why no scaler can meet the targets of some, and what that leaves to reach."""
+    share = 1.0 - demand.too_long / demand.arrived
+    return (
+        f"{counted(demand.too_long, 'request')} of {demand.arrived:,.0f} "
+        f"{'does' if demand.too_long == 1 else 'do'} not fit in a replica's "
+        f"{settings.engine.room}: refused, and missed, so that nobody has more attainment than "
+        f"{share * 100:.2f} %"
+    )
 
 
 def _past(workload: ScalingWorkload) -> str:
@@ -142,7 +157,8 @@ def _parameters(
     demand = workload.demand
     return [
         ("demand", workload.name),
-        ("requests", f"{sum(demand.requests):,.0f}"),
+        ("requests", f"{demand.arrived:,.0f}"),
+        ("too long for a replica", f"{demand.too_long:,.0f}"),
         ("length", format_duration(round(demand.end_s))),
         ("rate scale", f"{options.rate_scale:g}"),
         ("lengths", _lengths(options)),

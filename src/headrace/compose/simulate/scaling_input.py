@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from headrace.autoscaler.history import samples_by_pool
+from headrace.autoscaler.history import older_part, samples_by_pool
 from headrace.compose.process.slo_flags import USUAL_SLO
 from headrace.compose.process.text_file import opened
 from headrace.compose.simulate.input import SimulateError, parse_slo
@@ -25,7 +25,7 @@ from headrace.traffic.length_spread import LengthSpread, LognormalSpread, TraceS
 from headrace.traffic.rates import MOST_REQUESTS_PER_S, Rates, arrivals_of, read_rates
 from headrace.traffic.reader import read_trace
 from headrace.traffic.shape import multiplied
-from headrace.traffic.trace import Trace, TraceError
+from headrace.traffic.trace import Trace, TraceError, TraceRequest
 
 MOST_EVENTS = 400_000
 """Requests up to which `--mode auto` plays each of them."""
@@ -155,7 +155,6 @@ def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
             f"and {MOST_REQUESTS_PER_S:,.4g} can be played; give a lower one"
         )
     spread = _spread(options.lengths or DEFAULT_LENGTHS, options.seed)
-    history = past_demand(options)
     if not _plays_events(options.mode, rates):
         demand = Demand(
             rates,
@@ -163,17 +162,15 @@ def _of_rates(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
             settings.engine,
             tick_s=tick_for(rates.end_s),
             seed=options.seed,
-            history=history,
+            history=past_demand(options),
         )
         if not any(demand.requests):
-            raise _nothing(path)
+            raise _none_fits(path, settings) if demand.too_long else _nothing(path)
         return ScalingWorkload(str(path), demand)
     requests = list(arrivals_of(rates, spread, options.seed))
     if not requests:
         raise _nothing(path)
-    demand = demand_of_trace(
-        str(path), requests, settings.engine, seed=options.seed, history=history
-    )
+    demand = _demand_of_trace(options, path, settings, requests)
     return ScalingWorkload(str(path), demand, requests)
 
 
@@ -194,17 +191,32 @@ def _of_trace(options: ScalingOptions, path: Path, settings: ScalingSimulation) 
         trace = multiplied(trace, options.rate_scale, options.seed)
     except ValueError:
         raise _nothing(path) from None
-    demand = demand_of_trace(
-        str(path),
-        trace.requests,
-        settings.engine,
-        seed=options.seed,
-        history=past_demand(options),
-    )
+    demand = _demand_of_trace(options, path, settings, trace.requests)
     if not _plays_events(options.mode, demand.rates):
         return ScalingWorkload(str(path), demand, notes=trace.notes)
     trace = _in_whole_blocks(trace, settings.engine.kv_block_tokens)
     return ScalingWorkload(str(path), demand, list(trace.requests), trace.block_tokens, trace.notes)
+
+
+def _demand_of_trace(
+    options: ScalingOptions,
+    path: Path,
+    settings: ScalingSimulation,
+    requests: Sequence[TraceRequest],
+) -> Demand:
+    history = past_demand(options)
+    try:
+        return demand_of_trace(
+            str(path), requests, settings.engine, seed=options.seed, history=history
+        )
+    except ValueError:
+        raise _none_fits(path, settings) from None
+
+
+def _none_fits(path: Path, settings: ScalingSimulation) -> SimulateError:
+    return SimulateError(
+        f"{path}: no request fits in a replica's {settings.engine.room}; take another --profile"
+    )
 
 
 def past_demand(options: ScalingOptions) -> list[DemandSample]:
@@ -222,6 +234,10 @@ def past_demand(options: ScalingOptions) -> list[DemandSample]:
     first = next((line for line in lines if line.strip()), "")
     if not first.lstrip().startswith("{"):
         return history_of(read_rates(str(path), lines).scaled(options.rate_scale))
+    before = older_part(path)
+    if before.exists():
+        with _opened(before, "--history: ") as text:
+            lines = [*text, *lines]
     pools = {
         pool: told
         for pool, all_told in samples_by_pool(lines).items()

@@ -71,9 +71,9 @@ class GatewayTotals:
         self._fall_behind(report, last, true_at_s - self.true_at_s)
         if report.started_at_s > last.started_at_s:
             self._grow(report, GatewayReport(report.gateway, report.started_at_s))
-        elif _contradicts(report, last) or now - self._distrusted_s < DISTRUST_S:
+        elif contradicts(report, last) or now - self._distrusted_s < DISTRUST_S:
             # Neither what came between nor the way back to the truth is demand.
-            if _contradicts(report, last):
+            if contradicts(report, last):
                 self._distrusted_s = now
                 self._take_back(_offered(last) - _offered(report))
             self._stand_still(true_at_s)
@@ -185,7 +185,8 @@ def _offered(report: GatewayReport) -> float:
     return report.served_requests + report.shed_requests
 
 
-def _contradicts(report: GatewayReport, last: GatewayReport) -> bool:
+def contradicts(report: GatewayReport, last: GatewayReport) -> bool:
+    """Whether totals went back since an earlier report, or are none."""
     return (
         report.requests < last.requests
         or report.started_at_s < last.started_at_s

@@ -44,6 +44,9 @@ SERVICE = "externalscaler.ExternalScaler"
 METRIC = "headrace-replicas"
 TARGET = 1
 """Per replica: the value that is published is the number of replicas wanted."""
+IDLE_S = 600.0
+"""A connection without a call for so long is closed, as of a KEDA that vanished between two polls;
+one that comes back connects anew."""
 UNKNOWN = "the demand is not known now; why says `headrace why --scaling`"
 
 Context = aio.ServicerContext
@@ -183,6 +186,7 @@ def _options(settings: KedaSettings) -> list[tuple[str, int]]:
         # A KEDA that vanished without a word gives its streams back within a minute.
         ("grpc.keepalive_time_ms", 40_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.max_connection_idle_ms", round(IDLE_S * 1000)),
     ]
 
 

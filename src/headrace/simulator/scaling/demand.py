@@ -6,6 +6,9 @@ process that the events are drawn from (see `traffic.rates`), so that bursts are
     mean = rate * dt            variance = gap_cv² * rate * dt
 
 and the prefill work of n requests is off its mean by a factor of standard deviation cv_w / sqrt(n).
+
+Requests that fit no replica are refused by the first that they come to: they are no demand, and are
+counted by themselves. Of a trace they are known one by one, of rates by the points of the spread.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Sequence
-from math import sqrt
+from math import ceil, sqrt
+from typing import NamedTuple
 
 from headrace.core.scaling.demand_history import DemandSample
 from headrace.engine_model.spec import EngineSpec
 from headrace.simulator.scaling.mix import RequestMix
-from headrace.traffic.length_spread import LengthSpread, TraceSpread
+from headrace.traffic.length_spread import LengthSpread, Point, TraceSpread
 from headrace.traffic.rates import DEFAULT_GAP_CV, Rates, RateStep
 from headrace.traffic.trace import TraceRequest
 
@@ -33,7 +37,8 @@ TRACE_STEP_S = 60.0
 class Demand:
     """Arrays by tick: `requests`, `work_factor` (of prefill), `mix_of` (index into `mixes`).
 
-    `history` is what came before, up to 0 s: scalers that remember are told.
+    `history` is what came before, up to 0 s: scalers that remember are told. `too_long` requests of
+    `too_long_tokens` fit no replica; they are not in `requests`.
     """
 
     __slots__ = (
@@ -45,6 +50,8 @@ class Demand:
         "requests",
         "spread",
         "tick_s",
+        "too_long",
+        "too_long_tokens",
         "work_factor",
     )  # fmt: skip
 
@@ -66,7 +73,11 @@ class Demand:
         self.tick_s = tick_s
         ticks = max(int(rates.end_s / tick_s + 1e-6), 1)
         self.end_s = ticks * tick_s
-        self.mixes = _mixes(rates.steps, spread, engine)
+        self.too_long = self.too_long_tokens = 0.0
+        # The lengths of counted ones are known to fit, and a class of them may still seem too long
+        # beside the mean of a minute.
+        parts = _mixes(rates.steps, spread, engine, all_fit=counts is not None)
+        self.mixes = [part.mix for part in parts]
         self.mix_of = array("l", bytes(0))
         self.requests = array("d")
         self.work_factor = array("d")
@@ -78,9 +89,19 @@ class Demand:
                 place += 1
             mean = steps[place].requests_per_s * tick_s
             came = _gamma(rng, mean, gap_cv) if counts is None else counts[tick]
+            part = parts[place]
+            if part.too_long:
+                self.too_long += came * part.too_long
+                self.too_long_tokens += came * part.too_long_tokens
+                came *= 1.0 - part.too_long
             self.mix_of.append(place)
             self.requests.append(came)
             self.work_factor.append(_work_factor(rng, self.mixes[place], came))
+
+    @property
+    def arrived(self) -> float:
+        """All requests, those that fit no replica too."""
+        return sum(self.requests) + self.too_long
 
     @property
     def ticks(self) -> int:
@@ -90,14 +111,6 @@ class Demand:
     def mix(self, tick: int) -> RequestMix:
         """The mix of a tick."""
         return self.mixes[self.mix_of[tick]]
-
-    def load(self, tick: int) -> float:
-        """Seconds of replica time that a second of this tick brings, at the mean rate of its step.
-
-        One replica at a load of 1 would be at its end; `RequestMix.rate_at` says what it bears.
-        """
-        place = self.mix_of[tick]
-        return self.rates.steps[place].requests_per_s * self.mixes[place].work_s
 
 
 def tick_for(span_s: float) -> float:
@@ -130,13 +143,18 @@ def demand_of_trace(
     seed: int,
     history: Sequence[DemandSample] = (),
 ) -> Demand:
-    """A trace as ticks: the counts are its own, lengths are those of each minute."""
+    """A trace as ticks: the counts are its own, lengths are those of each minute.
+
+    Raises:
+        ValueError: none of the requests fits a replica.
+    """
     end_s = max(requests[-1].arrival_s, TRACE_STEP_S)
     tick_s = tick_for(end_s)
     end_s = (int(end_s / TRACE_STEP_S) + 1) * TRACE_STEP_S
     counts = [0.0] * int(end_s / tick_s)
     bins: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(int(end_s / TRACE_STEP_S))]
-    for request in requests:
+    fitting = [each for each in requests if engine.holds(each.input_tokens + each.output_tokens)]
+    for request in fitting:
         counts[int(request.arrival_s / tick_s)] += 1.0
         sums = bins[int(request.arrival_s / TRACE_STEP_S)]
         sums[0] += 1.0
@@ -152,21 +170,57 @@ def demand_of_trace(
         for place, (count, inputs, outputs) in enumerate(bins)
     ]
     rates = Rates(name, steps, end_s)
-    spread = TraceSpread(requests)
-    return Demand(rates, spread, engine, tick_s=tick_s, seed=seed, counts=counts, history=history)
+    spread = TraceSpread(fitting)
+    demand = Demand(rates, spread, engine, tick_s=tick_s, seed=seed, counts=counts, history=history)
+    demand.too_long = float(len(requests) - len(fitting))
+    demand.too_long_tokens = float(_tokens(requests) - _tokens(fitting))
+    return demand
 
 
-def _mixes(steps: Sequence[RateStep], spread: LengthSpread, engine: EngineSpec) -> list[RequestMix]:
+def _tokens(requests: Sequence[TraceRequest]) -> int:
+    return sum(each.input_tokens + each.output_tokens for each in requests)
+
+
+class _Part(NamedTuple):
+    """Of the requests of one step: the costs of those that fit, the share of those that do not, and
+    the tokens of these in the mean over all.
+    """
+
+    mix: RequestMix
+    too_long: float
+    too_long_tokens: float
+
+
+def _mixes(
+    steps: Sequence[RateStep], spread: LengthSpread, engine: EngineSpec, *, all_fit: bool
+) -> list[_Part]:
     """One per step; steps of equal lengths share theirs."""
     points = spread.points
-    known: dict[tuple[float, float], RequestMix] = {}
-    mixes: list[RequestMix] = []
+    known: dict[tuple[float, float], _Part] = {}
     for step in steps:
         means = (step.mean_input_tokens, step.mean_output_tokens)
         if means not in known:
-            known[means] = RequestMix(engine, points, *means)
-        mixes.append(known[means])
-    return mixes
+            known[means] = _part(engine, points, *means, all_fit=all_fit)
+    return [known[step.mean_input_tokens, step.mean_output_tokens] for step in steps]
+
+
+def _part(
+    engine: EngineSpec, points: tuple[Point, ...], prompt: float, answer: float, *, all_fit: bool
+) -> _Part:
+    lengths = [(share, p * prompt + a * answer) for share, p, a in points]
+    too_long = [not (all_fit or engine.holds(ceil(tokens - 1e-6))) for _, tokens in lengths]
+    lost = sum(share for (share, _), over in zip(lengths, too_long, strict=True) if over)
+    lost_tokens = sum(n * share for (share, n), over in zip(lengths, too_long, strict=True) if over)
+    if all(too_long):
+        lost = 1.0
+    elif lost:
+        left = 1.0 - lost
+        points = tuple(
+            (share / left, p, a)
+            for (share, p, a), over in zip(points, too_long, strict=True)
+            if not over
+        )
+    return _Part(RequestMix(engine, points, prompt, answer), lost, lost_tokens)
 
 
 def _gamma(rng: random.Random, mean: float, gap_cv: float) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from math import isnan
 
 from headrace.engine_model import Job
-from headrace.simulator.driver import Simulation
+from headrace.simulator.driver import Flight, Simulation
 from headrace.simulator.results import percentile
 from headrace.simulator.scaling.control_loop import ControlLoop
 from headrace.simulator.scaling.demand import Demand
@@ -135,6 +135,12 @@ class _ScaledSimulation(Simulation):
             self._at(self.now + GONE_CHECK_S, self._let_go)
 
     # ---- what is measured
+
+    def _refused(self, flight: Flight) -> None:
+        super()._refused(flight)
+        self._missed += 1
+        self._totals.refused += 1
+        self._totals.refused_input_tokens += flight.trace.input_tokens
 
     def _first_token(self, job: Job, cached_tokens: int) -> None:
         row = self._sent[job.id].row

@@ -47,7 +47,8 @@ def run_pieces(
     settings: ScalingSimulation, demand: Demand, written: str, piece_s: float
 ) -> list[ScalingScores]:
     """Play one scaler through all of it, and judge each piece of `piece_s` by itself: what ended in
-    it, and what was paid in it. Its peak is the highest until then.
+    it, and what was paid in it. Its peak is the highest until then. What fits no replica is not
+    judged.
     """
     run = _FluidRun(settings, demand, written)
     marks: list[_Mark] = [_Mark()]
@@ -122,12 +123,13 @@ class _FluidRun:
 
     def scores(self, written: str) -> ScalingScores:
         """The judgement."""
-        pool, fleet = self.pool, self.loop.fleet
-        arrived = pool.totals.requests
+        pool, fleet, demand = self.pool, self.loop.fleet, self.demand
+        arrived = pool.totals.requests + demand.too_long
+        tokens = pool.tokens + demand.too_long_tokens
         return ScalingScores(
             written,
             pool.met / arrived if arrived else 1.0,
-            pool.met_tokens / pool.tokens if pool.tokens else 1.0,
+            pool.met_tokens / tokens if tokens else 1.0,
             fleet.replica_hours(self.demand.end_s),
             fleet.peak,
             fleet.changes,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from headrace.simulator.scaling.fleet import SimulatedFleet
 from headrace.simulator.scaling.mix import RequestMix
 
+NOBODY = 0.01
+"""In a fluid a small part of a request may wait or run; that is nobody."""
+
 
 @dataclass(slots=True)
 class Totals:
@@ -18,7 +21,9 @@ class Totals:
     judged: float = 0.0
     ttft_misses: float = 0.0
     tpot_misses: float = 0.0
-    shed: float = 0.0
+    refused: float = 0.0
+    """Of `requests`, those that fit no replica."""
+    refused_input_tokens: float = 0.0
 
 
 @dataclass(slots=True)

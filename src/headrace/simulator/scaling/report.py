@@ -93,10 +93,15 @@ def _heading(workload: ScalingWorkload, settings: ScalingSimulation) -> str:
     demand = workload.demand
     slo = settings.slo
     said = (
-        f"{sum(demand.requests):,.0f} requests in {demand.end_s / 3600:,.1f} h of {workload.name}, "
+        f"{demand.arrived:,.0f} requests in {demand.end_s / 3600:,.1f} h of {workload.name}, "
         f"played as {workload.mode}; TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms; "
         f"{settings.cold_start_s:g} s from ordered to ready"
     )
+    if demand.too_long:
+        said += (
+            f"; {demand.too_long:,.0f} of them do not fit in a replica's {settings.engine.room}: "
+            "refused, and missed"
+        )
     return html.heading("Scaling policies side by side", said)
 
 

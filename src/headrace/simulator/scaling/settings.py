@@ -48,12 +48,13 @@ class ScalingSimulation:
             raise ValueError(f"max is {self.max_replicas}; give 1 or more")
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min {self.min_replicas} is more than --max {self.max_replicas}")
-        latency, tpot_s = self.engine.latency, self.slo.tpot_s
-        if latency.per_step_s >= tpot_s:
-            # What a replica bears at its target, the yardstick of all loads here, would be nothing.
-            step = f"{latency.per_step_s * 1000:.1f} ms"
-            raise ValueError(
-                f"slo tpot={format_duration(tpot_s)}: a step of {latency.name} takes at least "
-                f"{step}, so that no number of replicas meets it; give a higher tpot or another "
-                "--profile"
-            )
+        latency = self.engine.latency
+        # What a replica bears at its target, the yardstick of all loads here, would be nothing.
+        for name, target_s in (("tpot", self.slo.tpot_s), ("ttft", self.slo.ttft_s)):
+            if latency.per_step_s >= target_s:
+                step = f"{latency.per_step_s * 1000:.1f} ms"
+                raise ValueError(
+                    f"slo {name}={format_duration(target_s)}: a step of {latency.name} takes at "
+                    f"least {step}, so that no number of replicas meets it; give a higher {name} "
+                    "or another --profile"
+                )

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from headrace.autoscaler.history import FileHistory
 from headrace.autoscaler.settings import HistorySettings, PoolScaling, ScalingSection
 from headrace.compose.process.terminal import Terminal
 from headrace.compose.serving.scaler import ScalerHost
+from headrace.core.scaling.demand_history import DemandSample
+from headrace.core.scaling.observation import PoolObservation
 from tests.unit.autoscaler.reports import PROFILE, pool_report, replica, report
 from tests.unit.autoscaler.test_history import Prometheus
 from tests.waiting import until
@@ -162,6 +165,30 @@ async def test_a_history_that_does_not_answer_keeps_nobody_waiting(tmp_path, mon
     await scaler.stop()
 
 
+async def test_what_was_read_is_learned_though_engines_are_known_much_later(tmp_path, monkeypatch):
+    """A gateway that has just started learns them from its first streams, which may be hours."""
+    monkeypatch.setattr("headrace.compose.serving.scaler.HISTORY_S", 0.2)
+    monkeypatch.setattr("headrace.compose.serving.scaler.OLD_S", 0.2)
+    now = time.time()
+    file = FileHistory(tmp_path / "demand", 1.0)
+    for minute in range(60, 0, -1):
+        at_s = (now // 60 - minute) * 60
+        file.keep("a", DemandSample(at_s, 60.0, 600.0, 3e5, 6e4))
+    scaler, heard = host(tmp_path, HistorySettings(file="demand"), knows_engines=False)
+    await scaler.start()
+    await until(lambda: heard.reads() == 2)
+    await asyncio.sleep(0.5)
+    file.keep("a", DemandSample((now // 60) * 60 - 3660.0, 60.0, 600.0, 3e5, 6e4))
+    [gateway] = scaler.autoscaler._sources
+    assert isinstance(gateway, Gateway)
+    gateway.latency = PROFILE
+    await until(lambda: not scaler._past_awaited)
+    learned = scaler.autoscaler.scaled["a"].scaler.state()["forecast"]["minutes"]
+    await scaler.stop()
+    assert not [line for line in heard.lines if "begins without its past" in line]
+    assert learned >= 60.0  # with what was written since
+
+
 async def test_a_past_that_could_not_be_learned_yet_is_read_again_after_a_restart(tmp_path):
     """Until engines are known, requests cannot be told in replicas."""
     for knows_engines, reads in ((False, 2), (False, 2), (True, 2), (True, 0)):
@@ -230,7 +257,8 @@ def test_a_history_that_cannot_be_written_is_told_once(tmp_path):
     assert log is not None
     for minute in range(5):
         demand = pool_report(requests=float(minute)).demand
-        log.look("a", [demand], 60.0 * minute)
+        now = 60.0 * minute
+        log.look("a", PoolObservation(now, "a", gateways=(demand,)), now)
     assert len([line for line in heard.lines if "cannot be written" in line]) == 1
 
 

@@ -188,6 +188,11 @@ def test_what_came_before_is_learned_from_rates_or_from_the_file_that_a_scaler_k
     assert other_then == other
     _, from_kept, _ = run(*flags, "--history", kept)
     assert from_kept == learned
+    lines = kept.read_text().splitlines(keepends=True)
+    half = tmp_path / "half.jsonl"
+    half.write_text("".join(lines[len(lines) // 2 :]))
+    half.with_name("half.jsonl.1").write_text("".join(lines[: len(lines) // 2]))
+    assert run(*flags, "--history", half)[1] == learned
     _, scaled, err = run(*flags, "--history", kept, "--rate-scale", 2)
     assert scaled != run(*flags, "--rate-scale", 2)[1]
 
@@ -223,7 +228,7 @@ def test_a_history_that_cannot_be_used_is_one_line(run, rates, tmp_path, text, s
             "--slo ttft=9s: the targets of all requests are given twice",
         ),
         (("--scalers", "static,static"), "--scalers: static is given twice"),
-        (("--scalers", "static:x=1"), "--scalers: scaler 'static:x=1': 'x=1' is no parameter"),
+        (("--scalers", "static:x=1"), "scaler 'static:x=1': unknown parameter 'x'; known: margin"),
         (("--scalers", "hpa_cpu:target=0"), "target=0': target is 0; give 0.001 to 10"),
         (("--policy", "second"), "--policy: unknown policy 'second', did you mean 'seconds'?"),
         (
@@ -253,6 +258,7 @@ def test_a_history_that_cannot_be_used_is_one_line(run, rates, tmp_path, text, s
             ),
         ),
         (("--slo", "tpot=1ms"), "--slo tpot=1ms: a step of h100-llama-3.1-8b takes at least 7.0"),
+        (("--slo", "ttft=6ms"), "--slo ttft=6ms: a step of h100-llama-3.1-8b takes at least 7.0"),
         (("--report", "no/where.html"), "no/where.html: cannot write: no is no directory"),
     ],
 )
@@ -264,6 +270,58 @@ def test_what_cannot_be_used_is_one_line(run, rates, arguments, said):
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("mode", ["fluid", "events"])
+def test_what_fits_no_replica_is_told_and_missed(run, tmp_path, mode):
+    file, report = tmp_path / "trace.jsonl", tmp_path / "page.html"
+    lengths = [900_000 if place % 50 == 0 else 800 for place in range(1000)]
+    lines = (
+        json.dumps({"timestamp": place * 0.2, "input_length": length, "output_length": 60})
+        for place, length in enumerate(lengths)
+    )
+    file.write_text("\n".join(lines))
+    flags = ("--scalers", "headrace,static", "--mode", mode, "--report", report)
+    code, out, err = run("--trace", file, *flags, "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["too_long"] == 20
+    # All others are easily in time.
+    assert [each["attainment"] for each in document["runs"]] == [pytest.approx(0.98)] * 2
+    tokens = 860 * 980 / (860 * 980 + 900_060 * 20)
+    assert document["runs"][1]["token_attainment"] == pytest.approx(tokens, abs=1e-6)
+    said = "20 requests of 1,000 do not fit in a replica's KV cache of 438,880 tokens"
+    assert f"{said}: refused, and missed, so that nobody has more attainment than 98.00 %" in err
+    assert "20 of them do not fit in a replica" in report.read_text()
+    _, out, _ = run("--trace", file, *flags)
+    assert "nobody has more" not in out  # beside the table, not in it
+
+
+@pytest.mark.parametrize("mode", ["fluid", "events"])
+def test_of_rates_too_what_fits_no_replica_is_told(run, rates, mode):
+    rates.write_text(HEAD + "0,2,1000,100\n600,0.5,300000,100\n1200,2,1000,100\n")
+    code, out, _ = run("--rates", rates, "--scalers", "static", "--mode", mode, "--json")
+    assert code == 0
+    # Of lognormal lengths with CV 1 and a mean of 300,000, 19 % are above 438,780; as a fluid they
+    # are the upper three of seven classes, 30 %.
+    assert 0.1 * 300 < json.loads(out)["too_long"] < 0.4 * 300
+
+
+@pytest.mark.parametrize("mode", ["fluid", "events"])
+@pytest.mark.parametrize("flag", ["--rates", "--trace"])
+def test_where_nothing_fits_a_replica_nothing_is_played(run, tmp_path, mode, flag):
+    file = tmp_path / "long"
+    file.write_text(
+        HEAD + "0,2,9000000,100\n"
+        if flag == "--rates"
+        else '{"timestamp": 0, "input_length": 900000, "output_length": 60}\n'
+    )
+    code, out, err = run(flag, file, "--scalers", "static", "--mode", mode)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == (
+        f"headrace: {file}: no request fits in a replica's KV cache of 438,880 tokens; "
+        "take another --profile"
+    )
 
 
 def test_lengths_beside_a_trace_that_has_its_own_are_refused(run, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from headrace.edges.http.tls import ServerTls, TlsError
+from headrace.edges.keda import server as keda_server
 from headrace.edges.keda.messages.externalscaler_pb2 import GetMetricsRequest, ScaledObjectRef
 from headrace.edges.keda.ports import Published
 from headrace.edges.keda.server import METRIC, KedaServer
@@ -176,6 +177,25 @@ async def test_a_stream_that_is_gone_leaves_room_for_another():
                 with contextlib.suppress(grpc.aio.AioRpcError):  # the server has not noticed yet
                     pushed = await anext(third.pushes(ref))
             assert pushed is True
+
+
+async def test_a_connection_that_asks_nothing_is_closed_and_one_that_waits_for_a_push_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(keda_server, "IDLE_S", 0.2)
+    plans = Plans()
+    plans.publish("qwen-decode", 2.0)
+    ref = reference(pool="qwen-decode")
+    async with asking(plans) as client, asyncio.timeout(HANG_GUARD_S):
+        assert (await client.poll(ref))[0] == 2.0
+        while client.channel.get_state() is not grpc.ChannelConnectivity.IDLE:
+            await asyncio.sleep(0.01)
+        assert (await client.poll(ref))[0] == 2.0
+        pushes = client.pushes(ref)
+        assert await anext(pushes) is True
+        await asyncio.sleep(0.6)
+        plans.publish("qwen-decode", 0.0, active=False)
+        assert await anext(pushes) is False
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from headrace.simulator.scaling.sweep import (
 )
 from headrace.traffic.length_spread import LognormalSpread
 from headrace.traffic.rates import arrivals_of
+from headrace.traffic.trace import TraceRequest
 from tests.pages import misplaced_tags
 from tests.unit.simulator.scaling.parts import ENGINE, demand, demand_of, rates, reading, settings
 
@@ -64,6 +65,42 @@ def test_the_oracle_goes_to_zero_where_nothing_comes_and_nothing_is_promised(eve
     assert 0.5 <= freed.replica_hours <= 2 * (900 + 100 + 60) / 3600
     other = run_scaler(replace(patient, min_replicas=0), workload, "headrace").scores
     assert other.replica_hours > freed.replica_hours
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_at_zero_headrace_alone_gives_its_last_replica_back_and_nobody_starves(events):
+    # A little work, nothing for 40 minutes, and again.
+    made = rates(2.0, *[0.0] * 8, 3.0, step_s=300.0)
+    workload = ScalingWorkload("made", demand_of(made))
+    if events:
+        requests = list(arrivals_of(made, LognormalSpread(1.0), 1))
+        workload = ScalingWorkload(
+            "made", demand_of_trace("made", requests, ENGINE, seed=1), requests
+        )
+    patient = settings(cold_start_s=30.0, min_replicas=0)
+    own = run_scaler(patient, workload, "headrace").scores
+    # 15 minutes are waited, and 25 are not paid; who comes first waits for a cold start.
+    assert 15 / 60 < own.replica_hours < 30 / 60
+    assert 0.6 < own.attainment < 0.97
+    for name in ("llmd_slo", "keda_queue", "dynamo_planner"):
+        other = run_scaler(patient, workload, name).scores
+        assert other.attainment > 0.98
+        assert other.replica_hours > 40 / 60
+
+
+def test_the_oracle_of_single_requests_knows_the_prefixes_that_hit():
+    # Nearly all of each prompt is the same, in blocks that are not of the usual size.
+    shared = tuple(range(60))
+    requests = [
+        TraceRequest(place * 0.05, 63 * 64, 60, (*shared, 1000 + place)) for place in range(600)
+    ]
+    made = demand_of_trace("made", requests, ENGINE, seed=1)
+    workload = ScalingWorkload("made", made, requests, block_tokens=64)
+    oracle = run_scaler(settings(), workload, "oracle").scores
+    assert oracle.attainment >= 0.99
+    for margin in (0.9, 0.6, 0.4):
+        other = run_scaler(settings(), workload, f"oracle:margin={margin}").scores
+        assert other.attainment < 0.99 or other.replica_hours >= oracle.replica_hours
 
 
 def test_the_oracle_keeps_a_replica_while_anyone_waits():

@@ -34,7 +34,10 @@ def test_every_scaler_is_made_with_its_defaults_and_sweeps_what_it_has(name):
     ("written", "said"),
     [
         ("nothing", "unknown scaler 'nothing'; known: headrace, llmd_slo,"),
-        ("llmd_slo:sup=1", "scaler 'llmd_slo:sup=1': 'sup=1' is no parameter; known are up, down"),
+        (
+            "llmd_slo:sup=1",
+            "scaler 'llmd_slo:sup=1': unknown parameter 'sup', did you mean 'up'? known: up",
+        ),
         ("llmd_slo:up=x", "scaler 'llmd_slo:up=x': 'x' is not a number"),
         ("static:margin=-1", "scaler 'static:margin=-1': margin is -1; give 0.001 to 1,000"),
         ("static:margin=inf", "margin is inf; give 0.001 to 1,000"),

@@ -68,10 +68,10 @@ def make_scaler(written: str, settings: ScalingSimulation, demand: Demand) -> Sc
     given: dict[str, float] = {}
     for part in rest.split(",") if rest else ():
         parameter, equals, value = (each.strip() for each in part.partition("="))
-        if parameter not in known or not equals:
-            raise ValueError(
-                f"scaler {written!r}: {part!r} is no parameter; known are {', '.join(known) or '-'}"
-            )
+        if not equals:
+            raise ValueError(f"scaler {written!r}: {part!r} is not parameter=value")
+        if parameter not in known:
+            raise ValueError(f"scaler {written!r}: unknown parameter {misnamed(parameter, known)}")
         try:
             given[parameter] = parse_number(value)
         except ValueError:

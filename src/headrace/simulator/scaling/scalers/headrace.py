@@ -36,7 +36,7 @@ from headrace.engine_model.spec import EngineSpec
 from headrace.forecasting import pool_scaler
 from headrace.simulator.scaling.actuation import DIRECT
 from headrace.simulator.scaling.fleet import SimulatedFleet
-from headrace.simulator.scaling.reading import Reading
+from headrace.simulator.scaling.reading import NOBODY, Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 
 POOL = "pool"
@@ -117,7 +117,8 @@ class Headrace:
             tpot_worst_ratio=reading.tpot_p90_s / self._slo.tpot_s,
             held_requests=reading.held_requests,
             held_input_tokens=reading.held_input_tokens,
-            shed_requests=totals.shed,
+            refused_requests=totals.refused,
+            refused_input_tokens=totals.refused_input_tokens,
         )
 
     def _count_lengths(self, reading: Reading) -> None:
@@ -139,7 +140,8 @@ class Headrace:
         queue = round((reading.queue_depth - reading.held_requests) / ready)
         tokens = round(reading.waiting_input_tokens / ready / TOKEN_STEPS)
         pace = round(log(reading.tpot_mean_s) / PACE_STEPS) if reading.tpot_mean_s > 0.0 else None
-        told = (fleet.version, usage, queue, tokens, 0 if pace is None else pace)
+        runs = reading.running > NOBODY
+        told = (fleet.version, usage, queue, tokens, 0 if pace is None else pace, runs)
         if self._replicas_of != told:
             self._replicas_of = told
             each = ReplicaObservation(
@@ -148,7 +150,7 @@ class Headrace:
                 measured_age_s=0.0,
                 queue_depth=float(queue),
                 waiting_prefill_tokens=tokens * TOKEN_STEPS,
-                running=reading.running / ready,
+                running=reading.running / ready if runs else 0.0,
                 kv_usage_ratio=usage * STEPS,
                 decode_step_s=None if pace is None else exp(pace * PACE_STEPS),
                 decoding_context_tokens=usage * STEPS * self._scaler.figures.kv_capacity_tokens,

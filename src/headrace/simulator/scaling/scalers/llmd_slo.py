@@ -3,7 +3,7 @@
     s = mean over 45 s of min(max(p90 TTFT / TTFT target, p90 TPOT / TPOT target), 2)
     c = ready / ordered, 1 if none is ready: replicas that start are counted on
     s > up:    n + ceil(n * (s * c / up - 1)), never fewer than n
-    s < down:  n - floor(n * (1 - s / down))
+    s < down:  n - floor(n * (1 - s / down)), never fewer than 1: none would have no latency
     HPA: up by 100 % or 4 pods a minute, window 30 s; down by one pod in two minutes, window 180 s
 
 The formula's number is published with a target of 1 per replica, so the tolerance is for it.
@@ -63,7 +63,7 @@ def law(s: float, number: int, ready: int, up: float, down: float) -> int:
         c = ready / number if 0 < ready < number else 1.0
         return max(number + ceil(number * (s * c / up - 1.0) - 1e-9), number, 1)
     if s < down:
-        return number - floor(number * (1.0 - s / down) + 1e-9)
+        return max(number - floor(number * (1.0 - s / down) + 1e-9), 1)
     return number
 
 

@@ -19,14 +19,12 @@ from math import ceil
 
 from headrace.simulator.scaling.actuation import DIRECT
 from headrace.simulator.scaling.demand import Demand
-from headrace.simulator.scaling.reading import Reading
+from headrace.simulator.scaling.reading import NOBODY, Reading
 from headrace.simulator.scaling.settings import ScalingSimulation
 from headrace.simulator.scaling.windows import highest, lowest
 
 SMOOTHED_S = 30.0
 """Bursts shorter than this are for the margin."""
-NOBODY = 0.01
-"""In a fluid a small part of a request may wait; that is nobody."""
 
 
 class Oracle:
@@ -40,6 +38,11 @@ class Oracle:
         sync = round(settings.sync_s / demand.tick_s)
         self._wish = plan(_needs(settings, demand, margin), ahead, sync)
         self.starts_with = self._wish[0]
+
+    @property
+    def planned(self) -> tuple[int, ...]:
+        """What it will wish, by tick; runs of equal ones are equal."""
+        return tuple(self._wish)
 
     def wish(self, reading: Reading) -> int:
         """See the module."""
