@@ -35,6 +35,7 @@ serve pools declared `traffic: external`, whose requests do not pass the gateway
 
 _FACTS = {
     "queue_depth": "requests waiting in the engine",
+    "waiting_for_room": "those of them that wait for a full batch or KV cache alone",
     "running": "requests in its batch",
     "kv_usage_ratio": "KV cache in use, 0 to 1",
     "kv_used_tokens": "KV cache in use, tokens",

@@ -25,6 +25,7 @@ from headrace.core.policies import make_policy
 from headrace.core.prefix_index import DEFAULT_KV_CAPACITY_TOKENS, FINE_BLOCKS, PrefixIndex
 from headrace.core.profile_fit import ProfileLearner
 from headrace.core.prompt_marks import EVERY_BLOCK
+from headrace.core.sequence_limit import SequenceLimit
 from headrace.core.specs import Alias, PoolSpec
 
 
@@ -41,6 +42,7 @@ class Roster:
         """By pool name; only of pools without a profile."""
         self.learn_from_streams = learn_from_streams
         """For pools that come from now on."""
+        self._limits: dict[str, SequenceLimit] = {}  # by replica name
         self._free_indices: list[int] = []  # a heap of those that were in use
 
     def configure(self, pools: tuple[PoolSpec, ...], aliases: tuple[Alias, ...]) -> frozenset[str]:
@@ -109,7 +111,7 @@ class Roster:
         replica = self.fleet.replicas.pop(name, None)
         if replica is None:
             return False
-        del replica.pool.replicas[name]
+        del replica.pool.replicas[name], self._limits[name]
         replica.state = ReplicaState.DRAINING
         self.index.remove_replica(replica.index)
         heappush(self._free_indices, replica.index)
@@ -119,9 +121,15 @@ class Roster:
         return True
 
     def report(self, replica: Replica, report: EngineReport, now: float) -> None:
-        """Take what a scrape said; the KV capacity goes to the prefix index."""
+        """Take what a scrape said; the KV capacity goes to the prefix index. What an engine tells of
+        itself counts more than what is learned of it.
+        """
         replica.report = report
         replica.scraped_s = now
+        limit = self._limits[replica.name]
+        limit.observe(report, replica)
+        told = report.max_sequences
+        replica.max_sequences = limit.learned if told is None else told
         self.index.set_capacity(replica.index, _capacity_blocks(replica))
 
     def _pool(self, spec: PoolSpec, old: Pool | None) -> Pool:
@@ -156,12 +164,15 @@ class Roster:
         latency = ReplicaLatency(pool.latency)
         replica = Replica(event.replica, pool, event.url, index, latency)
         self.fleet.replicas[replica.name] = replica
+        self._limits[replica.name] = SequenceLimit()
         pool.replicas[replica.name] = replica
         self.index.add_replica(index, _capacity_blocks(replica))
         return replica
 
     def _restart(self, replica: Replica) -> None:
         replica.latency = ReplicaLatency(replica.pool.latency)
+        self._limits[replica.name] = SequenceLimit()
+        replica.max_sequences = replica.report.max_sequences
         replica.state = ReplicaState.STARTING
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""
