@@ -121,7 +121,7 @@ def test_how_many_it_runs_side_by_side_is_learned(vllm_gateway: Up, vllm):
             time.sleep(0.5)
 
 
-def known_limit(gateway: Up) -> tuple[float, bool] | None:
+def known_limit(gateway: Up) -> tuple[object, object] | None:
     """What the gateway knows of how many run side by side, and whether that was learned."""
     (replica,) = gateway.fleet().values()
     limit = replica["max_sequences"]

@@ -12,6 +12,7 @@ from headrace.engines.registry import DIALECTS, detect, dialect
 from tests.conformance.captures import load, metrics
 
 VLLM_BUSY = "metrics-under-load-14conc-8seqs"
+WAITS = 'vllm:num_requests_waiting_by_reason{{engine="{}",reason="{}"}} {}'
 LLAMACPP_BUSY = "metrics-under-load-8conc-4slots"
 
 
@@ -86,28 +87,22 @@ def test_vllm_names_of_old_versions_are_read_and_never_added_to_the_new():
 
 
 @pytest.mark.parametrize(
-    ("said", "waiting_for_room"),
+    ("lines", "waiting_for_room"),
     [
-        (b"", None),
-        (b"vllm:num_requests_waiting 3\n", 3),
+        ((), None),
+        (("vllm:num_requests_waiting 3",), 3),
         # Without reasons nobody knows who waits for an adapter.
-        (b'vllm:num_requests_waiting 3\nvllm:lora_requests_info{max_lora="1"} 1\n', None),
-        (
-            b'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 3\n'
-            b'vllm:num_requests_waiting_by_reason{engine="1",reason="capacity"} 4\n'
-            b'vllm:num_requests_waiting_by_reason{engine="1",reason="deferred"} 5\n',
-            7,
-        ),
+        (("vllm:num_requests_waiting 3", 'vllm:lora_requests_info{max_lora="1"} 1'), None),
+        ((WAITS.format(0, "capacity", 3), WAITS.format(0, "deferred", 5)), 3),
+        ((WAITS.format(0, "capacity", 3), WAITS.format(1, "capacity", 4)), 7),
         # The other rank may have places that are free.
-        (
-            b'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 3\n'
-            b'vllm:num_requests_waiting_by_reason{engine="1",reason="capacity"} 0\n',
-            0,
-        ),
+        ((WAITS.format(0, "capacity", 3), WAITS.format(1, "capacity", 0)), 0),
     ],
 )
-def test_vllm_tells_who_waits_for_a_place_or_the_cache(said: bytes, waiting_for_room: float | None):
-    assert read_vllm(said).waiting_for_room == waiting_for_room
+def test_vllm_tells_who_waits_for_a_place_or_the_cache(
+    lines: tuple[str, ...], waiting_for_room: float | None
+):
+    assert read_vllm("\n".join(lines).encode()).waiting_for_room == waiting_for_room
 
 
 def test_vllm_cache_counts_in_blocks_are_not_taken_for_tokens():

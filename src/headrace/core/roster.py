@@ -121,8 +121,8 @@ class Roster:
         return True
 
     def report(self, replica: Replica, report: EngineReport, now: float) -> None:
-        """Take what a scrape said; the KV capacity goes to the prefix index. What an engine tells of
-        itself counts more than what is learned of it.
+        """Take what a scrape said; the KV capacity goes to the prefix index. What the engine tells
+        counts more than what is learned of it.
         """
         replica.report = report
         replica.scraped_s = now

@@ -89,9 +89,7 @@ class SequenceLimit:
             self.learned = most
 
 
-def _is_for_a_place(
-    waiting: float, running: float, report: EngineReport, replica: Replica
-) -> bool:
+def _is_for_a_place(waiting: float, running: float, report: EngineReport, replica: Replica) -> bool:
     """Whether those who wait have waited for some steps, and not for room in the KV cache."""
     usage, capacity = report.kv_usage_ratio, report.kv_capacity_tokens
     if usage is None or capacity is None or usage > ROOMY or not replica.in_flight:

@@ -1,4 +1,4 @@
-"""What scrapes of an engine teach of how many sequences it runs side by side, and what they do not."""
+"""What scrapes teach of how many sequences an engine runs side by side, and what they do not."""
 
 from __future__ import annotations
 
