@@ -14,9 +14,10 @@ wait for, and other reasons to wait are ruled out one by one:
                                           no prompt in work: the token budget of a step had room
     limit     = most, after SCRAPES full ones, settled SETTLED times
 
-Scrapes at which requests wait and far fewer run say that something else held them back: what was
-gathered is void. What was learned is forgotten when more are seen running, so it never is below
-what was seen, and when the engine's counters start anew.
+Where requests wait and fewer run than those that have ended since the scrape before can explain,
+something else holds them back, and what was gathered is void. (vLLM counts when a step is over: who
+ended with it has left, and nobody has come yet.) What was learned is forgotten when more are seen
+running, so it never is below what was seen, and when the engine's counters start anew.
 
 Inputs that are too low hide a limit and feign none: streams of other gateways, answers that are not
 streamed and the other choices of a request are not among those seen to decode.
@@ -35,21 +36,26 @@ PATIENT_STEPS: Final = 4.0
 ROOMY: Final = 0.9
 HEADS: Final = 2.0
 """The first in an engine's queue is admitted when there is room for all of its prompt."""
-FREED_AT_ONCE: Final = 1 / 16
-"""Of the sequences that run: vLLM counts when a step has ended, and who ended with it has left, but
-nobody has come yet. A scrape that finds so few less says nothing."""
 
 
 class SequenceLimit:
     """What the scrapes of one replica have shown; `learned` is None until they show a limit."""
 
-    __slots__ = ("_first_tokens", "_full", "_most", "_output_tokens", "_settled", "learned")
+    __slots__ = (
+        "_decoding",
+        "_first_tokens",
+        "_full",
+        "_most",
+        "_output_tokens",
+        "_settled",
+        "learned",
+    )
 
     def __init__(self) -> None:
         self.learned: float | None = None
         self._most = 0.0
         self._full = self._settled = 0
-        self._first_tokens = 0
+        self._first_tokens = self._decoding = 0
         self._output_tokens = 0.0
 
     def observe(self, report: EngineReport, replica: Replica) -> None:
@@ -67,7 +73,7 @@ class SequenceLimit:
         waiting = report.waiting_for_room
         if waiting and _is_for_a_place(waiting, running, report, replica):
             self._weigh(running, replica)
-        self._first_tokens = replica.prefills_done
+        self._first_tokens, self._decoding = replica.prefills_done, replica.decoding
 
     def _begin_again(self, most: float) -> None:
         self.learned = None
@@ -76,12 +82,13 @@ class SequenceLimit:
 
     def _weigh(self, running: float, replica: Replica) -> None:
         """Requests wait there, and not for room in the KV cache."""
-        most = self._most
+        most, begun = self._most, replica.prefills_done - self._first_tokens
         if running < most:
-            if most - running > max(1.0, FREED_AT_ONCE * most):
+            ended = begun - (replica.decoding - self._decoding)
+            if most - running > max(1, ended):
                 self._full = self._settled = 0
             return
-        if replica.prefills_done == self._first_tokens:
+        if not begun:
             return  # nothing has moved, so this is the scrape before once more
         self._full += 1
         self._settled += replica.decoding - replica.silent >= most

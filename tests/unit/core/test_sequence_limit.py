@@ -170,6 +170,17 @@ def test_a_place_that_is_free_for_a_moment_says_nothing():
     assert engine.known == LIMIT
 
 
+def test_places_of_many_that_ended_at_once_say_nothing():
+    """Answers that are all alike end together, and a prefill of as many takes its time."""
+    engine = BusyEngine()
+    for _ in range(SCRAPES):
+        engine.scraped()
+        for _ in range(LIMIT - 2):
+            engine.turn()
+        engine.scraped(running=2.0)
+    assert engine.known == LIMIT
+
+
 def test_fewer_that_run_later_do_not_lower_it():
     engine = BusyEngine()
     engine.learn()
