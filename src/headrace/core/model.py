@@ -281,7 +281,8 @@ class Pool:
     `prompt_length` and `output_tokens_mean` are learned from `answers` answers. `block_tokens` is
     what lies behind a block of a prompt if that is exact, see `PromptBlocks`.
     `reports_cached` becomes true with the first answer that tells of cached tokens: before, 0
-    may mean that the engine does not say. `demand` is what a scaler is told. `recent_s` is how long
+    may mean that the engine does not say. `max_sequences` is the limit that replicas have shown and
+    agree on (`sequence_limit`), None while there is none. `demand` is what a scaler is told. `recent_s` is how long
     the prefills sent to a replica are remembered, about as long as they concern a stream there.
     """
 
@@ -294,6 +295,7 @@ class Pool:
     recent_s: float = 5.0
     answers: int = 0
     reports_cached: bool = False
+    max_sequences: float | None = None
     demand: PoolDemand = field(default_factory=PoolDemand)
 
     @property

@@ -112,6 +112,7 @@ class Roster:
         if replica is None:
             return False
         del replica.pool.replicas[name], self._limits[name]
+        self._agree(replica.pool)
         replica.state = ReplicaState.DRAINING
         self.index.remove_replica(replica.index)
         heappush(self._free_indices, replica.index)
@@ -127,10 +128,20 @@ class Roster:
         replica.report = report
         replica.scraped_s = now
         limit = self._limits[replica.name]
+        before = limit.learned
         limit.observe(report, replica)
+        if limit.learned != before:
+            self._agree(replica.pool)
         told = report.max_sequences
-        replica.max_sequences = limit.learned if told is None else told
+        replica.max_sequences = limit.or_else(replica.pool.max_sequences) if told is None else told
         self.index.set_capacity(replica.index, _capacity_blocks(replica))
+
+    def _agree(self, pool: Pool) -> None:
+        """What one replica of a pool has shown goes for all of them, unless another has shown
+        something else.
+        """
+        learned = {self._limits[name].learned for name in pool.replicas} - {None}
+        pool.max_sequences = learned.pop() if len(learned) == 1 else None
 
     def _pool(self, spec: PoolSpec, old: Pool | None) -> Pool:
         if old is None or old.spec.policy != spec.policy:
@@ -172,6 +183,7 @@ class Roster:
     def _restart(self, replica: Replica) -> None:
         replica.latency = ReplicaLatency(replica.pool.latency)
         self._limits[replica.name] = SequenceLimit()
+        self._agree(replica.pool)
         replica.max_sequences = replica.report.max_sequences
         replica.state = ReplicaState.STARTING
         replica.consecutive_failures = replica.ejections = 0

@@ -19,6 +19,9 @@ something else holds them back, and what was gathered is void. (vLLM counts when
 ended with it has left, and nobody has come yet.) What was learned is forgotten when more are seen
 running, so it never is below what was seen, and when the engine's counters start anew.
 
+Replicas of a pool are interchangeable: what some have shown is believed of the others until more
+run there, as long as those that have shown any limit agree.
+
 Inputs that are too low hide a limit and feign none: streams of other gateways, answers that are not
 streamed and the other choices of a request are not among those seen to decode.
 """
@@ -74,6 +77,12 @@ class SequenceLimit:
         if waiting and _is_for_a_place(waiting, running, report, replica):
             self._weigh(running, replica)
         self._first_tokens, self._decoding = replica.prefills_done, replica.decoding
+
+    def or_else(self, agreed: float | None) -> float | None:
+        """What is learned, or else what the rest of its pool has shown, unless more ran here."""
+        if self.learned is not None or agreed is None or agreed < self._most:
+            return self.learned
+        return agreed
 
     def _begin_again(self, most: float) -> None:
         self.learned = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from headrace.core.events import ConfigChanged
 from headrace.core.sequence_limit import SCRAPES
-from tests.unit.core.driver import Driver
+from tests.unit.core.driver import POOL, Driver
 
 LIMIT, WAITING = 8, 3
 
@@ -225,3 +228,52 @@ def test_a_replica_that_is_gone_is_forgotten():
     assert engine.known is None
     engine.driver.scrape("a", **engine.told)
     assert engine.known is None
+
+
+class TestOthersOfThePool:
+    def test_are_believed_to_be_alike(self):
+        engine = BusyEngine()
+        engine.driver.add("b")
+        engine.learn()
+        engine.driver.scrape("b", running=2.0)
+        assert engine.driver.replica("b").max_sequences == LIMIT
+
+    def test_are_not_where_more_run(self):
+        engine = BusyEngine()
+        engine.driver.add("b")
+        engine.learn()
+        for running in (LIMIT + 1.0, 2.0):
+            engine.driver.scrape("b", running=running)
+            assert engine.driver.replica("b").max_sequences is None
+        assert engine.known == LIMIT
+
+    def test_count_for_nothing_where_two_have_shown_different_limits(self):
+        engine = BusyEngine()
+        engine.learn()
+        roster = engine.driver.dispatcher._roster
+        engine.driver.add("b", "c")
+        roster._limits["b"].learned = 2.0 * LIMIT
+        roster._agree(engine.driver.replica("a").pool)
+        engine.driver.scrape("c", running=1.0)
+        assert engine.driver.replica("c").max_sequences is None
+        # With the one that was different its limit is gone, too.
+        engine.driver.gone("b")
+        engine.driver.scrape("c", running=1.0)
+        assert engine.driver.replica("c").max_sequences == LIMIT
+
+    def test_forget_it_with_the_one_that_has_shown_it(self):
+        engine = BusyEngine()
+        engine.driver.add("b")
+        engine.learn()
+        engine.driver.add("a", ready=False)
+        engine.driver.add("a")
+        engine.driver.scrape("b", running=2.0)
+        assert engine.driver.replica("b").max_sequences is None
+
+    def test_of_another_pool_have_a_limit_of_their_own(self):
+        engine = BusyEngine()
+        engine.driver.send(ConfigChanged((POOL, replace(POOL, name="other")), ()))
+        engine.driver.add("b", pool="other")
+        engine.learn()
+        engine.driver.scrape("b", running=2.0)
+        assert engine.driver.replica("b").max_sequences is None
