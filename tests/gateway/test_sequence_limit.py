@@ -1,4 +1,4 @@
-"""How many sequences an emulated vLLM runs side by side, as a gateway learns it from live traffic."""
+"""How many sequences an emulated vLLM runs side by side, learned from live traffic."""
 
 from __future__ import annotations
 

@@ -282,8 +282,9 @@ class Pool:
     what lies behind a block of a prompt if that is exact, see `PromptBlocks`.
     `reports_cached` becomes true with the first answer that tells of cached tokens: before, 0
     may mean that the engine does not say. `max_sequences` is the limit that replicas have shown and
-    agree on (`sequence_limit`), None while there is none. `demand` is what a scaler is told. `recent_s` is how long
-    the prefills sent to a replica are remembered, about as long as they concern a stream there.
+    agree on (`sequence_limit`), None while there is none. `demand` is what a scaler is told.
+    `recent_s` is how long the prefills sent to a replica are remembered, about as long as they
+    concern a stream there.
     """
 
     spec: PoolSpec
