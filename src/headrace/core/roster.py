@@ -111,8 +111,9 @@ class Roster:
         replica = self.fleet.replicas.pop(name, None)
         if replica is None:
             return False
-        del replica.pool.replicas[name], self._limits[name]
-        self._agree(replica.pool)
+        del replica.pool.replicas[name]
+        if self._limits.pop(name).learned is not None:
+            self._agree(replica.pool)
         replica.state = ReplicaState.DRAINING
         self.index.remove_replica(replica.index)
         heappush(self._free_indices, replica.index)
@@ -182,8 +183,9 @@ class Roster:
 
     def _restart(self, replica: Replica) -> None:
         replica.latency = ReplicaLatency(replica.pool.latency)
-        self._limits[replica.name] = SequenceLimit()
-        self._agree(replica.pool)
+        before, self._limits[replica.name] = self._limits[replica.name], SequenceLimit()
+        if before.learned is not None:
+            self._agree(replica.pool)
         replica.max_sequences = replica.report.max_sequences
         replica.state = ReplicaState.STARTING
         replica.consecutive_failures = replica.ejections = 0
