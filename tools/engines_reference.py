@@ -26,6 +26,7 @@ were not told.
 | told | the engine says it |
 | derived | computed from what the engine says, as near as that comes |
 | measured at the gateway | the engine does not say it; the traffic Headrace relays does |
+| learned | the gateway concludes it from what the engine says of other things |
 | not told | nobody knows; what needs it does without |
 
 Tokens, TTFT and TPOT that Headrace exports are measured at the gateway whatever the engine says.
@@ -35,6 +36,7 @@ serve pools declared `traffic: external`, whose requests do not pass the gateway
 
 _FACTS = {
     "queue_depth": "requests waiting in the engine",
+    "waiting_for_room": "those of them that wait for a full batch or KV cache alone",
     "running": "requests in its batch",
     "kv_usage_ratio": "KV cache in use, 0 to 1",
     "kv_used_tokens": "KV cache in use, tokens",
@@ -59,6 +61,7 @@ _MEASURED = {
     "output_tokens_total": "content while it streams, usage at its end",
     "cached_input_tokens_total": "usage, where it says so",
 }
+_LIMIT = "the most that run, while requests wait and nothing else can be why"
 _ESTIMATE = "tokens in flight / `kv_capacity_tokens`"
 
 
@@ -110,6 +113,8 @@ def _source(known: Dialect, field: str) -> tuple[str, str]:
         return ("derived" if field in known.derived else "told"), names
     if field == "kv_usage_ratio" and "kv_capacity_tokens" in known.sources:
         return "measured at the gateway", _ESTIMATE
+    if field == "max_sequences" and "waiting_for_room" in known.sources:
+        return "learned", _LIMIT
     if field in _MEASURED:
         return "measured at the gateway", _MEASURED[field]
     return "not told", ""

@@ -108,6 +108,48 @@ def test_queue_running_and_kv_usage_of_a_full_engine(vllm_gateway: Up, vllm):
         until(lambda name=name: figures(vllm_gateway).total(name) == 0, f"{name} stays above 0")
 
 
+def test_how_many_it_runs_side_by_side_is_learned(vllm_gateway: Up, vllm):
+    """It does not tell its `--max-num-seqs`."""
+    begun_s = time.monotonic()
+    with answers_in_turn(vllm_gateway, vllm, MAX_SEQUENCES + 6):
+        until(
+            lambda: known_limit(vllm_gateway) is not None, "no limit was learned of a full engine"
+        )
+        print(f"learned within {time.monotonic() - begun_s:.1f} s: {known_limit(vllm_gateway)}")
+        for _ in range(20):
+            assert known_limit(vllm_gateway) == (MAX_SEQUENCES, True)
+            time.sleep(0.5)
+
+
+def known_limit(gateway: Up) -> tuple[object, object] | None:
+    """What the gateway knows of how many run side by side, and whether that was learned."""
+    (replica,) = gateway.fleet().values()
+    limit = replica["max_sequences"]
+    return None if limit is None else (limit, replica["max_sequences_learned"])
+
+
+@contextlib.contextmanager
+def answers_in_turn(gateway: Up, vllm: VllmServer, clients: int) -> Iterator[None]:
+    """So many clients that each ask for one short answer after the other."""
+    leave = threading.Event()
+
+    def ask() -> None:
+        while not leave.is_set():
+            with stream_of(gateway, vllm, max_tokens=40, ignore_eos=True) as answer:
+                answer.read()
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.join(HANG_S)
+        assert not any(thread.is_alive() for thread in threads)
+
+
 @contextlib.contextmanager
 def streams_open(gateway: Up, vllm: VllmServer, count: int) -> Iterator[None]:
     """So many long answers at once, given up at the end."""

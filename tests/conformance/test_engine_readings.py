@@ -12,6 +12,7 @@ from headrace.engines.registry import DIALECTS, detect, dialect
 from tests.conformance.captures import load, metrics
 
 VLLM_BUSY = "metrics-under-load-14conc-8seqs"
+WAITS = 'vllm:num_requests_waiting_by_reason{{engine="{}",reason="{}"}} {}'
 LLAMACPP_BUSY = "metrics-under-load-8conc-4slots"
 
 
@@ -34,7 +35,7 @@ def test_vllm_under_load():
     # 364 blocks of 128, one of them a placeholder; 16 blocks are in use, exactly.
     assert reading.kv_capacity_tokens == 363 * 128
     assert reading.kv_used_tokens == pytest.approx(16 * 128)
-    assert reading.queue_depth == 6
+    assert (reading.queue_depth, reading.waiting_for_room) == (6, 6)
     assert reading.running == 8
     assert reading.block_size_tokens == 128
     assert reading.max_sequences is None
@@ -80,9 +81,28 @@ def test_vllm_names_of_old_versions_are_read_and_never_added_to_the_new():
     assert old.kv_usage_ratio == 0.25
     assert (old.prefix_hits_tokens_total, old.prefix_queries_tokens_total) == (5, 9)
     assert old.cached_input_tokens_total == 5
-    assert old.queue_depth == 3
+    assert (old.queue_depth, old.waiting_for_room) == (3, 2)
     both = read_vllm(b"vllm:gpu_cache_usage_perc 0.25\nvllm:kv_cache_usage_perc 0.5\n")
     assert both.kv_usage_ratio == 0.5
+
+
+@pytest.mark.parametrize(
+    ("lines", "waiting_for_room"),
+    [
+        ((), None),
+        (("vllm:num_requests_waiting 3",), 3),
+        # Without reasons nobody knows who waits for an adapter.
+        (("vllm:num_requests_waiting 3", 'vllm:lora_requests_info{max_lora="1"} 1'), None),
+        ((WAITS.format(0, "capacity", 3), WAITS.format(0, "deferred", 5)), 3),
+        ((WAITS.format(0, "capacity", 3), WAITS.format(1, "capacity", 4)), 7),
+        # The other rank may have places that are free.
+        ((WAITS.format(0, "capacity", 3), WAITS.format(1, "capacity", 0)), 0),
+    ],
+)
+def test_vllm_tells_who_waits_for_a_place_or_the_cache(
+    lines: tuple[str, ...], waiting_for_room: float | None
+):
+    assert read_vllm("\n".join(lines).encode()).waiting_for_room == waiting_for_room
 
 
 def test_vllm_cache_counts_in_blocks_are_not_taken_for_tokens():

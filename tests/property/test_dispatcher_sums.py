@@ -164,6 +164,7 @@ class SumsAgainstNaive(RuleBasedStateMachine):
             assert replica.in_flight == len(here)
             assert replica.prefilling == len(prefilling)
             assert replica.decoding == len(decoding)
+            assert replica.silent == sum(not live.streamed for live in here)
             assert 0 <= replica.late_prefilling <= replica.prefilling
             assert 0 <= replica.late_decoding <= replica.decoding
             assert replica.backlog_tokens == sum(uncached)
@@ -190,6 +191,7 @@ class SumsAgainstNaive(RuleBasedStateMachine):
             sums = (
                 replica.in_flight,
                 replica.prefilling,
+                replica.silent,
                 replica.late_prefilling,
                 replica.decoding,
                 replica.late_decoding,

@@ -176,6 +176,8 @@ def begin(attempt: Attempt, now: float, ttft_s: float = 0.0) -> None:
     attempt.tpot_target.attempts += 1
     replica.last_attempt = attempt.id
     replica.prefilling += 1
+    if not attempt.flight.request.streamed:
+        replica.silent += 1
     replica.late_prefilling += attempt.is_late
     replica.backlog_tokens += attempt.uncached_tokens
     replica.backlog_pairs += attempt.pairs
@@ -250,6 +252,8 @@ def end(attempt: Attempt, now: float) -> None:
         replica.decoding_sequences -= attempt.sequences
         replica.decoding_context_tokens -= attempt.attended_tokens + attempt.output_tokens
     replica.in_flight -= 1
+    if not attempt.flight.request.streamed:
+        replica.silent -= 1
     target = attempt.tpot_target
     target.attempts -= 1
     if not target.attempts:

@@ -153,7 +153,9 @@ class EngineReport:
     """What one scrape said of a replica; None where its engine does not tell.
 
     `kv_usage_ratio` is from 0 to 1. `kv_capacity_tokens` is the size of the KV cache in tokens,
-    `max_sequences` how many requests can decode at once.
+    `max_sequences` how many requests can decode at once. Of `queue_depth`, those are
+    `waiting_for_room` who wait for a place in the batch or room in the KV cache and nothing else.
+    `output_tokens_total` counts from the start of the engine.
     """
 
     queue_depth: float | None = None
@@ -161,6 +163,8 @@ class EngineReport:
     kv_usage_ratio: float | None = None
     kv_capacity_tokens: float | None = None
     max_sequences: float | None = None
+    waiting_for_room: float | None = None
+    output_tokens_total: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -184,6 +188,7 @@ class Replica:
     and are `decoding_sequences`, which attend to `decoding_context_tokens`. All in-flight attempts
     are `sequences` when they decode, which attend to `attended_tokens`; `context_tokens` is what
     they hold in the KV cache, and `uncached_tokens` what all of them had to prefill.
+    `silent` of all attempts are answered in one piece: nobody sees when their prefill ends.
     `late_prefilling` of those that wait are expected to miss their TTFT target, and
     `late_decoding` of the streams have. `tpot_targets` are those of the attempts in flight.
 
@@ -195,6 +200,9 @@ class Replica:
 
     `recent_prefill_tokens` and `recent_prefill_pairs` are the prefills sent here, forgotten
     exponentially with the pool's `recent_s`, as of `recent_marked_s`.
+
+    `max_sequences` is how many sequences its engine runs side by side, told or else learned
+    (`sequence_limit`); None while that is not known.
 
     `last_attempt` numbers the latest attempt sent here, over the whole fleet: what is smallest has
     been left alone for longest. `busy_until_s` is when an engine that answered 503 or 429 is
@@ -219,6 +227,7 @@ class Replica:
     tpot_targets: list[TpotTarget] = field(default_factory=list["TpotTarget"])
     last_attempt: int = 0
     prefilling: int = 0
+    silent: int = 0
     late_prefilling: int = 0
     backlog_tokens: int = 0
     backlog_pairs: float = 0.0
@@ -241,6 +250,7 @@ class Replica:
     prefill_pairs_done: float = 0.0
     report: EngineReport = field(default_factory=EngineReport)
     scraped_s: float | None = None
+    max_sequences: float | None = None
     busy_until_s: float = 0.0
     recent_prefill_tokens: float = 0.0
     recent_prefill_pairs: float = 0.0
@@ -271,8 +281,10 @@ class Pool:
     `prompt_length` and `output_tokens_mean` are learned from `answers` answers. `block_tokens` is
     what lies behind a block of a prompt if that is exact, see `PromptBlocks`.
     `reports_cached` becomes true with the first answer that tells of cached tokens: before, 0
-    may mean that the engine does not say. `demand` is what a scaler is told. `recent_s` is how long
-    the prefills sent to a replica are remembered, about as long as they concern a stream there.
+    may mean that the engine does not say. `max_sequences` is the limit that replicas have shown and
+    agree on (`sequence_limit`), None while there is none. `demand` is what a scaler is told.
+    `recent_s` is how long the prefills sent to a replica are remembered, about as long as they
+    concern a stream there.
     """
 
     spec: PoolSpec
@@ -284,6 +296,7 @@ class Pool:
     recent_s: float = 5.0
     answers: int = 0
     reports_cached: bool = False
+    max_sequences: float | None = None
     demand: PoolDemand = field(default_factory=PoolDemand)
 
     @property

@@ -25,6 +25,7 @@ from headrace.core.policies import make_policy
 from headrace.core.prefix_index import DEFAULT_KV_CAPACITY_TOKENS, FINE_BLOCKS, PrefixIndex
 from headrace.core.profile_fit import ProfileLearner
 from headrace.core.prompt_marks import EVERY_BLOCK
+from headrace.core.sequence_limit import SequenceLimit
 from headrace.core.specs import Alias, PoolSpec
 
 
@@ -41,6 +42,7 @@ class Roster:
         """By pool name; only of pools without a profile."""
         self.learn_from_streams = learn_from_streams
         """For pools that come from now on."""
+        self._limits: dict[str, SequenceLimit] = {}  # by replica name
         self._free_indices: list[int] = []  # a heap of those that were in use
 
     def configure(self, pools: tuple[PoolSpec, ...], aliases: tuple[Alias, ...]) -> frozenset[str]:
@@ -110,6 +112,8 @@ class Roster:
         if replica is None:
             return False
         del replica.pool.replicas[name]
+        if self._limits.pop(name).learned is not None:
+            self._agree(replica.pool)
         replica.state = ReplicaState.DRAINING
         self.index.remove_replica(replica.index)
         heappush(self._free_indices, replica.index)
@@ -119,10 +123,26 @@ class Roster:
         return True
 
     def report(self, replica: Replica, report: EngineReport, now: float) -> None:
-        """Take what a scrape said; the KV capacity goes to the prefix index."""
+        """Take what a scrape said; the KV capacity goes to the prefix index. What the engine tells
+        counts more than what is learned of it.
+        """
         replica.report = report
         replica.scraped_s = now
+        limit = self._limits[replica.name]
+        before = limit.learned
+        limit.observe(report, replica)
+        if limit.learned != before:
+            self._agree(replica.pool)
+        told = report.max_sequences
+        replica.max_sequences = limit.or_else(replica.pool.max_sequences) if told is None else told
         self.index.set_capacity(replica.index, _capacity_blocks(replica))
+
+    def _agree(self, pool: Pool) -> None:
+        """What one replica of a pool has shown goes for all of them, unless another has shown
+        something else.
+        """
+        learned = {self._limits[name].learned for name in pool.replicas} - {None}
+        pool.max_sequences = learned.pop() if len(learned) == 1 else None
 
     def _pool(self, spec: PoolSpec, old: Pool | None) -> Pool:
         if old is None or old.spec.policy != spec.policy:
@@ -156,12 +176,17 @@ class Roster:
         latency = ReplicaLatency(pool.latency)
         replica = Replica(event.replica, pool, event.url, index, latency)
         self.fleet.replicas[replica.name] = replica
+        self._limits[replica.name] = SequenceLimit()
         pool.replicas[replica.name] = replica
         self.index.add_replica(index, _capacity_blocks(replica))
         return replica
 
     def _restart(self, replica: Replica) -> None:
         replica.latency = ReplicaLatency(replica.pool.latency)
+        before, self._limits[replica.name] = self._limits[replica.name], SequenceLimit()
+        if before.learned is not None:
+            self._agree(replica.pool)
+        replica.max_sequences = replica.report.max_sequences
         replica.state = ReplicaState.STARTING
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""

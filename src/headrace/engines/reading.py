@@ -30,6 +30,9 @@ class EngineReading:
 
     queue_depth: float | None = None
     """Requests waiting in the engine for a place in its batch."""
+    waiting_for_room: float | None = None
+    """Those of them that wait for a place in the batch or room in the KV cache, and nothing else.
+    0 unless such wait at each rank: then its batch or its cache is full."""
     running: float | None = None
     """Requests in the engine's batch."""
     kv_usage_ratio: float | None = None

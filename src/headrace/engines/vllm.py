@@ -39,11 +39,14 @@ HISTOGRAMS: dict[str, tuple[str, ...]] = {
     ),
 }
 _CONFIG = ("vllm:cache_config_info",)
+_REASONS = ("vllm:num_requests_waiting_by_reason",)
+_FOR_ROOM = "capacity"
+_LORA = ("vllm:lora_requests_info",)
 # The first V1 engines (0.8) counted blocks under the names that later counted tokens.
 _IN_BLOCKS = ("vllm:gpu_prefix_cache_queries_total", "vllm:gpu_prefix_cache_hits_total")
 _COUNTED_IN_BLOCKS = b"in terms of number of queried blocks"
 _PARTS = tuple(histogram_parts(names) for names in HISTOGRAMS.values())
-_WANTED = frozenset(name for names in (*NAMES.values(), *_PARTS, _CONFIG) for name in names)
+_WANTED = frozenset(name for names in (*NAMES.values(), *_PARTS, _CONFIG, _LORA) for name in names)
 
 
 def read(answers: Answers) -> EngineReading:
@@ -59,6 +62,7 @@ def read(answers: Answers) -> EngineReading:
     ratio, used_tokens = _kv_usage(metrics, capacities)
     return EngineReading(
         queue_depth=metrics.total(NAMES["queue_depth"]),
+        waiting_for_room=_waiting_for_room(metrics),
         running=metrics.total(NAMES["running"]),
         kv_usage_ratio=ratio,
         kv_capacity_tokens=sum(capacities.values()) if capacities else None,
@@ -74,6 +78,17 @@ def read(answers: Answers) -> EngineReading:
         tpot=metrics.durations(HISTOGRAMS["tpot"]),
         skipped_lines=metrics.skipped_lines,
     )
+
+
+def _waiting_for_room(metrics: Exposition) -> float | None:
+    """Others wait for a LoRA adapter, KV cache on its way from elsewhere, or a grammar. Versions
+    that do not say who waits for what are taken to know none of that, unless they tell of LoRA.
+    """
+    waiting = [each for each in metrics.of(_REASONS) if each.labels.get("reason") == _FOR_ROOM]
+    if not waiting and not metrics.of(_LORA):
+        waiting = metrics.of(NAMES["queue_depth"][:1])
+    numbers = [each.value for each in waiting]
+    return (sum(numbers) if all(numbers) else 0.0) if numbers else None
 
 
 def _capacities_tokens(configs: list[Sample]) -> dict[str, float]:
@@ -135,6 +150,10 @@ DIALECT = Dialect(
     sources={
         **NAMES,
         **HISTOGRAMS,
+        "waiting_for_room": (
+            'vllm:num_requests_waiting_by_reason{reason="capacity"}',
+            "vllm:num_requests_waiting, where no LoRA adapters are told of",
+        ),
         "kv_capacity_tokens": ("vllm:cache_config_info{num_gpu_blocks, block_size}",),
         "kv_used_tokens": ("kv_usage_ratio x kv_capacity_tokens",),
         "block_size_tokens": ("vllm:cache_config_info{block_size}",),

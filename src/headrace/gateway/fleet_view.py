@@ -10,7 +10,8 @@ View = dict[str, object]
 
 def view_fleet(telemetry: Telemetry, now: float) -> View:
     """Pools with their replicas, and aliases. Seconds and tokens; `scrape_age_s` is null before
-    the first scrape, `last_error` and its age while nothing went wrong.
+    the first scrape, `last_error` and its age while nothing went wrong, `max_sequences` while
+    nobody knows it.
     """
     fleet = telemetry.fleet
     return {
@@ -57,6 +58,8 @@ def _view_replica(replica: Replica, telemetry: Telemetry, now: float) -> View:
         "running": gauges.running if told.running else None,
         "kv_usage_ratio": gauges.kv_usage_ratio,
         "kv_capacity_tokens": replica.report.kv_capacity_tokens,
+        "max_sequences": replica.max_sequences,
+        "max_sequences_learned": _is_learned(replica),
         "gauges_estimated": gauges.estimated,
         "scrape_age_s": None if replica.scraped_s is None else now - replica.scraped_s,
         "adapters": sorted(replica.adapters),
@@ -65,3 +68,8 @@ def _view_replica(replica: Replica, telemetry: Telemetry, now: float) -> View:
         "last_error": None if trouble is None else trouble.reason,
         "last_error_age_s": None if trouble is None else now - trouble.at_s,
     }
+
+
+def _is_learned(replica: Replica) -> bool:
+    """Whether its engine does not tell how many sequences it runs side by side, yet it is known."""
+    return replica.max_sequences is not None and replica.report.max_sequences is None

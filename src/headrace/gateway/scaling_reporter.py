@@ -107,7 +107,7 @@ class ScalingReporter:
     def _pool(self, pool: Pool, now: float) -> PoolReport:
         reports = [replica.report for replica in pool.replicas.values()]
         capacities = [each.kv_capacity_tokens for each in reports if each.kv_capacity_tokens]
-        places = [each.max_sequences for each in reports if each.max_sequences]
+        places = [each.max_sequences for each in pool.replicas.values() if each.max_sequences]
         return PoolReport(
             pool.spec.name,
             pool.spec.model,

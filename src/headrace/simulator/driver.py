@@ -374,4 +374,5 @@ def _report(model: EngineModel) -> EngineReport:
         running=model.running,
         kv_usage_ratio=model.kv_usage_ratio,
         kv_capacity_tokens=spec.kv_capacity_tokens,
+        waiting_for_room=model.waiting,
     )

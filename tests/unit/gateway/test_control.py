@@ -68,6 +68,22 @@ async def test_ready_says_why_not(client, gateway):
     assert (await client.get("/health")).status_code == 200
 
 
+async def test_the_fleet_shows_how_many_sequences_run_side_by_side_and_whose_word_it_is(
+    client, gateway
+):
+    telling, learned = gateway.telemetry.fleet.replicas.values()
+    report(telling, NOW, max_sequences=4.0)
+    telling.max_sequences, learned.max_sequences = 4.0, 8.0
+
+    async def shown() -> list[tuple[float | None, bool]]:
+        (pool,) = (await client.get("/api/v1/fleet")).json()["pools"]
+        return [(each["max_sequences"], each["max_sequences_learned"]) for each in pool["replicas"]]
+
+    assert await shown() == [(4.0, False), (8.0, True)]
+    learned.max_sequences = None
+    assert await shown() == [(4.0, False), (None, False)]
+
+
 async def test_the_fleet(client, gateway):
     fleet = gateway.telemetry.fleet
     fleet.aliases["gpt"] = Alias("gpt", (Target("m", 0.9), Target("n", 0.1)), ("m",))

@@ -141,6 +141,10 @@ def test_engines_limits_are_told_where_any_replica_told_them():
     here.core.scrape("r1", kv_capacity_tokens=40_000.0, max_sequences=8.0)
     assert (here.pool().kv_capacity_tokens, here.pool().max_sequences) == (40_000.0, 8.0)
     assert here.replica("r1").measured_age_s == pytest.approx(0.0)
+    # As is what was learned of one that does not tell.
+    here.add("r2")
+    here.core.replica("r2").max_sequences = 16.0
+    assert here.pool().max_sequences == 16.0
 
 
 def test_external_pools_are_not_told():

@@ -180,10 +180,9 @@ def test_a_stale_scrape_gives_way_to_the_gateways_own_estimate(fleet):
         queue_depth=40,
         running=3,
         kv_usage_ratio=0.9,
-        max_sequences=8,
         kv_capacity_tokens=1000,
     )
-    replica.in_flight, replica.context_tokens = 10, 300
+    replica.in_flight, replica.context_tokens, replica.max_sequences = 10, 300, 8
     samples = read(make(fleet), NOW + 6)
     assert samples["llm_queue_depth", "m", "p", "p-0"] == 2
     assert samples["llm_requests_running", "m", "p", "p-0"] == 8

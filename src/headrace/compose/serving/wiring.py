@@ -331,6 +331,8 @@ class Gateway:
             kv_usage_ratio=reading.kv_usage_ratio,
             kv_capacity_tokens=reading.kv_capacity_tokens,
             max_sequences=reading.max_sequences,
+            waiting_for_room=reading.waiting_for_room,
+            output_tokens_total=reading.output_tokens_total,
         )
         self.plane.apply(Scraped(replica, report))
         self._notices.scraped(replica)

@@ -84,7 +84,7 @@ def engine_gauges(
             kv = pushed.kv_usage_ratio
     if external:
         return _as_told(replica, pushed or PushedGauges(), queue, running, kv, estimated=not told)
-    places = replica.report.max_sequences
+    places = replica.max_sequences
     running_here = replica.in_flight if places is None else min(replica.in_flight, places)
     return EngineGauges(
         queue_depth=replica.in_flight - running_here if queue is None else queue,
