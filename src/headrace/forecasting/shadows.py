@@ -25,14 +25,15 @@ a jump that finds half the room it needs is missed as one that finds none.
 That is judged twice: over all that is known, and over the recent part of it, whose weights halve in
 a quarter of the time that is known. The smaller of the two margins is used: a jump of the first
 hour is no reason to hold for the rest of a day what has prevented nothing since, and a quiet day is
-none to forget that it was never worth its replicas.
+none to forget that it was never worth its replicas. What is left of the error budget is spent by
+the first alone: to spend it twice, by two estimates of which the smaller counts, is to overdraw it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 from typing import Any, TypeAlias
 
@@ -263,7 +264,8 @@ class Shadows:
         """
         horizon = self._wanted[0].maxlen or 1
         margin, cost = self._all.margin(budget, horizon)
-        return min(margin, self._recent.margin(budget, horizon)[0]), cost
+        frugal = replace(budget, allowed=min(budget.allowed, budget.target))
+        return min(margin, self._recent.margin(frugal, horizon)[0]), cost
 
     def gap(self) -> None:
         """Minutes are missing: what was wanted before says nothing of what comes."""
