@@ -26,7 +26,7 @@ RULES = ("restless", "marked", "share", "trend", "level", "season", "marked_seas
 FIRST_RULE = "restless"
 SWITCH_GAIN = 0.005
 """A rule must be cheaper by so much to be taken instead of the one in use."""
-FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.02
+FIRST_MARGIN, MARGIN_PER_HORIZON = 1.6, 0.03
 """The margin may be so large at first, and by so much more for each horizon seen: one jump in an
 hour takes what may be missed in a day, and does not prove that the next hour has one.
 """
@@ -182,7 +182,7 @@ class LearnedMargin:
         self._calibration.restore(state["calibration"])
         for rule, shadows in self._shadows.items():
             if rule in state["shadows"]:
-                shadows.restore(state["shadows"][rule])
+                shadows.restore(state["shadows"][rule], self._demand)
 
     # ---- one minute
 
@@ -195,7 +195,7 @@ class LearnedMargin:
         self._demand = self._demand * KEEP + load
         self._minutes = self._minutes * KEEP + 1.0
         for shadows in self._shadows.values():
-            shadows.score(sure, part)
+            shadows.score(sure, part, self._minutes)
         self._season.observe(minute, load)
         self._signs.observe(minute, load, ahead.minutes, told.noise, part)
         pull = self._pull(load, minute, ahead.minutes)
@@ -290,7 +290,6 @@ class LearnedMargin:
         factor = self._calibration.factor(mean_load, self.target)
         allowed = self._calibration.allowed(mean_load, self.target)
         budget = Budget(
-            self._demand,
             mean_load,
             self.target,
             allowed,

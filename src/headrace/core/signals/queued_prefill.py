@@ -1,15 +1,16 @@
 """Replicas to work off requests whose prompts wait, and those that will wait until help is there.
 
     growth   = sum over the next cold start of load - what is ready by then       replica-seconds
-    replicas = load + (backlog + growth) / 60 s, at most 3 * load       gone a minute after help
-             | load + (backlog + growth) / cold start                   gone a cold start after help
+    soon, late = the shorter and the longer of 60 s and a cold start
+    replicas = load + (backlog + growth) / soon, at most 3 * load      gone so soon after help
+             | load + (backlog + growth) / late                        gone so late after help
              | load + what waits when those that start are ready / 60 s, of those ordered
 
 Working off a backlog takes as many replica-seconds however many do it, and until it is gone all
 who come are late, not only those for whom there is no room. So it is to be gone within a minute of
 help, or within a cold start where that is shorter: more would be paid for starting rather than for
 working. The bound keeps a huge jump from asking for many fleets at once; beyond it, or where hardly
-anything comes beside the backlog, it takes a cold start. Nobody goes before the backlog is gone,
+anything comes beside the backlog, it takes the longer of the two. Nobody goes before the backlog is gone,
 nor do those that start because of it: what they will work off is not gone yet. A short burst that
 those who are there clear before a replica could start asks for next to nothing. A replica that
 starts counts as ready for as long as it has started already; one of which nobody knows since when,
@@ -57,8 +58,8 @@ def queued_prefill(view: ScalingView) -> Signal | None:
 def _ahead(waiting_s: float, needed: float, cold_start_s: float) -> float:
     """Replicas beside those that load needs, to work off what waits when help is here."""
     waiting_s = max(waiting_s, 0.0)
-    soon = min(waiting_s / CLEAR_S, MOST_ON_TOP * needed)
-    return max(soon, waiting_s / cold_start_s)
+    soon = min(waiting_s / min(CLEAR_S, cold_start_s), MOST_ON_TOP * needed)
+    return max(soon, waiting_s / max(CLEAR_S, cold_start_s))
 
 
 def _started_s(view: ScalingView) -> list[float]:

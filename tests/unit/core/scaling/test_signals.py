@@ -148,6 +148,18 @@ def test_where_a_cold_start_is_shorter_than_a_minute_a_backlog_takes_no_longer()
     assert short.replicas == pytest.approx(view.staffed(6.0) + waiting_s(short) / 20.0)
 
 
+def test_where_it_is_of_seconds_a_backlog_asks_for_no_fleet_of_its_own():
+    """Else a pool of two would want hundreds, for a minute of work."""
+    waiting = {"waiting_prefill_tokens": 500_000.0}
+    view = view_of(load=2.0, replica=waiting, cold_start_s=3.0)
+    wanted = told(queued_prefill(view))
+    assert waiting_s(wanted) / 3.0 > 5.0 * view.staffed(2.0)
+    assert wanted.replicas == pytest.approx(3.0 * view.staffed(2.0))
+    huge = view_of(load=2.0, replica={"waiting_prefill_tokens": 50e6}, cold_start_s=3.0)
+    left = told(queued_prefill(huge))
+    assert left.replicas == pytest.approx(huge.staffed(2.0) + waiting_s(left) / 60.0)
+
+
 def starting(number: int, ordered_at_s: float) -> tuple[ReplicaObservation, ...]:
     return tuple(
         ReplicaObservation(f"n{each}", Phase.STARTING, ordered_at_s=ordered_at_s)
