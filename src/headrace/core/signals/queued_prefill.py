@@ -10,9 +10,9 @@ Working off a backlog takes as many replica-seconds however many do it, and unti
 who come are late, not only those for whom there is no room. So it is to be gone within a minute of
 help, or within a cold start where that is shorter: more would be paid for starting rather than for
 working. The bound keeps a huge jump from asking for many fleets at once; beyond it, or where hardly
-anything comes beside the backlog, it takes the longer of the two. Nobody goes before the backlog is gone,
-nor do those that start because of it: what they will work off is not gone yet. A short burst that
-those who are there clear before a replica could start asks for next to nothing. A replica that
+anything comes beside the backlog, it takes the longer of the two. Nobody goes before the backlog is
+gone, nor do those that start because of it: what they will work off is not gone yet. A short burst
+that those who are there clear before a replica could start asks for next to nothing. A replica that
 starts counts as ready for as long as it has started already; one of which nobody knows since when,
 for half a cold start, the mean of all that could be.
 """
