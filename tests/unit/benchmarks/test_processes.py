@@ -46,6 +46,15 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture
+def hang_up_is_heard():
+    """What `nohup` starts ignores it, and so does all that it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_up_is_heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("script", [IN_THE_MAIN_THREAD, IN_A_LOOP], ids=["plain", "loop"])
 def test_a_benchmark_that_is_told_to_end_ends_its_programs(script: str, number: int):
