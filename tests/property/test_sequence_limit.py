@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.core.events import Event, Scraped
+from headrace.core.events import Event, ReplicaChanged, Scraped
 from headrace.core.latency import LatencyProfile
 from headrace.engine_model import EngineSpec
-from headrace.simulator.driver import Simulation
+from headrace.simulator.driver import POOL, Simulation
 from headrace.simulator.settings import SimulationSettings
 from headrace.traffic.trace import TraceRequest
 from tests.unit.core.driver import Driver
@@ -145,3 +145,53 @@ def test_of_modelled_engines_the_limit_is_learned_or_nothing():
         assert believed <= {engine.limit}, seed
         learned += bool(believed)
     assert learned >= RUNS // 5
+
+
+SMALL = EngineSpec(
+    LatencyProfile("plain", "plain", 0.02, 2e-5, 1e-9, 2e-5, 3e-8),
+    400_000,
+    max_sequences=8,
+    max_batched_tokens=2048,
+)
+LARGE = replace(SMALL, max_sequences=16)
+LATE, COMES_S = "replica-2", 150.0
+
+
+class Joined(Simulation):
+    """Two small engines that are busy; a large one comes while hardly anybody asks, so that it is
+    not flooded before anything is known of it. Then it is as busy as before.
+    """
+
+    def __init__(self) -> None:
+        self.seen = dict[str, tuple[float, float | None]]()
+        """By replica: the most that ran there, and what was known of its limit last."""
+        settings = SimulationSettings(engine=SMALL, replicas=3, drain_limit_s=60.0)
+        super().__init__(settings, "seconds", [SMALL, SMALL, LARGE], self._asked(), 512)
+
+    def _asked(self) -> Iterator[TraceRequest]:
+        rng, at_s = random.Random(0), 0.0
+        for until_s, per_s in ((120.0, 1.9), (200.0, 0.6), (300.0, 3.1)):
+            while (at_s := at_s + rng.expovariate(per_s)) < until_s:
+                yield TraceRequest(at_s, 200, rng.randrange(200, 600))
+
+    def _begin(self, policy: str) -> None:
+        super()._begin(policy)
+        there = ReplicaChanged(LATE, POOL, f"http://{LATE}", ready=True)
+        self._at(COMES_S, lambda: self._tell(there))
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, ReplicaChanged) and event.replica == LATE and self.now < COMES_S:
+            event = replace(event, ready=False)
+        super()._tell(event)
+        if isinstance(event, Scraped) and self.now:
+            most, _ = self.seen.get(event.replica, (0.0, None))
+            known = self._core.fleet.replicas[event.replica].max_sequences
+            self.seen[event.replica] = (max(most, event.report.running or 0.0), known)
+
+
+def test_a_larger_engine_that_comes_when_the_others_have_shown_their_limit_is_filled():
+    pool = Joined()
+    pool.run()
+    assert pool.seen["replica-0"] == (SMALL.max_sequences, SMALL.max_sequences)
+    most, _ = pool.seen[LATE]
+    assert most > SMALL.max_sequences + 1

@@ -15,11 +15,17 @@ from starlette.routing import Route
 
 from headrace.autoscaler.metrics import ScalingCollector
 from headrace.autoscaler.program import Autoscaler
-from headrace.autoscaler.views import UNKNOWN, view_all, view_value
+from headrace.autoscaler.views import view_all, view_value
 from headrace.edges.http.errors import error_body
-from headrace.edges.keda.ports import NoSuchPool, WrongReference, read_reference
+from headrace.edges.keda.ports import (
+    UNKNOWN,
+    WHERE_WHY,
+    NoSuchPool,
+    WrongReference,
+    read_reference,
+    says_unknown,
+)
 
-WHERE_WHY = "why says `headrace why --scaling`"
 INDEX = """\
 Headrace scaler
 
@@ -47,7 +53,7 @@ def scaler_routes(autoscaler: Autoscaler) -> list[Route]:
             return _error(status, str(error).replace("metadata.", ""))
         view = view_value(autoscaler, reference.pool, reference.tolerance)
         if view is None:
-            return _error(503, f"pool {reference.pool!r}: {UNKNOWN}; {WHERE_WHY}")
+            return _error(503, says_unknown(reference.pool))
         return _json(view)
 
     return [Route("/api/v1/scaler", everything), Route("/api/v1/scaler/{pool:path}", value)]

@@ -38,8 +38,9 @@ class MinuteLog:
     """Hands over what arrived in each minute of the clock, as soon as it is over.
 
     A minute that is known in part is left out, for who learns from it would take the rest for
-    demand that was not there, and what is told of it later for a jump: where a gateway is missing,
-    its report is old, or its totals are not those of one that goes on or has just started.
+    demand that was not there, and what is told of it later for a jump: where a gateway is missing
+    or has left, its report is old, or its totals are not those of one that goes on or has just
+    started.
 
     Args:
         keep: Takes the minutes.
@@ -66,7 +67,9 @@ class MinuteLog:
         known = {name: told for name, told in before.items() if minute_s - told[0] <= FORGET_S}
         known |= {each.gateway: _Known(minute_s, each) for each in fresh}
         self._known[pool] = known
-        expected = seen.expected_gateways or [each.gateway for each in seen.gateways]
+        expected = set(seen.expected_gateways or [each.gateway for each in seen.gateways])
+        # What came to one that has left since the minute began is not known either.
+        expected |= {name for name, each in before.items() if each.minute_s == before_s}
         told = {each.gateway for each in fresh}
         parts = [each for each in arrived if each is not None]
         if last_s != before_s or not told.issuperset(expected):

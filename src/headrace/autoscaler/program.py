@@ -131,13 +131,12 @@ class Autoscaler:
             _log.exception("gateway %s could not be read", source.name)
             self.gathering.failed(source.name, repr(error))
             return
-        was_missing = (
-            not self.gathering.knows(source.name) or source.name in self.gathering.failures
-        )
-        if not self.gathering.knows(source.name) and source.name in self.gathering.failures:
+        is_new = not self.gathering.knows(source.name)
+        had_failed = source.name in self.gathering.failures
+        if is_new and had_failed:
             _log.warning("gateway %s answers now", source.name)
         self.gathering.take(source.name, report, self.clock())
-        if was_missing:
+        if is_new or had_failed:
             for pool in self.scaled.values():
                 pool.hear_again()
         self.decide()

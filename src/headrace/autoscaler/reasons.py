@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import isinf
 from typing import Any, TypeAlias
 
 from headrace.core.durations import in_words
@@ -38,7 +39,9 @@ _BOUNDS = {"floor", "ceiling"}
 
 def signal_in_words(signal: Document) -> str:
     """What it goes by."""
-    figures: Figures = dict(signal["figures"])
+    figures: Figures = {
+        name: None if value is None or isinf(value) else value for name, value in signal["figures"]
+    }
     words = _WORDS.get(signal["name"])
     if words is not None:
         try:

@@ -11,8 +11,6 @@ from headrace.autoscaler.program import Autoscaler
 
 View: TypeAlias = dict[str, object]
 
-UNKNOWN = "the demand is not known now"
-
 
 def view_all(autoscaler: Autoscaler) -> View:
     """Every pool with its replicas and the decisions that changed something, and the gateways."""

@@ -377,7 +377,7 @@ def predict_at(ask: Ask, replica: Replica, hit_tokens: int, now: float) -> Predi
             # its own share.
             done_s, own_s = now - replica.backlog_since_s, backlog_s / prefilling
             queue_s += backlog_s - (done_s if done_s < own_s else own_s)
-    slots = replica.max_sequences
+    slots = replica.places
     if slots and sequences >= slots:
         # All slots are taken, and each is freed once per answer.
         answer_s = replica.pool.output_tokens_mean * tpot_s

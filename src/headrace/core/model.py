@@ -202,7 +202,8 @@ class Replica:
     exponentially with the pool's `recent_s`, as of `recent_marked_s`.
 
     `max_sequences` is how many sequences its engine runs side by side, told or else learned
-    (`sequence_limit`); None while that is not known.
+    (`sequence_limit`); None while that is not known. With so many as there are `places`, whoever
+    is sent there is expected to wait: one more, where only others of the pool have shown the limit.
 
     `last_attempt` numbers the latest attempt sent here, over the whole fleet: what is smallest has
     been left alone for longest. `busy_until_s` is when an engine that answered 503 or 429 is
@@ -251,6 +252,7 @@ class Replica:
     report: EngineReport = field(default_factory=EngineReport)
     scraped_s: float | None = None
     max_sequences: float | None = None
+    places: float | None = None
     busy_until_s: float = 0.0
     recent_prefill_tokens: float = 0.0
     recent_prefill_pairs: float = 0.0

@@ -25,7 +25,7 @@ from headrace.core.policies import make_policy
 from headrace.core.prefix_index import DEFAULT_KV_CAPACITY_TOKENS, FINE_BLOCKS, PrefixIndex
 from headrace.core.profile_fit import ProfileLearner
 from headrace.core.prompt_marks import EVERY_BLOCK
-from headrace.core.sequence_limit import SequenceLimit
+from headrace.core.sequence_limit import UNPROVEN_PLACES, SequenceLimit
 from headrace.core.specs import Alias, PoolSpec
 
 
@@ -133,9 +133,16 @@ class Roster:
         limit.observe(report, replica)
         if limit.learned != before:
             self._agree(replica.pool)
-        told = report.max_sequences
-        replica.max_sequences = limit.or_else(replica.pool.max_sequences) if told is None else told
+        self._count_places(replica)
         self.index.set_capacity(replica.index, _capacity_blocks(replica))
+
+    def _count_places(self, replica: Replica) -> None:
+        """What is known of how many sequences run there, and how many are sent there at once."""
+        told, limit = replica.report.max_sequences, self._limits[replica.name]
+        known = limit.or_else(replica.pool.max_sequences) if told is None else told
+        replica.max_sequences = replica.places = known
+        if known is not None and told is None and limit.learned is None:
+            replica.places = known + UNPROVEN_PLACES
 
     def _agree(self, pool: Pool) -> None:
         """What one replica of a pool has shown goes for all of them, unless another has shown
@@ -177,6 +184,7 @@ class Roster:
         replica = Replica(event.replica, pool, event.url, index, latency)
         self.fleet.replicas[replica.name] = replica
         self._limits[replica.name] = SequenceLimit()
+        self._count_places(replica)
         pool.replicas[replica.name] = replica
         self.index.add_replica(index, _capacity_blocks(replica))
         return replica
@@ -186,7 +194,7 @@ class Roster:
         before, self._limits[replica.name] = self._limits[replica.name], SequenceLimit()
         if before.learned is not None:
             self._agree(replica.pool)
-        replica.max_sequences = replica.report.max_sequences
+        self._count_places(replica)
         replica.state = ReplicaState.STARTING
         replica.consecutive_failures = replica.ejections = 0
         replica.blamed_by = ""

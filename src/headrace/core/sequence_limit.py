@@ -20,7 +20,9 @@ ended with it has left, and nobody has come yet.) What was learned is forgotten 
 running, so it never is below what was seen, and when the engine's counters start anew.
 
 Replicas of a pool are interchangeable: what some have shown is believed of the others until more
-run there, as long as those that have shown any limit agree.
+run there, as long as those that have shown any limit agree. They are sent one request more than
+that, which shows whether it is true there, too: who is never sent more never runs more, and an
+engine that could would stay as small as the others for ever.
 
 Inputs that are too low hide a limit and feign none: streams of other gateways, answers that are not
 streamed and the other choices of a request are not among those seen to decode.
@@ -39,6 +41,8 @@ PATIENT_STEPS: Final = 4.0
 ROOMY: Final = 0.9
 HEADS: Final = 2.0
 """The first in an engine's queue is admitted when there is room for all of its prompt."""
+UNPROVEN_PLACES: Final = 1.0
+"""Beyond a limit that only others have shown."""
 
 
 class SequenceLimit:

@@ -107,7 +107,7 @@ class ScalingReporter:
     def _pool(self, pool: Pool, now: float) -> PoolReport:
         reports = [replica.report for replica in pool.replicas.values()]
         capacities = [each.kv_capacity_tokens for each in reports if each.kv_capacity_tokens]
-        places = [each.max_sequences for each in pool.replicas.values() if each.max_sequences]
+        limits = [each.max_sequences for each in pool.replicas.values() if each.max_sequences]
         return PoolReport(
             pool.spec.name,
             pool.spec.model,
@@ -115,7 +115,7 @@ class ScalingReporter:
             tuple(self._replica(each, now) for each in pool.replicas.values()),
             latency=_corrected(pool.latency),
             kv_capacity_tokens=max(capacities, default=None),
-            max_sequences=max(places, default=None),
+            max_sequences=max(limits, default=None),
             replicas_known=not self.unlisted(pool.spec.name),
         )
 

@@ -251,6 +251,10 @@ def test_minutes_that_are_known_in_part_are_left_out():
     log.look("p", seen(told("a", 912), told("b", 1_000), expected=("a", "b")), 1200.0)
     log.look("p", seen(told("a", 915), told("b", 1_001), expected=("a", "b")), 1260.0)
     assert kept[2:] == [DemandSample(1200.0, 60.0, 4.0, 40.0, 12.0)]
+    # One of them leaves, and nobody tells how many came to it until then.
+    log.look("p", seen(told("a", 916), expected=("a",)), 1320.0)
+    log.look("p", seen(told("a", 921), expected=("a",)), 1380.0)
+    assert kept[3:] == [DemandSample(1320.0, 60.0, 5.0, 50.0, 15.0)]
 
 
 def test_totals_that_cannot_be_of_one_gateway_that_goes_on_are_no_demand():

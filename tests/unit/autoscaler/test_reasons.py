@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from math import inf
 
 import msgspec
 import pytest
@@ -121,3 +122,29 @@ def test_what_another_version_tells_is_written_as_told():
     assert said(Signal("new_one", 2.0, "because", (("load", 2.5),))) == "because: load 2.5"
     other = Signal("token_throughput", 2.0, "tpot", (("load_now", 1.64e-05),))
     assert said(other) == "tpot: load_now 1.64e-05"
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "figures"),
+    [
+        ("schedule", "office", {"begins_s": 10_000.0, "ends_s": inf}),
+        (
+            "token_throughput",
+            "compute",
+            {
+                "requests_per_s": 2.0,
+                "uncached_tokens_per_s": 0.0,
+                "output_tokens_per_s": 0.0,
+                "load": 0.0,
+                "replica_requests_per_s": inf,
+            },
+        ),
+    ],
+)
+def test_what_has_no_bound_reads_the_same_in_a_log_and_over_http(
+    name: str, why: str, figures: dict[str, float]
+):
+    signal = Signal(name, 6.0, why, tuple(figures.items()))
+    over_http = msgspec.json.decode(msgspec.json.encode(signal))
+    assert said(signal) == signal_in_words(over_http)
+    assert "inf" not in said(signal)

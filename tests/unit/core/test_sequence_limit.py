@@ -238,6 +238,24 @@ class TestOthersOfThePool:
         engine.driver.scrape("b", running=2.0)
         assert engine.driver.replica("b").max_sequences == LIMIT
 
+    def test_are_sent_one_more_until_they_have_shown_it_too(self):
+        engine = BusyEngine()
+        engine.driver.add("b")
+        engine.learn()
+        engine.driver.scrape("b", running=2.0)
+        a, b = engine.driver.replica("a"), engine.driver.replica("b")
+        assert (a.max_sequences, a.places) == (LIMIT, LIMIT)
+        assert (b.max_sequences, b.places) == (LIMIT, LIMIT + 1)
+
+    def test_are_believed_to_be_alike_from_the_moment_they_come(self):
+        """Or all who wait would be sent there before the first scrape."""
+        engine = BusyEngine()
+        engine.learn()
+        engine.driver.add("b")
+        assert engine.driver.replica("b").max_sequences == LIMIT
+        engine.driver.add("b", url="http://elsewhere")
+        assert engine.driver.replica("b").max_sequences == LIMIT
+
     def test_are_not_where_more_run(self):
         engine = BusyEngine()
         engine.driver.add("b")

@@ -219,6 +219,11 @@ def _none_fits(path: Path, settings: ScalingSimulation) -> SimulateError:
     )
 
 
+def _lines_of_history(path: Path) -> list[str]:
+    with _opened(path, "--history: ") as text:
+        return text.readlines()
+
+
 def past_demand(options: ScalingOptions) -> list[DemandSample]:
     """What came before, up to 0 s; empty where nothing is given.
 
@@ -229,15 +234,15 @@ def past_demand(options: ScalingOptions) -> list[DemandSample]:
     path = options.history
     if path is None:
         return []
-    with _opened(path, "--history: ") as text:
-        lines = text.readlines()
+    before = older_part(path)
+    if before.exists() and not path.exists():
+        path = before  # a full file has just become it, and there is none until the next minute
+    lines = _lines_of_history(path)
     first = next((line for line in lines if line.strip()), "")
     if not first.lstrip().startswith("{"):
         return history_of(read_rates(str(path), lines).scaled(options.rate_scale))
-    before = older_part(path)
-    if before.exists():
-        with _opened(before, "--history: ") as text:
-            lines = [*text, *lines]
+    if path != before and before.exists():
+        lines = [*_lines_of_history(before), *lines]
     pools = {
         pool: told
         for pool, all_told in samples_by_pool(lines).items()

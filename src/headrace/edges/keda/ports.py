@@ -10,6 +10,8 @@ from typing import Protocol
 
 from headrace.core.quantities import parse_number
 
+UNKNOWN = "the demand is not known now"
+WHERE_WHY = "why says `headrace why --scaling`"
 OURS = ("pool", "tolerance")
 """What a trigger's metadata may say to us."""
 LIKE_OURS = 0.8
@@ -63,6 +65,11 @@ class Reference:
 
     pool: str
     tolerance: float = DEFAULT_TOLERANCE
+
+
+def says_unknown(pool: str) -> str:
+    """What whoever asks for a pool is told while nothing is published of it."""
+    return f"pool {pool!r}: {UNKNOWN}; {WHERE_WHY}"
 
 
 def read_reference(metadata: Mapping[str, str], pools: Sequence[str]) -> Reference:

@@ -37,6 +37,7 @@ from headrace.edges.keda.ports import (
     Reference,
     WrongReference,
     read_reference,
+    says_unknown,
 )
 from headrace.edges.keda.settings import KedaSettings
 
@@ -47,7 +48,6 @@ TARGET = 1
 IDLE_S = 600.0
 """A connection without a call for so long is closed, as of a KEDA that vanished between two polls;
 one that comes back connects anew."""
-UNKNOWN = "the demand is not known now; why says `headrace why --scaling`"
 
 Context = aio.ServicerContext
 
@@ -154,7 +154,7 @@ class ExternalScaler:
             raise
 
     async def _say_unknown(self, reference: Reference, context: Context) -> NoReturn:
-        await context.abort(grpc.StatusCode.UNAVAILABLE, f"pool {reference.pool!r}: {UNKNOWN}")
+        await context.abort(grpc.StatusCode.UNAVAILABLE, says_unknown(reference.pool))
         raise AssertionError("an aborted call goes on")
 
 

@@ -84,8 +84,8 @@ def engine_gauges(
             kv = pushed.kv_usage_ratio
     if external:
         return _as_told(replica, pushed or PushedGauges(), queue, running, kv, estimated=not told)
-    places = replica.max_sequences
-    running_here = replica.in_flight if places is None else min(replica.in_flight, places)
+    most = replica.max_sequences
+    running_here = replica.in_flight if most is None else min(replica.in_flight, most)
     return EngineGauges(
         queue_depth=replica.in_flight - running_here if queue is None else queue,
         running=running_here if running is None else running,

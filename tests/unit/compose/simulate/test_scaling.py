@@ -193,6 +193,10 @@ def test_what_came_before_is_learned_from_rates_or_from_the_file_that_a_scaler_k
     half.write_text("".join(lines[len(lines) // 2 :]))
     half.with_name("half.jsonl.1").write_text("".join(lines[: len(lines) // 2]))
     assert run(*flags, "--history", half)[1] == learned
+    # A scaler has just renamed a full file, and its next minute is not over yet.
+    kept.rename(kept.with_name("history.jsonl.1"))
+    assert run(*flags, "--history", kept)[1] == learned
+    kept.with_name("history.jsonl.1").rename(kept)
     _, scaled, err = run(*flags, "--history", kept, "--rate-scale", 2)
     assert scaled != run(*flags, "--rate-scale", 2)[1]
 
