@@ -138,16 +138,8 @@ def answers_in_turn(gateway: Up, vllm: VllmServer, clients: int) -> Iterator[Non
             with stream_of(gateway, vllm, max_tokens=40, ignore_eos=True) as answer:
                 answer.read()
 
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    with at_once(ask, clients, leave):
         yield
-    finally:
-        leave.set()
-        for thread in threads:
-            thread.join(HANG_S)
-        assert not any(thread.is_alive() for thread in threads)
 
 
 @contextlib.contextmanager
@@ -162,7 +154,14 @@ def streams_open(gateway: Up, vllm: VllmServer, count: int) -> Iterator[None]:
             while not leave.is_set() and next(lines, None) is not None:
                 pass
 
-    threads = [threading.Thread(target=read) for _ in range(count)]
+    with at_once(read, count, leave):
+        yield
+
+
+@contextlib.contextmanager
+def at_once(client: Callable[[], None], count: int, leave: threading.Event) -> Iterator[None]:
+    """So many clients that go when they are told to leave."""
+    threads = [threading.Thread(target=client) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
