@@ -107,7 +107,8 @@ def _is_current() -> bool:
 
 def _fingerprint() -> str:
     """Changes with the pins, the conversion, the place and the interpreter."""
-    made_of = (*REQUIREMENTS, *_LEFT_OUT, str(FOLDER), os.path.realpath(sys.executable))
+    place, interpreter = FOLDER.resolve(), os.path.realpath(sys.executable)
+    made_of = (*REQUIREMENTS, *_LEFT_OUT, str(place), interpreter)
     return hashlib.sha256("\0".join(made_of).encode() + _CONVERTER.read_bytes()).hexdigest()
 
 
