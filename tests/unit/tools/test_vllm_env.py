@@ -15,7 +15,7 @@ def test_one_that_is_reached_through_a_link_is_the_same(tmp_path: Path, monkeypa
         monkeypatch.setattr(vllm_env, "FOLDER", tmp_path / place)
         monkeypatch.setattr(vllm_env, "_STAMP", tmp_path / place / "made-from")
         if place == "made":
-            with pytest.raises(vllm_env.VllmUnavailableError, match="vllm_env.py"):
+            with pytest.raises(vllm_env.VllmUnavailableError, match=r"vllm_env\.py"):
                 vllm_env.find()
             (tmp_path / place / "made-from").write_text(vllm_env._fingerprint())
         vllm_env.find()
