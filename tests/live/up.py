@@ -66,7 +66,7 @@ class Up:
 
     def fleet(self) -> dict[str, dict[str, object]]:
         """The control plane's view: replica name to its facts."""
-        body = httpx.get(f"{self.control}/api/v1/fleet", trust_env=False).json()
+        body = httpx.get(f"{self.control}/api/v1/fleet", timeout=HANG_S, trust_env=False).json()
         return {r["name"]: r for pool in body["pools"] for r in pool["replicas"]}
 
     def metrics(self) -> str:
