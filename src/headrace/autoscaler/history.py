@@ -155,11 +155,7 @@ class FileHistory:
             try:
                 with ExitStack() as opened:
                     # Now, for `keep` may give them other names while they are read.
-                    parts = [
-                        opened.enter_context(path.open("rb"))
-                        for path in (older_part(self.path), self.path)
-                        if path.exists()
-                    ]
+                    parts = [opened.enter_context(part.open("rb")) for part in parts_of(self.path)]
                     return await asyncio.to_thread(self._read, parts, pool, now)
             except OSError as error:
                 why = f"{self.path} cannot be read: {error.strerror}"
@@ -193,6 +189,13 @@ class FileHistory:
 def older_part(path: Path) -> Path:
     """Where the lines are that were written before those in such a file, if there are any."""
     return path.with_name(f"{path.name}.1")
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Such a file and its older part, that first; those that are there. Of one that has just become
+    the older part there is no other until the next minute.
+    """
+    return [part for part in (older_part(path), path) if part.exists()]
 
 
 def _newest(parts: Sequence[BinaryIO], most_bytes: int) -> list[bytes]:

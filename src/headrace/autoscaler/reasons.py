@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 from headrace.core.durations import in_words
 from headrace.core.quantities import percent
 from headrace.core.scaling.capacity import whole_replicas
+from headrace.core.scaling.misses import PAIRS
+from headrace.core.signals.burn_rate import window_name
 from headrace.core.signals.slo_latency import UNEXPLAINED_S
 
 Document: TypeAlias = Mapping[str, Any]
@@ -177,8 +179,8 @@ def _slo_latency(why: str, figures: Figures) -> str:
 
 
 def _burn_rate(_why: str, figures: Figures) -> str:
-    # The pair of windows that fired: see `core.scaling.misses.PAIRS`.
-    long, short = ("1h", "5min") if (figures["fired_rate"] or 0.0) > 10.0 else ("6h", "30min")
+    pairs = {rate: (window_name(long_s), window_name(short_s)) for rate, long_s, short_s in PAIRS}
+    long, short = pairs[figures["fired_rate"] or 0.0]
     return (
         f"requests miss {figures[f'burn_{long}']:.3g} times as often as the error budget allows "
         f"over {long}, {figures[f'burn_{short}']:.3g} times over {short}: what slo_latency wants, "

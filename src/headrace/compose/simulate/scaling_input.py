@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from headrace.autoscaler.history import older_part, samples_by_pool
+from headrace.autoscaler.history import parts_of, samples_by_pool
 from headrace.compose.process.slo_flags import USUAL_SLO
 from headrace.compose.process.text_file import opened
 from headrace.compose.simulate.input import SimulateError, parse_slo
@@ -234,15 +234,12 @@ def past_demand(options: ScalingOptions) -> list[DemandSample]:
     path = options.history
     if path is None:
         return []
-    before = older_part(path)
-    if before.exists() and not path.exists():
-        path = before  # a full file has just become it, and there is none until the next minute
-    lines = _lines_of_history(path)
+    *older, newest = parts_of(path) or [path]
+    lines = _lines_of_history(newest)
     first = next((line for line in lines if line.strip()), "")
     if not first.lstrip().startswith("{"):
         return history_of(read_rates(str(path), lines).scaled(options.rate_scale))
-    if path != before and before.exists():
-        lines = [*_lines_of_history(before), *lines]
+    lines = [line for part in older for line in _lines_of_history(part)] + lines
     pools = {
         pool: told
         for pool, all_told in samples_by_pool(lines).items()

@@ -33,12 +33,15 @@ def burn_rate(view: ScalingView) -> Signal | None:
         return None
     most = (1.0 + MOST_RISE) * max(view.steady_replicas, 1)
     replicas = min((1.0 + lift) * latency.replicas, most)
-    figures = (
-        ("fired_rate", fired),
-        ("burn_1h", view.burn_rates.get(3600.0, 0.0)),
-        ("burn_5min", view.burn_rates.get(300.0, 0.0)),
-        ("burn_6h", view.burn_rates.get(21600.0, 0.0)),
-        ("burn_30min", view.burn_rates.get(1800.0, 0.0)),
-        ("factor", 1.0 + lift),
+    burns_told = tuple(
+        (f"burn_{window_name(window_s)}", view.burn_rates.get(window_s, 0.0))
+        for _, *pair in PAIRS
+        for window_s in pair
     )
+    figures = (("fired_rate", fired), *burns_told, ("factor", 1.0 + lift))
     return Signal("burn_rate", replicas, "misses", figures, kind="raises")
+
+
+def window_name(window_s: float) -> str:
+    """A window in the names of figures: `1h`, `5min`."""
+    return f"{window_s / 3600.0:g}h" if window_s >= 3600.0 else f"{window_s / 60.0:g}min"

@@ -348,23 +348,26 @@ def test_rates_so_low_that_nothing_arrives_are_refused(run, rates, mode):
     assert err == f"headrace: {rates}: no request arrives; give a higher --rate-scale\n"
 
 
-def test_a_trace_of_which_nothing_is_left_is_refused(run, tmp_path):
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        ("1e-9", "{trace}: no request arrives; give a higher --rate-scale"),
+        (
+            "1e12",
+            (
+                "--rate-scale 1e+12: {trace} has 1e+12 requests then, and 5,000,000 copies can be "
+                "made; give a lower one"
+            ),
+        ),
+    ],
+)
+def test_a_scale_that_leaves_nothing_of_a_trace_or_more_than_fits_is_refused(
+    run, tmp_path, scale, said
+):
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"timestamp": 0, "input_length": 10, "output_length": 1}\n')
-    code, out, err = run("--trace", trace, "--rate-scale", "1e-9")
-    assert (code, out) == (2, "")
-    assert err == f"headrace: {trace}: no request arrives; give a higher --rate-scale\n"
-
-
-def test_more_copies_of_a_trace_than_fit_into_memory_are_refused(run, tmp_path):
-    trace = tmp_path / "trace.jsonl"
-    trace.write_text('{"timestamp": 0, "input_length": 10, "output_length": 1}\n')
-    code, out, err = run("--trace", trace, "--rate-scale", "1e12")
-    assert (code, out) == (2, "")
-    assert err == (
-        f"headrace: --rate-scale 1e+12: {trace} has 1e+12 requests then, and 5,000,000 copies can "
-        "be made; give a lower one\n"
-    )
+    code, out, err = run("--trace", trace, "--rate-scale", scale)
+    assert (code, out, err) == (2, "", f"headrace: {said.format(trace=trace)}\n")
 
 
 @pytest.mark.parametrize("scale", ["1e9", "1e308"])
